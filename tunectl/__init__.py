@@ -1,0 +1,27 @@
+"""tunectl: hyperparameter studies as the Deep Learning Tuning Playbook says they should be run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunectl.core.errors import Infeasible
+    from tunectl.workloads.workload import Workload
+
+__version__ = "0.1.0"
+__all__ = ["Infeasible", "Workload", "__version__"]
+
+_HOMES = {"Infeasible": "tunectl.core.errors", "Workload": "tunectl.workloads.workload"}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import tunectl` costs nothing and loads no torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tunectl' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What the measurements say: pure functions from results to frozen results."""

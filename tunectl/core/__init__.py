@@ -1,0 +1,1 @@
+"""Errors, records and names that every room shares; imports nothing."""

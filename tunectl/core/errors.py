@@ -1,0 +1,69 @@
+"""The errors that reach a user, and how they are worded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EXIT_DONE = 0
+EXIT_SOME_FAILED = 1
+EXIT_BAD_STUDY = 2
+EXIT_FOLDER = 3
+EXIT_INTERRUPTED = 130
+
+
+class TunectlError(Exception):
+    """A condition that the user can mend; printed as it stands, without a traceback."""
+
+    exit_code: int = EXIT_BAD_STUDY
+
+
+class UsageError(TunectlError):
+    """A command was called with words that do not fit together."""
+
+
+class WorkloadError(TunectlError):
+    """The workload cannot be built, or does not give what the study asks of it."""
+
+
+class FolderError(TunectlError):
+    """The study folder is in use, does not match the study, or cannot be read or written."""
+
+    exit_code = EXIT_FOLDER
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with a study file: where it stands and what would be right.
+
+    `line` and `column` count from 1. `path` is dotted (`hyperparameters.momentum.range`), "" for the whole file.
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}:"
+        return f"{where} {self.path}: {self.message}" if self.path else f"{where} {self.message}"
+
+
+class StudyError(TunectlError):
+    """A study file with at least one problem; all of them are found at once, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Infeasible(Exception):  # noqa: N818  (a result of a trial, not an error of the program)
+    """Raised by a workload when these hyperparameters cannot work: a result of the study, not a failure.
+
+    `reason` is one line; it stands in the trial tables.
+    """
+
+    def __init__(self, reason: str = "the workload raised Infeasible") -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,42 @@
+"""Writing files so that a reader, or a power cut, never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
+
+    The temporary name is fixed (`.<name>.tmp`), so a killed writer leaves one file that the next one replaces. It is removed when
+    `write` raises. Raises OSError where the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_if_changed(path: Path, content: bytes) -> bool:
+    """Write `content` atomically unless the file holds it already; says whether it wrote."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return False
+    write_bytes(path, content)
+    return True

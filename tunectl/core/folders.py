@@ -1,0 +1,108 @@
+"""The names of the files in a study folder and in a trial folder: the contract between runner and worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFolder:
+    """The files of one trial, `trials/00007`."""
+
+    path: Path
+
+    @property
+    def request(self) -> Path:
+        """What to train: written by the runner before the trial is launched."""
+        return self.path / "request.json"
+
+    @property
+    def measurements(self) -> Path:
+        """One JSON line an evaluation, appended by the worker."""
+        return self.path / "measurements.jsonl"
+
+    @property
+    def steps(self) -> Path:
+        """Blocks of per-update series, appended by the worker."""
+        return self.path / "steps.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the trial wrote to stdout and stderr, over all attempts."""
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the N best checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def resume(self) -> Path:
+        """The checkpoint from which an interrupted trial goes on."""
+        return self.path / "resume.pt"
+
+    @property
+    def result(self) -> Path:
+        """Written last, by rename: it exists exactly when the trial ended by itself."""
+        return self.path / "result.json"
+
+    @property
+    def attempts(self) -> Path:
+        """One JSON line for each attempt that did not end by itself, appended by the runner."""
+        return self.path / "attempts.jsonl"
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint after `step` updates."""
+        return self.checkpoints / f"step-{step:08d}.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """The files of one study, `runs/<study>`."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """The study file, as the user wrote it."""
+        return self.path / "study.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """One JSON line a planned trial; lines are only ever appended."""
+        return self.path / "plan.jsonl"
+
+    @property
+    def index(self) -> Path:
+        """The SQLite index over the trial folders; can be rebuilt from them."""
+        return self.path / "study.db"
+
+    @property
+    def provenance(self) -> Path:
+        """Commands, versions, git commits and hashes, one entry a run that trained something."""
+        return self.path / "provenance.json"
+
+    @property
+    def uncommitted(self) -> Path:
+        """The uncommitted changes of the workload's git repository at the last run."""
+        return self.path / "uncommitted.diff"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the runner, its server and its workers."""
+        return self.path / "lock"
+
+    @property
+    def trials(self) -> Path:
+        """The folder of trial folders."""
+        return self.path / "trials"
+
+    @property
+    def tables(self) -> Path:
+        """The folder of tables."""
+        return self.path / "tables"
+
+    def trial(self, trial: int) -> TrialFolder:
+        """The folder of the trial with this id."""
+        return TrialFolder(self.trials / f"{trial:05d}")

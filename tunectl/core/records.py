@@ -1,0 +1,240 @@
+"""What the rooms hand to each other: planned trials, requests, measurements, results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from tunectl.core import jsontext
+from tunectl.core.objective import Objective
+
+Scalar = bool | int | float | str
+"""The value of a hyperparameter."""
+
+TrialKind = Literal["search", "retrain", "sweep"]
+State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
+ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
+"""The states in which a trial stays: the others are run, or gone on with, by the next `tunectl run`."""
+
+REQUEST_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A line of plan.jsonl.
+
+    A trial's identity is (setting, point, repeat); `trial` is its id. `coordinates` are the point in the unit cube
+    ([] where the values were not sampled). `hyperparameters` holds the active ones only, in the order of the spec.
+    """
+
+    trial: int
+    setting: int
+    point: int
+    repeat: int
+    coordinates: tuple[float, ...]
+    hyperparameters: Mapping[str, Scalar]
+    seed: int
+    kind: TrialKind = "search"
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's content."""
+        return {**asdict(self), "coordinates": list(self.coordinates), "hyperparameters": dict(self.hyperparameters)}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> PlannedTrial:
+        """The trial of a line; raises KeyError or TypeError where the line is not one."""
+        return cls(**{**line, "coordinates": tuple(line["coordinates"]), "hyperparameters": dict(line["hyperparameters"])})
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadReference:
+    """Where a workload's factory is found.
+
+    `text` is what the study says (`module:factory` or `./file.py:factory`). Exactly one of `module` (dotted name) and
+    `file` (absolute path) is set. `search_path` are the folders put in front of `sys.path`, absolute.
+    """
+
+    text: str
+    factory: str
+    module: str | None = None
+    file: str | None = None
+    search_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FactorySignature:
+    """What a workload's factory takes, as far as its `def` shows.
+
+    `parameters` are the keywords it accepts, `required` those without a default. `open` is true where the source does
+    not tell (`**kwargs`, a decorator, a re-export, no source); `reason` then says why, in a few words.
+    `file` and `line` are where the `def` stands, None where it was not found.
+    """
+
+    parameters: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    open: bool = False
+    reason: str = ""
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest:
+    """request.json: all that a worker needs to train one trial, fully resolved.
+
+    `arguments` go to the factory by keyword, `configuration` holds every field of the training configuration.
+    `train_examples` is None where the train split is evaluated on as many examples as `valid` has.
+    """
+
+    study: str
+    trial: int
+    seed: int
+    workload: WorkloadReference
+    arguments: Mapping[str, Scalar]
+    configuration: Mapping[str, Any]
+    objective: Objective
+    max_train_steps: int
+    eval_every: int
+    keep_checkpoints: int
+    train_examples: int | None = None
+    no_progress: bool = True
+    threads: int = 1
+    data_workers: int = 0
+    kind: str = "workload"
+    format: int = REQUEST_FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        head = {"format": self.format, "kind": self.kind}
+        return head | {key: value for key, value in asdict(self).items() if key not in head}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
+        """The request of a file's content; raises ValueError for another format."""
+        if content.get("format") != REQUEST_FORMAT:
+            raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
+        workload = WorkloadReference(**{**content["workload"], "search_path": tuple(content["workload"]["search_path"])})
+        return cls(**{**content, "workload": workload, "objective": Objective(**content["objective"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A line of measurements.jsonl: one evaluation.
+
+    `step` counts finished updates. `learning_rate` and `gradient_norm` (unclipped) are those of the last update, None at
+    step 0. `elapsed_seconds` counts training and evaluation over all attempts. `checkpoint` is the file's name in
+    `checkpoints/`, None where none was kept then (a later one may have pushed it out since).
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+    kind: str = "evaluation"
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+    elapsed_seconds: float = 0.0
+    checkpoint: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's content, in the order of the file format."""
+        return {
+            "step": self.step,
+            "kind": self.kind,
+            "metrics": dict(self.metrics),
+            "learning_rate": self.learning_rate,
+            "gradient_norm": self.gradient_norm,
+            "elapsed_seconds": self.elapsed_seconds,
+            "checkpoint": self.checkpoint,
+        }
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Measurement | None:
+        """The measurement of a line, None where the line is not one."""
+        step, metrics = line.get("step"), line.get("metrics")
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(metrics, dict):
+            return None
+        read = {str(name): jsontext.number(value) for name, value in metrics.items()}
+        checkpoint = line.get("checkpoint")
+        return cls(
+            step=step,
+            metrics={name: value for name, value in read.items() if value is not None},
+            kind=str(line.get("kind", "evaluation")),
+            learning_rate=jsontext.number(line.get("learning_rate")),
+            gradient_norm=jsontext.number(line.get("gradient_norm")),
+            elapsed_seconds=jsontext.number(line.get("elapsed_seconds")) or 0.0,
+            checkpoint=checkpoint if isinstance(checkpoint, str) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """result.json: how a trial ended by itself.
+
+    `state` is completed, infeasible or failed. `reason` is one of the words of the design (nan_loss, nan_gradient, diverged,
+    no_progress, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
+    `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
+    """
+
+    trial: int
+    state: State
+    reason: str = ""
+    message: str = ""
+    infeasible_step: int | None = None
+    final_step: int | None = None
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    startup_seconds: float = 0.0
+    device: str = ""
+    where: str = ""
+    traceback: str = ""
+    format: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrialResult:
+        """The result of a file's content; unknown keys are left out."""
+        known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """A line of attempts.jsonl, by the runner: an attempt that did not end by itself.
+
+    `reason` is crashed, lost, timeout (the trial failed) or cancelled (it was stopped and will go on).
+    `final` is true when the trial is not tried again by itself.
+    """
+
+    attempt: int
+    reason: str
+    message: str = ""
+    final: bool = False
+    device: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's content."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOutcome:
+    """A trial as the tables show it: its plan, its state, and its numbers under one objective."""
+
+    plan: PlannedTrial
+    state: State
+    reason: str = ""
+    message: str = ""
+    best_step: int | None = None
+    best_value: float | None = None
+    final_step: int | None = None
+    final_value: float | None = None
+    best_checkpoint: str | None = None
+    metrics_at_best: Mapping[str, float] = field(default_factory=dict)
+    infeasible_step: int | None = None
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    startup_seconds: float | None = None
+    device: str = ""

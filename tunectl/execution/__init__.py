@@ -1,0 +1,1 @@
+"""Device slots, scheduler, fork server, worker and backends."""

@@ -1,0 +1,1 @@
+"""Tables (later plots and the page) drawn from results; computes nothing."""

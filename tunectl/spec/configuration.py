@@ -1,0 +1,133 @@
+"""The training configuration: every field that a hyperparameter may set, its bounds, and where it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from tunectl.core.records import Scalar
+
+OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
+ScheduleName = Literal["constant", "linear", "cosine"]
+WarmupKind = Literal["prepend", "within"]
+WeightDecayScope = Literal["all", "matrices"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """What one field of the training configuration may hold, and when it is read.
+
+    A number lies between `low` and `high` (open ends where said); text is one of `choices`. The field is read only where every name in
+    `read_when` has one of the values given (an optimizer's field counts only under that optimizer).
+    """
+
+    kind: type
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+    choices: tuple[str, ...] = ()
+    read_when: Mapping[str, tuple[str, ...]] | None = None
+    wants_log_scale: bool = False
+
+    def expectation(self) -> str:
+        """What would be right, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        noun = "a whole number" if self.kind is int else "a number"
+        bounds = []
+        if self.low is not None:
+            bounds.append(f"{'above' if self.low_open else 'at least'} {self.low:g}")
+        if self.high is not None:
+            bounds.append(f"{'below' if self.high_open else 'at most'} {self.high:g}")
+        return " ".join([noun, " and ".join(bounds)]).strip()
+
+    def accepts(self, value: Scalar) -> bool:
+        """Whether the field may hold this value."""
+        if self.kind is str:
+            return isinstance(value, str) and value in self.choices
+        if isinstance(value, (bool, str)) or (self.kind is int and not isinstance(value, int)):
+            return False
+        above = self.low is None or (value > self.low if self.low_open else value >= self.low)
+        below = self.high is None or (value < self.high if self.high_open else value <= self.high)
+        return above and below
+
+
+_ADAMS = ("adam", "adamw")
+_WITH_MOMENTUM = ("momentum", "nesterov")
+
+FIELDS: dict[str, FieldRule] = {
+    "batch_size": FieldRule(int, 1),
+    "eval_batch_size": FieldRule(int, 1),
+    "optimizer": FieldRule(str, choices=("sgd", "momentum", "nesterov", "adam", "adamw")),
+    "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
+    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _WITH_MOMENTUM}),
+    "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
+    "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
+    "epsilon": FieldRule(float, 0, read_when={"optimizer": _ADAMS}, wants_log_scale=True),
+    "weight_decay": FieldRule(float, 0, wants_log_scale=True),
+    "weight_decay_scope": FieldRule(str, choices=("all", "matrices")),
+    "schedule": FieldRule(str, choices=("constant", "linear", "cosine")),
+    "decay_steps": FieldRule(int, 1, read_when={"schedule": ("linear", "cosine")}),
+    "warmup_steps": FieldRule(int, 0),
+    "warmup": FieldRule(str, choices=("prepend", "within")),
+    "grad_clip_norm": FieldRule(float, 0, low_open=True),
+}
+"""The fields that hyperparameters may set, in the order in which they are shown."""
+
+LATER_FIELDS: dict[str, str] = {
+    "rho": "RMSProp",
+    "accumulate_steps": "gradient accumulation",
+    "precision": "reduced precision",
+    "polyak_decay": "Polyak averaging",
+    "end_learning_rate_factor": "the end of a schedule",
+    "post_warmup_steps": "the stretch after a warmup",
+}
+"""Fields of the design that this version does not train with yet: refused by name."""
+
+LATER_CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("rmsprop", "rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb"),
+    "schedule": ("inverse_sqrt", "step"),
+}
+"""Choices that this version does not train with yet: refused by name."""
+
+EVAL_BATCH_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfiguration:
+    """The fields of one trial, complete.
+
+    `batch_size` counts examples per update. `warmup_steps` are prepended to max_train_steps or lie within them. `decay_steps` None:
+    the whole of what follows the warmup. `grad_clip_norm` None: no clipping. `momentum`, `beta1`, `beta2` and `epsilon` are read by the
+    optimizers that have them.
+    """
+
+    optimizer: OptimizerName
+    learning_rate: float
+    batch_size: int = 64
+    eval_batch_size: int = EVAL_BATCH_SIZE
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    weight_decay_scope: WeightDecayScope = "all"
+    schedule: ScheduleName = "constant"
+    decay_steps: int | None = None
+    warmup_steps: int = 0
+    warmup: WarmupKind = "prepend"
+    grad_clip_norm: float | None = None
+
+    @classmethod
+    def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
+        """The configuration that these hyperparameters ask for; names that are no field are left out."""
+        known = {item.name for item in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known}
+        given.setdefault("eval_batch_size", max(given.get("batch_size", cls.batch_size), EVAL_BATCH_SIZE))
+        return cls(**given)
+
+    def total_steps(self, max_train_steps: int) -> int:
+        """The number of updates in all: a prepended warmup is added."""
+        return max_train_steps + (self.warmup_steps if self.warmup == "prepend" else 0)

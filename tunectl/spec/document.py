@@ -1,0 +1,228 @@
+"""YAML text to plain values, with the line and column of each; scalars follow YAML 1.2's core schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunectl.core.errors import Problem, StudyError
+
+PathKey = tuple[str | int, ...]
+"""A place in the document: ("hyperparameters", "momentum", "range", 0)."""
+
+Place = tuple[int, int]
+"""Line and column, counted from 1."""
+
+_NULL = re.compile(r"null|Null|NULL|~|")
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+_MOST_NODES = 100_000  # a study of a few lines can ask for billions through nested aliases
+_MOST_DIGITS = 400  # longer than any number that a float can hold; Python itself stops at 4,300
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser without its YAML 1.1 guesses: every scalar stays text here and is read by `scalar`."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute)
+
+
+def scalar(text: str) -> bool | int | float | str | None:
+    """A plain (unquoted) scalar by the core schema of YAML 1.2.2, section 10.3.2.
+
+    `1e-3` and `1E4` are floats, `010` is ten, `no`, `on` and `12:30` are text.
+    """
+    if _NULL.fullmatch(text):
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    if len(text) <= _MOST_DIGITS:
+        if _INT.fullmatch(text):
+            return int(text)
+        if _OCTAL.fullmatch(text):
+            return int(text[2:], 8)
+        if _HEX.fullmatch(text):
+            return int(text[2:], 16)
+    if _FLOAT.fullmatch(text):
+        return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n").replace(".N", "N"))
+    return text
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed study file: plain values, and where each stands.
+
+    `places` gives every value's place, `key_places` the place of its key (for list items the same).
+    """
+
+    file: str
+    text: str
+    content: Any = None
+    places: dict[PathKey, Place] = field(default_factory=dict)
+    key_places: dict[PathKey, Place] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(self, path: PathKey, message: str, *, at_key: bool = False) -> None:
+        """Note a problem with the value (or the key) at `path`, or at its nearest parent that stands in the file."""
+        self.problems.append(self.problem(path, message, at_key=at_key))
+
+    def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
+        """The problem with its place."""
+        line, column = place_of(path, self.key_places if at_key else self.places)
+        return Problem(self.file, line, column, dotted(path), message)
+
+
+def place_of(path: PathKey, places: Mapping[PathKey, Place]) -> Place:
+    """The place of `path`, or of its nearest parent that stands in the file."""
+    for length in range(len(path), -1, -1):
+        if path[:length] in places:
+            return places[path[:length]]
+    return (1, 1)
+
+
+def dotted(path: PathKey) -> str:
+    """The path as it is shown: `hyperparameters.learning_rate[0].range`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_document(path: Path) -> Document:
+    """Parse a study file.
+
+    Raises StudyError where it cannot be read or is no YAML; problems that leave a document (a duplicate key) are noted in it.
+    """
+    file = str(path)
+    try:
+        raw = path.read_bytes()
+    except IsADirectoryError:
+        raise _unreadable(file, "a study is a YAML file, found a folder; name the file in it") from None
+    except FileNotFoundError:
+        raise _unreadable(file, "there is no such file; name a study's YAML file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _unreadable(file, f"the file cannot be read: {reason}") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8", "replace")
+        raise StudyError(
+            [Problem(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", "a study is UTF-8 text, found other bytes")]
+        ) from None
+    return parse_document(text, file)
+
+
+def parse_document(text: str, file: str) -> Document:
+    """Parse a study's text; see `read_document`."""
+    document = Document(file, text)
+    root = _compose(text, file)
+    if root is None:
+        raise _unreadable(file, "the file is empty; a study has at least workload, objective, training and hyperparameters")
+    _Reader(document).read(root)
+    return document
+
+
+def _unreadable(file: str, message: str) -> StudyError:
+    return StudyError([Problem(file, 1, 1, "", message)])
+
+
+def _compose(text: str, file: str) -> yaml.Node | None:
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise StudyError([Problem(file, *place, "", f"a study is printable text, found the character {ord(str(error.character)):#x}")]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise StudyError([Problem(file, *place, "", _explain(error))]) from None
+    except RecursionError:
+        raise _unreadable(file, "the file is nested too deeply to be a study") from None
+    except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF" that names no character
+        raise _unreadable(file, f"not YAML: {error}") from None
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    problem = str(error.problem or error.context or "not YAML")
+    if "'\\t'" in problem:
+        return "found a tab where YAML wants spaces; indent with spaces"
+    if "expected a single document" in str(error.context) or "but found another document" in problem:
+        return "a study is one YAML document, found a second one after `---`"
+    context = f" ({error.context})" if error.context and error.problem else ""
+    return f"not YAML: {problem}{context}"
+
+
+class _Reader:
+    """Turns PyYAML's nodes into plain values, noting places."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.nodes = 0
+        self.open: set[int] = set()
+
+    def read(self, root: yaml.Node) -> None:
+        try:
+            self.document.content = self.value(root, ())
+        except RecursionError:
+            raise _unreadable(self.document.file, "the file is nested too deeply to be a study") from None
+
+    def value(self, node: yaml.Node, path: PathKey) -> Any:
+        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        self.document.places[path] = place
+        self.document.key_places.setdefault(path, place)
+        self.nodes += 1
+        if self.nodes > _MOST_NODES:
+            raise StudyError([self.document.problem(path, f"the aliases expand to more than {_MOST_NODES:,} values; write them out")])
+        if id(node) in self.open:
+            raise StudyError([self.document.problem(path, "the alias contains itself; write the value out")])
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, path)
+        self.open.add(id(node))
+        try:
+            self.refuse_tag(node, path, ("map", "seq"))
+            return self.mapping(node, path) if isinstance(node, yaml.MappingNode) else self.sequence(node, path)
+        finally:
+            self.open.discard(id(node))
+
+    def refuse_tag(self, node: yaml.Node, path: PathKey, plain: tuple[str, ...]) -> None:
+        if node.tag not in {f"tag:yaml.org,2002:{name}" for name in plain}:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self.document.report(path, f"a study has no tags, found {tag}; write the plain value")
+
+    def scalar(self, node: yaml.ScalarNode, path: PathKey) -> Any:
+        self.refuse_tag(node, path, ("str",))
+        return scalar(node.value) if node.style is None else node.value
+
+    def sequence(self, node: yaml.Node, path: PathKey) -> list[Any]:
+        return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+
+    def mapping(self, node: yaml.MappingNode, path: PathKey) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.document.problems.append(Problem(self.document.file, *place, dotted(path), "a key is a plain word, found a list or a mapping"))
+                continue
+            key = key_node.value
+            if key in content:
+                first = self.document.key_places[(*path, key)][0]
+                message = f"the key stands twice, first in line {first}; keep one"
+                self.document.problems.append(Problem(self.document.file, *place, dotted((*path, key)), message))
+                continue
+            self.document.key_places[(*path, key)] = place
+            content[key] = self.value(value_node, (*path, key))
+        return content

@@ -1,0 +1,156 @@
+"""A study as it was understood: frozen, complete, free of YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import Scalar
+
+Role = Literal["scientific", "nuisance", "fixed"]
+Scale = Literal["linear", "log", "one_minus_log"]
+Sampler = Literal["halton", "random", "grid", "points"]
+
+
+@dataclass(frozen=True, slots=True)
+class FixedValue:
+    """One value."""
+
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSet:
+    """A set of values; `ordered` when all are numbers (a numeric axis, boundary checks)."""
+
+    values: tuple[Scalar, ...]
+
+    @property
+    def ordered(self) -> bool:
+        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An interval: [low, high] on a scale. Bounds are inclusive; both are ints where `integer`.
+
+    `points` is the number of grid points (sampler grid only).
+    """
+
+    low: float
+    high: float
+    scale: Scale = "linear"
+    integer: bool = False
+    points: int | None = None
+
+
+Domain = FixedValue | ValueSet | Range
+
+Condition = Mapping[str, tuple[Scalar, ...]]
+"""`when`: for each parent's name the values under which the hyperparameter is active; all names must hold. {} is always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameter:
+    """One alternative of a name: a role, a domain, and the condition under which it is active.
+
+    `key` names it in findings and axes: `momentum`, or `learning_rate[optimizer=adam]` where the name has alternatives.
+    `path` is where it stands in the study file. `sampled`: a scientific set sampled within each setting.
+    """
+
+    name: str
+    key: str
+    role: Role
+    domain: Domain
+    when: Condition = field(default_factory=dict)
+    sampled: bool = False
+    path: tuple[str | int, ...] = ()
+
+    @property
+    def varies(self) -> bool:
+        """Whether it takes more than its one fixed value."""
+        return not isinstance(self.domain, FixedValue)
+
+    @property
+    def makes_settings(self) -> bool:
+        """Whether its values are the settings of the study (they own no coordinate)."""
+        return self.role == "scientific" and isinstance(self.domain, ValueSet) and not self.sampled
+
+    @property
+    def has_coordinate(self) -> bool:
+        """Whether its value is sampled within each setting."""
+        return self.varies and not self.makes_settings
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSection:
+    """`training:`, with defaults filled in. `train_examples` None: as many as `valid` has."""
+
+    max_train_steps: int
+    eval_every: int
+    keep_checkpoints: int = 3
+    seed: int = 0
+    train_examples: int | None = None
+    no_progress: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSection:
+    """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written configurations."""
+
+    sampler: Sampler = "halton"
+    trials: int | None = None
+    seed: int = 0
+    points: tuple[Mapping[str, Scalar], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesSection:
+    """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES."""
+
+    devices: str | tuple[int | str, ...] = "auto"
+    trials_per_device: int = 1
+    threads_per_trial: int = 1
+    data_workers: int = 0
+    retries: int = 1
+    grace_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """A whole study.
+
+    `file` is the study file's absolute path, `text` its content as the user wrote it. `hyperparameters` keeps the order of the file,
+    alternatives of a name standing together. `places` gives the line and column of every path in the file.
+    """
+
+    name: str
+    goal: str
+    notes: str
+    workload: str
+    objective: Objective
+    training: TrainingSection
+    hyperparameters: tuple[Hyperparameter, ...]
+    search: SearchSection
+    resources: ResourcesSection
+    file: Path
+    text: str
+    places: Mapping[tuple[str | int, ...], tuple[int, int]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the hyperparameters in the order of the file, each once."""
+        return tuple(dict.fromkeys(item.name for item in self.hyperparameters))
+
+    def alternatives(self, name: str) -> tuple[Hyperparameter, ...]:
+        """The hyperparameters that go by one name."""
+        return tuple(item for item in self.hyperparameters if item.name == name)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a study folder this study's: everything but trials, resources, goal, notes and keep_checkpoints."""
+        from tunectl.spec.identity import identity
+
+        return identity(self)

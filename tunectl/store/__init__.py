@@ -1,0 +1,1 @@
+"""The study folder, plan.jsonl and the SQLite index."""

@@ -1,0 +1,1 @@
+"""One trial in one process: loop, optimizers, schedules, clipping, checkpoints, evaluation."""

@@ -1,0 +1,1 @@
+"""What is trained: the Workload type and the built-in ones. Importing this package loads no torch."""
