@@ -44,7 +44,9 @@ class PlannedTrial:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> PlannedTrial:
         """The trial of a line; raises KeyError or TypeError where the line is not one."""
-        return cls(**{**line, "coordinates": tuple(line["coordinates"]), "hyperparameters": dict(line["hyperparameters"])})
+        return cls(
+            **{**line, "coordinates": tuple(line["coordinates"]), "hyperparameters": dict(line["hyperparameters"])}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ class TrialRequest:
         """The request of a file's content; raises ValueError for another format."""
         if content.get("format") != REQUEST_FORMAT:
             raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
-        workload = WorkloadReference(**{**content["workload"], "search_path": tuple(content["workload"]["search_path"])})
+        workload = WorkloadReference(
+            **{**content["workload"], "search_path": tuple(content["workload"]["search_path"])}
+        )
         return cls(**{**content, "workload": workload, "objective": Objective(**content["objective"])})
 
 

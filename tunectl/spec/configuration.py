@@ -92,6 +92,7 @@ LATER_CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Choices that this version does not train with yet: refused by name."""
 
+BATCH_SIZE = 64
 EVAL_BATCH_SIZE = 1024
 
 
@@ -106,7 +107,7 @@ class TrainingConfiguration:
 
     optimizer: OptimizerName
     learning_rate: float
-    batch_size: int = 64
+    batch_size: int = BATCH_SIZE
     eval_batch_size: int = EVAL_BATCH_SIZE
     momentum: float = 0.9
     beta1: float = 0.9
@@ -125,7 +126,7 @@ class TrainingConfiguration:
         """The configuration that these hyperparameters ask for; names that are no field are left out."""
         known = {item.name for item in fields(cls)}
         given = {name: value for name, value in values.items() if name in known}
-        given.setdefault("eval_batch_size", max(given.get("batch_size", cls.batch_size), EVAL_BATCH_SIZE))
+        given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         return cls(**given)
 
     def total_steps(self, max_train_steps: int) -> int:

@@ -52,7 +52,13 @@ def scalar(text: str) -> bool | int | float | str | None:
         if _HEX.fullmatch(text):
             return int(text[2:], 16)
     if _FLOAT.fullmatch(text):
-        return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n").replace(".N", "N"))
+        return float(
+            text.replace(".inf", "inf")
+            .replace(".Inf", "inf")
+            .replace(".INF", "inf")
+            .replace(".n", "n")
+            .replace(".N", "N")
+        )
     return text
 
 
@@ -76,8 +82,12 @@ class Document:
 
     def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
         """The problem with its place."""
-        line, column = place_of(path, self.key_places if at_key else self.places)
-        return Problem(self.file, line, column, dotted(path), message)
+        return problem_at(self.file, self.key_places if at_key else self.places, path, message)
+
+
+def problem_at(file: str, places: Mapping[PathKey, Place], path: PathKey, message: str) -> Problem:
+    """A problem with what stands at `path`."""
+    return Problem(file, *place_of(path, places), dotted(path), message)
 
 
 def place_of(path: PathKey, places: Mapping[PathKey, Place]) -> Place:
@@ -116,7 +126,15 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         before = raw[: error.start].decode("utf-8", "replace")
         raise StudyError(
-            [Problem(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", "a study is UTF-8 text, found other bytes")]
+            [
+                Problem(
+                    file,
+                    before.count("\n") + 1,
+                    len(before) - before.rfind("\n"),
+                    "",
+                    "a study is UTF-8 text, found other bytes",
+                )
+            ]
         ) from None
     return parse_document(text, file)
 
@@ -126,7 +144,9 @@ def parse_document(text: str, file: str) -> Document:
     document = Document(file, text)
     root = _compose(text, file)
     if root is None:
-        raise _unreadable(file, "the file is empty; a study has at least workload, objective, training and hyperparameters")
+        raise _unreadable(
+            file, "the file is empty; a study has at least workload, objective, training and hyperparameters"
+        )
     _Reader(document).read(root)
     return document
 
@@ -145,7 +165,10 @@ def _compose(text: str, file: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise StudyError([Problem(file, *place, "", f"a study is printable text, found the character {ord(str(error.character)):#x}")]) from None
+        character = error.character if isinstance(error.character, int) else ord(error.character)
+        raise StudyError(
+            [Problem(file, *place, "", f"a study is printable text, found the character {character:#x}")]
+        ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -186,7 +209,9 @@ class _Reader:
         self.document.key_places.setdefault(path, place)
         self.nodes += 1
         if self.nodes > _MOST_NODES:
-            raise StudyError([self.document.problem(path, f"the aliases expand to more than {_MOST_NODES:,} values; write them out")])
+            raise StudyError(
+                [self.document.problem(path, f"the aliases expand to more than {_MOST_NODES:,} values; write them out")]
+            )
         if id(node) in self.open:
             raise StudyError([self.document.problem(path, "the alias contains itself; write the value out")])
         if isinstance(node, yaml.ScalarNode):
@@ -215,7 +240,11 @@ class _Reader:
         for key_node, value_node in node.value:
             place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.document.problems.append(Problem(self.document.file, *place, dotted(path), "a key is a plain word, found a list or a mapping"))
+                self.document.problems.append(
+                    Problem(
+                        self.document.file, *place, dotted(path), "a key is a plain word, found a list or a mapping"
+                    )
+                )
                 continue
             key = key_node.value
             if key in content:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from tunectl.core.errors import Problem
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
+from tunectl.spec.document import problem_at
 
 Role = Literal["scientific", "nuisance", "fixed"]
 Scale = Literal["linear", "log", "one_minus_log"]
@@ -123,7 +125,7 @@ class ResourcesSection:
 class StudySpec:
     """A whole study.
 
-    `file` is the study file's absolute path, `text` its content as the user wrote it. `hyperparameters` keeps the order of the file,
+    `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content. `hyperparameters` keeps the order of the file,
     alternatives of a name standing together. `places` gives the line and column of every path in the file.
     """
 
@@ -137,6 +139,7 @@ class StudySpec:
     search: SearchSection
     resources: ResourcesSection
     file: Path
+    label: str
     text: str
     places: Mapping[tuple[str | int, ...], tuple[int, int]]
 
@@ -149,8 +152,6 @@ class StudySpec:
         """The hyperparameters that go by one name."""
         return tuple(item for item in self.hyperparameters if item.name == name)
 
-    def identity(self) -> dict[str, Any]:
-        """What makes a study folder this study's: everything but trials, resources, goal, notes and keep_checkpoints."""
-        from tunectl.spec.identity import identity
-
-        return identity(self)
+    def problem(self, path: tuple[str | int, ...], message: str) -> Problem:
+        """A problem at `path` of the study file, or at its nearest parent that stands there."""
+        return problem_at(self.label, self.places, path, message)

@@ -16,14 +16,16 @@ class Workload:
     """What a factory returns: all that a trial trains and measures.
 
     Attributes:
-        model: a torch module on the CPU; the trial moves it to its device.
-        data: map-style torch datasets by split: `train` and `valid`, more if wanted; `test` is never evaluated during a study.
+        model: a torch module on the CPU; the trial moves it to its device. data: map-style torch datasets by split:
+        `train` and `valid`, more if wanted; `test` is never evaluated during a study.
             A batch is what torch's default collation makes of the examples.
-        loss: `loss(model, batch)` gives one value per example, shape [B].
-        metrics: `metrics(model, batch)` gives a dict of per-example values, shape [B], or of (values, weights) pairs of the
-            same shape; they are averaged over the split by weight. None: no metric but `loss`, which is always measured.
+        loss: `loss(model, batch)` gives one value per example, shape [B]. metrics: `metrics(model, batch)` gives a
+        dict of per-example values, shape [B], or of (values, weights) pairs of the
+            same shape; they are averaged over the split by weight. None: no metric but `loss`, which is always
+            measured.
         baseline_loss: the loss of the best constant prediction (for labels their entropy), in the unit of `loss`.
-        finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); what it returns is added.
+        finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); what it returns is
+        added.
     """
 
     model: nn.Module

@@ -1,0 +1,46 @@
+# Every target makes .venv by itself when it is missing or older than what it is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check check-all smoke bench lint interruptions readme
+
+help: ## show what there is to make
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## train the optimizer study and show its tables
+	$(BIN)/tunectl run studies/optimizer_comparison.yaml
+
+test: $(STAMP) ## the test suite
+	$(BIN)/pytest -q -n 2
+
+lint: $(STAMP) ## format, lint, types and the import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+smoke: $(STAMP) ## run every study in studies/smoke, and each a second time
+	$(BIN)/python scripts/smoke.py
+
+readme: $(STAMP) ## the README's commands say what the README says
+	$(BIN)/python scripts/readme.py
+
+check: lint test smoke readme ## what CI runs
+
+check-all: check interruptions ## everything, also the slow proofs
+	$(BIN)/pytest -q -m slow
+
+interruptions: $(STAMP) ## interrupt and kill the runner at seeded moments, compare the tables
+	$(BIN)/python scripts/interruptions.py
+
+bench: $(STAMP) ## measure start-up, beside a reference from the same run
+	$(BIN)/python scripts/bench_startup.py

@@ -1,0 +1,400 @@
+"""The fork server and its trials, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import all_gone, pid_in, wait_until
+
+from tunectl.core.errors import FolderError, TunectlError, WorkloadError
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialRequest, WorkloadReference
+from tunectl.execution import lock, processes
+from tunectl.execution.backends import BACKENDS
+from tunectl.execution.backends.local import LocalBackend
+
+WORKLOAD = WorkloadReference("toy:works", "works", module="toy")
+CHILDREN = ("child", "session", "daemon")
+
+
+def request(study: str) -> TrialRequest:
+    return TrialRequest(study, 0, 0, WORKLOAD, {}, {}, Objective("valid/loss", "minimize"), 10, 5, 3)
+
+
+def test_a_server_that_may_fork_says_so(toys):
+    ready = toys.backend.wait_ready()
+    assert (ready.mode, ready.reason) == ("fork", "")
+    assert ready.seconds > 0
+    assert toys.backend.wait_ready() == ready, "asking twice is no harm"
+
+
+def test_launches_ordered_while_the_workload_loads_are_not_lost(toys):
+    folder = toys.launch(0, "completes")
+    (ended,) = toys.until_ended(0)
+    assert (ended.code, ended.signal, ended.lost) == (0, None, False)
+    assert (folder / "result.json").exists()
+    assert ended.seconds > 0
+
+
+def test_a_trial_is_a_fork_in_its_own_group_with_its_own_device_and_nothing_of_the_servers(toys):
+    folder = toys.launch(0, "tells", attempt=2)
+    toys.until_ended(0)
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["group"] == facts["pid"] == toys.started[0]
+    assert facts["session"] == facts["loaded_pid"] == toys.server_pid, "the module was imported by the server"
+    assert facts["cuda"] == ""
+    assert facts["omp"] == "3"
+    assert (facts["attempt"], facts["device"], facts["stdin"]) == (2, "cpu", "")
+    assert facts["fds"] == [], "no socket of the server's leaks into a trial"
+    assert facts["blocked"] == []
+    assert 0 < facts["seconds"] < 20
+    assert (folder / "log.txt").read_text() == "half a line"
+
+
+def test_everything_a_trial_writes_goes_to_its_log_and_attempts_append(toys):
+    folder = toys.launch(0, "writes_to_fd_1")
+    toys.until_ended(0)
+    toys.ended.clear()
+    toys.launch(0, "completes", attempt=2)
+    toys.until_ended(0)
+    lines = (folder / "log.txt").read_text().splitlines()
+    assert lines == ["straight to the descriptor", "through the stream", "through a child", "through the buffer", "trained"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "number", "said"),
+    [
+        ("exits_3", 3, None, ""),
+        ("calls_sys_exit", 1, None, "enough"),
+        ("raises", 70, None, "RuntimeError: outside of the user's code"),
+        ("kills_itself", None, signal.SIGKILL, ""),
+        ("writes_then_crashes", None, signal.SIGSEGV, "Segmentation fault"),
+    ],
+)
+def test_the_exit_code_or_signal_of_a_trial_is_reported(toys, behaviour, code, number, said):
+    folder = toys.launch(0, behaviour)
+    (ended,) = toys.until_ended(0)
+    assert (ended.code, ended.signal, ended.lost) == (code, number, False)
+    assert said in (folder / "log.txt").read_text()
+
+
+def test_a_stopped_trial_saves_and_ends_with_75(toys):
+    folder = toys.launch(0, "waits_for_stop")
+    pid_in(folder / "waiting")
+    toys.backend.stop(0)
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 75
+    assert (folder / "saved").exists()
+
+
+def test_a_stop_right_after_the_launch_waits_until_the_trial_can_answer_it(toys):
+    # The signal may come between the fork and the handler: it must neither kill the trial nor be lost.
+    toys.backend.wait_ready()
+    for trial in range(12):
+        toys.launch(trial, "waits_for_stop")
+        toys.backend.stop(trial)
+    for ended in toys.until_ended(*range(12)):
+        assert (ended.code, ended.signal) == (75, None)
+
+
+def test_stop_reaches_the_leader_alone_and_kill_the_whole_group(toys):
+    folder = toys.launch(0, "ignores_stop")
+    pid_in(folder / "waiting")
+    toys.backend.stop(0)
+    other = toys.launch(1, "completes")
+    toys.until_ended(1)
+    assert (other / "result.json").exists()
+    assert 0 not in toys.ended, "it ignores SIGTERM"
+    toys.backend.kill(0)
+    (ended,) = toys.until_ended(0)
+    assert ended.signal == signal.SIGKILL
+
+
+@pytest.mark.parametrize("behaviour", ["leaves_children", "leaves_children_and_crashes"])
+def test_a_trial_ends_only_when_all_that_it_started_is_gone(toys, behaviour):
+    # In its group, in a session of its own, and as a daemon whose parent is gone: before the slot is used again all are dead.
+    waiting = toys.launch(1, "waits_for_stop")
+    folder = toys.launch(0, behaviour)
+    toys.until_ended(0)
+    assert all_gone(*(pid_in(folder / name) for name in CHILDREN))
+    assert processes.is_alive(pid_in(waiting / "waiting")), "another trial is left in peace"
+
+
+def test_a_daemon_of_a_living_trial_is_left_alone_when_another_trial_ends(toys):
+    folder = toys.launch(0, "leaves_children_and_waits")
+    pid_in(folder / "waiting")
+    toys.launch(1, "leaves_children")
+    toys.until_ended(1)
+    assert all(processes.is_alive(pid_in(folder / name)) for name in CHILDREN)
+    toys.backend.kill(0)
+    toys.until_ended(0)
+    assert all_gone(*(pid_in(folder / name) for name in CHILDREN))
+
+
+def test_closing_the_backend_leaves_nobody_behind_and_may_be_done_twice(toys):
+    folders = [toys.launch(trial, "leaves_children_and_waits") for trial in range(3)]
+    pids = [pid_in(folder / name) for folder in folders for name in ("waiting", *CHILDREN)]
+    server = toys.server_pid
+    toys.backend.close()
+    assert all_gone(server, *pids)
+    toys.backend.close()
+
+
+def test_a_closed_socket_ends_the_server_and_every_trial(toys):
+    # What the server sees of a runner that was killed.
+    folder = toys.launch(0, "leaves_children_and_waits")
+    pids = [pid_in(folder / name) for name in ("waiting", *CHILDREN)]
+    server = toys.server_pid
+    toys.backend._server.connection.close()
+    wait_until(lambda: all_gone(server, *pids), "server and trial are gone")
+
+
+def test_a_terminal_s_ctrl_c_does_not_reach_the_server(toys):
+    toys.backend.wait_ready()
+    assert os.getsid(toys.server_pid) == toys.server_pid
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(toys.server_pid, number)
+    toys.launch(0, "completes")
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 0
+
+
+def test_a_server_that_dies_loses_its_trials_and_another_one_takes_over(toys):
+    waiting = toys.launch(1, "leaves_children_and_waits")
+    pids = [pid_in(waiting / name) for name in ("waiting", "child")]
+    folder = toys.launch(0, "kills_the_server")
+    first, second = toys.until_ended(0, 1)
+    assert first.lost
+    assert second.lost
+    assert first.message == "the fork server was killed by SIGKILL and took the trial with it"
+    assert all_gone(*pids, pid_in(folder / "child")), "the groups were killed before the trials were reported"
+    toys.ended.clear()
+    toys.launch(0, "kills_the_server", attempt=2)
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 0
+
+
+def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
+    # The whole chain: a runner in a process of its own that holds the folder's lock is killed by SIGKILL.
+    script = tmp_path / "runner.py"
+    script.write_text(
+        "import sys, signal\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\n"
+        "from conftest import Toys\n"
+        "from tunectl.execution import lock\n"
+        f"root = Path({str(tmp_path)!r})\n"
+        "held = lock.acquire(root / 'lock')\n"
+        "toys = Toys(root / 'trials')\n"
+        "toys.backend.start()\n"
+        "toys.backend.hold(held.fd)\n"
+        "for trial in range(2):\n"
+        "    toys.launch(trial, 'leaves_children_and_waits')\n"
+        "signal.pause()\n"
+    )
+    runner = subprocess.Popen([sys.executable, str(script)])
+    try:
+        folders = [tmp_path / "trials" / f"{trial:05d}" for trial in range(2)]
+        pids = [pid_in(folder / name) for folder in folders for name in ("waiting", *CHILDREN)]
+        with pytest.raises(FolderError, match=f"in use by process {runner.pid} "):
+            lock.acquire(tmp_path / "lock")
+    finally:
+        runner.kill()
+        runner.wait()
+    lock.acquire(tmp_path / "lock").release()
+    assert all_gone(*pids), "the lock is free only when the last writer is gone"
+
+
+def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_path):
+    mark = tmp_path / "loading"
+    script = tmp_path / "runner.py"
+    script.write_text(
+        "import sys, signal\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\n"
+        "from conftest import Toys\n"
+        f"Toys(Path({str(tmp_path)!r}), 'takes_for_ever', {str(mark)!r}).backend.start()\n"
+        "signal.pause()\n"
+    )
+    runner = subprocess.Popen([sys.executable, str(script)])
+    server = pid_in(mark)
+    runner.kill()
+    runner.wait()
+    wait_until(lambda: all_gone(server), "the loading server is gone")
+
+
+def test_closing_while_the_workload_loads_ends_the_server(make_toys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tunectl.execution.backends.local._CLOSE_SECONDS", 0.05)
+    toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
+    server = pid_in(tmp_path / "loading")
+    toys.backend.close()
+    assert all_gone(server)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("raises", r"the workload could not be loaded: .*toy_worker\.py:\d+: ValueError: there is no such data set"),
+        ("exits", r"the workload could not be loaded: .*toy_worker\.py:\d+: loading .* called sys\.exit\('no licence'\)"),
+    ],
+)
+def test_an_error_in_what_is_preloaded_comes_back_as_a_message(make_toys, factory, message):
+    toys = make_toys(factory)
+    with pytest.raises(WorkloadError, match=message) as caught:
+        toys.backend.wait_ready()
+    assert "Traceback (most recent call last)" in caught.value.__notes__[0]
+    toys.backend.close()
+
+
+def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_toys):
+    toys = make_toys("dies")
+    with pytest.raises(TunectlError, match=r"loads the workload was killed by SIGSEGV; its last output:\nabout to die"):
+        toys.backend.wait_ready()
+
+
+def test_a_second_server_that_cannot_load_stops_the_study_with_the_reason(make_toys, tmp_path):
+    toys = make_toys()
+    toys.backend.wait_ready()
+    toys.launch(0, "waits_for_stop")
+    toys.until_started(0)
+    toys.backend._workload = WorkloadReference("toy:raises", "raises", module="toy")
+    os.kill(toys.server_pid, signal.SIGKILL)
+    toys.until_ended(0)
+    with pytest.raises(WorkloadError, match="there is no such data set"):
+        while True:
+            toys.poll_once()
+
+
+@pytest.mark.parametrize("factory", ["leaves_a_thread"])
+def test_where_forking_is_unsafe_trials_are_spawned_and_the_reason_is_told(make_toys, factory):
+    toys = make_toys(factory)
+    ready = toys.backend.wait_ready()
+    assert ready.mode == "spawn"
+    assert "1 other thread running (reader)" in ready.reason
+    folder = toys.launch(0, "tells")
+    toys.until_ended(0)
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["loaded_pid"] == facts["pid"], "a fresh interpreter imported the worker"
+    assert facts["group"] == facts["pid"]
+    assert (facts["cuda"], facts["omp"], facts["stdin"], facts["fds"]) == ("", "3", "", [])
+    assert facts["blocked"] == []
+
+
+def test_a_spawned_trial_is_stopped_killed_and_cleaned_up_like_a_forked_one(make_toys):
+    toys = make_toys("leaves_a_thread")
+    early = toys.launch(0, "waits_for_stop")
+    toys.backend.stop(0)
+    folder = toys.launch(1, "leaves_children_and_waits")
+    pids = [pid_in(folder / name) for name in ("waiting", *CHILDREN)]
+    toys.backend.kill(1)
+    stopped, killed = toys.until_ended(0, 1)
+    assert (stopped.code, (early / "saved").exists()) == (75, True)
+    assert killed.signal == signal.SIGKILL
+    assert all_gone(*pids)
+    folder = toys.launch(2, "waits_for_stop")
+    pid = pid_in(folder / "waiting")
+    os.kill(toys.server_pid, signal.SIGKILL)
+    toys.until_ended(2)
+    assert all_gone(pid)
+
+
+def test_a_lock_is_held_by_spawned_trials_too(make_toys, tmp_path):
+    toys = make_toys("leaves_a_thread")
+    held = lock.acquire(tmp_path / "lock")
+    toys.backend.hold(held.fd)
+    folder = toys.launch(0, "waits_for_stop")
+    pid = pid_in(folder / "waiting")
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    held.release()
+    assert str(tmp_path / "lock") in links
+
+
+def test_handlers_that_the_workload_set_do_not_deafen_the_server(make_toys):
+    toys = make_toys("spoils_signals")
+    toys.launch(0, "completes")
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 0
+
+
+def test_a_child_that_loading_left_lives_while_trials_end_and_dies_with_the_server(make_toys):
+    toys = make_toys("leaves_a_child")
+    toys.backend.wait_ready()
+    children = (Path("/proc") / str(toys.server_pid) / "task" / str(toys.server_pid) / "children").read_text().split()
+    assert len(children) == 1
+    toys.launch(0, "leaves_children")
+    toys.until_ended(0)
+    assert processes.is_alive(int(children[0]))
+    toys.backend.close()
+    assert all_gone(int(children[0]))
+
+
+def test_a_log_that_cannot_be_written_ends_the_trial_with_the_reason(toys):
+    folder = toys.folder(0)
+    (folder / "log.txt").mkdir()
+    toys.backend.launch(0, folder, toys.slots[0], 1)
+    (ended,) = toys.until_ended(0)
+    assert (ended.code, ended.signal, ended.lost) == (None, None, False)
+    assert "could not be started" in ended.message
+    assert "log.txt" in ended.message
+
+
+def test_odd_folder_names_are_no_trouble(toys):
+    toys.root = toys.root / "a b\n'ü" / os.fsdecode(b"\xff")
+    folder = toys.launch(0, "completes")
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 0
+    assert (folder / "result.json").exists()
+
+
+def test_a_probe_that_works_says_nothing(toys):
+    assert toys.backend.probe(request("works"), toys.slots[0]) is True
+    assert toys.backend.probe(request("works"), toys.slots[0]) is True
+
+
+def test_a_probe_s_trouble_comes_back_as_an_error(toys):
+    with pytest.raises(WorkloadError, match=r"mine\.py:3: it has no wheels"):
+        toys.backend.probe(request("it has no wheels"), toys.slots[0])
+
+
+def test_a_probe_that_dies_is_an_error_with_its_last_output(toys):
+    with pytest.raises(WorkloadError, match=r"was killed by SIGKILL; its last output:\nin the middle of it"):
+        toys.backend.probe(request("dies"), toys.slots[0])
+
+
+def test_a_server_that_dies_during_a_probe_is_an_error(toys, monkeypatch):
+    toys.backend.wait_ready()
+    os.kill(toys.server_pid, signal.SIGKILL)
+    with pytest.raises(WorkloadError, match="SIGKILL"):
+        toys.backend.probe(request("works"), toys.slots[0])
+
+
+def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):
+    toys.backend.wait_ready()
+    asked = iter([0, 0, 0, 1])
+    assert toys.backend.probe(request("hangs"), toys.slots[0], lambda: next(asked)) is False
+    assert toys.backend.probe(request("works"), toys.slots[0]) is True
+
+
+def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tunectl.execution.backends.local._CLOSE_SECONDS", 0.05)
+    toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
+    asked = iter([0, 1, 1])
+    assert toys.backend.wait_ready(lambda: next(asked)) is None
+    assert toys.backend.probe(request("works"), toys.slots[0], lambda: 1) is False
+
+
+def test_a_probe_works_where_trials_are_spawned(make_toys):
+    toys = make_toys("leaves_a_thread")
+    toys.backend.probe(request("works"), toys.slots[0])
+    with pytest.raises(WorkloadError, match="wheels"):
+        toys.backend.probe(request("no wheels"), toys.slots[0])
+
+
+def test_the_local_backend_is_made_by_name():
+    assert isinstance(BACKENDS["local"](WORKLOAD), LocalBackend)

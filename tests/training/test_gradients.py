@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tunectl.training.gradients import clip, gradients, tensor_norms, total_norm
+
+
+def parameters(scale: float) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(1)
+    found = [nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(2))]
+    for parameter in found[:2]:
+        parameter.grad = torch.randn(parameter.shape, generator=generator) * scale
+    return found
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_norm_and_clipping_agree_with_torch_and_parameters_without_gradient_are_skipped(scale: float):
+    ours, theirs = parameters(scale), parameters(scale)
+    oracle = nn.utils.clip_grad_norm_(theirs, 2.5)
+    grads = gradients(ours)
+    norm = total_norm(tensor_norms(grads))
+    clip(grads, norm, 2.5)
+    assert len(grads) == 2
+    assert norm.item() == pytest.approx(oracle.item(), rel=1e-6)
+    for one, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=0)
+
+
+def test_gradients_below_the_limit_stay_bit_for_bit():
+    ours = parameters(0.01)
+    before = [grad.clone() for grad in gradients(ours)]
+    clip(gradients(ours), total_norm(tensor_norms(gradients(ours))), 10.0)
+    assert all(torch.equal(one, other) for one, other in zip(gradients(ours), before, strict=True))
+
+
+def test_no_gradient_at_all_is_no_error():
+    assert list(tensor_norms([])) == []
+    clip([], torch.zeros(()), 1.0)
+
+
+def test_a_sparse_gradient_counts_the_sum_of_a_row_that_it_names_twice():
+    embedding = nn.Embedding(4, 3, sparse=True)
+    (embedding(torch.tensor([2, 2, 0])) * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+    dense = embedding.weight.grad.to_dense()
+    assert total_norm(tensor_norms([embedding.weight.grad])).item() == pytest.approx(dense.norm().item(), rel=1e-6)
+
+
+def test_norms_of_different_precision_are_joined():
+    norms = tensor_norms([torch.full((4,), 3.0)]) + tensor_norms([torch.full((4,), 4.0, dtype=torch.float64)])
+    assert total_norm(norms).item() == pytest.approx(10.0)

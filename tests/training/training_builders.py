@@ -1,0 +1,140 @@
+"""Small workloads and requests for the tests of training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+from tunectl.core import jsontext
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
+from tunectl.training.state import Clock
+from tunectl.training.trial import run_trial
+from tunectl.workloads.workload import Workload
+
+
+def labelled(examples: int, features: int = 6, classes: int = 3, seed: int = 0) -> TensorDataset:
+    """Separable clusters with their labels."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, features, generator=torch.Generator().manual_seed(99)) * 2
+    labels = torch.randint(0, classes, (examples,), generator=generator)
+    return TensorDataset(centres[labels] + torch.randn(examples, features, generator=generator), labels)
+
+
+class Augmented(Dataset[Any]):
+    """Draws from all three global generators for every example."""
+
+    def __init__(self, inner: Dataset[Any]) -> None:
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        features, label = self.inner[index]
+        noise = torch.randn(features.shape) + float(np.random.normal()) + random.random()
+        return features + 0.1 * noise, label
+
+
+def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+
+def error_rate(model: nn.Module, batch: Any) -> Mapping[str, Any]:
+    return {"error_rate": model(batch[0]).argmax(dim=1) != batch[1]}
+
+
+def plain_workload(width: int = 8) -> Workload:
+    model = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+    data = {"train": labelled(50), "valid": labelled(20, seed=1), "test": labelled(20, seed=2)}
+    return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986)
+
+
+def stochastic_workload() -> Workload:
+    """Dropout, batch normalisation, and examples that are drawn anew each time."""
+    model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3), nn.Linear(12, 3))
+    data = {"train": Augmented(labelled(50)), "valid": Augmented(labelled(20, seed=1))}
+    return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986)
+
+
+def make_request(**changes: Any) -> TrialRequest:
+    """A request for 30 updates; names that a request has are its own, others are the training configuration's."""
+    configuration = {"optimizer": "momentum", "learning_rate": 0.05, "batch_size": 8, "eval_batch_size": 16}
+    own: dict[str, Any] = {
+        "study": "s",
+        "trial": 3,
+        "seed": 12345,
+        "workload": WorkloadReference("m:f", "f", module="m"),
+        "arguments": {},
+        "objective": Objective("valid/error_rate", "minimize"),
+        "max_train_steps": 30,
+        "eval_every": 7,
+        "keep_checkpoints": 3,
+    }
+    for name, value in changes.items():
+        (own if name in TrialRequest.__dataclass_fields__ else configuration)[name] = value
+    return TrialRequest(**{"configuration": configuration, **own})
+
+
+class StopAt:
+    """Asks for a stop before update `update`."""
+
+    def __init__(self, update: int) -> None:
+        self.left = update
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def never() -> bool:
+    return False
+
+
+def train_trial(
+    request: TrialRequest,
+    folder: TrialFolder,
+    factory: Callable[..., Workload] = plain_workload,
+    *,
+    stop: Callable[[], bool] = never,
+    save_every_seconds: float = 0.0,
+) -> TrialResult | None:
+    """Run a trial; by default `resume.pt` is written at every evaluation."""
+    clock = Clock(save_every_seconds=save_every_seconds)
+    return run_trial(request, folder, factory, device="cpu", stop=stop, startup_seconds=0.25, clock=clock)
+
+
+def comparable(folder: TrialFolder) -> dict[str, Any]:
+    """All that a trial leaves, without times: lines, names of checkpoints, and every tensor of every checkpoint as bytes."""
+    lines = [
+        {key: value for key, value in line.items() if key != "elapsed_seconds"}
+        for line in jsontext.read_lines(folder.measurements)
+    ]
+    files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
+    found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
+    for file in files:
+        parts = torch.load(file, weights_only=True)
+        parts.get("progress", {}).pop("train_seconds", None)
+        parts.get("progress", {}).pop("eval_seconds", None)
+        for name in ("request", "measurements_offset"):
+            parts.pop(name, None)
+        found[file.name] = frozen(parts)
+    return found
+
+
+def frozen(value: Any) -> Any:
+    """The value with tensors replaced by their bytes, for comparison by ==."""
+    if isinstance(value, Tensor):
+        return (str(value.dtype), tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes())
+    if isinstance(value, dict):
+        return {key: frozen(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [frozen(item) for item in value]
+    return repr(value) if isinstance(value, float) else value

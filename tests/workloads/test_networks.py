@@ -1,0 +1,141 @@
+"""The networks of the built-in workloads."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tunectl.workloads.networks import ACTIVATIONS, NORMALIZATIONS, convolutional_network, multilayer_perceptron
+
+_DEFAULTS = {
+    "num_layers": 2,
+    "width": 8,
+    "activation": "relu",
+    "dropout": 0.0,
+    "normalization": "none",
+    "init_scale": 1.0,
+}
+
+
+def _mlp(**changes) -> nn.Sequential:
+    return multilayer_perceptron(64, 10, **{**_DEFAULTS, **changes})
+
+
+def _cnn(**changes) -> nn.Sequential:
+    return convolutional_network(8, 10, **{**_DEFAULTS, **changes})
+
+
+def _count(network: nn.Module, kind: type) -> int:
+    return sum(isinstance(layer, kind) for layer in network)
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2, 6])
+def test_num_layers_counts_hidden_layers(num_layers):
+    network = _mlp(num_layers=num_layers)
+    assert _count(network, nn.Linear) == num_layers + 1
+    assert _count(network, nn.ReLU) == num_layers
+    assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(("num_layers", "features"), [(1, 16), (2, 4), (3, 4), (4, 4), (7, 4)])
+def test_num_layers_counts_convolutions_and_the_image_is_pooled_in_the_middle_and_at_the_end(num_layers, features):
+    network = _cnn(num_layers=num_layers, width=5)
+    assert _count(network, nn.Conv2d) == num_layers
+    assert network[-1].in_features == 5 * features
+    assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "expected"), [(1, "CP"), (2, "CPCP"), (3, "CCPCP"), (4, "CCPCCP"), (5, "CCCPCCP")]
+)
+def test_an_image_is_pooled_after_the_middle_convolution_and_after_the_last(num_layers, expected):
+    letters = {nn.Conv2d: "C", nn.MaxPool2d: "P"}
+    assert "".join(letters.get(type(layer), "") for layer in _cnn(num_layers=num_layers)) == expected
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_every_choice_gives_finite_scores_and_gradients(make, activation, normalization):
+    torch.manual_seed(0)
+    network = make(activation=activation, normalization=normalization, dropout=0.5)
+    scores = network(torch.randn(4, 1, 8, 8))
+    scores.square().sum().backward()
+    assert scores.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_weights_are_those_of_he_times_the_scale_and_biases_are_zero(make):
+    torch.manual_seed(0)
+    network = make(width=256, init_scale=3.0, normalization="batch")
+    for layer in network:
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            reference = torch.empty_like(layer.weight)
+            nn.init.kaiming_normal_(reference, mode="fan_in", nonlinearity="relu")
+            weight = layer.weight.detach()
+            assert (weight.std() / reference.std()).item() == pytest.approx(3.0, rel=0.1)
+            assert abs(weight.mean()) < 0.05 * weight.std()
+            assert (layer.bias == 0).all()
+
+
+def test_he_weights_keep_the_signal_through_a_deep_network():
+    torch.manual_seed(0)
+    network = multilayer_perceptron(256, 256, **{**_DEFAULTS, "num_layers": 20, "width": 256})
+    assert 0.2 < network(torch.randn(64, 256)).std() / math.sqrt(2) < 5
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_the_weights_follow_the_seed(make):
+    weights = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        weights.append(make()[-1].weight.detach().clone())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_dropout_acts_in_training_alone(make):
+    torch.manual_seed(0)
+    network, x = make(dropout=0.5, width=64), torch.randn(2, 1, 8, 8)
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+    assert _count(make(), nn.Dropout) == 0
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize(
+    ("keyword", "value", "right"),
+    [
+        ("activation", "rellu", "relu, leaky_relu, gelu, silu, tanh"),
+        ("normalization", "instance", "none, batch, layer"),
+        ("normalization", None, "none, batch, layer"),
+        ("width", 0, "at least 1"),
+        ("width", 8.0, "a whole number"),
+        ("num_layers", -1, "at least"),
+        ("num_layers", True, "a whole number"),
+        ("dropout", 1.0, "below 1"),
+        ("dropout", -0.1, "at least 0"),
+        ("dropout", "0.1", "a number"),
+        ("dropout", math.nan, "a number"),
+        ("init_scale", 0.0, "above 0"),
+        ("init_scale", math.inf, "above 0"),
+        ("init_scale", math.nan, "above 0"),
+    ],
+)
+def test_values_outside_their_range_are_refused_with_what_would_be_right(make, keyword, value, right):
+    with pytest.raises(ValueError) as caught:
+        make(**{keyword: value})
+    message = str(caught.value)
+    assert message.startswith(f"{keyword} is {value!r}; ")
+    assert right in message
+
+
+def test_a_network_of_no_convolution_is_refused():
+    with pytest.raises(ValueError, match="num_layers is 0; a whole number, at least 1"):
+        _cnn(num_layers=0)

@@ -1,0 +1,111 @@
+"""A trial, and a setting, as the tables show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.analysis.selection import select
+from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import PlannedTrial, Scalar, State, TrialOutcome
+from tunectl.store.trial_files import TrialFiles
+
+
+def outcome(
+    plan: PlannedTrial,
+    files: TrialFiles,
+    state: tuple[State, str, str],
+    objective: Objective,
+    existing_checkpoints: Container[str] = (),
+) -> TrialOutcome:
+    """How a trial stands: `state` is (state, reason, message), from `trial_state` or from who knows that it is running.
+
+    Infeasible, failed and unfinished trials keep the best value they reached; only who compares trials leaves them out.
+    `best_checkpoint` is relative to the study folder.
+    """
+    selection = select(files.measurements, objective, existing_checkpoints)
+    result, name = files.result, selection.best_checkpoint
+    checkpoints = StudyFolder(Path()).trial(plan.trial).checkpoints
+    return TrialOutcome(
+        plan=plan,
+        state=state[0],
+        reason=state[1],
+        message=state[2],
+        best_step=selection.best_step,
+        best_value=selection.best_value,
+        final_step=selection.final_step,
+        final_value=selection.final_value,
+        best_checkpoint=(checkpoints / name).as_posix() if name is not None else None,
+        metrics_at_best=selection.metrics_at_best,
+        infeasible_step=result.infeasible_step if result else None,
+        train_seconds=result.train_seconds if result else None,
+        eval_seconds=result.eval_seconds if result else None,
+        startup_seconds=result.startup_seconds if result else None,
+        device=result.device if result else files.attempts[-1].device if files.attempts else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingSummary:
+    """A setting: its active scientific values, how its trials ended, and the best completed one (None without one)."""
+
+    setting: int
+    scientific: Mapping[str, Scalar]
+    trials: int
+    completed: int
+    infeasible: int
+    failed: int
+    best_trial: int | None = None
+    best_value: float | None = None
+    best_step: int | None = None
+
+
+def settings_summary(
+    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective
+) -> list[SettingSummary]:
+    """One summary a setting, by its number; `scientific` are the hyperparameters whose values make the settings.
+
+    The best trial is a completed one: infeasible and failed trials are never the best, and unfinished ones would be
+    compared on unequal budgets. Of equal trials the one with the smallest id is taken.
+    """
+    by_setting: dict[int, list[TrialOutcome]] = {}
+    for item in outcomes:
+        by_setting.setdefault(item.plan.setting, []).append(item)
+    return [_summary(setting, by_setting[setting], scientific, objective) for setting in sorted(by_setting)]
+
+
+def _summary(
+    setting: int, outcomes: list[TrialOutcome], scientific: Sequence[str], objective: Objective
+) -> SettingSummary:
+    best = best_outcome(outcomes, objective)
+    states = [item.state for item in outcomes]
+    return SettingSummary(
+        setting=setting,
+        scientific=_shared_values([item.plan.hyperparameters for item in outcomes], scientific),
+        trials=len(outcomes),
+        completed=states.count("completed"),
+        infeasible=states.count("infeasible"),
+        failed=states.count("failed"),
+        best_trial=best.plan.trial if best else None,
+        best_value=best.best_value if best else None,
+        best_step=best.best_step if best else None,
+    )
+
+
+def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:
+    """The completed trial with the best value, of equals the one with the smallest id; None without one."""
+    completed = [item for item in outcomes if item.state == "completed" and objective.loss(item.best_value) < math.inf]
+    return min(completed, key=lambda item: objective.rank(item.best_value, item.plan.trial), default=None)
+
+
+def _shared_values(trials: list[Mapping[str, Scalar]], names: Sequence[str]) -> dict[str, Scalar]:
+    """The values that all trials of a setting share: an alternative of a name may be sampled within the setting."""
+    first = trials[0]
+    return {
+        name: first[name]
+        for name in names
+        if name in first and all(name in trial and trial[name] == first[name] for trial in trials)
+    }

@@ -1,0 +1,60 @@
+"""Retrospective selection: which evaluation of a trial counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What one trial comes to under an objective.
+
+    `best_*` are those of the evaluation that counts, None where none does. `final_*` are those of the last evaluation,
+    whatever its value: it may be NaN or infinite, and is None where the metric was not measured then. `best_checkpoint`
+    is a file's name.
+    """
+
+    best_step: int | None = None
+    best_value: float | None = None
+    final_step: int | None = None
+    final_value: float | None = None
+    best_checkpoint: str | None = None
+    metrics_at_best: Mapping[str, float] = field(default_factory=dict)
+
+
+def select(
+    measurements: Iterable[Measurement], objective: Objective, existing_checkpoints: Container[str] = ()
+) -> Selection:
+    """Choose the evaluation by which a trial counts (design 4, "Retrospective selection").
+
+    It is the one with the best finite value after step 0, the earlier one of equals; where the objective's checkpoint
+    is "final", the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the
+    `existing_checkpoints`. Measurements may come in any order, each (step, kind) once; other kinds do not count.
+    """
+    evaluations = sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step)
+    if not evaluations:
+        return Selection()
+    last = evaluations[-1]
+    final_value = last.metrics.get(objective.metric)
+    chosen = _chosen([item for item in evaluations if item.step > 0], objective)
+    if chosen is None:
+        return Selection(final_step=last.step, final_value=final_value)
+    return Selection(
+        best_step=chosen.step,
+        best_value=chosen.metrics[objective.metric],
+        final_step=last.step,
+        final_value=final_value,
+        best_checkpoint=chosen.checkpoint if chosen.checkpoint in existing_checkpoints else None,
+        metrics_at_best=chosen.metrics,
+    )
+
+
+def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:
+    candidates = evaluations[-1:] if objective.checkpoint == "final" else evaluations
+    finite = [item for item in candidates if math.isfinite(item.metrics.get(objective.metric, math.nan))]
+    return min(finite, key=lambda item: objective.rank(item.metrics[objective.metric], item.step), default=None)

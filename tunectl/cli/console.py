@@ -1,0 +1,101 @@
+"""How the commands write: results to stdout, messages to stderr, errors as they stand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDE = 32_000  # piped output is not folded: who reads it is a program or a pager
+
+
+def say(text: str = "") -> None:
+    """A line of a result."""
+    _write(sys.stdout, text)
+
+
+def note(text: str) -> None:
+    """A line about the work: it stays out of stdout."""
+    _write(sys.stderr, text)
+
+
+def say_json(content: Any) -> None:
+    """One JSON object on stdout."""
+    from tunectl.core.jsontext import encode
+
+    _write(sys.stdout, json.dumps(json.loads(encode(content)), indent=2, ensure_ascii=False))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    # A terminal that cannot show a character must not end the program.
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    stream.flush()
+
+
+def console(stream: TextIO) -> Console:
+    """A rich console on a stream; a pipe gets plain, unfolded text."""
+    from rich.console import Console
+
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else _WIDE,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
+def say_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+    """A table on stdout: numbers to the right, missing values as a dash, floats to four digits.
+
+    On a terminal that is too narrow the headings are broken at their underscores.
+    """
+    output = console(sys.stdout)
+    table = _table(header, rows)
+    if sys.stdout.isatty():
+        if output.measure(table).maximum > output.width:
+            table = _table([name.replace("_", "_\n") for name in header], rows)
+    else:
+        output.width = min(_WIDE, max(output.measure(table).maximum, 1))
+    if title:
+        say(title)
+    output.print(table)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(header):
+        numeric = all(_is_number(row[index]) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", vertical="bottom")
+    for row in rows:
+        table.add_row(*[shown(value) for value in row])
+    return table
+
+
+def _is_number(value: object) -> bool:
+    if value is None or value == "":
+        return True
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """A value in a table."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

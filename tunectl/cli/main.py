@@ -1,0 +1,66 @@
+"""The `tunectl` command: its subcommands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tunectl import __version__
+from tunectl.cli import check, plan, run, status
+from tunectl.cli.console import note
+from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED, TunectlError
+
+app = typer.Typer(
+    name="tunectl",
+    help="Hyperparameter studies as the Deep Learning Tuning Playbook says they should be run.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("plan")(plan.plan)
+app.command("status")(status.status)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tunectl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tunectl(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `tunectl` script."""
+    try:
+        code = app(standalone_mode=False)
+    except TunectlError as error:
+        note(str(error))
+        code = error.exit_code
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        note("interrupted")
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`tunectl plan … | head`); keep Python from complaining when it flushes at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        note(f"tunectl: {error.format_message()}")  # click's own usage errors
+        code = EXIT_BAD_STUDY
+    sys.exit(code or 0)

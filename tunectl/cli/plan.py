@@ -1,0 +1,41 @@
+"""`tunectl plan`: which trials would be run?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunectl.cli.console import say, say_json, say_table
+
+MOST_ROWS = 200  # a longer table is read by no one, and drawing it takes seconds
+
+
+def plan(
+    study: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all trials as one JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print all trials as CSV.")] = False,
+) -> None:
+    """Print the trials of a study without training them."""
+    from tunectl.core.errors import UsageError
+    from tunectl.sampling.plan import plan_trials
+    from tunectl.study.checking import check_study
+    from tunectl.study.planning import plan_csv, plan_json, plan_summary, plan_table
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv: one output at a time")
+    checked = check_study(study, Path.cwd())
+    trials = plan_trials(checked.spec)
+    if as_json:
+        say_json(plan_json(checked, trials))
+    elif as_csv:
+        sys.stdout.write(plan_csv(checked, trials))
+    elif len(trials) <= MOST_ROWS:
+        table = plan_table(checked, trials)
+        say_table(table.header, table.rows)
+    else:
+        rows = [(item.name, item.role, item.active, item.values) for item in plan_summary(checked, trials)]
+        say_table(("hyperparameter", "role", "trials", "values"), rows)
+        say(f"{len(trials):,} trials in {len(checked.settings):,} settings; --csv or --json prints them all")

@@ -1,0 +1,70 @@
+"""`tunectl run`: train the trials of a study, or go on where it was left."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.watching import watcher
+from tunectl.core.errors import EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from tunectl.study.running import RunReport
+
+_MOST_FAILURES = 5
+
+
+class Order(StrEnum):
+    """In which order trials are launched; it changes no result."""
+
+    plan = "plan"
+    reversed = "reversed"
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="The study folder [runs/<study>].", show_default=False)
+    ] = None,
+    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Trials at a time.", show_default=False)] = None,
+    order: Annotated[Order, typer.Option("--order", help="In which order trials start.")] = Order.plan,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+) -> int:
+    """Train the trials of a study, or go on where an earlier run stopped."""
+    from tunectl.study.running import RunOptions, run_study
+
+    options = RunOptions(folder=folder, slots=slots, reverse=order is Order.reversed, command=tuple(sys.argv))
+    with watcher(quiet=quiet) as watching:
+        report = run_study(study, options, watching)
+    if as_json:
+        say_json(report.to_json())
+    else:
+        _print(report)
+    return report.exit_code
+
+
+def _print(report: RunReport) -> None:
+    spec = report.spec
+    if report.untouched:
+        say(f"{spec.name}: the study is complete, nothing was left to run")
+        say()
+    failed = [item for item in report.outcomes if item.state == "failed"]
+    for item in failed[:_MOST_FAILURES]:
+        log = report.folder.trial(item.plan.trial).log
+        note(f"trial {item.plan.trial} failed: {item.reason}: {item.message} (see {log})")
+    if len(failed) > _MOST_FAILURES:
+        note(f"and {len(failed) - _MOST_FAILURES} more; `tunectl status {report.folder.path}` lists them")
+    title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"
+    say_table(report.tables.header, report.tables.rows, title=title)
+    say()
+    for path in report.tables.paths:
+        say(str(path))
+    if report.exit_code == EXIT_INTERRUPTED:
+        left = f"{report.unfinished} of {len(report.outcomes)} trials left"
+        note(f"interrupted with {left}; the same command goes on from here")

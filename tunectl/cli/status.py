@@ -1,0 +1,42 @@
+"""`tunectl status`: how far is a study?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunectl.cli.console import say, say_json, say_table
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show how far a study is, also while it runs."""
+    from tunectl.study.status import study_status
+
+    report = study_status(folder)
+    if as_json:
+        say_json(report.to_json())
+        return
+    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number)
+    say(
+        f"{report.study}: {report.total} trials: {counts}; {'a runner is at work' if report.runner_alive else 'no runner is at work'}"
+    )
+    if report.best is not None:
+        say(
+            f"best so far: {report.best.best_value:.4g} {report.objective.metric} (trial {report.best.plan.trial}, step {report.best.best_step})"
+        )
+    if report.running:
+        say()
+        say_table(
+            ("running", "setting", "step", "of", f"last {report.objective.metric}"),
+            [(trial.trial, trial.setting, trial.step, trial.steps, trial.value) for trial in report.running],
+        )
+    if report.failures:
+        say()
+        say_table(
+            ("failed", "reason", "message"), [(item.plan.trial, item.reason, item.message) for item in report.failures]
+        )

@@ -1,0 +1,135 @@
+"""A run on the screen: a live table on a terminal, one line a finished trial elsewhere, nothing when asked to be quiet."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tunectl.cli.console import console, note, shown
+from tunectl.core.records import TrialOutcome
+from tunectl.study.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_MOST_SHOWN = 16  # running trials in the live table
+
+
+class Quiet(AbstractContextManager["Quiet"]):
+    """Says what the user must know, and nothing else."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def message(self, text: str) -> None:
+        note(text)
+
+    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+        if outcome.state == "failed":
+            note(trial_line(outcome, progress))
+
+    def progress(self, progress: Progress) -> None:
+        return None
+
+
+class Lines(Quiet):
+    """One line for each trial that ends, to stderr."""
+
+    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+        note(trial_line(outcome, progress))
+
+
+class Live(Quiet):
+    """A table that is drawn again in place, on a terminal's stderr."""
+
+    def __init__(self) -> None:
+        from rich.live import Live as RichLive
+
+        self._console = console(sys.stderr)
+        self._live = RichLive(console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def message(self, text: str) -> None:
+        self._console.print(text)
+
+    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+        if outcome.state == "failed":
+            self._console.print(trial_line(outcome, progress))
+        self.progress(progress)
+
+    def progress(self, progress: Progress) -> None:
+        self._live.update(_table(progress))
+
+
+def watcher(*, quiet: bool) -> Quiet:
+    """The watcher for this stderr."""
+    if quiet:
+        return Quiet()
+    return Live() if sys.stderr.isatty() else Lines()
+
+
+def trial_line(outcome: TrialOutcome, progress: Progress) -> str:
+    """A finished trial in one line."""
+    head = f"[{progress.done}/{progress.total}] trial {outcome.plan.trial} {outcome.state}"
+    if outcome.state == "failed":
+        return f"{head}: {outcome.reason}: {outcome.message}"
+    if outcome.state == "infeasible":
+        at = f" at step {outcome.infeasible_step}" if outcome.infeasible_step is not None else ""
+        return f"{head}: {outcome.reason}{at}"
+    value = (
+        "no finite value"
+        if outcome.best_value is None
+        else f"best {shown(outcome.best_value)} at step {outcome.best_step}"
+    )
+    return f"{head}: {value}{_left(progress)}"
+
+
+def _left(progress: Progress) -> str:
+    if progress.seconds_left is None or progress.done == progress.total:
+        return ""
+    return f" ({duration(progress.seconds_left)} left)"
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: `1 h 20 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _table(progress: Progress) -> RenderableType:
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = f"{progress.done} of {progress.total} trials"
+    counts += f", {progress.infeasible} infeasible" if progress.infeasible else ""
+    counts += f", {progress.failed} failed" if progress.failed else ""
+    if progress.best is not None:
+        counts += f"; best {shown(progress.best.best_value)} (trial {progress.best.plan.trial}, step {progress.best.best_step})"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("running", "setting", "slot", "step", "of", "last value"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for trial in progress.running[:_MOST_SHOWN]:
+        table.add_row(
+            str(trial.trial), str(trial.setting), str(trial.slot), str(trial.step), str(trial.steps), shown(trial.value)
+        )
+    return Group(Text(counts + _left(progress)), *([table] if progress.running else []))

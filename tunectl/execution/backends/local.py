@@ -1,0 +1,333 @@
+"""Trials on this machine, forked off one server that has loaded the workload."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tunectl.core.errors import TunectlError, WorkloadError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import FactorySignature, TrialRequest, WorkloadReference
+from tunectl.execution import processes
+from tunectl.execution.backends import Ended, Report, Started
+from tunectl.execution.events import ServerReady
+from tunectl.execution.protocol import Assignment, Connection
+from tunectl.execution.slots import Slot, thread_environment
+
+_CLOSE_SECONDS = 15.0
+_GROUP_GONE_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+_SECONDS_BETWEEN_LOOKS = 0.1  # how often a stop is looked for while the workload loads or is tried
+_OUTPUT_TAIL_BYTES = 4000
+
+
+@dataclass(slots=True)
+class _Process:
+    """What the runner knows of a trial's process; `pid` 0 until the server has told."""
+
+    launched: float
+    pid: int = 0
+    started: int | None = None
+
+
+@dataclass(slots=True)
+class _ServerProcess:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    output: IO[bytes]
+    ready: ServerReady | None = None
+    refused: Mapping[str, Any] | None = None
+
+
+class LocalBackend:
+    """The processes of this machine, under a fork server (tunectl.execution.server).
+
+    `workload` is loaded once, by the server. `environ` is the environment of all that is started (default: this process's).
+    `worker` names the module that does the work.
+    """
+
+    def __init__(
+        self,
+        workload: WorkloadReference,
+        environ: Mapping[str, str] | None = None,
+        worker: str = "tunectl.execution.worker",
+    ) -> None:
+        self._workload = workload
+        self._environ = environ
+        self._worker = worker
+        self._server: _ServerProcess | None = None
+        self._processes: dict[int, _Process] = {}
+        self._held: list[int] = []
+        self._reports: list[Report] = []
+        self._answers: dict[int, Mapping[str, Any]] = {}
+        self._probes = 0
+
+    def start(self) -> None:
+        """Start the server; returns at once. From the main thread: the kernel ends a loading server with the thread that started it."""
+        ours, theirs = socket.socketpair()
+        output = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
+        environment = {**(os.environ if self._environ is None else self._environ), **_server_environment()}
+        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when it is loaded.
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "tunectl.execution.server",
+            str(theirs.fileno()),
+            self._worker,
+            str(os.getpid()),
+        ]
+        process = subprocess.Popen(
+            command,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+        )
+        theirs.close()
+        self._server = _ServerProcess(process, Connection(ours), output)
+        self._send({"op": "serve", "workload": asdict(self._workload)}, self._held)
+
+    def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> ServerReady | None:
+        """Wait until trials can start; see Backend."""
+        server = self._running_server()
+        while server.ready is None:
+            if stop_requested():
+                return None
+            self._receive(_SECONDS_BETWEEN_LOOKS)
+            if server.refused is not None:
+                self._raise_refused(server.refused)
+            if server.ready is None and server.connection.closed:
+                self._raise_died_loading(server)
+        return server.ready
+
+    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> bool:
+        """Build and try the workload in a process of its own; see Backend."""
+        self._probes += 1
+        number = self._probes
+        assignment = Assignment(
+            "probe", number, slot.torch_device, slot.device.label, slot.environment, request=request.to_json()
+        )
+        if self.wait_ready(stop_requested) is None:
+            return False
+        server = self._running_server()
+        self._send({"op": "launch", "assignment": assignment.to_json()})
+        while number not in self._answers:
+            if server.connection.closed:
+                raise WorkloadError(f"the workload could not be tried: the fork server {self._end_server()}")
+            if stop_requested():
+                self._send({"op": "signal", "kind": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
+                return False
+            self._receive(_SECONDS_BETWEEN_LOOKS)
+        _judge_probe(self._answers.pop(number))
+        return True
+
+    def hold(self, fd: int) -> None:
+        """Let the server, and every process it starts from now on, hold a copy of the descriptor."""
+        self._held.append(fd)
+        if self._server is not None:
+            self._send({"op": "hold"}, (fd,))
+
+    def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
+        """Start a trial; see Backend."""
+        launched = time.monotonic()
+        self._processes[trial] = _Process(launched)
+        files = TrialFolder(folder.absolute())
+        assignment = Assignment(
+            "trial",
+            trial,
+            slot.torch_device,
+            slot.device.label,
+            slot.environment,
+            folder=str(files.path),
+            log=str(files.log),
+            attempt=attempt,
+            launched=launched,
+        )
+        self._send({"op": "launch", "assignment": assignment.to_json()})
+
+    def poll(self, timeout_seconds: float) -> Sequence[Report]:
+        """What has happened; starts another server where this one died. Raises TunectlError where that one cannot load either."""
+        server = self._running_server()
+        self._receive(0.0 if self._reports else timeout_seconds)
+        if server.connection.closed:
+            self._replace_server(server)
+        reports, self._reports = self._reports, []
+        return reports
+
+    def stop(self, trial: int) -> None:
+        """SIGTERM to the trial's first process."""
+        self._signal(trial, signal.SIGTERM, group=False)
+
+    def kill(self, trial: int) -> None:
+        """SIGKILL to the trial's process group."""
+        self._signal(trial, signal.SIGKILL, group=True)
+
+    def close(self) -> None:
+        """End the server and, through it, every trial; kills the groups itself where the server does not."""
+        if self._server is None:
+            return
+        self._server.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._server.process.wait(_CLOSE_SECONDS)
+        self._kill_known_groups()
+        self._end_server()
+        self._processes.clear()
+
+    def _running_server(self) -> _ServerProcess:
+        if self._server is None:
+            raise RuntimeError("start() comes first")
+        return self._server
+
+    def _send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        self._running_server().connection.send(message, fds)
+
+    def _signal(self, trial: int, number: int, *, group: bool) -> None:
+        self._send({"op": "signal", "kind": "trial", "number": trial, "signal": int(number), "group": group})
+
+    def _receive(self, timeout_seconds: float | None) -> None:
+        server = self._running_server()
+        poller = select.poll()
+        poller.register(server.connection, select.POLLIN)
+        timeout = None if timeout_seconds is None else max(0.0, timeout_seconds) * 1000
+        # What a dead server said before it died is still read: the socket gives the end of file last.
+        while poller.poll(timeout):
+            for message in server.connection.receive()[0]:
+                self._note(server, message)
+            if server.connection.closed:
+                return
+            timeout = 0.0
+
+    def _note(self, server: _ServerProcess, message: Mapping[str, Any]) -> None:
+        event = message["event"]
+        if event == "ready":
+            signature = message["signature"]
+            server.ready = ServerReady(
+                message["seconds"], message["mode"], message["reason"], signature and FactorySignature(**signature)
+            )
+            self._reports.append(server.ready)
+        elif event == "refused":
+            server.refused = message
+        elif message["kind"] == "probe":
+            if event == "ended":
+                self._answers[message["number"]] = message
+        elif event == "launched":
+            known = self._processes[message["number"]]
+            known.pid, known.started = message["pid"], message["started"]
+            self._reports.append(Started(message["number"], message["pid"]))
+        else:
+            del self._processes[message["number"]]
+            self._reports.append(
+                Ended(
+                    message["number"],
+                    message["code"],
+                    message["signal"],
+                    message["seconds"],
+                    message=message["message"],
+                )
+            )
+
+    def _replace_server(self, server: _ServerProcess) -> None:
+        """Report every trial of a server that died as lost, once its group is gone, and start another server."""
+        if server.refused is not None:
+            self._raise_refused(server.refused)
+        if server.ready is None:
+            self._raise_died_loading(server)
+        self._kill_known_groups()
+        how = self._end_server()
+        now = time.monotonic()
+        for trial, known in sorted(self._processes.items()):
+            message = f"the fork server {how} and took the trial with it"
+            self._reports.append(Ended(trial, None, None, now - known.launched, lost=True, message=message))
+        self._processes.clear()
+        self.start()
+
+    def _kill_known_groups(self) -> None:
+        # The leader's pid names the group as long as anything of the group is left; another process under that pid
+        # (another start time) means that nothing is.
+        groups = [
+            known.pid
+            for known in self._processes.values()
+            if known.pid and processes.start_time(known.pid) in (known.started, None)
+        ]
+        deadline = time.monotonic() + _GROUP_GONE_SECONDS
+        while True:
+            groups = [
+                group
+                for group in groups
+                if processes.signal_group(group, signal.SIGKILL) and processes.group_is_running(group)
+            ]
+            if not groups or time.monotonic() > deadline:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _end_server(self) -> str:
+        """Make sure that the server is gone and reaped, and say in words how it ended."""
+        server = self._running_server()
+        server.connection.close()
+        if server.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(_POLL_SECONDS)
+        if server.process.poll() is None:
+            processes.signal_group(server.process.pid, signal.SIGKILL)
+        code = server.process.wait()
+        server.output.close()
+        self._server = None
+        return processes.describe_exit(code, -code if code < 0 else None)
+
+    def _raise_refused(self, refused: Mapping[str, Any]) -> None:
+        self._end_server()
+        raise _workload_error("the workload could not be loaded", refused)
+
+    def _raise_died_loading(self, server: _ServerProcess) -> None:
+        tail = _tail(server.output)
+        how = self._end_server()
+        raise TunectlError(
+            f"the process that loads the workload {how}" + (f"; its last output:\n{tail}" if tail else "")
+        )
+
+
+def _server_environment() -> dict[str, str]:
+    # One thread, so that it can be forked; and no CUDA context where an import asks whether there is a GPU.
+    return {**thread_environment(1), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+def _workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
+    message = failure["message"]
+    place = f"{failure['where']}: " if failure["where"] and failure["where"] not in message else ""
+    error = WorkloadError(f"{what}: {place}{message}")
+    error.add_note(failure["traceback"])
+    return error
+
+
+def _judge_probe(ending: Mapping[str, Any]) -> None:
+    try:
+        answer = json.loads(ending["answer"])
+    except (KeyError, ValueError):
+        how = ending["message"] or processes.describe_exit(ending["code"], ending["signal"])
+        said = ending.get("output", "").strip()
+        raise WorkloadError(
+            f"the workload could not be tried: its process {how}" + (f"; its last output:\n{said}" if said else "")
+        ) from None
+    if answer["message"] or answer["traceback"]:
+        raise _workload_error("the workload does not work", answer)
+
+
+def _tail(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _OUTPUT_TAIL_BYTES))
+    return file.read().decode("utf-8", "replace").strip()

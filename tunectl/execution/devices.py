@@ -1,0 +1,136 @@
+"""Which devices a study may use: the GPUs inside CUDA_VISIBLE_DEVICES, or the CPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tunectl.core.errors import UsageError
+from tunectl.execution.nvml import Gpu, read_gpus
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The CPU, a GPU, or a MIG instance of one.
+
+    `index` counts the devices that were found. `visible` is the value of CUDA_VISIBLE_DEVICES under which a process sees this device
+    alone: the UUID, never an index, so that CUDA_DEVICE_ORDER cannot change its meaning; "" for the CPU.
+    """
+
+    kind: Literal["cpu", "cuda"]
+    index: int = 0
+    name: str = "cpu"
+    visible: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the tables call it: "cpu", or the UUID, which means the same GPU in every run."""
+        return self.visible or self.kind
+
+
+CPU = Device("cpu")
+
+
+def find_devices(
+    wanted: str | Sequence[int | str], environ: Mapping[str, str], gpus: Callable[[], Sequence[Gpu]] = read_gpus
+) -> tuple[Device, ...]:
+    """The devices to train on; never empty.
+
+    `wanted` (`resources.devices`) is "auto" (the visible GPUs, or the CPU where there is none), "cpu", or indices into the visible GPUs
+    and GPU- or MIG-UUIDs (a unique beginning will do). Raises UsageError, naming those that are there, where one is not, is
+    ambiguous or is asked for twice. The driver is not asked for "cpu".
+    """
+    if wanted == "cpu":
+        return (CPU,)
+    visible = _visible(tuple(gpus()), environ.get("CUDA_VISIBLE_DEVICES"))
+    if wanted == "auto":
+        return visible or (CPU,)
+    asked = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    if not asked:
+        raise UsageError(
+            "resources.devices: the list is empty; auto, cpu, or a list of GPU indices or UUIDs would be right"
+        )
+    chosen = tuple(_chosen(item, visible) for item in asked)
+    if len(set(chosen)) < len(chosen):
+        raise UsageError(
+            f"resources.devices: {', '.join(map(str, asked))} names one device twice; each may stand there once"
+        )
+    return chosen
+
+
+def _chosen(item: int | str, visible: tuple[Device, ...]) -> Device:
+    if isinstance(item, str) and not re.fullmatch(r"\d+", item):
+        found = [device for device in visible if device.visible == item] or [
+            device for device in visible if item.startswith(("GPU-", "MIG-")) and device.visible.startswith(item)
+        ]
+    else:
+        found = [device for device in visible if device.index == int(item)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{device.index} ({device.visible}, {device.name})" for device in visible) or "none"
+    trouble = "begins more than one device's UUID" if found else "is not there"
+    raise UsageError(f"resources.devices: {item} {trouble}; the visible GPUs are: {there}")
+
+
+def _visible(gpus: tuple[Gpu, ...], mask: str | None) -> tuple[Device, ...]:
+    """The devices inside a mask, as CUDA reads it (CUDA Programming Guide, "CUDA Environment Variables").
+
+    Without a mask all are visible; an entry that names no device hides itself and all after it; a device named twice leaves none
+    (what the driver does, and torch.cuda with it). Indices count in the order of the PCI bus, as nvidia-smi shows them: CUDA's own
+    default order (fastest first) differs only on machines with unlike GPUs, and no driver call tells it without starting CUDA.
+    Where MIG mode is on, a GPU's instances stand for it; CUDA would show a process the first one alone, but each trial is
+    a process of its own, so all of those named count.
+    """
+    entries: list[tuple[tuple[str, str], ...]] = []
+    if mask is None:
+        entries = [_parts(gpu) for gpu in gpus]
+    else:
+        for entry in mask.split(","):
+            parts = _named(entry, mask, gpus)
+            if not parts:
+                break
+            entries.append(parts)
+    flat = [part for parts in entries for part in parts]
+    if len(set(flat)) < len(flat):
+        return ()
+    return tuple(Device("cuda", index, name, uuid) for index, (uuid, name) in enumerate(flat))
+
+
+def _parts(gpu: Gpu) -> tuple[tuple[str, str], ...]:
+    if gpu.instances is not None:
+        return tuple((instance.uuid, instance.name or gpu.name) for instance in gpu.instances)
+    return ((gpu.uuid, gpu.name),) if gpu.uuid else ()
+
+
+def _named(entry: str, mask: str, gpus: tuple[Gpu, ...]) -> tuple[tuple[str, str], ...]:
+    # The first entry's form is that of all: an entry of another form names nothing.
+    if mask.startswith("GPU-"):
+        found = [gpu for gpu in gpus if entry.startswith("GPU-") and gpu.uuid.startswith(entry)]
+        return _parts(found[0]) if len(found) == 1 else ()
+    if mask.startswith("MIG-"):
+        return _named_instance(entry, gpus)
+    # Like C's strtoul: leading blanks and a sign are read, whatever follows the digits is not.
+    number = re.match(r"\s*([+-]?\d+)", entry, re.ASCII)
+    index = int(number[1]) if number else -1
+    return _parts(gpus[index]) if 0 <= index < len(gpus) else ()
+
+
+def _named_instance(entry: str, gpus: tuple[Gpu, ...]) -> tuple[tuple[str, str], ...]:
+    instances = [(gpu, instance) for gpu in gpus for instance in gpu.instances or ()]
+    old_form = re.fullmatch(r"MIG-(GPU-[^/]+)/(\d+)/(\d+)", entry, re.ASCII)
+    if old_form:
+        place = (int(old_form[2]), int(old_form[3]))
+        found = [
+            (instance.uuid, instance.name or gpu.name)
+            for gpu, instance in instances
+            if gpu.uuid.startswith(old_form[1]) and (instance.gpu_instance, instance.compute_instance) == place
+        ]
+    else:
+        found = [
+            (instance.uuid, instance.name or gpu.name)
+            for gpu, instance in instances
+            if entry.startswith("MIG-") and len(entry) > len("MIG-") and instance.uuid.startswith(entry)
+        ]
+    return tuple(found) if len(found) == 1 else ()

@@ -1,0 +1,77 @@
+"""What makes forking this process unsafe: other threads, a started CUDA, another system than Linux."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+from tunectl.execution import processes
+
+_READY_FOR_FORKS = frozenset({"jemalloc_bg_thd"})
+# pyarrow's allocator, and so pandas and scikit-learn, start this one; jemalloc's fork handlers take care of it.
+
+_OPEN_FILES = Path("/proc/self/fd")
+_CUDA_DEVICE = "/dev/nvidia-uvm"
+
+
+def platform_hazard(platform: str = sys.platform) -> str:
+    """Why this system's processes must not be forked after imports, "" where they may."""
+    return (
+        ""
+        if platform.startswith("linux")
+        else f"forking a process that has loaded its libraries is not safe on {platform}"
+    )
+
+
+def fork_hazard() -> str:
+    """Why a fork of this process could hang or lose its GPU, in one line; "" where nothing is found.
+
+    A lock that another thread holds stays locked in the fork for ever; a CUDA context does not survive a fork.
+    """
+    hazard = platform_hazard()
+    if hazard:
+        return hazard
+    threads = [name for name in processes.other_threads() if name not in _READY_FOR_FORKS]
+    if threads:
+        own = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        noun = "thread" if len(threads) == 1 else "threads"
+        return f"loading the workload left {len(threads)} other {noun} running ({', '.join(own or threads)})"
+    if _cuda_is_started():
+        return "loading the workload started CUDA"
+    return ""
+
+
+def _cuda_is_started() -> bool:
+    # torch is never imported here: it is asked only where the workload or the training has loaded it.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return True
+    return _cuda_driver_is_open() or (torch is not None and _a_fork_is_poisoned())
+
+
+def _cuda_driver_is_open() -> bool:
+    # Every CUDA library opens the memory driver when it starts (NVML does not), torch or not.
+    with contextlib.suppress(OSError):
+        for entry in _OPEN_FILES.iterdir():
+            with contextlib.suppress(OSError):
+                if str(entry.readlink()).startswith(_CUDA_DEVICE):
+                    return True
+    return False
+
+
+def _a_fork_is_poisoned() -> bool:
+    # torch tells only a fork that it is a bad one (a device count asked for at import is enough), so one is tried.
+    torch = sys.modules["torch"]
+    if torch.version.cuda is None:
+        return False
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 1 if torch.cuda._is_in_bad_fork() else 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0

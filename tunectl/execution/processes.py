@@ -1,0 +1,153 @@
+"""Processes and process groups, as the kernel shows them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_FIELDS_BEFORE_STATE = 2
+
+
+def _prctl(option: int, value: int) -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None, use_errno=True)
+    return bool(library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+
+
+def adopt_orphans() -> bool:
+    """Make this process the parent of every descendant whose own parent dies; false where the kernel cannot."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, with pid `parent`, dies; ends it at once where that is gone already.
+
+    The wish is cleared by fork, and bound to the parent's thread that forked. Without effect where there is no prctl.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def outlive_parent() -> None:
+    """Take back `die_with_parent`."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def _stat(pid: int) -> list[str] | None:
+    # The command's name, in brackets, may hold anything; the fields after the last bracket start with the state.
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return text[text.rindex(")") + 1 :].split() if ")" in text else None
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot: with the pid it names one process; None where it is not known."""
+    fields = _stat(pid)
+    return int(fields[21 - _FIELDS_BEFORE_STATE]) if fields else None
+
+
+def is_alive(pid: int, started: int | None = None) -> bool:
+    """Whether the process runs (a zombie does not); with `started`, whether it is still the same one."""
+    if not PROC.exists():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+    fields = _stat(pid)
+    if fields is None or fields[0] in "ZX":
+        return False
+    return started is None or int(fields[21 - _FIELDS_BEFORE_STATE]) == started
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group; false where no process is left in it, not even a zombie."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Some member changed its user; those that could be reached were. macOS says this of a group of zombies.
+        return sys.platform.startswith("linux")
+    return True
+
+
+def group_is_running(group: int) -> bool:
+    """Whether a process of this group runs. Zombies, which only their parent can take away, do not count."""
+    if not PROC.exists():
+        return signal_group(group, 0)
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        fields = _stat(int(entry.name))
+        if fields is not None and fields[0] not in "ZX" and int(fields[2]) == group:
+            return True
+    return False
+
+
+def children() -> set[int]:
+    """The pids of this process's children, adopted ones included; empty where the kernel does not tell."""
+    found: set[int] = set()
+    own = PROC / "self" / "task"
+    try:
+        for task in own.iterdir():
+            found.update(int(pid) for pid in (task / "children").read_text().split())
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return _children_by_search()
+    except OSError:
+        return set()
+    return found
+
+
+def _children_by_search() -> set[int]:
+    found: set[int] = set()
+    if not PROC.exists():
+        return found
+    parent = str(os.getpid())
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields is not None and fields[1] == parent:
+                found.add(int(entry.name))
+    return found
+
+
+def kill(pid: int) -> None:
+    """SIGKILL to one process; nothing where it is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def other_threads() -> list[str]:
+    """The names of this process's threads but the first one, those of C libraries included; empty where the kernel is silent."""
+    names = []
+    with suppress(OSError):
+        for task in (PROC / "self" / "task").iterdir():
+            if int(task.name) != os.getpid():
+                with suppress(OSError):
+                    names.append((task / "comm").read_text().strip())
+    return sorted(names)
+
+
+def describe_exit(code: int | None, number: int | None) -> str:
+    """In words how a process ended: its exit code, or the signal that killed it."""
+    if number is not None:
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return f"was killed by {name}"
+    return f"ended with exit code {code}"

@@ -1,0 +1,114 @@
+"""What the runner and the fork server say to each other: JSON lines over a socket pair."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from tunectl.core.records import FactorySignature, WorkloadReference
+
+EXIT_STOPPED = 75
+"""Exit code of a trial that was stopped and saved: it goes on when it is launched again (EX_TEMPFAIL of sysexits.h)."""
+
+EXIT_UNWRITTEN = 74
+"""Exit code of a trial whose result could not be written (EX_IOERR)."""
+
+EXIT_BROKEN = 70
+"""Exit code of a trial's process that failed outside the user's code (EX_SOFTWARE)."""
+
+_RECEIVE_BYTES = 65536
+_MAX_FDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one process is started for: a trial, or a probe of the workload.
+
+    `number` is the trial's id, or counts the probes. A trial has a `folder` (with its request.json) and a `log`; a probe has its `request`
+    and answers into the file descriptor `answer`. `device` is torch's name of it; `environment` is added to the server's.
+    `label` is what the tables call the device. `launched` is the monotonic clock, in seconds, when the launch was ordered.
+    """
+
+    kind: Literal["trial", "probe"]
+    number: int
+    device: str
+    label: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    log: str = ""
+    attempt: int = 1
+    request: Mapping[str, Any] = field(default_factory=dict)
+    answer: int = -1
+    launched: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The assignment as a message."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Assignment:
+        """The assignment of a message."""
+        return cls(**content)
+
+
+class Worker(Protocol):
+    """What the server asks of the module that does the work (tunectl.execution.worker; named on the server's command line)."""
+
+    def preload(self, workload: WorkloadReference) -> FactorySignature | None:
+        """Import what every trial needs, before any is started; gives what the factory takes. Raises what the user's code raises."""
+        ...
+
+    def work(self, assignment: Assignment, stop: Callable[[], bool]) -> int:
+        """Do the work in this process and give its exit code; `stop` says whether SIGTERM came."""
+        ...
+
+
+class Connection:
+    """One end of the socket pair. `closed` once the other end is gone."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self.closed = False
+        self._received = b""
+
+    def fileno(self) -> int:
+        """The descriptor to poll."""
+        return self.socket.fileno()
+
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send a message, with copies of file descriptors; nothing where the other end is gone."""
+        # ensure_ascii: paths that are no UTF-8 travel as lone surrogates.
+        line = (json.dumps(message) + "\n").encode("ascii")
+        try:
+            if fds:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                line = line[self.socket.sendmsg([line], rights) :]
+            self.socket.sendall(line)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what the other end said before it went is still to be read; then comes the end of file
+
+    def receive(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """The complete messages that have come, with the file descriptors among them; waits where nothing has.
+
+        Descriptors are not inherited by programs that this process starts.
+        """
+        try:
+            content, fds, _flags, _address = socket.recv_fds(self.socket, _RECEIVE_BYTES, _MAX_FDS)
+        except ConnectionResetError:
+            content, fds = b"", []
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if not content:
+            self.closed = True
+        *lines, self._received = (self._received + content).split(b"\n")
+        return [json.loads(line) for line in lines], list(fds)
+
+    def close(self) -> None:
+        """Let go of this end; the other one sees it."""
+        self.closed = True
+        self.socket.close()

@@ -1,0 +1,317 @@
+"""The fork server: loads the workload once, forks a process for each trial, and leaves none behind.
+
+Started as `python -P -m tunectl.execution.server FD WORKER PID` by the runner's main thread, in a session of its own. FD is its end of a socket
+pair: when the other end closes, however the runner died, every trial's process group is killed and reaped, and the server ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import IO, Any, NoReturn, cast
+
+from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.execution import failures, hazards, launching, processes
+from tunectl.execution.protocol import Assignment, Connection, Worker
+
+_SETTLE_MILLISECONDS = 5
+_OUTPUT_TAIL_BYTES = 2000
+_BYSTANDER_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Child:
+    """A process that the server started, from its launch until its whole group is gone."""
+
+    assignment: Assignment
+    pid: int
+    launched: float
+    output: IO[bytes] | None = None
+    answer: IO[bytes] | None = None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wakeup:
+    """A socket that becomes readable when a child dies, and the descriptor that the signal writes to."""
+
+    reading: socket.socket
+    writing: int
+
+    def fileno(self) -> int:
+        return self.reading.fileno()
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self.reading.recv(4096):
+                pass
+
+
+@dataclass(slots=True)
+class _Server:
+    connection: Connection
+    worker: Worker
+    worker_name: str
+    hazard: str
+    wakeup: _Wakeup
+    bystanders: frozenset[int]
+    children: dict[tuple[str, int], _Child] = field(default_factory=dict)
+    held: list[int] = field(default_factory=list)
+
+    def serve(self, early: Iterable[Mapping[str, Any]]) -> None:
+        """Answer the runner, `early` messages first, until its end of the socket closes; then end every child."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
+        poller.register(self.wakeup, select.POLLIN)
+        try:
+            self.obey(early)
+            while not self.connection.closed:
+                settling = any(child.status is not None for child in self.children.values())
+                for fd, _events in poller.poll(_SETTLE_MILLISECONDS if settling else None):
+                    if fd == self.connection.fileno():
+                        self._hear()
+                self._settle()
+        finally:
+            self._end_all()
+
+    def _hear(self) -> None:
+        messages, fds = self.connection.receive()
+        self.held += fds
+        self.obey(messages)
+
+    def obey(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Do what these messages ask."""
+        for message in messages:
+            if message["op"] == "launch":
+                self._launch(Assignment.from_json(message["assignment"]))
+            elif message["op"] == "signal":
+                self._signal(message)
+
+    def _launch(self, assignment: Assignment) -> None:
+        launched = time.monotonic()
+        child = _Child(assignment, 0, launched)
+        try:
+            child = self._start(assignment, launched)
+        except OSError as error:
+            self._report(child, {"code": None, "message": f"its process could not be started: {error}"})
+            return
+        key = (assignment.kind, assignment.number)
+        self.children[key] = child
+        started = processes.start_time(child.pid)
+        self.connection.send(
+            {"event": "launched", "kind": key[0], "number": key[1], "pid": child.pid, "started": started}
+        )
+
+    def _start(self, assignment: Assignment, launched: float) -> _Child:
+        if assignment.kind == "trial":
+            log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            try:
+                return _Child(assignment, self._new_process(assignment, log, ()), launched)
+            finally:
+                os.close(log)
+        output, answer = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  (closed when the child is reported)
+        assignment = replace(assignment, answer=answer.fileno())
+        pid = self._new_process(assignment, output.fileno(), (answer.fileno(),))
+        return _Child(assignment, pid, launched, output, answer)
+
+    def _new_process(self, assignment: Assignment, output: int, inherit: tuple[int, ...]) -> int:
+        if self.hazard:
+            return launching.spawn(assignment, self.worker_name, output, (*self.held, *inherit))
+        own = (self.connection.fileno(), self.wakeup.fileno(), self.wakeup.writing)
+        return launching.fork(assignment, self.worker, output, own)
+
+    def _signal(self, message: Mapping[str, Any]) -> None:
+        child = self.children.get((message["kind"], message["number"]))
+        # Once its status is known the pid may be another process's; the group is being killed anyway.
+        if child is None or child.status is not None:
+            return
+        if message["group"]:
+            processes.signal_group(child.pid, message["signal"])
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, message["signal"])
+
+    def _settle(self) -> None:
+        """Reap what has died, kill what a dead trial left, and report the trials of which nothing is left."""
+        self.wakeup.clear()
+        self._reap()
+        ended = [child for child in self.children.values() if child.status is not None]
+        if not ended:
+            return
+        # Each living trial adopts the orphans below itself, so whatever else is a child of the server was left by a dead one,
+        # also a process that left its group and its session.
+        leaders = {child.pid for child in self.children.values() if child.status is None}
+        strays = processes.children() - leaders - self.bystanders
+        for pid in strays:
+            processes.kill(pid)
+        for child in ended:
+            if not processes.signal_group(child.pid, signal.SIGKILL) and not strays:
+                del self.children[child.assignment.kind, child.assignment.number]
+                self._report(child, _ending(cast(int, child.status)))
+
+    def _reap(self) -> None:
+        by_pid = {child.pid: child for child in self.children.values() if child.status is None}
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid in by_pid:
+                    by_pid[pid].status = status
+                    processes.signal_group(pid, signal.SIGKILL)
+
+    def _report(self, child: _Child, ending: Mapping[str, Any]) -> None:
+        seconds = time.monotonic() - child.launched
+        event = {"event": "ended", "kind": child.assignment.kind, "number": child.assignment.number, "seconds": seconds}
+        with contextlib.ExitStack() as files:
+            if child.output is not None and child.answer is not None:
+                files.enter_context(child.output)
+                files.enter_context(child.answer)
+                child.answer.seek(0)
+                event["answer"] = child.answer.read().decode("utf-8", "replace")
+                event["output"] = _tail(child.output)
+        self.connection.send({**event, "pid": child.pid, "code": None, "signal": None, "message": "", **ending})
+
+    def _end_all(self) -> None:
+        for child in self.children.values():
+            if child.status is None:
+                processes.signal_group(child.pid, signal.SIGKILL)
+        poller = select.poll()
+        poller.register(self.wakeup, select.POLLIN)
+        while self.children:
+            poller.poll(_SETTLE_MILLISECONDS)
+            self._settle()
+
+
+def _ending(status: int) -> dict[str, Any]:
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
+
+
+def _tail(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _OUTPUT_TAIL_BYTES))
+    return file.read().decode("utf-8", "replace")
+
+
+def _end_bystanders() -> None:
+    """Kill what loading the workload left, and wait until it is gone."""
+    deadline = time.monotonic() + _BYSTANDER_SECONDS
+    while left := processes.children() - {_resource_tracker()}:
+        for pid in left:
+            processes.kill(pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_SETTLE_MILLISECONDS / 1000)
+
+
+def _resource_tracker() -> int | None:
+    # multiprocessing's own: it frees shared memory when the server is gone, and then ends by itself.
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    return getattr(tracker, "_pid", None)
+
+
+def _preload(worker: Worker, workload: WorkloadReference) -> FactorySignature | failures.Failure | None:
+    if hazards.platform_hazard():
+        return None
+    try:
+        return worker.preload(workload)
+    except SystemExit as wish:
+        message = f"loading the workload called sys.exit({wish.code!r})"
+        described = failures.describe(wish)
+        return failures.Failure(message, described.where, described.text)
+    except BaseException as error:
+        return failures.describe(error)
+
+
+def _listen_for_children() -> _Wakeup:
+    # After the preload, which may have set handlers of its own.
+    reading, writing = socket.socketpair()
+    for end in (reading, writing):
+        end.setblocking(False)
+    wakeup = _Wakeup(reading, writing.detach())
+    signal.signal(signal.SIGCHLD, _nothing)
+    signal.set_wakeup_fd(wakeup.writing, warn_on_full_buffer=False)
+    return wakeup
+
+
+def _ignore_stop_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _nothing)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """Unlike SIG_IGN, a handler is not passed on to programs that are started, and lets a blocked signal wait."""
+
+
+def _first_order(connection: Connection) -> tuple[list[dict[str, Any]], list[int]]:
+    messages: list[dict[str, Any]] = []
+    fds: list[int] = []
+    while not messages and not connection.closed:
+        more, more_fds = connection.receive()
+        messages += more
+        fds += more_fds
+    return messages, fds
+
+
+def _run(end: socket.socket, worker_name: str) -> None:
+    begun = time.monotonic()
+    processes.adopt_orphans()
+    connection = Connection(end)
+    messages, fds = _first_order(connection)
+    if not messages:
+        return
+    workload = messages[0]["workload"]
+    worker = cast(Worker, importlib.import_module(worker_name))
+    loaded = _preload(worker, WorkloadReference(**{**workload, "search_path": tuple(workload["search_path"])}))
+    if isinstance(loaded, failures.Failure):
+        connection.send(
+            {"event": "refused", "message": loaded.message, "where": loaded.where, "traceback": loaded.text}
+        )
+        return
+    _ignore_stop_signals()
+    hazard = hazards.fork_hazard()
+    gc.collect()
+    gc.freeze()
+    wakeup = _listen_for_children()
+    server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=fds)
+    processes.outlive_parent()
+    mode = "spawn" if hazard else "fork"
+    ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
+    connection.send({**ready, "signature": loaded and asdict(loaded)})
+    server.serve(messages[1:])
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Serve, and end the process; `arguments` are the file descriptor, the worker's module, and the runner's pid."""
+    # Until it serves, nobody would miss it: it dies with the runner, also inside a long import.
+    processes.die_with_parent(int(arguments[2]))
+    _ignore_stop_signals()
+    end = socket.socket(fileno=int(arguments[0]))
+    end.set_inheritable(False)
+    code = 1
+    try:
+        _run(end, arguments[1])
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _end_bystanders()
+        launching.flush_standard_streams()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,119 @@
+"""Slots: where trials run, each on its own device or on its share of the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.core.errors import UsageError
+from tunectl.execution.devices import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for one trial at a time.
+
+    `environment` is added to the trial's; in it CUDA_VISIBLE_DEVICES leaves the trial its own device alone, so that
+    `torch_device` is "cuda:0" on every GPU, "cpu" elsewhere.
+    """
+
+    index: int
+    device: Device
+    environment: Mapping[str, str]
+    torch_device: str
+
+
+def make_slots(
+    devices: Sequence[Device],
+    trials_per_device: int = 1,
+    threads_per_trial: int = 1,
+    count: int | None = None,
+    cores: int | None = None,
+) -> tuple[Slot, ...]:
+    """The slots of these devices.
+
+    GPUs give `trials_per_device` slots each, ordered so that the first ones lie on different GPUs; the CPU gives as many as
+    `cores` (default: `available_cores()`) hold trials of `threads_per_trial` threads, at least one.
+    `count` (`--slots`) takes fewer of a GPU's slots, and sets the number on the CPU. Raises UsageError for a count below 1 and
+    for more than the GPUs have: two trials on one GPU are asked for by `trials_per_device`, not by accident.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"--slots: {count}; at least 1 slot is needed")
+    if all(device.kind == "cpu" for device in devices):
+        by_cores = max(1, (available_cores() if cores is None else cores) // max(1, threads_per_trial))
+        places = [devices[0]] * (count or by_cores)
+    else:
+        places = [device for _ in range(trials_per_device) for device in devices]
+        if count is not None and count > len(places):
+            raise UsageError(
+                f"--slots: {count}, but {len(devices)} {'GPU' if len(devices) == 1 else 'GPUs'} with trials_per_device: "
+                f"{trials_per_device} {'gives' if len(places) == 1 else 'give'} {len(places)}; raise resources.trials_per_device "
+                "to share a GPU between trials"
+            )
+        places = places[:count]
+    return tuple(_slot(index, device, threads_per_trial) for index, device in enumerate(places))
+
+
+def _slot(index: int, device: Device, threads: int) -> Slot:
+    environment = {"CUDA_VISIBLE_DEVICES": device.visible, **thread_environment(threads)}
+    return Slot(index, device, environment, "cpu" if device.kind == "cpu" else "cuda:0")
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """The environment that keeps the numerical libraries to this many threads."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def available_cores(
+    membership: Path = Path("/proc/self/cgroup"), hierarchy: Path = Path("/sys/fs/cgroup"), affinity: int | None = None
+) -> int:
+    """The number of cores that this process may use: its affinity, and under it the CPU quota of its control groups (v2 and v1).
+
+    A quota of 2.5 cores counts as 2. At least 1.
+    """
+    if affinity is None:
+        affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [quota for folder in _cgroup_folders(membership, hierarchy) if (quota := _quota(folder)) is not None]
+    return max(1, int(min([affinity, *quotas])))
+
+
+def _cgroup_folders(membership: Path, hierarchy: Path) -> list[Path]:
+    # Every ancestor counts: the tightest quota binds. In a container the path of /proc/self/cgroup may be the host's and
+    # not exist here; the mount's root is then the container's own group, and is among the ancestors anyway.
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return []
+    folders: list[Path] = []
+    for line in lines:
+        fields = line.split(":", 2)
+        if len(fields) != 3:
+            continue
+        _, controllers, path = fields
+        if not controllers:
+            roots = [hierarchy, hierarchy / "unified"]
+        elif "cpu" in controllers.split(","):
+            roots = [hierarchy / controllers, hierarchy / "cpu"]
+        else:
+            continue
+        inside = Path(path.lstrip("/"))
+        folders += [root / part for root in roots for part in (inside, *inside.parents)]
+    return folders
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    try:
+        microseconds, of = int(quota), int(period)
+    except ValueError:  # "max": no quota
+        return None
+    return microseconds / of if microseconds > 0 and of > 0 else None

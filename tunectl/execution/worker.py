@@ -1,0 +1,106 @@
+"""The work of one process: train one trial from its folder, or probe a workload. The same under fork and spawn.
+
+This is the module that the server loads by name. It imports training and workloads, and with them torch, when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tunectl.core import files, jsontext
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, WorkloadReference
+from tunectl.execution import failures
+from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+
+# The first optimizer imports torch._dynamo, which takes a second: once here instead of once a trial.
+_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "torch._dynamo")
+
+
+def preload(workload: WorkloadReference) -> FactorySignature:
+    """Import what every trial needs, and the workload's module; gives what its factory takes.
+
+    Raises WorkloadError, or what importing raises.
+    """
+    from tunectl.workloads import loading
+
+    for name in _LOADED_BEFORE:
+        importlib.import_module(name)
+    loading.preload(workload)
+    return loading.factory_signature(loading.load_factory(workload))
+
+
+def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
+    """Do what is assigned; the exit code is 0 when a trial's result, or a probe's answer, is written."""
+    return _probe(assignment) if assignment.kind == "probe" else _train(assignment, stop)
+
+
+def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
+    folder = TrialFolder(Path(assignment.folder))
+    request = TrialRequest.from_json(json.loads(folder.request.read_bytes()))
+    try:
+        result = _run_trial(request, folder, assignment, stop)
+    except Exception as error:
+        failure = failures.describe(error)
+        sys.stderr.write(failure.text)
+        result = TrialResult(
+            trial=request.trial,
+            state="failed",
+            reason="error",
+            message=failure.message,
+            where=failure.where,
+            traceback=failure.text,
+        )
+    return EXIT_STOPPED if result is None else _write(folder, replace(result, device=assignment.label))
+
+
+def _run_trial(
+    request: TrialRequest, folder: TrialFolder, assignment: Assignment, stop: Callable[[], bool]
+) -> TrialResult | None:
+    from tunectl.training.trial import run_trial
+    from tunectl.workloads.loading import load_factory
+
+    _set_threads(request.threads)
+    factory = load_factory(request.workload)
+    startup_seconds = max(0.0, time.monotonic() - assignment.launched)
+    return run_trial(request, folder, factory, device=assignment.device, stop=stop, startup_seconds=startup_seconds)
+
+
+def _write(folder: TrialFolder, result: TrialResult) -> int:
+    content = (jsontext.encode(result.to_json()) + "\n").encode("utf-8", "backslashreplace")
+    try:
+        files.write_bytes(folder.result, content)
+    except OSError as error:
+        sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
+        return EXIT_UNWRITTEN
+    return 0
+
+
+def _probe(assignment: Assignment) -> int:
+    from tunectl.training.probe import probe
+    from tunectl.workloads.loading import load_factory
+
+    request = TrialRequest.from_json(assignment.request)
+    answer = {"message": "", "where": "", "traceback": ""}
+    try:
+        _set_threads(request.threads)
+        probe(request, load_factory(request.workload), device=assignment.device)
+    except Exception as error:
+        failure = failures.describe(error)
+        answer = {"message": failure.message, "where": failure.where, "traceback": failure.text}
+    os.write(assignment.answer, json.dumps(answer).encode("ascii"))
+    return 0
+
+
+def _set_threads(threads: int) -> None:
+    # Training has loaded torch by now; importing it is training's business alone.
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,74 @@
+"""A table: named, typed columns over rows, and how a cell is written so that it reads back as what it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Cell = bool | int | float | str | None
+"""None is missing; NaN and the infinities are values."""
+
+ColumnType = Literal["whole", "real", "text", "scalar"]
+"""`scalar` columns hold hyperparameters: their type is found from the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's name and type."""
+
+    name: str
+    type: ColumnType
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns, and rows with one cell a column."""
+
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[Cell, ...]]
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+
+def exact(cell: Cell) -> str:
+    """The cell as text without loss: floats as the shortest text that reads back as the same number; missing is "".
+
+    Booleans are `true` and `false`, as in the study file; non-finite numbers `nan`, `inf` and `-inf`.
+    """
+    match cell:
+        case None:
+            return ""
+        case bool():
+            return "true" if cell else "false"
+        case float():
+            return repr(cell)
+        case _:
+            return str(cell)
+
+
+def short(cell: Cell) -> str:
+    """The cell for reading: floats with four significant digits."""
+    return f"{cell:.4g}" if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
+
+
+def csv_bytes(table: Table) -> bytes:
+    """The table as CSV (UTF-8, comma, quotes only where needed, one line feed a row), every number exact.
+
+    A missing cell is empty; an empty text that is a hyperparameter's value is "" in quotes.
+    """
+    lines = [",".join(_csv_cell(name) for name in table.header)]
+    lines += [",".join([_csv_cell(cell) for cell in row]) for row in table.rows]
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _csv_cell(cell: Cell) -> str:
+    text = exact(cell)
+    if not isinstance(cell, str):
+        return text
+    needs_quotes = text == "" or any(mark in text for mark in ',"\r\n') or text != text.strip()
+    return '"' + text.replace('"', '""') + '"' if needs_quotes else text

@@ -1,0 +1,198 @@
+"""The tables of a study (design 5): what stands in them, and writing them into its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tunectl.analysis.outcomes import SettingSummary
+from tunectl.core.errors import FolderError
+from tunectl.core.files import write_if_changed
+from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import Scalar, TrialOutcome
+from tunectl.report import parquet
+from tunectl.report.markdown import markdown_bytes
+from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes, short
+
+_TRIAL_HEAD: dict[str, ColumnType] = {"trial": "whole", "setting": "whole", "state": "text", "reason": "text"}
+_TRIAL_MIDDLE: dict[str, ColumnType] = {
+    "seed": "whole",
+    "kind": "text",
+    "point": "whole",
+    "repeat": "whole",
+    "best_step": "whole",
+    "best_value": "real",
+    "final_step": "whole",
+    "final_value": "real",
+    "best_checkpoint": "text",
+}
+_TRIAL_TAIL: dict[str, ColumnType] = {
+    "infeasible_step": "whole",
+    "train_seconds": "real",
+    "eval_seconds": "real",
+    "startup_seconds": "real",
+    "device": "text",
+}
+_SETTING_TAIL: dict[str, ColumnType] = {
+    "trials": "whole",
+    "completed": "whole",
+    "infeasible": "whole",
+    "failed": "whole",
+    "best_trial": "whole",
+    "best_value": "real",
+    "best_step": "whole",
+}
+_MEASUREMENT_HEAD: dict[str, ColumnType] = {"trial": "whole", "step": "whole", "kind": "text"}
+_MEASUREMENT_TAIL: dict[str, ColumnType] = {
+    "learning_rate": "real",
+    "gradient_norm": "real",
+    "elapsed_seconds": "real",
+    "checkpoint": "text",
+}
+TRIAL_COLUMNS: frozenset[str] = frozenset({*_TRIAL_HEAD, *_TRIAL_MIDDLE, *_TRIAL_TAIL})
+"""The names that no hyperparameter may have."""
+
+
+def _columns(types: dict[str, ColumnType]) -> list[Column]:
+    return [Column(name, kind) for name, kind in types.items()]
+
+
+def trials_table(outcomes: Iterable[TrialOutcome], hyperparameters: Sequence[str]) -> Table:
+    """One row a trial, by id, whatever its state; `hyperparameters` are the columns between, in the order of the study.
+
+    A hyperparameter that is not active is missing. Metrics at the best step are columns by name, sorted.
+    """
+    ordered = sorted(outcomes, key=lambda item: item.plan.trial)
+    metrics = sorted({name for item in ordered for name in item.metrics_at_best})
+    columns = [
+        *_columns(_TRIAL_HEAD),
+        *(Column(name, "scalar") for name in hyperparameters),
+        *_columns(_TRIAL_MIDDLE),
+        *(Column(name, "real") for name in metrics),
+        *_columns(_TRIAL_TAIL),
+    ]
+    return Table(tuple(columns), [_trial_row(item, hyperparameters, metrics) for item in ordered])
+
+
+def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequence[str]) -> tuple[Cell, ...]:
+    plan = item.plan
+    return (
+        plan.trial,
+        plan.setting,
+        item.state,
+        item.reason or None,
+        *[plan.hyperparameters.get(name) for name in hyperparameters],
+        plan.seed,
+        plan.kind,
+        plan.point,
+        plan.repeat,
+        item.best_step,
+        item.best_value,
+        item.final_step,
+        item.final_value,
+        item.best_checkpoint,
+        *[item.metrics_at_best.get(name) for name in metrics],
+        item.infeasible_step,
+        item.train_seconds,
+        item.eval_seconds,
+        item.startup_seconds,
+        item.device or None,
+    )
+
+
+def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Table:
+    """One row a setting, by number; `scientific` are the hyperparameters whose values make the settings."""
+    columns = [
+        Column("setting", "whole"),
+        *(Column(name, "scalar") for name in scientific),
+        *_columns(_SETTING_TAIL),
+    ]
+    return Table(tuple(columns), [_setting_row(item, scientific) for item in summaries])
+
+
+def _setting_row(item: SettingSummary, scientific: Sequence[str]) -> tuple[Cell, ...]:
+    return (
+        item.setting,
+        *[item.scientific.get(name) for name in scientific],
+        item.trials,
+        item.completed,
+        item.infeasible,
+        item.failed,
+        item.best_trial,
+        item.best_value,
+        item.best_step,
+    )
+
+
+def measurements_parquet(blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Sequence[str]) -> bytes:
+    """All measurements with the ids of their trials, as Parquet.
+
+    `blocks` are those of `Index.measurement_columns(metrics)`; one is held at a time.
+    """
+    columns = [*_columns(_MEASUREMENT_HEAD), *(Column(name, "real") for name in metrics), *_columns(_MEASUREMENT_TAIL)]
+    types = [parquet.parquet_type(column, ()) for column in columns]
+    return parquet.write_groups([column.name for column in columns], types, blocks)
+
+
+def write_table(folder: StudyFolder, name: str, table: Table) -> list[Path]:
+    """Write `tables/<name>.csv`, `.parquet` and `.md`, each only if it changes; the paths, in this order.
+
+    Raises FolderError where they cannot be written.
+    """
+    contents = {"csv": csv_bytes(table), "parquet": parquet.parquet_bytes(table), "md": markdown_bytes(table)}
+    return [_write(folder.tables / f"{name}.{kind}", content) for kind, content in contents.items()]
+
+
+def write_measurements(folder: StudyFolder, blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Sequence[str]) -> Path:
+    """Write `tables/measurements.parquet` if it changes; raises FolderError where it cannot be written."""
+    return _write(folder.tables / "measurements.parquet", measurements_parquet(blocks, metrics))
+
+
+def _write(path: Path, content: bytes) -> Path:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_if_changed(path, content)
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return path
+
+
+Rows = tuple[list[str], list[list[str]]]
+"""A header and rows of short texts, for the terminal."""
+
+
+def trials_rows(
+    outcomes: Iterable[TrialOutcome],
+    hyperparameters: Sequence[str],
+    objective: Objective,
+    *,
+    best_first: bool = False,
+    limit: int | None = None,
+) -> Rows:
+    """A short list of trials, by id or with the best completed one first; at most `limit` rows.
+
+    `hyperparameters` are those worth a column. Completed trials stand before all others when the best comes first.
+    """
+    ordered = sorted(outcomes, key=lambda item: item.plan.trial)
+    if best_first:
+        ordered.sort(key=lambda item: (item.state != "completed", *objective.rank(item.best_value, item.plan.trial)))
+    header = ["trial", "setting", "state", "reason", *hyperparameters, objective.metric, "best_step", "train_seconds"]
+    return header, [_short_trial(item, hyperparameters) for item in ordered[:limit]]
+
+
+def _short_trial(item: TrialOutcome, hyperparameters: Sequence[str]) -> list[str]:
+    values: list[Scalar | None] = [item.plan.hyperparameters.get(name) for name in hyperparameters]
+    head: list[Cell] = [item.plan.trial, item.plan.setting, item.state, item.reason]
+    return [short(cell) for cell in (*head, *values, item.best_value, item.best_step, item.train_seconds)]
+
+
+def settings_rows(
+    summaries: Sequence[SettingSummary], scientific: Sequence[str], objective: Objective, *, best_first: bool = False
+) -> Rows:
+    """The settings for the terminal, by number or the best one first."""
+    ordered = list(summaries)
+    if best_first:
+        ordered.sort(key=lambda item: objective.rank(item.best_value, item.setting))
+    table = settings_table(ordered, scientific)
+    return list(table.header), [[short(cell) for cell in row] for row in table.rows]

@@ -1,0 +1,255 @@
+"""Which hyperparameters are active together: conditions, their circles and overlaps, and the worlds they allow.
+
+A *world* is one consistent choice of values for some names: for each name its active alternative (or none) and a value. Only the values that
+some condition mentions tell worlds apart; the rest of a domain stands in a world as the one value OTHER, or as itself where it is the only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tunectl.core.records import Scalar
+from tunectl.spec.document import Document, PathKey
+from tunectl.spec.hyperparameters import same
+from tunectl.spec.model import FixedValue, Hyperparameter, Range, ValueSet
+from tunectl.spec.wording import shown
+
+MOST_WORLDS = 200_000
+
+
+class TooManyWorldsError(Exception):
+    """The conditions allow more combinations than can be looked through."""
+
+
+class _Other:
+    """All values that no condition mentions."""
+
+    def __repr__(self) -> str:
+        return "another value"
+
+
+OTHER: Final = _Other()
+
+
+@dataclass(slots=True)
+class World:
+    """One consistent choice: `active` holds the alternative that is active for each name (absent where none is), `values` its value."""
+
+    active: dict[str, Hyperparameter] = field(default_factory=dict)
+    values: dict[str, Scalar | _Other] = field(default_factory=dict)
+
+    def holds(self, hyperparameter: Hyperparameter) -> bool:
+        """Whether the hyperparameter's condition holds here; its parents must have been chosen already."""
+        return all(self._one_of(parent, wanted) for parent, wanted in hyperparameter.when.items())
+
+    def _one_of(self, parent: str, wanted: Iterable[Scalar]) -> bool:
+        value = self.values.get(parent)
+        return value is not None and not isinstance(value, _Other) and any(same(value, item) for item in wanted)
+
+
+class Conditions:
+    """The conditions of a study: every question about activity is answered here."""
+
+    def __init__(self, hyperparameters: Collection[Hyperparameter]) -> None:
+        self.by_name: dict[str, list[Hyperparameter]] = {}
+        for item in hyperparameters:
+            self.by_name.setdefault(item.name, []).append(item)
+        self.mentioned: dict[str, list[Scalar]] = {}
+        for item in hyperparameters:
+            for parent, values in item.when.items():
+                self.mentioned.setdefault(parent, []).extend(values)
+
+    def parents(self, name: str) -> list[str]:
+        """The names that the conditions of a name's alternatives mention, each once, in order."""
+        return list(dict.fromkeys(parent for item in self.by_name.get(name, ()) for parent in item.when))
+
+    def ancestors(self, names: Iterable[str]) -> list[str]:
+        """The names and all they depend on, parents before children."""
+        ordered: dict[str, None] = {}
+
+        def visit(name: str) -> None:
+            if name in ordered or name not in self.by_name:
+                return
+            for parent in self.parents(name):
+                visit(parent)
+            ordered[name] = None
+
+        for name in names:
+            visit(name)
+        return list(ordered)
+
+    def circle(self) -> list[str] | None:
+        """A circle of conditions, as the names along it, or None."""
+        state: dict[str, int] = {}
+
+        def visit(name: str, trail: list[str]) -> list[str] | None:
+            if state.get(name) == 2 or name not in self.by_name:
+                return None
+            if state.get(name) == 1:
+                return trail[trail.index(name) :]
+            state[name] = 1
+            for parent in self.parents(name):
+                if (found := visit(parent, [*trail, name])) is not None:
+                    return found
+            state[name] = 2
+            return None
+
+        for name in self.by_name:
+            if (found := visit(name, [])) is not None:
+                return found
+        return None
+
+    def worlds(
+        self,
+        names: Iterable[str],
+        *,
+        choose: Callable[[Hyperparameter], Iterable[Scalar | _Other]] | None = None,
+        extra: Mapping[str, Collection[Scalar]] | None = None,
+    ) -> Iterator[World]:
+        """Every world over the names and all they depend on.
+
+        `choose` gives the values an alternative may take (default: those that tell worlds apart, `extra` ones counting as mentioned).
+        Raises TooManyWorldsError beyond MOST_WORLDS.
+        """
+        order = self.ancestors(names)
+        pick = choose or (lambda item: self.telling_values(item, (extra or {}).get(item.name, ())))
+        # Only what a later condition or the caller can tell apart needs branching; a budget guards against the rest.
+        budget = [MOST_WORLDS]
+
+        def branch(index: int, world: World) -> Iterator[World]:
+            if index == len(order):
+                budget[0] -= 1
+                if budget[0] < 0:
+                    raise TooManyWorldsError
+                yield world
+                return
+            name = order[index]
+            active = [item for item in self.by_name[name] if world.holds(item)]
+            if not active:
+                yield from branch(index + 1, world)
+            for item in active:
+                for value in pick(item):
+                    yield from branch(index + 1, World({**world.active, name: item}, {**world.values, name: value}))
+
+        yield from branch(0, World())
+
+    def telling_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | _Other]:
+        """The values of an alternative that conditions can tell apart, and OTHER for the rest if there is one."""
+        if isinstance(item.domain, FixedValue):
+            return [item.domain.value]
+        mentioned = [*self.mentioned.get(item.name, ()), *extra]
+        if isinstance(item.domain, ValueSet):
+            told: list[Scalar | _Other] = [
+                value for value in item.domain.values if any(same(value, other) for other in mentioned)
+            ]
+            return told + ([OTHER] if len(told) < len(item.domain.values) else [])
+        inside: dict[Scalar, None] = {value: None for value in mentioned if can_take(item, value)}
+        whole = item.domain.integer and len(inside) == int(item.domain.high) - int(item.domain.low) + 1
+        return [*inside, *([] if whole else [OTHER])]
+
+    def together(self, left: Hyperparameter, right: Hyperparameter) -> bool:
+        """Whether two hyperparameters can be active at the same time."""
+        if not left.when and not right.when:
+            return True
+        for parent in left.when.keys() & right.when.keys():
+            if not any(same(a, b) for a in left.when[parent] for b in right.when[parent]):
+                return False
+        parents = [*left.when, *right.when]
+        return any(world.holds(left) and world.holds(right) for world in self.worlds(parents))
+
+
+def can_take(item: Hyperparameter, value: Scalar) -> bool:
+    """Whether a condition may wait for this value: it is the fixed one, in the set, or a whole number within an int range."""
+    domain = item.domain
+    if isinstance(domain, FixedValue):
+        return same(domain.value, value)
+    if isinstance(domain, ValueSet):
+        return any(same(value, other) for other in domain.values)
+    return (
+        domain.integer
+        and isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and domain.low <= value <= domain.high
+        and value == int(value)
+    )
+
+
+def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, ...]) -> Conditions | None:
+    """The conditions, or None where they are wrong; problems are noted in the document."""
+    before = len(document.problems)
+    conditions = Conditions(hyperparameters)
+    for item in hyperparameters:
+        for parent, values in item.when.items():
+            _check_parent(document, conditions, item, parent, values)
+    circle = conditions.circle()
+    if circle is not None:
+        item = next(item for item in conditions.by_name[circle[0]] if item.when)
+        trail = " → ".join([*circle, circle[0]])
+        document.report((*item.path, "when"), f"a condition never leads back to itself, found the circle {trail}")
+    if len(document.problems) > before:
+        return None
+    try:
+        _check_overlaps(document, conditions)
+        _check_settings(document, conditions)
+    except TooManyWorldsError:
+        message = f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
+        document.report(("hyperparameters",), message, at_key=True)
+    return conditions if len(document.problems) == before else None
+
+
+def _check_parent(
+    document: Document, conditions: Conditions, item: Hyperparameter, parent: str, values: tuple[Scalar, ...]
+) -> None:
+    where = (*item.path, "when", parent)
+    alternatives = conditions.by_name.get(parent, [])
+    for value in values if alternatives else ():  # a parent with problems of its own has been reported
+        _check_value(document, where, parent, value, alternatives)
+
+
+def _check_value(
+    document: Document, where: PathKey, parent: str, value: Scalar, alternatives: list[Hyperparameter]
+) -> None:
+    if any(can_take(alternative, value) for alternative in alternatives):
+        return
+    if all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
+        document.report(
+            where, f"a condition waits for single values, {parent} is a range of floats; make it `values` or type: int"
+        )
+    else:
+        taken = dict.fromkeys(shown(value) for alternative in alternatives for value in _listed(alternative))
+        document.report(where, f"{parent} never is {shown(value)}; it is one of {', '.join(taken)}")
+
+
+def _listed(item: Hyperparameter) -> list[Scalar]:
+    if isinstance(item.domain, FixedValue):
+        return [item.domain.value]
+    if isinstance(item.domain, ValueSet):
+        return list(item.domain.values)
+    return [f"{item.domain.low} to {item.domain.high}"]
+
+
+def _check_overlaps(document: Document, conditions: Conditions) -> None:
+    for alternatives in conditions.by_name.values():
+        for index, item in enumerate(alternatives):
+            for earlier in alternatives[:index]:
+                if conditions.together(earlier, item):
+                    line = document.problem(earlier.path, "").line
+                    message = f"alternatives of a name never hold at once, this one overlaps the one in line {line}; give each its own `when`"
+                    document.report((*item.path, "when"), message)
+
+
+def _check_settings(document: Document, conditions: Conditions) -> None:
+    for alternatives in conditions.by_name.values():
+        for item in alternatives:
+            if not item.makes_settings:
+                continue
+            for name in conditions.ancestors(item.when):
+                if any(other.has_coordinate for other in conditions.by_name[name]):
+                    message = (
+                        f"scientific values make the settings of the study and cannot wait for {name}, which is sampled within each setting; "
+                        "mark this one sampled: true, or make its parent scientific or fixed"
+                    )
+                    document.report((*item.path, "when"), message)
+                    break

@@ -1,0 +1,355 @@
+"""`hyperparameters:` of a study file: entries to Hyperparameter records, or problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+from tunectl.core.records import Scalar
+from tunectl.spec.configuration import FIELDS, LATER_CHOICES, LATER_FIELDS, FieldRule
+from tunectl.spec.document import Document, PathKey
+from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet
+from tunectl.spec.wording import found, nearest, shown
+
+TABLE_COLUMNS = frozenset(
+    ["trial", "setting", "state", "reason", "seed", "kind", "point", "repeat", "best_step", "best_value", "final_step", "final_value", "best_checkpoint", "infeasible_step", "train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "trials", "completed", "infeasible", "failed", "best_trial"]
+)
+"""The columns of the tables: a hyperparameter of that name would stand twice."""
+
+_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points")
+_LARGEST_INT = 2**53
+
+
+def same(left: Scalar, right: Scalar) -> bool:
+    """Whether two values are the same to a study: 1 and 1.0 are, true and 1 are not."""
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:
+    """The hyperparameters, each alternative one; problems are noted in the document."""
+    read: list[Hyperparameter] = []
+    entries: Mapping[str, Any] = document.content["hyperparameters"]
+    if not entries:
+        document.report(("hyperparameters",), "at least optimizer and learning_rate are due, found none")
+    for name, entry in entries.items():
+        path = ("hyperparameters", name)
+        if _refuse_name(document, name, path):
+            continue
+        items = [(path, entry)]
+        if isinstance(entry, list):
+            items = [((*path, index), item) for index, item in enumerate(entry)]
+            if not entry:
+                document.report(path, "a list of alternatives holds at least one, found none")
+        drafts = [
+            _entry(document, name, item, where, grid=grid)
+            for where, item in items
+            if _may_stand(document, item, where, len(items))
+        ]
+        read += _keyed([draft for draft in drafts if draft is not None])
+    return tuple(read)
+
+
+def _may_stand(document: Document, item: Any, path: PathKey, siblings: int) -> bool:
+    if isinstance(path[-1], int) and not isinstance(item, dict):
+        message = "an alternative is a mapping with role, when and values"
+        if siblings:
+            message += "; for a set of values write {role: …, values: […]}"
+        document.report(path, f"{message}, {found(item)}")
+        return False
+    return True
+
+
+def _keyed(drafts: list[Hyperparameter]) -> list[Hyperparameter]:
+    if len(drafts) < 2:
+        return drafts
+    return [_with_key(draft) for draft in drafts]
+
+
+def _with_key(draft: Hyperparameter) -> Hyperparameter:
+    conditions = ",".join(
+        f"{parent}={'|'.join(shown(v).strip(chr(39)) for v in values)}" for parent, values in draft.when.items()
+    )
+    return replace(draft, key=f"{draft.name}[{conditions}]" if conditions else draft.name)
+
+
+def _refuse_name(document: Document, name: str, path: PathKey) -> bool:
+    message = None
+    if name == "max_train_steps":
+        message = "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it under training"
+    elif name in LATER_FIELDS:
+        message = f"{name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
+    elif name in TABLE_COLUMNS:
+        message = f"{name} is a column of the trial tables; take another name"
+        if name == "seed":
+            message = "seed is a column of the trial tables; write training.seed, and a factory gets its seed by asking for `seed`"
+    elif not name.isidentifier():
+        message = f"a hyperparameter's name is a Python identifier, {found(name)}"
+    if message:
+        document.report(path, message, at_key=True)
+    return message is not None
+
+
+def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bool) -> Hyperparameter | None:
+    before = len(document.problems)
+    if not isinstance(entry, dict):
+        value = _scalar(document, entry, path)
+        if value is not None:
+            _check_field(document, name, value, path)
+        ok = value is not None and len(document.problems) == before
+        return Hyperparameter(name, name, "fixed", FixedValue(value), path=path) if ok and value is not None else None
+    for key in entry:
+        if key not in _KEYS:
+            what = (
+                "off (a value that switches it off) is not in this version; leave it out"
+                if key == "off"
+                else f"no such key{nearest(key, _KEYS)}"
+            )
+            document.report((*path, key), what, at_key=True)
+    domain = _domain(document, name, entry, path, grid=grid)
+    role = _role(document, entry, path, domain)
+    when = _when(document, entry, path)
+    sampled = _sampled(document, entry, path, role, domain)
+    if len(document.problems) > before or domain is None or role is None:
+        return None
+    return Hyperparameter(name, name, role, domain, when, sampled, path)
+
+
+def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: Domain | None) -> Role | None:
+    role = entry.get("role", "fixed" if isinstance(domain, FixedValue) else None)
+    if role is None:
+        document.report(
+            (*path, "role"),
+            "the role is missing; write scientific (asked about), nuisance (optimised over) or fixed",
+            at_key=True,
+        )
+        return None
+    if role not in get_args(Role):
+        near = nearest(role, get_args(Role)) if isinstance(role, str) else ""
+        document.report((*path, "role"), f"a role is scientific, nuisance or fixed, {found(role)}{near}")
+        return None
+    if role == "fixed" and isinstance(domain, (ValueSet, Range)):
+        document.report(
+            (*path, "role"),
+            "a fixed hyperparameter has one `value`, found several; write role: scientific or nuisance, or one value",
+        )
+    if role != "fixed" and isinstance(domain, FixedValue):
+        document.report(
+            (*path, "role"),
+            f"a {role} hyperparameter varies, found a single value; write values or range, or role: fixed",
+        )
+    return role  # type: ignore[no-any-return]
+
+
+def _sampled(
+    document: Document, entry: Mapping[str, Any], path: PathKey, role: Role | None, domain: Domain | None
+) -> bool:
+    sampled = entry.get("sampled", False)
+    where = (*path, "sampled")
+    if not isinstance(sampled, bool):
+        document.report(where, f"true or false is due, {found(sampled)}")
+        return False
+    if sampled and not (role == "scientific" and isinstance(domain, ValueSet)):
+        document.report(
+            where,
+            "only scientific `values` can be marked sampled: everything else that varies is sampled anyway; leave it out",
+        )
+    return sampled
+
+
+def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:
+    kinds = [key for key in ("value", "values", "range") if key in entry]
+    if len(kinds) != 1:
+        what = f"found {' and '.join(kinds)}" if kinds else "found none of them"
+        document.report(path, f"one of value, values and range is due, {what}", at_key=True)
+        return None
+    for key in ("scale", "type", "points"):
+        if key in entry and kinds[0] != "range":
+            document.report((*path, key), f"{key} goes with range, found with {kinds[0]}; leave it out", at_key=True)
+    match kinds[0]:
+        case "value":
+            return _fixed(document, name, entry["value"], (*path, "value"))
+        case "values":
+            return _value_set(document, name, entry["values"], (*path, "values"))
+        case _:
+            return _range(document, name, entry, path, grid=grid)
+
+
+def _fixed(document: Document, name: str, content: Any, path: PathKey) -> FixedValue | None:
+    value = _scalar(document, content, path)
+    if value is None:
+        return None
+    _check_field(document, name, value, path)
+    return FixedValue(value)
+
+
+def _value_set(document: Document, name: str, content: Any, path: PathKey) -> ValueSet | None:
+    if not isinstance(content, list) or not content:
+        document.report(path, f"a list of values is due, {found(content)}")
+        return None
+    values = [_scalar(document, item, (*path, index)) for index, item in enumerate(content)]
+    kept: list[Scalar] = []
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        if any(same(value, other) for other in kept):
+            document.report((*path, index), f"every value stands in the set once, found {shown(value)} again")
+        _check_field(document, name, value, (*path, index))
+        kept.append(value)
+    return ValueSet(tuple(kept)) if len(kept) == len(values) else None
+
+
+def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Range | None:
+    content, where = entry["range"], (*path, "range")
+    scale, kind = entry.get("scale", "linear"), entry.get("type", "float")
+    if scale not in get_args(Scale):
+        document.report(
+            (*path, "scale"), f"a scale is linear, log or one_minus_log, {found(scale)}{_near(scale, get_args(Scale))}"
+        )
+        return None
+    if kind not in ("float", "int"):
+        document.report((*path, "type"), f"a type is float or int, {found(kind)}")
+        return None
+    points = _grid_points(document, entry, path, grid=grid)
+    if not isinstance(content, list) or len(content) != 2:
+        what = f"a list of {len(content)}" if isinstance(content, list) else shown(content)
+        document.report(where, f"a range is [low, high], found {what}")
+        return None
+    bounds = [_bound(document, item, (*where, index), whole=kind == "int") for index, item in enumerate(content)]
+    low, high = bounds
+    if low is None or high is None:
+        return None
+    if low >= high:
+        document.report(
+            where,
+            f"low stands below high, found [{low}, {high}]" + ("; for one value write `value`" if low == high else ""),
+        )
+        return None
+    if not _fits_scale(document, low, high, scale, kind, where):
+        return None
+    _check_field_range(document, name, low, high, kind, where)
+    return Range(low, high, scale, kind == "int", points)
+
+
+def _near(value: Any, known: tuple[str, ...]) -> str:
+    return nearest(value, known) if isinstance(value, str) else ""
+
+
+def _grid_points(document: Document, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> int | None:
+    points, where = entry.get("points"), (*path, "points")
+    if points is None and "points" not in entry:
+        if grid:
+            document.report(
+                path, "under sampler grid a range says how many `points` it has, found none; add points: k", at_key=True
+            )
+        return None
+    if not grid:
+        document.report(
+            where, "points goes with sampler grid; leave it out, or write search: {sampler: grid}", at_key=True
+        )
+        return None
+    if not isinstance(points, int) or isinstance(points, bool) or not 1 <= points <= 10_000:
+        document.report(where, f"a whole number from 1 to 10,000 is due, {found(points)}")
+        return None
+    return points
+
+
+def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> float | None:
+    value = _scalar(document, content, path)
+    if value is None:
+        return None
+    if isinstance(value, (bool, str)):
+        document.report(path, f"a number is due, {found(value)}")
+        return None
+    if whole:
+        if value != int(value):
+            document.report(path, f"a whole number is due (type: int), {found(value)}")
+            return None
+        return int(value)
+    return float(value)
+
+
+def _fits_scale(document: Document, low: float, high: float, scale: Scale, kind: str, path: PathKey) -> bool:
+    if scale == "log" and low <= 0:
+        document.report((*path, 0), f"a log scale begins above zero, {found(low)}")
+        return False
+    if scale == "one_minus_log" and kind == "int":
+        document.report(path, "one_minus_log is for fractions near 1, found type: int; write scale: linear or log")
+        return False
+    if scale == "one_minus_log" and high >= 1:
+        document.report((*path, 1), f"a one_minus_log scale ends below 1, {found(high)}")
+        return False
+    return True
+
+
+def _scalar(document: Document, content: Any, path: PathKey) -> Scalar | None:
+    if content is None:
+        document.report(
+            path, "a value is due, found nothing; write a value, or leave the hyperparameter out where it has none"
+        )
+        return None
+    if isinstance(content, (dict, list)):
+        document.report(path, f"a number, text, true or false is due, {found(content)}")
+        return None
+    if isinstance(content, float) and not math.isfinite(content):
+        document.report(path, f"a finite number is due, found {content}")
+        return None
+    if isinstance(content, int) and not isinstance(content, bool) and abs(content) > _LARGEST_INT:
+        document.report(path, f"a whole number of at most 2^53 in size is due, {found(content)}")
+        return None
+    if isinstance(content, str) and any(not character.isprintable() for character in content):
+        document.report(path, f"a value is one line of printable text, {found(content)}")
+        return None
+    return content  # type: ignore[no-any-return]
+
+
+def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condition:
+    content, where = entry.get("when", {}), (*path, "when")
+    if not isinstance(content, dict) or ("when" in entry and not content):
+        document.report(where, f"a condition is {{name: value}} or {{name: [values]}}, {found(content)}")
+        return {}
+    condition: dict[str, tuple[Scalar, ...]] = {}
+    declared = document.content["hyperparameters"]
+    for name, values in content.items():
+        if name not in declared:
+            message = f"a condition waits for another hyperparameter, {name} is none{nearest(name, declared)}"
+            document.report((*where, name), message, at_key=True)
+        listed = values if isinstance(values, list) else [values]
+        if not listed:
+            document.report((*where, name), "a condition names at least one value, found an empty list")
+        read = [
+            _scalar(document, item, (*where, name, index) if isinstance(values, list) else (*where, name))
+            for index, item in enumerate(listed)
+        ]
+        condition[name] = tuple(value for value in read if value is not None)
+    return condition
+
+
+def _check_field(document: Document, name: str, value: Scalar, path: PathKey) -> None:
+    rule = FIELDS.get(name)
+    if rule is None or rule.accepts(value):
+        return
+    if value in LATER_CHOICES.get(name, ()):
+        document.report(path, f"{name} {value} is not in this version; {name} is {rule.expectation()}")
+        return
+    near = nearest(value, rule.choices) if isinstance(value, str) and rule.choices else ""
+    hint = near if near.startswith("; did") else ""
+    if rule.kind is int and isinstance(value, float) and value == int(value):
+        hint = f"; write {int(value)}"
+    document.report(path, f"{name} is {rule.expectation()}, {found(value)}{hint}")
+
+
+def _check_field_range(document: Document, name: str, low: float, high: float, kind: str, path: PathKey) -> None:
+    rule: FieldRule | None = FIELDS.get(name)
+    if rule is None:
+        return
+    if rule.kind is str:
+        document.report(path, f"{name} is {rule.expectation()}, found a range; write values")
+        return
+    if rule.kind is int and kind != "int":
+        document.report(path, f"{name} is a whole number, found a range of floats; add type: int")
+        return
+    for index, bound in enumerate((low, high)):
+        if not rule.accepts(bound):
+            document.report((*path, index), f"{name} is {rule.expectation()}, {found(bound)}")

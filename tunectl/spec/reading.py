@@ -1,0 +1,183 @@
+"""A study file to a StudySpec: the one door into this room."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tunectl.core.errors import StudyError
+from tunectl.core.records import Scalar
+from tunectl.spec.conditions import Conditions, check_conditions
+from tunectl.spec.document import Document, parse_document, read_document
+from tunectl.spec.hyperparameters import read_hyperparameters
+from tunectl.spec.model import FixedValue, Hyperparameter, Range, SearchSection, StudySpec
+from tunectl.spec.sections import Sections, read_sections
+from tunectl.spec.wording import found
+
+
+def load_study(path: Path) -> StudySpec:
+    """Read and check a study file. Raises StudyError with all problems at once."""
+    return _build(read_document(path), path.absolute())
+
+
+def parse_study(text: str, path: Path, default_name: str | None = None) -> StudySpec:
+    """The study of a text that stands at `path`. Raises StudyError with all problems at once.
+
+    `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file was.
+    """
+    return _build(parse_document(text, str(path)), path.absolute(), default_name)
+
+
+def _build(document: Document, path: Path, default_name: str | None = None) -> StudySpec:
+    sections = read_sections(document)
+    content = document.content if isinstance(document.content, dict) else {}
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    conditions: Conditions | None = None
+    declared = content.get("hyperparameters")
+    if isinstance(declared, dict):
+        search = content.get("search")
+        grid = isinstance(search, dict) and search.get("sampler") == "grid"
+        hyperparameters = read_hyperparameters(document, grid=grid)
+        conditions = check_conditions(document, hyperparameters)
+    name = _name(document, sections, default_name or path.stem)
+    if sections is None or document.problems:
+        raise StudyError(document.problems)
+    search_section = _search(document, sections, hyperparameters)
+    if conditions is not None:
+        _needed(document, conditions)
+        _warmup(document, hyperparameters, sections.training.max_train_steps)
+    if document.problems or search_section is None:
+        raise StudyError(document.problems)
+    return StudySpec(
+        name=name,
+        goal=sections.goal,
+        notes=sections.notes,
+        workload=sections.workload,
+        objective=sections.objective,
+        training=sections.training,
+        hyperparameters=hyperparameters,
+        search=search_section,
+        resources=sections.resources,
+        file=path,
+        label=document.file,
+        text=document.text,
+        places=document.places,
+    )
+
+
+def _name(document: Document, sections: Sections | None, stem: str) -> str:
+    if sections is not None and sections.study is not None:
+        return sections.study
+    # A file name may hold what a folder name of ours may not.
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100]
+    if sections is not None and not slug:
+        document.report(
+            ("study",),
+            f"the study needs a name and its file's name gives none, {found(stem)}; write study: a-name",
+            at_key=True,
+        )
+    return slug
+
+
+def _search(
+    document: Document, sections: Sections, hyperparameters: tuple[Hyperparameter, ...]
+) -> SearchSection | None:
+    search, where = sections.search, ("search", "trials")
+    samples = any(item.has_coordinate for item in hyperparameters)
+    if search.sampler == "points":
+        points = _points(document, sections.points_content)
+        if "sampler" in document.content["search"]:
+            document.report(
+                ("search", "sampler"), "points are listed by hand; leave sampler out, or leave points out", at_key=True
+            )
+        if search.trials is not None:
+            document.report(where, "points say how many trials there are; leave trials out", at_key=True)
+        return replace(search, points=points)
+    if search.sampler == "grid":
+        if search.trials is not None:
+            document.report(
+                where,
+                "a grid says itself how many trials it has; leave trials out, or write sampler: halton",
+                at_key=True,
+            )
+        return search
+    if search.trials is None:
+        if samples:
+            document.report(
+                where,
+                "the key is missing; write the number of trials for each setting of the scientific hyperparameters",
+                at_key=True,
+            )
+            return None
+        return replace(search, trials=1)
+    return search
+
+
+def _points(document: Document, content: Any) -> tuple[dict[str, Scalar], ...]:
+    where = ("search", "points")
+    if isinstance(content, str):
+        document.report(
+            where, f"points are listed here; reading them from a file is not in this version, {found(content)}"
+        )
+        return ()
+    if not isinstance(content, list) or not content:
+        document.report(where, f"a list of configurations is due, such as [{{learning_rate: 0.1}}], {found(content)}")
+        return ()
+    points: list[dict[str, Scalar]] = []
+    for index, item in enumerate(content):
+        if not isinstance(item, dict):
+            document.report(
+                (*where, index), f"a configuration is a mapping of hyperparameters to values, {found(item)}"
+            )
+            continue
+        for name, value in item.items():
+            if value is None or isinstance(value, (dict, list)):
+                document.report((*where, index, name), f"a value is due, {found(value)}")
+        points.append(item)
+    return tuple(points)
+
+
+def _needed(document: Document, conditions: Conditions) -> None:
+    where = ("hyperparameters",)
+    for name in ("optimizer", "learning_rate"):
+        if name not in conditions.by_name:
+            document.report(
+                (*where, name), "the key is missing; every trial has one, and none is taken by default", at_key=True
+            )
+            continue
+        for world in conditions.worlds([name]):
+            if name not in world.active:
+                others = ", ".join(f"{key} is {value}" for key, value in world.values.items())
+                document.report(
+                    (*where, name),
+                    f"every trial has one, found none where {others}; add an alternative for it",
+                    at_key=True,
+                )
+                break
+
+
+def _warmup(document: Document, hyperparameters: tuple[Hyperparameter, ...], max_train_steps: int) -> None:
+    within = any(item.name == "warmup" and _may_be(item, "within") for item in hyperparameters)
+    for item in hyperparameters:
+        if not within or item.name != "warmup_steps":
+            continue
+        domain = item.domain
+        longest = (
+            domain.value
+            if isinstance(domain, FixedValue)
+            else domain.high
+            if isinstance(domain, Range)
+            else max(domain.values)
+        )  # type: ignore[type-var]
+        if isinstance(longest, (int, float)) and longest >= max_train_steps:
+            document.report(
+                item.path, f"a warmup within max_train_steps ({max_train_steps}) is shorter than it, found {longest}"
+            )
+
+
+def _may_be(item: Hyperparameter, value: str) -> bool:
+    if isinstance(item.domain, FixedValue):
+        return item.domain.value == value
+    return not isinstance(item.domain, Range) and value in item.domain.values

@@ -1,0 +1,350 @@
+"""study.db: the SQLite index over the trial folders; only the runner writes it, and it can always be rebuilt."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_args
+
+from tunectl.core import jsontext
+from tunectl.core.errors import FolderError
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement, PlannedTrial, State, TrialOutcome
+from tunectl.store import index_schema as schema
+from tunectl.store.index_rows import PLAN_COLUMNS, RESULT_COLUMNS, outcome_of_row, plan_row, result_row
+
+_MEASUREMENT_COLUMNS = (
+    "trial, step, kind, metric_set, metrics, learning_rate, gradient_norm, elapsed_seconds, checkpoint"
+)
+_ROWS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrialProgress:
+    """A trial that trains now: where it runs, and what it measured so far (None before its first evaluation).
+
+    `started` is in seconds since 1970. `last_value` and `best_value` are the objective's; the best is one after step 0.
+    """
+
+    trial: int
+    slot: int
+    device: str
+    attempt: int
+    started: float
+    last_step: int | None
+    last_value: float | None
+    best_value: float | None
+
+
+class Index:
+    """The plan, the outcomes and the measurements of a study.
+
+    Attributes:
+        is_new: the index was made just now (it was missing, foreign or damaged) and is to be filled again.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, *, is_new: bool, writes: bool) -> None:
+        self.is_new = is_new
+        self._connection = connection
+        self._path = path
+        self._writes = writes
+        self._wal_begun = path is None
+        self._set_ids: dict[tuple[str, ...], tuple[int, struct.Struct]] = {}
+        self._sets: dict[int, tuple[tuple[str, ...], struct.Struct]] = {}
+
+    @classmethod
+    def open_for_writing(cls, path: Path) -> Index:
+        """The runner's index: made where it is missing, made anew where it is damaged or of another version.
+
+        A sound file keeps every byte until something is put. Raises FolderError where it cannot be opened or made.
+        """
+        try:
+            with schema.errors_of(path):
+                connection = schema.open_sound(path, "rw") if path.is_file() else None
+        except schema.DamagedIndexError:
+            connection = None
+        if connection is not None:
+            index = cls(connection, path, is_new=False, writes=True)
+            with schema.errors_of(path):
+                index._wal_begun = schema.is_wal(connection)
+            index._forget_running()
+            return index
+        try:
+            schema.remove_files(path)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
+        with schema.errors_of(path):
+            connection = schema.connect(path, "rwc")
+            schema.create_schema(connection)
+        return cls(connection, path, is_new=True, writes=True)
+
+    @classmethod
+    def open_read_only(cls, path: Path) -> Index | None:
+        """The index to read from, also during a run; None where it is missing, damaged or of another version."""
+        try:
+            connection = schema.open_sound(path, "ro")
+        except (schema.DamagedIndexError, sqlite3.Error):
+            return None
+        return cls(connection, path, is_new=False, writes=False)
+
+    @classmethod
+    def in_memory(cls) -> Index:
+        """An empty index that leaves no file, for reading folders whose study.db cannot be used."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema.create_schema(connection)
+        return cls(connection, None, is_new=True, writes=True)
+
+    def close(self) -> None:
+        """End the connection; a writer leaves one plain file, without journals beside it."""
+        if self._writes and self._wal_begun and self._path is not None:
+            schema.end_wal(self._connection)
+        self._connection.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Put many things at once, all or none; may be nested. Raises FolderError where the file cannot be written."""
+        if self._connection.in_transaction:
+            yield
+            return
+        with schema.errors_of(self._path):
+            if not self._wal_begun:
+                schema.begin_wal(self._connection)
+                self._wal_begun = True
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                self._set_ids.clear()
+                self._sets.clear()
+                raise
+
+    def _forget_running(self) -> None:
+        """What a killed runner left running is not running any more."""
+        if self._rows("SELECT 1 FROM running LIMIT 1").fetchone():
+            with self.transaction():
+                self._connection.execute("DELETE FROM running")
+
+    def put_plan(self, trials: Iterable[PlannedTrial]) -> None:
+        """Make these the planned trials: new ones are pending, one that is there with the same plan is left as it is.
+
+        One whose plan differs loses what was known about it, and one that is not among them goes: another study's.
+        """
+        known = {row[0]: row for row in self._rows(f"SELECT {PLAN_COLUMNS} FROM trials")}
+        planned = [plan_row(trial) for trial in trials]
+        rows = [row for row in planned if known.get(row[0]) != row]
+        gone = [(trial,) for trial in known.keys() - {row[0] for row in planned}]
+        if not rows and not gone:
+            return
+        with self.transaction():
+            marks = ", ".join("?" * len(rows[0]))
+            changed = [*gone, *((row[0],) for row in rows)]
+            for table in ("measurements", "trials", "running"):
+                self._connection.executemany(f"DELETE FROM {table} WHERE trial = ?", changed)
+            self._connection.executemany(f"INSERT INTO trials ({PLAN_COLUMNS}) VALUES ({marks})", rows)
+
+    def put_outcome(self, outcome: TrialOutcome, stamp: str = "") -> None:
+        """Store how a trial stands; it is not running any more, unless the outcome says so.
+
+        `stamp` is `trial_files.folder_stamp` from before its files were read: a folder with another one is read again.
+        """
+        row = (*plan_row(outcome.plan), *result_row(outcome), stamp)
+        with self.transaction():
+            marks = ", ".join("?" * len(row))
+            self._connection.execute(
+                f"INSERT OR REPLACE INTO trials ({PLAN_COLUMNS}, {RESULT_COLUMNS}) VALUES ({marks})", row
+            )
+            if outcome.state != "running":
+                self._connection.execute("DELETE FROM running WHERE trial = ?", (outcome.plan.trial,))
+
+    def put_measurements(self, trial: int, measurements: Sequence[Measurement], *, replace: bool = False) -> None:
+        """Store measurements of a trial over those of the same step and kind; with `replace`, over all that it had."""
+        with self.transaction():
+            if replace:
+                self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
+            self._connection.executemany(
+                f"INSERT OR REPLACE INTO measurements ({_MEASUREMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [self._measurement_row(trial, item) for item in measurements],
+            )
+
+    def set_running(self, trial: int, slot: int, device: str, attempt: int, started: float) -> None:
+        """Note that a trial trains now, since `started` (seconds since 1970)."""
+        with self.transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO running (trial, slot, device, attempt, started) VALUES (?, ?, ?, ?, ?)",
+                (trial, slot, device, attempt, started),
+            )
+
+    def outcomes(self) -> Iterator[TrialOutcome]:
+        """Every planned trial as it stands, by id."""
+        is_running = "trial IN (SELECT trial FROM running)"
+        query = f"SELECT {PLAN_COLUMNS}, {RESULT_COLUMNS}, {is_running} FROM trials ORDER BY trial"
+        for row in self._rows(query):
+            yield outcome_of_row(row)
+
+    def stamps(self) -> dict[int, str]:
+        """For each trial the stamp of its folder when its outcome was stored; '' where none was."""
+        return dict(self._rows("SELECT trial, stamp FROM trials"))
+
+    def measurements(self, trial: int | None = None) -> Iterator[tuple[int, Measurement]]:
+        """Measurements with the ids of their trials, by (trial, step, kind); of one trial, or of all."""
+        where, values = ("WHERE trial = ?", (trial,)) if trial is not None else ("", ())
+        query = f"SELECT {_MEASUREMENT_COLUMNS} FROM measurements {where} ORDER BY trial, step, kind"
+        for number, step, kind, set_id, packed, rate, norm, elapsed, checkpoint in self._rows(query, values):
+            names, layout = self._metric_set(set_id)
+            yield (
+                number,
+                Measurement(
+                    step=step,
+                    metrics=dict(zip(names, layout.unpack(packed), strict=True)),
+                    kind=kind,
+                    learning_rate=jsontext.number(rate),
+                    gradient_norm=jsontext.number(norm),
+                    elapsed_seconds=jsontext.number(elapsed) or 0.0,
+                    checkpoint=checkpoint,
+                ),
+            )
+
+    def measurement_columns(self, metrics: Sequence[str]) -> Iterator[list[list[Any]]]:
+        """All measurements by (trial, step, kind), in blocks of columns: faster than one by one.
+
+        The columns are trial, step, kind, then one for each of `metrics` (None where it was not measured),
+        learning_rate, gradient_norm, elapsed_seconds, checkpoint.
+        """
+        query = f"SELECT {_MEASUREMENT_COLUMNS} FROM measurements ORDER BY trial, step, kind"
+        for rows in self._rows(query).blocks():
+            trial, step, kind, sets, packed, *reals, checkpoint = (list(column) for column in zip(*rows, strict=True))
+            read = [
+                [jsontext.number(value) for value in column] if str in map(type, column) else column for column in reals
+            ]
+            yield [trial, step, kind, *self._metric_columns(sets, packed, metrics), *read, checkpoint]
+
+    def _metric_columns(self, sets: list[int], packed: list[bytes], metrics: Sequence[str]) -> list[list[float | None]]:
+        columns: list[list[float | None]] = [[] for _ in metrics]
+        start = 0
+        for set_id, run in groupby(sets):
+            end = start + len(list(run))
+            names, _ = self._metric_set(set_id)
+            values = struct.unpack(f"<{len(names) * (end - start)}d", b"".join(packed[start:end]))
+            places = {name: place for place, name in enumerate(names)}
+            for column, name in zip(columns, metrics, strict=True):
+                place = places.get(name)
+                column.extend(values[place :: len(names)] if place is not None else [None] * (end - start))
+            start = end
+        return columns
+
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of all metrics that some measurement has, sorted."""
+        used = self._rows(
+            "SELECT names FROM metric_sets WHERE metric_set IN (SELECT DISTINCT metric_set FROM measurements)"
+        )
+        return tuple(sorted({name for (names,) in used for name in json.loads(names)}))
+
+    def counts(self) -> dict[State, int]:
+        """The number of trials in each state; every state is there."""
+        found = dict(
+            self._rows(
+                "SELECT CASE WHEN trial IN (SELECT trial FROM running) THEN 'running' ELSE state END, COUNT(*) "
+                "FROM trials GROUP BY 1"
+            )
+        )
+        return {state: found.get(state, 0) for state in get_args(State)}
+
+    def progress(self, objective: Objective) -> list[TrialProgress]:
+        """The trials that train now, by slot."""
+        query = "SELECT trial, slot, device, attempt, started FROM running ORDER BY slot, trial"
+        return [self._progress(row, objective) for row in self._rows(query).fetchall()]
+
+    def _progress(self, row: tuple[int, int, str, int, float], objective: Objective) -> TrialProgress:
+        measured = [item for _, item in self.measurements(row[0]) if item.kind == "evaluation"]
+        last = measured[-1] if measured else None
+        values = [
+            value for item in measured if item.step > 0 and (value := item.metrics.get(objective.metric)) is not None
+        ]
+        best = min(values, key=objective.loss, default=None)
+        return TrialProgress(
+            *row,
+            last_step=last.step if last else None,
+            last_value=last.metrics.get(objective.metric) if last else None,
+            best_value=best if objective.loss(best) < float("inf") else None,
+        )
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> _Rows:
+        return _Rows(self._connection, self._path, query, values)
+
+    def _measurement_row(self, trial: int, item: Measurement) -> tuple[Any, ...]:
+        set_id, layout = self._set_id(tuple(item.metrics))
+        rate, norm, elapsed = item.learning_rate, item.gradient_norm, item.elapsed_seconds
+        return (
+            trial,
+            item.step,
+            item.kind,
+            set_id,
+            layout.pack(*item.metrics.values()),
+            rate if rate == rate else "nan",  # as _real does, without the calls
+            norm if norm == norm else "nan",
+            elapsed if elapsed == elapsed else "nan",
+            item.checkpoint,
+        )
+
+    def _set_id(self, names: tuple[str, ...]) -> tuple[int, struct.Struct]:
+        known = self._set_ids.get(names)
+        if known is None:
+            text = json.dumps(names)
+            self._connection.execute("INSERT OR IGNORE INTO metric_sets (names) VALUES (?)", (text,))
+            (set_id,) = self._connection.execute(
+                "SELECT metric_set FROM metric_sets WHERE names = ?", (text,)
+            ).fetchone()
+            known = self._set_ids[names] = (set_id, struct.Struct(f"<{len(names)}d"))
+        return known
+
+    def _metric_set(self, set_id: int) -> tuple[tuple[str, ...], struct.Struct]:
+        known = self._sets.get(set_id)
+        if known is None:
+            ((text,),) = self._rows("SELECT names FROM metric_sets WHERE metric_set = ?", (set_id,))
+            names = tuple(json.loads(text))
+            known = self._sets[set_id] = (names, struct.Struct(f"<{len(names)}d"))
+        return known
+
+
+class _Rows:
+    """The rows of a query, fetched in blocks; SQLite's errors become FolderErrors, also half way."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, query: str, values: Sequence[Any]) -> None:
+        self._path = path
+        with schema.errors_of(path):
+            self._cursor = connection.execute(query, values)
+
+    def blocks(self) -> Iterator[list[Any]]:
+        while True:
+            with schema.errors_of(self._path):
+                rows = self._cursor.fetchmany(_ROWS_AT_ONCE)
+            if not rows:
+                return
+            yield rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self.blocks())
+
+    def fetchone(self) -> Any:
+        return next(iter(self), None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self)

@@ -1,0 +1,83 @@
+"""The rows of the index's table of trials, and the records that they hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tunectl.core import jsontext
+from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.store.trial_files import printable
+
+PLAN_COLUMNS = "trial, setting, point, repeat, kind, seed, coordinates, hyperparameters"
+RESULT_COLUMNS = (
+    "state, reason, message, best_step, best_value, final_step, final_value, best_checkpoint, metrics_at_best, "
+    "infeasible_step, train_seconds, eval_seconds, startup_seconds, device, stamp"
+)
+
+
+def _real(value: float | None) -> float | str | None:
+    """The value as SQLite keeps it: it would make NaN a NULL, which is another thing."""
+    return "nan" if value is not None and value != value else value
+
+
+def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
+    """A planned trial as a row of PLAN_COLUMNS."""
+    return (
+        trial.trial,
+        trial.setting,
+        trial.point,
+        trial.repeat,
+        trial.kind,
+        trial.seed if trial.seed < 2**63 else str(trial.seed),
+        json.dumps(list(trial.coordinates)),
+        json.dumps(dict(trial.hyperparameters)),
+    )
+
+
+def result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
+    """An outcome as a row of RESULT_COLUMNS, but for the stamp."""
+    return (
+        outcome.state if outcome.state != "running" else "pending",
+        printable(outcome.reason),
+        printable(outcome.message),
+        outcome.best_step,
+        _real(outcome.best_value),
+        outcome.final_step,
+        _real(outcome.final_value),
+        outcome.best_checkpoint,
+        printable(jsontext.encode(dict(outcome.metrics_at_best))),
+        outcome.infeasible_step,
+        _real(outcome.train_seconds),
+        _real(outcome.eval_seconds),
+        _real(outcome.startup_seconds),
+        printable(outcome.device),
+    )
+
+
+def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
+    """The outcome of a row of PLAN_COLUMNS, RESULT_COLUMNS, and whether the trial is running."""
+    trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, *rest, _, is_running = row
+    state, reason, message, best_step, best_value, final_step, final_value, checkpoint, metrics, bad_step, *times = rest
+    train_seconds, eval_seconds, startup_seconds, device = times
+    plan = PlannedTrial(
+        trial, setting, point, repeat, tuple(json.loads(coordinates)), json.loads(hyperparameters), int(seed), kind
+    )
+    read = {name: jsontext.number(value) for name, value in json.loads(metrics).items()}
+    return TrialOutcome(
+        plan=plan,
+        state="running" if is_running else state,
+        reason=reason,
+        message=message,
+        best_step=best_step,
+        best_value=jsontext.number(best_value),
+        final_step=final_step,
+        final_value=jsontext.number(final_value),
+        best_checkpoint=checkpoint,
+        metrics_at_best={name: value for name, value in read.items() if value is not None},
+        infeasible_step=bad_step,
+        train_seconds=jsontext.number(train_seconds),
+        eval_seconds=jsontext.number(eval_seconds),
+        startup_seconds=jsontext.number(startup_seconds),
+        device=device,
+    )

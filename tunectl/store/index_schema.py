@@ -1,0 +1,173 @@
+"""The tables of study.db, and opening a connection to a file that may be missing, foreign or damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from tunectl.core.errors import FolderError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x74756E65  # "tune"
+BUSY_TIMEOUT_SECONDS = 10.0
+
+SCHEMA = """
+CREATE TABLE trials (
+    -- One row a planned trial: its line of plan.jsonl, then what its folder says. Rebuilt from these files when lost.
+    trial INTEGER PRIMARY KEY,
+    setting INTEGER NOT NULL,
+    point INTEGER NOT NULL,
+    repeat INTEGER NOT NULL,
+    kind TEXT NOT NULL,               -- search, retrain, sweep
+    seed NOT NULL,                    -- an integer; as text where it needs more than 64 bits
+    coordinates TEXT NOT NULL,        -- JSON array
+    hyperparameters TEXT NOT NULL,    -- JSON object of the active ones, in the order of the study
+    state TEXT NOT NULL DEFAULT 'pending', -- pending, completed, infeasible, failed, cancelled; running: see the table
+    reason TEXT NOT NULL DEFAULT '',
+    message TEXT NOT NULL DEFAULT '',
+    best_step INTEGER,                -- under the objective of the study
+    best_value REAL,
+    final_step INTEGER,
+    final_value REAL,                 -- the text 'nan' for NaN, which SQLite would make NULL
+    best_checkpoint TEXT,             -- relative to the study folder
+    metrics_at_best TEXT NOT NULL DEFAULT '{}', -- JSON object
+    infeasible_step INTEGER,
+    train_seconds REAL,
+    eval_seconds REAL,
+    startup_seconds REAL,
+    device TEXT NOT NULL DEFAULT '',
+    stamp TEXT NOT NULL DEFAULT ''    -- sizes and times of the trial's files when this row was made; '' is unknown
+);
+CREATE TABLE running (
+    -- One row a trial that trains now. Meaningless when no runner holds the folder's lock.
+    trial INTEGER PRIMARY KEY,
+    slot INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    started REAL NOT NULL             -- seconds since 1970
+);
+CREATE TABLE metric_sets (
+    -- The names behind the packed values of a measurement, each set once.
+    metric_set INTEGER PRIMARY KEY,
+    names TEXT NOT NULL UNIQUE        -- JSON array
+);
+CREATE TABLE measurements (
+    -- One row an evaluation.
+    trial INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    metric_set INTEGER NOT NULL,
+    metrics BLOB NOT NULL,            -- little-endian 8-byte floats, in the order of the set's names
+    learning_rate REAL,
+    gradient_norm REAL,
+    elapsed_seconds REAL NOT NULL,
+    checkpoint TEXT,
+    PRIMARY KEY (trial, step, kind)
+) WITHOUT ROWID;
+"""
+
+# Results of SQLite that mean: this is no index of ours any more. All others (locked, full, no permission) are for
+# the user to mend.
+_DAMAGE_CODES = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_IOERR,
+    }
+)
+
+
+class DamagedIndexError(Exception):
+    """The file is no index that this version can read."""
+
+
+@contextlib.contextmanager
+def errors_of(path: Path | None) -> Iterator[None]:
+    """Turn SQLite's errors into FolderErrors that name the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        advice = " It can be deleted: it is rebuilt from the trial folders." if _is_damage(error) else ""
+        raise FolderError(f"{path or 'the index in memory'}: {error}.{advice}") from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF) in _DAMAGE_CODES
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection in autocommit; `mode` is ro, rw or rwc."""
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+
+
+def open_sound(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection to an index of this version; raises DamagedIndexError where the file is something else.
+
+    Raises sqlite3.Error where it may be sound but cannot be opened now.
+    """
+    connection = connect(path, mode)
+    try:
+        found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if found != [APPLICATION_ID, SCHEMA_VERSION]:
+            raise DamagedIndexError(f"{path}: is no index of version {SCHEMA_VERSION}")
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise DamagedIndexError(f"{path}: is damaged")
+    except sqlite3.Error as error:
+        connection.close()
+        if _is_damage(error):
+            raise DamagedIndexError(f"{path}: {error}") from error
+        raise
+    except DamagedIndexError:
+        connection.close()
+        raise
+    return connection
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Fill an empty database."""
+    connection.executescript(
+        f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
+
+
+def remove_files(path: Path) -> None:
+    """Remove a database and the files SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def begin_wal(connection: sqlite3.Connection) -> None:
+    """Let readers read while this connection writes, where the file system can; else the rollback journal stays.
+
+    Needs memory shared between processes, which network file systems do not give.
+    """
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError:
+        mode = "none"
+    if mode == "wal":
+        # The index can be rebuilt: no flush per transaction, and a power cut loses the last ones at worst.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def is_wal(connection: sqlite3.Connection) -> bool:
+    """Whether the file is in the mode that a killed writer left."""
+    return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+
+
+def end_wal(connection: sqlite3.Connection) -> None:
+    """Bring everything into the one file, so that opening it to read changes nothing.
+
+    While a reader keeps the file open this cannot be done; the journal then stays beside the file until the next run.
+    """
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()

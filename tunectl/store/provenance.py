@@ -1,0 +1,217 @@
+"""Where a study's numbers come from: command, versions, git state and hashes of each run that trained something."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes, write_if_changed
+from tunectl.core.folders import StudyFolder
+
+PROVENANCE_FORMAT = 1
+GIT_TIMEOUT_SECONDS = 10.0
+LARGEST_DIFF_BYTES = 20_000_000
+_PACKAGES = ("tunectl", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
+# Set in git's own hooks: they would point every call at another repository.
+_GIT_REDIRECTIONS = frozenset(
+    {
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDescription:
+    """One run: its entry in provenance.json, and the text of uncommitted.diff (empty without changes or repository)."""
+
+    entry: dict[str, Any]
+    uncommitted: bytes = b""
+
+
+def describe_run(
+    command: Sequence[str], *, workload_file: Path | None, study_file: Path | None, study_folder: Path, now: datetime
+) -> RunDescription:
+    """All that is worth knowing about a run that starts now; never fails, what cannot be found is None.
+
+    The git repository is the one that holds the workload's file, else the study file; changes inside the study folder
+    do not count. `now` carries its time zone.
+    """
+    git, uncommitted = _describe_git(workload_file or study_file, study_folder)
+    entry = {
+        "time": now.isoformat(timespec="seconds"),
+        "command": [str(word) for word in command],
+        "folder": _working_folder(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "study_file": _describe_file(study_file),
+        "workload_file": _describe_file(workload_file),
+        "git": git,
+        "uncommitted_sha256": hashlib.sha256(uncommitted).hexdigest() if uncommitted else None,
+    }
+    return RunDescription(entry, uncommitted)
+
+
+def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
+    """Add a run to provenance.json and put its changes into uncommitted.diff, each atomically.
+
+    A provenance.json that is damaged is kept as provenance.json.damaged. Raises FolderError where the folder cannot be
+    written.
+    """
+    try:
+        content = _content(folder.provenance)
+        if content is None and folder.provenance.is_file():
+            folder.provenance.replace(folder.provenance.with_name(f"{folder.provenance.name}.damaged"))
+        runs = [*(content or []), run.entry]
+        text = json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2)
+        write_if_changed(folder.uncommitted, run.uncommitted)
+        write_bytes(folder.provenance, (text + "\n").encode())
+    except OSError as error:
+        raise FolderError(f"{folder.provenance}: cannot be written: {error.strerror or error}") from error
+
+
+def read_provenance(folder: StudyFolder) -> list[dict[str, Any]]:
+    """The runs so far, oldest first; [] where there is no readable provenance.json."""
+    try:
+        return _content(folder.provenance) or []
+    except OSError:
+        return []
+
+
+def file_sha256(path: Path | None) -> str | None:
+    """The SHA-256 of a file's content in hexadecimal; None where there is no readable file."""
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def workload_hash_changed(folder: StudyFolder, workload_file: Path | None) -> bool:
+    """Whether the workload's file differs from the one that the last run recorded; False where either is unknown."""
+    now = file_sha256(workload_file)
+    recorded = [
+        entry["workload_file"].get("sha256")
+        for entry in read_provenance(folder)
+        if isinstance(entry.get("workload_file"), dict)
+    ]
+    known = [sha256 for sha256 in recorded if sha256]
+    return bool(known) and now is not None and known[-1] != now
+
+
+def _content(path: Path) -> list[dict[str, Any]] | None:
+    """The runs in a provenance file; None where it is missing or unreadable as such."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return None
+    runs = content.get("runs") if isinstance(content, dict) else None
+    whole = isinstance(runs, list) and all(isinstance(entry, dict) for entry in runs)
+    return runs if whole else None
+
+
+def _describe_file(path: Path | None) -> dict[str, str | None] | None:
+    return None if path is None else {"path": str(path), "sha256": file_sha256(path)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except Exception:  # whatever a broken installation raises, a run does not fail for its description
+        return None
+
+
+def _working_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
+
+
+def _describe_git(file: Path | None, study_folder: Path) -> tuple[dict[str, Any], bytes]:
+    unknown = {"repository": None, "commit": None, "branch": None, "dirty": None}
+    top = _git(file.parent, "rev-parse", "--show-toplevel") if file is not None else None
+    if top is None:
+        return unknown, b""
+    repository = Path(os.fsdecode(top.removesuffix(b"\n")))
+    commit = _git(repository, "rev-parse", "--verify", "--quiet", "HEAD")
+    branch = _git(repository, "symbolic-ref", "--quiet", "--short", "HEAD")
+    paths = [".", *_exclusion(repository, study_folder)]
+    status = _git(repository, "status", "--porcelain=v1", "-z", "--no-renames", "--", *paths)
+    described = {
+        "repository": str(repository),
+        "commit": _text(commit),
+        "branch": _text(branch),
+        "dirty": None if status is None else bool(status),
+    }
+    if not status:
+        return described, b""
+    base = ["HEAD"] if commit else ["--cached"]
+    diff = _git(repository, "diff", "--no-color", "--no-ext-diff", "--no-textconv", *base, "--", *paths)
+    return described, _uncommitted(status, diff)
+
+
+def _text(output: bytes | None) -> str | None:
+    return None if output is None else output.decode("utf-8", "backslashreplace").strip()
+
+
+def _exclusion(repository: Path, study_folder: Path) -> list[str]:
+    """The pathspec that leaves the study's own files out, where they lie inside the repository."""
+    try:
+        inside = study_folder.resolve().relative_to(repository.resolve())
+    except (ValueError, OSError):
+        return []
+    return [f":(exclude,top,literal){inside}"] if inside.parts else []
+
+
+def _uncommitted(status: bytes, diff: bytes | None) -> bytes:
+    """A list of the untracked files (comments to `git apply`), then the diff; cut at LARGEST_DIFF_BYTES."""
+    untracked = sorted(entry[3:] for entry in status.split(b"\0") if entry.startswith(b"?? "))
+    head = b"".join(b"# untracked: " + name.replace(b"\n", b"\\n") + b"\n" for name in untracked)
+    content = head + (diff if diff is not None else b"# the diff could not be taken\n")
+    if len(content) <= LARGEST_DIFF_BYTES:
+        return content
+    return content[:LARGEST_DIFF_BYTES] + b"\n# cut here: the changes are larger than %d bytes\n" % LARGEST_DIFF_BYTES
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints, None where it fails, is missing, or takes too long."""
+    environment = {name: value for name, value in os.environ.items() if name not in _GIT_REDIRECTIONS}
+    environment["LC_ALL"] = "C"
+    command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_TIMEOUT_SECONDS,
+            env=environment,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None

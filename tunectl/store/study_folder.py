@@ -1,0 +1,103 @@
+"""The study folder: where it may stand, making it, and opening it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import StudyFolder
+
+
+def study_path(parent: Path, name: str) -> Path:
+    """The folder of a study below `parent`; raises FolderError for a name that is no single folder name."""
+    if name in ("", ".", "..") or "/" in name or os.sep in name or "\0" in name:
+        raise FolderError(f"{name!r} cannot name a study folder: it must be one name, without slashes")
+    return parent / name
+
+
+def is_study_folder(path: Path) -> bool:
+    """Whether a study folder stands there: it holds study.yaml and plan.jsonl."""
+    folder = StudyFolder(path)
+    return folder.study.is_file() and folder.plan.is_file()
+
+
+def check_place(path: Path) -> bool:
+    """Whether a study folder stands at `path` already; False where one may be made. Changes nothing.
+
+    Raises FolderError where `path` is a file, a folder of something else, or a study folder whose plan is missing. A
+    folder that a run began to make before it was killed may be made again.
+    """
+    try:
+        entries = {entry.name for entry in os.scandir(path)}
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise FolderError(f"{path}: is a link to nothing; give another --dir") from None
+        return False
+    except NotADirectoryError:
+        raise FolderError(f"{path}: is a file, not a folder; give another --dir") from None
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if is_study_folder(path):
+        return True
+    folder = StudyFolder(path)
+    begun = {folder.lock.name, folder.trials.name, folder.study.name, f".{folder.study.name}.tmp", folder.plan.name}
+    if entries <= {folder.lock.name} or (
+        folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
+    ):
+        return False
+    if folder.study.is_file() and folder.trials.is_dir():
+        raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing; give another --dir")
+    raise FolderError(f"{path}: is not empty and is no study folder; give another --dir")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return not any(os.scandir(path))
+    except OSError:
+        return False
+
+
+def create(path: Path, study_text: str) -> StudyFolder:
+    """Make a study folder that holds the study file; its plan is written next.
+
+    Raises FolderError where `check_place` does, where a study folder stands already, and where it cannot be written.
+    """
+    if check_place(path):
+        raise FolderError(f"{path}: is a study folder already")
+    folder = StudyFolder(path)
+    try:
+        # In this order: a folder that has study.yaml alone is somebody's own, and is never taken for one of ours.
+        folder.trials.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder.study, study_text.encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise FolderError(f"{path}: the study folder cannot be made: {error.strerror or error}") from error
+    return folder
+
+
+def open_folder(path: Path) -> StudyFolder:
+    """The study folder at `path`; raises FolderError where there is none."""
+    if check_place(path):
+        return StudyFolder(path)
+    raise FolderError(f"{path}: is no study folder (study.yaml and plan.jsonl are missing)")
+
+
+def read_study_text(folder: StudyFolder) -> str:
+    """The study file as it was when the folder was made; raises FolderError where it cannot be read."""
+    try:
+        return folder.study.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise FolderError(f"{folder.study}: is damaged: it is no UTF-8 text") from None
+    except OSError as error:
+        raise FolderError(f"{folder.study}: cannot be read: {error.strerror or error}") from error
+
+
+def check_writable(folder: StudyFolder) -> None:
+    """Raise FolderError unless files can be made in the study folder; leaves nothing behind."""
+    probe = folder.path / ".writable.tmp"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise FolderError(f"{folder.path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,279 @@
+"""What the files of a trial folder say, in whatever state a killed writer or a damaged disk left them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunectl.core import jsontext
+from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import ENDED, AttemptEnd, Measurement, State, TrialRequest, TrialResult
+from tunectl.store import json_lines
+
+RESULT_FORMAT = 1
+_LARGEST_STEP = 2**63 - 1
+_FLOATS = {float}
+_FLOATS_OR_NONE = {float, type(None)}
+_TEXT_OR_NONE = {str, type(None)}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFiles:
+    """The content of a trial folder.
+
+    `measurements` are sorted by (step, kind), each there once. `result` is None until the trial has ended by itself,
+    and where result.json is unreadable. `attempts` are those that did not end by themselves. `damage` holds one line
+    for people for everything that was there and could not be read.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
+    result: TrialResult | None = None
+    attempts: tuple[AttemptEnd, ...] = ()
+    damage: tuple[str, ...] = ()
+
+
+def read_trial(folder: TrialFolder) -> TrialFiles:
+    """What a trial folder says; empty where there is none.
+
+    Torn last lines are dropped in silence: their writer was killed, or is writing now. Damaged lines and a damaged
+    result.json are dropped and named in `damage`. Raises FolderError where a file may not be read, or was written by a
+    later version.
+    """
+    damage: list[str] = []
+    return TrialFiles(
+        measurements=_read_measurements(folder.measurements, damage),
+        result=_read_result(folder, damage),
+        attempts=_read_attempts(folder.attempts, damage),
+        damage=tuple(damage),
+    )
+
+
+def trial_state(files: TrialFiles) -> tuple[State, str, str]:
+    """The state of a trial that is not running, its reason and its message.
+
+    result.json wins; else the last attempt tells: failed if it was final, cancelled if it was stopped; else pending.
+    """
+    if files.result is not None:
+        return files.result.state, files.result.reason, files.result.message
+    last = files.attempts[-1] if files.attempts else None
+    if last is not None and last.final:
+        return "failed", last.reason, last.message
+    if last is not None and last.reason == "cancelled":
+        return "cancelled", last.reason, last.message
+    return "pending", "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingCheckpoints:
+    """The names of the checkpoints that a trial still has; each is looked for when it is asked about."""
+
+    folder: TrialFolder
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or name != os.path.basename(name) or name.startswith("."):  # noqa: PTH119
+            return False
+        return (self.folder.checkpoints / name).is_file()
+
+
+def folder_stamp(folder: TrialFolder) -> str:
+    """A text that changes whenever the trial's numbers may have: sizes and times of its files, without reading them."""
+    marks = []
+    for path in (folder.measurements, folder.result, folder.attempts, folder.checkpoints):
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError:
+            marks.append("-")
+        else:
+            marks.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+    return " ".join(marks)
+
+
+def write_request(folder: TrialFolder, request: TrialRequest) -> None:
+    """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder.request, (jsontext.encode(request.to_json()) + "\n").encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
+
+
+def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
+    """Record an attempt that did not end by itself; raises FolderError where the file cannot be written."""
+    json_lines.append(folder.attempts, [attempt.to_json()])
+
+
+class MeasurementTail:
+    """Follows the measurements of a running trial: each call of `read` returns what was written since the last one.
+
+    A resumed trial cuts its file back; the tail notices, since the last line it took is no longer where it stood, and
+    starts again.
+    """
+
+    def __init__(self, folder: TrialFolder) -> None:
+        self._path = folder.measurements
+        self._offset = 0
+        self._last_line = b""
+
+    def read(self) -> tuple[list[Measurement], bool]:
+        """The new measurements in the order of the file, and whether they start again at the first line."""
+        try:
+            with open(self._path, "rb") as file:
+                kept = self._offset - len(self._last_line)
+                file.seek(kept)
+                content = file.read()
+                restarted = not content.startswith(self._last_line)
+                if restarted:
+                    file.seek(0)
+                    content, kept, self._last_line = file.read(), 0, b""
+        except (FileNotFoundError, NotADirectoryError):
+            restarted, content, kept, self._last_line = self._offset > 0, b"", 0, b""
+        except OSError as error:
+            raise FolderError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+        fresh = content[len(self._last_line) : content.rfind(b"\n") + 1]
+        self._offset = kept + len(self._last_line) + len(fresh)
+        if fresh:
+            self._last_line = fresh[fresh.rfind(b"\n", 0, -1) + 1 :]
+        return [item for line in json_lines.parse(fresh) if (item := _measurement(line)) is not None], restarted
+
+
+def _content(path: Path, damage: list[str]) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except IsADirectoryError:
+        damage.append(f"{path}: is a folder, not a file")
+        return None
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _note_damaged_lines(path: Path, numbers: list[int], damage: list[str]) -> None:
+    if numbers:
+        shown = ", ".join(str(number) for number in numbers[:5]) + (", ..." if len(numbers) > 5 else "")
+        damage.append(f"{path}: {len(numbers)} damaged line{'s' if len(numbers) > 1 else ''} left out (line {shown})")
+
+
+def _measurement(line: Mapping[str, Any] | None) -> Measurement | None:
+    if line is None:
+        return None
+    measurement = _as_written(line) or Measurement.from_json(line)
+    if measurement is None or measurement.step > _LARGEST_STEP:
+        return None
+    if measurement.kind.isascii() and (measurement.checkpoint is None or measurement.checkpoint.isascii()):
+        return measurement
+    checkpoint = None if measurement.checkpoint is None else printable(measurement.checkpoint)
+    return replace(measurement, kind=printable(measurement.kind), checkpoint=checkpoint)
+
+
+def _as_written(line: Mapping[str, Any]) -> Measurement | None:
+    """The measurement of a line whose numbers are all finite, as nearly all are: without looking at each by itself.
+
+    Half the time of a large study's ingestion would go there. None where the line wants a closer look.
+    """
+    try:
+        step, kind, metrics = line["step"], line["kind"], line["metrics"]
+        rate, norm, elapsed = line["learning_rate"], line["gradient_norm"], line["elapsed_seconds"]
+        checkpoint = line["checkpoint"]
+    except KeyError:
+        return None
+    plain = type(step) is int and step >= 0 and type(kind) is str and type(metrics) is dict
+    if not plain or not {type(elapsed), *map(type, metrics.values())} <= _FLOATS:
+        return None
+    if type(rate) not in _FLOATS_OR_NONE or type(norm) not in _FLOATS_OR_NONE or type(checkpoint) not in _TEXT_OR_NONE:
+        return None
+    return Measurement(step, metrics, kind, rate, norm, elapsed, checkpoint)
+
+
+def _read_measurements(path: Path, damage: list[str]) -> tuple[Measurement, ...]:
+    content = _content(path, damage)
+    if content is None:
+        return ()
+    read = [_measurement(line) for line in json_lines.parse(content)]
+    _note_damaged_lines(path, [number for number, item in enumerate(read, start=1) if item is None], damage)
+    return sorted_once([item for item in read if item is not None])
+
+
+def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """Measurements by (step, kind), each once; of several the one written last counts: a resumed trial wrote it."""
+    last = {(item.step, item.kind): item for item in measurements}
+    return tuple(last[key] for key in sorted(last))
+
+
+def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:
+    content = _content(folder.result, damage)
+    if content is None:
+        return None
+    try:
+        return _result(folder, json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        damage.append(f"{folder.result}: is damaged and counts as absent ({error})")
+        return None
+
+
+def _result(folder: TrialFolder, content: Any) -> TrialResult:
+    """The checked result; raises ValueError where the content is none, FolderError where a later version wrote it."""
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    version = content.get("format", RESULT_FORMAT)
+    if isinstance(version, int) and version > RESULT_FORMAT:
+        raise FolderError(f"{folder.result}: has format {version}; this version of tunectl reads {RESULT_FORMAT}")
+    if content.get("state") not in ENDED:
+        raise ValueError(f"its state is {content.get('state')!r}")
+    if folder.path.name.isdecimal() and content.get("trial") != int(folder.path.name):
+        raise ValueError(f"it belongs to trial {content.get('trial')!r}")
+    checked = dict(content)
+    for name in ("trial", "infeasible_step", "final_step"):
+        checked[name] = _whole_number(name, content.get(name))
+    for name in ("train_seconds", "eval_seconds", "startup_seconds"):
+        checked[name] = _seconds(name, content.get(name, 0.0))
+    for name in ("reason", "message", "device", "where", "traceback"):
+        checked[name] = printable(content.get(name, ""))
+    return TrialResult.from_json(checked)
+
+
+def _whole_number(name: str, value: Any) -> int | None:
+    if value is None and name != "trial":
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_STEP:
+        raise ValueError(f"its {name} is {value!r}")
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    seconds = jsontext.number(value)
+    if seconds is None:
+        raise ValueError(f"its {name} is {value!r}")
+    return seconds
+
+
+def printable(text: object) -> str:
+    """The text with what UTF-8 cannot hold (lone surrogates, from file names of unknown encoding) as escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _read_attempts(path: Path, damage: list[str]) -> tuple[AttemptEnd, ...]:
+    content = _content(path, damage)
+    if content is None:
+        return ()
+    read = [_attempt(line) for line in json_lines.parse(content)]
+    _note_damaged_lines(path, [number for number, item in enumerate(read, start=1) if item is None], damage)
+    return tuple(item for item in read if item is not None)
+
+
+def _attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
+    if line is None or not isinstance(line.get("attempt"), int) or not isinstance(line.get("reason"), str):
+        return None
+    return AttemptEnd(
+        attempt=line["attempt"],
+        reason=printable(line["reason"]),
+        message=printable(line.get("message", "")),
+        final=line.get("final") is True,
+        device=printable(line.get("device", "")),
+    )

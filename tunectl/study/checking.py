@@ -1,0 +1,90 @@
+"""`check`: a study file read, compared with its workload's factory, and reviewed, without importing anything of the user's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.core.errors import Problem, StudyError, WorkloadError
+from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.sampling.listed import check_count, listed_configurations
+from tunectl.sampling.space import SearchSpace, Setting, search_space
+from tunectl.spec.conditions import MOST_WORLDS, Conditions, TooManyWorldsError
+from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.spec.consumption import check_consumption
+from tunectl.spec.model import StudySpec
+from tunectl.spec.reading import load_study
+from tunectl.spec.review import Budget, review
+from tunectl.workloads.reference import parse_reference, read_signature
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedStudy:
+    """A study that can be run as far as can be seen without running anything.
+
+    `warnings` are about its design.
+    """
+
+    spec: StudySpec
+    reference: WorkloadReference
+    signature: FactorySignature
+    conditions: Conditions
+    settings: tuple[Setting, ...]
+    warnings: tuple[Problem, ...]
+    budget: Budget
+
+    @property
+    def unseen(self) -> str:
+        """Why the factory's keywords are checked at run only, "" where they were checked."""
+        return self.signature.reason if self.signature.open else ""
+
+
+def check_study(path: Path, current_folder: Path) -> CheckedStudy:
+    """Check a study file. Raises StudyError with every problem that was found."""
+    spec = load_study(path)
+    try:
+        reference = parse_reference(spec.workload, spec.file, current_folder)
+        signature = read_signature(reference)
+    except (ValueError, WorkloadError) as error:
+        raise StudyError([spec.problem(("workload",), str(error))]) from None
+    try:
+        problems = check_consumption(spec, signature)
+        if problems:
+            raise StudyError(problems)
+        space = search_space(spec)
+        counts = _count_trials(spec, space)
+        warnings = review(spec, tuple(setting.values for setting in space.settings), counts)
+    except TooManyWorldsError:
+        message = f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
+        raise StudyError([spec.problem(("hyperparameters",), message)]) from None
+    return CheckedStudy(
+        spec, reference, signature, space.conditions, space.settings, tuple(warnings), _budget(spec, counts)
+    )
+
+
+def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
+    """Compare the study with the factory as it was found at run. Raises StudyError."""
+    problems = check_consumption(spec, signature)
+    if problems:
+        raise StudyError(problems)
+
+
+def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
+    """The number of trials of each setting, without drawing points: that would load numpy."""
+    if spec.search.sampler in ("halton", "random"):
+        check_count(spec, len(space.settings))
+        return (spec.search.trials or 1,) * len(space.settings)
+    per_setting = Counter(setting for setting, *_ in listed_configurations(spec, space))
+    return tuple(per_setting[setting.index] for setting in space.settings)
+
+
+def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
+    steps = sum(counts) * spec.training.max_train_steps
+    if any(item.name in ("warmup_steps", "warmup") for item in spec.hyperparameters):
+        # A prepended warmup makes trials longer, each by its own number of steps.
+        from tunectl.sampling.plan import plan_trials
+
+        trials = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
+        steps = sum(configuration.total_steps(spec.training.max_train_steps) for configuration in trials)
+    return Budget(len(counts), sum(counts), steps)

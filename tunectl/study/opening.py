@@ -1,0 +1,113 @@
+"""A study folder opened to run in: locked, of the same study, its plan complete, its index up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.core.errors import FolderError, StudyError
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.execution.lock import LockedFile, acquire
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.identity import differences
+from tunectl.spec.model import StudySpec
+from tunectl.spec.reading import parse_study
+from tunectl.store.index import Index
+from tunectl.store.plan_file import append_plan, read_plan
+from tunectl.store.provenance import read_provenance
+from tunectl.store.study_folder import check_place, check_writable, create, open_folder, read_study_text
+from tunectl.study.progress import Watcher
+from tunectl.study.standing import has_ended, refresh
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStudy:
+    """A study folder that this process has for itself. `outcomes` is how its trials stood when it was opened."""
+
+    folder: StudyFolder
+    lock: LockedFile
+    spec: StudySpec
+    trials: Sequence[PlannedTrial]
+    index: Index
+    outcomes: Sequence[TrialOutcome]
+
+    @property
+    def left(self) -> list[PlannedTrial]:
+        """The trials that have not ended."""
+        return [item.plan for item in self.outcomes if not has_ended(item)]
+
+
+@contextmanager
+def opened(spec: StudySpec, place: Path, watcher: Watcher) -> Iterator[OpenStudy]:
+    """Open the folder at `place`, making it where it is missing.
+
+    Raises FolderError (exit code 3) where it is in use, belongs to another study, or cannot be written. A folder in which nothing is
+    left to do keeps every byte but those of its lock.
+    """
+    folder = _made(place)
+    lock = acquire(folder.lock)
+    try:
+        if check_place(place):
+            _check_same_study(spec, folder)
+        else:
+            create(place, spec.text)
+        check_writable(folder)
+        trials = _complete_plan(spec, folder)
+        with Index.open_for_writing(folder.index) as index:
+            outcomes = refresh(folder, trials, spec.objective, index, watcher.message)
+            yield OpenStudy(folder, lock, spec, trials, index, outcomes)
+    finally:
+        lock.release()
+
+
+def _made(place: Path) -> StudyFolder:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{place}: the study folder cannot be made: {error.strerror or error}") from error
+    return StudyFolder(place)
+
+
+def _check_same_study(spec: StudySpec, folder: StudyFolder) -> None:
+    lines = differences(_kept_study(folder, spec.name), spec)
+    if lines:
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise FolderError(
+            f"{folder.path}: belongs to another study; these differ:\n{listed}\n"
+            "only more trials, resources, goal, notes and keep_checkpoints may change; give another --dir, or another name"
+        )
+
+
+def _complete_plan(spec: StudySpec, folder: StudyFolder) -> list[PlannedTrial]:
+    """The plan with whatever the study asks for beyond it, and the study file as it is now."""
+    planned = read_plan(folder.plan) if folder.plan.exists() else []
+    added = plan_trials(spec, after=planned)
+    try:
+        if read_study_text(folder) != spec.text:
+            write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise FolderError(f"{folder.study}: cannot be written: {error.strerror or error}") from error
+    if added:
+        append_plan(folder.plan, added)
+    return [*planned, *added]
+
+
+def _kept_study(folder: StudyFolder, default_name: str) -> StudySpec:
+    # The copy is called study.yaml; a study without a name of its own goes by the name of the file it was copied from.
+    runs = read_provenance(folder)
+    original = (runs[0].get("study_file") or {}).get("path") if runs else None
+    name = Path(original).stem if isinstance(original, str) else default_name
+    try:
+        return parse_study(read_study_text(folder), folder.study, name)
+    except StudyError as error:
+        raise FolderError(f"{folder.study}: the study it holds cannot be read by this version:\n{error}") from None
+
+
+def open_to_read(place: Path) -> tuple[StudyFolder, StudySpec, list[PlannedTrial]]:
+    """A study folder that somebody else may be running in: its study and its plan. Raises FolderError."""
+    folder = open_folder(place)
+    return folder, _kept_study(folder, place.absolute().name), read_plan(folder.plan)

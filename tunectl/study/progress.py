@@ -1,0 +1,99 @@
+"""What a run has done so far, for whoever draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTrial:
+    """A trial that is being trained: `step` of `steps` updates as of its last evaluation, and the objective there."""
+
+    trial: int
+    setting: int
+    slot: int
+    step: int = 0
+    steps: int = 0
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a run. `seconds_left` is None until the first steps have been timed."""
+
+    total: int
+    done: int
+    infeasible: int
+    failed: int
+    running: tuple[RunningTrial, ...]
+    best: TrialOutcome | None
+    seconds_left: float | None
+
+
+class Watcher(Protocol):
+    """Draws a run; the runner calls it, and it never calls back."""
+
+    def message(self, text: str) -> None:
+        """Something the user should know: a warning, a phase."""
+
+    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+        """A trial ended."""
+
+    def progress(self, progress: Progress) -> None:
+        """Some time passed."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts a run: what has ended, how fast steps go by, which trial is best."""
+
+    objective: Objective
+    steps_by_trial: dict[int, int]
+    started: float
+    ended: dict[int, TrialOutcome] = field(default_factory=dict)
+    running: dict[int, RunningTrial] = field(default_factory=dict)
+    best: TrialOutcome | None = None
+    _steps_before: int = 0
+    _steps_now: int = 0
+
+    def before(self, outcomes: Sequence[TrialOutcome]) -> None:
+        """Take in what earlier runs finished: it counts as done and says nothing about this run's speed."""
+        for outcome in outcomes:
+            self._take(outcome)
+        self._steps_before = sum(self.steps_by_trial[outcome.plan.trial] for outcome in outcomes)
+
+    def end(self, outcome: TrialOutcome) -> None:
+        """Take in a trial that ended in this run."""
+        self.running.pop(outcome.plan.trial, None)
+        self._steps_now += self.steps_by_trial[outcome.plan.trial]
+        self._take(outcome)
+
+    def _take(self, outcome: TrialOutcome) -> None:
+        self.ended[outcome.plan.trial] = outcome
+        if outcome.state == "completed" and (self.best is None or self._rank(outcome) < self._rank(self.best)):
+            self.best = outcome
+
+    def _rank(self, outcome: TrialOutcome) -> tuple[float, int]:
+        return (self.objective.loss(outcome.best_value), outcome.plan.trial)
+
+    def snapshot(self, now: float) -> Progress:
+        """The progress at `now`, a time of the same clock as `started` (seconds)."""
+        running = tuple(self.running[trial] for trial in sorted(self.running))
+        states = [outcome.state for outcome in self.ended.values()]
+        done_now = self._steps_now + sum(trial.step for trial in running)
+        left = sum(self.steps_by_trial.values()) - self._steps_before - done_now
+        elapsed = now - self.started
+        return Progress(
+            total=len(self.steps_by_trial),
+            done=len(states),
+            infeasible=states.count("infeasible"),
+            failed=states.count("failed"),
+            running=running,
+            best=self.best,
+            seconds_left=elapsed * left / done_now if done_now > 0 else None,
+        )

@@ -1,0 +1,89 @@
+"""What a run leaves in the index and shows on the screen while its trials train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.execution.events import Event, ServerReady, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.spec.model import StudySpec
+from tunectl.store.index import Index
+from tunectl.store.trial_files import MeasurementTail
+from tunectl.study.progress import RunningTrial, Tally, Watcher
+from tunectl.study.standing import store_outcome
+
+_SECONDS_BETWEEN_LOOKS = 0.5  # how often the files of running trials are read
+
+
+class Recorder:
+    """Takes the events of a run: reads what trials measured, keeps the index, tells the watcher."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        spec: StudySpec,
+        trials: Mapping[int, PlannedTrial],
+        index: Index,
+        tally: Tally,
+        watcher: Watcher,
+    ) -> None:
+        self.folder = folder
+        self.objective = spec.objective
+        self.trials = trials
+        self.index = index
+        self.tally = tally
+        self.watcher = watcher
+        self.tails: dict[int, MeasurementTail] = {}
+        self.looked = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case ServerReady():
+                if event.reason:
+                    self.watcher.message(
+                        f"trials start as processes of their own, which takes seconds each: {event.reason}"
+                    )
+            case TrialStarted():
+                self._started(event)
+            case TrialRetried():
+                self.watcher.message(f"trial {event.trial} {event.reason}: {event.message}; it is run again")
+            case TrialEnded():
+                self._ended(event)
+            case Tick():
+                self._look()
+
+    def _started(self, event: TrialStarted) -> None:
+        trial = self.trials[event.trial]
+        self.tails[event.trial] = MeasurementTail(self.folder.trial(event.trial))
+        steps = self.tally.steps_by_trial[event.trial]
+        self.tally.running[event.trial] = RunningTrial(event.trial, trial.setting, event.slot.index, steps=steps)
+        self.index.set_running(event.trial, event.slot.index, event.slot.device.label, event.attempt, time.time())
+
+    def _ended(self, event: TrialEnded) -> None:
+        self.tails.pop(event.trial, None)
+        found = store_outcome(self.folder, self.trials[event.trial], self.objective, self.index, self.watcher.message)
+        if event.state == "cancelled":
+            self.tally.running.pop(event.trial, None)
+            return
+        self.tally.end(found)
+        self.watcher.finished(found, self.tally.snapshot(time.monotonic()))
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self.looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self.looked = now
+        for trial, tail in self.tails.items():
+            measurements, again = tail.read()
+            if measurements or again:
+                self.index.put_measurements(trial, measurements, replace=again)
+            if measurements:
+                self.tally.running[trial] = self._moved(self.tally.running[trial], measurements[-1])
+        self.watcher.progress(self.tally.snapshot(now))
+
+    def _moved(self, running: RunningTrial, last: Measurement) -> RunningTrial:
+        return replace(running, step=last.step, value=last.metrics.get(self.objective.metric))

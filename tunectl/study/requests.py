@@ -1,0 +1,39 @@
+"""What a worker is asked to train: a planned trial and its study, fully resolved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
+from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.spec.consumption import factory_arguments
+from tunectl.spec.model import StudySpec
+
+
+def trial_request(
+    spec: StudySpec, reference: WorkloadReference, signature: FactorySignature, trial: PlannedTrial
+) -> TrialRequest:
+    """The request of one trial; defaults are written out, since those of a later version may differ."""
+    training = spec.training
+    return TrialRequest(
+        study=spec.name,
+        trial=trial.trial,
+        seed=trial.seed,
+        workload=reference,
+        arguments=factory_arguments(signature, trial.hyperparameters),
+        configuration=asdict(TrainingConfiguration.from_hyperparameters(trial.hyperparameters)),
+        objective=spec.objective,
+        max_train_steps=training.max_train_steps,
+        eval_every=training.eval_every,
+        keep_checkpoints=training.keep_checkpoints,
+        train_examples=training.train_examples,
+        no_progress=training.no_progress,
+        threads=spec.resources.threads_per_trial,
+        data_workers=spec.resources.data_workers,
+    )
+
+
+def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
+    """The number of updates of a trial, its warmup included."""
+    configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)
+    return configuration.total_steps(spec.training.max_train_steps)

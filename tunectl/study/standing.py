@@ -1,0 +1,67 @@
+"""How the trials of a study folder stand: from the index where it is up to date, from the trial folders where it is not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from tunectl.analysis.outcomes import outcome
+from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import ENDED, PlannedTrial, TrialOutcome
+from tunectl.store.index import Index
+from tunectl.store.trial_files import ExistingCheckpoints, TrialFiles, folder_stamp, read_trial, trial_state
+
+
+def read_outcome(
+    folder: StudyFolder, trial: PlannedTrial, objective: Objective
+) -> tuple[TrialOutcome, TrialFiles, str]:
+    """A trial as its folder says, what was read, and the stamp the folder had before."""
+    home = folder.trial(trial.trial)
+    stamp = folder_stamp(home)
+    files = read_trial(home)
+    return outcome(trial, files, trial_state(files), objective, ExistingCheckpoints(home)), files, stamp
+
+
+def refresh(
+    folder: StudyFolder,
+    trials: Sequence[PlannedTrial],
+    objective: Objective,
+    index: Index,
+    report: Callable[[str], None],
+) -> list[TrialOutcome]:
+    """Bring an index up to date with the folders of all trials that do not run; gives how they stand, in the order given.
+
+    Damage found on the way is told to `report`, a line for each. What is up to date is not written again.
+    """
+    index.put_plan(trials)
+    known = {item.plan.trial: item for item in index.outcomes()}
+    stamps = index.stamps()
+    standing: list[TrialOutcome] = []
+    fresh = {trial.trial for trial in trials if stamps.get(trial.trial) == folder_stamp(folder.trial(trial.trial))}
+    # An index that is up to date is not written to, so that reading a finished study changes no byte of it.
+    with index.transaction() if len(fresh) < len(trials) else contextlib.nullcontext():
+        for trial in trials:
+            if trial.trial in fresh:
+                standing.append(known[trial.trial])
+            else:
+                standing.append(store_outcome(folder, trial, objective, index, report))
+    return standing
+
+
+def store_outcome(
+    folder: StudyFolder, trial: PlannedTrial, objective: Objective, index: Index, report: Callable[[str], None]
+) -> TrialOutcome:
+    """Read one trial's folder into the index."""
+    found, files, stamp = read_outcome(folder, trial, objective)
+    for line in files.damage:
+        report(line)
+    with index.transaction():
+        index.put_outcome(found, stamp)
+        index.put_measurements(trial.trial, files.measurements, replace=True)
+    return found
+
+
+def has_ended(item: TrialOutcome) -> bool:
+    """Whether the trial stays as it is: everything else is run, or gone on with."""
+    return item.state in ENDED

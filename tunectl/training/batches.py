@@ -1,0 +1,236 @@
+"""The batches of training: the batch of update t is a function of the trial's seed and t, however and wherever it is
+made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+
+from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.training.seeds import Purpose, host_randomness, sequence
+
+_BLOCK_BYTES = 2**25
+_BLOCK_UPDATES = 256
+
+
+class Batches(Protocol):
+    """Where the loop takes its batches from; updates are asked for in order, from the one it was made for."""
+
+    def take(self, update: int) -> Any:
+        """The batch of an update, on the trial's device."""
+
+    def close(self) -> None:
+        """End what the source started (loader processes)."""
+
+
+class DataOrder:
+    """An endless stream of examples: one permutation of the data set after the other.
+
+    Epoch e's permutation is a function of (seed, e). Update t takes the stream's positions t * B to t * B + B - 1:
+    batches are always full, across the end of an epoch too, and where a batch is larger than the data set.
+    """
+
+    def __init__(self, seed: int, size: int, batch_size: int) -> None:
+        if size < 1:
+            raise WorkloadError("the split `train` is empty")
+        self._seed, self._size, self._batch_size = seed, size, batch_size
+        self._epoch = -1
+        self._permutation = np.empty(0, np.int64)
+
+    def _epoch_order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        if epoch != self._epoch:
+            generator = np.random.Generator(np.random.PCG64(sequence(self._seed, Purpose.ORDER, epoch)))
+            self._permutation, self._epoch = generator.permutation(self._size), epoch
+        return self._permutation
+
+    def examples(self, update: int, updates: int = 1) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The examples of `updates` updates from `update` on, in their order; shape [updates * batch_size]."""
+        first, last = update * self._batch_size, (update + updates) * self._batch_size
+        parts = []
+        while first < last:
+            epoch, offset = divmod(first, self._size)
+            part = self._epoch_order(epoch)[offset : offset + last - first]
+            parts.append(part)
+            first += len(part)
+        return np.concatenate(parts)
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """The batch on a device: tensors inside mappings, lists and (named) tuples are moved, everything else stays as it
+    is.
+    """
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, Tensor):
+        pinned = batch.pin_memory() if device.type == "cuda" and batch.device.type == "cpu" else batch
+        return pinned.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        items = {key: moved(item, device) for key, item in batch.items()}
+        return items if type(batch) is dict else type(batch)(items)  # type: ignore[call-arg]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(moved(item, device) for item in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(moved(item, device) for item in batch)
+    return batch
+
+
+def drawn(dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence) -> Any:
+    """The batch of these examples by default collation, drawn under these seeds; the global generators stand as
+    before.
+    """
+    with host_randomness(seeds):
+        fetch_all = getattr(dataset, "__getitems__", None)
+        found = fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
+        return default_collate(found)
+
+
+def plain_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
+    """The tensors of a plain TensorDataset, whose batches can be cut out without asking for single examples; else
+    None.
+    """
+    if type(dataset) is not TensorDataset:
+        return None
+    tensors: tuple[Tensor, ...] = dataset.tensors
+    return tensors if all(tensor.layout is torch.strided for tensor in tensors) else None
+
+
+class TensorBatches:
+    """Batches of a plain TensorDataset: the examples of many updates are gathered at once, and each batch is a view of
+    them.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], order: DataOrder, batch_size: int, device: torch.device) -> None:
+        self._tensors, self._order, self._batch_size, self._device = tensors, order, batch_size, device
+        bytes_an_example = max(1, sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
+        self._updates = max(1, min(_BLOCK_UPDATES, _BLOCK_BYTES // (bytes_an_example * batch_size)))
+        self._block = -1
+        self._views: list[list[Tensor]] = []
+
+    def take(self, update: int) -> list[Tensor]:
+        """The batch of an update: a list of tensors, as default collation gives it."""
+        # Blocks begin at fixed updates, also in a resumed trial: a batch then lies at the same offset in memory, on
+        # which the last bit of a matrix product can depend.
+        block, place = divmod(update, self._updates)
+        if block != self._block:
+            self._gather(block)
+        return self._views[place]
+
+    def _gather(self, block: int) -> None:
+        # The block before is let go first: two at once would be two in memory.
+        self._views = []
+        examples = torch.from_numpy(self._order.examples(block * self._updates, self._updates))
+        with torch.no_grad():
+            gathered = [tensor.index_select(0, examples.to(tensor.device)) for tensor in self._tensors]
+        columns = [moved(tensor, self._device).split(self._batch_size) for tensor in gathered]
+        self._views = [list(batch) for batch in zip(*columns, strict=True)]
+        self._block = block
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class DrawnBatches:
+    """Batches of any map-style data set, drawn in this process."""
+
+    def __init__(self, dataset: Dataset[Any], order: DataOrder, seed: int, device: torch.device) -> None:
+        self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
+
+    def take(self, update: int) -> Any:
+        """The batch of an update."""
+        examples = self._order.examples(update).tolist()
+        return moved(drawn(self._dataset, examples, sequence(self._seed, Purpose.EXAMPLES, update)), self._device)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class _DrawnByKey(Dataset[Any]):
+    """In a loader process: maps a key (number of the batch, examples) to its batch."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int, purpose: Purpose) -> None:
+        self._dataset, self._seed, self._purpose = dataset, seed, purpose
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> Any:
+        number, examples = key
+        try:
+            return drawn(self._dataset, examples, sequence(self._seed, self._purpose, number))
+        except Infeasible as reason:
+            # Thrown across, it would come back with the loader's traceback as its reason.
+            return reason
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+class LoadedBatches:
+    """Batches drawn by loader processes, in the order of their keys and equal to those drawn here.
+
+    `keys` gives (number of the batch, examples) for every batch that will be asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        keys: Iterator[tuple[int, list[int]]],
+        seed: int,
+        purpose: Purpose,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        loader: DataLoader[Any] = DataLoader(
+            _DrawnByKey(dataset, seed, purpose),
+            sampler=keys,
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            # Its own generator, or making the iterator would draw from the global one.
+            generator=torch.Generator(),
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+        )
+        self._device = device
+        self._batches: Any = iter(loader)
+
+    def take(self, update: int) -> Any:  # noqa: ARG002  (the keys were given in order)
+        """The next batch."""
+        batch = next(self._batches)
+        if isinstance(batch, Infeasible):
+            raise batch
+        return moved(batch, self._device)
+
+    def close(self) -> None:
+        """End the loader processes and wait for them."""
+        batches, self._batches = self._batches, iter(())
+        # Left to the garbage collector, they would live as long as a traceback that names the iterator.
+        shutdown = getattr(batches, "_shutdown_workers", None)
+        if shutdown is not None:
+            shutdown()
+
+
+def training_batches(
+    dataset: Dataset[Any],
+    *,
+    seed: int,
+    batch_size: int,
+    first_update: int,
+    total_updates: int,
+    device: torch.device,
+    data_workers: int,
+) -> Batches:
+    """The batches of updates `first_update` to `total_updates` - 1, by the fastest way that the data set allows."""
+    order = DataOrder(seed, len(dataset), batch_size)  # type: ignore[arg-type]
+    tensors = plain_tensors(dataset)
+    if tensors is not None:
+        return TensorBatches(tensors, order, batch_size, device)
+    if data_workers == 0 or first_update >= total_updates:
+        return DrawnBatches(dataset, order, seed, device)
+    keys = ((update, order.examples(update).tolist()) for update in range(first_update, total_updates))
+    return LoadedBatches(dataset, keys, seed, Purpose.EXAMPLES, device, data_workers)

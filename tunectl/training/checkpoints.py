@@ -1,0 +1,154 @@
+"""The checkpoints of a trial: the N best by the objective, and the one from which an interrupted trial goes on.
+
+What makes a kill at any moment harmless: a checkpoint is written before the measurement line that names it; a file
+that the written `resume.pt` lists is removed only after a newer `resume.pt` no longer lists it; and training is
+deterministic, so that everything later than `resume.pt` comes again, byte for byte, once the files are cut back to
+where it stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from tunectl.core import jsontext
+from tunectl.core.files import write_atomically
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialRequest
+from tunectl.training.lines import holds
+
+FORMAT = 1
+_OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt\.tmp)")
+_MAY_CHANGE = ("keep_checkpoints", "threads", "data_workers", "no_progress")
+
+
+class UnusableResume(Exception):  # noqa: N818  (a condition: the trial starts from the beginning)
+    """`resume.pt` cannot be gone on from; the text says why."""
+
+
+class _FullDisk:
+    """Passes writes on and remembers the OSError that torch.save turns into a RuntimeError about its archive."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write named parts to `path` atomically and durably; raises OSError where the disk is full."""
+
+    def write(file: BinaryIO) -> None:
+        watched = _FullDisk(file)
+        try:
+            torch.save(dict(content), watched)  # type: ignore[arg-type]
+        except RuntimeError:
+            if watched.error is not None:
+                raise watched.error from None
+            raise
+
+    write_atomically(path, write)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The named parts of a checkpoint, on the CPU, without running code from the file.
+
+    Raises UnusableResume with the reason where the file cannot be read as one.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UnusableResume(f"{path.name} cannot be read ({error})") from error
+    except Exception as error:
+        # A damaged archive ends in RuntimeError, UnpicklingError, EOFError, KeyError, ... by where the damage is.
+        raise UnusableResume(f"{path.name} is damaged ({type(error).__name__})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UnusableResume(f"{path.name} is not of format {FORMAT}")
+    return content
+
+
+def identity(request: TrialRequest) -> str:
+    """What a request must share with the one of `resume.pt`: everything but what may change between two calls."""
+    return jsontext.encode({key: value for key, value in sorted(request.to_json().items()) if key not in _MAY_CHANGE})
+
+
+def load_resume(folder: TrialFolder, request: TrialRequest) -> dict[str, Any] | None:
+    """The parts of `resume.pt`, None where there is none.
+
+    Raises UnusableResume where it is damaged, of another request, or ahead of the lines that are on the disk.
+    """
+    if not folder.resume.exists():
+        return None
+    parts = load(folder.resume)
+    if parts.get("request") != identity(request):
+        raise UnusableResume(f"{folder.resume.name} belongs to another request")
+    for path, offset in ((folder.measurements, parts["measurements_offset"]), (folder.steps, parts["steps_offset"])):
+        if not holds(path, offset):
+            raise UnusableResume(f"{path.name} holds less than {folder.resume.name} knows of")
+    return parts
+
+
+class BestCheckpoints:
+    """The files of the N best evaluations, best first by the objective; a tie goes to the earlier step."""
+
+    def __init__(
+        self, folder: TrialFolder, objective: Objective, keep: int, entries: Sequence[tuple[int, float]] = ()
+    ) -> None:
+        self._folder, self._objective, self._keep = folder, objective, keep
+        # A file that somebody deleted cannot come back; those better than it will come again.
+        self._entries = [(step, value) for step, value in entries if folder.checkpoint(step).exists()]
+        self._sort()
+        self._listed_in_resume = {step for step, _ in entries}
+        folder.checkpoints.mkdir(exist_ok=True)
+
+    def _sort(self) -> None:
+        self._entries.sort(key=lambda entry: self._objective.rank(entry[1], entry[0]))
+        del self._entries[self._keep :]
+
+    def offer(self, step: int, value: float | None, write: Callable[[Path], None]) -> str | None:
+        """Let `write` make the file of this evaluation if it is among the best; gives its name, else None."""
+        if value is None or self._objective.loss(value) == float("inf"):
+            return None
+        candidates = sorted([*self._entries, (step, value)], key=lambda entry: self._objective.rank(entry[1], entry[0]))
+        if (step, value) not in candidates[: self._keep]:
+            return None
+        path = self._folder.checkpoint(step)
+        write(path)
+        self._entries = candidates[: self._keep]
+        return path.name
+
+    def entries(self) -> list[tuple[int, float]]:
+        """(step, value) of the best, best first."""
+        return list(self._entries)
+
+    def resume_written(self) -> None:
+        """Take note that the `resume.pt` on the disk lists the entries of now."""
+        self._listed_in_resume = {step for step, _ in self._entries}
+
+    def resume_removed(self) -> None:
+        """Take note that there is no `resume.pt` any more."""
+        self._listed_in_resume = set()
+
+    def prune(self) -> None:
+        """Remove every checkpoint, finished or not, that neither is among the best nor needed by `resume.pt`."""
+        needed = self._listed_in_resume | {step for step, _ in self._entries}
+        names = {self._folder.checkpoint(step).name for step in needed}
+        for path in self._folder.checkpoints.iterdir():
+            if path.name not in names and _OURS.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()

@@ -1,0 +1,48 @@
+"""A file of JSON lines that a trial appends to and, when it goes on from an earlier state, cuts back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tunectl.core import jsontext
+
+
+class LineFile:
+    """An open file of JSON lines; what stands beyond `offset` bytes is cut off when it is opened."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115  (closed by close)
+        self._file.truncate(offset)
+        self._file.seek(offset)
+
+    @property
+    def offset(self) -> int:
+        """The file's length in bytes."""
+        return self._file.tell()
+
+    def append(self, content: dict[str, Any]) -> None:
+        """Append one line and hand it to the operating system: it outlives this process, though not a power cut."""
+        self._file.write(jsontext.encode(content).encode() + b"\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Flush to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def holds(path: Path, offset: int) -> bool:
+    """Whether the file's first `offset` bytes are there and end with a whole line."""
+    try:
+        with open(path, "rb") as file:
+            if offset == 0:
+                return True
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
+    except OSError:
+        return offset == 0

@@ -1,0 +1,174 @@
+"""Trying a workload before anything is created: one small batch through everything that a trial will ask of it."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+import tunectl
+from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.records import TrialRequest
+from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training.batches import DataOrder, drawn, moved
+from tunectl.training.building import build_workload
+from tunectl.training.evaluation import NOT_EVALUATED, Averages, add_metrics, checked_losses, evaluating, with_derived
+from tunectl.training.optimizers import make_optimizer
+from tunectl.training.seeds import Purpose, randomness, sequence
+from tunectl.training.state import missing_metric
+from tunectl.workloads.workload import Workload
+
+SMALL_BATCH = 32
+"""The probe takes at most so many examples of a split."""
+
+
+def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, device: str) -> None:
+    """Build the workload and take one small batch through loss, optimizer, metrics and finalize.
+
+    Raises WorkloadError, with a message for people, where something cannot work: an exception of the user's code (with
+    its place), no Workload, no `train` or `valid`, a loss or metrics that are not one value per example, an objective
+    that is not measured. `Infeasible` is no error of the workload: these hyperparameters would give an infeasible
+    trial.
+    """
+    target = torch.device(device)
+    seeds = sequence(request.seed, Purpose.TRAINING)
+    try:
+        with randomness(seeds, target):
+            with _reported(f"the workload {request.workload.text} cannot be built"):
+                workload = build_workload(workload_factory, request, target)
+            _probe_training(workload, request, target)
+            given = _probe_metrics(workload, request, target)
+    except Infeasible:
+        return
+    if given is not None and request.objective.metric not in given:
+        raise WorkloadError(missing_metric(request.objective.metric, given))
+
+
+def user_frame(error: BaseException) -> str:
+    """`file:line` of the innermost frame of an exception that is the user's: not torch's, Python's or this package's
+    own.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(tunectl.__file__).parent
+    ours = tuple(str(path) for path in package.iterdir() if path.is_dir() and path.name != "workloads")
+    others = (*ours, str(Path(torch.__file__).parent), "<")
+    standard = sysconfig.get_path("stdlib")
+    for frame in reversed(frames):
+        name = frame.filename
+        in_standard_library = name.startswith(standard) and "site-packages" not in name
+        if not name.startswith(others) and not in_standard_library:
+            return f"{name}:{frame.lineno}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (Infeasible, WorkloadError, OSError) as error:
+        if type(error) in (Infeasible, WorkloadError):
+            raise
+        raise WorkloadError(_told(what, error)) from error
+    except Exception as error:
+        raise WorkloadError(_told(what, error)) from error
+
+
+def _told(what: str, error: Exception) -> str:
+    text = str(error).strip()
+    return f"{what}: {type(error).__name__}{': ' if text else ''}{text} ({user_frame(error)})"
+
+
+def _batch(dataset: Dataset[Any], examples: list[int], request: TrialRequest, device: torch.device) -> Any:
+    return moved(drawn(dataset, examples, sequence(request.seed, Purpose.EXAMPLES)), device)
+
+
+def _probe_training(workload: Workload, request: TrialRequest, device: torch.device) -> None:
+    """One update on a small batch of train."""
+    configuration = TrainingConfiguration(**request.configuration)
+    dataset = workload.data["train"]
+    size = min(configuration.batch_size, SMALL_BATCH)
+    examples = DataOrder(request.seed, len(dataset), size).examples(0).tolist()  # type: ignore[arg-type]
+    with _reported("the split 'train' gives no batch"):
+        batch = _batch(dataset, examples, request, device)
+    with _reported("the optimizer cannot be made"):
+        optimizer = make_optimizer(workload.model, configuration)
+    workload.model.train()
+    with _reported("loss(model, batch) failed on a batch of 'train'"):
+        losses = workload.loss(workload.model, batch)
+    _check_losses(losses, len(examples), needs_gradient=True)
+    with _reported("the gradient of the loss cannot be taken"):
+        losses.backward(gradient=torch.full_like(losses, 1.0 / len(examples), requires_grad=False))  # type: ignore[no-untyped-call]
+    with _reported("the optimizer cannot update the model"):
+        optimizer.step()
+
+
+def _check_losses(losses: Tensor, examples: int, *, needs_gradient: bool) -> None:
+    checked_losses(losses)
+    if losses.shape[0] != examples:
+        raise WorkloadError(
+            f"loss(model, batch) must give one value per example, shape [{examples}] for this batch;"
+            f" it gave shape {list(losses.shape)}"
+        )
+    if not losses.is_floating_point():
+        raise WorkloadError(f"loss(model, batch) must give floating-point numbers; it gave {losses.dtype}")
+    if needs_gradient and not losses.requires_grad:
+        raise WorkloadError("loss(model, batch) gives a tensor without a gradient: nothing can be trained by it")
+
+
+def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.device) -> list[str] | None:
+    """The names of all metrics, from one small batch of every evaluated split; None where they cannot all be known."""
+    given, complete = [], True
+    for split, dataset in workload.data.items():
+        if split == NOT_EVALUATED:
+            continue
+        size = min(int(request.configuration["eval_batch_size"]), SMALL_BATCH, len(dataset))  # type: ignore[arg-type]
+        with _reported(f"the split {split!r} gives no batch"):
+            batch = _batch(dataset, list(range(size)), request, device)
+        with evaluating(workload.model, sequence(request.seed, Purpose.EVALUATION), device):
+            names, derived = _split_metrics(workload, split, batch, size)
+        given += [f"{split}/{name}" for name in names]
+        complete = complete and derived
+    return [*given, "train/minibatch_loss"] if complete else None
+
+
+def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tuple[list[str], bool]:
+    """The names of a split's metrics, and whether `finalize` could say its own on so few examples."""
+    averages = Averages()
+    with _reported(f"loss(model, batch) failed on a batch of {split!r}"):
+        losses = workload.loss(workload.model, batch)
+    _check_losses(losses, size, needs_gradient=False)
+    averages.add("loss", losses)
+    if workload.metrics is not None:
+        with _reported(f"metrics(model, batch) failed on a batch of {split!r}"):
+            found = workload.metrics(workload.model, batch)
+            add_metrics(averages, found, size)
+        _check_reserved(found, losses)
+    try:
+        with _reported(f"finalize(metrics) failed on the metrics of {split!r}"):
+            return list(with_derived(workload, averages.means())), True
+    except WorkloadError as error:
+        # A division by zero may be the fault of few examples: an F1 without positives.
+        if isinstance(error.__cause__, ArithmeticError):
+            return list(averages.means()), False
+        raise
+
+
+def _check_reserved(found: Any, losses: Tensor) -> None:
+    if "minibatch_loss" in found:
+        raise WorkloadError("metrics(model, batch) gives 'minibatch_loss', which is the name of a measured series")
+    if "loss" not in found:
+        return
+    values = torch.as_tensor(found["loss"]) if not isinstance(found["loss"], tuple) else None
+    same = values is not None and values.shape == losses.shape
+    if not same or not torch.allclose(values.to(losses), losses, rtol=1e-3, equal_nan=True):  # type: ignore[union-attr]
+        raise WorkloadError(
+            "metrics(model, batch) gives a 'loss' other than what loss(model, batch) gives, which is always measured;"
+            " give it another name"
+        )

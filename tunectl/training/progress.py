@@ -1,0 +1,102 @@
+"""How far a trial is, and what its end is judged by: plain numbers that `resume.pt` keeps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunectl.training.evaluation import LossSummary
+from tunectl.training.feasibility import Evidence, tail_updates
+from tunectl.training.series import Block
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a trial beside its model, optimizer and generators.
+
+    `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
+    the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
+    (`feasibility.tail_updates`). `fixed_batch_losses` are those of the fixed batch so far, each of shape [examples],
+    on the device.
+    """
+
+    step: int = 0
+    evaluated_step: int | None = None
+    interval_loss_sum: float = 0.0
+    interval_updates: int = 0
+    tail_loss_sum: float = 0.0
+    tail_square_sum: float = 0.0
+    tail_count: int = 0
+    gradient_norm: float | None = None
+    learning_rate: float | None = None
+    start: LossSummary | None = None
+    end: LossSummary | None = None
+    lowest_train_loss: float = math.inf
+    fixed_batch_losses: list[Tensor] = field(default_factory=list)
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+
+    def add(self, block: Block, total_steps: int) -> None:
+        """Account for a block of updates."""
+        if not len(block):
+            return
+        self.interval_loss_sum += math.fsum(block.losses)
+        self.interval_updates += len(block)
+        tail_begins = total_steps - tail_updates(total_steps)
+        tail = block.losses[max(0, tail_begins - block.first) :]
+        self.tail_count += len(tail)
+        self.tail_loss_sum += math.fsum(tail)
+        self.tail_square_sum += math.fsum(loss * loss for loss in tail)
+        self.gradient_norm, self.learning_rate = block.gradient_norms[-1], block.learning_rates[-1]
+
+    def interval_mean(self) -> float | None:
+        """The mean minibatch loss since it was last asked for; None where there was no update."""
+        if self.interval_updates == 0:
+            return None
+        mean = self.interval_loss_sum / self.interval_updates
+        self.interval_loss_sum, self.interval_updates = 0.0, 0
+        return mean
+
+    def evaluated(self, loss: LossSummary) -> None:
+        """Account for the loss over the evaluated sample of `train` at this step."""
+        if self.step == 0:
+            self.start = loss
+        elif loss.mean < self.lowest_train_loss:
+            self.lowest_train_loss = loss.mean
+        self.end = loss
+        self.evaluated_step = self.step
+
+    def evidence(self, total_steps: int) -> Evidence:
+        """What the end is judged by; to be asked for after the evaluation at the last step."""
+        unknown = LossSummary(math.nan, math.nan, 0)
+        start, end = self.start or unknown, self.end or unknown
+        mean = self.tail_loss_sum / self.tail_count if self.tail_count else math.nan
+        variance = self.tail_square_sum / self.tail_count - mean**2 if self.tail_count else math.nan
+        return Evidence(
+            total_steps=total_steps,
+            start_mean=start.mean,
+            start_spread=start.spread,
+            end_mean=end.mean,
+            end_spread=end.spread,
+            examples=end.examples,
+            lowest_loss=self.lowest_train_loss,
+            tail_mean=mean,
+            tail_spread=math.sqrt(max(variance, 0.0)),
+            tail_count=self.tail_count,
+            fixed_batch_losses=[losses.tolist() for losses in self.fixed_batch_losses],
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The fields as plain numbers, lists, dicts and tensors on the CPU."""
+        return asdict(self) | {"fixed_batch_losses": [losses.cpu() for losses in self.fixed_batch_losses]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> Progress:
+        """The progress of `state`."""
+        summaries = {name: None if state[name] is None else LossSummary(**state[name]) for name in ("start", "end")}
+        losses = [losses.to(device) for losses in state["fixed_batch_losses"]]
+        return cls(**{**state, **summaries, "fixed_batch_losses": losses})

@@ -1,0 +1,151 @@
+"""Loss and gradient norm of every update, kept on the device and written in blocks: no update waits for them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tunectl.training.gradients import total_norm
+
+BLOCK_UPDATES = 500
+"""A block holds at most so many updates: a loss that is not finite is found no later."""
+
+_PENDING_NORMS = 2048
+"""Single norms are joined when so many wait, which bounds the small tensors alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadUpdate:
+    """The first update whose loss or gradient norm is not finite."""
+
+    update: int
+    reason: Literal["nan_loss", "nan_gradient"]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The series of consecutive updates from `first` on: minibatch loss, unclipped gradient norm, clipped or not,
+    learning rate.
+    """
+
+    first: int
+    losses: list[float]
+    gradient_norms: list[float]
+    clipped: list[bool]
+    learning_rates: list[float]
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+    def first_bad(self) -> BadUpdate | None:
+        """The first update that is not finite; where loss and gradient are bad at once, it is the loss's."""
+        for place, (loss, norm) in enumerate(zip(self.losses, self.gradient_norms, strict=True)):
+            if not math.isfinite(loss):
+                return BadUpdate(self.first + place, "nan_loss", loss)
+            if not math.isfinite(norm):
+                return BadUpdate(self.first + place, "nan_gradient", norm)
+        return None
+
+    def until(self, update: int) -> Block:
+        """The block without what comes after `update`."""
+        end = update - self.first + 1
+        return Block(
+            self.first, self.losses[:end], self.gradient_norms[:end], self.clipped[:end], self.learning_rates[:end]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of steps.jsonl."""
+        return {
+            "first": self.first,
+            "loss": self.losses,
+            "gradient_norm": self.gradient_norms,
+            "clipped": self.clipped,
+            "learning_rate": self.learning_rates,
+        }
+
+
+class StepSeries:
+    """The updates since the last block, as tensors on the device.
+
+    The loss is kept as the sum over the batch (a mean node would cost a twentieth of a small update), the gradient
+    norm as the norms of its tensors. They are joined at the same counts of updates whenever a trial was interrupted,
+    so the last bits agree.
+    """
+
+    def __init__(self, batch_size: int, max_norm: float | None, first: int = 0) -> None:
+        self._batch_size, self._max_norm, self._first = batch_size, max_norm, first
+        self._loss_sums: list[Tensor] = []
+        self._rates: list[float] = []
+        self._norms: list[Tensor] = []
+        self._norm_counts: list[int] = []
+        self._joined: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._loss_sums)
+
+    def append(self, loss_sum: Tensor, norms: Sequence[Tensor], learning_rate: float) -> None:
+        """Add an update: the sum of its losses, its gradient norms (whose root of squares is the norm), its learning
+        rate.
+        """
+        self._loss_sums.append(loss_sum)
+        self._rates.append(learning_rate)
+        self._norms.extend(norms)
+        self._norm_counts.append(len(norms))
+        if len(self._norms) >= _PENDING_NORMS:
+            self._join()
+
+    def _join(self) -> None:
+        counts = self._norm_counts
+        if not counts:
+            return
+        if not self._norms:
+            self._joined.append(self._loss_sums[0].new_zeros(len(counts)))
+        elif len(set(counts)) == 1:
+            self._joined.append(torch.linalg.vector_norm(torch.stack(self._norms).view(len(counts), counts[0]), dim=1))
+        else:
+            ends = itertools.accumulate(counts)
+            rows = [self._norms[end - count : end] for count, end in zip(counts, ends, strict=True)]
+            zero = torch.zeros_like(self._norms[0])
+            self._joined.append(torch.stack([total_norm(row) if row else zero for row in rows]))
+        self._norms, self._norm_counts = [], []
+
+    def take(self) -> Block:
+        """The block of all updates since the last one, read from the device once; they are forgotten here."""
+        if not self._loss_sums:
+            return Block(self._first, [], [], [], [])
+        self._join()
+        losses = [total / self._batch_size for total in torch.stack(self._loss_sums).to(torch.float64).tolist()]
+        norms = torch.cat(self._joined).to(torch.float64).tolist()
+        limit = math.inf if self._max_norm is None else self._max_norm
+        block = Block(self._first, losses, norms, [norm > limit for norm in norms], self._rates)
+        self._first += len(losses)
+        self._loss_sums, self._rates, self._joined = [], [], []
+        return block
+
+    def state(self) -> dict[str, Any]:
+        """All that waits here, as plain numbers, lists and tensors on the CPU."""
+        empty = torch.empty(0)
+        return {
+            "first": self._first,
+            "loss_sums": torch.stack(self._loss_sums).cpu() if self._loss_sums else empty,
+            "learning_rates": list(self._rates),
+            "norms": torch.stack(self._norms).cpu() if self._norms else empty,
+            "norm_counts": list(self._norm_counts),
+            "joined": [joined.cpu() for joined in self._joined],
+        }
+
+    def load_state(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take up what `state` gave."""
+        self._first = int(state["first"])
+        self._loss_sums = list(state["loss_sums"].to(device).unbind())
+        self._rates = list(state["learning_rates"])
+        self._norms = list(state["norms"].to(device).unbind())
+        self._norm_counts = list(state["norm_counts"])
+        self._joined = [joined.to(device) for joined in state["joined"]]

@@ -1,0 +1,238 @@
+"""One trial from its request to its result."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import TrialRequest, TrialResult
+from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training.batches import training_batches
+from tunectl.training.building import build_workload
+from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume
+from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
+from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge
+from tunectl.training.lines import LineFile
+from tunectl.training.loop import Ending, train
+from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.progress import Progress
+from tunectl.training.seeds import Purpose, seed_everything, sequence
+from tunectl.training.series import BadUpdate, StepSeries
+from tunectl.training.state import Clock, TrialState, flush, load_parts
+from tunectl.workloads.workload import Workload
+
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDA out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How errors of memory read that torch raises as plain RuntimeErrors."""
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    step: int
+    reason: str
+    message: str
+
+
+def run_trial(
+    request: TrialRequest,
+    folder: TrialFolder,
+    workload_factory: Callable[..., Workload],
+    *,
+    device: str,
+    stop: Callable[[], bool],
+    startup_seconds: float,
+    clock: Clock | None = None,
+) -> TrialResult | None:
+    """Train one trial, from its beginning or from where `resume.pt` left it, and say how it ended.
+
+    Gives None when `stop()` became true: everything is saved, and the same call goes on from there. The caller writes
+    the result. Hyperparameters that cannot work give an infeasible result: a loss or a gradient that is not finite, a
+    training loss that ends far above where it began or flat at the loss of a constant prediction, `Infeasible` raised
+    by the workload, memory that does not suffice. Other exceptions of the workload's code pass; OSError passes where
+    the folder cannot be written.
+    """
+    torch.backends.cudnn.benchmark = False
+    attempt = _Attempt(
+        request,
+        folder,
+        workload_factory,
+        torch.device(device),
+        startup_seconds,
+        clock if clock is not None else Clock(),
+    )
+    try:
+        return _run(attempt, stop, fresh=False)
+    except UnusableResume as reason:
+        sys.stderr.write(f"tunectl: {reason}: trial {request.trial} starts from the beginning\n")
+        return _run(attempt, stop, fresh=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    request: TrialRequest
+    folder: TrialFolder
+    factory: Callable[..., Workload]
+    device: torch.device
+    startup_seconds: float
+    clock: Clock
+
+
+def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialResult | None:
+    attempt.clock.start()
+    try:
+        workload = build_workload(attempt.factory, attempt.request, attempt.device)
+        with contextlib.ExitStack() as stack:
+            state = _assembled(attempt, workload, fresh, stack)
+            ending = _trained(state, stop)
+            return None if ending == "stopped" else _result(attempt, state.progress, _verdict(state, ending))
+    except Infeasible as error:
+        return _result(attempt, Progress(), _Verdict(0, error.reason, error.reason))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return _result(attempt, Progress(), _Verdict(0, "out_of_memory", _first_line(error)))
+
+
+def _assembled(attempt: _Attempt, workload: Workload, fresh: bool, stack: contextlib.ExitStack) -> TrialState:
+    """The trial where `resume.pt` left it, or at its beginning; raises UnusableResume where the file does not fit."""
+    request, folder, device = attempt.request, attempt.folder, attempt.device
+    parts = None if fresh else load_resume(folder, request)
+    if parts is None:
+        # Before the lines are cut: a resume.pt that outlived them would claim what is gone.
+        folder.resume.unlink(missing_ok=True)
+    progress = Progress() if parts is None else _fitting(lambda: Progress.from_state(parts["progress"], device))
+    configuration = TrainingConfiguration(**request.configuration)
+    splits = evaluated_splits(workload, request.train_examples)
+    evaluator = Evaluator(workload, splits, configuration.eval_batch_size, request.seed, device, request.data_workers)
+    state = TrialState(
+        request=request,
+        configuration=configuration,
+        folder=folder,
+        device=device,
+        workload=workload,
+        parameters=trainable_parameters(workload.model),
+        optimizer=make_optimizer(workload.model, configuration),
+        batches=training_batches(
+            workload.data["train"],
+            seed=request.seed,
+            batch_size=configuration.batch_size,
+            first_update=progress.step,
+            total_updates=configuration.total_steps(request.max_train_steps),
+            device=device,
+            data_workers=request.data_workers,
+        ),
+        evaluator=evaluator,
+        fixed_batch=fixed_batch(evaluator, FIXED_BATCH_EXAMPLES),
+        series=StepSeries(configuration.batch_size, configuration.grad_clip_norm),
+        progress=progress,
+        best=BestCheckpoints(folder, request.objective, request.keep_checkpoints, parts["best"] if parts else ()),
+        measurements=LineFile(folder.measurements, parts["measurements_offset"] if parts else 0),
+        steps=LineFile(folder.steps, parts["steps_offset"] if parts else 0),
+        clock=attempt.clock,
+    )
+    stack.callback(state.close)
+    seed_everything(sequence(request.seed, Purpose.TRAINING), device)
+    if parts is not None:
+        _fitting(lambda: load_parts(state, parts))
+    state.best.prune()
+    return state
+
+
+def _fitting(load: Callable[[], _T]) -> _T:
+    try:
+        return load()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
+    """Train; an exception that the hyperparameters are to blame for becomes the verdict."""
+    try:
+        return train(state, stop)
+    except Exception as error:
+        bad = None
+        with contextlib.suppress(Exception):  # the error that is being handled is the one to report
+            bad = flush(state)
+        if bad is not None:
+            # What raised was the user's code at work on what is no number any more.
+            return bad
+        step = state.progress.step
+        if isinstance(error, Infeasible):
+            return _Verdict(step, error.reason, error.reason)
+        if is_out_of_memory(error):
+            return _Verdict(step, "out_of_memory", _first_line(error))
+        if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
+            return BadUpdate(step, "nan_loss", math.nan)
+        raise
+
+
+def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
+    state.progress.train_seconds += state.clock.lap()
+    if isinstance(ending, BadUpdate):
+        what = "minibatch loss" if ending.reason == "nan_loss" else "gradient norm"
+        ending = _Verdict(ending.update, ending.reason, f"the {what} of update {ending.update} is {ending.value}")
+    if isinstance(ending, _Verdict):
+        if ending.reason != "out_of_memory":
+            # Nothing is left to go on with; one that ran out of memory may be tried again alone.
+            state.folder.resume.unlink(missing_ok=True)
+            state.best.resume_removed()
+            state.best.prune()
+        return ending
+    found = judge(
+        state.progress.evidence(state.total_steps),
+        baseline=state.workload.baseline_loss,
+        no_progress=state.request.no_progress,
+    )
+    return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
+
+
+def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> TrialResult:
+    return TrialResult(
+        trial=attempt.request.trial,
+        state="completed" if verdict is None else "infeasible",
+        reason="" if verdict is None else verdict.reason,
+        message="" if verdict is None else verdict.message,
+        infeasible_step=None if verdict is None else verdict.step,
+        final_step=progress.evaluated_step,
+        train_seconds=progress.train_seconds,
+        eval_seconds=progress.eval_seconds,
+        startup_seconds=attempt.startup_seconds,
+        device=str(attempt.device),
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device's or the host's memory did not suffice."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,136 @@
+"""The networks of the built-in workloads: a multilayer perceptron and a small convolutional network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+"""The activations by their names in a study."""
+
+NORMALIZATIONS = ("none", "batch", "layer")
+"""The normalizations by their names in a study; they stand between a hidden layer and its activation."""
+
+
+def multilayer_perceptron(
+    inputs: int,
+    outputs: int,
+    *,
+    num_layers: int,
+    width: int,
+    activation: str,
+    dropout: float,
+    normalization: str,
+    init_scale: float,
+) -> nn.Sequential:
+    """A perceptron with `num_layers` hidden layers of `width` units; 0 hidden layers make it linear.
+
+    It flattens its input, shape [B, ...] with `inputs` numbers an example, and gives scores, shape [B, outputs].
+    Weights are drawn from torch's global generator, see `initialize`. Raises ValueError where a value is outside its
+    range or a name is unknown.
+    """
+    _check(num_layers, 0, width, activation, dropout, normalization, init_scale)
+    layers: list[nn.Module] = [nn.Flatten()]
+    features = inputs
+    for _ in range(num_layers):
+        layers.append(nn.Linear(features, width))
+        if normalization == "batch":
+            layers.append(nn.BatchNorm1d(width))
+        elif normalization == "layer":
+            layers.append(nn.LayerNorm(width))
+        layers.append(ACTIVATIONS[activation]())
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+        features = width
+    layers.append(nn.Linear(features, outputs))
+    return initialize(nn.Sequential(*layers), init_scale)
+
+
+def convolutional_network(
+    side: int,
+    outputs: int,
+    *,
+    num_layers: int,
+    width: int,
+    activation: str,
+    dropout: float,
+    normalization: str,
+    init_scale: float,
+) -> nn.Sequential:
+    """A network of `num_layers` 3x3 convolutions with `width` channels and a linear layer on top.
+
+    Images are square with one channel, shape [B, 1, side, side]; scores have shape [B, outputs]. Max pooling halves
+    the side after the middle convolution (of an odd number: the one in the middle) and after the last one; one
+    convolution is pooled once. Layer normalization is taken over channels and pixels. Weights and errors are as in
+    `multilayer_perceptron`, but `num_layers` is at least 1.
+    """
+    _check(num_layers, 1, width, activation, dropout, normalization, init_scale)
+    pooled_after = {math.ceil(num_layers / 2), num_layers}
+    layers: list[nn.Module] = []
+    channels = 1
+    for layer in range(1, num_layers + 1):
+        layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+        if normalization == "batch":
+            layers.append(nn.BatchNorm2d(width))
+        elif normalization == "layer":
+            layers.append(nn.GroupNorm(1, width))
+        layers.append(ACTIVATIONS[activation]())
+        if layer in pooled_after:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+        channels = width
+    layers += [nn.Flatten(), nn.Linear(channels * side * side, outputs)]
+    return initialize(nn.Sequential(*layers), init_scale)
+
+
+def initialize(network: nn.Sequential, init_scale: float) -> nn.Sequential:
+    """Draw every weight from a normal distribution of standard deviation `init_scale` * sqrt(2 / fan_in); biases are 0.
+
+    At `init_scale` 1 this is the initialisation of He et al. (2015, "Delving deep into rectifiers", eq. 10), the
+    output layer included.
+    """
+    for layer in network:
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            fan_in = layer.weight[0].numel()
+            nn.init.normal_(layer.weight, std=init_scale * math.sqrt(2 / fan_in))
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def _check(
+    num_layers: int,
+    fewest_layers: int,
+    width: int,
+    activation: str,
+    dropout: float,
+    normalization: str,
+    init_scale: float,
+) -> None:
+    for name, count, fewest in (("num_layers", num_layers, fewest_layers), ("width", width, 1)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < fewest:
+            raise ValueError(f"{name} is {count!r}; a whole number, at least {fewest}, would be right")
+    for name, choice, choices in (
+        ("activation", activation, tuple(ACTIVATIONS)),
+        ("normalization", normalization, NORMALIZATIONS),
+    ):
+        if choice not in choices:
+            raise ValueError(f"{name} is {choice!r}; one of {', '.join(choices)} would be right")
+    if not _is_number(dropout) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}; a number at least 0 and below 1 would be right")
+    if not _is_number(init_scale) or not 0 < init_scale < math.inf:
+        raise ValueError(f"init_scale is {init_scale!r}; a number above 0 would be right")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
