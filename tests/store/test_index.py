@@ -71,7 +71,9 @@ def test_an_outcome_reads_back_as_it_was_put(index):
 
 
 def test_nan_is_kept_apart_from_missing(index):
-    odd = outcome_of(0, final_value=math.nan, train_seconds=math.nan, best_value=None, metrics_at_best={"a/b": math.nan})
+    odd = outcome_of(
+        0, final_value=math.nan, train_seconds=math.nan, best_value=None, metrics_at_best={"a/b": math.nan}
+    )
     index.put_outcome(odd)
     (read,) = index.outcomes()
     assert math.isnan(read.final_value)
@@ -111,7 +113,9 @@ def test_columns_of_measurements_hold_what_the_measurements_hold(index, monkeypa
         rows = [
             measured(
                 step,
-                metrics={name: generator.choice([1.5, math.nan, math.inf, generator.random()]) for name in chosen[step]},
+                metrics={
+                    name: generator.choice([1.5, math.nan, math.inf, generator.random()]) for name in chosen[step]
+                },
                 gradient_norm=generator.choice([None, math.nan, 2.0]),
             )
             for step in range(5)
@@ -121,8 +125,11 @@ def test_columns_of_measurements_hold_what_the_measurements_hold(index, monkeypa
     blocks = list(index.measurement_columns(wanted))
     got = [row for block in blocks for row in zip(*block, strict=True)]
     expected = [
-        (trial, item.step, item.kind, *(item.metrics.get(name) for name in wanted), item.learning_rate)
-        + (item.gradient_norm, item.elapsed_seconds, item.checkpoint)
+        (
+            *(trial, item.step, item.kind),
+            *(item.metrics.get(name) for name in wanted),
+            *(item.learning_rate, item.gradient_norm, item.elapsed_seconds, item.checkpoint),
+        )
         for trial, item in index.measurements()
     ]
     assert repr(got) == repr(expected)
@@ -157,11 +164,19 @@ def test_running_trials_are_counted_and_shown_until_their_outcome(index):
     index.put_plan([planned(trial) for trial in range(4)])
     index.set_running(2, slot=1, device="cpu", attempt=2, started=100.5)
     index.set_running(1, slot=0, device="cuda:0", attempt=1, started=99.5)
-    index.put_measurements(2, [measured(0, 0.01), measured(10, 0.4), measured(20, math.nan), measured(20, 0.0, kind="test")])
+    index.put_measurements(
+        2, [measured(0, 0.01), measured(10, 0.4), measured(20, math.nan), measured(20, 0.0, kind="test")]
+    )
     index.put_outcome(outcome_of(3, state="failed", reason="error"))
     assert index.counts() == {"pending": 1, "running": 2, "completed": 0, "infeasible": 0, "failed": 1, "cancelled": 0}
     first, second = index.progress(OBJECTIVE)
-    assert (first.trial, first.device, first.last_step, first.last_value, first.best_value) == (1, "cuda:0", None, None, None)
+    assert (first.trial, first.device, first.last_step, first.last_value, first.best_value) == (
+        1,
+        "cuda:0",
+        None,
+        None,
+        None,
+    )
     assert (second.trial, second.slot, second.attempt, second.started, second.last_step) == (2, 1, 2, 100.5, 20)
     assert math.isnan(second.last_value)
     assert second.best_value == 0.4
@@ -407,8 +422,9 @@ def test_the_schema_says_what_its_columns_hold(path):
 
 def test_the_store_loads_neither_pandas_nor_torch_nor_numpy():
     program = (
-        "import sys, tunectl.store.index, tunectl.store.plan_file, tunectl.store.trial_files, tunectl.store.provenance, "
-        "tunectl.store.study_folder, tunectl.analysis.outcomes, tunectl.report.tables; "
+        "import sys, tunectl.store.index, tunectl.store.plan_file, tunectl.store.trial_files; "
+        "import tunectl.store.provenance; "
+        "import tunectl.store.study_folder, tunectl.analysis.outcomes, tunectl.report.tables; "
         "print([name for name in ('pandas', 'torch', 'scipy', 'numpy', 'pyarrow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

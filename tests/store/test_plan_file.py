@@ -14,7 +14,9 @@ def test_a_plan_reads_back_as_it_was_written(tmp_path):
     path = tmp_path / "plan.jsonl"
     trials = [
         planned(0),
-        planned(1, hyperparameters={"a": 1, "b": 1.0, "c": True, "d": "1", "é|\n": "x\ud800"}, kind="retrain", repeat=3),
+        planned(
+            1, hyperparameters={"a": 1, "b": 1.0, "c": True, "d": "1", "é|\n": "x\ud800"}, kind="retrain", repeat=3
+        ),
         planned(2, coordinates=(), seed=2**64 - 1),
     ]
     append_plan(path, trials)
@@ -67,6 +69,8 @@ def test_a_plan_cut_at_any_byte_loses_its_torn_line_alone_and_can_be_appended_to
         line({**planned(1).to_json(), "kind": ["search"]}),
         line({**planned(1).to_json(), "coordinates": [None]}),
         line({**planned(1).to_json(), "coordinates": 3}),
+        line({**planned(1).to_json(), "coordinates": [10**400]}),
+        line({**planned(1).to_json(), "coordinates": [1.5]}),
         line({**planned(1).to_json(), "hyperparameters": {"a": [1]}}),
         line({**planned(1).to_json(), "hyperparameters": []}),
         line({**planned(1).to_json(), "color": "red"}),
@@ -126,7 +130,17 @@ def test_a_torn_tail_longer_than_a_block_is_cut_off(tmp_path):
 
 
 def test_lines_parsed_at_once_are_what_they_are_one_by_one():
-    lines = [b'{"a": [1, 2]}', b'{"b": "\xc3\xa9"}', b"{}", b'{"a": 1}, {"b": 2}', b'{"a": 1', b'"b": 2}', b"3", b"", b"\xff"]
+    lines = [
+        b'{"a": [1, 2]}',
+        b'{"b": "\xc3\xa9"}',
+        b"{}",
+        b'{"a": 1}, {"b": 2}',
+        b'{"a": 1',
+        b'"b": 2}',
+        b"3",
+        b"",
+        b"\xff",
+    ]
     for first in lines:
         for second in lines:
             expected = []

@@ -108,6 +108,7 @@ def test_a_result_cut_at_any_byte_counts_as_absent_and_is_reported(folder):
         {"trial": 8},
         {"trial": "7"},
         {"train_seconds": "fast"},
+        {"train_seconds": 10**400},
         {"eval_seconds": None},
         {"infeasible_step": -1},
         {"infeasible_step": 1.5},
@@ -138,7 +139,7 @@ def test_random_bytes_never_break_the_reading(folder):
     make_trial(folder, [measured(step) for step in range(5)], completed(7))
     append_attempt(folder, AttemptEnd(1, "crashed"))
     wholes = {path: path.read_bytes() for path in (folder.measurements, folder.result, folder.attempts)}
-    for _ in range(1500):
+    for _ in range(300):
         for path, whole in wholes.items():
             damaged = bytearray(whole)
             for _ in range(generator.randrange(1, 4)):
@@ -165,7 +166,12 @@ def test_steps_written_twice_count_as_written_last_and_are_sorted(folder):
     items = [measured(0), measured(10, 0.3), measured(20, 0.2), measured(10, 0.4), measured(10, 0.1, kind="test")]
     make_trial(folder, items)
     read = read_trial(folder).measurements
-    assert [(item.step, item.kind) for item in read] == [(0, "evaluation"), (10, "evaluation"), (10, "test"), (20, "evaluation")]
+    assert [(item.step, item.kind) for item in read] == [
+        (0, "evaluation"),
+        (10, "evaluation"),
+        (10, "test"),
+        (20, "evaluation"),
+    ]
     assert read[1].metrics["valid/error_rate"] == 0.4
 
 
@@ -238,7 +244,9 @@ def test_an_attempt_is_appended_over_a_torn_one(folder):
 
 def test_a_request_makes_its_folder_and_reads_back(folder):
     reference = WorkloadReference("m:f", "f", module="m", search_path=("/a",))
-    request = TrialRequest("s", 7, 3, reference, {"width": 3}, {"learning_rate": 0.1}, Objective("a/b", "maximize"), 10, 5, 3)
+    request = TrialRequest(
+        "s", 7, 3, reference, {"width": 3}, {"learning_rate": 0.1}, Objective("a/b", "maximize"), 10, 5, 3
+    )
     write_request(folder, request)
     assert TrialRequest.from_json(json.loads(folder.request.read_bytes())) == request
 
@@ -246,7 +254,10 @@ def test_a_request_makes_its_folder_and_reads_back(folder):
 def test_a_request_that_cannot_be_written_says_where(folder):
     folder.path.write_text("in the way")
     with pytest.raises(FolderError, match=r"request\.json: cannot be written"):
-        write_request(folder, TrialRequest("s", 7, 3, WorkloadReference("m:f", "f"), {}, {}, Objective("a/b", "minimize"), 1, 1, 1))
+        write_request(
+            folder,
+            TrialRequest("s", 7, 3, WorkloadReference("m:f", "f"), {}, {}, Objective("a/b", "minimize"), 1, 1, 1),
+        )
 
 
 def test_checkpoints_are_there_only_as_files_of_the_folder(folder):

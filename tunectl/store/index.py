@@ -13,12 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
-from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, State, TrialOutcome
 from tunectl.store import index_schema as schema
-from tunectl.store.index_rows import PLAN_COLUMNS, RESULT_COLUMNS, outcome_of_row, plan_row, result_row
+from tunectl.store.index_rows import PLAN_COLUMNS, RESULT_COLUMNS, marks, outcome_of_row, plan_row, real_of, result_row
 
 _MEASUREMENT_COLUMNS = (
     "trial, step, kind, metric_set, metrics, learning_rate, gradient_norm, elapsed_seconds, checkpoint"
@@ -154,11 +153,10 @@ class Index:
         if not rows and not gone:
             return
         with self.transaction():
-            marks = ", ".join("?" * len(rows[0]))
             changed = [*gone, *((row[0],) for row in rows)]
             for table in ("measurements", "trials", "running"):
                 self._connection.executemany(f"DELETE FROM {table} WHERE trial = ?", changed)
-            self._connection.executemany(f"INSERT INTO trials ({PLAN_COLUMNS}) VALUES ({marks})", rows)
+            self._connection.executemany(f"INSERT INTO trials ({PLAN_COLUMNS}) VALUES ({marks(PLAN_COLUMNS)})", rows)
 
     def put_outcome(self, outcome: TrialOutcome, stamp: str = "") -> None:
         """Store how a trial stands; it is not running any more, unless the outcome says so.
@@ -167,10 +165,8 @@ class Index:
         """
         row = (*plan_row(outcome.plan), *result_row(outcome), stamp)
         with self.transaction():
-            marks = ", ".join("?" * len(row))
-            self._connection.execute(
-                f"INSERT OR REPLACE INTO trials ({PLAN_COLUMNS}, {RESULT_COLUMNS}) VALUES ({marks})", row
-            )
+            columns = f"{PLAN_COLUMNS}, {RESULT_COLUMNS}"
+            self._connection.execute(f"INSERT OR REPLACE INTO trials ({columns}) VALUES ({marks(columns)})", row)
             if outcome.state != "running":
                 self._connection.execute("DELETE FROM running WHERE trial = ?", (outcome.plan.trial,))
 
@@ -180,7 +176,7 @@ class Index:
             if replace:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
             self._connection.executemany(
-                f"INSERT OR REPLACE INTO measurements ({_MEASUREMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT OR REPLACE INTO measurements ({_MEASUREMENT_COLUMNS}) VALUES ({marks(_MEASUREMENT_COLUMNS)})",
                 [self._measurement_row(trial, item) for item in measurements],
             )
 
@@ -196,31 +192,25 @@ class Index:
         """Every planned trial as it stands, by id."""
         is_running = "trial IN (SELECT trial FROM running)"
         query = f"SELECT {PLAN_COLUMNS}, {RESULT_COLUMNS}, {is_running} FROM trials ORDER BY trial"
-        for row in self._rows(query):
-            yield outcome_of_row(row)
+        with schema.reading(self._path):
+            for row in self._rows(query):
+                yield outcome_of_row(row)
 
     def stamps(self) -> dict[int, str]:
         """For each trial the stamp of its folder when its outcome was stored; '' where none was."""
-        return dict(self._rows("SELECT trial, stamp FROM trials"))
+        with schema.reading(self._path):
+            return dict(self._rows("SELECT trial, stamp FROM trials"))
 
     def measurements(self, trial: int | None = None) -> Iterator[tuple[int, Measurement]]:
         """Measurements with the ids of their trials, by (trial, step, kind); of one trial, or of all."""
         where, values = ("WHERE trial = ?", (trial,)) if trial is not None else ("", ())
         query = f"SELECT {_MEASUREMENT_COLUMNS} FROM measurements {where} ORDER BY trial, step, kind"
-        for number, step, kind, set_id, packed, rate, norm, elapsed, checkpoint in self._rows(query, values):
-            names, layout = self._metric_set(set_id)
-            yield (
-                number,
-                Measurement(
-                    step=step,
-                    metrics=dict(zip(names, layout.unpack(packed), strict=True)),
-                    kind=kind,
-                    learning_rate=jsontext.number(rate),
-                    gradient_norm=jsontext.number(norm),
-                    elapsed_seconds=jsontext.number(elapsed) or 0.0,
-                    checkpoint=checkpoint,
-                ),
-            )
+        with schema.reading(self._path):
+            for number, step, kind, set_id, packed, *reals, checkpoint in self._rows(query, values):
+                names, layout = self._metric_set(set_id)
+                metrics = dict(zip(names, layout.unpack(packed), strict=True))
+                rate, norm, elapsed = map(real_of, reals)
+                yield number, Measurement(step, metrics, kind, rate, norm, elapsed or 0.0, checkpoint)
 
     def measurement_columns(self, metrics: Sequence[str]) -> Iterator[list[list[Any]]]:
         """All measurements by (trial, step, kind), in blocks of columns: faster than one by one.
@@ -229,12 +219,13 @@ class Index:
         learning_rate, gradient_norm, elapsed_seconds, checkpoint.
         """
         query = f"SELECT {_MEASUREMENT_COLUMNS} FROM measurements ORDER BY trial, step, kind"
-        for rows in self._rows(query).blocks():
-            trial, step, kind, sets, packed, *reals, checkpoint = (list(column) for column in zip(*rows, strict=True))
-            read = [
-                [jsontext.number(value) for value in column] if str in map(type, column) else column for column in reals
-            ]
-            yield [trial, step, kind, *self._metric_columns(sets, packed, metrics), *read, checkpoint]
+        with schema.reading(self._path):
+            for rows in self._rows(query).blocks():
+                trial, step, kind, sets, packed, *reals, checkpoint = map(list, zip(*rows, strict=True))
+                read = [
+                    [real_of(value) for value in column] if str in map(type, column) else column for column in reals
+                ]
+                yield [trial, step, kind, *self._metric_columns(sets, packed, metrics), *read, checkpoint]
 
     def _metric_columns(self, sets: list[int], packed: list[bytes], metrics: Sequence[str]) -> list[list[float | None]]:
         columns: list[list[float | None]] = [[] for _ in metrics]
@@ -252,10 +243,9 @@ class Index:
 
     def metric_names(self) -> tuple[str, ...]:
         """The names of all metrics that some measurement has, sorted."""
-        used = self._rows(
-            "SELECT names FROM metric_sets WHERE metric_set IN (SELECT DISTINCT metric_set FROM measurements)"
-        )
-        return tuple(sorted({name for (names,) in used for name in json.loads(names)}))
+        query = "SELECT names FROM metric_sets WHERE metric_set IN (SELECT DISTINCT metric_set FROM measurements)"
+        with schema.reading(self._path):
+            return tuple(sorted({name for (names,) in self._rows(query) for name in json.loads(names)}))
 
     def counts(self) -> dict[State, int]:
         """The number of trials in each state; every state is there."""
@@ -298,7 +288,7 @@ class Index:
             item.kind,
             set_id,
             layout.pack(*item.metrics.values()),
-            rate if rate == rate else "nan",  # as _real does, without the calls
+            rate if rate == rate else "nan",  # as index_rows does, without three calls a row
             norm if norm == norm else "nan",
             elapsed if elapsed == elapsed else "nan",
             item.checkpoint,

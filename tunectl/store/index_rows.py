@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from tunectl.core import jsontext
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.store.trial_files import printable
 
 PLAN_COLUMNS = "trial, setting, point, repeat, kind, seed, coordinates, hyperparameters"
@@ -19,6 +19,19 @@ RESULT_COLUMNS = (
 def _real(value: float | None) -> float | str | None:
     """The value as SQLite keeps it: it would make NaN a NULL, which is another thing."""
     return "nan" if value is not None and value != value else value
+
+
+def real_of(stored: float | str | None) -> float | None:
+    """The number that `_real` stored; raises ValueError for what it cannot have stored."""
+    number = jsontext.number(stored)
+    if number is None and stored is not None:
+        raise ValueError(f"{stored!r} is no number")
+    return number
+
+
+def marks(columns: str) -> str:
+    """The placeholders for as many columns."""
+    return ", ".join("?" * len(columns.split(",")))
 
 
 def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
@@ -56,10 +69,15 @@ def result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
 
 
 def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
-    """The outcome of a row of PLAN_COLUMNS, RESULT_COLUMNS, and whether the trial is running."""
+    """The outcome of a row of PLAN_COLUMNS, RESULT_COLUMNS, and whether the trial is running.
+
+    Raises ValueError and its like for a damaged row.
+    """
     trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, *rest, _, is_running = row
     state, reason, message, best_step, best_value, final_step, final_value, checkpoint, metrics, bad_step, *times = rest
     train_seconds, eval_seconds, startup_seconds, device = times
+    if state not in get_args(State):
+        raise ValueError(f"trial {trial} has the state {state!r}")
     plan = PlannedTrial(
         trial, setting, point, repeat, tuple(json.loads(coordinates)), json.loads(hyperparameters), int(seed), kind
     )
@@ -70,14 +88,14 @@ def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
         reason=reason,
         message=message,
         best_step=best_step,
-        best_value=jsontext.number(best_value),
+        best_value=real_of(best_value),
         final_step=final_step,
-        final_value=jsontext.number(final_value),
+        final_value=real_of(final_value),
         best_checkpoint=checkpoint,
         metrics_at_best={name: value for name, value in read.items() if value is not None},
         infeasible_step=bad_step,
-        train_seconds=jsontext.number(train_seconds),
-        eval_seconds=jsontext.number(eval_seconds),
-        startup_seconds=jsontext.number(startup_seconds),
+        train_seconds=real_of(train_seconds),
+        eval_seconds=real_of(eval_seconds),
+        startup_seconds=real_of(startup_seconds),
         device=device,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -83,6 +84,9 @@ _DAMAGE_CODES = frozenset(
 )
 
 
+_REBUILT = "It can be deleted: it is rebuilt from the trial folders."
+
+
 class DamagedIndexError(Exception):
     """The file is no index that this version can read."""
 
@@ -93,8 +97,18 @@ def errors_of(path: Path | None) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        advice = " It can be deleted: it is rebuilt from the trial folders." if _is_damage(error) else ""
-        raise FolderError(f"{path or 'the index in memory'}: {error}.{advice}") from error
+        advice = f". {_REBUILT}" if _is_damage(error) else ""
+        raise FolderError(f"{path or 'the index in memory'}: {error}{advice}") from error
+
+
+@contextlib.contextmanager
+def reading(path: Path | None) -> Iterator[None]:
+    """Turn what damaged rows make of their readers into FolderErrors that name the file, like SQLite's own errors."""
+    try:
+        with errors_of(path):
+            yield
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
+        raise FolderError(f"{path}: is damaged ({error}). {_REBUILT}") from error
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
@@ -118,13 +132,15 @@ def open_sound(path: Path, mode: str) -> sqlite3.Connection:
         found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         if found != [APPLICATION_ID, SCHEMA_VERSION]:
             raise DamagedIndexError(f"{path}: is no index of version {SCHEMA_VERSION}")
-        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        # A cut last page is read as if zeros followed, and passes the check.
+        is_cut = path.stat().st_size % connection.execute("PRAGMA page_size").fetchone()[0] != 0
+        if is_cut or connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise DamagedIndexError(f"{path}: is damaged")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError, ValueError) as error:
         connection.close()
-        if _is_damage(error):
-            raise DamagedIndexError(f"{path}: {error}") from error
-        raise
+        if isinstance(error, sqlite3.Error) and not _is_damage(error):
+            raise
+        raise DamagedIndexError(f"{path}: {error}") from error
     except DamagedIndexError:
         connection.close()
         raise

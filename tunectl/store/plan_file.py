@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -51,7 +50,11 @@ def _damaged(path: Path, line: int, what: str) -> FolderError:
 
 
 def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
-    if line is None or not isinstance(line.get("hyperparameters"), dict) or not isinstance(line.get("coordinates"), list):
+    if (
+        line is None
+        or not isinstance(line.get("hyperparameters"), dict)
+        or not isinstance(line.get("coordinates"), list)
+    ):
         return None
     try:
         trial = PlannedTrial.from_json(line)
@@ -59,7 +62,7 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         return None
     counts = [getattr(trial, name) for name in _COUNTS]
     counts_hold = all(_is_count(value) for value in counts) and max(counts[:-1]) <= _LARGEST_COUNT
-    coordinates_hold = all(type(value) in (int, float) and math.isfinite(value) for value in trial.coordinates)
+    coordinates_hold = all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
     values_hold = all(isinstance(value, (bool, int, float, str)) for value in trial.hyperparameters.values())
     return trial if counts_hold and coordinates_hold and values_hold and trial.kind in _KINDS else None
 

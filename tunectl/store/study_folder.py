@@ -30,7 +30,7 @@ def check_place(path: Path) -> bool:
     folder that a run began to make before it was killed may be made again.
     """
     try:
-        entries = {entry.name for entry in os.scandir(path)}
+        entries = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
         if path.is_symlink():
             raise FolderError(f"{path}: is a link to nothing; give another --dir") from None
@@ -54,7 +54,7 @@ def check_place(path: Path) -> bool:
 
 def _is_empty(path: Path) -> bool:
     try:
-        return not any(os.scandir(path))
+        return not any(path.iterdir())
     except OSError:
         return False
 
