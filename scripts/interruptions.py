@@ -1,8 +1,9 @@
 """The same study in every order, interrupted and killed: its tables must come out the same, byte for byte.
 
-One undisturbed run is the reference. Then: --slots 1, --slots 2, --order reversed; SIGINT at seeded moments; SIGKILL of the runner at seeded
-moments; each followed by the same command until the study is complete. Compared are the hyperparameters, best steps and best
-values of trials.csv (and all other columns but times and device). Ends with 1 where a table differs or a process is left.
+One undisturbed run is the reference. Then: --slots 1, --slots 2, --order reversed; SIGINT at seeded moments; SIGKILL of
+the runner at seeded moments; each followed by the same command until the study is complete. Compared are the
+hyperparameters, best steps and best values of trials.csv (and all other columns but times and device). Ends with 1
+where a table differs or a process is left.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def call(study: Path, folder: Path, options: tuple[str, ...], stop: signal.Signa
 
 
 def disturbed(study: Path, folder: Path, stop: signal.Signals, moments: list[float]) -> tuple[int, int, int]:
-    """Run the study, stopped at each of the moments, until it is complete: calls, stops that hit, processes left after a stop."""
+    """Run the study, stopped at each of the moments, until it is complete: calls, stops that hit, processes left
+    after a stop.
+    """
     calls = hits = left = 0
     for moment in moments:
         code = call(study, folder, (), stop, moment)
@@ -111,6 +114,8 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=10, help="how often each signal is sent")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    # Started in the background, a shell has us ignore SIGINT, and so would the studies: they inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     generator = random.Random(arguments.seed)
     place = Path(tempfile.mkdtemp(prefix="tunectl-interruptions-"))
     study = arguments.study.resolve()
@@ -142,7 +147,8 @@ def main() -> int:
     print(f"{'run':36} {'calls':>5} {'stopped':>7} {'tables':>9} {'processes left':>14}")
     for item in outcomes:
         print(
-            f"{item.name:36} {item.calls:5} {item.interrupted:7} {'the same' if item.same else 'DIFFER':>9} {item.left:14}"
+            f"{item.name:36} {item.calls:5} {item.interrupted:7} {'the same' if item.same else 'DIFFER':>9} "
+            f"{item.left:14}"
         )
     good = all(item.same and item.left == 0 for item in outcomes)
     if good:

@@ -1,7 +1,7 @@
 """Run every study in studies/smoke as a user would, twice, and look at what it leaves.
 
-The first call must end well and write every file that a study folder has; the second must say that the study is complete and change no
-byte of any file but `lock`. Ends with 1 where one does not.
+The first call must end well and write every file that a study folder has; the second must say that the study is
+complete and change no byte of any file but `lock`. Ends with 1 where one does not.
 """
 
 from __future__ import annotations
@@ -14,10 +14,21 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPECTED = (
-    "study.yaml plan.jsonl study.db provenance.json uncommitted.diff lock tables/trials.csv tables/trials.parquet tables/trials.md "
-    "tables/settings.csv tables/settings.parquet tables/settings.md tables/measurements.parquet"
-).split()
+EXPECTED = [
+    "study.yaml",
+    "plan.jsonl",
+    "study.db",
+    "provenance.json",
+    "uncommitted.diff",
+    "lock",
+    "tables/trials.csv",
+    "tables/trials.parquet",
+    "tables/trials.md",
+    "tables/settings.csv",
+    "tables/settings.parquet",
+    "tables/settings.md",
+    "tables/measurements.parquet",
+]
 EXPECTED_OF_TRIAL = ("request.json", "measurements.jsonl", "steps.jsonl", "log.txt", "result.json")
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,13 @@ def test_everything_a_trial_writes_goes_to_its_log_and_attempts_append(toys):
     toys.launch(0, "completes", attempt=2)
     toys.until_ended(0)
     lines = (folder / "log.txt").read_text().splitlines()
-    assert lines == ["straight to the descriptor", "through the stream", "through a child", "through the buffer", "trained"]
+    assert lines == [
+        "straight to the descriptor",
+        "through the stream",
+        "through a child",
+        "through the buffer",
+        "trained",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +125,8 @@ def test_stop_reaches_the_leader_alone_and_kill_the_whole_group(toys):
 
 @pytest.mark.parametrize("behaviour", ["leaves_children", "leaves_children_and_crashes"])
 def test_a_trial_ends_only_when_all_that_it_started_is_gone(toys, behaviour):
-    # In its group, in a session of its own, and as a daemon whose parent is gone: before the slot is used again all are dead.
+    # In its group, in a session of its own, and as a daemon whose parent is gone: before the slot is used again all are
+    # dead.
     waiting = toys.launch(1, "waits_for_stop")
     folder = toys.launch(0, behaviour)
     toys.until_ended(0)
@@ -166,14 +174,17 @@ def test_a_terminal_s_ctrl_c_does_not_reach_the_server(toys):
 
 
 def test_a_server_that_dies_loses_its_trials_and_another_one_takes_over(toys):
+    # Also what left its group and its session, and belongs to nobody once the server is gone.
     waiting = toys.launch(1, "leaves_children_and_waits")
-    pids = [pid_in(waiting / name) for name in ("waiting", "child")]
+    pids = [pid_in(waiting / name) for name in ("waiting", *CHILDREN)]
+    server = toys.server_pid
     folder = toys.launch(0, "kills_the_server")
     first, second = toys.until_ended(0, 1)
     assert first.lost
     assert second.lost
     assert first.message == "the fork server was killed by SIGKILL and took the trial with it"
     assert all_gone(*pids, pid_in(folder / "child")), "the groups were killed before the trials were reported"
+    assert toys.server_pid != server
     toys.ended.clear()
     toys.launch(0, "kills_the_server", attempt=2)
     (ended,) = toys.until_ended(0)
@@ -211,6 +222,14 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
     assert all_gone(*pids), "the lock is free only when the last writer is gone"
 
 
+def test_a_trial_dies_with_its_server_when_nobody_is_left_to_kill_it(toys):
+    # Runner and server killed at the same moment: the kernel kills the trial.
+    toys.backend.wait_ready()
+    pid = pid_in(toys.launch(0, "ignores_stop") / "waiting")
+    os.kill(toys.server_pid, signal.SIGKILL)
+    wait_until(lambda: all_gone(pid), "the trial is gone, without a call to poll")
+
+
 def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_path):
     mark = tmp_path / "loading"
     script = tmp_path / "runner.py"
@@ -229,19 +248,23 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
     wait_until(lambda: all_gone(server), "the loading server is gone")
 
 
-def test_closing_while_the_workload_loads_ends_the_server(make_toys, tmp_path, monkeypatch):
-    monkeypatch.setattr("tunectl.execution.backends.local._CLOSE_SECONDS", 0.05)
+def test_closing_while_the_workload_loads_ends_the_server_at_once(make_toys, tmp_path):
     toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
     server = pid_in(tmp_path / "loading")
+    begun = time.monotonic()
     toys.backend.close()
     assert all_gone(server)
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
         ("raises", r"the workload could not be loaded: .*toy_worker\.py:\d+: ValueError: there is no such data set"),
-        ("exits", r"the workload could not be loaded: .*toy_worker\.py:\d+: loading .* called sys\.exit\('no licence'\)"),
+        (
+            "exits",
+            r"the workload could not be loaded: .*toy_worker\.py:\d+: loading .* called sys\.exit\('no licence'\)",
+        ),
     ],
 )
 def test_an_error_in_what_is_preloaded_comes_back_as_a_message(make_toys, factory, message):
@@ -266,9 +289,9 @@ def test_a_second_server_that_cannot_load_stops_the_study_with_the_reason(make_t
     toys.backend._workload = WorkloadReference("toy:raises", "raises", module="toy")
     os.kill(toys.server_pid, signal.SIGKILL)
     toys.until_ended(0)
+    toys.launch(1, "completes")
     with pytest.raises(WorkloadError, match="there is no such data set"):
-        while True:
-            toys.poll_once()
+        toys.until_ended(1)
 
 
 @pytest.mark.parametrize("factory", ["leaves_a_thread"])
@@ -310,7 +333,7 @@ def test_a_lock_is_held_by_spawned_trials_too(make_toys, tmp_path):
     toys.backend.hold(held.fd)
     folder = toys.launch(0, "waits_for_stop")
     pid = pid_in(folder / "waiting")
-    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     held.release()
     assert str(tmp_path / "lock") in links
 
@@ -381,8 +404,7 @@ def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):
     assert toys.backend.probe(request("works"), toys.slots[0]) is True
 
 
-def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path, monkeypatch):
-    monkeypatch.setattr("tunectl.execution.backends.local._CLOSE_SECONDS", 0.05)
+def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path):
     toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
     asked = iter([0, 1, 1])
     assert toys.backend.wait_ready(lambda: next(asked)) is None

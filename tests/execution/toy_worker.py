@@ -1,5 +1,7 @@
 """A worker module for tests: does in its process what the trial's request.json, or the workload's factory, asks for."""
 
+# ruff: noqa: T201  (what a trial prints is what is tested)
+
 from __future__ import annotations
 
 import ctypes
@@ -52,7 +54,11 @@ def _probe(assignment):
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "hangs":
         signal.pause()
-    answer = {"message": name if name != "works" else "", "where": "mine.py:3" if name != "works" else "", "traceback": ""}
+    answer = {
+        "message": name if name != "works" else "",
+        "where": "mine.py:3" if name != "works" else "",
+        "traceback": "",
+    }
     os.write(assignment.answer, json.dumps(answer).encode())
     return 0
 
@@ -80,7 +86,7 @@ def _tells(folder, assignment, stop):
         "attempt": assignment.attempt,
         "device": assignment.device,
         "stdin": sys.stdin.read(),
-        "fds": sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and _is_open(fd)),
+        "fds": sorted(str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if _is_open(int(link.name))),
         "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
         "seconds": time.monotonic() - assignment.launched,
     }
@@ -89,7 +95,12 @@ def _tells(folder, assignment, stop):
 
 
 def _is_open(fd):
-    return os.path.exists(f"/proc/self/fd/{fd}")
+    # Beyond the standard streams; the descriptor under which the folder was listed is closed by now.
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return fd > 2
 
 
 def _exits_3(folder, assignment, stop):

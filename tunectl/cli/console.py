@@ -59,11 +59,11 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title:
     """
     output = console(sys.stdout)
     table = _table(header, rows)
-    if sys.stdout.isatty():
-        if output.measure(table).maximum > output.width:
-            table = _table([name.replace("_", "_\n") for name in header], rows)
-    else:
-        output.width = min(_WIDE, max(output.measure(table).maximum, 1))
+    wanted = output.measure(table, options=output.options.update(width=_WIDE)).maximum
+    if not sys.stdout.isatty():
+        output.width = max(wanted, 1)
+    elif wanted > output.width:
+        table = _table([name.replace("_", "_\n") for name in header], rows)
     if title:
         say(title)
     output.print(table)
@@ -73,7 +73,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(header):
         numeric = all(_is_number(row[index]) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", vertical="bottom")

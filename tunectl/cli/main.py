@@ -55,8 +55,9 @@ def main() -> None:
         note("interrupted")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`tunectl plan … | head`); keep Python from complaining when it flushes at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        # Whoever read our output has gone (`tunectl plan … | head`); keep Python from complaining when it flushes at
+        # exit.
+        sys.stdout = None
         code = 0
     except Exception as error:
         if not hasattr(error, "format_message"):

@@ -23,11 +23,13 @@ def status(
         return
     counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number)
     say(
-        f"{report.study}: {report.total} trials: {counts}; {'a runner is at work' if report.runner_alive else 'no runner is at work'}"
+        f"{report.study}: {report.total} trials: {counts}; "
+        f"{'a runner is at work' if report.runner_alive else 'no runner is at work'}"
     )
     if report.best is not None:
         say(
-            f"best so far: {report.best.best_value:.4g} {report.objective.metric} (trial {report.best.plan.trial}, step {report.best.best_step})"
+            f"best so far: {report.best.best_value:.4g} {report.objective.metric} (trial {report.best.plan.trial}, "
+            f"step {report.best.best_step})"
         )
     if report.running:
         say()

@@ -1,4 +1,6 @@
-"""A run on the screen: a live table on a terminal, one line a finished trial elsewhere, nothing when asked to be quiet."""
+"""A run on the screen: a live table on a terminal, one line a finished trial elsewhere, nothing when asked to be
+quiet.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ class Quiet(AbstractContextManager["Quiet"]):
             note(trial_line(outcome, progress))
 
     def progress(self, progress: Progress) -> None:
-        return None
+        """Shows nothing."""
 
 
 class Lines(Quiet):
@@ -124,8 +126,9 @@ def _table(progress: Progress) -> RenderableType:
     counts += f", {progress.infeasible} infeasible" if progress.infeasible else ""
     counts += f", {progress.failed} failed" if progress.failed else ""
     if progress.best is not None:
-        counts += f"; best {shown(progress.best.best_value)} (trial {progress.best.plan.trial}, step {progress.best.best_step})"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        best = progress.best
+        counts += f"; best {shown(best.best_value)} (trial {best.plan.trial}, step {best.best_step})"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in ("running", "setting", "slot", "step", "of", "last value"):
         table.add_column(name, justify="right", no_wrap=True)
     for trial in progress.running[:_MOST_SHOWN]:

@@ -15,8 +15,9 @@ from tunectl.execution.nvml import Gpu, read_gpus
 class Device:
     """The CPU, a GPU, or a MIG instance of one.
 
-    `index` counts the devices that were found. `visible` is the value of CUDA_VISIBLE_DEVICES under which a process sees this device
-    alone: the UUID, never an index, so that CUDA_DEVICE_ORDER cannot change its meaning; "" for the CPU.
+    `index` counts the devices that were found. `visible` is the value of CUDA_VISIBLE_DEVICES under which a process
+    sees this device alone: the UUID, never an index, so that CUDA_DEVICE_ORDER cannot change its meaning; "" for the
+    CPU.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -38,9 +39,9 @@ def find_devices(
 ) -> tuple[Device, ...]:
     """The devices to train on; never empty.
 
-    `wanted` (`resources.devices`) is "auto" (the visible GPUs, or the CPU where there is none), "cpu", or indices into the visible GPUs
-    and GPU- or MIG-UUIDs (a unique beginning will do). Raises UsageError, naming those that are there, where one is not, is
-    ambiguous or is asked for twice. The driver is not asked for "cpu".
+    `wanted` (`resources.devices`) is "auto" (the visible GPUs, or the CPU where there is none), "cpu", or indices into
+    the visible GPUs and GPU- or MIG-UUIDs (a unique beginning will do). Raises UsageError, naming those that are
+    there, where one is not, is ambiguous or is asked for twice. The driver is not asked for "cpu".
     """
     if wanted == "cpu":
         return (CPU,)
@@ -77,11 +78,11 @@ def _chosen(item: int | str, visible: tuple[Device, ...]) -> Device:
 def _visible(gpus: tuple[Gpu, ...], mask: str | None) -> tuple[Device, ...]:
     """The devices inside a mask, as CUDA reads it (CUDA Programming Guide, "CUDA Environment Variables").
 
-    Without a mask all are visible; an entry that names no device hides itself and all after it; a device named twice leaves none
-    (what the driver does, and torch.cuda with it). Indices count in the order of the PCI bus, as nvidia-smi shows them: CUDA's own
-    default order (fastest first) differs only on machines with unlike GPUs, and no driver call tells it without starting CUDA.
-    Where MIG mode is on, a GPU's instances stand for it; CUDA would show a process the first one alone, but each trial is
-    a process of its own, so all of those named count.
+    Without a mask all are visible; an entry that names no device hides itself and all after it; a device named twice
+    leaves none (what the driver does, and torch.cuda with it). Indices count in the order of the PCI bus, as
+    nvidia-smi shows them: CUDA's own default order (fastest first) differs only on machines with unlike GPUs, and no
+    driver call tells it without starting CUDA. Where MIG mode is on, a GPU's instances stand for it; CUDA would show a
+    process the first one alone, but each trial is a process of its own, so all of those named count.
     """
     entries: list[tuple[tuple[str, str], ...]] = []
     if mask is None:

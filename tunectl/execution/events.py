@@ -15,8 +15,8 @@ LaunchMode = Literal["fork", "spawn"]
 class ServerReady:
     """The workload is loaded and trials can start.
 
-    `mode` says how a trial's process is made; `reason`, empty under "fork", says why forking was unsafe. `signature` is what the
-    workload's factory takes, None where the server did not load it.
+    `mode` says how a trial's process is made; `reason`, empty under "fork", says why forking was unsafe. `signature`
+    is what the workload's factory takes, None where the server did not load it.
     """
 
     seconds: float

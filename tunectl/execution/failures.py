@@ -17,7 +17,10 @@ _OWN_ROOMS = ("core", "spec", "training", "execution", "workloads/loading.py")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What is said of an exception. `where` is file:line of the innermost frame that is the user's; `text` the whole traceback."""
+    """What is said of an exception.
+
+    `message` is one line, `where` file:line of the innermost frame that is the user's, `text` the whole traceback.
+    """
 
     message: str
     where: str
@@ -61,7 +64,9 @@ def _where(error: BaseException) -> str:
             own = [(file, line) for file, line in places if not is_hidden(file)]
             if own:
                 return f"{own[-1][0]}:{own[-1][1]}"
-    return f"{frames[-1][-1][0]}:{frames[-1][-1][1]}" if frames else ""
+    if isinstance(error, TunectlError) or not frames:
+        return ""  # its own words are for people; the line of tunectl that raised it is not
+    return f"{frames[-1][-1][0]}:{frames[-1][-1][1]}"
 
 
 def _frames(start: TracebackType) -> list[tuple[str, int]]:
@@ -73,7 +78,8 @@ def _is_installed(file: str) -> bool:
 
 
 def _is_machinery(file: str) -> bool:
-    # Where a user's package is installed beside torch, its frames are still told from torch's and the standard library's.
+    # Where a user's package is installed beside torch, its frames are still told from torch's and the standard
+    # library's.
     site_packages = _site_packages()
     if file.startswith("<") or _is_below(file, *(folder / "torch" for folder in site_packages)):
         return True

@@ -33,8 +33,9 @@ def stop_signals_held_back() -> Iterator[None]:
 def fork(assignment: Assignment, worker: Worker, output: int, close: Iterable[int]) -> int:
     """Fork this process for the assignment and give the new one's pid; its stdout and stderr go to `output`.
 
-    The new process leads a process group, dies with this one, and adopts the orphans below it. It closes the descriptors in
-    `close`; others stay open, since a preloaded data set may read from them. Raises OSError where the system has no room.
+    The new process leads a process group, dies with this one, and adopts the orphans below it. It closes the
+    descriptors in `close`; others stay open, since a preloaded data set may read from them. Raises OSError where the
+    system has no room.
     """
     flush_standard_streams()
     parent = os.getpid()
@@ -72,7 +73,8 @@ def _run_forked(assignment: Assignment, worker: Worker, output: int, close: Iter
 def spawn(assignment: Assignment, worker_name: str, output: int, inherit: Iterable[int]) -> int:
     """Start a fresh interpreter for the assignment and give its pid; as `fork`, and slower by its imports.
 
-    The descriptors in `inherit` keep their numbers. The assignment goes by standard input, so that no argument list is too long.
+    The descriptors in `inherit` keep their numbers. The assignment goes by standard input, so that no argument list is
+    too long.
     """
     command = [sys.executable, "-P", "-m", "tunectl.execution.launching", worker_name, str(os.getpid())]
     with tempfile.TemporaryFile() as order, stop_signals_held_back():

@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class LockedFile:
-    """A lock that is held. `fd` may be handed to other processes: the lock is free when the last copy of it is closed."""
+    """A lock that is held. `fd` may be handed to other processes: the lock is free when its last copy is closed."""
 
     path: Path
     fd: int
@@ -42,8 +42,9 @@ def acquire(
 ) -> LockedFile:
     """Lock `path` (flock), creating it where it is missing, and write this process's pid and host into it.
 
-    Waits `wait_seconds` for the server and the workers of a runner that was killed, which hold the lock until the last of them is gone;
-    gives up at once while the runner itself lives on this machine. Raises FolderError (exit code 3) where the lock is not to be had.
+    Waits `wait_seconds` for the server and the workers of a runner that was killed, which hold the lock until the last
+    of them is gone; gives up at once while the runner itself lives on this machine. Raises FolderError (exit code 3)
+    where the lock is not to be had.
     """
     deadline = clock() + wait_seconds
     while True:

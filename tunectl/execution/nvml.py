@@ -20,7 +20,7 @@ class MigInstance:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU, in the order of the PCI bus. `instances` is None where MIG mode is off. `uuid` is "" for a GPU that does not answer."""
+    """One GPU. `instances` is None where MIG mode is off; `uuid` is "" for a GPU that does not answer."""
 
     uuid: str
     name: str = ""
@@ -43,7 +43,8 @@ def read_gpus() -> tuple[Gpu, ...]:
         if error.value in absent:
             return ()
         raise UsageError(
-            f"resources.devices: the GPUs cannot be listed, NVML says: {error}; mend the driver, or train on the CPU with `devices: cpu`"
+            f"resources.devices: the GPUs cannot be listed, NVML says: {error}; "
+            "mend the driver, or train on the CPU with `devices: cpu`"
         ) from error
     try:
         return tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))

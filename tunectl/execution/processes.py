@@ -28,7 +28,7 @@ def adopt_orphans() -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, with pid `parent`, dies; ends it at once where that is gone already.
+    """Have the kernel kill this process when its parent, with pid `parent`, dies; ends it at once where that is gone.
 
     The wish is cleared by fork, and bound to the parent's thread that forked. Without effect where there is no prctl.
     """
@@ -52,7 +52,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot: with the pid it names one process; None where it is not known."""
+    """When the process started, in clock ticks since boot: with the pid it names one process; None where unknown."""
     fields = _stat(pid)
     return int(fields[21 - _FIELDS_BEFORE_STATE]) if fields else None
 
@@ -98,6 +98,24 @@ def group_is_running(group: int) -> bool:
     return False
 
 
+def with_environment(name: str, value: str) -> set[int]:
+    """The running processes that were started with this in their environment, and all that these started since.
+
+    A process shows the environment it was executed with, and a fork that of its parent, so neither a new session nor a
+    new parent hides one; only a program started without the environment is missed. Empty where the kernel does not
+    tell.
+    """
+    found: set[int] = set()
+    wanted = f"{name}={value}".encode()
+    with suppress(OSError):
+        for entry in PROC.iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):
+                    if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                        found.add(int(entry.name))
+    return found
+
+
 def children() -> set[int]:
     """The pids of this process's children, adopted ones included; empty where the kernel does not tell."""
     found: set[int] = set()
@@ -132,7 +150,7 @@ def kill(pid: int) -> None:
 
 
 def other_threads() -> list[str]:
-    """The names of this process's threads but the first one, those of C libraries included; empty where the kernel is silent."""
+    """The names of this process's threads but the first, those of C libraries included; empty where unknown."""
     names = []
     with suppress(OSError):
         for task in (PROC / "self" / "task").iterdir():

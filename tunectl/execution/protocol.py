@@ -29,9 +29,10 @@ _MAX_FDS = 8
 class Assignment:
     """What one process is started for: a trial, or a probe of the workload.
 
-    `number` is the trial's id, or counts the probes. A trial has a `folder` (with its request.json) and a `log`; a probe has its `request`
-    and answers into the file descriptor `answer`. `device` is torch's name of it; `environment` is added to the server's.
-    `label` is what the tables call the device. `launched` is the monotonic clock, in seconds, when the launch was ordered.
+    `number` is the trial's id, or counts the probes. A trial has a `folder` (with its request.json) and a `log`; a
+    probe has its `request` and answers into the file descriptor `answer`. `device` is torch's name of it;
+    `environment` is added to the server's. `label` is what the tables call the device. `launched` is the monotonic
+    clock, in seconds, when the launch was ordered.
     """
 
     kind: Literal["trial", "probe"]
@@ -57,10 +58,10 @@ class Assignment:
 
 
 class Worker(Protocol):
-    """What the server asks of the module that does the work (tunectl.execution.worker; named on the server's command line)."""
+    """What the server asks of the module that does the work, tunectl.execution.worker; its command line names it."""
 
     def preload(self, workload: WorkloadReference) -> FactorySignature | None:
-        """Import what every trial needs, before any is started; gives what the factory takes. Raises what the user's code raises."""
+        """Import what every trial needs, and give what the factory takes; raises what the user's code raises."""
         ...
 
     def work(self, assignment: Assignment, stop: Callable[[], bool]) -> int:

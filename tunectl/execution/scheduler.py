@@ -103,6 +103,9 @@ class _Schedule:
             self.waiting.remove(job)
             try:
                 folder = TrialFolder(self.prepare(job))
+                # A damaged one, or that of a trial to be run anew: from here on it means that this attempt ended by
+                # itself.
+                folder.result.unlink(missing_ok=True)
             except (OSError, FolderError) as error:
                 self.trouble = error
                 self.waiting.appendleft(job)
@@ -229,12 +232,14 @@ def run_trials(
 ) -> Mapping[int, State]:
     """Run the trials in this order on a backend that was started, and give the state in which each was left.
 
-    `prepare` makes a trial's folder, with its request.json and without a result.json, and gives its path. `retries` is how often a trial
-    that crashed or was lost is tried again, at once; it goes on from its resume.pt. `stop_requested` says how often a stop was asked for:
-    after the first nothing is launched, the running trials may save for `grace_seconds`, and are killed then, or at the second.
-    What never ran, and what would have been tried again, is pending; the caller closes the backend.
+    `prepare` makes a trial's folder, with its request.json, and gives its path; a result.json that lies there is
+    removed. `retries` is how often a trial that crashed or was lost is tried again, at once; it goes on from its
+    resume.pt. `stop_requested` says how often a stop was asked for: after the first nothing is launched, the running
+    trials may save for `grace_seconds`, and are killed then, or at the second. What never ran, and what would have
+    been tried again, is pending; the caller closes the backend.
 
-    Raises FolderError or OSError where a trial's folder cannot be written: after the running trials were stopped likewise.
+    Raises FolderError or OSError where a trial's folder cannot be written: after the running trials were stopped
+    likewise.
     """
     if not slots:
         raise ValueError("there is no slot to run trials on")

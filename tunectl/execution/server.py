@@ -1,7 +1,8 @@
 """The fork server: loads the workload once, forks a process for each trial, and leaves none behind.
 
-Started as `python -P -m tunectl.execution.server FD WORKER PID` by the runner's main thread, in a session of its own. FD is its end of a socket
-pair: when the other end closes, however the runner died, every trial's process group is killed and reaped, and the server ends.
+Started as `python -P -m tunectl.execution.server FD WORKER PID` by the runner's main thread, in a session of its own.
+FD is its end of a socket pair: when the other end closes, however the runner died, every trial's process group is
+killed and reaped, and the server ends.
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ class _Server:
         ended = [child for child in self.children.values() if child.status is not None]
         if not ended:
             return
-        # Each living trial adopts the orphans below itself, so whatever else is a child of the server was left by a dead one,
-        # also a process that left its group and its session.
+        # Each living trial adopts the orphans below itself, so whatever else is a child of the server was left by a
+        # dead one, also a process that left its group and its session.
         leaders = {child.pid for child in self.children.values() if child.status is None}
         strays = processes.children() - leaders - self.bystanders
         for pid in strays:

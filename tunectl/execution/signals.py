@@ -12,8 +12,8 @@ from types import FrameType
 def counted_stop_signals() -> Iterator[Callable[[], int]]:
     """Count SIGINT and SIGTERM while the block runs; gives the function that says how many came.
 
-    Main thread only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's background job) stays
-    ignored. The old handlers are put back at the end, also after an exception.
+    Main thread only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's
+    background job) stays ignored. The old handlers are put back at the end, also after an exception.
     """
     received = 0
 

@@ -34,9 +34,9 @@ def make_slots(
 ) -> tuple[Slot, ...]:
     """The slots of these devices.
 
-    GPUs give `trials_per_device` slots each, ordered so that the first ones lie on different GPUs; the CPU gives as many as
-    `cores` (default: `available_cores()`) hold trials of `threads_per_trial` threads, at least one.
-    `count` (`--slots`) takes fewer of a GPU's slots, and sets the number on the CPU. Raises UsageError for a count below 1 and
+    GPUs give `trials_per_device` slots each, ordered so that the first ones lie on different GPUs; the CPU gives as
+    many as `cores` (default: `available_cores()`) hold trials of `threads_per_trial` threads, at least one. `count`
+    (`--slots`) takes fewer of a GPU's slots, and sets the number on the CPU. Raises UsageError for a count below 1 and
     for more than the GPUs have: two trials on one GPU are asked for by `trials_per_device`, not by accident.
     """
     if count is not None and count < 1:
@@ -48,9 +48,8 @@ def make_slots(
         places = [device for _ in range(trials_per_device) for device in devices]
         if count is not None and count > len(places):
             raise UsageError(
-                f"--slots: {count}, but {len(devices)} {'GPU' if len(devices) == 1 else 'GPUs'} with trials_per_device: "
-                f"{trials_per_device} {'gives' if len(places) == 1 else 'give'} {len(places)}; raise resources.trials_per_device "
-                "to share a GPU between trials"
+                f"--slots: {count}, but there are {len(places)} (GPUs: {len(devices)}, trials_per_device: "
+                f"{trials_per_device}); raise resources.trials_per_device to let trials share a GPU"
             )
         places = places[:count]
     return tuple(_slot(index, device, threads_per_trial) for index, device in enumerate(places))
@@ -69,7 +68,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 def available_cores(
     membership: Path = Path("/proc/self/cgroup"), hierarchy: Path = Path("/sys/fs/cgroup"), affinity: int | None = None
 ) -> int:
-    """The number of cores that this process may use: its affinity, and under it the CPU quota of its control groups (v2 and v1).
+    """The number of cores that this process may use: its affinity, under the CPU quota of its control groups (v1, v2).
 
     A quota of 2.5 cores counts as 2. At least 1.
     """
@@ -80,8 +79,8 @@ def available_cores(
 
 
 def _cgroup_folders(membership: Path, hierarchy: Path) -> list[Path]:
-    # Every ancestor counts: the tightest quota binds. In a container the path of /proc/self/cgroup may be the host's and
-    # not exist here; the mount's root is then the container's own group, and is among the ancestors anyway.
+    # Every ancestor counts: the tightest quota binds. In a container the path of /proc/self/cgroup may be the host's
+    # and not exist here; the mount's root is then the container's own group, and is among the ancestors anyway.
     try:
         lines = membership.read_text().splitlines()
     except OSError:

@@ -1,6 +1,7 @@
 """The work of one process: train one trial from its folder, or probe a workload. The same under fork and spawn.
 
-This is the module that the server loads by name. It imports training and workloads, and with them torch, when it is called.
+This is the module that the server loads by name. It imports training and workloads, and with them torch, when it is
+called.
 """
 
 from __future__ import annotations

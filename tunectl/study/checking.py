@@ -1,4 +1,6 @@
-"""`check`: a study file read, compared with its workload's factory, and reviewed, without importing anything of the user's."""
+"""`check`: a study file read, compared with its workload's factory, and reviewed, without importing anything of the
+user's.
+"""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ class OpenStudy:
 def opened(spec: StudySpec, place: Path, watcher: Watcher) -> Iterator[OpenStudy]:
     """Open the folder at `place`, making it where it is missing.
 
-    Raises FolderError (exit code 3) where it is in use, belongs to another study, or cannot be written. A folder in which nothing is
-    left to do keeps every byte but those of its lock.
+    Raises FolderError (exit code 3) where it is in use, belongs to another study, or cannot be written. A folder in
+    which nothing is left to do keeps every byte but those of its lock.
     """
     folder = _made(place)
     lock = acquire(folder.lock)
@@ -78,7 +78,8 @@ def _check_same_study(spec: StudySpec, folder: StudyFolder) -> None:
         listed = "\n".join(f"  {line}" for line in lines)
         raise FolderError(
             f"{folder.path}: belongs to another study; these differ:\n{listed}\n"
-            "only more trials, resources, goal, notes and keep_checkpoints may change; give another --dir, or another name"
+            "only more trials, resources, goal, notes and keep_checkpoints may change; give another --dir, or "
+            "another name"
         )
 
 

@@ -1,4 +1,6 @@
-"""Before anything is created: the workload is loaded, compared with the study, and tried on one batch in each setting."""
+"""Before anything is created: the workload is loaded, compared with the study, and tried on one batch in each
+setting.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +72,13 @@ def make_ready(
         check_signature(checked.spec, signature)
     first_of_setting = {trial.setting: trial for trial in reversed(trials)}
     for setting in sorted(first_of_setting):
-        if stop_requested():
-            raise StoppedError("interrupted before anything was created or changed")
-        trial = first_of_setting[setting]
+        request = trial_request(checked.spec, checked.reference, signature, first_of_setting[setting])
         try:
-            backend.probe(trial_request(checked.spec, checked.reference, signature, trial), slot)
+            tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
             raise WorkloadError(f"{checked.spec.label}: {error}") from error
+        if not tried:
+            raise StoppedError("interrupted before anything was created or changed")
     return Ready(backend, signature)
 
 

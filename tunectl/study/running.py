@@ -40,7 +40,8 @@ _POLL_SECONDS = 0.1
 class RunOptions:
     """Where and how to run, never what to train.
 
-    `folder` None is runs/<study> below the current folder, `slots` None all that there are. `reverse` starts the last trials first.
+    `folder` None is runs/<study> below the current folder, `slots` None all that there are. `reverse` starts the last
+    trials first.
     """
 
     folder: Path | None = None
@@ -93,8 +94,8 @@ class RunReport:
 def run_study(study: Path, options: RunOptions, watcher: Watcher) -> RunReport:
     """Run what is left of a study.
 
-    Raises StudyError and WorkloadError (exit code 2) before anything is created, and FolderError (3) where the folder is in use,
-    belongs to another study, or cannot be written.
+    Raises StudyError and WorkloadError (exit code 2) before anything is created, and FolderError (3) where the folder
+    is in use, belongs to another study, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
     for warning in checked.warnings:
@@ -157,7 +158,8 @@ def _note_provenance(study: OpenStudy, checked: CheckedStudy, options: RunOption
     workload_file = Path(checked.signature.file) if checked.signature.file else None
     if workload_hash_changed(study.folder, workload_file):
         watcher.message(
-            f"warning: {workload_file} has changed since the last run of this study: its trials were not all trained by the same code"
+            f"warning: {workload_file} has changed since the last run of this study: its trials were not all "
+            "trained by the same code"
         )
     now = datetime.now(UTC).astimezone()
     run = describe_run(
@@ -171,7 +173,7 @@ def _note_provenance(study: OpenStudy, checked: CheckedStudy, options: RunOption
 
 
 def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunReport:
-    # pandas takes half a second to load: only when there are tables to write.
+    # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.study.tabling import write_tables
 
     outcomes = refresh(study.folder, study.trials, study.spec.objective, study.index, watcher.message)

@@ -1,4 +1,6 @@
-"""How the trials of a study folder stand: from the index where it is up to date, from the trial folders where it is not."""
+"""How the trials of a study folder stand: from the index where it is up to date, from the trial folders where it is
+not.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def refresh(
     index: Index,
     report: Callable[[str], None],
 ) -> list[TrialOutcome]:
-    """Bring an index up to date with the folders of all trials that do not run; gives how they stand, in the order given.
+    """Bring an index up to date with the folders of all trials that do not run; gives how they stand, in the order
+    given.
 
     Damage found on the way is told to `report`, a line for each. What is up to date is not written again.
     """

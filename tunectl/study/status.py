@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.outcomes import best_outcome
-from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import TrialOutcome
 from tunectl.execution.lock import is_held
 from tunectl.store.index import Index
 from tunectl.study.opening import open_to_read
@@ -71,7 +70,7 @@ def study_status(place: Path) -> StatusReport:
             )
             for item in index.progress(spec.objective)
         )
-        counts: dict[str, int] = dict(index.counts())
+        counts = {str(state): number for state, number in index.counts().items()}
     return StatusReport(
         study=spec.name,
         objective=spec.objective,

@@ -24,8 +24,8 @@ class Started:
 class Ended:
     """A trial's process, and all that it had started, is gone.
 
-    Either `code` (its exit code) or `signal` (what killed it) is set, neither where the process could not be started or `lost` is true:
-    then the backend failed, not the trial. `message` says so. `seconds` counts from its launch.
+    Either `code` (its exit code) or `signal` (what killed it) is set, neither where the process could not be started
+    or `lost` is true: then the backend failed, not the trial. `message` says so. `seconds` counts from its launch.
     """
 
     trial: int
@@ -56,12 +56,13 @@ class Backend(Protocol):
     def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> bool:
         """Build a workload as a trial on this slot would and take one batch through it.
 
-        True when it works, False when a stop was asked for before that was known. Raises WorkloadError where it does not work.
+        True when it works, False when a stop was asked for before that was known. Raises WorkloadError where it does
+        not work.
         """
         ...
 
     def hold(self, fd: int) -> None:
-        """Keep a copy of this descriptor (the lock of the study folder) open as long as any process of the backend lives."""
+        """Keep a copy of this descriptor (the study folder's lock) open as long as any process of the backend lives."""
         ...
 
     def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
@@ -73,7 +74,7 @@ class Backend(Protocol):
         ...
 
     def stop(self, trial: int) -> None:
-        """Ask the trial to save and end (SIGTERM to its first process alone: its loader processes must live while it saves)."""
+        """Ask the trial to save and end: SIGTERM to its first process alone; its loaders must live while it saves."""
         ...
 
     def kill(self, trial: int) -> None:

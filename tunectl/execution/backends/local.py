@@ -31,6 +31,7 @@ _GROUP_GONE_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _SECONDS_BETWEEN_LOOKS = 0.1  # how often a stop is looked for while the workload loads or is tried
 _OUTPUT_TAIL_BYTES = 4000
+_MARK = "TUNECTL_SERVER"
 
 
 @dataclass(slots=True)
@@ -54,8 +55,8 @@ class _ServerProcess:
 class LocalBackend:
     """The processes of this machine, under a fork server (tunectl.execution.server).
 
-    `workload` is loaded once, by the server. `environ` is the environment of all that is started (default: this process's).
-    `worker` names the module that does the work.
+    `workload` is loaded once, by the server. `environ` is the environment of all that is started (default: this
+    process's). `worker` names the module that does the work.
     """
 
     def __init__(
@@ -73,13 +74,19 @@ class LocalBackend:
         self._reports: list[Report] = []
         self._answers: dict[int, Mapping[str, Any]] = {}
         self._probes = 0
+        self._starts = 0
+        self._mark = ""
 
     def start(self) -> None:
-        """Start the server; returns at once. From the main thread: the kernel ends a loading server with the thread that started it."""
+        """Start the server and return. From the main thread: a loading server dies with the thread that started it."""
         ours, theirs = socket.socketpair()
         output = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
-        environment = {**(os.environ if self._environ is None else self._environ), **_server_environment()}
-        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when it is loaded.
+        self._starts += 1
+        self._mark = f"{os.getpid()}.{processes.start_time(os.getpid())}.{id(self)}.{self._starts}"
+        inherited = os.environ if self._environ is None else self._environ
+        environment = {**inherited, **_server_environment(), _MARK: self._mark}
+        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when
+        # it is loaded.
         command = [
             sys.executable,
             "-P",
@@ -161,7 +168,7 @@ class LocalBackend:
         self._send({"op": "launch", "assignment": assignment.to_json()})
 
     def poll(self, timeout_seconds: float) -> Sequence[Report]:
-        """What has happened; starts another server where this one died. Raises TunectlError where that one cannot load either."""
+        """What has happened; starts another server where this one died. Raises TunectlError where that cannot load."""
         server = self._running_server()
         self._receive(0.0 if self._reports else timeout_seconds)
         if server.connection.closed:
@@ -181,11 +188,14 @@ class LocalBackend:
         """End the server and, through it, every trial; kills the groups itself where the server does not."""
         if self._server is None:
             return
+        # A server that still loads has no trials to end, and does not look at its socket before it has loaded.
+        self._receive(0.0)
+        patience = _POLL_SECONDS if self._server.ready is None else _CLOSE_SECONDS
         self._server.connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._server.process.wait(_CLOSE_SECONDS)
-        self._kill_known_groups()
+            self._server.process.wait(patience)
         self._end_server()
+        self._kill_what_is_left()
         self._processes.clear()
 
     def _running_server(self) -> _ServerProcess:
@@ -201,6 +211,8 @@ class LocalBackend:
 
     def _receive(self, timeout_seconds: float | None) -> None:
         server = self._running_server()
+        if server.connection.fileno() < 0:
+            return
         poller = select.poll()
         poller.register(server.connection, select.POLLIN)
         timeout = None if timeout_seconds is None else max(0.0, timeout_seconds) * 1000
@@ -215,9 +227,8 @@ class LocalBackend:
     def _note(self, server: _ServerProcess, message: Mapping[str, Any]) -> None:
         event = message["event"]
         if event == "ready":
-            signature = message["signature"]
             server.ready = ServerReady(
-                message["seconds"], message["mode"], message["reason"], signature and FactorySignature(**signature)
+                message["seconds"], message["mode"], message["reason"], _signature(message["signature"])
             )
             self._reports.append(server.ready)
         elif event == "refused":
@@ -247,8 +258,8 @@ class LocalBackend:
             self._raise_refused(server.refused)
         if server.ready is None:
             self._raise_died_loading(server)
-        self._kill_known_groups()
         how = self._end_server()
+        self._kill_what_is_left()
         now = time.monotonic()
         for trial, known in sorted(self._processes.items()):
             message = f"the fork server {how} and took the trial with it"
@@ -256,7 +267,8 @@ class LocalBackend:
         self._processes.clear()
         self.start()
 
-    def _kill_known_groups(self) -> None:
+    def _kill_what_is_left(self) -> None:
+        """Kill the trials' groups, and what left its group but bears the server's mark; wait until all are gone."""
         # The leader's pid names the group as long as anything of the group is left; another process under that pid
         # (another start time) means that nothing is.
         groups = [
@@ -271,7 +283,10 @@ class LocalBackend:
                 for group in groups
                 if processes.signal_group(group, signal.SIGKILL) and processes.group_is_running(group)
             ]
-            if not groups or time.monotonic() > deadline:
+            strays = processes.with_environment(_MARK, self._mark)
+            for pid in strays:
+                processes.kill(pid)
+            if not (groups or strays) or time.monotonic() > deadline:
                 return
             time.sleep(_POLL_SECONDS)
 
@@ -304,6 +319,13 @@ class LocalBackend:
 def _server_environment() -> dict[str, str]:
     # One thread, so that it can be forked; and no CUDA context where an import asks whether there is a GPU.
     return {**thread_environment(1), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+def _signature(content: Mapping[str, Any] | None) -> FactorySignature | None:
+    if content is None:
+        return None
+    names = {key: tuple(content[key]) for key in ("parameters", "required")}
+    return FactorySignature(**{**content, **names})
 
 
 def _workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:

@@ -1,0 +1,65 @@
+"""Run the commands of the README and compare what they print with what it says.
+
+Every line `$ command` of a console block is run from the top of the repository; it must end with 0 and, where the block shows output, print
+exactly that to stdout. `make test` is left to whoever calls this script: it is what runs the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = {"make test"}
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """Each command of the console blocks with the output shown for it ("" where none is)."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return [(command, "\n".join(lines)) for command, lines in found]
+
+
+def complaint(command: str, expected: str) -> str:
+    """What is wrong with a command, "" where nothing is."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    ended = subprocess.run(
+        shlex.split(command),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if ended.returncode != 0:
+        return f"ended with {ended.returncode}:\n{ended.stderr[-2000:]}"
+    if expected and ended.stdout.rstrip("\n") != expected:
+        return f"printed\n{ended.stdout}\nwhere the README says\n{expected}"
+    return ""
+
+
+def main() -> int:
+    failed = False
+    for command, expected in commands((ROOT / "README.md").read_text()):
+        if command in LEFT_OUT:
+            continue
+        wrong = complaint(command, expected)
+        print(f"{'FAILED' if wrong else 'ok':6} $ {command}", flush=True)
+        if wrong:
+            print(wrong)
+        failed = failed or bool(wrong)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""The commands as they are typed: exit codes, where output goes, what is imported, how help looks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunectl.cli.main import main
+
+GOOD = """\
+study: good
+workload: tunectl.workloads.digits:mlp
+objective: {metric: valid/error_rate, direction: minimize}
+training: {max_train_steps: 100, eval_every: 10}
+hyperparameters:
+  optimizer: adam
+  learning_rate: {role: nuisance, range: [1e-4, 1e-1], scale: log}
+search: {trials: 4}
+"""
+
+HEAVY = ("torch", "pandas", "scipy", "pyarrow", "sklearn")
+
+
+@pytest.fixture
+def tunectl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Call the command in this process: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tunectl", *[str(word) for word in words]])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+BAD = {
+    "a misspelt key": (changed("training:", "trainning:"), "4:1: trainning", "did you mean training?"),
+    "a misspelt hyperparameter": (
+        changed("optimizer: adam", "optimzer: adam"),
+        "6:3: hyperparameters.optimzer",
+        "optimizer",
+    ),
+    "a missing direction": (changed(", direction: minimize", ""), "3:1: objective.direction", "minimize or maximize"),
+    "a quoted number": (
+        changed("[1e-4, 1e-1]", '["1e-4", 1e-1]'),
+        "7:43: hyperparameters.learning_rate.range[0]",
+        "quotes",
+    ),
+    "a quoted count": (changed("trials: 4", 'trials: "4"'), "8:18: search.trials", "without quotes"),
+    "low above high": (
+        changed("[1e-4, 1e-1]", "[1e-1, 1e-4]"),
+        "7:42: hyperparameters.learning_rate.range",
+        "low stands below high",
+    ),
+    "zero on a log scale": (
+        changed("[1e-4, 1e-1]", "[0, 1e-1]"),
+        "7:43: hyperparameters.learning_rate.range[0]",
+        "above zero",
+    ),
+    "a NaN bound": (changed("[1e-4, 1e-1]", "[1e-4, .nan]"), "7:49: hyperparameters.learning_rate.range[1]", "finite"),
+    "a condition on a missing name": (
+        changed("{role: nuisance,", "{role: nuisance, when: {optimiser: adam},"),
+        "7:42: hyperparameters.learning_rate.when.optimiser",
+        "did you mean optimizer?",
+    ),
+    "a circular condition": (
+        changed(
+            "  optimizer: adam\n",
+            "  optimizer: {role: fixed, value: adam, when: {width: 8}}\n  width: {value: 8, when: {optimizer: adam}}\n",
+        ),
+        "6:47: hyperparameters.optimizer.when",
+        "circle",
+    ),
+    "a duplicate key": (
+        changed("search: {trials: 4}", "search: {trials: 4}\nstudy: again"),
+        "9:1: study",
+        "stands twice",
+    ),
+    "a tab": (changed("  optimizer: adam", "\toptimizer: adam"), "6:1:", "tab"),
+    "an empty file": ("", "1:1:", "empty"),
+    "a factory that does not exist": (changed("digits:mlp", "digits:mpl"), "2:11: workload", "mlp"),
+    "a module that does not exist": (changed("workloads.digits", "workloads.digitz"), "2:11: workload", "digits"),
+    "a file that does not exist": (
+        changed("tunectl.workloads.digits:mlp", "./nowhere.py:mlp"),
+        "2:11: workload",
+        "nowhere.py",
+    ),
+    "a keyword that the factory does not take": (
+        changed("  optimizer: adam\n", "  optimizer: adam\n  widht: 8\n"),
+        "7:10: hyperparameters.widht",
+        "did you mean width?",
+    ),
+    "max_train_steps as a hyperparameter": (
+        changed("  optimizer: adam\n", "  optimizer: adam\n  max_train_steps: 8\n"),
+        "7:3: hyperparameters.max_train_steps",
+        "never a hyperparameter",
+    ),
+    "a study name with a slash": (changed("study: good", "study: a/b"), "1:8: study", "folder's name"),
+    "momentum under adam": (
+        changed("  optimizer: adam\n", "  optimizer: adam\n  momentum: {role: nuisance, range: [0.8, 0.9]}\n"),
+        "7:13: hyperparameters.momentum",
+        "nobody reads momentum",
+    ),
+    "a later command workload": (
+        changed("tunectl.workloads.digits:mlp", "{command: [python, train.py]}"),
+        "2:11: workload",
+        "not in this version",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "words"), BAD.values(), ids=BAD.keys())
+def test_check_refuses_with_the_place_and_what_would_be_right(
+    tunectl: Call, tmp_path: Path, text: str, place: str, words: str
+) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    for command in ("check", "plan", "run"):
+        code, out, err = tunectl(command, "study.yaml")
+        assert code == 2
+        assert out == ""
+        assert "study.yaml:" + place in err, err
+        assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_check_refuses_a_folder_instead_of_a_file(tunectl: Call, tmp_path: Path) -> None:
+    code, _, err = tunectl("check", tmp_path)
+    assert code == 2
+    assert f"{tmp_path}:1:1: a study is a YAML file, found a folder" in err
+
+
+def test_check_refuses_a_file_that_is_not_there(tunectl: Call) -> None:
+    code, _, err = tunectl("check", "nowhere.yaml")
+    assert code == 2
+    assert err.startswith("nowhere.yaml:1:1: there is no such file")
+
+
+def test_all_problems_are_told_at_once(tunectl: Call, tmp_path: Path) -> None:
+    text = GOOD.replace(", direction: minimize", "").replace("trials: 4", "trials: 0").replace("1e-4", "0")
+    (tmp_path / "study.yaml").write_text(text)
+    _, _, err = tunectl("check", "study.yaml")
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        "objective.direction",
+        "hyperparameters.learning_rate.range[0]",
+        "search.trials",
+    ]
+
+
+def test_check_ends_with_the_cost(tunectl: Call, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        GOOD.replace("optimizer: adam", "optimizer: {role: scientific, values: [sgd, adam]}")
+    )
+    code, out, _ = tunectl("check", "study.yaml")
+    assert code == 0
+    assert out.splitlines()[-1] == "cost: 2 settings × 4 trials × 100 steps = 8 trials, 800 steps in all"
+
+
+def test_a_design_warning_goes_to_stderr_and_leaves_exit_code_0(tunectl: Call, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(GOOD.replace(", scale: log", ""))
+    code, out, err = tunectl("check", "study.yaml")
+    assert code == 0
+    assert "warning: study.yaml:7:18: hyperparameters.learning_rate: learning_rate on a linear scale" in err
+    assert "with 1 warning" in out
+
+
+def test_check_says_what_it_could_not_see(tunectl: Call, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def factory(**anything):\n    raise AssertionError('check imports nothing')\n")
+    (tmp_path / "study.yaml").write_text(GOOD.replace("tunectl.workloads.digits:mlp", "./own.py:factory"))
+    code, _, err = tunectl("check", "study.yaml")
+    assert code == 0
+    assert "checked at run" in err
+
+
+def test_plan_prints_every_trial_as_table_csv_and_json(tunectl: Call, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(GOOD)
+    table = tunectl("plan", "study.yaml")[1].splitlines()
+    rows = list(csv.DictReader(io.StringIO(tunectl("plan", "study.yaml", "--csv")[1])))
+    plan = json.loads(tunectl("plan", "study.yaml", "--json")[1])
+    assert table[0].split() == ["trial", "setting", "optimizer", "learning_rate"]
+    assert len(table) == 2 + 4
+    assert plan["study"] == "good"
+    assert [trial["trial"] for trial in plan["trials"]] == [0, 1, 2, 3]
+    rates = [trial["hyperparameters"]["learning_rate"] for trial in plan["trials"]]
+    assert [float(row["learning_rate"]) for row in rows] == rates
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+
+
+def test_a_hyperparameter_whose_condition_does_not_hold_is_absent_from_the_plan(tunectl: Call, tmp_path: Path) -> None:
+    more = "  beta1: {role: nuisance, when: {optimizer: adam}, range: [0.8, 0.9]}\n"
+    text = GOOD.replace("optimizer: adam\n", "optimizer: {role: scientific, values: [sgd, adam]}\n" + more)
+    (tmp_path / "study.yaml").write_text(text)
+    trials = json.loads(tunectl("plan", "study.yaml", "--json")[1])["trials"]
+    assert ["beta1" in trial["hyperparameters"] for trial in trials] == [False, True] * 4
+    rows = list(csv.DictReader(io.StringIO(tunectl("plan", "study.yaml", "--csv")[1])))
+    assert [row["beta1"] == "" for row in rows] == [True, False] * 4
+
+
+def test_a_plan_beyond_200_rows_is_summed_up(tunectl: Call, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(GOOD.replace("trials: 4", "trials: 201"))
+    out = tunectl("plan", "study.yaml")[1]
+    assert len(out.splitlines()) < 10
+    assert "201 trials" in out
+    assert len(tunectl("plan", "study.yaml", "--csv")[1].splitlines()) == 202
+
+
+def test_status_of_something_else_is_refused_with_exit_code_3(tunectl: Call, tmp_path: Path) -> None:
+    code, _, err = tunectl("status", tmp_path)
+    assert code == 3
+    assert "no study folder" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("chek",), ("check",), ("run", "s.yaml", "--slotz", "2"), ("run", "s.yaml", "--slots", "0")]
+)
+def test_wrong_usage_ends_with_2_and_one_line(tunectl: Call, words: tuple[str, ...]) -> None:
+    code, out, err = tunectl(*words)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("flag", ["--retry-failed", "--objective"])
+def test_a_flag_of_a_later_version_is_refused_by_name(tunectl: Call, flag: str) -> None:
+    code, _, err = tunectl("run", "study.yaml", flag)
+    assert code == 2
+    assert flag in err
+
+
+@pytest.mark.parametrize("command", ["", "run", "check", "plan", "status"])
+def test_help_fits_80_columns_without_a_wrapped_option(tunectl: Call, command: str) -> None:
+    code, out, _ = tunectl(*command.split(), "--help")
+    assert code == 0
+    assert max(len(line) for line in out.splitlines()) <= 80
+    options = out.partition("Options:")[2].partition("Commands:")[0].strip().splitlines()
+    # Every line of the list begins an option: none is folded.
+    assert all(line.strip().startswith("-") for line in options), out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["check", "s.yaml"], ["plan", "s.yaml"], ["status", "folder"]])
+def test_light_commands_load_neither_torch_nor_pandas_nor_scipy(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    program = (
+        "import sys\n"
+        f"sys.argv = ['tunectl', *{words!r}]\n"
+        "from tunectl.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_public_names_are_these() -> None:
+    import tunectl as package
+
+    assert sorted(package.__all__) == ["Infeasible", "Workload", "__version__"]
+    assert dir(package) == sorted(package.__all__)
+    assert {package.Infeasible.__name__, package.Workload.__name__} == {"Infeasible", "Workload"}
+    with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
+        package.Trainer  # noqa: B018

@@ -1,0 +1,185 @@
+"""The lock on a study folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tunectl.core.errors import FolderError
+from tunectl.execution import lock, processes
+
+GONE_PID = 2**22 + 1  # above the largest pid of Linux
+
+
+class FakeClock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def acquire(path, clock=None, wait_seconds=10):
+    clock = clock or FakeClock()
+    return lock.acquire(path, wait_seconds, clock, clock.sleep)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "lock"
+
+
+def test_the_lock_names_its_holder(path):
+    held = acquire(path)
+    assert json.loads(path.read_text()) == {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": processes.start_time(os.getpid()),
+    }
+    held.release()
+
+
+def test_a_lock_that_was_let_go_is_had_again(path):
+    acquire(path).release()
+    acquire(path).release()
+
+
+def test_a_second_runner_is_refused_at_once_with_exit_code_3(path):
+    held = acquire(path)
+    clock = FakeClock()
+    with pytest.raises(FolderError, match=f"in use by process {os.getpid()} on ") as caught:
+        acquire(path, clock)
+    assert caught.value.exit_code == 3
+    assert clock.now == 0
+    held.release()
+
+
+def test_the_last_writers_of_a_killed_runner_are_waited_for(path):
+    # The pid in the file is gone, its workers still hold the lock; they end while the new runner waits.
+    held = acquire(path)
+    path.write_text(json.dumps({"pid": GONE_PID, "host": socket.gethostname(), "started": 1}))
+    clock = FakeClock()
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        if clock.now > 3:
+            fcntl.flock(held.fd, fcntl.LOCK_UN)
+
+    lock.acquire(path, 10, clock, sleep).release()
+    assert 3 < clock.now < 4
+    os.close(held.fd)
+
+
+@pytest.mark.parametrize(
+    ("holder", "said"),
+    [
+        ({"pid": GONE_PID, "host": socket.gethostname()}, "still held by trials of a runner that was killed"),
+        (
+            {"pid": os.getpid(), "host": socket.gethostname(), "started": 1},
+            "still held by trials of a runner that was killed",
+        ),
+        ({"pid": os.getpid(), "host": "another-machine"}, f"in use by process {os.getpid()} on another-machine"),
+        ({}, "in use by another process"),
+        ([], "in use by another process"),
+    ],
+)
+def test_waiting_ends_after_ten_seconds(path, holder, said):
+    # A reused pid (another start time), another machine's, an empty or odd file.
+    held = acquire(path)
+    path.write_text(json.dumps(holder))
+    clock = FakeClock()
+    with pytest.raises(FolderError, match=said):
+        acquire(path, clock)
+    assert 10 <= clock.now < 11
+    held.release()
+
+
+def test_a_torn_lock_file_is_no_trouble(path):
+    path.write_bytes(b'{"pid": 12\xff')
+    acquire(path).release()
+
+
+def test_a_copy_in_another_process_holds_the_lock_after_its_taker_died(path):
+    script = (
+        "import os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from tunectl.execution import lock\n"
+        "held = lock.acquire(Path(sys.argv[1]))\n"
+        "os.set_inheritable(held.fd, True)\n"
+        "sleep = [sys.executable, '-c', 'import signal; signal.pause()']\n"
+        "child = subprocess.Popen(sleep, close_fds=False, stdout=subprocess.DEVNULL)\n"
+        "print(child.pid, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True, check=True)
+    child = int(done.stdout)
+    try:
+        with pytest.raises(FolderError, match="still held by trials of a runner that was killed"):
+            acquire(path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    lock.acquire(path).release()
+
+
+def test_release_frees_the_lock_also_from_copies(path):
+    held = acquire(path)
+    copy = os.dup(held.fd)
+    held.release()
+    acquire(path).release()
+    os.close(copy)
+
+
+def test_the_lock_file_is_not_inherited_by_programs_that_are_started(path):
+    held = acquire(path)
+    assert not os.get_inheritable(held.fd)
+    held.release()
+
+
+def test_a_folder_made_anew_in_the_meantime_is_locked_itself(path, monkeypatch):
+    # Between opening and locking, somebody deletes the folder and makes it again.
+    real = fcntl.flock
+    done = []
+
+    def flock(fd, operation):
+        if not done:
+            done.append(True)
+            path.unlink()
+            path.touch()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    held = acquire(path)
+    assert os.fstat(held.fd).st_ino == path.stat().st_ino
+    held.release()
+
+
+def test_a_folder_that_is_not_there_or_has_no_locks_is_an_error(path, monkeypatch):
+    with pytest.raises(FolderError, match=r"none/lock: cannot be opened: No such file or directory"):
+        acquire(path.parent / "none" / "lock")
+
+    def flock(fd, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(FolderError, match="cannot be locked: No locks available"):
+        acquire(path)
+
+
+def test_one_can_look_whether_a_lock_is_held_without_touching_it(path):
+    assert not lock.is_held(path)
+    held = acquire(path)
+    content = path.read_bytes()
+    assert lock.is_held(path)
+    assert path.read_bytes() == content
+    held.release()
+    assert not lock.is_held(path)

@@ -1,0 +1,473 @@
+"""The trial scheduler on a backend and a clock made for the tests."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import AttemptEnd
+from tunectl.execution.backends import Ended, Started
+from tunectl.execution.devices import CPU, Device
+from tunectl.execution.events import ServerReady, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.scheduler import Job, run_trials
+from tunectl.execution.slots import make_slots
+from tunectl.store.trial_files import read_trial, trial_state
+
+GPUS = (Device("cuda", 0, "A", "GPU-a"), Device("cuda", 1, "B", "GPU-b"))
+
+
+@dataclass
+class Script:
+    """How one attempt goes: how long it takes, how it ends, and whether it heeds a stop."""
+
+    seconds: float = 10.0
+    ending: str = "completed"
+    heeds: bool = True
+    unkillable: bool = False
+
+
+@dataclass
+class Running:
+    folder: TrialFolder
+    slot: object
+    script: Script
+    ends: float
+    stopped: bool = False
+    killed: bool = False
+
+
+@dataclass
+class FakeBackend:
+    """Plays scripts on a clock that only `poll` moves; asserts what no backend may be asked."""
+
+    scripts: Callable[[int, int], Script]
+    now: float = 0.0
+    running: dict[int, Running] = field(default_factory=dict)
+    launches: list[tuple[int, int, int, float]] = field(default_factory=list)
+    neighbours: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    most_at_once: int = 0
+    reports: list = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def launch(self, trial, folder, slot, attempt):
+        assert trial not in self.running, "a trial runs once at a time"
+        assert slot.index not in {item.slot.index for item in self.running.values()}, "a slot holds one trial"
+        assert not (folder / "result.json").exists()
+        for other, item in self.running.items():
+            if item.slot.device == slot.device:
+                self.neighbours.setdefault((other, self.attempt_of(other)), set()).add(trial)
+                self.neighbours.setdefault((trial, attempt), set()).add(other)
+        script = self.scripts(trial, attempt)
+        self.running[trial] = Running(TrialFolder(folder), slot, script, self.now + script.seconds)
+        self.launches.append((trial, attempt, slot.index, self.now))
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        self.reports.append(Started(trial, 1000 + trial))
+
+    def attempt_of(self, trial):
+        return [launch[1] for launch in self.launches if launch[0] == trial][-1]
+
+    def stop(self, trial):
+        assert not self.running[trial].stopped, "SIGTERM once"
+        self.running[trial].stopped = True
+
+    def kill(self, trial):
+        self.running[trial].killed = True
+
+    def poll(self, timeout_seconds):
+        self.now += timeout_seconds
+        reports, self.reports = self.reports, []
+        for trial, item in sorted(self.running.items()):
+            ended = self.end_of(trial, item)
+            if ended is not None:
+                del self.running[trial]
+                reports.append(ended)
+        return reports
+
+    def end_of(self, trial, item):
+        script = item.script
+        seconds = script.seconds
+        if item.killed and not script.unkillable:
+            return Ended(trial, None, signal.SIGKILL, seconds)
+        if item.stopped and script.heeds:
+            return Ended(trial, 75, None, seconds)
+        if self.now < item.ends or script.unkillable:
+            return None
+        match script.ending:
+            case "completed" | "infeasible" | "failed":
+                write_result(item.folder, script.ending, "error" if script.ending == "failed" else "")
+                return Ended(trial, 0, None, seconds)
+            case "out_of_memory":
+                write_result(item.folder, "infeasible", "out_of_memory")
+                return Ended(trial, 0, None, seconds)
+            case "segfault_after_result":
+                write_result(item.folder, "completed")
+                return Ended(trial, None, signal.SIGSEGV, seconds)
+            case "torn_result":
+                item.folder.result.write_text('{"trial": ')
+                return Ended(trial, 0, None, seconds)
+            case "lost":
+                return Ended(trial, None, None, seconds, lost=True, message="the server died")
+            case "unstartable":
+                return Ended(trial, None, None, seconds, message="no log")
+            case "exit_0":
+                return Ended(trial, 0, None, seconds)
+            case "exit_75":
+                return Ended(trial, 75, None, seconds)
+            case _:
+                return Ended(trial, None, signal.SIGSEGV, seconds)
+
+
+def write_result(folder: TrialFolder, state: str, reason: str = "") -> None:
+    folder.result.write_text(json.dumps({"trial": int(folder.path.name), "state": state, "reason": reason}))
+
+
+class Study:
+    """A run of the scheduler over made-up trials, with all that it said."""
+
+    def __init__(self, root: Path, scripts, slots=None, retries=1, stops=None, grace=30.0, prepare=None):
+        self.root = root
+        self.events: list = []
+        self.backend = FakeBackend(scripts)
+        self.slots = make_slots([CPU], count=2) if slots is None else slots
+        self.retries = retries
+        self.stops = stops or (lambda now: 0)
+        self.grace = grace
+        self.prepare = prepare or self.folder
+
+    def folder(self, job) -> Path:
+        path = self.root / f"{job.trial:05d}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def run(self, jobs):
+        return run_trials(
+            jobs,
+            self.backend,
+            self.slots,
+            retries=self.retries,
+            prepare=self.prepare,
+            on_event=self.events.append,
+            stop_requested=lambda: self.stops(self.backend.now),
+            poll_seconds=1.0,
+            grace_seconds=self.grace,
+            clock=self.backend.clock,
+        )
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def attempts(self, trial) -> list[tuple[int, str, bool]]:
+        files = read_trial(TrialFolder(self.root / f"{trial:05d}"))
+        return [(item.attempt, item.reason, item.final) for item in files.attempts]
+
+
+def by_trial(**scripts):
+    """Scripts by trial (`t3=`), each a Script or one for each attempt, the last for all later ones."""
+
+    def choose(trial, attempt):
+        script = scripts.get(f"t{trial}", Script())
+        return script[min(attempt, len(script)) - 1] if isinstance(script, list) else script
+
+    return choose
+
+
+def jobs(count: int) -> list[Job]:
+    return [Job(trial) for trial in range(count)]
+
+
+def test_trials_run_in_order_on_all_slots(tmp_path):
+    study = Study(tmp_path, by_trial())
+    assert study.run(jobs(5)) == dict.fromkeys(range(5), "completed")
+    assert [launch[0] for launch in study.backend.launches] == [0, 1, 2, 3, 4]
+    assert study.backend.most_at_once == 2
+    assert [event.trial for event in study.of(TrialStarted)] == [0, 1, 2, 3, 4]
+    assert {(event.state, event.seconds, event.attempt) for event in study.of(TrialEnded)} == {("completed", 10.0, 1)}
+    assert study.of(Tick)[0] == Tick(2, 3, 0)
+
+
+def test_no_trials_is_no_work(tmp_path):
+    study = Study(tmp_path, by_trial())
+    assert study.run([]) == {}
+    assert study.events == []
+
+
+def test_no_slots_is_refused_instead_of_waiting_for_ever(tmp_path):
+    with pytest.raises(ValueError, match="no slot"):
+        Study(tmp_path, by_trial(), slots=()).run(jobs(1))
+
+
+def test_results_of_every_kind_count_as_they_stand(tmp_path):
+    scripts = by_trial(
+        t0=Script(ending="infeasible"), t1=Script(ending="failed"), t2=Script(ending="segfault_after_result")
+    )
+    study = Study(tmp_path, scripts)
+    assert study.run(jobs(3)) == {0: "infeasible", 1: "failed", 2: "completed"}
+    assert study.of(TrialRetried) == [], "an error is not tried again by itself"
+    assert not any(study.attempts(trial) for trial in range(3))
+
+
+def test_a_crashed_trial_is_tried_again_at_once(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(1, "crash"), Script()]), slots=make_slots([CPU], count=1))
+    assert study.run(jobs(3)) == dict.fromkeys(range(3), "completed")
+    assert [launch[:2] for launch in study.backend.launches] == [(0, 1), (0, 2), (1, 1), (2, 1)]
+    assert study.attempts(0) == [(1, "crashed", False)]
+    (retried,) = study.of(TrialRetried)
+    assert (retried.trial, retried.reason, retried.attempt) == (0, "crashed", 1)
+    assert "SIGSEGV" in retried.message
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason", "said"),
+    [
+        ("crash", "crashed", "was killed by SIGSEGV"),
+        ("lost", "lost", "the server died"),
+        ("exit_0", "crashed", "ended with exit code 0 before its result was written"),
+        ("exit_75", "crashed", "told to stop by another process"),
+        ("torn_result", "crashed", "exit code 0"),
+        ("unstartable", "crashed", "no log"),
+    ],
+)
+def test_a_trial_that_never_ends_by_itself_fails_after_its_retries(tmp_path, ending, reason, said):
+    study = Study(tmp_path, by_trial(t0=Script(2, ending)), retries=2)
+    assert study.run(jobs(1)) == {0: "failed"}
+    assert study.attempts(0) == [(1, reason, False), (2, reason, False), (3, reason, True)]
+    (ended,) = study.of(TrialEnded)
+    assert (ended.state, ended.reason, ended.attempt) == ("failed", reason, 3)
+    assert said in ended.message
+
+
+def test_attempts_of_earlier_runs_count_against_the_retries_but_stops_do_not(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(1, "crash"), t1=Script(1, "crash")))
+    earlier = {
+        0: (AttemptEnd(1, "crashed"),),
+        1: (AttemptEnd(1, "cancelled"), AttemptEnd(2, "cancelled")),
+    }
+    assert study.run([Job(trial, attempts) for trial, attempts in earlier.items()]) == {0: "failed", 1: "failed"}
+    assert study.attempts(0) == [(2, "crashed", True)]
+    assert study.attempts(1) == [(3, "crashed", False), (4, "crashed", True)]
+
+
+def test_zero_retries_means_one_attempt(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(1, "crash")), retries=0)
+    assert study.run(jobs(1)) == {0: "failed"}
+    assert study.attempts(0) == [(1, "crashed", True)]
+
+
+def test_memory_that_ran_out_beside_another_trial_is_tried_again_alone_on_that_device(tmp_path):
+    # Trial 0 ends while 1 runs; nothing else starts on the device until 0 had it for itself.
+    scripts = by_trial(t0=[Script(2, "out_of_memory"), Script(5)], t1=Script(20))
+    study = Study(tmp_path, scripts)
+    assert study.run(jobs(4)) == dict.fromkeys(range(4), "completed")
+    assert (0, 2) not in study.backend.neighbours
+    launched = {(trial, attempt): at for trial, attempt, _slot, at in study.backend.launches}
+    assert launched[0, 2] >= 20, "it waited for trial 1"
+    assert launched[2, 1] >= launched[0, 2] + 5, "and trial 2 waited for it"
+    assert [event.reason for event in study.of(TrialRetried)] == ["out_of_memory"]
+    assert study.attempts(0) == [(1, "out_of_memory", False)]
+
+
+def test_memory_that_ran_out_alone_is_a_result(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(2, "out_of_memory")))
+    assert study.run(jobs(1)) == {0: "infeasible"}
+    (ended,) = study.of(TrialEnded)
+    assert ended.reason == "out_of_memory"
+    assert study.of(TrialRetried) == []
+
+
+def test_memory_that_runs_out_again_alone_is_a_result(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(2, "out_of_memory"), t1=Script(20)))
+    assert study.run(jobs(3)) == {0: "infeasible", 1: "completed", 2: "completed"}
+    assert study.attempts(0) == [(1, "out_of_memory", False)]
+
+
+def test_a_neighbour_that_has_ended_already_counts_as_company(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(10, "out_of_memory"), Script()], t1=Script(1)), retries=0)
+    assert study.run(jobs(2)) == dict.fromkeys(range(2), "completed")
+    assert [event.reason for event in study.of(TrialRetried)] == ["out_of_memory"], "and no retry was used up"
+
+
+def test_a_trial_that_must_be_alone_holds_up_its_own_gpu_only(tmp_path):
+    slots = make_slots(GPUS, trials_per_device=2)
+    scripts = by_trial(
+        t0=[Script(2, "out_of_memory"), Script(50)],
+        t1=Script(30),
+        t2=Script(30),
+        t3=Script(3),
+        t4=Script(3),
+        t5=Script(3),
+    )
+    study = Study(tmp_path, scripts, slots=slots)
+    assert study.run(jobs(8)) == dict.fromkeys(range(8), "completed")
+    assert (0, 2) not in study.backend.neighbours
+    others = [at for trial, _attempt, _slot, at in study.backend.launches if trial in (4, 5)]
+    assert max(others) < 30, "the other GPU went on"
+
+
+def test_trials_are_spread_over_the_gpus_before_they_share_one(tmp_path):
+    study = Study(tmp_path, by_trial(), slots=make_slots(GPUS, trials_per_device=2))
+    study.run(jobs(4))
+    assert [study.slots[launch[2]].device.index for launch in study.backend.launches] == [0, 1, 0, 1]
+
+
+def test_a_stop_launches_nothing_more_and_lets_running_trials_save(tmp_path):
+    study = Study(tmp_path, by_trial(), stops=lambda now: int(now >= 3))
+    assert study.run(jobs(5)) == {0: "cancelled", 1: "cancelled", 2: "pending", 3: "pending", 4: "pending"}
+    assert study.backend.now < 6
+    assert study.attempts(0) == [(1, "cancelled", False)]
+    assert trial_state(read_trial(TrialFolder(tmp_path / "00000")))[0] == "cancelled"
+    assert not (tmp_path / "00002").exists()
+
+
+def test_a_trial_that_completes_while_it_is_asked_to_stop_is_complete(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(5, heeds=False)), stops=lambda now: int(now >= 3))
+    assert study.run(jobs(1)) == {0: "completed"}
+    assert study.attempts(0) == []
+
+
+def test_what_does_not_save_in_its_grace_is_killed(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(100, heeds=False)), stops=lambda now: int(now >= 3), grace=7)
+    assert study.run(jobs(1)) == {0: "cancelled"}
+    assert 10 <= study.backend.now <= 13
+
+
+def test_a_second_stop_kills_at_once(tmp_path):
+    stops = lambda now: int(now >= 3) + int(now >= 5)  # noqa: E731
+    study = Study(tmp_path, by_trial(t0=Script(100, heeds=False)), stops=stops, grace=50)
+    assert study.run(jobs(1)) == {0: "cancelled"}
+    assert study.backend.now <= 7
+
+
+def test_a_process_that_cannot_be_killed_is_not_waited_for_for_ever(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(unkillable=True)), stops=lambda now: 2 * int(now >= 1))
+    assert study.run(jobs(1)) == {0: "cancelled"}
+    assert study.backend.now < 30
+
+
+def test_a_trial_that_crashes_while_stopping_waits_for_the_next_run(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(4, "crash", heeds=False)), stops=lambda now: int(now >= 3))
+    assert study.run(jobs(1)) == {0: "pending"}
+    assert study.attempts(0) == [(1, "crashed", False)]
+
+
+def test_a_stop_before_the_first_launch_runs_nothing(tmp_path):
+    study = Study(tmp_path, by_trial(), stops=lambda now: 1)
+    assert study.run(jobs(2)) == {0: "pending", 1: "pending"}
+    assert study.backend.launches == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), FolderError("request.json: cannot be written")]
+)
+def test_a_folder_that_cannot_be_written_stops_the_others_gently_and_is_raised(tmp_path, error):
+    def prepare(job):
+        if job.trial == 1:
+            raise error
+        return study.folder(job)
+
+    study = Study(tmp_path, by_trial(), prepare=prepare)
+    with pytest.raises(type(error)):
+        study.run(jobs(3))
+    assert study.attempts(0) == [(1, "cancelled", False)]
+    assert [launch[0] for launch in study.backend.launches] == [0]
+
+
+def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(2, "crash")))
+    (tmp_path / "00000" / "attempts.jsonl").mkdir(parents=True)
+    with pytest.raises(FolderError, match=r"attempts\.jsonl"):
+        study.run(jobs(3))
+    assert study.attempts(1) == [(1, "cancelled", False)]
+
+
+def test_a_new_server_is_passed_on_as_an_event(tmp_path):
+    study = Study(tmp_path, by_trial())
+    ready = ServerReady(0.1, "spawn", "threads")
+    study.backend.reports.append(ready)
+    study.run(jobs(1))
+    assert study.of(ServerReady) == [ready]
+
+
+scripts_of_trials = st.lists(
+    st.lists(
+        st.builds(
+            Script,
+            seconds=st.integers(0, 6).map(float),
+            ending=st.sampled_from(
+                [
+                    "completed",
+                    "infeasible",
+                    "failed",
+                    "out_of_memory",
+                    "crash",
+                    "lost",
+                    "exit_0",
+                    "exit_75",
+                    "segfault_after_result",
+                ]
+            ),
+            heeds=st.booleans(),
+            unkillable=st.sampled_from([False] * 9 + [True]),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scripts=scripts_of_trials,
+    gpus=st.integers(0, 2),
+    per_device=st.integers(1, 3),
+    retries=st.integers(0, 2),
+    stop_at=st.none() | st.integers(0, 20),
+    kill_after=st.none() | st.integers(0, 5),
+    grace=st.integers(0, 5),
+)
+def test_every_trial_ends_in_one_state_and_no_slot_is_used_twice(
+    tmp_path_factory, scripts, gpus, per_device, retries, stop_at, kill_after, grace
+):
+    slots = make_slots(GPUS[:gpus], per_device) if gpus else make_slots([CPU], count=per_device)
+
+    def script(trial, attempt):
+        chosen = scripts[trial][min(attempt, len(scripts[trial])) - 1]
+        if stop_at is None and chosen.unkillable:
+            return Script(chosen.seconds, chosen.ending, chosen.heeds)
+        return chosen
+
+    def stops(now):
+        if stop_at is None or now < stop_at:
+            return 0
+        return 2 if kill_after is not None and now >= stop_at + kill_after else 1
+
+    stuck_without_stop = stop_at is None
+    study = Study(tmp_path_factory.mktemp("study"), script, slots, retries, stops, float(grace))
+    states = study.run(jobs(len(scripts)))
+    assert sorted(states) == list(range(len(scripts)))
+    ends = [event.trial for event in study.of(TrialEnded)]
+    assert len(ends) == len(set(ends)), "a trial ends once"
+    assert set(ends) == {trial for trial, state in states.items() if state != "pending"}
+    allowed = {"completed", "infeasible", "failed"} | (set() if stuck_without_stop else {"cancelled", "pending"})
+    assert set(states.values()) <= allowed
+    for trial, state in states.items():
+        attempts = study.attempts(trial)
+        assert [number for number, _reason, _final in attempts] == list(range(1, len(attempts) + 1))
+        assert sum(reason in ("crashed", "lost") for _number, reason, _final in attempts) <= retries + 1
+        assert sum(reason == "out_of_memory" for _number, reason, _final in attempts) <= 1
+        kept = trial_state(read_trial(TrialFolder(study.root / f"{trial:05d}")))[0]
+        assert kept == state, "the files say what the scheduler said"
+        for number, reason, _final in attempts:
+            if reason == "out_of_memory":
+                assert (trial, number + 1) not in study.backend.neighbours, "the next attempt was alone"

@@ -1,0 +1,93 @@
+"""Slots: how many, on which device, with which environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunectl.core.errors import UsageError
+from tunectl.execution.devices import CPU, Device
+from tunectl.execution.slots import available_cores, make_slots
+
+TWO_GPUS = (Device("cuda", 0, "H100", "GPU-a"), Device("cuda", 1, "H100", "GPU-b"))
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "count", "expected"),
+    [(2, 1, None, 2), (8, 3, None, 2), (2, 4, None, 1), (1, 1, None, 1), (2, 1, 5, 5), (8, 1, 1, 1)],
+)
+def test_cpu_slots_share_the_cores_and_count_sets_their_number(cores, threads, count, expected):
+    slots = make_slots([CPU], 1, threads, count, cores)
+    assert [slot.index for slot in slots] == list(range(expected))
+    assert {slot.torch_device for slot in slots} == {"cpu"}
+    assert slots[0].environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert slots[0].environment["OMP_NUM_THREADS"] == str(threads)
+
+
+def test_each_gpu_slot_sees_its_own_gpu_alone_as_cuda_0():
+    slots = make_slots(TWO_GPUS, trials_per_device=2)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]
+    assert {slot.torch_device for slot in slots} == {"cuda:0"}
+    assert [slot.index for slot in slots] == [0, 1, 2, 3]
+
+
+def test_fewer_slots_than_gpus_lie_on_different_ones():
+    assert [slot.device.index for slot in make_slots(TWO_GPUS, 2, count=3)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("devices", "per_device", "count", "said"),
+    [
+        (
+            TWO_GPUS,
+            1,
+            3,
+            "--slots: 3, but there are 2 (GPUs: 2, trials_per_device: 1); raise resources.trials_per_device",
+        ),
+        (TWO_GPUS[:1], 1, 2, "--slots: 2, but there are 1 (GPUs: 1, trials_per_device: 1)"),
+        (TWO_GPUS, 1, 0, "at least 1"),
+        ((CPU,), 1, -1, "at least 1"),
+    ],
+)
+def test_a_count_that_cannot_be_is_refused(devices, per_device, count, said):
+    with pytest.raises(UsageError) as caught:
+        make_slots(devices, per_device, count=count, cores=2)
+    assert said in str(caught.value)
+
+
+def cgroups(tmp_path, membership, files):
+    (tmp_path / "cgroup").write_text(membership)
+    for path, content in files.items():
+        file = tmp_path / "fs" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return available_cores(tmp_path / "cgroup", tmp_path / "fs", affinity=16)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {}, 16),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 16),
+        ("0::/\n", {"cpu.max": "250000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "400000 100000"}, 4),
+        ("0::/host/only\n", {"cpu.max": "300000 100000"}, 3),
+        (
+            "4:cpu,cpuacct:/x\n0::/\n",
+            {"cpu,cpuacct/x/cpu.cfs_quota_us": "600000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"},
+            6,
+        ),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 16),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "500000", "cpu/cpu.cfs_period_us": "0"}, 16),
+        ("3:cpuset:/\n", {"cpuset/cpu.cfs_quota_us": "100000", "cpuset/cpu.cfs_period_us": "100000"}, 16),
+        ("0::/\n", {"cpu.max": "odd"}, 16),
+        ("odd\n", {}, 16),
+    ],
+)
+def test_the_cpu_quota_of_the_control_group_limits_the_cores(tmp_path, membership, files, expected):
+    assert cgroups(tmp_path, membership, files) == expected
+
+
+def test_affinity_alone_counts_where_there_are_no_control_groups(tmp_path):
+    assert available_cores(tmp_path / "none", tmp_path, affinity=3) == 3
+    assert available_cores() >= 1

@@ -1,0 +1,57 @@
+"""SIGINT and SIGTERM of the runner are counted while trials run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from tunectl.execution.signals import counted_stop_signals
+
+
+def test_both_signals_count_and_nothing_is_raised():
+    with counted_stop_signals() as received:
+        assert received() == 0
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received() == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received() == 2
+
+
+def test_the_old_handlers_come_back_also_after_an_exception():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyError), counted_stop_signals():
+        raise KeyError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    # nohup, or a background job of a shell without job control.
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with counted_stop_signals() as received:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert received() == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+def test_it_works_in_the_main_thread_alone():
+    raised = []
+
+    def use():
+        try:
+            with counted_stop_signals():
+                pass
+        except ValueError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1

@@ -1,0 +1,196 @@
+"""The work of one process, with training and workloads replaced."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+import types
+
+import pytest
+
+from tunectl.core import files, jsontext
+from tunectl.core.errors import WorkloadError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
+from tunectl.execution import worker
+from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.store.trial_files import read_trial
+
+WORKLOAD = WorkloadReference("mine:factory", "factory", module="mine", search_path=("/a",))
+REQUEST = TrialRequest(
+    "study",
+    7,
+    5,
+    WORKLOAD,
+    {"width": 8},
+    {"learning_rate": 0.1},
+    Objective("valid/loss", "minimize"),
+    10,
+    5,
+    3,
+    threads=2,
+)
+
+
+class Calls(dict):
+    """What the replaced modules were called with, and what they do: `does` (training) and `load` (load_factory)."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    calls = Calls(does=lambda: TrialResult(7, "completed", final_step=10), load=lambda: None)
+
+    def module(name, **content):
+        made = types.ModuleType(name)
+        vars(made).update(content)
+        monkeypatch.setitem(sys.modules, name, made)
+
+    def factory():
+        raise AssertionError("only training builds the workload")
+
+    def load_factory(reference):
+        calls["reference"] = reference
+        calls["load"]()
+        return factory
+
+    def run_trial(request, folder, workload_factory, *, device, stop, startup_seconds):
+        calls.update(
+            request=request, folder=folder, factory=workload_factory, device=device, stop=stop, startup=startup_seconds
+        )
+        return calls["does"]()
+
+    def probe(request, workload_factory, *, device):
+        calls.update(request=request, factory=workload_factory, device=device)
+        return calls["does"]()
+
+    module("tunectl.training.trial", run_trial=run_trial)
+    module("tunectl.training.probe", probe=probe)
+    module("tunectl.workloads.loading", load_factory=load_factory)
+    module("torch", set_num_threads=lambda count: calls.update(threads=count))
+    calls["loaded"] = factory
+    return calls
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = TrialFolder(tmp_path / "00007")
+    folder.path.mkdir()
+    folder.request.write_text(jsontext.encode(REQUEST.to_json()))
+    return folder
+
+
+def work(folder, stop=lambda: False):
+    launched = time.monotonic() - 2
+    return worker.work(Assignment("trial", 7, "cuda:0", "GPU-a", folder=str(folder.path), launched=launched), stop)
+
+
+def test_a_trial_is_trained_from_its_request_and_its_result_written(calls, folder):
+    stop = lambda: False  # noqa: E731
+    assert work(folder, stop) == 0
+    result = read_trial(folder).result
+    assert (result.state, result.final_step, result.trial) == ("completed", 10, 7)
+    assert result.device == "GPU-a", "the tables name the GPU itself, not the cuda:0 that every trial sees"
+    assert calls["request"] == REQUEST
+    assert calls["reference"] == WORKLOAD
+    assert (calls["folder"], calls["device"], calls["stop"], calls["threads"]) == (folder, "cuda:0", stop, 2)
+    assert calls["factory"] is calls["loaded"]
+    assert 2 <= calls["startup"] < 60
+
+
+def test_a_stopped_trial_leaves_no_result(calls, folder):
+    calls["does"] = lambda: None
+    assert work(folder) == EXIT_STOPPED
+    assert not folder.result.exists()
+
+
+def test_an_exception_of_the_user_s_is_a_failed_trial_with_place_and_traceback(calls, folder, capsys):
+    def does():
+        raise RuntimeError("the loss\nexploded")
+
+    calls["does"] = does
+    assert work(folder) == 0
+    result = read_trial(folder).result
+    assert (result.state, result.reason) == ("failed", "error")
+    assert result.message == "RuntimeError: the loss exploded"
+    assert result.where.startswith(f"{__file__}:")
+    assert "Traceback (most recent call last)" in result.traceback
+    assert capsys.readouterr().err == result.traceback, "and in the log"
+
+
+def test_a_workload_that_does_not_load_is_a_failed_trial_in_its_own_words(calls, folder):
+    def load():
+        raise WorkloadError("mine has no factory")
+
+    calls["load"] = load
+    assert work(folder) == 0
+    assert read_trial(folder).result.message == "mine has no factory"
+
+
+@pytest.mark.parametrize("text", ["\udcff in a path", 'quotes " and \\ and ü', "\x00\x1b[31m"])
+def test_odd_characters_in_a_message_do_not_lose_the_result(calls, folder, text, capsys):
+    def does():
+        raise ValueError(text)
+
+    calls["does"] = does
+    sys.stderr.reconfigure(errors="backslashreplace") if hasattr(sys.stderr, "reconfigure") else None
+    assert work(folder) == 0
+    assert json.loads(folder.result.read_bytes())["message"].startswith("ValueError: ")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_what_is_no_exception_leaves_no_result(calls, folder, error):
+    def does():
+        raise error
+
+    calls["does"] = does
+    with pytest.raises(type(error)):
+        work(folder)
+    assert not folder.result.exists()
+
+
+def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, monkeypatch, capsys):
+    def write_bytes(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "write_bytes", write_bytes)
+    assert work(folder) == EXIT_UNWRITTEN
+    assert "the result of trial 7 could not be written: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 99}', "[]"])
+def test_a_request_that_cannot_be_read_is_not_the_user_s_failure(calls, folder, content):
+    folder.request.write_text(content)
+    with pytest.raises((ValueError, AttributeError)):
+        work(folder)
+    assert not folder.result.exists()
+
+
+def probe(request=REQUEST):
+    reading, writing = os.pipe()
+    try:
+        code = worker.work(Assignment("probe", 1, "cpu", request=request.to_json(), answer=writing), lambda: False)
+        return code, json.loads(os.read(reading, 65536))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_probe_that_works_answers_with_nothing(calls):
+    assert probe() == (0, {"message": "", "where": "", "traceback": ""})
+    assert calls["request"] == REQUEST
+    assert calls["threads"] == 2
+
+
+def test_a_probe_that_does_not_answers_with_the_reason(calls):
+    def does():
+        raise WorkloadError("valid/error is not among the metrics: valid/error_rate, valid/loss")
+
+    calls["does"] = does
+    code, answer = probe()
+    assert code == 0
+    assert answer["message"].startswith("valid/error is not among")
+    assert "Traceback" in answer["traceback"]
