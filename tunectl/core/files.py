@@ -12,8 +12,8 @@ from typing import BinaryIO
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
 
-    The temporary name is fixed (`.<name>.tmp`), so a killed writer leaves one file that the next one replaces. It is removed when
-    `write` raises. Raises OSError where the disk is full or the folder cannot be written.
+    The temporary name is fixed (`.<name>.tmp`), so a killed writer leaves one file that the next one replaces. It is
+    removed when `write` raises. Raises OSError where the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -36,7 +36,10 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a damaged line may hold a whole number that no float can
+            return None
     return _NON_FINITE.get(value) if isinstance(value, str) else None
 
 
@@ -53,7 +56,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in text.split(b"\n")[:-1]:
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             yield value

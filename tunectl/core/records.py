@@ -126,8 +126,8 @@ class TrialRequest:
 class Measurement:
     """A line of measurements.jsonl: one evaluation.
 
-    `step` counts finished updates. `learning_rate` and `gradient_norm` (unclipped) are those of the last update, None at
-    step 0. `elapsed_seconds` counts training and evaluation over all attempts. `checkpoint` is the file's name in
+    `step` counts finished updates. `learning_rate` and `gradient_norm` (unclipped) are those of the last update, None
+    at step 0. `elapsed_seconds` counts training and evaluation over all attempts. `checkpoint` is the file's name in
     `checkpoints/`, None where none was kept then (a later one may have pushed it out since).
     """
 
@@ -174,8 +174,8 @@ class Measurement:
 class TrialResult:
     """result.json: how a trial ended by itself.
 
-    `state` is completed, infeasible or failed. `reason` is one of the words of the design (nan_loss, nan_gradient, diverged,
-    no_progress, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
+    `state` is completed, infeasible or failed. `reason` is one of the words of the design (nan_loss, nan_gradient,
+    diverged, no_progress, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     """
 
@@ -208,7 +208,8 @@ class TrialResult:
 class AttemptEnd:
     """A line of attempts.jsonl, by the runner: an attempt that did not end by itself.
 
-    `reason` is crashed, lost, timeout (the trial failed) or cancelled (it was stopped and will go on).
+    `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped and will go on) or
+    out_of_memory (beside another trial: it is run again alone).
     `final` is true when the trial is not tried again by itself.
     """
 

@@ -1,8 +1,9 @@
 """A scrambled Halton sequence that is the same for ever.
 
-Every digit position of every coordinate has a permutation of its own, made from a hash of (seed, coordinate, position): the points depend on
-no library's version, no completion order, and no number of points asked for. Source: A. B. Owen, "A randomized Halton algorithm in R"
-(arXiv:1706.02808), of which `scipy.stats.qmc.Halton` is another implementation (with permutations from numpy's generator).
+Every digit position of every coordinate has a permutation of its own, made from a hash of (seed, coordinate, position):
+the points depend on no library's version, no completion order, and no number of points asked for. Source: A. B. Owen,
+"A randomized Halton algorithm in R" (arXiv:1706.02808), of which `scipy.stats.qmc.Halton` is another implementation
+(with permutations from numpy's generator).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def hashed_words(*key: int | str) -> Iterator[int]:
 
 
 def digit_permutation(seed: int, coordinate: int, position: int, base: int) -> list[int]:
-    """A uniform permutation of 0..base-1 for one digit position (position 0 is the most significant digit of the point)."""
+    """A uniform permutation of 0..base-1 for one digit position; position 0 is the point's most significant digit."""
     words = hashed_words("halton", seed, coordinate, position)
     permutation = list(range(base))
     for last in range(base - 1, 0, -1):
@@ -64,11 +65,11 @@ def halton_coordinate(seed: int, coordinate: int, base: int, first: int, count: 
         permutation = np.asarray(digit_permutation(seed, coordinate, position, base), dtype=np.int64)
         numerators = numerators * base + permutation[remaining % base]
         remaining //= base
-    return (numerators + 0.5) / float(base**positions)
+    return (numerators.astype(np.float64) + 0.5) / float(base**positions)
 
 
 def halton_points(seed: int, dimensions: int, first: int, count: int) -> NDArray[np.float64]:
-    """Points first, ..., first + count - 1 of the sequence over the first `dimensions` primes, shape [count, dimensions], in (0, 1)."""
+    """Points first, ..., first + count - 1 over the first `dimensions` primes, shape [count, dimensions], in (0, 1)."""
     columns = [
         halton_coordinate(seed, index, base, first, count) for index, base in enumerate(first_primes(dimensions))
     ]
@@ -76,7 +77,7 @@ def halton_points(seed: int, dimensions: int, first: int, count: int) -> NDArray
 
 
 def random_points(seed: int, dimensions: int, first: int, count: int) -> NDArray[np.float64]:
-    """Independent uniform points in (0, 1), shape [count, dimensions], each a function of (seed, coordinate, index) alone."""
+    """Independent uniform points in (0, 1), shape [count, dimensions], each from (seed, coordinate, index) alone."""
     words = [
         [next(hashed_words("random", seed, coordinate, index)) for coordinate in range(dimensions)]
         for index in range(first, first + count)

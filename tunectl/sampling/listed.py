@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
 from tunectl.sampling.space import SearchSpace, Setting, grid_values
-from tunectl.spec.conditions import can_take
+from tunectl.spec.conditions import OTHER, Other, can_take
 from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec
+from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
 from tunectl.spec.wording import nearest, shown
 
 MOST_TRIALS = 1_000_000
@@ -44,49 +45,44 @@ def _round_robin(rows: list[list[tuple[int, dict[str, Scalar]]]]) -> Iterator[Co
 
 
 def _grids(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
-    total = 0
-    grids = []
-    for setting in space.settings:
-        rows: list[tuple[int, dict[str, Scalar]]] = []
-        for values in _grid(space, setting):
-            rows.append((len(rows), values))
-            total += 1
-            if total > MOST_TRIALS:
-                message = f"a study has at most {MOST_TRIALS:,} trials, and this grid has more; use fewer points or sampler: halton"
-                raise StudyError([spec.problem(("search",), message)])
-        grids.append(rows)
-    return grids
+    count = sum(_grid_size(space, setting) for setting in space.settings)
+    if count > MOST_TRIALS:
+        message = (
+            f"a study has at most {MOST_TRIALS:,} trials, and this grid has {count:,}; use fewer points or sampler: "
+            "halton"
+        )
+        raise StudyError([spec.problem(("search",), message)])
+    return [list(enumerate(_grid(space, setting))) for setting in space.settings]
+
+
+def _grid_values(item: Hyperparameter, setting: Setting) -> list[Scalar]:
+    return [setting.values[item.name]] if item.makes_settings else grid_values(item.domain)
 
 
 def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
-    """Every combination of the grid values that are active in a setting, the study's first name varying slowest."""
+    """Every combination of grid values in a setting: parents before children, the first name varying slowest."""
+    worlds = space.conditions.worlds(space.names, choose=lambda item: _grid_values(item, setting), most=MOST_TRIALS)
+    for world in worlds:
+        yield {name: world.values[name] for name in space.names if name in world.values}  # type: ignore[misc]
 
-    def values(item: Hyperparameter) -> list[Scalar]:
-        if item.makes_settings:
-            return [setting.values[item.name]]
-        return grid_values(item.domain)
 
-    # An odometer over the sampled names: what is active may change with the values of parents, so each combination is resolved on its own.
-    pending: list[list[tuple[str, int]]] = [[]]
-    while pending:
-        choices = dict(pending.pop())
-        used: list[tuple[str, int, int]] = []
+def _grid_size(space: SearchSpace, setting: Setting) -> int:
+    """The number of combinations, without making them: values that no condition tells apart are one world, counted."""
+    told: dict[str, tuple[list[Scalar | Other], int]] = {}
 
-        def choose(
-            item: Hyperparameter, choices: dict[str, int] = choices, used: list[tuple[str, int, int]] = used
-        ) -> Scalar:
-            options = values(item)
-            index = choices.get(item.key, 0)
-            used.append((item.key, index, len(options)))
-            return options[index]
+    def choose(item: Hyperparameter) -> list[Scalar | Other]:
+        if item.key not in told:
+            values = _grid_values(item, setting)
+            mentioned = space.conditions.mentioned.get(item.name, ())
+            apart: list[Scalar | Other] = [v for v in values if any(same(v, other) for other in mentioned)]
+            rest = len(values) - len(apart)
+            told[item.key] = (apart + [OTHER] * (rest > 0), rest)
+        return told[item.key][0]
 
-        yield space.resolve(setting, choose)
-        for depth in range(len(used)):
-            key, index, count = used[depth]
-            # The first combination below each prefix sends off its siblings; later ones only their own continuation.
-            if key not in choices:
-                prefix = [(name, at) for name, at, _ in used[:depth]]
-                pending += [[*prefix, (key, other)] for other in range(count - 1, index, -1)]
+    return sum(
+        math.prod(told[world.active[name].key][1] for name, value in world.values.items() if value is OTHER)
+        for world in space.conditions.worlds(space.names, choose=choose)
+    )
 
 
 def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
@@ -104,8 +100,14 @@ def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, d
             found = [spec.problem(path, "no setting of the study has these scientific values")]
         used: set[str] = set()
         for setting in settings if not found else ():
-            values, missing = _resolve_point(space, setting, point, used)
+            values, missing = _resolve_point(space, setting, point)
             found += [spec.problem(path, f"a value for {key} is due where it is active, found none") for key in missing]
+            found += [
+                spec.problem((*path, name), f"{name} cannot be {shown(value)} in this configuration, by its `when`")
+                for name, value in point.items()
+                if name in values and not same(values[name], value)
+            ]
+            used.update(values)
             rows[setting.index].append((index, values))
         if not found:
             found = [
@@ -139,25 +141,30 @@ def _check_names(
 
 
 def _resolve_point(
-    space: SearchSpace, setting: Setting, point: Mapping[str, Scalar], used: set[str]
+    space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
 ) -> tuple[dict[str, Scalar], list[str]]:
+    """The configuration of a point in a setting, and the keys of the hyperparameters that it leaves out."""
     missing: list[str] = []
 
     def choose(item: Hyperparameter) -> Scalar:
-        if item.name in point and _within(item, point[item.name]):
-            value: Scalar = point[item.name]
-            return float(value) if isinstance(item.domain, Range) and not item.domain.integer else value
-        missing.append(item.key)
-        return from_first(item)
+        if item.name not in point:
+            missing.append(item.key)
+        elif _within(item, point[item.name]):
+            return _as_declared(item, point[item.name])
+        return grid_values(item.domain)[0]  # a stand-in, to go on looking for problems with
 
-    values = space.resolve(setting, choose)
-    used.update(values)
-    return values, missing
+    return space.resolve(setting, choose), missing
 
 
-def from_first(item: Hyperparameter) -> Scalar:
-    """Some value of a domain, to go on looking for problems with."""
-    return item.domain.value if isinstance(item.domain, FixedValue) else grid_values(item.domain)[0]
+def _as_declared(item: Hyperparameter, value: Scalar) -> Scalar:
+    """The value with the type that its declaration has: 2.0 out of the set [1, 2] is the whole number 2."""
+    match item.domain:
+        case FixedValue(declared):
+            return declared
+        case ValueSet(values):
+            return next(declared for declared in values if same(declared, value))
+        case Range(integer=integer):
+            return int(value) if integer else float(value)
 
 
 def _within(item: Hyperparameter, value: Scalar) -> bool:

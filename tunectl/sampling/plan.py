@@ -16,8 +16,8 @@ from tunectl.spec.model import StudySpec
 def plan_trials(spec: StudySpec, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
     """The trials of a study that are not in `after` yet; ids go on from the last one.
 
-    Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study asks for too many trials, or
-    a hand-written point does not fit.
+    Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study asks
+    for too many trials, or a hand-written point does not fit.
     """
     space = search_space(spec)
     known = {(trial.setting, trial.point, trial.repeat) for trial in after}

@@ -1,4 +1,4 @@
-"""The search space: settings, the coordinate of each sampled hyperparameter, and the map from the unit interval to values."""
+"""The search space: settings, the coordinates of sampled hyperparameters, and the map from the unit interval."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tunectl.core.errors import StudyError
 from tunectl.core.records import Scalar
-from tunectl.spec.conditions import Conditions, World
+from tunectl.spec.conditions import Conditions, Other, World
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
 
 MOST_SETTINGS = 1_000
@@ -26,8 +26,8 @@ class Setting:
 class SearchSpace:
     """What a study samples from.
 
-    `order` lists the names with parents before children; `coordinates` gives each sampled hyperparameter (by its key) its column in the unit cube,
-    which has `dimensions` columns.
+    `order` lists the names with parents before children; `coordinates` gives each sampled hyperparameter (by its key)
+    its column in the unit cube, which has `dimensions` columns.
     """
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class SearchSpace:
     dimensions: int
 
     def configuration(self, setting: Setting, coordinates: Sequence[float]) -> dict[str, Scalar]:
-        """The active hyperparameters of a point (values in [0, 1), one a dimension) in a setting, in the order of the study."""
+        """The active hyperparameters of a point of the unit cube in a setting, in the order of the study."""
 
         def choose(item: Hyperparameter) -> Scalar:
             return from_unit(item.domain, coordinates[self.coordinates[item.key]])
@@ -46,19 +46,19 @@ class SearchSpace:
         return self.resolve(setting, choose)
 
     def resolve(self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]) -> dict[str, Scalar]:
-        """The active hyperparameters in a setting where `choose` gives the value of each sampled one, in the order of the study."""
+        """The active hyperparameters in a setting, `choose` giving the sampled values, in the order of the study."""
         world = World()
         for name in self.order:
-            item = next((item for item in self.conditions.by_name[name] if world.holds(item)), None)
-            if item is None:
-                continue
-            world.active[name] = item
-            if isinstance(item.domain, FixedValue):
-                world.values[name] = item.domain.value
-            elif item.makes_settings:
-                world.values[name] = setting.values[name]
-            else:
-                world.values[name] = choose(item)
+            for item in self.conditions.by_name[name]:
+                if item.when and not world.holds(item):
+                    continue
+                if isinstance(item.domain, FixedValue):
+                    world.values[name] = item.domain.value
+                elif item.makes_settings:
+                    world.values[name] = setting.values[name]
+                else:
+                    world.values[name] = choose(item)
+                break
         return {name: world.values[name] for name in self.names if name in world.values}  # type: ignore[misc]
 
 
@@ -89,14 +89,13 @@ def _settings(spec: StudySpec, conditions: Conditions) -> tuple[Setting, ...]:
 
     found: list[dict[str, tuple[int, Scalar]]] = []
     for world in conditions.worlds(makers, choose=values):
-        chosen = {
-            name: world.active[name] for name in makers if name in world.active and world.active[name].makes_settings
-        }
-        found.append(
-            {name: (values(item).index(world.values[name]), world.values[name]) for name, item in chosen.items()}
-        )  # type: ignore[arg-type, misc]
+        chosen = [item for name, item in world.active.items() if name in makers and item.makes_settings]
+        found.append({item.name: _numbered(values(item), world.values[item.name]) for item in chosen})
         if len(found) > MOST_SETTINGS:
-            message = f"the scientific values make more than {MOST_SETTINGS:,} settings; use fewer values, or mark some of them sampled: true"
+            message = (
+                f"the scientific values make more than {MOST_SETTINGS:,} settings; "
+                "use fewer values, or mark some of them sampled: true"
+            )
             raise StudyError([spec.problem(("hyperparameters", makers[0]), message)])
     found.sort(key=lambda setting: [setting[name][0] if name in setting else -1 for name in makers])
     return tuple(
@@ -104,11 +103,16 @@ def _settings(spec: StudySpec, conditions: Conditions) -> tuple[Setting, ...]:
     )
 
 
+def _numbered(values: Sequence[Scalar], value: Scalar | Other) -> tuple[int, Scalar]:
+    """The value and its place in the set; `index` would take true for 1."""
+    return next((index, item) for index, item in enumerate(values) if item is value)
+
+
 def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[str, int]:
     """A column for each sampled hyperparameter: those that can never be active together may share one.
 
-    Categorical and scientific ones come first and get the smallest primes; then the order of the study. Each takes the first column that none of
-    those it can meet has (greedy colouring).
+    Categorical and scientific ones come first and get the smallest primes; then the order of the study. Each takes the
+    first column that none of those it can meet has (greedy colouring).
     """
     sampled = [item for item in spec.hyperparameters if item.has_coordinate]
     sampled.sort(key=lambda item: not (isinstance(item.domain, ValueSet) or item.role == "scientific"))
@@ -122,7 +126,7 @@ def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[str, int
 
 
 def from_unit(domain: FixedValue | ValueSet | Range, u: float) -> Scalar:
-    """The value at u in [0, 1): equal shares for the values of a set and for whole numbers, the scale's map for floats."""
+    """The value at u in [0, 1): equal shares for a set and for whole numbers, the scale's map for floats."""
     if isinstance(domain, FixedValue):
         return domain.value
     if isinstance(domain, ValueSet):
@@ -146,7 +150,10 @@ def from_unit(domain: FixedValue | ValueSet | Range, u: float) -> Scalar:
 
 
 def grid_values(domain: FixedValue | ValueSet | Range) -> list[Scalar]:
-    """The values of a grid: all of a set; `points` of a range, evenly on its scale with both ends (its middle where it is one)."""
+    """The values of a grid: all of a set; `points` of a range, evenly on its scale with both ends.
+
+    One point alone is the middle of the scale.
+    """
     if isinstance(domain, FixedValue):
         return [domain.value]
     if isinstance(domain, ValueSet):

@@ -1,7 +1,8 @@
 """Which hyperparameters are active together: conditions, their circles and overlaps, and the worlds they allow.
 
-A *world* is one consistent choice of values for some names: for each name its active alternative (or none) and a value. Only the values that
-some condition mentions tell worlds apart; the rest of a domain stands in a world as the one value OTHER, or as itself where it is the only one.
+A *world* is one consistent choice of values for some names: for each name its active alternative (or none) and a value.
+Only the values that some condition mentions tell worlds apart; the rest of a domain stands in a world as the one value
+OTHER, or as itself where it is the only one.
 """
 
 from __future__ import annotations
@@ -13,40 +14,50 @@ from typing import Final
 from tunectl.core.records import Scalar
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import FixedValue, Hyperparameter, Range, ValueSet
-from tunectl.spec.wording import shown
+from tunectl.spec.model import Condition, FixedValue, Hyperparameter, Range, ValueSet
+from tunectl.spec.wording import as_text, shown
 
-MOST_WORLDS = 200_000
+MOST_WORLDS = 20_000
+MOST_DEPTH = 100
 
 
 class TooManyWorldsError(Exception):
     """The conditions allow more combinations than can be looked through."""
 
 
-class _Other:
+def too_many_worlds() -> str:
+    """What TooManyWorldsError says to a user."""
+    return f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
+
+
+class Other:
     """All values that no condition mentions."""
 
     def __repr__(self) -> str:
         return "another value"
 
 
-OTHER: Final = _Other()
+OTHER: Final = Other()
 
 
 @dataclass(slots=True)
 class World:
-    """One consistent choice: `active` holds the alternative that is active for each name (absent where none is), `values` its value."""
+    """One consistent choice: for each name that is active its alternative (in `active`) and its value (in `values`)."""
 
     active: dict[str, Hyperparameter] = field(default_factory=dict)
-    values: dict[str, Scalar | _Other] = field(default_factory=dict)
+    values: dict[str, Scalar | Other] = field(default_factory=dict)
 
     def holds(self, hyperparameter: Hyperparameter) -> bool:
         """Whether the hyperparameter's condition holds here; its parents must have been chosen already."""
         return all(self._one_of(parent, wanted) for parent, wanted in hyperparameter.when.items())
 
+    def in_words(self) -> str:
+        """The values as a message shows them: `optimizer is adam, width is another value`."""
+        return ", ".join(f"{name} is {as_text(value)}" for name, value in self.values.items())
+
     def _one_of(self, parent: str, wanted: Iterable[Scalar]) -> bool:
         value = self.values.get(parent)
-        return value is not None and not isinstance(value, _Other) and any(same(value, item) for item in wanted)
+        return value is not None and not isinstance(value, Other) and any(same(value, item) for item in wanted)
 
 
 class Conditions:
@@ -80,43 +91,50 @@ class Conditions:
             visit(name)
         return list(ordered)
 
+    def depths(self) -> dict[str, int]:
+        """How many conditions stand above each name; names on a circle, or waiting for one, are left out."""
+        waiting = {name: {p for p in self.parents(name) if p in self.by_name} for name in self.by_name}
+        children: dict[str, list[str]] = {}
+        for name, parents in waiting.items():
+            for parent in parents:
+                children.setdefault(parent, []).append(name)
+        depths = {name: 0 for name, parents in waiting.items() if not parents}
+        ready = list(depths)
+        for name in ready:  # grows while it is walked
+            for child in children.get(name, ()):
+                waiting[child].discard(name)
+                if not waiting[child]:
+                    depths[child] = depths[name] + 1
+                    ready.append(child)
+        return depths
+
     def circle(self) -> list[str] | None:
         """A circle of conditions, as the names along it, or None."""
-        state: dict[str, int] = {}
-
-        def visit(name: str, trail: list[str]) -> list[str] | None:
-            if state.get(name) == 2 or name not in self.by_name:
-                return None
-            if state.get(name) == 1:
-                return trail[trail.index(name) :]
-            state[name] = 1
-            for parent in self.parents(name):
-                if (found := visit(parent, [*trail, name])) is not None:
-                    return found
-            state[name] = 2
-            return None
-
-        for name in self.by_name:
-            if (found := visit(name, [])) is not None:
-                return found
-        return None
+        depths = self.depths()
+        name = next((name for name in self.by_name if name not in depths), None)
+        trail: list[str] = []
+        while name is not None and name not in trail:
+            trail.append(name)
+            name = next(parent for parent in self.parents(name) if parent in self.by_name and parent not in depths)
+        return trail[trail.index(name) :] if name is not None else None
 
     def worlds(
         self,
         names: Iterable[str],
         *,
-        choose: Callable[[Hyperparameter], Iterable[Scalar | _Other]] | None = None,
+        choose: Callable[[Hyperparameter], Iterable[Scalar | Other]] | None = None,
         extra: Mapping[str, Collection[Scalar]] | None = None,
+        most: int = MOST_WORLDS,
     ) -> Iterator[World]:
         """Every world over the names and all they depend on.
 
-        `choose` gives the values an alternative may take (default: those that tell worlds apart, `extra` ones counting as mentioned).
-        Raises TooManyWorldsError beyond MOST_WORLDS.
+        `choose` gives the values an alternative may take (default: those that tell worlds apart, `extra` ones counting
+        as mentioned). Raises TooManyWorldsError beyond `most`.
         """
         order = self.ancestors(names)
         pick = choose or (lambda item: self.telling_values(item, (extra or {}).get(item.name, ())))
         # Only what a later condition or the caller can tell apart needs branching; a budget guards against the rest.
-        budget = [MOST_WORLDS]
+        budget = [most]
 
         def branch(index: int, world: World) -> Iterator[World]:
             if index == len(order):
@@ -135,13 +153,13 @@ class Conditions:
 
         yield from branch(0, World())
 
-    def telling_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | _Other]:
+    def telling_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | Other]:
         """The values of an alternative that conditions can tell apart, and OTHER for the rest if there is one."""
         if isinstance(item.domain, FixedValue):
             return [item.domain.value]
         mentioned = [*self.mentioned.get(item.name, ()), *extra]
         if isinstance(item.domain, ValueSet):
-            told: list[Scalar | _Other] = [
+            told: list[Scalar | Other] = [
                 value for value in item.domain.values if any(same(value, other) for other in mentioned)
             ]
             return told + ([OTHER] if len(told) < len(item.domain.values) else [])
@@ -149,19 +167,46 @@ class Conditions:
         whole = item.domain.integer and len(inside) == int(item.domain.high) - int(item.domain.low) + 1
         return [*inside, *([] if whole else [OTHER])]
 
-    def together(self, left: Hyperparameter, right: Hyperparameter) -> bool:
-        """Whether two hyperparameters can be active at the same time."""
-        if not left.when and not right.when:
-            return True
-        for parent in left.when.keys() & right.when.keys():
-            if not any(same(a, b) for a in left.when[parent] for b in right.when[parent]):
-                return False
-        parents = [*left.when, *right.when]
-        return any(world.holds(left) and world.holds(right) for world in self.worlds(parents))
+    def together(self, *items: Hyperparameter, given: Mapping[str, Scalar] | None = None) -> bool:
+        """Whether the conditions of all these hyperparameters can hold at once, with the values of `given`."""
+        wanted: Condition | None = {name: (value,) for name, value in (given or {}).items()}
+        for item in items:
+            wanted = _narrowed(wanted, item.when) if wanted is not None else None
+        if not wanted:
+            return wanted is not None
+        # Children before parents: whatever is asked of a name is known when its turn comes.
+        order = self.ancestors(wanted)[::-1]
+
+        def settle(index: int, wanted: Condition) -> bool:
+            while index < len(order) and order[index] not in wanted:
+                index += 1
+            if index == len(order):
+                return True
+            name = order[index]
+            for item in self.by_name[name]:
+                if any(can_take(item, value) for value in wanted[name]):
+                    narrowed = _narrowed(wanted, item.when)
+                    if narrowed is not None and settle(index + 1, narrowed):
+                        return True
+            return False
+
+        return settle(0, wanted)
+
+
+def _narrowed(wanted: Condition, when: Condition) -> Condition | None:
+    """Both conditions as one, None where they ask a name for values that are not the same."""
+    both = dict(wanted)
+    for name, values in when.items():
+        both[name] = tuple(
+            value for value in values if name not in wanted or any(same(value, other) for other in wanted[name])
+        )
+        if not both[name]:
+            return None
+    return both
 
 
 def can_take(item: Hyperparameter, value: Scalar) -> bool:
-    """Whether a condition may wait for this value: it is the fixed one, in the set, or a whole number within an int range."""
+    """Whether a condition may wait for this value: the fixed one, one of the set, a whole number of an int range."""
     domain = item.domain
     if isinstance(domain, FixedValue):
         return same(domain.value, value)
@@ -188,14 +233,14 @@ def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, 
         item = next(item for item in conditions.by_name[circle[0]] if item.when)
         trail = " → ".join([*circle, circle[0]])
         document.report((*item.path, "when"), f"a condition never leads back to itself, found the circle {trail}")
+    deep = next((name for name, depth in conditions.depths().items() if depth > MOST_DEPTH), None)
+    if deep is not None:
+        document.report(("hyperparameters", deep), f"conditions stand at most {MOST_DEPTH} deep, these are deeper")
     if len(document.problems) > before:
         return None
-    try:
-        _check_overlaps(document, conditions)
-        _check_settings(document, conditions)
-    except TooManyWorldsError:
-        message = f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
-        document.report(("hyperparameters",), message, at_key=True)
+    _check_overlaps(document, conditions)
+    _check_reachable(document, conditions)
+    _check_settings(document, conditions)
     return conditions if len(document.problems) == before else None
 
 
@@ -236,8 +281,22 @@ def _check_overlaps(document: Document, conditions: Conditions) -> None:
             for earlier in alternatives[:index]:
                 if conditions.together(earlier, item):
                     line = document.problem(earlier.path, "").line
-                    message = f"alternatives of a name never hold at once, this one overlaps the one in line {line}; give each its own `when`"
+                    message = (
+                        f"alternatives of a name never hold at once, this one overlaps the one in line {line}; give "
+                        "each its own `when`"
+                    )
                     document.report((*item.path, "when"), message)
+
+
+def _check_reachable(document: Document, conditions: Conditions) -> None:
+    for alternatives in conditions.by_name.values():
+        for item in alternatives:
+            if not conditions.together(item):
+                message = (
+                    "the condition never holds: no combination of the values that it waits for can occur; change or "
+                    "drop it"
+                )
+                document.report((*item.path, "when"), message)
 
 
 def _check_settings(document: Document, conditions: Conditions) -> None:
@@ -248,7 +307,8 @@ def _check_settings(document: Document, conditions: Conditions) -> None:
             for name in conditions.ancestors(item.when):
                 if any(other.has_coordinate for other in conditions.by_name[name]):
                     message = (
-                        f"scientific values make the settings of the study and cannot wait for {name}, which is sampled within each setting; "
+                        f"scientific values make the settings of the study and cannot wait for {name}, which is "
+                        "sampled within each setting; "
                         "mark this one sampled: true, or make its parent scientific or fixed"
                     )
                     document.report((*item.path, "when"), message)

@@ -18,8 +18,8 @@ WeightDecayScope = Literal["all", "matrices"]
 class FieldRule:
     """What one field of the training configuration may hold, and when it is read.
 
-    A number lies between `low` and `high` (open ends where said); text is one of `choices`. The field is read only where every name in
-    `read_when` has one of the values given (an optimizer's field counts only under that optimizer).
+    A number lies between `low` and `high` (open ends where said); text is one of `choices`. The field is read only
+    where every name in `read_when` has one of the values given (an optimizer's field counts only under that optimizer).
     """
 
     kind: type
@@ -100,9 +100,9 @@ EVAL_BATCH_SIZE = 1024
 class TrainingConfiguration:
     """The fields of one trial, complete.
 
-    `batch_size` counts examples per update. `warmup_steps` are prepended to max_train_steps or lie within them. `decay_steps` None:
-    the whole of what follows the warmup. `grad_clip_norm` None: no clipping. `momentum`, `beta1`, `beta2` and `epsilon` are read by the
-    optimizers that have them.
+    `batch_size` counts examples per update. `warmup_steps` are prepended to max_train_steps or lie within them.
+    `decay_steps` None: the whole of what follows the warmup. `grad_clip_norm` None: no clipping. `momentum`, `beta1`,
+    `beta2` and `epsilon` are read by the optimizers that have them.
     """
 
     optimizer: OptimizerName

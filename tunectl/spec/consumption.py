@@ -13,16 +13,16 @@ from tunectl.spec.wording import nearest, shown
 
 _SEED = "seed"  # a factory may ask for it; it never is a hyperparameter
 
-_EXTRA: dict[str, set[Scalar]] = {}
-for _rule in FIELDS.values():
-    for _parent, _values in (_rule.read_when or {}).items():
-        _EXTRA.setdefault(_parent, set()).update(_values)
+# Every choice of a field that decides who is read makes a world of its own, so that a message can name it.
+_EXTRA: dict[str, tuple[Scalar, ...]] = {
+    parent: FIELDS[parent].choices for rule in FIELDS.values() for parent in rule.read_when or {}
+}
 
 
 def factory_arguments(signature: FactorySignature, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The hyperparameters that go to the factory by keyword.
 
-    Those it names; and where it takes any keyword, also those that no field of the training configuration is named after.
+    Those it names; and where it takes any keyword, also those that are no field of the training configuration.
     """
     return {
         name: value
@@ -34,8 +34,9 @@ def factory_arguments(signature: FactorySignature, values: Mapping[str, Scalar])
 def check_consumption(spec: StudySpec, signature: FactorySignature) -> list[Problem]:
     """What is wrong between a study and its factory: a hyperparameter that nobody reads, a keyword that nobody gives.
 
-    Every varying hyperparameter must be read wherever it is active; a fixed one must be read somewhere; a keyword of the factory that varies
-    must be active everywhere, since elsewhere a default would train silently. With an open signature only what is certain is reported.
+    Every varying hyperparameter must be read wherever it is active; a fixed one must be read somewhere; a keyword of
+    the factory that varies must be active everywhere, since elsewhere a default would train silently. With an open
+    signature only what is certain is reported.
     """
     conditions = Conditions(spec.hyperparameters)
     problems = [
@@ -80,7 +81,10 @@ def _unread(
     shown_value = shown(value) if isinstance(value, (str, int, float)) else "something else"
     possible = {world.values.get(parent) for world in conditions.worlds([parent], extra=_EXTRA)}
     names = ", ".join(name for name in wanted if name in possible) or ", ".join(wanted)
-    message = f"nobody reads {name} where {parent} is {shown_value.strip(chr(39))}; it is read under {names}: add when: {{{parent}: [{names}]}}"
+    message = (
+        f"nobody reads {name} where {parent} is {shown_value.strip(chr(39))}; it is read under {names}: add when: "
+        f"{{{parent}: [{names}]}}"
+    )
     if isinstance(item.domain, FixedValue):
         message = f"nobody reads {name} in any setting: it is read where {parent} is one of {names}; leave it out"
     return spec.problem(item.path, message)
@@ -117,12 +121,14 @@ def _missing_keywords(spec: StudySpec, conditions: Conditions, signature: Factor
             signature.open and name not in FIELDS and name not in _switches(conditions)
         )
         varies = any(item.varies for item in alternatives) or len(alternatives) > 1
-        if not of_factory or not (varies or name in signature.required) or name in FIELDS:
+        if not of_factory or not (varies or name in signature.required):
             continue
         for world in conditions.worlds([name]):
             if name not in world.active:
-                others = ", ".join(f"{key} is {value}" for key, value in world.values.items())
-                message = f"the factory reads {name}, which has no value where {others}: its default would train silently; write an alternative for it"
+                message = (
+                    f"the factory reads {name}, which has no value where {world.in_words()}: its default would train "
+                    "silently; write an alternative for it"
+                )
                 problems.append(spec.problem(alternatives[0].path, message))
                 break
     return problems

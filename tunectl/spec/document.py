@@ -25,6 +25,8 @@ _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
+_LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+
 _MOST_NODES = 100_000  # a study of a few lines can ask for billions through nested aliases
 _MOST_DIGITS = 400  # longer than any number that a float can hold; Python itself stops at 4,300
 
@@ -48,9 +50,9 @@ def scalar(text: str) -> bool | int | float | str | None:
         if _INT.fullmatch(text):
             return int(text)
         if _OCTAL.fullmatch(text):
-            return int(text[2:], 8)
+            return int(text, 8)
         if _HEX.fullmatch(text):
-            return int(text[2:], 16)
+            return int(text, 16)
     if _FLOAT.fullmatch(text):
         return float(
             text.replace(".inf", "inf")
@@ -87,7 +89,12 @@ class Document:
 
 def problem_at(file: str, places: Mapping[PathKey, Place], path: PathKey, message: str) -> Problem:
     """A problem with what stands at `path`."""
-    return Problem(file, *place_of(path, places), dotted(path), message)
+    return Problem(file, *place_of(path, places), dotted(path), printable(message))
+
+
+def printable(text: str) -> str:
+    """The text on one line: what does not print (a line break, half a surrogate pair) as its escape."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def place_of(path: PathKey, places: Mapping[PathKey, Place]) -> Place:
@@ -103,13 +110,14 @@ def dotted(path: PathKey) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return printable(text)
 
 
 def read_document(path: Path) -> Document:
     """Parse a study file.
 
-    Raises StudyError where it cannot be read or is no YAML; problems that leave a document (a duplicate key) are noted in it.
+    Raises StudyError where it cannot be read or is no YAML; problems that leave a document (a duplicate key) are noted
+    in it.
     """
     file = str(path)
     try:
@@ -124,18 +132,8 @@ def read_document(path: Path) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8", "replace")
-        raise StudyError(
-            [
-                Problem(
-                    file,
-                    before.count("\n") + 1,
-                    len(before) - before.rfind("\n"),
-                    "",
-                    "a study is UTF-8 text, found other bytes",
-                )
-            ]
-        ) from None
+        place = _place_after(raw[: error.start].decode("utf-8", "replace"))
+        raise StudyError([Problem(file, *place, "", "a study is UTF-8 text, found other bytes")]) from None
     return parse_document(text, file)
 
 
@@ -151,6 +149,12 @@ def parse_document(text: str, file: str) -> Document:
     return document
 
 
+def _place_after(text: str) -> Place:
+    """Where the next character stands, by the line ends that PyYAML counts."""
+    lines = _LINE_END.split(text)
+    return (len(lines), len(lines[-1]) + 1)
+
+
 def _unreadable(file: str, message: str) -> StudyError:
     return StudyError([Problem(file, 1, 1, "", message)])
 
@@ -163,8 +167,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         finally:
             loader.dispose()
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        place = _place_after(text[: error.position])
         character = error.character if isinstance(error.character, int) else ord(error.character)
         raise StudyError(
             [Problem(file, *place, "", f"a study is printable text, found the character {character:#x}")]

@@ -11,10 +11,35 @@ from tunectl.core.records import Scalar
 from tunectl.spec.configuration import FIELDS, LATER_CHOICES, LATER_FIELDS, FieldRule
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet
-from tunectl.spec.wording import found, nearest, shown
+from tunectl.spec.wording import as_text, found, nearest, shown
 
 TABLE_COLUMNS = frozenset(
-    ["trial", "setting", "state", "reason", "seed", "kind", "point", "repeat", "best_step", "best_value", "final_step", "final_value", "best_checkpoint", "infeasible_step", "train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "trials", "completed", "infeasible", "failed", "best_trial"]
+    [
+        "trial",
+        "setting",
+        "state",
+        "reason",
+        "seed",
+        "kind",
+        "point",
+        "repeat",
+        "best_step",
+        "best_value",
+        "final_step",
+        "final_value",
+        "best_checkpoint",
+        "infeasible_step",
+        "train_seconds",
+        "eval_seconds",
+        "startup_seconds",
+        "device",
+        "attempts",
+        "trials",
+        "completed",
+        "infeasible",
+        "failed",
+        "best_trial",
+    ]
 )
 """The columns of the tables: a hyperparameter of that name would stand twice."""
 
@@ -37,7 +62,7 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
         path = ("hyperparameters", name)
         if _refuse_name(document, name, path):
             continue
-        items = [(path, entry)]
+        items: list[tuple[PathKey, Any]] = [(path, entry)]
         if isinstance(entry, list):
             items = [((*path, index), item) for index, item in enumerate(entry)]
             if not entry:
@@ -69,7 +94,7 @@ def _keyed(drafts: list[Hyperparameter]) -> list[Hyperparameter]:
 
 def _with_key(draft: Hyperparameter) -> Hyperparameter:
     conditions = ",".join(
-        f"{parent}={'|'.join(shown(v).strip(chr(39)) for v in values)}" for parent, values in draft.when.items()
+        f"{parent}={'|'.join(as_text(value) for value in values)}" for parent, values in draft.when.items()
     )
     return replace(draft, key=f"{draft.name}[{conditions}]" if conditions else draft.name)
 
@@ -77,13 +102,19 @@ def _with_key(draft: Hyperparameter) -> Hyperparameter:
 def _refuse_name(document: Document, name: str, path: PathKey) -> bool:
     message = None
     if name == "max_train_steps":
-        message = "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it under training"
+        message = (
+            "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it "
+            "under training"
+        )
     elif name in LATER_FIELDS:
         message = f"{name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
     elif name in TABLE_COLUMNS:
         message = f"{name} is a column of the trial tables; take another name"
         if name == "seed":
-            message = "seed is a column of the trial tables; write training.seed, and a factory gets its seed by asking for `seed`"
+            message = (
+                "seed is a column of the trial tables; write training.seed, and a factory gets its seed by asking "
+                "for `seed`"
+            )
     elif not name.isidentifier():
         message = f"a hyperparameter's name is a Python identifier, {found(name)}"
     if message:
@@ -153,9 +184,10 @@ def _sampled(
     if sampled and not (role == "scientific" and isinstance(domain, ValueSet)):
         document.report(
             where,
-            "only scientific `values` can be marked sampled: everything else that varies is sampled anyway; leave it out",
+            "only scientific `values` can be marked sampled: everything else that varies is sampled anyway; leave it "
+            "out",
         )
-    return sampled
+    return bool(sampled)
 
 
 def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:
@@ -266,11 +298,17 @@ def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> f
         if value != int(value):
             document.report(path, f"a whole number is due (type: int), {found(value)}")
             return None
+        if abs(value) > _LARGEST_INT:
+            document.report(path, f"a whole number of at most 2^53 in size is due, {found(value)}")
+            return None
         return int(value)
     return float(value)
 
 
 def _fits_scale(document: Document, low: float, high: float, scale: Scale, kind: str, path: PathKey) -> bool:
+    if not math.isfinite(high - low):
+        document.report(path, f"a range is no wider than a float can hold, found [{low}, {high}]")
+        return False
     if scale == "log" and low <= 0:
         document.report((*path, 0), f"a log scale begins above zero, {found(low)}")
         return False

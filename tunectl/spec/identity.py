@@ -44,7 +44,7 @@ def differences(old: StudySpec, new: StudySpec) -> list[str]:
     lines = [
         f"{path}: was {before.get(path, 'not there')!s}, is {after.get(path, 'not there')!s}"
         for path in dict.fromkeys([*before, *after])
-        if before.get(path) != after.get(path) or type(before.get(path)) is not type(after.get(path))
+        if repr(before.get(path)) != repr(after.get(path))  # to Python 1 == True == 1.0, to a study they differ
     ]
     if old.search.trials is not None and new.search.trials is not None and new.search.trials < old.search.trials:
         lines.append(f"search.trials: was {old.search.trials}, is {new.search.trials}; it may only be raised")

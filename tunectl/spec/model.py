@@ -52,7 +52,9 @@ class Range:
 Domain = FixedValue | ValueSet | Range
 
 Condition = Mapping[str, tuple[Scalar, ...]]
-"""`when`: for each parent's name the values under which the hyperparameter is active; all names must hold. {} is always."""
+"""`when`: for each parent's name the values under which the hyperparameter is active; all names must hold. {} is
+always.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ class TrainingSection:
 
 @dataclass(frozen=True, slots=True)
 class SearchSection:
-    """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written configurations."""
+    """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written
+    configurations.
+    """
 
     sampler: Sampler = "halton"
     trials: int | None = None
@@ -125,8 +129,9 @@ class ResourcesSection:
 class StudySpec:
     """A whole study.
 
-    `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content. `hyperparameters` keeps the order of the file,
-    alternatives of a name standing together. `places` gives the line and column of every path in the file.
+    `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content.
+    `hyperparameters` keeps the order of the file, alternatives of a name standing together. `places` gives the line and
+    column of every path in the file.
     """
 
     name: str

@@ -9,10 +9,10 @@ from typing import Any
 
 from tunectl.core.errors import StudyError
 from tunectl.core.records import Scalar
-from tunectl.spec.conditions import Conditions, check_conditions
-from tunectl.spec.document import Document, parse_document, read_document
+from tunectl.spec.conditions import OTHER, Conditions, TooManyWorldsError, check_conditions, too_many_worlds
+from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
-from tunectl.spec.model import FixedValue, Hyperparameter, Range, SearchSection, StudySpec
+from tunectl.spec.model import Hyperparameter, Range, SearchSection, StudySpec, ValueSet
 from tunectl.spec.sections import Sections, read_sections
 from tunectl.spec.wording import found
 
@@ -25,7 +25,8 @@ def load_study(path: Path) -> StudySpec:
 def parse_study(text: str, path: Path, default_name: str | None = None) -> StudySpec:
     """The study of a text that stands at `path`. Raises StudyError with all problems at once.
 
-    `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file was.
+    `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file
+    was.
     """
     return _build(parse_document(text, str(path)), path.absolute(), default_name)
 
@@ -46,8 +47,11 @@ def _build(document: Document, path: Path, default_name: str | None = None) -> S
         raise StudyError(document.problems)
     search_section = _search(document, sections, hyperparameters)
     if conditions is not None:
-        _needed(document, conditions)
-        _warmup(document, hyperparameters, sections.training.max_train_steps)
+        try:
+            _needed(document, conditions)
+            _warmup(document, conditions, sections.training.max_train_steps)
+        except TooManyWorldsError:
+            document.report(("hyperparameters",), too_many_worlds(), at_key=True)
     if document.problems or search_section is None:
         raise StudyError(document.problems)
     return StudySpec(
@@ -149,35 +153,29 @@ def _needed(document: Document, conditions: Conditions) -> None:
             continue
         for world in conditions.worlds([name]):
             if name not in world.active:
-                others = ", ".join(f"{key} is {value}" for key, value in world.values.items())
                 document.report(
                     (*where, name),
-                    f"every trial has one, found none where {others}; add an alternative for it",
+                    f"every trial has one, found none where {world.in_words()}; add an alternative for it",
                     at_key=True,
                 )
                 break
 
 
-def _warmup(document: Document, hyperparameters: tuple[Hyperparameter, ...], max_train_steps: int) -> None:
-    within = any(item.name == "warmup" and _may_be(item, "within") for item in hyperparameters)
-    for item in hyperparameters:
-        if not within or item.name != "warmup_steps":
+def _warmup(document: Document, conditions: Conditions, max_train_steps: int) -> None:
+    refused: set[PathKey] = set()
+    for world in conditions.worlds(["warmup", "warmup_steps"], extra={"warmup": ["within"]}):
+        item, value = world.active.get("warmup_steps"), world.values.get("warmup_steps")
+        if item is None or world.values.get("warmup") != "within" or item.path in refused:
             continue
-        domain = item.domain
-        longest = (
-            domain.value
-            if isinstance(domain, FixedValue)
-            else domain.high
-            if isinstance(domain, Range)
-            else max(domain.values)
-        )  # type: ignore[type-var]
+        longest = _largest(item) if value is OTHER else value
         if isinstance(longest, (int, float)) and longest >= max_train_steps:
-            document.report(
-                item.path, f"a warmup within max_train_steps ({max_train_steps}) is shorter than it, found {longest}"
-            )
+            refused.add(item.path)
+            message = f"a warmup within max_train_steps ({max_train_steps}) is shorter than it, found {longest}"
+            document.report(item.path, message)
 
 
-def _may_be(item: Hyperparameter, value: str) -> bool:
-    if isinstance(item.domain, FixedValue):
-        return item.domain.value == value
-    return not isinstance(item.domain, Range) and value in item.domain.values
+def _largest(item: Hyperparameter) -> float:
+    if isinstance(item.domain, Range):
+        return item.domain.high
+    values = item.domain.values if isinstance(item.domain, ValueSet) else (item.domain.value,)
+    return max(value for value in values if isinstance(value, (int, float)))

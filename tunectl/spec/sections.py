@@ -33,7 +33,8 @@ def _slug(value: Any) -> Any:
     if isinstance(value, str) and not _SLUG.fullmatch(value):
         raise PydanticCustomError(
             "slug",
-            "a study's name is a folder's name: letters, digits, '.', '_' and '-', a letter or digit first, at most 100 characters",
+            "a study's name is a folder's name: letters, digits, '.', '_' and '-', a letter or digit first, at most "
+            "100 characters",
         )
     return value
 
@@ -173,7 +174,8 @@ def _note(document: Document, item: Any) -> None:
             else f"{item['msg']}, {found(value)}",
         )
     else:
-        document.report(path, f"{_expected(kind, context)}, {found(value)}")
+        hint = "; write it in quotes" if kind == "string_type" and isinstance(value, (bool, int, float)) else ""
+        document.report(path, f"{_expected(kind, context)}, {found(value)}{hint}")
 
 
 _PURPOSE: dict[PathKey, str] = {

@@ -11,6 +11,11 @@ from tunectl.spec.document import scalar
 _LONGEST = 60
 
 
+def as_text(value: Any) -> str:
+    """A value as it stands in a name or a sentence: without quotes, whole, true and false as YAML has them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def shown(value: Any) -> str:
     """A value as a message quotes it: short, with its kind where that is what went wrong."""
     if value is None:

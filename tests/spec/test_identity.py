@@ -1,0 +1,102 @@
+"""What a study folder belongs to: what may change between two calls, and what may not."""
+
+from __future__ import annotations
+
+import pytest
+from builders import study
+
+from tunectl.spec.identity import differences
+
+BASE = {
+    "optimizer": "{role: scientific, values: [nesterov, adam]}",
+    "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}",
+    "momentum": "{role: nuisance, when: {optimizer: nesterov}, range: [0.8, 0.99]}",
+    "width": "64",
+}
+SECTIONS = {"study": "a", "search": "{trials: 4}"}
+
+
+def changes(hyperparameters=None, **sections):
+    old = study(BASE, **SECTIONS)
+    return differences(old, study({**BASE, **(hyperparameters or {})}, **{**SECTIONS, **sections}))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"search": "{trials: 5}"},
+        {"goal": "another", "notes": "more"},
+        {"resources": "{devices: cpu, trials_per_device: 3, retries: 0, grace_seconds: 1}"},
+        {"training": "{max_train_steps: 2000, eval_every: 100, keep_checkpoints: 9}"},
+        # what was a default may be written out
+        {"training": "{max_train_steps: 2000, eval_every: 100, seed: 0, no_progress: true}"},
+        {"search": "{sampler: halton, trials: 4, seed: 0}"},
+        {"objective": "{direction: minimize, checkpoint: best, metric: valid/error_rate}"},
+    ],
+)
+def test_trials_upwards_resources_goal_notes_and_keep_checkpoints_may_change(sections):
+    assert changes(**sections) == []
+
+
+def test_the_same_hyperparameter_may_be_written_in_another_way():
+    assert changes({"width": "{role: fixed, value: 64}"}) == []
+    assert changes({"learning_rate": "{scale: log, range: [0.001, 1.0], type: float, role: nuisance}"}) == []
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "sections", "line"),
+    [
+        ({}, {"search": "{trials: 3}"}, "search.trials: was 4, is 3; it may only be raised"),
+        ({}, {"search": "{trials: 4, seed: 1}"}, "search.seed: was 0, is 1"),
+        ({}, {"search": "{trials: 4, sampler: random}"}, "search.sampler: was halton, is random"),
+        ({}, {"study": "b"}, "study: was a, is b"),
+        ({}, {"workload": "tunectl.workloads.digits:cnn"}, "workload: was tunectl.workloads.digits:mlp, is"),
+        ({}, {"training": "{max_train_steps: 2001, eval_every: 100}"}, "training.max_train_steps: was 2000, is 2001"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 50}"}, "training.eval_every: was 100, is 50"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, seed: 1}"}, "training.seed: was 0, is 1"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, no_progress: false}"}, "training.no_progress: was True"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, train_examples: 5}"}, "training.train_examples: was None"),
+        ({}, {"objective": "{metric: valid/loss, direction: minimize}"}, "objective.metric: was valid/error_rate"),
+        ({}, {"objective": "{metric: valid/error_rate, direction: maximize}"}, "objective.direction: was minimize"),
+        ({}, {"objective": "{metric: valid/error_rate, direction: minimize, checkpoint: final}"}, "objective.checkpoint: was best"),
+        ({"width": "65"}, {}, "hyperparameters.width[0].domain.value: was 64, is 65"),
+        ({"width": "64.0"}, {}, "hyperparameters.width[0].domain.value: was 64, is 64.0"),
+        ({"width": "'64'"}, {}, "hyperparameters.width[0].domain.value: was 64, is 64"),
+        ({"width": "{role: nuisance, values: [64]}"}, {}, "hyperparameters.width[0].role: was fixed, is nuisance"),
+        ({"width": None}, {}, "hyperparameters.width[0].role: was fixed, is not there"),
+        ({"depth": "2"}, {}, "hyperparameters.depth[0].role: was not there, is fixed"),
+        ({"learning_rate": "{role: nuisance, range: [1e-3, 2], scale: log}"}, {}, "hyperparameters.learning_rate[0].domain.high: was 1.0, is 2.0"),
+        ({"learning_rate": "{role: nuisance, range: [1e-3, 1]}"}, {}, "hyperparameters.learning_rate[0].domain.scale: was log, is linear"),
+        ({"learning_rate": "{role: scientific, range: [1e-3, 1], scale: log}"}, {}, "hyperparameters.learning_rate[0].role"),
+        ({"optimizer": "{role: scientific, values: [adam, nesterov]}"}, {}, "hyperparameters.optimizer[0].domain.values"),
+        ({"momentum": "{role: nuisance, range: [0.8, 0.99]}"}, {}, "hyperparameters.momentum[0].when"),
+    ],
+)  # fmt: skip
+def test_any_other_difference_is_listed_by_its_path(hyperparameters, sections, line):
+    found = changes(hyperparameters, **sections)
+    assert any(item.startswith(line) for item in found), found
+
+
+def test_the_order_of_the_hyperparameters_belongs_to_the_study_since_it_gives_the_coordinates():
+    old = study(BASE, **SECTIONS)
+    turned = study({"optimizer": BASE["optimizer"], "learning_rate": BASE["learning_rate"], "width": "64", "momentum": BASE["momentum"]}, **SECTIONS)  # fmt: skip
+    assert any(line.startswith("order of hyperparameters") for line in differences(old, turned))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("[0, 1]", "[false, true]"), ("[1, 2]", "[1.0, 2.0]"), ("[1, 2]", "['1', '2']")]
+)
+def test_values_that_python_takes_for_equal_are_other_values(old, new):
+    before, after = (
+        study({"x": f"{{role: scientific, values: {values}}}"}, search="{trials: 1}") for values in (old, new)
+    )
+    assert differences(before, after) != []
+
+
+def test_points_by_hand_belong_to_the_study():
+    varies = {"learning_rate": "{role: nuisance, range: [1e-3, 1]}"}
+    one = study(varies, search="{points: [{learning_rate: 0.1}]}")
+    two = study(varies, search="{points: [{learning_rate: 0.1}, {learning_rate: 0.2}]}")
+    assert differences(one, one) == []
+    assert differences(one, two) == ["search.points[1].learning_rate: was not there, is 0.2"]

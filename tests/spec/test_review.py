@@ -1,0 +1,241 @@
+"""Design warnings: for each a study that raises it and a close neighbour that does not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from builders import study
+
+from tunectl.sampling.space import search_space
+from tunectl.spec.review import affordable_dimensions, review
+
+RATE = "{role: nuisance, range: [1e-3, 1], scale: log}"
+DEPTH = "{role: scientific, values: [1, 2]}"
+OPTIMIZERS = "{role: scientific, values: [nesterov, adam]}"
+EACH_TUNED = {
+    "optimizer": OPTIMIZERS,
+    "learning_rate": "[{role: nuisance, when: {optimizer: nesterov}, range: [1e-3, 3], scale: log}, "
+    "{role: nuisance, when: {optimizer: adam}, range: [1e-5, 1e-1], scale: log}]",
+    "momentum": "{role: nuisance, when: {optimizer: nesterov}, range: [0.8, 0.999], scale: one_minus_log}",
+    "beta1": "{role: nuisance, when: {optimizer: adam}, range: [0.8, 0.99], scale: one_minus_log}",
+}
+
+
+def warnings(hyperparameters, trials=20, counts=None, **sections):
+    spec = study({"learning_rate": RATE, **hyperparameters}, **{"search": f"{{trials: {trials}}}", **sections})
+    settings = tuple(setting.values for setting in search_space(spec).settings)
+    found = review(spec, settings, counts or (trials,) * len(settings))
+    assert found == sorted(found)
+    return [f"{problem.path}: {problem.message}" for problem in found]
+
+
+def nuisances(count):
+    return {f"n{index}": "{role: nuisance, range: [0, 1]}" for index in range(count)}
+
+
+def test_the_design_s_own_example_raises_no_warning():
+    assert warnings({**EACH_TUNED, "num_layers": "{role: fixed, value: 2}", "batch_size": "64"}) == []
+
+
+def test_the_plainest_studies_raise_no_warning():
+    assert warnings({"learning_rate": "0.1"}, trials=1) == []
+    assert warnings({"num_layers": DEPTH}) == []
+
+
+# name, study that raises it, what it says, neighbour that does not; `trials` goes with both unless it is given apart
+PAIRS = {
+    "batch size as nuisance": (
+        {"batch_size": "{role: nuisance, values: [32, 64]}"},
+        "hyperparameters.batch_size: batch_size as nuisance: it changes the cost of a trial",
+        {"batch_size": "{role: scientific, values: [32, 64]}"},
+    ),
+    "learning rate as scientific": (
+        {"learning_rate": "{role: scientific, range: [1e-3, 1], scale: log}"},
+        "hyperparameters.learning_rate: learning_rate as scientific",
+        {},
+    ),
+    "a learning rate that is scientific in one alternative": (
+        {"optimizer": "{role: nuisance, values: [sgd, adam]}", "learning_rate": "[{role: scientific, when: {optimizer: sgd}, range: [1e-3, 1], scale: log}, {role: nuisance, when: {optimizer: adam}, range: [1e-3, 1], scale: log}]"},
+        "hyperparameters.learning_rate[0]: learning_rate as scientific",
+        {"optimizer": "{role: nuisance, values: [sgd, adam]}", "learning_rate": "[{role: nuisance, when: {optimizer: sgd}, range: [1e-3, 1], scale: log}, {role: nuisance, when: {optimizer: adam}, range: [1e-3, 1], scale: log}]"},
+    ),
+    "an optimizer hyperparameter left out": (
+        {**EACH_TUNED, "beta1": None},
+        "hyperparameters.optimizer: beta1 is left out while the optimizer is scientific: 20 trials let it be tuned under adam",
+        EACH_TUNED,
+    ),
+    "an optimizer hyperparameter fixed": (
+        {**EACH_TUNED, "momentum": "{value: 0.9, when: {optimizer: nesterov}}"},
+        "hyperparameters.momentum: momentum is fixed while the optimizer is scientific: 20 trials let it be tuned under nesterov",
+        EACH_TUNED,
+    ),
+    "an optimizer hyperparameter fixed, the optimizer sampled": (
+        {**EACH_TUNED, "optimizer": "{role: scientific, values: [nesterov, adam], sampled: true}", "beta1": "0.9"},
+        "hyperparameters.beta1: beta1 is fixed while the optimizer is scientific",
+        {**EACH_TUNED, "optimizer": "{role: scientific, values: [nesterov, adam], sampled: true}"},
+    ),
+    "an optimizer hyperparameter fixed, the optimizer not asked about": (
+        {**EACH_TUNED, "momentum": None},
+        "momentum is left out while the optimizer is scientific",
+        {"optimizer": "nesterov", "num_layers": DEPTH},
+    ),
+    "more nuisance hyperparameters than trials": (
+        nuisances(2),
+        "search.trials: 3 nuisance hyperparameters on 20 trials",
+        nuisances(1),
+    ),
+    "more in one of the settings": (
+        {"num_layers": DEPTH, "a": "{role: nuisance, range: [0, 1], when: {num_layers: 2}}", "b": "{role: nuisance, range: [0, 1], when: {num_layers: 2}}"},
+        "search.trials: 3 nuisance hyperparameters where num_layers is 2 on 20 trials",
+        {"num_layers": DEPTH, "a": "{role: nuisance, range: [0, 1], when: {num_layers: 2}}", "b": "{role: nuisance, range: [0, 1], when: {num_layers: 1}}"},
+    ),
+    "learning rate on a linear scale": (
+        {"learning_rate": "{role: nuisance, range: [1e-3, 1]}"},
+        "hyperparameters.learning_rate: learning_rate on a linear scale",
+        {"learning_rate": "{role: nuisance, values: [1e-3, 1e-2, 1e-1]}"},
+    ),
+    "weight decay on a linear scale": (
+        {"weight_decay": "{role: nuisance, range: [1e-5, 1]}"},
+        "hyperparameters.weight_decay: weight_decay on a linear scale",
+        {"weight_decay": "{role: nuisance, range: [1e-5, 1], scale: log}"},
+    ),
+    "epsilon on a linear scale": (
+        {"optimizer": "adam", "epsilon": "{role: nuisance, range: [1e-10, 1]}"},
+        "hyperparameters.epsilon: epsilon on a linear scale",
+        {"optimizer": "adam", "epsilon": "{role: nuisance, range: [1e-10, 1], scale: log}"},
+    ),
+    "a fixed learning rate": (
+        {"num_layers": DEPTH, "learning_rate": "0.1", "x": "{role: nuisance, range: [0, 1]}"},
+        "hyperparameters.learning_rate: learning_rate is fixed while num_layers is scientific",
+        {"learning_rate": "0.1", "x": "{role: nuisance, range: [0, 1]}"},
+    ),
+    "a learning rate that is fixed in one setting": (
+        {"num_layers": DEPTH, "learning_rate": "[{value: 0.1, when: {num_layers: 1}}, {role: nuisance, range: [1e-3, 1], scale: log, when: {num_layers: 2}}]"},
+        "hyperparameters.learning_rate[0]: learning_rate is fixed while num_layers is scientific",
+        {"num_layers": DEPTH, "learning_rate": "[{role: nuisance, range: [1e-3, 3], scale: log, when: {num_layers: 1}}, {role: nuisance, range: [1e-3, 1], scale: log, when: {num_layers: 2}}]"},
+    ),
+    "fixed regularisation and a model's size": (
+        {"num_layers": DEPTH, "weight_decay": "1e-4"},
+        "hyperparameters.weight_decay: weight_decay is fixed while num_layers is scientific",
+        {"num_layers": DEPTH, "weight_decay": "0"},
+    ),
+    "fixed regularisation and the batch size": (
+        {"batch_size": "{role: scientific, values: [32, 64]}", "dropout": "0.5"},
+        "hyperparameters.dropout: dropout is fixed while batch_size is scientific",
+        {"batch_size": "{role: scientific, values: [32, 64]}", "dropout": "{role: nuisance, range: [0.1, 0.5]}"},
+    ),
+    "fixed regularisation behind a switch": (
+        {"width": "{role: scientific, values: [32, 64]}", "on": "{role: scientific, values: [false, true]}", "dropout": "[{value: 0.5, when: {on: true}}, {value: 0, when: {on: false}}]"},
+        "hyperparameters.dropout[0]: dropout is fixed while width is scientific",
+        {"activation": "{role: scientific, values: [relu, tanh]}", "on": "{role: scientific, values: [false, true]}", "dropout": "[{value: 0.5, when: {on: true}}, {value: 0, when: {on: false}}]"},
+    ),
+    "settings with unequal numbers of nuisance hyperparameters": (
+        {"num_layers": DEPTH, "dropout": "{role: nuisance, range: [0.1, 0.5], when: {num_layers: 2}}"},
+        "search.trials: settings with unequal numbers of nuisance hyperparameters on equal trials: 2 where num_layers is 2, 1 where num_layers is 1",
+        {"num_layers": DEPTH, "dropout": "[{role: nuisance, range: [0.1, 0.5], when: {num_layers: 2}}, {role: nuisance, range: [0.1, 0.3], when: {num_layers: 1}}]"},
+    ),
+    "evaluation batches smaller than training batches": (
+        {"batch_size": "512", "eval_batch_size": "256"},
+        "hyperparameters.eval_batch_size: evaluation batches smaller than training batches (512)",
+        {"batch_size": "512", "eval_batch_size": "512"},
+    ),
+    "evaluation batches smaller than the default training batch": (
+        {"eval_batch_size": "32"},
+        "evaluation batches smaller than training batches (64)",
+        {"batch_size": "32", "eval_batch_size": "32"},
+    ),
+    "evaluation batches smaller than some training batches": (
+        {"batch_size": "{role: scientific, values: [64, 512]}", "eval_batch_size": "256"},
+        "evaluation batches smaller than training batches (512)",
+        {"batch_size": "{role: scientific, values: [64, 512]}", "eval_batch_size": "[{value: 64, when: {batch_size: 64}}, {value: 512, when: {batch_size: 512}}]"},
+    ),
+    "trials that differ by their seed alone": (
+        {"num_layers": DEPTH, "learning_rate": "0.1"},
+        "search.trials: nothing is sampled, so the 20 trials of a setting differ by their seed alone",
+        {"num_layers": DEPTH},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_warning_is_raised(name):
+    hyperparameters, message, _ = PAIRS[name]
+    found = warnings(hyperparameters)
+    assert any(message in line for line in found), found
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_its_neighbour_raises_none_of_that_kind(name):
+    _, message, hyperparameters = PAIRS[name]
+    kind = message.split(": ", 1)[-1].split(" (")[0].split(" on 20 ")[0]
+    kind = kind if not kind[0].isdigit() else "nuisance hyperparameters"
+    found = warnings(hyperparameters)
+    assert not any(kind in line for line in found), found
+
+
+def test_a_quantity_that_wants_no_log_scale_may_be_linear():
+    assert warnings({"dropout": "{role: nuisance, range: [0, 0.5]}"}) == []
+
+
+def test_the_playbook_s_budgets_for_adam():
+    # below 10 trials the learning rate only, 10 to 24 also beta1, 25 and more also epsilon, well above that beta2
+    assert [affordable_dimensions(trials) for trials in (1, 9, 10, 24, 25, 49, 50, 99, 100, 200)] == [
+        1, 1, 2, 2, 3, 3, 4, 4, 5, 6,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trials", "missing"),
+    [(9, []), (10, ["beta1"]), (24, ["beta1"]), (25, ["beta1", "epsilon"]), (50, ["beta1", "beta2", "epsilon"])],
+)
+def test_what_the_budget_lets_be_tuned_under_adam_is_asked_for(trials, missing):
+    found = warnings({"optimizer": "{role: scientific, values: [adam, adamw]}"}, trials=trials)
+    asked = {line.split(": ")[1].split(" is ")[0] for line in found if "while the optimizer is scientific" in line}
+    assert sorted(asked) == missing
+
+
+def test_a_learning_rate_on_nine_trials_and_nothing_else_is_what_the_playbook_says():
+    assert warnings({**EACH_TUNED, "momentum": None, "beta1": None}, trials=9) == []
+    found = warnings(EACH_TUNED, trials=9)
+    assert len(found) == 1
+    assert "2 nuisance hyperparameters where optimizer is nesterov on 9 trials: so few cover about 1" in found[0]
+
+
+def test_those_that_are_never_active_side_by_side_are_one_dimension_but_two_of_them_may_be_two():
+    forms = {"form": "{role: nuisance, values: [a, b]}"}
+    apart = {
+        **forms,
+        "x": "[{role: nuisance, range: [0, 1], when: {form: a}}, {role: nuisance, range: [0, 2], when: {form: b}}]",
+    }
+    assert any("3 nuisance hyperparameters" in line for line in warnings(apart))
+    # x excludes y and z, but y and z stand side by side: learning rate, form and two more
+    side = {
+        **forms,
+        "x": "{role: nuisance, range: [0, 1], when: {form: a}}",
+        "y": "{role: nuisance, range: [0, 1], when: {form: b}}",
+        "z": "{role: nuisance, range: [0, 1], when: {form: b}}",
+    }
+    assert any("4 nuisance hyperparameters" in line for line in warnings(side))
+
+
+def test_a_switch_that_brings_a_scientific_range_leaves_the_settings_equal():
+    decay = {
+        "decay": "{role: scientific, values: [false, true]}",
+        "weight_decay": "[{value: 0, when: {decay: false}}, {role: scientific, when: {decay: true}, range: [1e-5, 1], scale: log}]",
+    }
+    assert warnings(decay) == []
+
+
+def test_settings_that_get_unequal_trials_may_have_unequal_numbers_of_nuisance_hyperparameters():
+    uneven = {"num_layers": DEPTH, "dropout": "{role: nuisance, values: [0.1, 0.5], when: {num_layers: 2}}"}
+    grid = {**uneven, "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log, points: 2}"}
+    assert warnings(grid, counts=(2, 4), search="{sampler: grid}") == []
+
+
+def test_a_study_of_many_settings_is_reviewed_without_looking_at_all_settings_for_each():
+    many = {f"s{index}": "{role: scientific, values: [0, 1]}" for index in range(8)}
+    many |= {f"n{index}": f"{{role: nuisance, range: [0, 1], when: {{s{index}: 1}}}}" for index in range(8)}
+    before = time.process_time()
+    assert any("9 nuisance hyperparameters" in line for line in warnings(many))
+    assert time.process_time() - before < 10  # all for each would take minutes
