@@ -73,39 +73,54 @@ def wait_until_gone(folder: Path, seconds: float) -> int:
     return left
 
 
-def call(study: Path, folder: Path, options: tuple[str, ...], stop: signal.Signals | None, after: float) -> int:
-    """One call of the command, ended by `stop` after `after` seconds if it is still at work; its exit code."""
+@dataclass(frozen=True)
+class Moment:
+    """When a run is stopped: `seconds` after its start, or after its plan was written, when trials begin to train."""
+
+    seconds: float
+    in_training: bool
+
+    def __str__(self) -> str:
+        return f"{'+' if self.in_training else ''}{self.seconds:.2f}"
+
+
+def call(
+    study: Path,
+    folder: Path,
+    options: tuple[str, ...] = (),
+    stop: signal.Signals | None = None,
+    at: Moment | None = None,
+) -> int:
+    """One call of the command, ended by `stop` at a moment if it is still at work then; its exit code."""
     environment = {**os.environ, "TUNECTL_INTERRUPTIONS": str(folder)}
-    with subprocess.Popen(
-        command(study, folder, *options), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    ) as process:
-        if stop is not None:
+    words = command(study, folder, *options)
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet) as process:
+        if stop is not None and at is not None:
+            while at.in_training and not (folder / "plan.jsonl").exists() and process.poll() is None:
+                time.sleep(0.005)
             try:
-                process.wait(after)
+                process.wait(at.seconds)
             except subprocess.TimeoutExpired:
                 process.send_signal(stop)
         return process.wait()
 
 
-def disturbed(study: Path, folder: Path, stop: signal.Signals, moments: list[float]) -> tuple[int, int, int]:
-    """Run the study, stopped at each of the moments, until it is complete: calls, stops that hit, processes left
-    after a stop.
-    """
+def disturbed(study: Path, folder: Path, stop: signal.Signals, moments: list[Moment]) -> tuple[int, int, int]:
+    """Run the study, stopped at each moment, until it is complete: calls, stops that hit, processes left."""
     calls = hits = left = 0
     for moment in moments:
         code = call(study, folder, (), stop, moment)
         calls += 1
         if code == 0:
-            break
+            return calls, hits, left
         hits += 1
         left += wait_until_gone(folder, 5.0)
-    else:
-        while call(study, folder, (), None, 0.0) != 0:
-            calls += 1
-            if calls > MOST_CALLS:
-                raise SystemExit("the study does not come to its end")
+    while call(study, folder) != 0:
         calls += 1
-    return calls, hits, left
+        if calls > MOST_CALLS:
+            raise SystemExit("the study does not come to its end")
+    return calls + 1, hits, left
 
 
 def main() -> int:
@@ -120,12 +135,13 @@ def main() -> int:
     place = Path(tempfile.mkdtemp(prefix="tunectl-interruptions-"))
     study = arguments.study.resolve()
 
-    started = time.perf_counter()
-    if call(study, place / "reference", (), None, 0.0) != 0:
+    started = time.time()
+    if call(study, place / "reference") != 0:
         raise SystemExit("the undisturbed run failed")
-    length = time.perf_counter() - started
+    length = time.time() - started
+    training = started + length - (place / "reference" / "plan.jsonl").stat().st_mtime
     reference = table(place / "reference")
-    print(f"{study.name}: {len(reference) - 1} trials, {length:.1f} s undisturbed, seed {arguments.seed}")
+    print(f"{study.name}: {len(reference) - 1} trials, {length:.1f} s undisturbed, {training:.1f} s of them training")
 
     outcomes = []
     for name, options in {
@@ -134,15 +150,20 @@ def main() -> int:
         "reversed": ("--order", "reversed"),
     }.items():
         folder = place / name
-        call(study, folder, options, None, 0.0)
+        call(study, folder, options)
         outcomes.append(Outcome(name, 1, 0, table(folder) == reference, wait_until_gone(folder, 5.0)))
     for stop in (signal.SIGINT, signal.SIGKILL):
         for number in range(arguments.moments):
             folder = place / f"{stop.name} {number}"
-            # Mostly one stop a run; every third run is stopped three times in a row.
-            moments = [generator.uniform(0.2, length) for _ in range(3 if number % 3 == 2 else 1)]
+            # Mostly in training, which starting up outlasts here; every third run is stopped three times in a row.
+            moments = [
+                Moment(generator.uniform(0, length), in_training=False)
+                if number % 5 == 4
+                else Moment(generator.uniform(0, training), in_training=True)
+                for _ in range(3 if number % 3 == 2 else 1)
+            ]
             calls, hits, left = disturbed(study, folder, stop, moments)
-            shown = ", ".join(f"{moment:.2f}" for moment in moments)
+            shown = ", ".join(str(moment) for moment in moments)
             outcomes.append(Outcome(f"{stop.name} at {shown} s", calls, hits, table(folder) == reference, left))
     print(f"{'run':36} {'calls':>5} {'stopped':>7} {'tables':>9} {'processes left':>14}")
     for item in outcomes:

@@ -1,7 +1,7 @@
 """Run the commands of the README and compare what they print with what it says.
 
-Every line `$ command` of a console block is run from the top of the repository; it must end with 0 and, where the block shows output, print
-exactly that to stdout. `make test` is left to whoever calls this script: it is what runs the tests.
+Every line `$ command` of a console block is run from the top of the repository; it must end with 0 and, where the block
+shows output, print exactly that to stdout. `make test` is left to whoever calls this script: it is what runs the tests.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ def complaint(command: str, expected: str) -> str:
         shlex.split(command),
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

@@ -75,10 +75,10 @@ def test_an_extension_appends_what_the_longer_plan_has_more(sampler):
 
 def test_an_extension_goes_on_after_the_last_id_whatever_stands_between():
     twenty = plan(2)
-    retrained = PlannedTrial(4, 0, 0, 1, twenty[0].coordinates, twenty[0].hyperparameters, 5, "retrain")
+    retrained = PlannedTrial(9, 0, 0, 1, twenty[0].coordinates, twenty[0].hyperparameters, 5, "retrain")
     more = plan(3, after=[*twenty, retrained])
-    assert [(trial.trial, trial.setting, trial.point) for trial in more] == [(5, 0, 2), (6, 1, 2)]
-    assert [trial.seed for trial in more] == [trial_seed(0, 5), trial_seed(0, 6)]
+    assert [(trial.trial, trial.setting, trial.point) for trial in more] == [(10, 0, 2), (11, 1, 2)]
+    assert [trial.seed for trial in more] == [trial_seed(0, 10), trial_seed(0, 11)]
 
 
 def test_a_plan_that_was_cut_short_is_completed_without_a_double():

@@ -125,6 +125,19 @@ def test_a_condition_that_is_wrong_is_refused_by_name(hyperparameters, problem):
     assert any(line.startswith("hyperparameters.") and problem in line for line in found), found
 
 
+@pytest.mark.parametrize(
+    ("parent", "place"),
+    [
+        ("{role: nuisance, values: [1, 2, 2]}", "hyperparameters.a.values[2]"),
+        ("[{role: nuisance, values: [1], when: {optimizer: sgd}}, {values: [2]}]", "hyperparameters.a[1].role"),
+        ("{role: nuisance}", "hyperparameters.a"),
+    ],
+)
+def test_a_parent_with_a_problem_of_its_own_makes_no_others(parent, place):
+    found = refusals({"a": parent, "b": nuisance("{a: 2}"), "c": f"[{nuisance('{a: 1}')}, {nuisance('{a: 2}')}]"})
+    assert [line.split(": ")[0] for line in found] == [place]
+
+
 def test_a_condition_may_wait_for_a_whole_number_of_an_int_range_also_written_as_a_float():
     accepted({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: [1, 8.0]}")})
 

@@ -248,8 +248,10 @@ def _check_parent(
     document: Document, conditions: Conditions, item: Hyperparameter, parent: str, values: tuple[Scalar, ...]
 ) -> None:
     where = (*item.path, "when", parent)
-    alternatives = conditions.by_name.get(parent, [])
-    for value in values if alternatives else ():  # a parent with problems of its own has been reported
+    alternatives, declared = conditions.by_name.get(parent, []), document.content["hyperparameters"].get(parent)
+    if len(alternatives) < (len(declared) if isinstance(declared, list) else 1):
+        return  # a parent with problems of its own, or none at all, has been reported
+    for value in values:
         _check_value(document, where, parent, value, alternatives)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
 from tunectl.spec.conditions import Conditions, World
 from tunectl.spec.configuration import FIELDS
+from tunectl.spec.document import PathKey
 from tunectl.spec.model import FixedValue, Hyperparameter, StudySpec
 from tunectl.spec.wording import nearest, shown
 
@@ -31,6 +32,31 @@ def factory_arguments(signature: FactorySignature, values: Mapping[str, Scalar])
     }
 
 
+def check_names(
+    names: Collection[str],
+    switches: Collection[str],
+    signature: FactorySignature,
+    problem: Callable[[PathKey, str], Problem],
+) -> list[Problem]:
+    """What the names alone tell: one that nobody knows, and a keyword without a default that nobody gives.
+
+    `names` stand under hyperparameters, `switches` are mentioned by some condition.
+    """
+    problems = []
+    read = {*signature.parameters, *FIELDS, *switches}
+    for name in names if not signature.open else ():
+        if name not in read:
+            near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *FIELDS])
+            message = f"nobody reads {name}: neither the factory nor the training configuration{near}"
+            problems.append(problem(("hyperparameters", name), message))
+    for name in signature.required:
+        if name not in names and name != _SEED:
+            where = f" (line {signature.line} of {signature.file})" if signature.line else ""
+            message = f"the key is missing: the factory{where} needs it and has no default; write its value"
+            problems.append(problem(("hyperparameters", name), message))
+    return problems
+
+
 def check_consumption(spec: StudySpec, signature: FactorySignature) -> list[Problem]:
     """What is wrong between a study and its factory: a hyperparameter that nobody reads, a keyword that nobody gives.
 
@@ -39,11 +65,11 @@ def check_consumption(spec: StudySpec, signature: FactorySignature) -> list[Prob
     signature only what is certain is reported.
     """
     conditions = Conditions(spec.hyperparameters)
-    problems = [
+    problems = check_names(spec.names, _switches(conditions), signature, spec.problem)
+    problems += [
         problem for item in spec.hyperparameters if (problem := _unread(spec, conditions, signature, item)) is not None
     ]
-    problems += _missing_keywords(spec, conditions, signature)
-    return problems
+    return sorted(problems + _missing_keywords(spec, conditions, signature))
 
 
 def _switches(conditions: Conditions) -> set[str]:
@@ -56,15 +82,7 @@ def _unread(
     name = item.name
     if name in signature.parameters or name in _switches(conditions):
         return None
-    rule = FIELDS.get(name)
-    if rule is None:
-        if signature.open:
-            return None
-        known = [*(p for p in signature.parameters if p != _SEED), *FIELDS]
-        return spec.problem(
-            item.path, f"nobody reads {name}: neither the factory nor the training configuration{nearest(name, known)}"
-        )
-    read_when = rule.read_when
+    read_when = FIELDS[name].read_when if name in FIELDS else None
     if read_when is None:
         return None
     unread = [world for world in _active_worlds(conditions, item, read_when) if not _is_read(world, read_when)]
@@ -107,15 +125,6 @@ def _active_worlds(
 
 def _missing_keywords(spec: StudySpec, conditions: Conditions, signature: FactorySignature) -> list[Problem]:
     problems = []
-    for name in signature.required:
-        if name not in conditions.by_name and name != _SEED:
-            where = f" (line {signature.line} of {signature.file})" if signature.line else ""
-            problems.append(
-                spec.problem(
-                    ("hyperparameters", name),
-                    f"the key is missing: the factory{where} needs it and has no default; write its value",
-                )
-            )
     for name, alternatives in conditions.by_name.items():
         of_factory = name in signature.parameters or (
             signature.open and name not in FIELDS and name not in _switches(conditions)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunectl.core.errors import StudyError
+from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import OTHER, Conditions, TooManyWorldsError, check_conditions, too_many_worlds
+from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
 from tunectl.spec.model import Hyperparameter, Range, SearchSection, StudySpec, ValueSet
@@ -17,9 +19,49 @@ from tunectl.spec.sections import Sections, read_sections
 from tunectl.spec.wording import found
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A study as far as it could be read. `spec` is there when nothing is wrong with it."""
+
+    document: Document
+    path: Path
+    spec: StudySpec | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that stand under `hyperparameters`, also those whose entries are wrong."""
+        content = self.document.content
+        declared = content.get("hyperparameters") if isinstance(content, dict) else None
+        return tuple(declared) if isinstance(declared, dict) else ()
+
+    @property
+    def switches(self) -> frozenset[str]:
+        """The names that some `when` mentions, also one in an entry that is wrong."""
+        content = self.document.content["hyperparameters"] if self.names else {}
+        entries = [item for entry in content.values() for item in (entry if isinstance(entry, list) else [entry])]
+        conditions = [entry["when"] for entry in entries if isinstance(entry, dict) and "when" in entry]
+        return frozenset(name for condition in conditions if isinstance(condition, dict) for name in condition)
+
+    @property
+    def workload(self) -> str | None:
+        """The text under `workload`, if it is text."""
+        content = self.document.content
+        workload = content.get("workload") if isinstance(content, dict) else None
+        return workload if isinstance(workload, str) else None
+
+    def problem(self, path: PathKey, message: str) -> Problem:
+        """A problem at `path` of the study file, or at its nearest parent that stands there."""
+        return self.document.problem(path, message)
+
+
+def draft_study(path: Path) -> Draft:
+    """Read a study file as far as it goes. Raises StudyError only where it is no YAML document."""
+    return _draft(read_document(path), path.absolute(), None)
+
+
 def load_study(path: Path) -> StudySpec:
     """Read and check a study file. Raises StudyError with all problems at once."""
-    return _build(read_document(path), path.absolute())
+    return _whole(draft_study(path))
 
 
 def parse_study(text: str, path: Path, default_name: str | None = None) -> StudySpec:
@@ -28,10 +70,16 @@ def parse_study(text: str, path: Path, default_name: str | None = None) -> Study
     `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file
     was.
     """
-    return _build(parse_document(text, str(path)), path.absolute(), default_name)
+    return _whole(_draft(parse_document(text, str(path)), path.absolute(), default_name))
 
 
-def _build(document: Document, path: Path, default_name: str | None = None) -> StudySpec:
+def _whole(draft: Draft) -> StudySpec:
+    if draft.spec is None:
+        raise StudyError(draft.document.problems)
+    return draft.spec
+
+
+def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
     sections = read_sections(document)
     content = document.content if isinstance(document.content, dict) else {}
     hyperparameters: tuple[Hyperparameter, ...] = ()
@@ -42,18 +90,30 @@ def _build(document: Document, path: Path, default_name: str | None = None) -> S
         grid = isinstance(search, dict) and search.get("sampler") == "grid"
         hyperparameters = read_hyperparameters(document, grid=grid)
         conditions = check_conditions(document, hyperparameters)
-    name = _name(document, sections, default_name or path.stem)
-    if sections is None or document.problems:
-        raise StudyError(document.problems)
-    search_section = _search(document, sections, hyperparameters)
     if conditions is not None:
         try:
             _needed(document, conditions)
-            _warmup(document, conditions, sections.training.max_train_steps)
+            if sections is not None:
+                _warmup(document, conditions, sections.training.max_train_steps)
         except TooManyWorldsError:
             document.report(("hyperparameters",), too_many_worlds(), at_key=True)
-    if document.problems or search_section is None:
-        raise StudyError(document.problems)
+    spec = None
+    if sections is not None:
+        name = _name(document, sections, default_name or path.stem)
+        search_section = _search(document, sections, hyperparameters)
+        if not document.problems and search_section is not None:
+            spec = _spec(document, path, name, sections, hyperparameters, search_section)
+    return Draft(document, path, spec)
+
+
+def _spec(
+    document: Document,
+    path: Path,
+    name: str,
+    sections: Sections,
+    hyperparameters: tuple[Hyperparameter, ...],
+    search: SearchSection,
+) -> StudySpec:
     return StudySpec(
         name=name,
         goal=sections.goal,
@@ -62,7 +122,7 @@ def _build(document: Document, path: Path, default_name: str | None = None) -> S
         objective=sections.objective,
         training=sections.training,
         hyperparameters=hyperparameters,
-        search=search_section,
+        search=search,
         resources=sections.resources,
         file=path,
         label=document.file,
@@ -71,12 +131,12 @@ def _build(document: Document, path: Path, default_name: str | None = None) -> S
     )
 
 
-def _name(document: Document, sections: Sections | None, stem: str) -> str:
-    if sections is not None and sections.study is not None:
+def _name(document: Document, sections: Sections, stem: str) -> str:
+    if sections.study is not None:
         return sections.study
     # A file name may hold what a folder name of ours may not.
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100]
-    if sections is not None and not slug:
+    if not slug:
         document.report(
             ("study",),
             f"the study needs a name and its file's name gives none, {found(stem)}; write study: a-name",
@@ -145,13 +205,13 @@ def _points(document: Document, content: Any) -> tuple[dict[str, Scalar], ...]:
 
 def _needed(document: Document, conditions: Conditions) -> None:
     where = ("hyperparameters",)
+    declared = document.content["hyperparameters"]
+    whole = not document.problems  # an alternative that could not be read may be the one that is missing
     for name in ("optimizer", "learning_rate"):
-        if name not in conditions.by_name:
-            document.report(
-                (*where, name), "the key is missing; every trial has one, and none is taken by default", at_key=True
-            )
+        if name not in declared:
+            _report_missing(document, name)
             continue
-        for world in conditions.worlds([name]):
+        for world in conditions.worlds([name]) if whole else ():
             if name not in world.active:
                 document.report(
                     (*where, name),
@@ -159,6 +219,17 @@ def _needed(document: Document, conditions: Conditions) -> None:
                     at_key=True,
                 )
                 break
+
+
+def _report_missing(document: Document, name: str) -> None:
+    strangers = [other for other in document.content["hyperparameters"] if other not in FIELDS]
+    misspelt = difflib.get_close_matches(name, strangers, n=1, cutoff=0.75)
+    if misspelt:
+        message = f"every trial has {name}, found none; did you mean {name}?"
+        document.report(("hyperparameters", misspelt[0]), message, at_key=True)
+    else:
+        message = "the key is missing; every trial has one, and none is taken by default"
+        document.report(("hyperparameters", name), message, at_key=True)
 
 
 def _warmup(document: Document, conditions: Conditions, max_train_steps: int) -> None:

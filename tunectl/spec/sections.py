@@ -154,9 +154,18 @@ def read_sections(document: Document) -> Sections | None:
     try:
         return Sections(_StudyKeys.model_validate(content))
     except ValidationError as error:
-        for item in error.errors(include_url=False):
-            _note(document, item)
+        items = error.errors(include_url=False)
+        unknown = [tuple(item["loc"]) for item in items if item["type"] == "extra_forbidden"]
+        for item in items:
+            # A key that is missing because it is misspelt is told once, where it stands.
+            if item["type"] != "missing" or not _stands_misspelt(tuple(item["loc"]), unknown):
+                _note(document, item)
         return None
+
+
+def _stands_misspelt(path: PathKey, unknown: list[PathKey]) -> bool:
+    siblings = [str(other[-1]) for other in unknown if other[:-1] == path[:-1]]
+    return any(nearest(sibling, [str(path[-1])]).startswith("; did") for sibling in siblings)
 
 
 def _note(document: Document, item: Any) -> None:

@@ -12,11 +12,11 @@ from tunectl.core.errors import Problem, StudyError, WorkloadError
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.sampling.listed import check_count, listed_configurations
 from tunectl.sampling.space import SearchSpace, Setting, search_space
-from tunectl.spec.conditions import MOST_WORLDS, Conditions, TooManyWorldsError
+from tunectl.spec.conditions import Conditions, TooManyWorldsError, too_many_worlds
 from tunectl.spec.configuration import TrainingConfiguration
-from tunectl.spec.consumption import check_consumption
+from tunectl.spec.consumption import check_consumption, check_names
 from tunectl.spec.model import StudySpec
-from tunectl.spec.reading import load_study
+from tunectl.spec.reading import Draft, draft_study
 from tunectl.spec.review import Budget, review
 from tunectl.workloads.reference import parse_reference, read_signature
 
@@ -44,25 +44,37 @@ class CheckedStudy:
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     """Check a study file. Raises StudyError with every problem that was found."""
-    spec = load_study(path)
+    draft = draft_study(path)
+    if draft.spec is None:
+        raise StudyError([*draft.document.problems, *_unknown_names(draft, current_folder)])
+    spec = draft.spec
     try:
         reference = parse_reference(spec.workload, spec.file, current_folder)
         signature = read_signature(reference)
     except (ValueError, WorkloadError) as error:
         raise StudyError([spec.problem(("workload",), str(error))]) from None
     try:
-        problems = check_consumption(spec, signature)
-        if problems:
-            raise StudyError(problems)
+        check_signature(spec, signature)
         space = search_space(spec)
         counts = _count_trials(spec, space)
         warnings = review(spec, tuple(setting.values for setting in space.settings), counts)
     except TooManyWorldsError:
-        message = f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
-        raise StudyError([spec.problem(("hyperparameters",), message)]) from None
-    return CheckedStudy(
-        spec, reference, signature, space.conditions, space.settings, tuple(warnings), _budget(spec, counts)
-    )
+        raise StudyError([spec.problem(("hyperparameters",), too_many_worlds())]) from None
+    budget = _budget(spec, counts)
+    return CheckedStudy(spec, reference, signature, space.conditions, space.settings, tuple(warnings), budget)
+
+
+def _unknown_names(draft: Draft, current_folder: Path) -> list[Problem]:
+    """What the factory says about a study with other problems: there is none, or names that nobody reads."""
+    if draft.workload is None:
+        return []
+    try:
+        signature = read_signature(parse_reference(draft.workload, draft.path, current_folder))
+    except (ValueError, WorkloadError) as error:
+        return [draft.problem(("workload",), str(error))]
+    told = {problem.path for problem in draft.document.problems}
+    found = check_names(draft.names, draft.switches, signature, draft.problem)
+    return [problem for problem in found if problem.path not in told]
 
 
 def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
