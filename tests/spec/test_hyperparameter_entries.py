@@ -279,12 +279,12 @@ def test_a_name_that_only_some_trials_have_may_not_be_the_learning_rate():
     ]
 
 
-def test_a_warmup_within_the_steps_is_shorter_than_they_are_only_where_it_is_within():
+def test_a_warmup_within_the_steps_is_no_longer_than_they_are_only_where_it_is_within():
     steps = "{max_train_steps: 100, eval_every: 10}"
     assert study({"warmup_steps": "500"}, training=steps)
-    assert study({"warmup_steps": "99", "warmup": "within"}, training=steps)
+    assert study({"warmup_steps": "100", "warmup": "within"}, training=steps)
     assert (
-        "is shorter than it, found 100" in problems_of({"warmup_steps": "100", "warmup": "within"}, training=steps)[0]
+        "is no longer than it, found 101" in problems_of({"warmup_steps": "101", "warmup": "within"}, training=steps)[0]
     )
     varied = {"warmup_steps": "{role: nuisance, range: [0, 200], type: int}", "warmup": "within"}
     assert "found 200" in problems_of(varied, training=steps, search=SEARCH)[0]

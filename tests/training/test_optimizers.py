@@ -16,8 +16,8 @@ def path(updates: int = 20, **fields: Any) -> np.ndarray:
     """The weights after `updates` updates on the quadratic 0.5 * sum(c w^2), by the optimizer."""
     model = nn.Linear(3, 2, bias=True).double()
     with torch.no_grad():
-        model.weight.copy_(torch.tensor([[1.0, -2.0, 0.5], [0.3, 1.5, -1.0]]))
-        model.bias.copy_(torch.tensor([0.7, -0.4]))
+        model.weight.copy_(torch.tensor([[1.0, -2.0, 0.5], [0.3, 1.5, -1.0]], dtype=torch.float64))
+        model.bias.copy_(torch.tensor([0.7, -0.4], dtype=torch.float64))
     curvature = torch.tensor([[1.0, 0.2, 3.0], [0.5, 2.0, 1.0]], dtype=torch.float64)
     optimizer = make_optimizer(model, TrainingConfiguration(learning_rate=0.05, **fields))
     for _ in range(updates):

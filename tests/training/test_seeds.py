@@ -49,13 +49,16 @@ def test_the_purposes_numbers_are_pinned_since_they_are_part_of_every_outcome():
         ("TRAINING", 4),
         ("EVALUATION", 5),
     ]
-    assert short_seed(0, Purpose.MODEL) == 3077422817
+    assert short_seed(0, Purpose.MODEL) == 3964924996
 
 
 def test_randomness_inside_a_block_is_fixed_and_leaves_the_generators_as_they_were():
     seed_everything(sequence(1, Purpose.TRAINING), CPU)
     untouched = draws()
-    for block in (lambda: host_randomness(sequence(3, Purpose.EXAMPLES)), lambda: randomness(sequence(3, Purpose.EXAMPLES), CPU)):
+    for block in (
+        lambda: host_randomness(sequence(3, Purpose.EXAMPLES)),
+        lambda: randomness(sequence(3, Purpose.EXAMPLES), CPU),
+    ):
         seed_everything(sequence(1, Purpose.TRAINING), CPU)
         with block():
             inside = draws()

@@ -112,7 +112,7 @@ def train_trial(
 
 
 def comparable(folder: TrialFolder) -> dict[str, Any]:
-    """All that a trial leaves, without times: lines, names of checkpoints, and every tensor of every checkpoint as bytes."""
+    """All that a trial leaves, without times: lines, names of checkpoints, every tensor of them as bytes."""
     lines = [
         {key: value for key, value in line.items() if key != "elapsed_seconds"}
         for line in jsontext.read_lines(folder.measurements)

@@ -30,7 +30,7 @@ class Selection:
 def select(
     measurements: Iterable[Measurement], objective: Objective, existing_checkpoints: Container[str] = ()
 ) -> Selection:
-    """Choose the evaluation by which a trial counts (design 4, "Retrospective selection").
+    """Choose the evaluation by which a trial counts.
 
     It is the one with the best finite value after step 0, the earlier one of equals; where the objective's checkpoint
     is "final", the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the

@@ -174,7 +174,7 @@ class Measurement:
 class TrialResult:
     """result.json: how a trial ended by itself.
 
-    `state` is completed, infeasible or failed. `reason` is one of the words of the design (nan_loss, nan_gradient,
+    `state` is completed, infeasible or failed. `reason` is one of these words (nan_loss, nan_gradient,
     diverged, no_progress, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     """

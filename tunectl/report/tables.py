@@ -1,4 +1,4 @@
-"""The tables of a study (design 5): what stands in them, and writing them into its folder."""
+"""The tables of a study: what stands in them, and writing them into its folder."""
 
 from __future__ import annotations
 

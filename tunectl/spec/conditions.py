@@ -239,7 +239,8 @@ def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, 
     if len(document.problems) > before:
         return None
     _check_overlaps(document, conditions)
-    _check_reachable(document, conditions)
+    if all(_is_whole(document, conditions, name) for name in document.content["hyperparameters"]):
+        _check_reachable(document, conditions)
     _check_settings(document, conditions)
     return conditions if len(document.problems) == before else None
 
@@ -248,11 +249,15 @@ def _check_parent(
     document: Document, conditions: Conditions, item: Hyperparameter, parent: str, values: tuple[Scalar, ...]
 ) -> None:
     where = (*item.path, "when", parent)
-    alternatives, declared = conditions.by_name.get(parent, []), document.content["hyperparameters"].get(parent)
-    if len(alternatives) < (len(declared) if isinstance(declared, list) else 1):
-        return  # a parent with problems of its own, or none at all, has been reported
-    for value in values:
-        _check_value(document, where, parent, value, alternatives)
+    if _is_whole(document, conditions, parent):
+        for value in values:
+            _check_value(document, where, parent, value, conditions.by_name[parent])
+
+
+def _is_whole(document: Document, conditions: Conditions, name: str) -> bool:
+    """Whether every alternative of a name was read: one with problems of its own is reported once."""
+    entry = document.content["hyperparameters"].get(name)
+    return len(conditions.by_name.get(name, ())) == (len(entry) if isinstance(entry, list) else 1)
 
 
 def _check_value(

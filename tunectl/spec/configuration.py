@@ -84,7 +84,7 @@ LATER_FIELDS: dict[str, str] = {
     "end_learning_rate_factor": "the end of a schedule",
     "post_warmup_steps": "the stretch after a warmup",
 }
-"""Fields of the design that this version does not train with yet: refused by name."""
+"""Fields that a later version will train with: refused by name."""
 
 LATER_CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("rmsprop", "rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb"),

@@ -239,9 +239,9 @@ def _warmup(document: Document, conditions: Conditions, max_train_steps: int) ->
         if item is None or world.values.get("warmup") != "within" or item.path in refused:
             continue
         longest = _largest(item) if value is OTHER else value
-        if isinstance(longest, (int, float)) and longest >= max_train_steps:
+        if isinstance(longest, (int, float)) and longest > max_train_steps:
             refused.add(item.path)
-            message = f"a warmup within max_train_steps ({max_train_steps}) is shorter than it, found {longest}"
+            message = f"a warmup within max_train_steps ({max_train_steps}) is no longer than it, found {longest}"
             document.report(item.path, message)
 
 

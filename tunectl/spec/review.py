@@ -230,7 +230,8 @@ def _wants_log_scale(context: _Context) -> list[Problem]:
         context.warn(
             item,
             f"{item.name} on a linear scale: what counts is its order of magnitude, and half of the trials go to the "
-            "upper half of the range; write scale: log",
+            "upper half of the range; write scale: log"
+            + (" from above 0, and make none at all a scientific switch" if item.domain.low == 0 else ""),
         )
         for item in context.spec.hyperparameters
         if isinstance(item.domain, Range)

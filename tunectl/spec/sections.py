@@ -26,7 +26,7 @@ LATER: dict[PathKey, str] = {
     ("resources", "trial_timeout_seconds"): "a time limit for a trial",
     ("resources", "devices_per_trial"): "several devices for a trial",
 }
-"""Keys of the design that this version does not know yet: refused by name."""
+"""Keys that a later version will know: refused by name."""
 
 
 def _slug(value: Any) -> Any:

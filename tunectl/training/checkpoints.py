@@ -9,7 +9,9 @@ where it stood.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,22 +26,38 @@ from tunectl.core.records import TrialRequest
 from tunectl.training.lines import holds
 
 FORMAT = 1
+_CHUNK_BYTES = 2**20
 _OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt\.tmp)")
 _MAY_CHANGE = ("keep_checkpoints", "threads", "data_workers", "no_progress")
+
+_RESUME_PARTS = (
+    "request",
+    "model",
+    "optimizer",
+    "progress",
+    "series",
+    "random",
+    "best",
+    "measurements_offset",
+    "steps_offset",
+)
+"""The parts without which a trial cannot go on; more may be there."""
 
 
 class UnusableResume(Exception):  # noqa: N818  (a condition: the trial starts from the beginning)
     """`resume.pt` cannot be gone on from; the text says why."""
 
 
-class _FullDisk:
-    """Passes writes on and remembers the OSError that torch.save turns into a RuntimeError about its archive."""
+class _Checked:
+    """Passes writes on, sums them up, and remembers the OSError that torch.save turns into a RuntimeError."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.checksum = 0
         self.error: OSError | None = None
 
     def write(self, content: bytes) -> int:
+        self.checksum = zlib.crc32(content, self.checksum)
         try:
             return self._file.write(content)
         except OSError as error:
@@ -50,19 +68,39 @@ class _FullDisk:
         self._file.flush()
 
 
+def _trailer(checksum: int) -> bytes:
+    return b"tunectl crc32:%08x\n" % checksum
+
+
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write named parts to `path` atomically and durably; raises OSError where the disk is full."""
+    """Write named parts to `path` atomically and durably; raises OSError where the disk is full.
+
+    The file is torch's, and torch.load reads it; a checksum follows the archive, since torch does not look at the one
+    inside.
+    """
 
     def write(file: BinaryIO) -> None:
-        watched = _FullDisk(file)
+        checked = _Checked(file)
         try:
-            torch.save(dict(content), watched)  # type: ignore[arg-type]
+            torch.save(dict(content), checked)  # type: ignore[arg-type]
         except RuntimeError:
-            if watched.error is not None:
-                raise watched.error from None
+            if checked.error is not None:
+                raise checked.error from None
             raise
+        file.write(_trailer(checked.checksum))
 
     write_atomically(path, write)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file ends with the checksum of what stands before it."""
+    left, checksum = path.stat().st_size - len(_trailer(0)), 0
+    with open(path, "rb") as file:
+        while left > 0:
+            content = file.read(min(left, _CHUNK_BYTES))
+            checksum = zlib.crc32(content, checksum)
+            left -= len(content)
+        return left == 0 and file.read() == _trailer(checksum)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -71,12 +109,13 @@ def load(path: Path) -> dict[str, Any]:
     Raises UnusableResume with the reason where the file cannot be read as one.
     """
     try:
+        if not _is_whole(path):
+            raise UnusableResume(f"{path.name} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UnusableResume(f"{path.name} cannot be read ({error})") from error
-    except Exception as error:
-        # A damaged archive ends in RuntimeError, UnpicklingError, EOFError, KeyError, ... by where the damage is.
-        raise UnusableResume(f"{path.name} is damaged ({type(error).__name__})") from error
+    except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise UnusableResume(f"{path.name} cannot be loaded ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UnusableResume(f"{path.name} is not of format {FORMAT}")
     return content
@@ -95,7 +134,10 @@ def load_resume(folder: TrialFolder, request: TrialRequest) -> dict[str, Any] | 
     if not folder.resume.exists():
         return None
     parts = load(folder.resume)
-    if parts.get("request") != identity(request):
+    missing = [name for name in _RESUME_PARTS if name not in parts]
+    if missing:
+        raise UnusableResume(f"{folder.resume.name} lacks {', '.join(missing)}")
+    if parts["request"] != identity(request):
         raise UnusableResume(f"{folder.resume.name} belongs to another request")
     for path, offset in ((folder.measurements, parts["measurements_offset"]), (folder.steps, parts["steps_offset"])):
         if not holds(path, offset):

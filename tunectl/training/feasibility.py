@@ -21,7 +21,7 @@ MIN_UPDATES = 20
 FAR_ABOVE = 5.0
 """`diverged` begins so many standard deviations of the examples' losses at step 0 above their mean."""
 
-LEAST_SPREAD = 0.1
+LEAST_SPREAD = 0.05
 """The least such standard deviation, relative to the mean: a last layer of zeros gives every example the same loss."""
 
 STANDARD_ERRORS = 3.0
@@ -122,6 +122,15 @@ def _clearly_below(baseline: float, mean: float, spread: float, count: int) -> b
     return mean < baseline - max(error, BASELINE_TOLERANCE * abs(baseline))
 
 
+def _learned(losses: Sequence[float], baseline: float) -> bool:
+    values = np.asarray(losses, dtype=np.float64)
+    return _clearly_below(baseline, float(values.mean()), float(values.std()), len(values))
+
+
+def _last_half(series: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
+    return series[len(series) // 2 :]
+
+
 def _diverged(evidence: Evidence) -> Verdict | None:
     mean, spread = evidence.start_mean, evidence.start_spread
     if not (math.isfinite(mean) and math.isfinite(spread)):
@@ -149,6 +158,9 @@ def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
         return None
     if not is_flat(evidence.fixed_batch_losses, evidence.total_steps):
         return None
+    if any(_learned(losses, baseline) for losses in _last_half(evidence.fixed_batch_losses)):
+        # It wanders, but from below the baseline: large spikes of a network that has learned.
+        return None
     return Verdict(
         "no_progress",
         f"the training loss ended flat at {evidence.tail_mean:.4g}: the best constant prediction has {baseline:.4g}",
@@ -161,9 +173,10 @@ def judge(evidence: Evidence, *, baseline: float | None, no_progress: bool = Tru
     `diverged`: the mean minibatch loss of the last updates lies more than FAR_ABOVE standard deviations (of the
     examples' losses at step 0) above the mean loss at step 0. `no_progress` with a baseline, the loss of the best
     constant prediction: neither the last minibatch losses nor the last evaluation of train lie below it by more than
-    their error, and the losses of a fixed batch were flat (`is_flat`) over the second half. A trial that is still on
-    its way, however slowly, is feasible. Without a baseline: no evaluation of train was below that of step 0.
-    `no_progress=False` turns this rule off. Design section 4.
+    their error, and the losses of a fixed batch were flat (`is_flat`) over the second half, and never below the
+    baseline by more than their error in the last quarter. A trial that is still on its way, however slowly, is
+    feasible. Without a baseline: no evaluation of train was below that of step 0.
+    `no_progress=False` turns this rule off.
     """
     verdict = _diverged(evidence)
     if verdict is None and no_progress:

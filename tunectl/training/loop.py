@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from tunectl.core.errors import WorkloadError
 from tunectl.training.evaluation import checked_losses, fixed_batch_losses
 from tunectl.training.feasibility import fixed_batch_steps
 from tunectl.training.gradients import clip, gradients, tensor_norms, total_norm
@@ -16,6 +17,13 @@ from tunectl.training.state import TrialState, flush, measure
 from tunectl.training.state import stop as save_stopped
 
 Ending = Literal["finished", "stopped"] | BadUpdate
+
+
+def _gradient_of_mean(losses: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """What backward starts from instead of a mean node; raises WorkloadError unless there is one loss per example."""
+    if checked_losses(losses).shape[0] != batch_size:
+        raise WorkloadError(f"loss(model, batch) gave {losses.shape[0]} values for a batch of {batch_size} examples")
+    return torch.full_like(losses, 1.0 / batch_size, requires_grad=False)
 
 
 def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
@@ -55,8 +63,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
             parameter.grad = None
         losses = loss(model, batch)
         if mean_gradient is None or mean_gradient.shape != losses.shape:
-            mean_gradient = torch.full_like(checked_losses(losses), 1.0 / losses.shape[0], requires_grad=False)
-        # The gradient of the mean, without a node for it.
+            mean_gradient = _gradient_of_mean(losses, configuration.batch_size)
         losses.backward(gradient=mean_gradient)  # type: ignore[no-untyped-call]
 
         grads = gradients(parameters)

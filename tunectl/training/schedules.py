@@ -32,7 +32,7 @@ def learning_rate(configuration: TrainingConfiguration, max_train_steps: int, up
     """The learning rate of update t, counted from 0.
 
     Linear warmup: base * t / W while t < W, so that the first update has rate 0 and update W has the base rate; then
-    the schedule's decay at t - W (design section 4).
+    the schedule's decay at t - W.
     """
     base, warmup = configuration.learning_rate, configuration.warmup_steps
     if update < warmup:

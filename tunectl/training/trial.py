@@ -16,7 +16,7 @@ from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult
 from tunectl.spec.configuration import TrainingConfiguration
-from tunectl.training.batches import training_batches
+from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
@@ -129,15 +129,6 @@ def _assembled(attempt: _Attempt, workload: Workload, fresh: bool, stack: contex
         workload=workload,
         parameters=trainable_parameters(workload.model),
         optimizer=make_optimizer(workload.model, configuration),
-        batches=training_batches(
-            workload.data["train"],
-            seed=request.seed,
-            batch_size=configuration.batch_size,
-            first_update=progress.step,
-            total_updates=configuration.total_steps(request.max_train_steps),
-            device=device,
-            data_workers=request.data_workers,
-        ),
         evaluator=evaluator,
         fixed_batch=fixed_batch(evaluator, FIXED_BATCH_EXAMPLES),
         series=StepSeries(configuration.batch_size, configuration.grad_clip_norm),
@@ -146,6 +137,8 @@ def _assembled(attempt: _Attempt, workload: Workload, fresh: bool, stack: contex
         measurements=LineFile(folder.measurements, parts["measurements_offset"] if parts else 0),
         steps=LineFile(folder.steps, parts["steps_offset"] if parts else 0),
         clock=attempt.clock,
+        # The last: it may start processes, which nobody would end if something after it failed.
+        batches=_batches(workload, request, configuration, progress.step, device),
     )
     stack.callback(state.close)
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
@@ -153,6 +146,20 @@ def _assembled(attempt: _Attempt, workload: Workload, fresh: bool, stack: contex
         _fitting(lambda: load_parts(state, parts))
     state.best.prune()
     return state
+
+
+def _batches(
+    workload: Workload, request: TrialRequest, configuration: TrainingConfiguration, first: int, device: torch.device
+) -> Batches:
+    return training_batches(
+        workload.data["train"],
+        seed=request.seed,
+        batch_size=configuration.batch_size,
+        first_update=first,
+        total_updates=configuration.total_steps(request.max_train_steps),
+        device=device,
+        data_workers=request.data_workers,
+    )
 
 
 def _fitting(load: Callable[[], _T]) -> _T:

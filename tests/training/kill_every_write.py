@@ -1,0 +1,152 @@
+"""Kills a trial at every moment at which it touches the disk, lets it go on, and compares with an undisturbed one.
+
+Run by test_kills.py as a program of its own: its children are forks, which want a process that never used a second
+thread. Prints one JSON object: how many kills there were, and the cases that ended differently.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo
+
+sys.path.insert(0, str(Path(__file__).parent))
+from training_builders import comparable, make_request, plain_workload
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.training.lines import LineFile
+from tunectl.training.state import Clock
+from tunectl.training.trial import run_trial
+
+KILLED = 77
+REQUEST = make_request(
+    objective=Objective("valid/loss", "minimize"),
+    learning_rate=0.15,
+    optimizer="adam",
+    max_train_steps=24,
+    eval_every=2,
+    keep_checkpoints=2,
+)
+
+
+class Countdown:
+    """Ends the process, without any cleaning up, when so many writes have been made."""
+
+    def __init__(self, writes: int) -> None:
+        self.left = writes
+        self.seen = 0
+
+    def tick(self) -> None:
+        self.seen += 1
+        self.left -= 1
+        if self.left == 0:
+            os._exit(KILLED)
+
+
+def around(owner: Any, name: str, countdown: Countdown) -> None:
+    original = getattr(owner, name)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        countdown.tick()
+        found = original(*args, **kwargs)
+        countdown.tick()
+        return found
+
+    setattr(owner, name, counted)
+
+
+def tearing(countdown: Countdown) -> None:
+    """Also between the two halves of a line."""
+
+    def append(self: LineFile, content: dict[str, Any]) -> None:
+        from tunectl.core import jsontext
+
+        line = jsontext.encode(content).encode() + b"\n"
+        for half in (line[: len(line) // 2], line[len(line) // 2 :]):
+            countdown.tick()
+            self._file.write(half)
+            self._file.flush()
+        countdown.tick()
+
+    LineFile.append = append  # type: ignore[method-assign]
+
+
+def clock() -> Clock:
+    """A clock that ticks when it is read: `resume.pt` is due at every third evaluation or so, the same in every run."""
+    now = iter(range(10**9))
+    return Clock(now=lambda: float(next(now)), save_every_seconds=10.0)
+
+
+def attempt(folder: TrialFolder, writes: int) -> int:
+    """Train in a fork that dies at its n-th write; gives the writes it made, or -1 when it was killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        countdown = Countdown(writes)
+        tearing(countdown)
+        around(os, "fsync", countdown)
+        for name in ("replace", "unlink"):
+            around(Path, name, countdown)
+        run_trial(REQUEST, folder, plain_workload, device="cpu", stop=lambda: False, startup_seconds=0.0, clock=clock())
+        os.write(writer, str(countdown.seen).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, KILLED):
+        raise SystemExit(f"a trial ended with {status}")
+    return int(text) if status == 0 else -1
+
+
+def fresh(root: Path, name: str) -> TrialFolder:
+    folder = TrialFolder(root / name)
+    folder.path.mkdir()
+    return folder
+
+
+def differs(folder: TrialFolder, expected: dict[str, Any]) -> bool:
+    left = [path.name for path in folder.path.rglob("*.tmp")]
+    return bool(left) or comparable(folder) != expected
+
+
+def main(report: Callable[[str], object]) -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        undisturbed = fresh(root, "undisturbed")
+        writes = attempt(undisturbed, -1)
+        expected = comparable(undisturbed)
+        kills, wrong = 0, []
+        every = int(sys.argv[1])
+        for point in range(1, writes + 1, every):
+            folder = fresh(root, str(point))
+            kills += attempt(folder, point) == -1
+            attempt(folder, -1)
+            if differs(folder, expected):
+                wrong.append([point])
+        chance = random.Random(int(sys.argv[2]))
+        for case in range(int(sys.argv[3])):
+            folder, points = fresh(root, f"again{case}"), []
+            while True:
+                points.append(chance.randint(1, writes))
+                if attempt(folder, points[-1]) != -1:
+                    break
+                kills += 1
+            if differs(folder, expected):
+                wrong.append(points)
+        report(json.dumps({"writes": writes, "kills": kills, "wrong": wrong, "files": sorted(expected)}))
+
+
+if __name__ == "__main__":
+    main(print)

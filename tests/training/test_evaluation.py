@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from training_builders import (
+    Augmented,
+    cross_entropy,
+    error_rate,
+    frozen,
+    labelled,
+    plain_workload,
+    stochastic_workload,
+)
+
+from tunectl.core.errors import WorkloadError
+from tunectl.training.evaluation import Averages, Evaluator, evaluate, evaluated_splits, fixed_batch, sample
+from tunectl.workloads.workload import Workload
+
+CPU = torch.device("cpu")
+
+
+def evaluator(workload: Workload, batch_size: int = 7, workers: int = 0, seed: int = 1) -> Evaluator:
+    return Evaluator(workload, evaluated_splits(workload, None), batch_size, seed, CPU, workers)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 19, 20, 21, 1000])
+def test_averages_are_those_of_the_whole_split_whatever_the_batch_size(batch_size: int):
+    torch.manual_seed(0)
+    workload = plain_workload()
+    found = evaluate(evaluator(workload, batch_size))
+    features, labels = workload.data["valid"].tensors
+    with torch.no_grad():
+        losses = nn.functional.cross_entropy(workload.model(features).double(), labels, reduction="none")
+        wrong = workload.model(features).argmax(1) != labels
+    assert found["valid"].metrics["loss"] == pytest.approx(losses.mean().item(), abs=1e-7)
+    assert found["valid"].metrics["error_rate"] == wrong.double().mean().item()
+    assert found["valid"].loss.mean == found["valid"].metrics["loss"]
+    assert found["valid"].loss.spread == pytest.approx(losses.std(correction=0).item(), abs=1e-6)
+    assert found["valid"].loss.examples == 20
+
+
+def test_every_split_but_test_is_evaluated_and_train_by_a_sample_as_large_as_valid():
+    workload = plain_workload()
+    splits = evaluated_splits(workload, None)
+    assert {name: len(data) for name, data in splits.items()} == {"train": 20, "valid": 20}
+    assert len(evaluated_splits(workload, 35)["train"]) == 35
+    assert len(evaluated_splits(workload, 10**6)["train"]) == 50
+    data = {**workload.data, "shifted": labelled(9, seed=8)}
+    assert list(evaluated_splits(Workload(workload.model, data, cross_entropy), None)) == ["train", "valid", "shifted"]
+
+
+def test_the_sample_of_train_is_the_same_for_every_kind_of_data_set_and_every_call():
+    data = labelled(50)
+    plain = sample(data, 12)
+    drawn = sample(Augmented(data), 12)
+    features = {tuple(row.tolist()) for row in plain.tensors[0]}
+    assert len(features) == 12
+    assert [int(drawn.dataset.inner[i][1]) for i in drawn.indices] == plain.tensors[1].tolist()
+    assert torch.equal(sample(data, 12).tensors[0], plain.tensors[0])
+
+
+def test_weights_average_by_weight_over_uneven_batches_and_a_zero_weight_hides_even_nan():
+    averages = Averages()
+    averages.add("x", torch.tensor([1.0, math.nan]), torch.tensor([2, 0]))
+    averages.add("x", torch.tensor([4.0]), torch.tensor([6.0]))
+    averages.add("none", torch.tensor([1.0]), torch.tensor([0.0]))
+    averages.add("flag", [True, False, True, True])
+    averages.add("count", torch.tensor([1, 2], dtype=torch.int8))
+    means = averages.means()
+    assert means["x"] == (1 * 2 + 4 * 6) / 8
+    assert math.isnan(means["none"])
+    assert (means["flag"], means["count"]) == (0.75, 1.5)
+
+
+def test_averages_are_accumulated_in_double_precision():
+    averages = Averages()
+    for _ in range(100):
+        averages.add("x", torch.full((1000,), 0.1))
+    assert averages.means()["x"] == pytest.approx(float(np.float32(0.1)), abs=1e-12)
+
+
+def test_a_spread_that_is_small_beside_its_mean_is_not_swallowed():
+    values = torch.tensor([1e6 + 0.25, 1e6 - 0.25, 1e6 + 0.25, 1e6 - 0.25], dtype=torch.float64)
+    model = nn.Linear(1, 1)
+    data = {"train": TensorDataset(values), "valid": TensorDataset(values)}
+    found = evaluate(evaluator(Workload(model, data, lambda model, batch: batch[0]), batch_size=3))
+    assert found["valid"].loss.spread == pytest.approx(0.25, rel=1e-6)
+
+
+def test_evaluating_changes_neither_model_nor_generators_and_gives_the_same_twice():
+    torch.manual_seed(0)
+    workload = stochastic_workload()
+    workload.model.train()
+    before = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    first = evaluate(evaluator(workload))
+    assert (
+        frozen(workload.model.state_dict()),
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),
+    ) == before
+    assert all(module.training for module in workload.model.modules())
+    torch.rand(3)
+    assert evaluate(evaluator(workload)) == first
+    assert evaluate(evaluator(workload, seed=2)) != first
+
+
+def test_a_metric_that_draws_numbers_is_repeatable_and_does_not_disturb_the_training():
+    def noisy(model: nn.Module, batch: Any) -> Any:
+        size = len(batch[1])
+        return {"torch": torch.rand(size), "numpy": np.random.rand(size)}
+
+    plain = plain_workload()
+    workload = Workload(plain.model, plain.data, cross_entropy, noisy)
+    before = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    first = evaluate(evaluator(workload))
+    assert (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()) == before
+    torch.rand(1)
+    assert evaluate(evaluator(workload)) == first
+
+
+def test_loader_processes_do_not_change_an_evaluation():
+    torch.manual_seed(0)
+    workload = stochastic_workload()
+    assert evaluate(evaluator(workload, 3, workers=2)) == evaluate(evaluator(workload, 3))
+
+
+def test_a_loss_that_writes_into_its_batch_does_not_change_the_data():
+    def greedy(model: nn.Module, batch: Any) -> Any:
+        batch[0].mul_(2)
+        return cross_entropy(model, batch)
+
+    workload = plain_workload()
+    changed = evaluator(Workload(workload.model, workload.data, greedy))
+    assert evaluate(changed) == evaluate(changed)
+
+
+def test_finalize_adds_to_what_was_averaged():
+    workload = plain_workload()
+    derived = Workload(
+        workload.model, workload.data, cross_entropy, error_rate, finalize=lambda m: {"perplexity": math.exp(m["loss"])}
+    )
+    metrics = evaluate(evaluator(derived))["valid"].metrics
+    assert metrics["perplexity"] == math.exp(metrics["loss"])
+    assert list(metrics) == ["loss", "error_rate", "perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (lambda model, batch: {"accuracy": torch.tensor(0.5)}, r"accuracy.*shape \[7\].*found \[\]"),
+        (lambda model, batch: {"m": torch.zeros(7, 2)}, r"found \[7, 2\]"),
+        (lambda model, batch: {"m": (torch.zeros(7), torch.zeros(3))}, r"weights of metric 'm'"),
+        (lambda model, batch: torch.zeros(7), r"must give a dict.*Tensor"),
+        (lambda model, batch: {3: torch.zeros(7)}, r"names as text.*3"),
+    ],
+)
+def test_metrics_of_a_wrong_shape_are_named(metrics: Any, message: str):
+    workload = plain_workload()
+    with pytest.raises(WorkloadError, match=message):
+        evaluate(evaluator(Workload(workload.model, workload.data, cross_entropy, metrics)))
+
+
+def test_what_a_module_computes_once_while_evaluated_can_be_trained_through():
+    class Lazy(nn.Linear):
+        table: Any = None
+
+        def forward(self, x: Any) -> Any:
+            if self.table is None:
+                self.table = torch.ones(6)
+            return super().forward(x * self.table)
+
+    workload = Workload(Lazy(6, 3), plain_workload().data, cross_entropy)
+    evaluate(evaluator(workload))
+    cross_entropy(workload.model, [torch.ones(2, 6), torch.zeros(2, dtype=torch.int64)]).sum().backward()
+
+
+def test_the_fixed_batch_is_spread_over_the_sample_and_no_larger_than_it():
+    workload = plain_workload()
+    assert fixed_batch(evaluator(workload), 64)[0].shape == (20, 6)
+    assert fixed_batch(evaluator(workload), 5)[0].shape == (5, 6)

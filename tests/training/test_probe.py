@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import IterableDataset
+from training_builders import (
+    Augmented,
+    cross_entropy,
+    error_rate,
+    frozen,
+    labelled,
+    make_request,
+    plain_workload,
+    stochastic_workload,
+)
+
+from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.objective import Objective
+from tunectl.training.probe import probe
+from tunectl.workloads.workload import Workload
+
+
+def refusal(factory: Callable[..., Any], **changes: Any) -> str:
+    with pytest.raises(WorkloadError) as caught:
+        probe(make_request(**changes), factory, device="cpu")
+    return str(caught.value)
+
+
+def changed(**parts: Any) -> Callable[[], Workload]:
+    return lambda: replace(plain_workload(), **parts)
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        yield torch.zeros(6), 0
+
+
+@pytest.mark.parametrize("factory", [plain_workload, stochastic_workload])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+def test_a_sound_workload_passes_and_leaves_the_generators_alone(factory: Any, optimizer: str):
+    before = frozen(torch.get_rng_state())
+    probe(make_request(optimizer=optimizer, data_workers=2), factory, device="cpu")
+    assert frozen(torch.get_rng_state()) == before
+
+
+def test_a_factory_that_raises_is_told_with_type_message_and_the_users_line():
+    def factory() -> Workload:
+        raise FileNotFoundError("no such file: /data/train.pt")
+
+    message = refusal(factory)
+    assert "m:f cannot be built: FileNotFoundError: no such file: /data/train.pt" in message
+    line = factory.__code__.co_firstlineno + 1
+    assert f"{Path(__file__)}:{line}" in message
+
+
+def test_the_line_is_the_users_also_when_torch_raised():
+    def factory() -> Workload:
+        return replace(plain_workload(), model=nn.Linear(-3, 2))
+
+    assert f"{Path(__file__)}:{factory.__code__.co_firstlineno + 1}" in refusal(factory)
+
+
+def test_a_wrong_keyword_is_told():
+    assert "TypeError" in refusal(plain_workload, arguments={"widht": 3})
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [
+        (lambda: None, "must return a tunectl.Workload; it returned NoneType"),
+        (lambda: plain_workload().model, "it returned Sequential"),
+        (changed(model=lambda x: x), "must be a torch.nn.Module; found function"),
+        (changed(data={"train": labelled(5)}), "no split 'valid'; it gives 'train'"),
+        (changed(data={"trian": labelled(5), "valid": labelled(5)}), "no split 'train'.*did you mean 'trian'"),
+        (changed(data=[1]), "dict of datasets"),
+        (changed(data={"train": Endless(), "valid": labelled(5)}), "'train' must be a map-style dataset"),
+        (changed(data={"train": labelled(5), "valid": labelled(0)}), "'valid' is empty"),
+        (changed(loss=None), "loss must be callable"),
+        (changed(model=nn.Linear(6, 3).requires_grad_(False)), "no trainable parameter"),
+        (
+            changed(loss=lambda model, batch: cross_entropy(model, batch).mean()),
+            r"shape \[B\]; it gave shape \[\].*reduction",
+        ),
+        (changed(loss=lambda model, batch: model(batch[0])), r"it gave shape \[8, 3\]"),
+        (changed(loss=lambda model, batch: cross_entropy(model, batch)[:3]), r"shape \[8\].*it gave shape \[3\]"),
+        (changed(loss=lambda model, batch: 0.5), "it gave float"),
+        (changed(loss=lambda model, batch: batch[1]), "floating-point numbers; it gave torch.int64"),
+        (changed(loss=lambda model, batch: torch.zeros(8)), "without a gradient"),
+        (changed(loss=lambda model, batch: model(batch["x"])), "loss.* failed on a batch of 'train': TypeError"),
+        (changed(metrics=lambda model, batch: {"e": torch.zeros(1)}), r"'e' must have one entry per example.*\[16\]"),
+        (changed(metrics=lambda model, batch: 1 / 0), "metrics.* failed on a batch of 'train': ZeroDivisionError"),
+        (changed(metrics=lambda model, batch: {"minibatch_loss": torch.zeros(16)}), "name of a measured series"),
+        (changed(metrics=lambda model, batch: {"loss": torch.zeros(16)}), "give it another name"),
+        (changed(finalize=lambda metrics: {"f1": metrics["f2"]}), "finalize.* failed.*KeyError"),
+    ],
+)
+def test_what_cannot_work_is_named(factory: Any, expected: str):
+    with pytest.raises(WorkloadError, match=f"(?s){expected}"):
+        probe(make_request(), factory, device="cpu")
+
+
+def test_an_objective_that_is_not_given_is_told_with_what_is():
+    message = refusal(plain_workload, objective=Objective("valid/acuracy", "maximize"))
+    assert "'valid/acuracy' is not given" in message
+    assert "train/loss, train/error_rate, valid/loss, valid/error_rate, train/minibatch_loss" in message
+    message = refusal(plain_workload, objective=Objective("valid/error-rate", "minimize"))
+    assert "did you mean 'valid/error_rate'" in message
+
+
+@pytest.mark.parametrize("metric", ["valid/loss", "train/error_rate", "train/minibatch_loss", "valid/perplexity"])
+def test_every_measured_metric_can_be_the_objective(metric: str):
+    factory = changed(finalize=lambda metrics: {"perplexity": metrics["loss"] + 1})
+    probe(make_request(objective=Objective(metric, "minimize")), factory, device="cpu")
+
+
+def test_test_is_never_the_objective():
+    assert "test/loss" in refusal(plain_workload, objective=Objective("test/loss", "minimize"))
+
+
+def test_a_finalize_that_divides_by_zero_on_few_examples_is_let_pass():
+    factory = changed(finalize=lambda metrics: {"f1": 1 / 0})
+    probe(make_request(objective=Objective("valid/f1", "maximize")), factory, device="cpu")
+
+
+def test_a_metric_called_loss_that_is_the_loss_is_let_pass():
+    factory = changed(metrics=lambda model, batch: {"loss": cross_entropy(model, batch), **error_rate(model, batch)})
+    probe(make_request(), factory, device="cpu")
+
+
+def test_infeasible_is_no_error_of_the_workload():
+    def factory() -> Workload:
+        raise Infeasible("too wide")
+
+    probe(make_request(), factory, device="cpu")
+
+
+def test_only_a_small_batch_is_taken():
+    class Counted(Augmented):
+        seen = 0
+
+        def __getitem__(self, index: int) -> Any:
+            type(self).seen += 1
+            return super().__getitem__(index)
+
+    data = {"train": Counted(labelled(5000)), "valid": Counted(labelled(5000))}
+    probe(make_request(batch_size=4096, eval_batch_size=4096), changed(data=data), device="cpu")
+    assert Counted.seen <= 3 * 32
+
+
+def test_an_example_that_cannot_be_read_names_its_split():
+    class Broken(Augmented):
+        def __getitem__(self, index: int) -> Any:
+            raise OSError("bad image")
+
+    assert "'valid' gives no batch: OSError: bad image" in refusal(
+        changed(data={"train": labelled(9), "valid": Broken(labelled(9))})
+    )

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_builders import StopAt, comparable, make_request, plain_workload, stochastic_workload, train_trial
+
+from tunectl.core import jsontext
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialRequest
+from tunectl.training import checkpoints
+from tunectl.training.checkpoints import UnusableResume, load_resume
+from tunectl.workloads.workload import Workload
+
+Factory = Callable[..., Workload]
+
+
+def undisturbed(path: Path, request: TrialRequest, factory: Factory) -> dict[str, Any]:
+    folder = TrialFolder(path / "undisturbed")
+    folder.path.mkdir()
+    assert train_trial(request, folder, factory) is not None
+    return comparable(folder)
+
+
+@pytest.mark.parametrize(
+    ("workers", "stops"),
+    [(0, [1]), (0, [6, 1, 1]), (0, [7]), (0, [8, 12]), (0, [28, 3]), (0, [30]), (2, [5]), (2, [14]), (2, [28])],
+)
+def test_a_stopped_trial_ends_bit_for_bit_as_if_never_stopped(
+    folder: TrialFolder, tmp_path: Path, workers: int, stops: list[int]
+):
+    request = make_request(
+        optimizer="adam", schedule="cosine", warmup_steps=4, grad_clip_norm=1.0, data_workers=workers
+    )
+    expected = undisturbed(tmp_path, make_request(**{**request.configuration}), stochastic_workload)
+    for stop in stops:
+        train_trial(request, folder, stochastic_workload, stop=StopAt(stop), save_every_seconds=1e9)
+    assert train_trial(request, folder, stochastic_workload) is not None
+    assert comparable(folder) == expected
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adamw"])
+def test_every_optimizer_goes_on_where_it_was(folder: TrialFolder, tmp_path: Path, optimizer: str):
+    request = make_request(optimizer=optimizer, weight_decay=0.01, weight_decay_scope="matrices")
+    expected = undisturbed(tmp_path, request, plain_workload)
+    assert train_trial(request, folder, stop=StopAt(11)) is None
+    assert train_trial(request, folder) is not None
+    assert comparable(folder) == expected
+
+
+def test_a_trial_stopped_at_every_single_update_is_the_same_trial(folder: TrialFolder, tmp_path: Path):
+    request = make_request(max_train_steps=16)
+    expected = undisturbed(tmp_path, request, stochastic_workload)
+    attempts = 1
+    while train_trial(request, folder, stochastic_workload, stop=StopAt(1), save_every_seconds=1e9) is None:
+        attempts += 1
+    assert attempts == 17
+    assert comparable(folder) == expected
+
+
+def test_a_stop_before_the_first_update_leaves_something_to_go_on_from(folder: TrialFolder, tmp_path: Path):
+    expected = undisturbed(tmp_path, make_request(), plain_workload)
+    assert train_trial(make_request(), folder, stop=StopAt(0)) is None
+    assert train_trial(make_request(), folder) is not None
+    assert comparable(folder) == expected
+
+
+def test_a_finished_trial_that_lost_its_result_gives_it_again_without_training(folder: TrialFolder):
+    first = train_trial(make_request(), folder)
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    again = train_trial(make_request(), folder)
+    assert first is not None
+    assert again is not None
+    assert (again.state, again.final_step) == (first.state, first.final_step)
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_nan_that_waits_in_a_stopped_trial_is_found_when_it_goes_on(folder: TrialFolder, tmp_path: Path):
+    request = make_request(learning_rate=1e30)
+    first = TrialFolder(tmp_path / "undisturbed")
+    first.path.mkdir()
+    expected = train_trial(request, first)
+    assert train_trial(request, folder, stop=StopAt(5)) is None
+    found = train_trial(request, folder)
+    assert expected is not None
+    assert found is not None
+    assert found.reason.startswith("nan_")
+    assert (found.reason, found.infeasible_step) == (expected.reason, expected.infeasible_step)
+    assert comparable(folder) == comparable(first)
+    assert not folder.resume.exists()
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_how_often_resume_is_written_changes_nothing(folder: TrialFolder, tmp_path: Path, every: float):
+    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+    train_trial(make_request(), folder, stochastic_workload, save_every_seconds=every)
+    assert comparable(folder) == expected
+
+
+def test_seconds_are_counted_over_all_attempts(folder: TrialFolder):
+    train_trial(make_request(), folder, stop=StopAt(15))
+    saved = torch.load(folder.resume, weights_only=True)["progress"]
+    result = train_trial(make_request(), folder)
+    assert result is not None
+    assert 0 < saved["train_seconds"] < result.train_seconds
+    assert 0 < saved["eval_seconds"] < result.eval_seconds
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "format", "parts", "shape", "flipped"])
+def test_an_unusable_resume_means_from_the_beginning_with_a_line_that_says_so(
+    folder: TrialFolder, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+):
+    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+    assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
+    content = folder.resume.read_bytes()
+    parts = torch.load(folder.resume, weights_only=True)
+    match damage:
+        case "truncated":
+            folder.resume.write_bytes(content[: len(content) // 2])
+        case "empty":
+            folder.resume.write_bytes(b"")
+        case "text":
+            folder.resume.write_bytes(b"not a checkpoint\n")
+        case "flipped":
+            folder.resume.write_bytes(content[:5000] + bytes([content[5000] ^ 4]) + content[5001:])
+        case "format":
+            checkpoints.save(folder.resume, {**parts, "format": 2})
+        case "parts":
+            checkpoints.save(folder.resume, {name: part for name, part in parts.items() if name != "random"})
+        case _:
+            parts["model"]["0.weight"] = torch.zeros(2, 2)
+            checkpoints.save(folder.resume, parts)
+    assert train_trial(make_request(), folder, stochastic_workload) is not None
+    assert "trial 3 starts from the beginning" in capsys.readouterr().err
+    assert comparable(folder) == expected
+
+
+@pytest.mark.parametrize("lost", ["measurements", "steps"])
+def test_lines_that_a_power_cut_took_mean_from_the_beginning(folder: TrialFolder, tmp_path: Path, lost: str):
+    expected = undisturbed(tmp_path, make_request(), plain_workload)
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+    path: Path = getattr(folder, lost)
+    path.write_bytes(path.read_bytes()[:-5])
+    assert train_trial(make_request(), folder) is not None
+    assert comparable(folder) == expected
+
+
+def test_lines_written_after_resume_are_cut_back_with_torn_tails(folder: TrialFolder, tmp_path: Path):
+    expected = undisturbed(tmp_path, make_request(), plain_workload)
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+    for path in (folder.measurements, folder.steps):
+        with path.open("ab") as file:
+            file.write(b'{"step": 21, "kind": "evaluation", "metrics": {}}\n' * 1000 + b'{"step": 28, "ki')
+    (folder.checkpoints / "step-00000028.pt").write_bytes(b"half")
+    (folder.checkpoints / ".step-00000028.pt.tmp").write_bytes(b"half")
+    assert train_trial(make_request(), folder) is not None
+    assert comparable(folder) == expected
+
+
+def test_a_resume_of_another_request_is_not_gone_on_from_but_the_number_of_checkpoints_may_change(
+    folder: TrialFolder, tmp_path: Path
+):
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+    with pytest.raises(UnusableResume, match="another request"):
+        load_resume(folder, make_request(learning_rate=0.1))
+    assert load_resume(folder, make_request(keep_checkpoints=1, data_workers=2)) is not None
+    request = make_request(keep_checkpoints=1)
+    expected = undisturbed(tmp_path, request, plain_workload)
+    assert train_trial(request, folder) is not None
+    assert comparable(folder).keys() == expected.keys()
+    assert comparable(folder)["steps"] == expected["steps"]
+
+
+def test_a_checkpoint_that_somebody_deleted_does_not_hinder(folder: TrialFolder):
+    request = make_request(objective=Objective("valid/loss", "maximize"))
+    assert train_trial(request, folder, stop=StopAt(20)) is None
+    for path in folder.checkpoints.iterdir():
+        path.unlink()
+    assert train_trial(request, folder) is not None
+    assert [line["step"] for line in jsontext.read_lines(folder.measurements)] == [0, 7, 14, 21, 28, 30]
+    assert len(list(folder.checkpoints.iterdir())) == 3
