@@ -93,6 +93,7 @@ def test_the_last_writers_of_a_killed_runner_are_waited_for(path):
         ({}, "in use by another process"),
         ([], "in use by another process"),
     ],
+    ids=["a runner that is gone", "a pid used again", "another machine", "an empty holder", "an odd holder"],
 )
 def test_waiting_ends_after_ten_seconds(path, holder, said):
     # A reused pid (another start time), another machine's, an empty or odd file.
