@@ -36,8 +36,7 @@ readme: $(STAMP) ## the README's commands say what the README says
 
 check: lint test smoke readme ## what CI runs
 
-check-all: check interruptions ## everything, also the slow proofs
-	$(BIN)/pytest -q -m slow
+check-all: check interruptions ## everything, also the slow proof: a study interrupted and killed
 
 interruptions: $(STAMP) ## interrupt and kill the runner at seeded moments, compare the tables
 	$(BIN)/python scripts/interruptions.py

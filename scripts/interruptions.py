@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,61 @@ def disturbed(study: Path, folder: Path, stop: signal.Signals, moments: list[Mom
     return calls + 1, hits, left
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The undisturbed run: its table, and how many seconds it took in all and while trials trained."""
+
+    table: list[tuple[str, ...]]
+    seconds: float
+    training_seconds: float
+
+
+def undisturbed(study: Path, folder: Path) -> Reference:
+    started = time.time()
+    if call(study, folder) != 0:
+        raise SystemExit("the undisturbed run failed")
+    seconds = time.time() - started
+    training = started + seconds - (folder / "plan.jsonl").stat().st_mtime
+    return Reference(table(folder), seconds, training)
+
+
+def in_other_orders(study: Path, place: Path, reference: Reference) -> Iterator[Outcome]:
+    for name, options in {
+        "slots 1": ("--slots", "1"),
+        "slots 2": ("--slots", "2"),
+        "reversed": ("--order", "reversed"),
+    }.items():
+        folder = place / name
+        call(study, folder, options)
+        yield Outcome(name, 1, 0, table(folder) == reference.table, wait_until_gone(folder, 5.0))
+
+
+def stopped(study: Path, place: Path, reference: Reference, each: int, generator: random.Random) -> Iterator[Outcome]:
+    """`each` runs for SIGINT and as many for SIGKILL, stopped at random moments."""
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        for number in range(each):
+            folder = place / f"{stop.name} {number}"
+            # Mostly in training, which starting up outlasts here; every third run is stopped three times in a row.
+            moments = [
+                Moment(generator.uniform(0, reference.seconds), in_training=False)
+                if number % 5 == 4
+                else Moment(generator.uniform(0, reference.training_seconds), in_training=True)
+                for _ in range(3 if number % 3 == 2 else 1)
+            ]
+            calls, hits, left = disturbed(study, folder, stop, moments)
+            shown = ", ".join(str(moment) for moment in moments)
+            yield Outcome(f"{stop.name} at {shown} s", calls, hits, table(folder) == reference.table, left)
+
+
+def show(outcomes: list[Outcome]) -> None:
+    print(f"{'run':36} {'calls':>5} {'stopped':>7} {'tables':>9} {'processes left':>14}")
+    for item in outcomes:
+        print(
+            f"{item.name:36} {item.calls:5} {item.interrupted:7} {'the same' if item.same else 'DIFFER':>9} "
+            f"{item.left:14}"
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=STUDY)
@@ -131,46 +187,19 @@ def main() -> int:
     arguments = parser.parse_args()
     # Started in the background, a shell has us ignore SIGINT, and so would the studies: they inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    generator = random.Random(arguments.seed)
     place = Path(tempfile.mkdtemp(prefix="tunectl-interruptions-"))
     study = arguments.study.resolve()
-
-    started = time.time()
-    if call(study, place / "reference") != 0:
-        raise SystemExit("the undisturbed run failed")
-    length = time.time() - started
-    training = started + length - (place / "reference" / "plan.jsonl").stat().st_mtime
-    reference = table(place / "reference")
-    print(f"{study.name}: {len(reference) - 1} trials, {length:.1f} s undisturbed, {training:.1f} s of them training")
-
-    outcomes = []
-    for name, options in {
-        "slots 1": ("--slots", "1"),
-        "slots 2": ("--slots", "2"),
-        "reversed": ("--order", "reversed"),
-    }.items():
-        folder = place / name
-        call(study, folder, options)
-        outcomes.append(Outcome(name, 1, 0, table(folder) == reference, wait_until_gone(folder, 5.0)))
-    for stop in (signal.SIGINT, signal.SIGKILL):
-        for number in range(arguments.moments):
-            folder = place / f"{stop.name} {number}"
-            # Mostly in training, which starting up outlasts here; every third run is stopped three times in a row.
-            moments = [
-                Moment(generator.uniform(0, length), in_training=False)
-                if number % 5 == 4
-                else Moment(generator.uniform(0, training), in_training=True)
-                for _ in range(3 if number % 3 == 2 else 1)
-            ]
-            calls, hits, left = disturbed(study, folder, stop, moments)
-            shown = ", ".join(str(moment) for moment in moments)
-            outcomes.append(Outcome(f"{stop.name} at {shown} s", calls, hits, table(folder) == reference, left))
-    print(f"{'run':36} {'calls':>5} {'stopped':>7} {'tables':>9} {'processes left':>14}")
-    for item in outcomes:
-        print(
-            f"{item.name:36} {item.calls:5} {item.interrupted:7} {'the same' if item.same else 'DIFFER':>9} "
-            f"{item.left:14}"
-        )
+    reference = undisturbed(study, place / "reference")
+    print(
+        f"{study.name}: {len(reference.table) - 1} trials, {reference.seconds:.1f} s undisturbed, "
+        f"{reference.training_seconds:.1f} s of them training"
+    )
+    generator = random.Random(arguments.seed)
+    outcomes = [
+        *in_other_orders(study, place, reference),
+        *stopped(study, place, reference, arguments.moments, generator),
+    ]
+    show(outcomes)
     good = all(item.same and item.left == 0 for item in outcomes)
     if good:
         shutil.rmtree(place)

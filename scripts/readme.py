@@ -2,6 +2,7 @@
 
 Every line `$ command` of a console block is run from the top of the repository; it must end with 0 and, where the block
 shows output, print exactly that to stdout. `make test` is left to whoever calls this script: it is what runs the tests.
+Of `make run` the command behind it is run, into a temporary folder: the checkout stays as it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,17 +31,20 @@ def commands(text: str) -> list[tuple[str, str]]:
     return [(command, "\n".join(lines)) for command, lines in found]
 
 
+def words_of(command: str, place: Path) -> list[str]:
+    """The words to run; those behind `make run`, with a folder of its own."""
+    if command != "make run":
+        return shlex.split(command)
+    recipe = subprocess.run(["make", "--dry-run", "run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [*shlex.split(recipe.stdout.splitlines()[-1]), "--dir", str(place / "study")]
+
+
 def complaint(command: str, expected: str) -> str:
     """What is wrong with a command, "" where nothing is."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    ended = subprocess.run(
-        shlex.split(command),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as place:
+        words = words_of(command, Path(place))
+        ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         return f"ended with {ended.returncode}:\n{ended.stderr[-2000:]}"
     if expected and ended.stdout.rstrip("\n") != expected:

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from tunectl.cli.main import main
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.reading import parse_study
+from tunectl.store.plan_file import append_plan
+from tunectl.store.study_folder import create
 
 GOOD = """\
 study: good
@@ -107,7 +111,7 @@ BAD = {
     ),
     "a keyword that the factory does not take": (
         changed("  optimizer: adam\n", "  optimizer: adam\n  widht: 8\n"),
-        "7:10: hyperparameters.widht",
+        "7:3: hyperparameters.widht",
         "did you mean width?",
     ),
     "max_train_steps as a hyperparameter": (
@@ -118,7 +122,7 @@ BAD = {
     "a study name with a slash": (changed("study: good", "study: a/b"), "1:8: study", "folder's name"),
     "momentum under adam": (
         changed("  optimizer: adam\n", "  optimizer: adam\n  momentum: {role: nuisance, range: [0.8, 0.9]}\n"),
-        "7:13: hyperparameters.momentum",
+        "7:3: hyperparameters.momentum",
         "nobody reads momentum",
     ),
     "a later command workload": (
@@ -179,7 +183,7 @@ def test_a_design_warning_goes_to_stderr_and_leaves_exit_code_0(tunectl: Call, t
     (tmp_path / "study.yaml").write_text(GOOD.replace(", scale: log", ""))
     code, out, err = tunectl("check", "study.yaml")
     assert code == 0
-    assert "warning: study.yaml:7:18: hyperparameters.learning_rate: learning_rate on a linear scale" in err
+    assert "warning: study.yaml:7:3: hyperparameters.learning_rate: learning_rate on a linear scale" in err
     assert "with 1 warning" in out
 
 
@@ -213,6 +217,20 @@ def test_a_hyperparameter_whose_condition_does_not_hold_is_absent_from_the_plan(
     assert ["beta1" in trial["hyperparameters"] for trial in trials] == [False, True] * 4
     rows = list(csv.DictReader(io.StringIO(tunectl("plan", "study.yaml", "--csv")[1])))
     assert [row["beta1"] == "" for row in rows] == [True, False] * 4
+
+
+def test_the_plan_as_csv_tells_an_empty_text_from_a_name_that_is_not_active(tunectl: Call, tmp_path: Path) -> None:
+    more = '  family: {role: scientific, when: {optimizer: adam}, values: ["", "a,b"]}\n'
+    more += '  epsilon: {when: {family: "a,b"}, value: 1.0e-5}\n'
+    text = GOOD.replace("optimizer: adam\n", "optimizer: {role: scientific, values: [sgd, adam]}\n" + more)
+    text = text.replace("learning_rate: {role: nuisance, range: [1e-4, 1e-1], scale: log}", "learning_rate: 0.1")
+    (tmp_path / "study.yaml").write_text(text.replace("trials: 4", "sampler: grid"))
+    assert tunectl("plan", "study.yaml", "--csv") == (
+        0,
+        'trial,setting,optimizer,family,epsilon,learning_rate\n0,0,sgd,,,0.1\n1,1,adam,"",,0.1\n'
+        '2,2,adam,"a,b",1e-05,0.1\n',
+        "",
+    )
 
 
 def test_a_plan_beyond_200_rows_is_summed_up(tunectl: Call, tmp_path: Path) -> None:
@@ -259,11 +277,13 @@ def test_help_fits_80_columns_without_a_wrapped_option(tunectl: Call, command: s
 @pytest.mark.parametrize("words", [["--help"], ["check", "s.yaml"], ["plan", "s.yaml"], ["status", "folder"]])
 def test_light_commands_load_neither_torch_nor_pandas_nor_scipy(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
+    folder = create(tmp_path / "folder", GOOD)
+    append_plan(folder.plan, plan_trials(parse_study(GOOD, folder.study)))
     program = (
         "import sys\n"
         f"sys.argv = ['tunectl', *{words!r}]\n"
         "from tunectl.cli.main import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
 from tunectl.core.errors import WorkloadError
 from tunectl.execution import failures
 
@@ -36,27 +32,6 @@ def test_the_innermost_frame_of_the_user_s_file_is_named(tmp_path):
     assert failure.message.startswith("JSONDecodeError: Expecting property name")
     assert "Traceback (most recent call last)" in failure.text
     assert "json/decoder.py" in failure.text, "the text is whole"
-
-
-def test_torch_s_frames_are_not_the_user_s(tmp_path, monkeypatch):
-    torch = tmp_path / "site-packages" / "torch"
-    inner = user_code(
-        torch, "def linear(x):\n    raise RuntimeError('shapes cannot be multiplied')\n", "nn/functional.py"
-    )
-    space = user_code(tmp_path / "home", "def model(linear):\n    return linear(1)\n")
-    monkeypatch.setattr(failures, "_site_packages", lambda: (tmp_path / "site-packages",))
-    failure = failures.describe(caught(lambda: space["model"](inner["linear"])))
-    assert failure.where == f"{tmp_path}/home/my_workload.py:2"
-
-
-def test_a_workload_installed_as_a_package_is_found_where_no_other_file_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(failures, "_site_packages", lambda: (tmp_path / "site-packages",))
-    package = user_code(tmp_path / "site-packages", "def factory():\n    raise ValueError\n", "their_package/w.py")
-    error = caught(package["factory"])
-    error.__traceback__ = error.__traceback__.tb_next  # without this test's own frame
-    failure = failures.describe(error)
-    assert failure.where == f"{tmp_path}/site-packages/their_package/w.py:2"
-    assert failure.message == "ValueError"
 
 
 def test_a_workload_error_speaks_for_itself_and_its_cause_tells_the_place(tmp_path):
@@ -115,21 +90,3 @@ def test_a_very_deep_recursion_is_described():
     failure = failures.describe(caught(deep))
     assert failure.message.startswith("RecursionError: maximum recursion depth")
     assert failure.where.endswith(".py:" + failure.where.rsplit(":", 1)[1])
-
-
-def test_machinery_is_told_from_people_s_files():
-    assert failures._is_machinery(json.__file__)
-    assert failures._is_machinery("<frozen importlib._bootstrap>")
-    assert failures._is_machinery(failures.__file__)
-    assert not failures._is_machinery("/home/me/torch/train.py")
-
-
-@pytest.mark.parametrize("room", ["training/loop.py", "workloads/loading.py", "core/errors.py"])
-def test_tunectl_s_own_frames_are_machinery_but_its_built_in_workloads_are_not(room):
-    from pathlib import Path
-
-    import tunectl
-
-    home = Path(tunectl.__file__).parent
-    assert failures._is_machinery(str(home / room))
-    assert not failures._is_machinery(str(home / "workloads" / "digits.py"))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import all_gone, pid_in, wait_until
+from toy_trials import all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, WorkloadError
 from tunectl.core.objective import Objective
@@ -198,7 +198,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
         "import sys, signal\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
-        "from conftest import Toys\n"
+        "from toy_trials import Toys\n"
         "from tunectl.execution import lock\n"
         f"root = Path({str(tmp_path)!r})\n"
         "held = lock.acquire(root / 'lock')\n"
@@ -237,7 +237,7 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
         "import sys, signal\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
-        "from conftest import Toys\n"
+        "from toy_trials import Toys\n"
         f"Toys(Path({str(tmp_path)!r}), 'takes_for_ever', {str(mark)!r}).backend.start()\n"
         "signal.pause()\n"
     )

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from toy_trials import wait_until
 
 from tunectl.execution import processes
 

@@ -57,9 +57,9 @@ def calls(monkeypatch):
         calls["load"]()
         return factory
 
-    def run_trial(request, folder, workload_factory, *, device, stop, startup_seconds):
+    def run_trial(request, folder, workload_factory, *, device, stop, seconds):
         calls.update(
-            request=request, folder=folder, factory=workload_factory, device=device, stop=stop, startup=startup_seconds
+            request=request, folder=folder, factory=workload_factory, device=device, stop=stop, seconds=seconds
         )
         return calls["does"]()
 
@@ -98,7 +98,7 @@ def test_a_trial_is_trained_from_its_request_and_its_result_written(calls, folde
     assert calls["reference"] == WORKLOAD
     assert (calls["folder"], calls["device"], calls["stop"], calls["threads"]) == (folder, "cuda:0", stop, 2)
     assert calls["factory"] is calls["loaded"]
-    assert 2 <= calls["startup"] < 60
+    assert 2 <= calls["seconds"].startup_seconds < 60
 
 
 def test_a_stopped_trial_leaves_no_result(calls, folder):
@@ -121,13 +121,28 @@ def test_an_exception_of_the_user_s_is_a_failed_trial_with_place_and_traceback(c
     assert capsys.readouterr().err == result.traceback, "and in the log"
 
 
+def test_a_failed_trial_has_the_times_that_training_counted(calls, folder):
+    def does():
+        calls["seconds"].train_seconds, calls["seconds"].eval_seconds = 3.5, 1.25
+        raise RuntimeError("at step 40")
+
+    calls["does"] = does
+    work(folder)
+    result = read_trial(folder).result
+    assert (result.train_seconds, result.eval_seconds) == (3.5, 1.25)
+    assert 2 <= result.startup_seconds < 60
+
+
 def test_a_workload_that_does_not_load_is_a_failed_trial_in_its_own_words(calls, folder):
     def load():
         raise WorkloadError("mine has no factory")
 
     calls["load"] = load
     assert work(folder) == 0
-    assert read_trial(folder).result.message == "mine has no factory"
+    result = read_trial(folder).result
+    assert result.message == "mine has no factory"
+    assert (result.train_seconds, result.eval_seconds) == (0.0, 0.0)
+    assert 2 <= result.startup_seconds < 60
 
 
 @pytest.mark.parametrize("text", ["\udcff in a path", 'quotes " and \\ and ü', "\x00\x1b[31m"])

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow
@@ -13,15 +14,14 @@ import pytest
 from tunectl.analysis.outcomes import SettingSummary
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.report import tables
 from tunectl.report.markdown import markdown_bytes
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.table import Column, Table, csv_bytes
+from tunectl.spec.names import TABLE_COLUMNS
 from tunectl.store.index import Index
 
-OBJECTIVE = Objective("valid/error_rate", "minimize")
 NAMES = ["optimizer", "learning_rate", "width", "mixed"]
 
 
@@ -73,7 +73,12 @@ def test_the_trials_table_has_the_columns_of_the_design_in_their_order():
         *("infeasible_step", "train_seconds", "eval_seconds", "startup_seconds", "device"),
     )
     assert [row[0] for row in table().rows] == [0, 1, 2]
-    assert {"trial", "seed", "state", "device", "best_value"} <= tables.TRIAL_COLUMNS
+
+
+def test_no_hyperparameter_can_be_called_like_a_column_of_the_tables():
+    bare = [replace(item, metrics_at_best={}) for item in OUTCOMES]
+    headers = {*tables.trials_table(bare, []).header, *tables.settings_table([], []).header}
+    assert {"trial", "seed", "best_trial"} <= headers <= TABLE_COLUMNS
 
 
 def test_csv_reads_back_exactly():
@@ -197,9 +202,9 @@ def test_the_settings_table_has_the_columns_of_the_design(tmp_path):
         "setting,optimizer,trials,completed,infeasible,failed,best_trial,best_value,best_step\n"
         "0,adam,3,2,1,0,5,0.125,40\n1,nesterov,3,0,3,0,,,\n"
     )
-    header, rows = tables.settings_rows(summaries[::-1], ["optimizer"], OBJECTIVE, best_first=True)
+    header, rows = tables.settings_rows(summaries, ["optimizer"])
     assert header[:2] == ["setting", "optimizer"]
-    assert [row[0] for row in rows] == ["0", "1"]
+    assert [row[:3] for row in rows] == [["0", "adam", "3"], ["1", "nesterov", "3"]]
 
 
 def test_measurements_are_written_with_every_metric_and_gap():
@@ -252,30 +257,3 @@ def test_a_table_that_cannot_be_written_is_a_clear_error(tmp_path):
         tables.write_table(StudyFolder(tmp_path), "trials", table())
     with pytest.raises(FolderError, match=r"measurements\.parquet: cannot be written"):
         tables.write_measurements(StudyFolder(tmp_path), iter([]), [])
-
-
-def test_trials_for_the_terminal_stand_by_id_or_best_first():
-    outcomes = [
-        trial(0, "infeasible", best_step=10, best_value=0.01, reason="nan_loss"),
-        trial(1, best_step=10, best_value=0.5),
-        trial(2, best_step=30, best_value=0.123456, train_seconds=12.3456),
-        trial(3, "pending"),
-        trial(4, best_step=10, best_value=0.5),
-    ]
-    header, rows = tables.trials_rows(outcomes[::-1], ["learning_rate"], OBJECTIVE)
-    assert header == [
-        "trial",
-        "setting",
-        "state",
-        "reason",
-        "learning_rate",
-        "valid/error_rate",
-        "best_step",
-        "train_seconds",
-    ]
-    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
-    assert rows[2] == ["2", "0", "completed", "", "0.3", "0.1235", "30", "12.35"]
-    _, rows = tables.trials_rows(outcomes, [], OBJECTIVE, best_first=True, limit=4)
-    assert [row[0] for row in rows] == ["2", "1", "4", "0"]
-    _, rows = tables.trials_rows(outcomes, [], Objective("valid/x", "maximize"), best_first=True)
-    assert [row[0] for row in rows] == ["1", "4", "2", "0", "3"]

@@ -62,7 +62,7 @@ def conditional_grids(draw):
     names = [f"n{index}" for index in range(draw(st.integers(1, 5)))]
     rows = []
     for position, name in enumerate(names):
-        values = list(range(draw(st.integers(1, 3))))
+        values = list(range(draw(st.integers(2, 3))))
         parent = draw(st.sampled_from(rows)) if rows and draw(st.booleans()) else None
         wanted = draw(st.lists(st.sampled_from(parent[1]), min_size=1, unique=True)) if parent else []
         rows.append((name, values, parent[0] if parent else None, wanted))
@@ -157,7 +157,7 @@ def test_a_value_gets_the_type_of_its_declaration():
         ("{optimizer: sgd, learning_rate: 0.1}", "search.points[0].optimizer: the value lies outside of what the study declares for optimizer, found 'sgd'"),
         ("{optimizer: adam, learning_rate: 5}", "search.points[0].learning_rate: the value lies outside of what the study declares"),
         ("{optimizer: adam, learning_rate: 1}", "search.points[0].learning_rate: learning_rate cannot be 1 in this configuration"),
-        ("{optimizer: adam, learning_rate: '0.1'}", "search.points[0].learning_rate: the value lies outside"),
+        ("{optimizer: adam, learning_rate: '0.1'}", "search.points[0].learning_rate: learning_rate is a number, found '0.1' (text); write 0.1 without quotes"),
         ("{optimizer: adam, learning_rate: true}", "search.points[0].learning_rate: the value lies outside"),
         ("{optimizer: adam, learning_rate: .nan}", "search.points[0].learning_rate: the value lies outside"),
         ("{optimizer: adam, learning_rate: 0.1, momentum: 0.9}", "search.points[0].momentum: momentum is not active in this configuration; leave it out"),

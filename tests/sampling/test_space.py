@@ -28,9 +28,31 @@ def space(hyperparameters, search=SEARCH):
     return search_space(study({"learning_rate": NUISANCE_RATE, **hyperparameters}, search=search))
 
 
+def columns(found):
+    items = [item for alternatives in found.conditions.by_name.values() for item in alternatives]
+    return {item.key: found.coordinates[item.path] for item in items if item.path in found.coordinates}
+
+
+def test_alternatives_behind_values_that_look_alike_draw_on_their_own():
+    choices = ", ".join(f"{{role: nuisance, range: [0, 1], when: {{sw: {value}}}}}" for value in ("true", "'true'"))
+    trials = plan_trials(
+        study(
+            {
+                "sw": "{role: scientific, values: [true, 'true']}",
+                "init_scale": "{role: nuisance, range: [0, 1], when: {sw: true}}",
+                "dropout": f"[{choices}]",
+            },
+            search="{trials: 8}",
+        )
+    )
+    both = [trial.hyperparameters for trial in trials if "init_scale" in trial.hyperparameters]
+    assert len(both) == 8
+    assert all(values["init_scale"] != values["dropout"] for values in both)
+
+
 def test_the_alternatives_of_a_name_share_a_coordinate_and_so_do_a_momentum_and_a_beta1():
     found = space(EXAMPLE)
-    assert found.coordinates == {
+    assert columns(found) == {
         "learning_rate[optimizer=nesterov]": 0,
         "learning_rate[optimizer=adam]": 0,
         "momentum": 1,
@@ -48,7 +70,9 @@ def test_settings_share_their_points_so_that_none_wins_by_luckier_ones():
 
 
 def test_scientific_values_own_no_coordinate():
-    assert space({"num_layers": "{role: scientific, values: [1, 2, 3]}"}).coordinates == {"learning_rate": 0}
+    assert space({"num_layers": "{role: scientific, values: [1, 2, 3]}"}).coordinates == {
+        ("hyperparameters", "learning_rate"): 0
+    }
 
 
 def test_categorical_and_scientific_ones_get_the_smallest_primes_then_the_order_of_the_study():
@@ -61,7 +85,7 @@ def test_categorical_and_scientific_ones_get_the_smallest_primes_then_the_order_
             "last": "{role: nuisance, range: [1, 4], type: int}",
         }
     )
-    assert found.coordinates == {
+    assert columns(found) == {
         "activation": 0, "dropout": 1, "width": 2, "learning_rate": 3, "first": 4, "last": 5,
     }  # fmt: skip
 
@@ -116,7 +140,7 @@ def test_coordinates_of_those_that_are_ever_active_together_are_never_the_same(h
                     world.values[name] = chosen[name]
             active += [item for item in holding if item.has_coordinate]
         if right:
-            columns = [found.coordinates[item.key] for item in active]
+            columns = [found.coordinates[item.path] for item in active]
             assert len(columns) == len(set(columns))
             most = max(most, len(columns))
     assert found.dimensions >= most

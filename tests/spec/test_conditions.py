@@ -9,9 +9,9 @@ from builders import NUISANCE_RATE, problems_of, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunectl.spec.conditions import MOST_DEPTH, OTHER, Conditions, TooManyWorldsError, World
+from tunectl.spec.conditions import MOST_DEPTH, OTHER, Conditions, Other, TooManyWorldsError, World
 from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import FixedValue, Hyperparameter, ValueSet
+from tunectl.spec.model import FixedValue, Hyperparameter, Range, ValueSet
 
 SEARCH = "{trials: 4}"
 BOTH = "{role: scientific, values: [nesterov, adam]}"
@@ -109,7 +109,7 @@ def test_a_circle_is_refused_and_shown(hyperparameters, circle):
         ({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: 9}")}, "b.when.a: a never is 9; it is one of '1 to 8'"),
         ({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: 2.5}")}, "b.when.a: a never is 2.5"),
         ({"a": "{role: nuisance, range: [1, 8]}", "b": nuisance("{a: 2}")}, "b.when.a: a condition waits for single values, a is a range of floats; make it `values` or type: int"),
-        ({**switch(), "b": nuisance("{}")}, "b.when: a condition is {name: value} or {name: [values]}, found a mapping"),
+        ({**switch(), "b": nuisance("{}")}, "b.when: a condition is {name: value} or {name: [values]}, found an empty mapping"),
         ({**switch(), "b": nuisance("")}, "b.when: a condition is {name: value} or {name: [values]}, found nothing"),
         ({**switch(), "b": nuisance("a")}, "b.when: a condition is {name: value} or {name: [values]}, found 'a'"),
         ({**switch(), "b": nuisance("[a]")}, "b.when: a condition is {name: value} or {name: [values]}, found a list"),
@@ -129,7 +129,7 @@ def test_a_condition_that_is_wrong_is_refused_by_name(hyperparameters, problem):
     ("parent", "place"),
     [
         ("{role: nuisance, values: [1, 2, 2]}", "hyperparameters.a.values[2]"),
-        ("[{role: nuisance, values: [1], when: {optimizer: sgd}}, {values: [2]}]", "hyperparameters.a[1].role"),
+        ("[{role: nuisance, values: [1, 3], when: {optimizer: sgd}}, {values: [2, 4]}]", "hyperparameters.a[1].role"),
         ("{role: nuisance}", "hyperparameters.a"),
     ],
 )
@@ -326,5 +326,58 @@ def test_the_worlds_are_those_of_brute_force(items):
 def test_values_that_no_condition_mentions_stand_in_one_world():
     conditions = Conditions([_item("a", range(100)), _item("b", range(3), a=(7,))])
     worlds = [world.values for world in conditions.worlds(["b"])]
-    assert worlds == [{"a": 7, "b": OTHER}, {"a": OTHER}]
+    assert worlds == [{"a": 7, "b": Other((0, 1, 2))}, {"a": OTHER}]
     assert World({}, {"a": OTHER, "b": True}).in_words() == "a is another value, b is true"
+
+
+@pytest.mark.parametrize(
+    ("domain", "words"),
+    [
+        (ValueSet(("adam", "nesterov")), "a is nesterov"),
+        (ValueSet(("adam", 3, "3,4")), "a is 3 or '3,4'"),
+        (ValueSet(("adam", 1, 2, 3)), "a is 1 or 2 or 3"),
+        (ValueSet(("adam", 1, 2, 3, 4)), "a is another value"),
+        (Range(1, 3, integer=True), "a is 1 or 2 or 3"),
+        (Range(1, 4, integer=True), "a is another value"),
+        (Range(1, 16, "log", True, points=3), "a is 1 or 4 or 16"),
+        (Range(0.0, 1.0), "a is another value"),
+    ],
+)
+def test_the_values_that_no_condition_mentions_are_named_where_they_are_few(domain, words):
+    items = [Hyperparameter("a", "a", "nuisance", domain), _item("b", range(2), a=("adam",))]
+    worlds = Conditions(items).worlds(["a"])
+    assert [world.in_words() for world in worlds if world.values["a"] != "adam"] == [words]
+
+
+def test_one_known_value_stands_for_itself_and_not_for_another_one():
+    rate = "[{role: nuisance, range: [1e-3, 1], scale: log, when: {optimizer: adam}}]"
+    found = refusals({"optimizer": BOTH, "learning_rate": rate})
+    assert found == [
+        "hyperparameters.learning_rate: every trial has one, found none where optimizer is nesterov; add an "
+        "alternative for it"
+    ]
+
+
+def test_under_a_grid_an_int_range_takes_its_grid_values_alone():
+    grid = {"a": "{role: nuisance, range: [1, 16], type: int, scale: log, points: 3}"}
+    search = "{sampler: grid}"
+    assert study({**grid, "b": nuisance("{a: 4.0}")}, search=search)
+    found = problems_of({**grid, "b": nuisance("{a: 5}")}, search=search)
+    assert found == ["hyperparameters.b.when.a: a never is 5; it is one of 1, 4, 16"]
+
+
+def test_keys_tell_text_apart_from_what_it_reads_as():
+    when = ["true", "'true'", "'a|b'", "[a, b]", '"it\'s"']
+    spec = accepted(
+        {
+            "sw": "{role: scientific, values: [true, 'true', 'a|b', a, b, \"it's\"]}",
+            "x": f"[{', '.join(nuisance(f'{{sw: {value}}}') for value in when)}]",
+        }
+    )
+    assert [item.key for item in spec.alternatives("x")] == [
+        "x[sw=true]",
+        "x[sw='true']",
+        "x[sw='a|b']",
+        "x[sw=a|b]",
+        "x[sw='it''s']",
+    ]

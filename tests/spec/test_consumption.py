@@ -42,15 +42,15 @@ def test_what_somebody_reads_wherever_it_is_active_is_right(hyperparameters):
 @pytest.mark.parametrize(
     ("hyperparameters", "problem"),
     [
-        ({"optimizer": "adam", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum where optimizer is adam; it is read under momentum, nesterov"),
+        ({"optimizer": "adam", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum in any setting: optimizer is adam; leave it out"),
         ({"optimizer": BOTH, "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum where optimizer is adam; it is read under nesterov: add when: {optimizer: [nesterov]}"),
         ({"optimizer": BOTH, "beta1": "{role: nuisance, range: [0.8, 0.9], when: {optimizer: nesterov}}"}, "beta1: nobody reads beta1 where optimizer is nesterov"),
         ({"optimizer": "{role: nuisance, values: [nesterov, sgd]}", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum where optimizer is "),
         ({"optimizer": "adam", "momentum": "0.9"}, "momentum: nobody reads momentum in any setting"),
-        ({"optimizer": BOTH, "beta2": "{value: 0.99, when: {optimizer: nesterov}}"}, "beta2: nobody reads beta2 in any setting"),
+        ({"optimizer": BOTH, "beta2": "{value: 0.99, when: {optimizer: nesterov}}"}, "beta2: nobody reads beta2 where it is active: it is read where optimizer is one of adam"),
         ({"decay_steps": "50"}, "decay_steps: nobody reads decay_steps in any setting"),
-        ({"decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: nobody reads decay_steps where schedule is constant"),
-        ({"schedule": "{role: scientific, values: [constant, cosine]}", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: nobody reads decay_steps where schedule is constant"),
+        ({"decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: nobody reads decay_steps in any setting: schedule is constant; leave it out, or add schedule: cosine"),
+        ({"schedule": "{role: scientific, values: [constant, cosine]}", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: nobody reads decay_steps where schedule is constant; it is read under cosine"),
         ({"widht": "64"}, "widht: nobody reads widht: neither the factory nor the training configuration; did you mean width?"),
         ({"weight_deacy": "0.1"}, "did you mean weight_decay?"),
     ],
@@ -120,6 +120,38 @@ def test_every_problem_of_a_study_is_reported_at_its_own_place():
     )
     found = check_consumption(spec, FACTORY)
     assert [(problem.line, problem.column, problem.path) for problem in found] == [
-        (7, 13, "hyperparameters.momentum"),
-        (8, 10, "hyperparameters.widht"),
+        (7, 3, "hyperparameters.momentum"),
+        (8, 3, "hyperparameters.widht"),
     ]
+
+
+def test_a_field_that_does_nothing_without_another_is_refused():
+    for name, value, needed in (
+        ("warmup", "within", "warmup_steps"),
+        ("weight_decay_scope", "matrices", "weight_decay"),
+    ):
+        alone = {"optimizer": "sgd", "learning_rate": "0.1", name: value}
+        (told,) = check_consumption(study(alone), FACTORY)
+        assert f"nobody reads {name} without {needed}" in told.message
+        assert check_consumption(study({**alone, needed: "1"}), FACTORY) == []
+
+
+def test_a_fixed_keyword_that_is_active_in_one_setting_only_is_refused():
+    spec = study(
+        {
+            "optimizer": "sgd",
+            "learning_rate": "0.1",
+            "norm": "{role: scientific, values: [a, b]}",
+            "width": "{value: 5, when: {norm: a}}",
+        },
+        search="{trials: 1}",
+    )
+    (told,) = check_consumption(spec, FACTORY)
+    assert "the factory reads width, which has no value where norm is" in told.message
+
+
+def test_a_factory_that_needs_what_no_hyperparameter_can_be_called_is_told_to_rename_it():
+    signature = FactorySignature(parameters=("device", "width"), required=("device",))
+    (told,) = check_consumption(study({"optimizer": "sgd", "learning_rate": "0.1", "width": "3"}), signature)
+    assert told.path == "workload"
+    assert "rename its parameter" in told.message

@@ -6,8 +6,9 @@ import pytest
 from builders import problems_of, study
 
 from tunectl.spec.configuration import FIELDS, LATER_CHOICES, LATER_FIELDS
-from tunectl.spec.hyperparameters import TABLE_COLUMNS, same
+from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import FixedValue, Range, ValueSet
+from tunectl.spec.names import TABLE_COLUMNS
 
 SEARCH = "{trials: 4}"
 
@@ -65,13 +66,6 @@ def test_an_entry_is_read_as_it_says(entry, role, domain):
 def test_scientific_values_make_settings_unless_they_are_sampled(entry, coordinate, settings):
     item = only(entry)
     assert (item.has_coordinate, item.makes_settings) == (coordinate, settings)
-
-
-@pytest.mark.parametrize(
-    ("values", "ordered"), [("[1, 2.5]", True), ("[1, true]", False), ("[1, a]", False), ("['1', '2']", False)]
-)
-def test_a_set_is_ordered_when_all_its_values_are_numbers(values, ordered):
-    assert only(f"{{role: nuisance, values: {values}}}").domain.ordered is ordered
 
 
 def test_true_and_one_are_two_values_and_one_and_one_point_zero_are_the_same():
@@ -135,31 +129,55 @@ def test_true_and_one_are_two_values_and_one_and_one_point_zero_are_the_same():
         ("{role: nuisance, range: [.nan, 2]}", "x.range[0]: a finite number is due, found nan"),
         ("{role: nuisance, range: [0, .inf]}", "x.range[1]: a finite number is due, found inf"),
         ("{role: nuisance, range: [-1e308, 1e308]}", "x.range: a range is no wider than a float can hold"),
-        ("{role: nuisance, range: [2, 1]}", "x.range: low stands below high, found [2.0, 1.0]"),
-        ("{role: nuisance, range: [1, 1]}", "x.range: low stands below high, found [1.0, 1.0]; for one value write `value`"),
-        ("{role: nuisance, range: [0, 1], scale: log}", "x.range[0]: a log scale begins above zero, found 0.0"),
-        ("{role: nuisance, range: [-1, 1], scale: log}", "x.range[0]: a log scale begins above zero, found -1.0"),
+        ("{role: nuisance, range: [2, 1]}", "x.range: low stands below high, found [2, 1]"),
+        ("{role: nuisance, range: [1, 1]}", "x.range: low stands below high, found [1, 1]; for one value write `value`"),
+        ("{role: nuisance, range: [0, 1], scale: log}", "x.range[0]: a log scale begins above zero, found 0"),
+        ("{role: nuisance, range: [-1, 1], scale: log}", "x.range[0]: a log scale begins above zero, found -1"),
         ("{role: nuisance, range: [0, 5], scale: log, type: int}", "x.range[0]: a log scale begins above zero, found 0"),
-        ("{role: nuisance, range: [0.5, 1], scale: one_minus_log}", "x.range[1]: a one_minus_log scale ends below 1, found 1.0"),
+        ("{role: nuisance, range: [0.5, 1], scale: one_minus_log}", "x.range[1]: a one_minus_log scale ends below 1, found 1"),
         ("{role: nuisance, range: [0.5, 0.99999999999999999], scale: one_minus_log}", "ends below 1, found 1.0"),
         ("{role: nuisance, range: [-5, 0], scale: one_minus_log, type: int}", "one_minus_log is for fractions near 1, found type: int"),
         ("{role: nuisance, range: [1, 2], scale: logg}", "x.scale: a scale is linear, log or one_minus_log, found 'logg'; did you mean log?"),
         ("{role: nuisance, range: [1, 2], scale: }", "x.scale: a scale is linear, log or one_minus_log, found nothing"),
         ("{role: nuisance, range: [1, 2], scale: [log]}", "x.scale: a scale is linear, log or one_minus_log, found a list"),
         ("{role: nuisance, range: [1, 2], type: integer}", "x.type: a type is float or int, found 'integer'"),
-        ("{role: nuisance, range: [1, 2], type: {}}", "x.type: a type is float or int, found a mapping"),
+        ("{role: nuisance, range: [1, 2], type: {}}", "x.type: a type is float or int, found an empty mapping"),
         ("{role: nuisance, range: [1, 2.5], type: int}", "x.range[1]: a whole number is due (type: int), found 2.5"),
         ("{role: nuisance, range: [1, 2], points: 3}", "x.points: points goes with sampler grid"),
         ("{role: nuisance, range: [1, 2], sampled: true}", "x.sampled: only scientific `values` can be marked sampled"),
         ("{role: nuisance, values: [1, 2], sampled: true}", "x.sampled: only scientific `values` can be marked sampled"),
         ("{role: scientific, values: [1, 2], sampled: 1}", "x.sampled: true or false is due, found 1"),
         ("{role: nuisance, values: [1, 2], vales: 3}", "x.vales: no such key; did you mean values?"),
+        ("{role: nuisance, values: [32, '64']}", "x.values[1]: the set holds numbers, found '64' (text); write 64 without quotes"),
+        ("{role: nuisance, values: ['1e-3', 1, a]}", "x.values[0]: the set holds numbers, found '1e-3' (text)"),
         ("{value: 1, off: 0}", "x.off: off (a value that switches it off) is not in this version; leave it out"),
     ],
 )  # fmt: skip
 def test_an_entry_that_is_wrong_is_refused_by_name(entry, problem):
     found = refusals(entry)
     assert any(line.startswith("hyperparameters.x") and problem in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("entry", "places"),
+    [
+        ("{role: nuisance}", ["hyperparameters.x"]),
+        ("{}", ["hyperparameters.x"]),
+        ("{rolle: nuisance, values: [1, 2]}", ["hyperparameters.x.rolle"]),
+        ("{vales: 3, values: [1, 2]}", ["hyperparameters.x.role", "hyperparameters.x.vales"]),
+    ],
+)
+def test_a_role_is_asked_for_only_where_nothing_else_explains_its_absence(entry, places):
+    assert sorted(line.split(": ")[0] for line in refusals(entry)) == places
+
+
+def test_text_that_reads_as_numbers_may_make_a_set_of_its_own():
+    assert only("{role: nuisance, values: ['32', '64']}").domain == ValueSet(("32", "64"))
+    assert only("{role: nuisance, values: [true, 'true', '1']}").domain == ValueSet((True, "true", "1"))
+
+
+def test_a_number_as_a_name_is_not_told_to_lose_its_quotes():
+    assert refusals("1", name="3") == ["hyperparameters.3: a hyperparameter's name is a Python identifier, found '3'"]
 
 
 def test_whole_numbers_beyond_what_a_float_counts_exactly_are_refused_as_bounds():
@@ -196,9 +214,9 @@ def test_a_field_of_a_later_version_is_refused_by_name(name):
 
 
 @pytest.mark.parametrize(("name", "choice"), [(n, c) for n, choices in LATER_CHOICES.items() for c in choices])
-@pytest.mark.parametrize("entry", ["{choice}", "{{role: scientific, values: [{choice}]}}"])
+@pytest.mark.parametrize("entry", ["{choice}", "{{role: scientific, values: [{choice}, {other}]}}"])
 def test_a_choice_of_a_later_version_is_refused_by_name(name, choice, entry):
-    (line,) = refusals(entry.format(choice=choice), name=name)
+    (line,) = refusals(entry.format(choice=choice, other=FIELDS[name].choices[0]), name=name)
     assert f"{name} {choice} is not in this version; {name} is one of " in line
 
 
@@ -237,7 +255,7 @@ def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
     for value in good:
         assert only(str(value), name=name).domain == FixedValue(value)
     for value in bad:
-        for entry in (f"{value}", f"{{role: nuisance, values: [{value}]}}"):
+        for entry in (f"{value}", f"{{role: nuisance, values: [{value}, {good[0]}]}}"):
             found = refusals(entry, name=name)
             assert any(line.startswith(f"hyperparameters.{name}") and f"{name} is " in line for line in found), value
 
@@ -245,8 +263,8 @@ def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
 @pytest.mark.parametrize(
     ("name", "entry", "problem"),
     [
-        ("learning_rate", "{role: nuisance, range: [0, 1]}", "learning_rate.range[0]: learning_rate is a number above 0, found 0.0"),
-        ("momentum", "{role: nuisance, range: [0.5, 1]}", "momentum.range[1]: momentum is a number at least 0 and below 1, found 1.0"),
+        ("learning_rate", "{role: nuisance, range: [0, 1]}", "learning_rate.range[0]: learning_rate is a number above 0, found 0"),
+        ("momentum", "{role: nuisance, range: [0.5, 1]}", "momentum.range[1]: momentum is a number at least 0 and below 1, found 1"),
         ("batch_size", "{role: nuisance, range: [8, 64]}", "batch_size.range: batch_size is a whole number, found a range of floats; add type: int"),
         ("batch_size", "{role: nuisance, range: [0, 64], type: int}", "batch_size.range[0]: batch_size is a whole number at least 1, found 0"),
         ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: optimizer is one of sgd, momentum, nesterov, adam, adamw, found a range; write values"),
@@ -275,7 +293,7 @@ def test_a_name_that_only_some_trials_have_may_not_be_the_learning_rate():
         search=SEARCH,
     )
     assert found == [
-        "hyperparameters.learning_rate: every trial has one, found none where optimizer is another value; add an alternative for it"
+        "hyperparameters.learning_rate: every trial has one, found none where optimizer is sgd; add an alternative for it"
     ]
 
 

@@ -63,7 +63,7 @@ def test_the_same_hyperparameter_may_be_written_in_another_way():
         ({"width": "65"}, {}, "hyperparameters.width[0].domain.value: was 64, is 65"),
         ({"width": "64.0"}, {}, "hyperparameters.width[0].domain.value: was 64, is 64.0"),
         ({"width": "'64'"}, {}, "hyperparameters.width[0].domain.value: was 64, is 64"),
-        ({"width": "{role: nuisance, values: [64]}"}, {}, "hyperparameters.width[0].role: was fixed, is nuisance"),
+        ({"width": "{role: nuisance, values: [64, 128]}"}, {}, "hyperparameters.width[0].role: was fixed, is nuisance"),
         ({"width": None}, {}, "hyperparameters.width[0].role: was fixed, is not there"),
         ({"depth": "2"}, {}, "hyperparameters.depth[0].role: was not there, is fixed"),
         ({"learning_rate": "{role: nuisance, range: [1e-3, 2], scale: log}"}, {}, "hyperparameters.learning_rate[0].domain.high: was 1.0, is 2.0"),

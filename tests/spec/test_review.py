@@ -13,6 +13,7 @@ from tunectl.spec.review import affordable_dimensions, review
 RATE = "{role: nuisance, range: [1e-3, 1], scale: log}"
 DEPTH = "{role: scientific, values: [1, 2]}"
 OPTIMIZERS = "{role: scientific, values: [nesterov, adam]}"
+LATE = {"training": "{max_train_steps: 2000, eval_every: 5000}"}
 EACH_TUNED = {
     "optimizer": OPTIMIZERS,
     "learning_rate": "[{role: nuisance, when: {optimizer: nesterov}, range: [1e-3, 3], scale: log}, "
@@ -79,6 +80,16 @@ PAIRS = {
         {**EACH_TUNED, "momentum": None},
         "momentum is left out while the optimizer is scientific",
         {"optimizer": "nesterov", "num_layers": DEPTH},
+    ),
+    "optimizers chosen through a switch": (
+        {"algo": "{role: scientific, values: [a, b]}", "optimizer": "[{value: nesterov, when: {algo: a}}, {value: adam, when: {algo: b}}]"},
+        "hyperparameters.optimizer[0]: momentum and beta1 are left out while the settings compare optimizers: 20 trials let momentum be tuned under nesterov, beta1 be tuned under adam",
+        {"algo": "{role: scientific, values: [a, b]}", "optimizer": "nesterov"},
+    ),
+    "evaluations that come too late": (
+        {},
+        "training.eval_every: eval_every (5,000) is more than max_train_steps (2,000): only the last step would be evaluated",
+        {"warmup_steps": "3000"},
     ),
     "more nuisance hyperparameters than trials": (
         nuisances(2),
@@ -161,7 +172,7 @@ PAIRS = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_warning_is_raised(name):
     hyperparameters, message, _ = PAIRS[name]
-    found = warnings(hyperparameters)
+    found = warnings(hyperparameters, **LATE if message.startswith("training") else {})
     assert any(message in line for line in found), found
 
 
@@ -170,7 +181,7 @@ def test_its_neighbour_raises_none_of_that_kind(name):
     _, message, hyperparameters = PAIRS[name]
     kind = message.split(": ", 1)[-1].split(" (")[0].split(" on 20 ")[0]
     kind = kind if not kind[0].isdigit() else "nuisance hyperparameters"
-    found = warnings(hyperparameters)
+    found = warnings(hyperparameters, **LATE if message.startswith("training") else {})
     assert not any(kind in line for line in found), found
 
 
@@ -191,8 +202,25 @@ def test_the_playbook_s_budgets_for_adam():
 )
 def test_what_the_budget_lets_be_tuned_under_adam_is_asked_for(trials, missing):
     found = warnings({"optimizer": "{role: scientific, values: [adam, adamw]}"}, trials=trials)
-    asked = {line.split(": ")[1].split(" is ")[0] for line in found if "while the optimizer is scientific" in line}
-    assert sorted(asked) == missing
+    told = [
+        line.split(": ")[1].split(" is ")[0].split(" are ")[0] for line in found if "optimizer is scientific" in line
+    ]
+    assert sorted(name for names in told for name in names.split(" and ")) == missing
+    assert len(told) == bool(missing)  # one message for the one entry
+
+
+def test_optimizers_that_are_sampled_share_the_trials():
+    sampled = {"optimizer": "{role: scientific, values: [nesterov, adam], sampled: true}"}
+    assert not any("optimizer is scientific" in line for line in warnings(sampled, trials=18))
+    assert any(": 10 trials let" in line for line in warnings(sampled, trials=20))
+
+
+def test_a_setting_of_many_names_is_described_by_the_first_three_of_them():
+    many = {f"s{index}": "{role: scientific, values: ['1', '2']}" for index in range(4)}
+    found = warnings({**many, **nuisances(2)}, trials=1)
+    assert any(
+        "3 nuisance hyperparameters where s0 is '1', s1 is '1', s2 is '1', … on 1 trial: " in line for line in found
+    )
 
 
 def test_a_learning_rate_on_nine_trials_and_nothing_else_is_what_the_playbook_says():
@@ -239,3 +267,9 @@ def test_a_study_of_many_settings_is_reviewed_without_looking_at_all_settings_fo
     before = time.process_time()
     assert any("9 nuisance hyperparameters" in line for line in warnings(many))
     assert time.process_time() - before < 10  # all for each would take minutes
+
+
+def test_a_set_of_one_value_is_a_fixed_value_in_other_words():
+    found = warnings({"learning_rate": "{role: nuisance, values: [0.1]}", "num_layers": DEPTH}, trials=2)
+    assert any("learning_rate is fixed while num_layers is scientific" in warning for warning in found)
+    assert any("nothing is sampled" in warning for warning in found)

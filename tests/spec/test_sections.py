@@ -232,6 +232,7 @@ def test_a_grid_and_points_say_themselves_how_many_trials_there_are():
 @pytest.mark.parametrize(
     ("points", "problem"),
     [
+        ("", "search.points: a list of configurations is due, such as [{learning_rate: 0.1}], found nothing"),
         ("[]", "search.points: a list of configurations is due"),
         ("5", "such as [{learning_rate: 0.1}], found 5"),
         ("{learning_rate: 1}", "such as [{learning_rate: 0.1}], found a mapping"),
@@ -243,6 +244,24 @@ def test_a_grid_and_points_say_themselves_how_many_trials_there_are():
 )
 def test_points_that_are_no_configurations_are_refused(points, problem):
     assert problem in problems_of(VARIES, search=f"{{points: {points}}}")[0]
+
+
+def test_a_point_that_is_no_mapping_does_not_hide_what_is_wrong_with_the_others():
+    points = "[5, {learning_rate: '0.1'}, {learnin_rate: 0.1}, {learning_rate: 7}, {learning_rate: 0.1}]"
+    assert [line.split(": ")[0] for line in problems_of(VARIES, search=f"{{points: {points}}}")] == [
+        "search.points[0]",
+        "search.points[1].learning_rate",
+        "search.points[2].learnin_rate",
+        "search.points[3].learning_rate",
+    ]
+
+
+def test_a_seed_goes_with_what_is_drawn():
+    grid = {"learning_rate": "{role: nuisance, range: [1e-3, 1], points: 3}"}
+    for hyperparameters, search in ((grid, "sampler: grid"), (VARIES, "points: [{learning_rate: 0.1}]")):
+        (line,) = problems_of(hyperparameters, search=f"{{{search}, seed: 1}}")
+        assert line.startswith("search.seed: ")
+        assert line.endswith("nothing is drawn; leave seed out")
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file_each_with_its_place():

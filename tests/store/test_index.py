@@ -162,25 +162,18 @@ def test_a_raised_plan_keeps_what_is_known_and_another_study_s_plan_does_not(ind
 
 def test_running_trials_are_counted_and_shown_until_their_outcome(index):
     index.put_plan([planned(trial) for trial in range(4)])
-    index.set_running(2, slot=1, device="cpu", attempt=2, started=100.5)
-    index.set_running(1, slot=0, device="cuda:0", attempt=1, started=99.5)
+    index.set_running(2, slot=1)
+    index.set_running(1, slot=0)
     index.put_measurements(
         2, [measured(0, 0.01), measured(10, 0.4), measured(20, math.nan), measured(20, 0.0, kind="test")]
     )
     index.put_outcome(outcome_of(3, state="failed", reason="error"))
     assert index.counts() == {"pending": 1, "running": 2, "completed": 0, "infeasible": 0, "failed": 1, "cancelled": 0}
     first, second = index.progress(OBJECTIVE)
-    assert (first.trial, first.device, first.last_step, first.last_value, first.best_value) == (
-        1,
-        "cuda:0",
-        None,
-        None,
-        None,
-    )
-    assert (second.trial, second.slot, second.attempt, second.started, second.last_step) == (2, 1, 2, 100.5, 20)
+    assert (first.trial, first.slot, first.last_step, first.last_value) == (1, 0, None, None)
+    assert (second.trial, second.slot, second.last_step) == (2, 1, 20)
     assert math.isnan(second.last_value)
-    assert second.best_value == 0.4
-    assert index.progress(Objective("no/such", "maximize"))[1].best_value is None
+    assert index.progress(Objective("no/such", "maximize"))[1].last_value is None
     assert [item.state for item in index.outcomes()] == ["pending", "running", "running", "failed"]
     index.put_outcome(outcome_of(2, state="cancelled", reason="cancelled"))
     assert [item.trial for item in index.progress(OBJECTIVE)] == [1]
@@ -265,7 +258,7 @@ from tunectl.store.index import Index
 index = Index.open_for_writing(Path(sys.argv[1]))
 index.put_plan([planned(0), planned(1)])
 index.put_outcome(outcome_of(0))
-index.set_running(1, 0, "cpu", 1, 5.0)
+index.set_running(1, 0)
 index.put_measurements(1, [measured(0)])
 index._connection.execute("BEGIN")
 index._connection.execute("DELETE FROM trials")
@@ -288,7 +281,7 @@ def overwrite(path, content):
     path.write_bytes(content)
 
 
-def another_version(path, number=2):
+def another_version(path, number=index_schema.SCHEMA_VERSION + 1):
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {number}")
     connection.close()

@@ -5,6 +5,7 @@ tunectl.
 import os
 import signal
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -35,8 +36,8 @@ class Regression(nn.Module):
         if not self.training:
             return out
         update, self.updates = self.updates, self.updates + 1
-        if self.behaviour == "slow":
-            time.sleep(0.005)
+        if self.behaviour == "gate" and 0 <= self.bad_update < update:
+            time.sleep(0.005)  # so that a stop that was asked for at the gate comes before the end
         if update == self.bad_update:
             misbehave(self.behaviour)
             if self.behaviour == "nan":
@@ -54,6 +55,15 @@ def misbehave(behaviour: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "infeasible":
             raise Infeasible("no attention head divides the width")
+        case "gate":
+            wait_at(Path(os.environ["TUNECTL_TEST_GATE"]))
+
+
+def wait_at(gate: Path) -> None:
+    """Say that the trial is here, and go on once the test has opened the gate."""
+    gate.with_name("reached").touch()
+    while not gate.exists():
+        time.sleep(0.01)
 
 
 def regression(*, behaviour: str = "good", bad_update: int = 7) -> Workload:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -15,12 +14,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from study_calls import HERE, STUDY, Called
+from study_calls import HERE, Called
 
 UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device"})
-PATIENCE_SECONDS = 60.0
-MORE = "  behaviour: slow\n  bad_update: -1"
-STEPS = 300  # of 5 ms each: a trial is still at work when the first has ended
+PATIENCE_SECONDS = 90.0
+STEPS = 300
+SLOW = """\
+study: gated
+workload: ./misbehaving.py:regression
+objective: {metric: valid/distance, direction: minimize}
+training: {max_train_steps: 300, eval_every: 10, keep_checkpoints: 2}
+hyperparameters:
+  optimizer: momentum
+  learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}
+  batch_size: 16
+  behaviour: gate
+  bad_update: {role: nuisance, values: [-1, 7]}  # at update 7 a trial waits until the test opens the gate
+search:
+  points:
+    - {learning_rate: 0.01, bad_update: -1}
+    - {learning_rate: 0.02, bad_update: 7}
+    - {learning_rate: 0.03, bad_update: -1}
+"""
 
 
 def table(folder: Path) -> list[list[str]]:
@@ -32,29 +47,46 @@ def table(folder: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of three slow trials and, beside it in `reference`, an undisturbed run of it."""
-    home = tmp_path_factory.mktemp("slow")
+    """A study whose second trial waits at a gate and, beside it in `reference`, an undisturbed run of it."""
+    home = tmp_path_factory.mktemp("gated")
     shutil.copy(HERE / "misbehaving.py", home)
-    rate = "learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}"
-    values = {"name": "slow", "factory": "regression", "metric": "valid/distance", "steps": STEPS, "trials": 3}
-    (home / "slow.yaml").write_text(STUDY.format(**values, retries=1, learning_rate=rate, more=MORE))
-    command = [sys.executable, "-m", "tunectl", "run", home / "slow.yaml", "--dir", home / "reference", "--slots", "2"]
-    subprocess.run(command, check=True, capture_output=True)
-    return home / "slow.yaml"
+    (home / "gated.yaml").write_text(SLOW)
+    (home / "open").touch()
+    command = [sys.executable, "-m", "tunectl", "run", home / "gated.yaml", "--dir", home / "reference"]
+    environment = {**os.environ, "TUNECTL_TEST_GATE": str(home / "open")}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return home / "gated.yaml"
+
+
+@pytest.fixture
+def gate(tmp_path: Path, environment: dict[str, str]) -> Path:
+    """The gate of the runs that this test starts; it opens when the test creates the file."""
+    environment["TUNECTL_TEST_GATE"] = str(tmp_path / "gate")
+    return tmp_path / "gate"
 
 
 @contextmanager
 def running(study: Path, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A run of the study on one slot, from the moment at which its first trial has ended."""
+    """A run of the study on one slot: its first trial has ended, its second waits at the gate."""
     command = [sys.executable, "-m", "tunectl", "run", str(study), "--dir", str(folder), "--slots", "1"]
     marked = {**environment, "TUNECTL_TEST": str(folder)}
     with subprocess.Popen(command, env=marked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stderr is not None
-            assert "trial 0 completed" in process.stderr.readline()
+            read_until(process, "trial 0 completed")
+            wait_until(Path(environment["TUNECTL_TEST_GATE"]).with_name("reached").exists)
             yield process
         finally:
             process.kill()
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said: {''.join(lines)}")
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -79,11 +111,13 @@ def started_for(folder: Path) -> list[int]:
 
 
 def test_ctrl_c_once_saves_what_runs_and_the_same_command_ends_as_if_undisturbed(
-    study: Path, tmp_path: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
     with running(study, folder, environment) as process:
         process.send_signal(signal.SIGINT)
+        read_until(process, "stopping")
+        gate.touch()
         _, err = process.communicate()
     assert process.returncode == 130
     assert "the same command goes on from here" in err
@@ -97,22 +131,24 @@ def test_ctrl_c_once_saves_what_runs_and_the_same_command_ends_as_if_undisturbed
 
 
 def test_ctrl_c_twice_ends_at_once_and_loses_nothing_that_was_finished(
-    study: Path, tmp_path: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
     with running(study, folder, environment) as process:
         process.send_signal(signal.SIGINT)
+        read_until(process, "stopping")
         process.send_signal(signal.SIGTERM)
-        process.communicate()
+        process.communicate()  # the trial still waits at its gate: it was killed
     assert process.returncode == 130
     assert started_for(folder) == []
-    assert tunectl("status", folder, "--json").json()["states"]["completed"] >= 1
+    assert tunectl("status", folder, "--json").json()["states"]["completed"] == 1
+    gate.touch()
     assert tunectl("run", study, "--dir", folder).code == 0
     assert table(folder) == table(study.parent / "reference")
 
 
 def test_a_killed_runner_leaves_no_process_and_its_study_goes_on(
-    study: Path, tmp_path: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
     with running(study, folder, environment) as process:
@@ -120,32 +156,24 @@ def test_a_killed_runner_leaves_no_process_and_its_study_goes_on(
     wait_until(lambda: started_for(folder) == [])
     # The index of the killed runner says that a trial is running; status knows better.
     assert tunectl("status", folder, "--json").json()["states"]["running"] == 0
-    assert tunectl("run", study, "--dir", folder, "--order", "reversed").code == 0
+    gate.touch()
+    assert tunectl("run", study, "--dir", folder, "--order", "reversed", "--slots", "3").code == 0
     assert table(folder) == table(study.parent / "reference")
 
 
 def test_a_second_runner_is_refused_and_status_can_be_asked_during_a_run(
-    study: Path, tmp_path: Path, environment: dict[str, str], tunectl: Callable[..., Called]
+    study: Path, tmp_path: Path, environment: dict[str, str], gate: Path, tunectl: Callable[..., Called]
 ) -> None:
     folder = tmp_path / "out"
     with running(study, folder, environment) as process:
         status = tunectl("status", folder, "--json").json()
         second = tunectl("run", study, "--dir", folder)
+        gate.touch()
         process.communicate()
     assert status["runner_alive"] is True
     assert status["states"]["running"] == 1
-    assert status["running"][0]["steps"] == STEPS
+    assert [(trial["trial"], trial["steps"]) for trial in status["running"]] == [(1, STEPS)]
     assert second.code == 3
     assert f"in use by process {process.pid}" in second.err
     assert process.returncode == 0
     assert table(folder) == table(study.parent / "reference")
-
-
-def test_the_order_of_trials_and_the_number_of_slots_change_no_number(
-    study: Path, tmp_path: Path, tunectl: Callable[..., Called]
-) -> None:
-    called = tunectl("run", study, "--dir", tmp_path / "out", "--slots", "3", "--order", "reversed", "--json")
-    assert called.code == 0
-    assert table(tmp_path / "out") == table(study.parent / "reference")
-    lines = (tmp_path / "out" / "plan.jsonl").read_text().splitlines()
-    assert [json.loads(line)["trial"] for line in lines] == [0, 1, 2]

@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import default_collate
 
 from tunectl.workloads import classification, digits
-from tunectl.workloads.loading import build_workload
 
 _NO_SCIKIT_LEARN = """
 import sys
@@ -104,7 +103,7 @@ def test_all_trials_share_the_data():
 @pytest.mark.parametrize("factory", [digits.mlp, digits.cnn])
 def test_a_batch_gives_one_loss_and_one_error_an_example(factory):
     torch.manual_seed(0)
-    workload = build_workload(factory, {}, 0)
+    workload = factory()
     batch = default_collate([workload.data["train"][i] for i in range(5)])
     losses = workload.loss(workload.model, batch)
     assert losses.shape == (5,)

@@ -1,4 +1,4 @@
-"""Importing a user's module and building its workload."""
+"""Importing a user's module and finding its factory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import torch
-from torch.utils.data import TensorDataset, default_collate
+from torch.utils.data import default_collate
 
-import tunectl
-from tunectl.core.errors import Infeasible, WorkloadError
-from tunectl.workloads.loading import build_workload, load_factory, preload
+from tunectl.core.errors import WorkloadError
+from tunectl.workloads.loading import load_factory, preload
 from tunectl.workloads.reference import parse_reference
 
 _PLAIN = "def build(*, width=1):\n    return ('built', width)\n"
@@ -228,97 +226,9 @@ def test_the_example_of_a_workload_of_ones_own_works(folder):
     study = Path(__file__).parents[2] / "studies" / "smoke" / "own_workload.yaml"
     reference = parse_reference("./own_workload.py:sine", study, folder)
     preload(reference)
-    workload = build_workload(load_factory(reference), {"hidden": 5}, 0)
+    workload = load_factory(reference)(hidden=5)
     batch = default_collate([workload.data["valid"][i] for i in range(200)])
     averages = {name: values.mean().item() for name, values in workload.metrics(workload.model, batch).items()}
     assert workload.loss(workload.model, batch).shape == (200,)
     assert workload.finalize(averages)["explained"] < 1
     assert averages["squared_target"] == pytest.approx(workload.baseline_loss, rel=0.2)
-
-
-def _workload(**changes) -> tunectl.Workload:
-    data = TensorDataset(torch.zeros(3, 2))
-    fields = {
-        "model": torch.nn.Linear(2, 1),
-        "data": {"train": data, "valid": data},
-        "loss": lambda model, batch: model(batch[0])[:, 0],
-    }
-    return tunectl.Workload(**{**fields, **changes})
-
-
-def test_the_arguments_and_the_seed_reach_the_factory():
-    calls = []
-
-    def build(*, width, seed):
-        calls.append((width, seed))
-        return _workload()
-
-    build_workload(build, {"width": 3}, 7)
-    build_workload(build, {"width": 3, "seed": 11}, 7)
-    assert calls == [(3, 7), (3, 11)]
-
-
-@pytest.mark.parametrize(
-    "factory", [lambda width: _workload(), lambda **options: _workload(**{k: 1 for k in options if k == "seed"})]
-)
-def test_a_factory_that_does_not_name_seed_gets_none(factory):
-    assert isinstance(build_workload(factory, {"width": 1}, 7), tunectl.Workload)
-
-
-def test_no_seed_is_passed_where_there_is_none():
-    assert isinstance(build_workload(lambda seed=5: _workload(baseline_loss=seed), {}, None), tunectl.Workload)
-    assert build_workload(lambda seed=5: _workload(baseline_loss=seed), {}, None).baseline_loss == 5.0
-
-
-@pytest.mark.parametrize("error", [ValueError("mine"), Infeasible("too wide"), KeyError("x")])
-def test_what_the_factory_raises_is_passed_on(error):
-    def build():
-        raise error
-
-    with pytest.raises(type(error)) as caught:
-        build_workload(build, {}, 0)
-    assert caught.value is error
-
-
-def test_a_keyword_that_the_factory_does_not_take_is_its_own_type_error():
-    with pytest.raises(TypeError, match="depth"):
-        build_workload(lambda *, width: _workload(), {"depth": 1}, 0)
-
-
-@pytest.mark.parametrize(
-    ("made", "found"),
-    [
-        (lambda: None, "returned nothing (a return is missing?)"),
-        (lambda: {"model": 1}, "returned a dict"),
-        (lambda: _workload(model=lambda x: x), "a function as its model"),
-        (lambda: _workload(data=[1]), "a list as its data"),
-        (lambda: _workload(data={}), "no train split (it has: none)"),
-        (lambda: _workload(data={"train": [1], "test": [1]}), "no valid split (it has: train, test)"),
-        (lambda: _workload(data={"train": [1], "valid": []}), "an empty valid split"),
-        (lambda: _workload(data={"train": [1], "valid": iter([1])}), "a list_iterator as valid"),
-        (lambda: _workload(data={"train": [1], "valid": {1}}), "a set as valid"),
-        (lambda: _workload(data={"train": [1], "valid": [1], "a/b": [1]}), "a split named 'a/b'"),
-        (lambda: _workload(loss=None), "a NoneType as its loss"),
-        (lambda: _workload(metrics={"error": 1}), "a dict as its metrics"),
-        (lambda: _workload(finalize=3), "a int as its finalize"),
-        (lambda: _workload(baseline_loss="2.3"), ""),
-        (lambda: _workload(baseline_loss="ln 10"), "'ln 10' as its baseline_loss"),
-        (lambda: _workload(baseline_loss=float("nan")), "nan as its baseline_loss"),
-        (lambda: _workload(baseline_loss=torch.ones(2)), "as its baseline_loss"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_by_name(made, found):
-    if not found:
-        assert build_workload(made, {}, 0).baseline_loss == 2.3
-        return
-    with pytest.raises(WorkloadError) as caught:
-        build_workload(made, {}, 0)
-    assert found in str(caught.value)
-
-
-def test_a_baseline_becomes_a_plain_number_and_the_rest_stays_as_it_was():
-    workload = _workload(baseline_loss=torch.tensor(0.5))
-    built = build_workload(lambda: workload, {}, 0)
-    assert type(built.baseline_loss) is float
-    assert built.baseline_loss == 0.5
-    assert built.model is workload.model

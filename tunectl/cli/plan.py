@@ -20,9 +20,10 @@ def plan(
 ) -> None:
     """Print the trials of a study without training them."""
     from tunectl.core.errors import UsageError
+    from tunectl.report.table import csv_bytes
     from tunectl.sampling.plan import plan_trials
     from tunectl.study.checking import check_study
-    from tunectl.study.planning import plan_csv, plan_json, plan_summary, plan_table
+    from tunectl.study.planning import plan_json, plan_summary, plan_table
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: one output at a time")
@@ -31,7 +32,7 @@ def plan(
     if as_json:
         say_json(plan_json(checked, trials))
     elif as_csv:
-        sys.stdout.write(plan_csv(checked, trials))
+        sys.stdout.write(csv_bytes(plan_table(checked, trials)).decode())
     elif len(trials) <= MOST_ROWS:
         table = plan_table(checked, trials)
         say_table(table.header, table.rows)

@@ -1,11 +1,9 @@
-"""JSON as tunectl writes it: non-finite numbers as "nan", "inf", "-inf"; lines that survive a torn tail."""
+"""JSON as tunectl writes it: non-finite numbers as "nan", "inf", "-inf"."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -31,6 +29,11 @@ def encode(value: Any) -> str:
         return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
 
 
+def encodable(text: object) -> str:
+    """The text with what UTF-8 cannot hold (lone surrogates, from file names of unknown encoding) as escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
 def number(value: Any) -> float | None:
     """The number that `encode` wrote: "nan", "inf" and "-inf" are read back; None where it is no number."""
     if isinstance(value, bool) or value is None:
@@ -41,22 +44,3 @@ def number(value: Any) -> float | None:
         except OverflowError:  # a damaged line may hold a whole number that no float can
             return None
     return _NON_FINITE.get(value) if isinstance(value, str) else None
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; nothing where there is no file.
-
-    A last line without its newline is torn (its writer was killed) and is dropped; so is a complete line that
-    is not a JSON object (a damaged disk): the reader cannot know what it held.
-    """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return
-    for line in text.split(b"\n")[:-1]:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value

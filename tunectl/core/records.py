@@ -170,6 +170,19 @@ class Measurement:
         )
 
 
+@dataclass(slots=True)
+class TrialSeconds:
+    """What the time of a trial went into until now, in seconds.
+
+    `startup_seconds` is the last attempt's, from its launch to the beginning of its training; the others are sums over
+    all attempts. The caller of a training holds it, so that the numbers outlive an exception.
+    """
+
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    startup_seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class TrialResult:
     """result.json: how a trial ended by itself.

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 PROC = Path("/proc")
 _PR_SET_PDEATHSIG = 1
@@ -169,3 +170,10 @@ def describe_exit(code: int | None, number: int | None) -> str:
             name = f"signal {number}"
         return f"was killed by {name}"
     return f"ended with exit code {code}"
+
+
+def output_tail(output: IO[bytes], most_bytes: int) -> str:
+    """The end of what a process wrote to a file, at most `most_bytes`, without blank space around it."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - most_bytes))
+    return output.read().decode("utf-8", "replace").strip()

@@ -91,12 +91,17 @@ class _Server:
         self.obey(messages)
 
     def obey(self, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Do what these messages ask."""
+        """Do what these messages ask; raises ValueError where the server knows nothing of the kind."""
         for message in messages:
-            if message["op"] == "launch":
-                self._launch(Assignment.from_json(message["assignment"]))
-            elif message["op"] == "signal":
-                self._signal(message)
+            match message["op"]:
+                case "launch":
+                    self._launch(Assignment.from_json(message["assignment"]))
+                case "signal":
+                    self._signal(message)
+                case "hold":
+                    pass  # its file descriptors are in `held` since the message came
+                case op:
+                    raise ValueError(f"the server was asked for {op!r}, which it does not know")
 
     def _launch(self, assignment: Assignment) -> None:
         launched = time.monotonic()
@@ -180,7 +185,7 @@ class _Server:
                 files.enter_context(child.answer)
                 child.answer.seek(0)
                 event["answer"] = child.answer.read().decode("utf-8", "replace")
-                event["output"] = _tail(child.output)
+                event["output"] = processes.output_tail(child.output, _OUTPUT_TAIL_BYTES)
         self.connection.send({**event, "pid": child.pid, "code": None, "signal": None, "message": "", **ending})
 
     def _end_all(self) -> None:
@@ -197,12 +202,6 @@ class _Server:
 def _ending(status: int) -> dict[str, Any]:
     code = os.waitstatus_to_exitcode(status)
     return {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
-
-
-def _tail(file: IO[bytes]) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _OUTPUT_TAIL_BYTES))
-    return file.read().decode("utf-8", "replace")
 
 
 def _end_bystanders() -> None:

@@ -12,12 +12,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tunectl.core import files, jsontext
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, WorkloadReference
+from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.execution import failures
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 
@@ -46,8 +46,9 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
     request = TrialRequest.from_json(json.loads(folder.request.read_bytes()))
+    seconds = TrialSeconds()
     try:
-        result = _run_trial(request, folder, assignment, stop)
+        result = _run_trial(request, folder, assignment, stop, seconds)
     except Exception as error:
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
@@ -58,20 +59,27 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
             message=failure.message,
             where=failure.where,
             traceback=failure.text,
+            **asdict(seconds),
         )
     return EXIT_STOPPED if result is None else _write(folder, replace(result, device=assignment.label))
 
 
 def _run_trial(
-    request: TrialRequest, folder: TrialFolder, assignment: Assignment, stop: Callable[[], bool]
+    request: TrialRequest,
+    folder: TrialFolder,
+    assignment: Assignment,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
 ) -> TrialResult | None:
     from tunectl.training.trial import run_trial
     from tunectl.workloads.loading import load_factory
 
     _set_threads(request.threads)
-    factory = load_factory(request.workload)
-    startup_seconds = max(0.0, time.monotonic() - assignment.launched)
-    return run_trial(request, folder, factory, device=assignment.device, stop=stop, startup_seconds=startup_seconds)
+    try:
+        factory = load_factory(request.workload)
+    finally:
+        seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
+    return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
 
 
 def _write(folder: TrialFolder, result: TrialResult) -> int:

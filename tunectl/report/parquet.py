@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
+from tunectl.core.jsontext import encodable
 from tunectl.report.table import Cell, Column, Table, exact
 
 if TYPE_CHECKING:
@@ -109,14 +110,10 @@ def _bits(values: Sequence[Any]) -> bytes:
     return int(digits or "0", 2).to_bytes((len(values) + 7) // 8, "little")
 
 
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _schema(names: Sequence[str], types: Sequence[ParquetType]) -> pyarrow.Schema:
     import pyarrow
 
-    names = [_printable(name) for name in names]
+    names = [encodable(name) for name in names]
     described = [
         {
             "name": name,

@@ -9,8 +9,7 @@ from tunectl.analysis.outcomes import SettingSummary
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
-from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar, TrialOutcome
+from tunectl.core.records import TrialOutcome
 from tunectl.report import parquet
 from tunectl.report.markdown import markdown_bytes
 from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes, short
@@ -50,8 +49,6 @@ _MEASUREMENT_TAIL: dict[str, ColumnType] = {
     "elapsed_seconds": "real",
     "checkpoint": "text",
 }
-TRIAL_COLUMNS: frozenset[str] = frozenset({*_TRIAL_HEAD, *_TRIAL_MIDDLE, *_TRIAL_TAIL})
-"""The names that no hyperparameter may have."""
 
 
 def _columns(types: dict[str, ColumnType]) -> list[Column]:
@@ -162,37 +159,7 @@ Rows = tuple[list[str], list[list[str]]]
 """A header and rows of short texts, for the terminal."""
 
 
-def trials_rows(
-    outcomes: Iterable[TrialOutcome],
-    hyperparameters: Sequence[str],
-    objective: Objective,
-    *,
-    best_first: bool = False,
-    limit: int | None = None,
-) -> Rows:
-    """A short list of trials, by id or with the best completed one first; at most `limit` rows.
-
-    `hyperparameters` are those worth a column. Completed trials stand before all others when the best comes first.
-    """
-    ordered = sorted(outcomes, key=lambda item: item.plan.trial)
-    if best_first:
-        ordered.sort(key=lambda item: (item.state != "completed", *objective.rank(item.best_value, item.plan.trial)))
-    header = ["trial", "setting", "state", "reason", *hyperparameters, objective.metric, "best_step", "train_seconds"]
-    return header, [_short_trial(item, hyperparameters) for item in ordered[:limit]]
-
-
-def _short_trial(item: TrialOutcome, hyperparameters: Sequence[str]) -> list[str]:
-    values: list[Scalar | None] = [item.plan.hyperparameters.get(name) for name in hyperparameters]
-    head: list[Cell] = [item.plan.trial, item.plan.setting, item.state, item.reason]
-    return [short(cell) for cell in (*head, *values, item.best_value, item.best_step, item.train_seconds)]
-
-
-def settings_rows(
-    summaries: Sequence[SettingSummary], scientific: Sequence[str], objective: Objective, *, best_first: bool = False
-) -> Rows:
-    """The settings for the terminal, by number or the best one first."""
-    ordered = list(summaries)
-    if best_first:
-        ordered.sort(key=lambda item: objective.rank(item.best_value, item.setting))
-    table = settings_table(ordered, scientific)
+def settings_rows(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Rows:
+    """The settings for the terminal, in the order given."""
+    table = settings_table(summaries, scientific)
     return list(table.header), [[short(cell) for cell in row] for row in table.rows]

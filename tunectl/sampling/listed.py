@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping
 
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.sampling.space import SearchSpace, Setting, grid_values
-from tunectl.spec.conditions import OTHER, Other, can_take
+from tunectl.sampling.space import SearchSpace, Setting
+from tunectl.spec.conditions import OTHER, Other
+from tunectl.spec.document import PathKey
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
-from tunectl.spec.wording import nearest, shown
+from tunectl.spec.points import check_point, within
+from tunectl.spec.unit_maps import grid_values
+from tunectl.spec.wording import counted, shown
 
 MOST_TRIALS = 1_000_000
 
@@ -32,7 +35,8 @@ def check_count(spec: StudySpec, settings: int) -> None:
     """Raises StudyError where a sampled study asks for more trials than a plan holds."""
     count = spec.search.trials or 1
     if count * settings > MOST_TRIALS:
-        message = f"a study has at most {MOST_TRIALS:,} trials, found {count:,} in each of {settings:,} settings"
+        where = "its one setting" if settings == 1 else f"each of {counted(settings, 'setting')}"
+        message = f"a study has at most {MOST_TRIALS:,} trials, found {count:,} in {where}"
         raise StudyError([spec.problem(("search", "trials"), message)])
 
 
@@ -68,19 +72,19 @@ def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
 
 def _grid_size(space: SearchSpace, setting: Setting) -> int:
     """The number of combinations, without making them: values that no condition tells apart are one world, counted."""
-    told: dict[str, tuple[list[Scalar | Other], int]] = {}
+    told: dict[PathKey, tuple[list[Scalar | Other], int]] = {}
 
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
-        if item.key not in told:
+        if item.path not in told:
             values = _grid_values(item, setting)
             mentioned = space.conditions.mentioned.get(item.name, ())
             apart: list[Scalar | Other] = [v for v in values if any(same(v, other) for other in mentioned)]
             rest = len(values) - len(apart)
-            told[item.key] = (apart + [OTHER] * (rest > 0), rest)
-        return told[item.key][0]
+            told[item.path] = (apart + [OTHER] * (rest > 0), rest)
+        return told[item.path][0]
 
     return sum(
-        math.prod(told[world.active[name].key][1] for name, value in world.values.items() if value is OTHER)
+        math.prod(told[world.active[name].path][1] for name, value in world.values.items() if value is OTHER)
         for world in space.conditions.worlds(space.names, choose=choose)
     )
 
@@ -90,7 +94,7 @@ def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, d
     problems: list[Problem] = []
     for index, point in enumerate(spec.search.points):
         path: tuple[str | int, ...] = ("search", "points", index)
-        found = _check_names(spec, space, point, path)
+        found = [spec.problem(*wrong) for wrong in check_point(space.conditions.by_name, point, path)]
         settings = [
             setting
             for setting in space.settings
@@ -121,25 +125,6 @@ def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, d
     return rows
 
 
-def _check_names(
-    spec: StudySpec, space: SearchSpace, point: Mapping[str, Scalar], path: tuple[str | int, ...]
-) -> list[Problem]:
-    problems = []
-    for name, value in point.items():
-        alternatives = space.conditions.by_name.get(name)
-        if alternatives is None:
-            problems.append(
-                spec.problem((*path, name), f"the study has no such hyperparameter{nearest(name, space.names)}")
-            )
-        elif not any(_within(item, value) for item in alternatives):
-            problems.append(
-                spec.problem(
-                    (*path, name), f"the value lies outside of what the study declares for {name}, found {shown(value)}"
-                )
-            )
-    return problems
-
-
 def _resolve_point(
     space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
 ) -> tuple[dict[str, Scalar], list[str]]:
@@ -149,7 +134,7 @@ def _resolve_point(
     def choose(item: Hyperparameter) -> Scalar:
         if item.name not in point:
             missing.append(item.key)
-        elif _within(item, point[item.name]):
+        elif within(item, point[item.name]):
             return _as_declared(item, point[item.name])
         return grid_values(item.domain)[0]  # a stand-in, to go on looking for problems with
 
@@ -165,10 +150,3 @@ def _as_declared(item: Hyperparameter, value: Scalar) -> Scalar:
             return next(declared for declared in values if same(declared, value))
         case Range(integer=integer):
             return int(value) if integer else float(value)
-
-
-def _within(item: Hyperparameter, value: Scalar) -> bool:
-    domain = item.domain
-    if not isinstance(domain, Range) or domain.integer:
-        return can_take(item, value)
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunectl.core.records import PlannedTrial
 from tunectl.sampling.halton import halton_points, random_points
@@ -40,15 +42,20 @@ def trial_seed(study_seed: int, trial: int) -> int:
 
 def _configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Configuration]:
     match spec.search.sampler:
-        case "halton" | "random":
-            return _sampled(spec, space)
+        case "halton":
+            return _sampled(spec, space, halton_points)
+        case "random":
+            return _sampled(spec, space, random_points)
         case "grid" | "points":
             return listed_configurations(spec, space)
+        case _:
+            assert_never(spec.search.sampler)
 
 
-def _sampled(spec: StudySpec, space: SearchSpace) -> Iterator[Configuration]:
+def _sampled(
+    spec: StudySpec, space: SearchSpace, draw: Callable[[int, int, int, int], NDArray[np.float64]]
+) -> Iterator[Configuration]:
     check_count(spec, len(space.settings))
-    draw = halton_points if spec.search.sampler == "halton" else random_points
     cube = draw(spec.search.seed, space.dimensions, 0, spec.search.trials or 1)
     for point, row in enumerate(cube.tolist()):
         for setting in space.settings:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunectl.core.errors import StudyError
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, World
-from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
+from tunectl.spec.document import PathKey
+from tunectl.spec.model import FixedValue, Hyperparameter, StudySpec, ValueSet
+from tunectl.spec.unit_maps import from_unit
 
 MOST_SETTINGS = 1_000
 
@@ -26,22 +27,22 @@ class Setting:
 class SearchSpace:
     """What a study samples from.
 
-    `order` lists the names with parents before children; `coordinates` gives each sampled hyperparameter (by its key)
-    its column in the unit cube, which has `dimensions` columns.
+    `order` lists the names with parents before children; `coordinates` gives each sampled hyperparameter (by its
+    path) its column in the unit cube, which has `dimensions` columns.
     """
 
     names: tuple[str, ...]
     order: tuple[str, ...]
     conditions: Conditions
     settings: tuple[Setting, ...]
-    coordinates: Mapping[str, int]
+    coordinates: Mapping[PathKey, int]
     dimensions: int
 
     def configuration(self, setting: Setting, coordinates: Sequence[float]) -> dict[str, Scalar]:
         """The active hyperparameters of a point of the unit cube in a setting, in the order of the study."""
 
         def choose(item: Hyperparameter) -> Scalar:
-            return from_unit(item.domain, coordinates[self.coordinates[item.key]])
+            return from_unit(item.domain, coordinates[self.coordinates[item.path]])
 
         return self.resolve(setting, choose)
 
@@ -108,7 +109,7 @@ def _numbered(values: Sequence[Scalar], value: Scalar | Other) -> tuple[int, Sca
     return next((index, item) for index, item in enumerate(values) if item is value)
 
 
-def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[str, int]:
+def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[PathKey, int]:
     """A column for each sampled hyperparameter: those that can never be active together may share one.
 
     Categorical and scientific ones come first and get the smallest primes; then the order of the study. Each takes the
@@ -116,54 +117,10 @@ def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[str, int
     """
     sampled = [item for item in spec.hyperparameters if item.has_coordinate]
     sampled.sort(key=lambda item: not (isinstance(item.domain, ValueSet) or item.role == "scientific"))
-    columns: dict[str, int] = {}
+    columns: dict[PathKey, int] = {}
     placed: list[Hyperparameter] = []
     for item in sampled:
-        taken = {columns[other.key] for other in placed if conditions.together(item, other)}
-        columns[item.key] = next(column for column in range(len(placed) + 1) if column not in taken)
+        taken = {columns[other.path] for other in placed if conditions.together(item, other)}
+        columns[item.path] = next(column for column in range(len(placed) + 1) if column not in taken)
         placed.append(item)
     return columns
-
-
-def from_unit(domain: FixedValue | ValueSet | Range, u: float) -> Scalar:
-    """The value at u in [0, 1): equal shares for a set and for whole numbers, the scale's map for floats."""
-    if isinstance(domain, FixedValue):
-        return domain.value
-    if isinstance(domain, ValueSet):
-        return domain.values[min(int(u * len(domain.values)), len(domain.values) - 1)]
-    low, high = domain.low, domain.high
-    if domain.integer:
-        if domain.scale == "log":
-            value = math.floor(math.exp(math.log(low) + u * math.log((high + 1) / low)))
-        else:
-            value = int(low) + math.floor(u * (int(high) - int(low) + 1))
-        return min(max(value, int(low)), int(high))
-    match domain.scale:
-        case "log":
-            real = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
-        case "one_minus_log":
-            real = 1 - math.exp(math.log1p(-low) + u * (math.log1p(-high) - math.log1p(-low)))
-        case "linear":
-            real = low + u * (high - low)
-    # Rounding in exp and log may step over an end.
-    return min(max(real, low), high)
-
-
-def grid_values(domain: FixedValue | ValueSet | Range) -> list[Scalar]:
-    """The values of a grid: all of a set; `points` of a range, evenly on its scale with both ends.
-
-    One point alone is the middle of the scale.
-    """
-    if isinstance(domain, FixedValue):
-        return [domain.value]
-    if isinstance(domain, ValueSet):
-        return list(domain.values)
-    count = domain.points or 1
-    places = [index / (count - 1) for index in range(count)] if count > 1 else [0.5]
-    real = Range(domain.low, domain.high, domain.scale)
-    values = [from_unit(real, place) for place in places]
-    if count > 1:
-        values[0], values[-1] = real.low, real.high
-    if domain.integer:
-        values = [round(float(value)) for value in values]
-    return list(dict.fromkeys(values))

@@ -2,23 +2,26 @@
 
 A *world* is one consistent choice of values for some names: for each name its active alternative (or none) and a value.
 Only the values that some condition mentions tell worlds apart; the rest of a domain stands in a world as the one value
-OTHER, or as itself where it is the only one.
+Other, or as itself where it is the only one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from tunectl.core.records import Scalar
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import Condition, FixedValue, Hyperparameter, Range, ValueSet
-from tunectl.spec.wording import as_text, shown
+from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, ValueSet
+from tunectl.spec.unit_maps import grid_values
+from tunectl.spec.wording import quoted, shown
 
 MOST_WORLDS = 20_000
 MOST_DEPTH = 100
+_MOST_NAMED = 3
 
 
 class TooManyWorldsError(Exception):
@@ -30,11 +33,14 @@ def too_many_worlds() -> str:
     return f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
 
 
+@dataclass(frozen=True, slots=True)
 class Other:
-    """All values that no condition mentions."""
+    """All values that no condition mentions; `values` lists them where they are few."""
 
-    def __repr__(self) -> str:
-        return "another value"
+    values: tuple[Scalar, ...] = ()
+
+    def __str__(self) -> str:
+        return " or ".join(quoted(value) for value in self.values) or "another value"
 
 
 OTHER: Final = Other()
@@ -52,8 +58,8 @@ class World:
         return all(self._one_of(parent, wanted) for parent, wanted in hyperparameter.when.items())
 
     def in_words(self) -> str:
-        """The values as a message shows them: `optimizer is adam, width is another value`."""
-        return ", ".join(f"{name} is {as_text(value)}" for name, value in self.values.items())
+        """The values as a message shows them: `optimizer is adam, width is 3 or 4, depth is another value`."""
+        return ", ".join(f"{name} is {quoted(value)}" for name, value in self.values.items())
 
     def _one_of(self, parent: str, wanted: Iterable[Scalar]) -> bool:
         value = self.values.get(parent)
@@ -154,18 +160,17 @@ class Conditions:
         yield from branch(0, World())
 
     def telling_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | Other]:
-        """The values of an alternative that conditions can tell apart, and OTHER for the rest if there is one."""
-        if isinstance(item.domain, FixedValue):
-            return [item.domain.value]
+        """The values of an alternative that conditions can tell apart, and an Other for the rest if there is one."""
         mentioned = [*self.mentioned.get(item.name, ()), *extra]
-        if isinstance(item.domain, ValueSet):
-            told: list[Scalar | Other] = [
-                value for value in item.domain.values if any(same(value, other) for other in mentioned)
-            ]
-            return told + ([OTHER] if len(told) < len(item.domain.values) else [])
-        inside: dict[Scalar, None] = {value: None for value in mentioned if can_take(item, value)}
-        whole = item.domain.integer and len(inside) == int(item.domain.high) - int(item.domain.low) + 1
-        return [*inside, *([] if whole else [OTHER])]
+        values = _few_values(item.domain, len(mentioned) + _MOST_NAMED)
+        if values is None:
+            inside = dict.fromkeys(value for value in mentioned if can_take(item, value))
+            return [*inside, OTHER]
+        told = [value for value in values if any(same(value, other) for other in mentioned)]
+        rest = [value for value in values if not any(same(value, other) for other in mentioned)]
+        if len(rest) == 1:
+            return [*told, *rest]
+        return [*told, *([Other(tuple(rest) if len(rest) <= _MOST_NAMED else ())] if rest else [])]
 
     def together(self, *items: Hyperparameter, given: Mapping[str, Scalar] | None = None) -> bool:
         """Whether the conditions of all these hyperparameters can hold at once, with the values of `given`."""
@@ -206,12 +211,17 @@ def _narrowed(wanted: Condition, when: Condition) -> Condition | None:
 
 
 def can_take(item: Hyperparameter, value: Scalar) -> bool:
-    """Whether a condition may wait for this value: the fixed one, one of the set, a whole number of an int range."""
+    """Whether a condition may wait for this value: the fixed one, one of the set, a whole number of an int range.
+
+    Under sampler grid an int range holds its grid points alone.
+    """
     domain = item.domain
     if isinstance(domain, FixedValue):
         return same(domain.value, value)
     if isinstance(domain, ValueSet):
         return any(same(value, other) for other in domain.values)
+    if domain.integer and domain.points is not None:
+        return any(same(value, other) for other in _grid(domain))
     return (
         domain.integer
         and isinstance(value, (int, float))
@@ -219,6 +229,26 @@ def can_take(item: Hyperparameter, value: Scalar) -> bool:
         and domain.low <= value <= domain.high
         and value == int(value)
     )
+
+
+@lru_cache(maxsize=256)
+def _grid(domain: Range) -> tuple[Scalar, ...]:
+    return tuple(grid_values(domain))
+
+
+def _few_values(domain: Domain, most: int) -> Sequence[Scalar] | None:
+    """All values of a domain, None where it is a range of floats or of more than `most` whole numbers."""
+    match domain:
+        case FixedValue(value):
+            return (value,)
+        case ValueSet(values):
+            return values
+        case Range(integer=False):
+            return None
+        case Range(points=int()):
+            return _grid(domain)
+        case Range(low=low, high=high):
+            return range(int(low), int(high) + 1) if high - low < most else None
 
 
 def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, ...]) -> Conditions | None:
@@ -275,11 +305,9 @@ def _check_value(
 
 
 def _listed(item: Hyperparameter) -> list[Scalar]:
-    if isinstance(item.domain, FixedValue):
-        return [item.domain.value]
-    if isinstance(item.domain, ValueSet):
-        return list(item.domain.values)
-    return [f"{item.domain.low} to {item.domain.high}"]
+    if isinstance(item.domain, Range) and item.domain.points is None:
+        return [f"{item.domain.low} to {item.domain.high}"]
+    return list(_few_values(item.domain, 0) or ())
 
 
 def _check_overlaps(document: Document, conditions: Conditions) -> None:

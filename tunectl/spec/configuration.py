@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tunectl.core.records import Scalar
 
@@ -19,7 +19,8 @@ class FieldRule:
     """What one field of the training configuration may hold, and when it is read.
 
     A number lies between `low` and `high` (open ends where said); text is one of `choices`. The field is read only
-    where every name in `read_when` has one of the values given (an optimizer's field counts only under that optimizer).
+    where every name in `read_when` has one of the values given (an optimizer's field counts only under that optimizer),
+    and never without the field that it `needs`.
     """
 
     kind: type
@@ -30,6 +31,7 @@ class FieldRule:
     choices: tuple[str, ...] = ()
     read_when: Mapping[str, tuple[str, ...]] | None = None
     wants_log_scale: bool = False
+    needs: str | None = None
 
     def expectation(self) -> str:
         """What would be right, in words."""
@@ -60,18 +62,18 @@ _WITH_MOMENTUM = ("momentum", "nesterov")
 FIELDS: dict[str, FieldRule] = {
     "batch_size": FieldRule(int, 1),
     "eval_batch_size": FieldRule(int, 1),
-    "optimizer": FieldRule(str, choices=("sgd", "momentum", "nesterov", "adam", "adamw")),
+    "optimizer": FieldRule(str, choices=get_args(OptimizerName)),
     "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
     "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _WITH_MOMENTUM}),
     "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
     "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
     "epsilon": FieldRule(float, 0, read_when={"optimizer": _ADAMS}, wants_log_scale=True),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
-    "weight_decay_scope": FieldRule(str, choices=("all", "matrices")),
-    "schedule": FieldRule(str, choices=("constant", "linear", "cosine")),
+    "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
+    "schedule": FieldRule(str, choices=get_args(ScheduleName)),
     "decay_steps": FieldRule(int, 1, read_when={"schedule": ("linear", "cosine")}),
     "warmup_steps": FieldRule(int, 0),
-    "warmup": FieldRule(str, choices=("prepend", "within")),
+    "warmup": FieldRule(str, choices=get_args(WarmupKind), needs="warmup_steps"),
     "grad_clip_norm": FieldRule(float, 0, low_open=True),
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
-from tunectl.spec.conditions import Conditions, World
-from tunectl.spec.configuration import FIELDS
+from tunectl.spec.conditions import Conditions
+from tunectl.spec.configuration import FIELDS, LATER_FIELDS
 from tunectl.spec.document import PathKey
-from tunectl.spec.model import FixedValue, Hyperparameter, StudySpec
-from tunectl.spec.wording import nearest, shown
+from tunectl.spec.model import FixedValue, Hyperparameter
+from tunectl.spec.names import TABLE_COLUMNS
+from tunectl.spec.wording import as_text, nearest
 
 _SEED = "seed"  # a factory may ask for it; it never is a hyperparameter
+
+_UNGIVEABLE = frozenset({"max_train_steps", *TABLE_COLUMNS, *LATER_FIELDS})
 
 # Every choice of a field that decides who is read makes a world of its own, so that a message can name it.
 _EXTRA: dict[str, tuple[Scalar, ...]] = {
@@ -32,112 +37,112 @@ def factory_arguments(signature: FactorySignature, values: Mapping[str, Scalar])
     }
 
 
-def check_names(
-    names: Collection[str],
-    switches: Collection[str],
-    signature: FactorySignature,
-    problem: Callable[[PathKey, str], Problem],
-) -> list[Problem]:
+class Declared(Protocol):
+    """A study, or as much of one as could be read; `names` are all that stand under hyperparameters."""
+
+    @property
+    def hyperparameters(self) -> tuple[Hyperparameter, ...]: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem: ...
+
+
+def check_names(study: Declared, switches: Collection[str], signature: FactorySignature) -> list[Problem]:
     """What the names alone tell: one that nobody knows, and a keyword without a default that nobody gives.
 
-    `names` stand under hyperparameters, `switches` are mentioned by some condition.
+    `switches` are the names that some condition mentions.
     """
     problems = []
     read = {*signature.parameters, *FIELDS, *switches}
-    for name in names if not signature.open else ():
-        if name not in read:
-            near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *FIELDS])
-            message = f"nobody reads {name}: neither the factory nor the training configuration{near}"
-            problems.append(problem(("hyperparameters", name), message))
+    strangers = [name for name in study.names if name not in read] if not signature.open else []
+    for name in strangers:
+        near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *FIELDS])
+        message = f"nobody reads {name}: neither the factory nor the training configuration{near}"
+        problems.append(study.problem(("hyperparameters", name), message, at_key=True))
+    where = f" (line {signature.line} of {signature.file})" if signature.line else ""
     for name in signature.required:
-        if name not in names and name != _SEED:
-            where = f" (line {signature.line} of {signature.file})" if signature.line else ""
+        if name in study.names or name == _SEED or difflib.get_close_matches(name, strangers, n=1):
+            continue
+        if name in _UNGIVEABLE:
+            message = f"the factory{where} needs {name}, which no hyperparameter can be called; rename its parameter"
+            problems.append(study.problem(("workload",), message))
+        else:
             message = f"the key is missing: the factory{where} needs it and has no default; write its value"
-            problems.append(problem(("hyperparameters", name), message))
+            problems.append(study.problem(("hyperparameters", name), message, at_key=True))
     return problems
 
 
-def check_consumption(spec: StudySpec, signature: FactorySignature) -> list[Problem]:
+def check_consumption(study: Declared, signature: FactorySignature) -> list[Problem]:
     """What is wrong between a study and its factory: a hyperparameter that nobody reads, a keyword that nobody gives.
 
     Every varying hyperparameter must be read wherever it is active; a fixed one must be read somewhere; a keyword of
     the factory that varies must be active everywhere, since elsewhere a default would train silently. With an open
     signature only what is certain is reported.
     """
-    conditions = Conditions(spec.hyperparameters)
-    problems = check_names(spec.names, _switches(conditions), signature, spec.problem)
-    problems += [
-        problem for item in spec.hyperparameters if (problem := _unread(spec, conditions, signature, item)) is not None
-    ]
-    return sorted(problems + _missing_keywords(spec, conditions, signature))
+    conditions = Conditions(study.hyperparameters)
+    switches = {parent for parent in conditions.mentioned if parent in conditions.by_name}
+    problems = check_names(study, switches, signature)
+    for item in study.hyperparameters:
+        if item.name in FIELDS and item.name not in signature.parameters and item.name not in switches:
+            message = _unread(conditions, item)
+            if message:
+                problems.append(study.problem(item.path, message, at_key=True))
+    for alternatives in conditions.by_name.values():
+        message = _absent(conditions, alternatives, signature, switches)
+        if message:
+            problems.append(study.problem(alternatives[0].path, message, at_key=True))
+    return sorted(problems)
 
 
-def _switches(conditions: Conditions) -> set[str]:
-    return {parent for parent in conditions.mentioned if parent in conditions.by_name}
-
-
-def _unread(
-    spec: StudySpec, conditions: Conditions, signature: FactorySignature, item: Hyperparameter
-) -> Problem | None:
-    name = item.name
-    if name in signature.parameters or name in _switches(conditions):
-        return None
-    read_when = FIELDS[name].read_when if name in FIELDS else None
+def _unread(conditions: Conditions, item: Hyperparameter) -> str:
+    """Why nobody reads a field of the training configuration where it is active, "" where somebody does."""
+    needs = FIELDS[item.name].needs
+    if needs is not None and needs not in conditions.by_name:
+        return f"nobody reads {item.name} without {needs}; add {needs}, or leave this out"
+    read_when = FIELDS[item.name].read_when
     if read_when is None:
-        return None
-    unread = [world for world in _active_worlds(conditions, item, read_when) if not _is_read(world, read_when)]
+        return ""
+    parent, wanted = next(iter(read_when.items()))
+    default = _DEFAULTS.get(parent)
+    worlds = [
+        world for world in conditions.worlds([item.name, parent], extra=_EXTRA) if world.active.get(item.name) is item
+    ]
+    unread = [world for world in worlds if world.values.get(parent, default) not in wanted]
+    if not unread or (isinstance(item.domain, FixedValue) and len(unread) < len(worlds)):
+        return ""
+    possible = dict.fromkeys(world.values.get(parent, default) for world in conditions.worlds([parent], extra=_EXTRA))
+    names = ", ".join(name for name in wanted if name in possible)
+    if not names:
+        held = " or ".join(as_text(value) for value in possible if isinstance(value, str))
+        add = f" or add {parent}: {wanted[-1]}" if parent not in conditions.by_name else ""
+        return f"nobody reads {item.name} in any setting: {parent} is {held}; leave it out,{add}".rstrip(",")
     if isinstance(item.domain, FixedValue):
-        everywhere = len(unread) == sum(1 for _ in _active_worlds(conditions, item, read_when))
-        if not everywhere:
-            return None
-    if not unread:
-        return None
-    parent, wanted = next(
-        (parent, values) for parent, values in read_when.items() if unread[0].values.get(parent) not in values
-    )
-    value = unread[0].values.get(parent, "constant" if parent == "schedule" else None)
-    shown_value = shown(value) if isinstance(value, (str, int, float)) else "something else"
-    possible = {world.values.get(parent) for world in conditions.worlds([parent], extra=_EXTRA)}
-    names = ", ".join(name for name in wanted if name in possible) or ", ".join(wanted)
-    message = (
-        f"nobody reads {name} where {parent} is {shown_value.strip(chr(39))}; it is read under {names}: add when: "
+        return f"nobody reads {item.name} where it is active: it is read where {parent} is one of {names}"
+    held = as_text(unread[0].values.get(parent, default))
+    return (
+        f"nobody reads {item.name} where {parent} is {held}; it is read under {names}: add when: "
         f"{{{parent}: [{names}]}}"
     )
-    if isinstance(item.domain, FixedValue):
-        message = f"nobody reads {name} in any setting: it is read where {parent} is one of {names}; leave it out"
-    return spec.problem(item.path, message)
 
 
-def _is_read(world: World, read_when: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(world.values.get(parent, _DEFAULTS.get(parent)) in values for parent, values in read_when.items())
+def _absent(
+    conditions: Conditions, alternatives: list[Hyperparameter], signature: FactorySignature, switches: Collection[str]
+) -> str:
+    """Where a keyword of the factory has no value and its default would train silently, "" where nowhere."""
+    name = alternatives[0].name
+    of_factory = name in signature.parameters or (signature.open and name not in FIELDS and name not in switches)
+    differs = name in signature.required or any(item.varies or item.when for item in alternatives)
+    if not of_factory or not differs:
+        return ""
+    for world in conditions.worlds([name]):
+        if name not in world.active:
+            return (
+                f"the factory reads {name}, which has no value where {world.in_words()}: its default would train "
+                "silently; write an alternative for it"
+            )
+    return ""
 
 
 _DEFAULTS = {"schedule": "constant"}
-
-
-def _active_worlds(
-    conditions: Conditions, item: Hyperparameter, read_when: Mapping[str, tuple[str, ...]]
-) -> Iterator[World]:
-    for world in conditions.worlds([item.name, *read_when], extra=_EXTRA):
-        if world.active.get(item.name) is item:
-            yield world
-
-
-def _missing_keywords(spec: StudySpec, conditions: Conditions, signature: FactorySignature) -> list[Problem]:
-    problems = []
-    for name, alternatives in conditions.by_name.items():
-        of_factory = name in signature.parameters or (
-            signature.open and name not in FIELDS and name not in _switches(conditions)
-        )
-        varies = any(item.varies for item in alternatives) or len(alternatives) > 1
-        if not of_factory or not (varies or name in signature.required):
-            continue
-        for world in conditions.worlds([name]):
-            if name not in world.active:
-                message = (
-                    f"the factory reads {name}, which has no value where {world.in_words()}: its default would train "
-                    "silently; write an alternative for it"
-                )
-                problems.append(spec.problem(alternatives[0].path, message))
-                break
-    return problems

@@ -8,41 +8,13 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from tunectl.core.records import Scalar
-from tunectl.spec.configuration import FIELDS, LATER_CHOICES, LATER_FIELDS, FieldRule
+from tunectl.spec.configuration import FIELDS, LATER_CHOICES, FieldRule
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet
-from tunectl.spec.wording import as_text, found, nearest, shown
+from tunectl.spec.names import refuse_name
+from tunectl.spec.wording import found, is_number_as_text, nearest, quoted, shown
 
-TABLE_COLUMNS = frozenset(
-    [
-        "trial",
-        "setting",
-        "state",
-        "reason",
-        "seed",
-        "kind",
-        "point",
-        "repeat",
-        "best_step",
-        "best_value",
-        "final_step",
-        "final_value",
-        "best_checkpoint",
-        "infeasible_step",
-        "train_seconds",
-        "eval_seconds",
-        "startup_seconds",
-        "device",
-        "attempts",
-        "trials",
-        "completed",
-        "infeasible",
-        "failed",
-        "best_trial",
-    ]
-)
-"""The columns of the tables: a hyperparameter of that name would stand twice."""
-
+_DOMAINS = ("value", "values", "range")
 _KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points")
 _LARGEST_INT = 2**53
 
@@ -60,7 +32,7 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
         document.report(("hyperparameters",), "at least optimizer and learning_rate are due, found none")
     for name, entry in entries.items():
         path = ("hyperparameters", name)
-        if _refuse_name(document, name, path):
+        if refuse_name(document, name, path):
             continue
         items: list[tuple[PathKey, Any]] = [(path, entry)]
         if isinstance(entry, list):
@@ -68,19 +40,17 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
             if not entry:
                 document.report(path, "a list of alternatives holds at least one, found none")
         drafts = [
-            _entry(document, name, item, where, grid=grid)
-            for where, item in items
-            if _may_stand(document, item, where, len(items))
+            _entry(document, name, item, where, grid=grid) for where, item in items if _may_stand(document, item, where)
         ]
         read += _keyed([draft for draft in drafts if draft is not None])
     return tuple(read)
 
 
-def _may_stand(document: Document, item: Any, path: PathKey, siblings: int) -> bool:
+def _may_stand(document: Document, item: Any, path: PathKey) -> bool:
     if isinstance(path[-1], int) and not isinstance(item, dict):
-        message = "an alternative is a mapping with role, when and values"
-        if siblings:
-            message += "; for a set of values write {role: …, values: […]}"
+        message = (
+            "an alternative is a mapping with role, when and values; for a set of values write {role: …, values: […]}"
+        )
         document.report(path, f"{message}, {found(item)}")
         return False
     return True
@@ -94,32 +64,9 @@ def _keyed(drafts: list[Hyperparameter]) -> list[Hyperparameter]:
 
 def _with_key(draft: Hyperparameter) -> Hyperparameter:
     conditions = ",".join(
-        f"{parent}={'|'.join(as_text(value) for value in values)}" for parent, values in draft.when.items()
+        f"{parent}={'|'.join(quoted(value) for value in values)}" for parent, values in draft.when.items()
     )
     return replace(draft, key=f"{draft.name}[{conditions}]" if conditions else draft.name)
-
-
-def _refuse_name(document: Document, name: str, path: PathKey) -> bool:
-    message = None
-    if name == "max_train_steps":
-        message = (
-            "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it "
-            "under training"
-        )
-    elif name in LATER_FIELDS:
-        message = f"{name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
-    elif name in TABLE_COLUMNS:
-        message = f"{name} is a column of the trial tables; take another name"
-        if name == "seed":
-            message = (
-                "seed is a column of the trial tables; write training.seed, and a factory gets its seed by asking "
-                "for `seed`"
-            )
-    elif not name.isidentifier():
-        message = f"a hyperparameter's name is a Python identifier, {found(name)}"
-    if message:
-        document.report(path, message, at_key=True)
-    return message is not None
 
 
 def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bool) -> Hyperparameter | None:
@@ -130,8 +77,10 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
             _check_field(document, name, value, path)
         ok = value is not None and len(document.problems) == before
         return Hyperparameter(name, name, "fixed", FixedValue(value), path=path) if ok and value is not None else None
+    misspelt = set()
     for key in entry:
         if key not in _KEYS:
+            misspelt.add(nearest(key, _KEYS))
             what = (
                 "off (a value that switches it off) is not in this version; leave it out"
                 if key == "off"
@@ -139,7 +88,10 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
             )
             document.report((*path, key), what, at_key=True)
     domain = _domain(document, name, entry, path, grid=grid)
-    role = _role(document, entry, path, domain)
+    role = None
+    # Neither what a misspelt key says nor the role of an entry without values is asked for on top.
+    if "role" in entry or (any(key in entry for key in _DOMAINS) and "; did you mean role?" not in misspelt):
+        role = _role(document, entry, path, domain)
     when = _when(document, entry, path)
     sampled = _sampled(document, entry, path, role, domain)
     if len(document.problems) > before or domain is None or role is None:
@@ -191,7 +143,7 @@ def _sampled(
 
 
 def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:
-    kinds = [key for key in ("value", "values", "range") if key in entry]
+    kinds = [key for key in _DOMAINS if key in entry]
     if len(kinds) != 1:
         what = f"found {' and '.join(kinds)}" if kinds else "found none of them"
         document.report(path, f"one of value, values and range is due, {what}", at_key=True)
@@ -229,7 +181,16 @@ def _value_set(document: Document, name: str, content: Any, path: PathKey) -> Va
             document.report((*path, index), f"every value stands in the set once, found {shown(value)} again")
         _check_field(document, name, value, (*path, index))
         kept.append(value)
+    _refuse_number_as_text(document, values, path)
     return ValueSet(tuple(kept)) if len(kept) == len(values) else None
+
+
+def _refuse_number_as_text(document: Document, values: list[Scalar | None], path: PathKey) -> None:
+    if not any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return
+    for index, value in enumerate(values):
+        if is_number_as_text(value):
+            document.report((*path, index), f"the set holds numbers, {found(value)}")
 
 
 def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Range | None:
@@ -255,12 +216,13 @@ def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKe
     if low >= high:
         document.report(
             where,
-            f"low stands below high, found [{low}, {high}]" + ("; for one value write `value`" if low == high else ""),
+            f"low stands below high, found [{content[0]}, {content[1]}]"
+            + ("; for one value write `value`" if low == high else ""),
         )
         return None
-    if not _fits_scale(document, low, high, scale, kind, where):
+    if not _fits_scale(document, content, low, high, scale, kind, where):
         return None
-    _check_field_range(document, name, low, high, kind, where)
+    _check_field_range(document, name, ((low, content[0]), (high, content[1])), kind, where)
     return Range(low, high, scale, kind == "int", points)
 
 
@@ -305,18 +267,20 @@ def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> f
     return float(value)
 
 
-def _fits_scale(document: Document, low: float, high: float, scale: Scale, kind: str, path: PathKey) -> bool:
+def _fits_scale(
+    document: Document, content: list[Any], low: float, high: float, scale: Scale, kind: str, path: PathKey
+) -> bool:
     if not math.isfinite(high - low):
-        document.report(path, f"a range is no wider than a float can hold, found [{low}, {high}]")
+        document.report(path, f"a range is no wider than a float can hold, found [{content[0]}, {content[1]}]")
         return False
     if scale == "log" and low <= 0:
-        document.report((*path, 0), f"a log scale begins above zero, {found(low)}")
+        document.report((*path, 0), f"a log scale begins above zero, {found(content[0])}")
         return False
     if scale == "one_minus_log" and kind == "int":
         document.report(path, "one_minus_log is for fractions near 1, found type: int; write scale: linear or log")
         return False
     if scale == "one_minus_log" and high >= 1:
-        document.report((*path, 1), f"a one_minus_log scale ends below 1, {found(high)}")
+        document.report((*path, 1), f"a one_minus_log scale ends below 1, {found(content[1])}")
         return False
     return True
 
@@ -378,7 +342,9 @@ def _check_field(document: Document, name: str, value: Scalar, path: PathKey) ->
     document.report(path, f"{name} is {rule.expectation()}, {found(value)}{hint}")
 
 
-def _check_field_range(document: Document, name: str, low: float, high: float, kind: str, path: PathKey) -> None:
+def _check_field_range(
+    document: Document, name: str, bounds: tuple[tuple[float, Any], ...], kind: str, path: PathKey
+) -> None:
     rule: FieldRule | None = FIELDS.get(name)
     if rule is None:
         return
@@ -388,6 +354,6 @@ def _check_field_range(document: Document, name: str, low: float, high: float, k
     if rule.kind is int and kind != "int":
         document.report(path, f"{name} is a whole number, found a range of floats; add type: int")
         return
-    for index, bound in enumerate((low, high)):
+    for index, (bound, written) in enumerate(bounds):
         if not rule.accepts(bound):
-            document.report((*path, index), f"{name} is {rule.expectation()}, {found(bound)}")
+            document.report((*path, index), f"{name} is {rule.expectation()}, {found(written)}")

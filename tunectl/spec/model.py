@@ -26,13 +26,9 @@ class FixedValue:
 
 @dataclass(frozen=True, slots=True)
 class ValueSet:
-    """A set of values; `ordered` when all are numbers (a numeric axis, boundary checks)."""
+    """A set of values."""
 
     values: tuple[Scalar, ...]
-
-    @property
-    def ordered(self) -> bool:
-        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +143,7 @@ class StudySpec:
     label: str
     text: str
     places: Mapping[tuple[str | int, ...], tuple[int, int]]
+    key_places: Mapping[tuple[str | int, ...], tuple[int, int]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,6 +154,6 @@ class StudySpec:
         """The hyperparameters that go by one name."""
         return tuple(item for item in self.hyperparameters if item.name == name)
 
-    def problem(self, path: tuple[str | int, ...], message: str) -> Problem:
-        """A problem at `path` of the study file, or at its nearest parent that stands there."""
-        return problem_at(self.label, self.places, path, message)
+    def problem(self, path: tuple[str | int, ...], message: str, *, at_key: bool = False) -> Problem:
+        """A problem with the value (or the key) at `path`, or with its nearest parent that stands in the file."""
+        return problem_at(self.label, self.key_places if at_key else self.places, path, message)

@@ -10,21 +10,28 @@ from typing import Any
 
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.spec.conditions import OTHER, Conditions, TooManyWorldsError, check_conditions, too_many_worlds
+from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, check_conditions, too_many_worlds
 from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
 from tunectl.spec.model import Hyperparameter, Range, SearchSection, StudySpec, ValueSet
+from tunectl.spec.points import check_point
 from tunectl.spec.sections import Sections, read_sections
 from tunectl.spec.wording import found
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A study as far as it could be read. `spec` is there when nothing is wrong with it."""
+    """A study as far as it could be read.
+
+    `hyperparameters` are those that could be read, `conditions` is there when theirs hold, and `spec` when nothing at
+    all is wrong.
+    """
 
     document: Document
     path: Path
+    hyperparameters: tuple[Hyperparameter, ...]
+    conditions: Conditions | None
     spec: StudySpec | None
 
     @property
@@ -49,9 +56,16 @@ class Draft:
         workload = content.get("workload") if isinstance(content, dict) else None
         return workload if isinstance(workload, str) else None
 
-    def problem(self, path: PathKey, message: str) -> Problem:
-        """A problem at `path` of the study file, or at its nearest parent that stands there."""
-        return self.document.problem(path, message)
+    @property
+    def unbroken(self) -> bool:
+        """Whether every hyperparameter could be read, so that it can be said who is active when."""
+        return self.conditions is not None and not any(
+            problem.path.startswith("hyperparameters") for problem in self.document.problems
+        )
+
+    def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
+        """A problem with the value (or the key) at `path`, or with its nearest parent that stands in the file."""
+        return self.document.problem(path, message, at_key=at_key)
 
 
 def draft_study(path: Path) -> Draft:
@@ -103,7 +117,7 @@ def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
         search_section = _search(document, sections, hyperparameters)
         if not document.problems and search_section is not None:
             spec = _spec(document, path, name, sections, hyperparameters, search_section)
-    return Draft(document, path, spec)
+    return Draft(document, path, hyperparameters, conditions, spec)
 
 
 def _spec(
@@ -128,6 +142,7 @@ def _spec(
         label=document.file,
         text=document.text,
         places=document.places,
+        key_places=document.key_places,
     )
 
 
@@ -149,9 +164,12 @@ def _search(
     document: Document, sections: Sections, hyperparameters: tuple[Hyperparameter, ...]
 ) -> SearchSection | None:
     search, where = sections.search, ("search", "trials")
+    if search.sampler in ("points", "grid") and "seed" in document.content["search"]:
+        kind = "points are listed by hand" if search.sampler == "points" else "a grid is listed in order"
+        document.report(("search", "seed"), f"{kind} and nothing is drawn; leave seed out", at_key=True)
     samples = any(item.has_coordinate for item in hyperparameters)
     if search.sampler == "points":
-        points = _points(document, sections.points_content)
+        points = _points(document, sections.points_content, hyperparameters)
         if "sampler" in document.content["search"]:
             document.report(
                 ("search", "sampler"), "points are listed by hand; leave sampler out, or leave points out", at_key=True
@@ -179,7 +197,9 @@ def _search(
     return search
 
 
-def _points(document: Document, content: Any) -> tuple[dict[str, Scalar], ...]:
+def _points(
+    document: Document, content: Any, hyperparameters: tuple[Hyperparameter, ...]
+) -> tuple[dict[str, Scalar], ...]:
     where = ("search", "points")
     if isinstance(content, str):
         document.report(
@@ -189,6 +209,7 @@ def _points(document: Document, content: Any) -> tuple[dict[str, Scalar], ...]:
     if not isinstance(content, list) or not content:
         document.report(where, f"a list of configurations is due, such as [{{learning_rate: 0.1}}], {found(content)}")
         return ()
+    before = len(document.problems)
     points: list[dict[str, Scalar]] = []
     for index, item in enumerate(content):
         if not isinstance(item, dict):
@@ -200,7 +221,22 @@ def _points(document: Document, content: Any) -> tuple[dict[str, Scalar], ...]:
             if value is None or isinstance(value, (dict, list)):
                 document.report((*where, index, name), f"a value is due, {found(value)}")
         points.append(item)
+    if len(document.problems) > before:
+        _check_points(document, content, hyperparameters)
     return tuple(points)
+
+
+def _check_points(document: Document, content: list[Any], hyperparameters: tuple[Hyperparameter, ...]) -> None:
+    """The names and values of the points beside one that is none; where all are, the plan checks them in full."""
+    declared = document.content["hyperparameters"]
+    if len(hyperparameters) != sum(len(entry) if isinstance(entry, list) else 1 for entry in declared.values()):
+        return  # a value may lie in one that could not be read
+    by_name = Conditions(hyperparameters).by_name
+    for index, item in enumerate(content):
+        if isinstance(item, dict):
+            scalars = {name: value for name, value in item.items() if isinstance(value, (str, int, float))}
+            for path, message in check_point(by_name, scalars, ("search", "points", index)):
+                document.report(path, message)
 
 
 def _needed(document: Document, conditions: Conditions) -> None:
@@ -238,7 +274,7 @@ def _warmup(document: Document, conditions: Conditions, max_train_steps: int) ->
         item, value = world.active.get("warmup_steps"), world.values.get("warmup_steps")
         if item is None or world.values.get("warmup") != "within" or item.path in refused:
             continue
-        longest = _largest(item) if value is OTHER else value
+        longest = _largest(item) if isinstance(value, Other) else value
         if isinstance(longest, (int, float)) and longest > max_train_steps:
             refused.add(item.path)
             message = f"a warmup within max_train_steps ({max_train_steps}) is no longer than it, found {longest}"

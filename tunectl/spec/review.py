@@ -11,8 +11,9 @@ from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, World, can_take
 from tunectl.spec.configuration import BATCH_SIZE, EVAL_BATCH_SIZE, FIELDS
+from tunectl.spec.document import PathKey
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
-from tunectl.spec.wording import as_text
+from tunectl.spec.wording import counted, quoted
 
 # "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
 # 25 also epsilon, with "substantially more than 25" also beta2, which we read as 50. We extend the ladder by doubling
@@ -25,6 +26,7 @@ _TUNED_FROM = {
     "nesterov": {"momentum": 10},
     "sgd": {},
 }
+_MOST_NAMED = 3
 _SIZES = frozenset(
     [
         "batch_size",
@@ -92,6 +94,7 @@ def review(
         _unequal_dimensions,
         _small_evaluation_batches,
         _nothing_sampled,
+        _rare_evaluations,
     )
     return sorted(problem for rule in rules for problem in rule(context))
 
@@ -114,7 +117,7 @@ class _Context:
         return list(self.conditions.worlds([*names, *setting], choose=choose))
 
     def warn(self, item: Hyperparameter, message: str) -> Problem:
-        return self.spec.problem(item.path, message)
+        return self.spec.problem(item.path, message, at_key=True)
 
     def dimensions(self, setting: Mapping[str, Scalar]) -> int:
         """How many nuisance dimensions a setting has: hyperparameters that are never active side by side are one."""
@@ -131,7 +134,8 @@ class _Context:
         return len(columns)
 
     def describe(self, setting: Mapping[str, Scalar]) -> str:
-        listed = ", ".join(f"{name} is {as_text(value)}" for name, value in setting.items())
+        named = [f"{name} is {quoted(value)}" for name, value in setting.items()]
+        listed = ", ".join([*named[:_MOST_NAMED], *(["…"] if len(named) > _MOST_NAMED else [])])
         return f" where {listed}" if listed else ""
 
 
@@ -159,33 +163,70 @@ def _learning_rate_as_scientific(context: _Context) -> list[Problem]:
 
 
 def _untuned_optimizer(context: _Context) -> list[Problem]:
-    """With a scientific optimizer, each one's own hyperparameters are nuisances as far as the budget allows."""
-    optimizers = [item for item in context.spec.alternatives("optimizer") if item.role == "scientific"]
-    if not optimizers:
+    """Where a study compares optimizers, each one's own hyperparameters are nuisances as far as the budget allows."""
+    named = context.spec.alternatives("optimizer")
+    above = [
+        item
+        for name in context.conditions.ancestors(["optimizer"])
+        for item in context.conditions.by_name[name]
+        if item.role == "scientific"
+    ]
+    by_setting = [_optimizers_in(context, setting) for setting in context.settings]
+    if not above or len({optimizer for optimizers in by_setting for optimizer in optimizers}) < 2:
         return []
-    found: dict[str, Problem] = {}
-    for setting, trials in zip(context.settings, context.trials, strict=True):
-        for optimizer in _optimizers_in(context, setting):
+    untuned: dict[tuple[str, str], tuple[Hyperparameter | None, int]] = {}
+    for setting, trials, optimizers in zip(context.settings, context.trials, by_setting, strict=True):
+        share = trials // max(len(optimizers), 1)  # those sampled within a setting divide its trials
+        for optimizer in optimizers:
             for name, least in _TUNED_FROM[optimizer].items():
-                if trials < least or f"{optimizer}/{name}" in found:
+                if share < least or (name, optimizer) in untuned:
                     continue
-                # Its condition may name the optimizer although the optimizer is sampled within the setting.
-                worlds = [
-                    world
-                    for world in context.active(setting, ["optimizer", name])
-                    if world.values.get("optimizer") == optimizer
-                ]
-                if any(name in world.active and world.active[name].varies for world in worlds):
-                    continue
-                item = next((world.active[name] for world in worlds if name in world.active), None)
-                how = "fixed" if item is not None else "left out"
-                message = (
-                    f"{name} is {how} while the optimizer is scientific: {trials} trials let it be tuned under "
-                    f"{optimizer}, and a comparison is fair "
-                    "only when each optimizer is tuned as well as the other; make it a nuisance"
-                )
-                found[f"{optimizer}/{name}"] = context.warn(item or optimizers[0], message)
-    return list(found.values())
+                tuned, item = _tuned(context, setting, optimizer, name)
+                if not tuned:
+                    untuned[name, optimizer] = (item, share)
+    chosen = next((item for item in named if item.role == "scientific"), named[0])
+    subject = "the optimizer is scientific" if chosen.role == "scientific" else "the settings compare optimizers"
+    return _say_untuned(context, untuned, chosen, subject)
+
+
+def _tuned(
+    context: _Context, setting: Mapping[str, Scalar], optimizer: str, name: str
+) -> tuple[bool, Hyperparameter | None]:
+    """Whether a name varies under an optimizer in a setting, and if not what fixes it."""
+    # Its condition may name the optimizer although the optimizer is sampled within the setting.
+    worlds = [
+        world for world in context.active(setting, ["optimizer", name]) if world.values.get("optimizer") == optimizer
+    ]
+    active = [world.active[name] for world in worlds if name in world.active]
+    return any(_can_differ(item) for item in active), next(iter(active), None)
+
+
+def _say_untuned(
+    context: _Context,
+    untuned: Mapping[tuple[str, str], tuple[Hyperparameter | None, int]],
+    optimizer: Hyperparameter,
+    subject: str,
+) -> list[Problem]:
+    """One warning for each entry that fixes something, and one for all that is left out."""
+    entries: dict[PathKey, list[tuple[str, str, Hyperparameter | None, int]]] = {}
+    for (name, under), (item, trials) in untuned.items():
+        entries.setdefault(item.path if item else (), []).append((name, under, item, trials))
+    problems = []
+    for found in entries.values():
+        unders: dict[str, list[str]] = {}
+        for name, under, _, _ in found:
+            unders.setdefault(name, []).append(under)
+        item, trials = found[0][2], min(trials for *_, trials in found)
+        parts = [f"be tuned under {' and '.join(names)}" for names in unders.values()]
+        what = f"it {parts[0]}" if len(parts) == 1 else ", ".join(map(" ".join, zip(unders, parts, strict=True)))
+        message = (
+            f"{' and '.join(unders)} {'is' if len(unders) == 1 else 'are'} {'fixed' if item else 'left out'} while "
+            f"{subject}: {counted(trials, 'trial')} {'lets' if trials == 1 else 'let'} {what}, and a comparison is "
+            "fair only when each optimizer is tuned as well as the other; make "
+            f"{'it a nuisance' if len(unders) == 1 else 'them nuisances'}"
+        )
+        problems.append(context.warn(item or optimizer, message))
+    return problems
 
 
 def _optimizers_in(context: _Context, setting: Mapping[str, Scalar]) -> list[str]:
@@ -215,14 +256,19 @@ def _too_many_dimensions(context: _Context) -> list[Problem]:
         most = affordable_dimensions(trials)
         if dimensions > most and (worst is None or dimensions > worst[0]):
             message = (
-                f"{dimensions} nuisance hyperparameters{context.describe(setting)} on {trials} trials: so few cover "
-                f"about {most} "
+                f"{counted(dimensions, 'nuisance hyperparameter')}{context.describe(setting)} on "
+                f"{counted(trials, 'trial')}: so few cover about {most} "
                 "(below 10 trials the learning rate only, 10 to 24 also beta1 or momentum, 25 and more also epsilon, "
                 "well above that beta2); "
                 "raise trials, or fix the least sensitive ones"
             )
             worst = (dimensions, context.spec.problem(("search", "trials"), message))
     return [worst[1]] if worst else []
+
+
+def _can_differ(item: Hyperparameter) -> bool:
+    """Whether two trials can differ in it: a set of one value is a fixed value in other words."""
+    return item.varies and not (isinstance(item.domain, ValueSet) and len(item.domain.values) == 1)
 
 
 def _wants_log_scale(context: _Context) -> list[Problem]:
@@ -244,7 +290,7 @@ def _wants_log_scale(context: _Context) -> list[Problem]:
 def _fixed_learning_rate(context: _Context) -> list[Problem]:
     scientific = [item for item in _scientific(context.spec) if item.name != "learning_rate"]
     rates = context.spec.alternatives("learning_rate")
-    fixed = [item for item in rates if not item.varies]
+    fixed = [item for item in rates if not _can_differ(item)]
     if not scientific or not fixed:
         return []
     names = ", ".join(dict.fromkeys(item.name for item in scientific))
@@ -297,7 +343,7 @@ def _small_evaluation_batches(context: _Context) -> list[Problem]:
         if min(_taken(world, "eval_batch_size")) >= largest:
             continue
         message = (
-            f"evaluation batches smaller than training batches ({largest:g}): evaluating needs no gradients, so "
+            f"evaluation batches smaller than training batches ({largest:,.10g}): evaluating needs no gradients, so "
             "larger ones fit and cost less; "
             f"leave eval_batch_size out (the larger of batch_size and {EVAL_BATCH_SIZE})"
         )
@@ -318,14 +364,27 @@ def _nothing_sampled(context: _Context) -> list[Problem]:
     if (
         trials == 1
         or context.spec.search.sampler not in ("halton", "random")
-        or any(item.has_coordinate for item in context.spec.hyperparameters)
+        or any(item.has_coordinate and _can_differ(item) for item in context.spec.hyperparameters)
     ):
         return []
     message = (
-        f"nothing is sampled, so the {trials} trials of a setting differ by their seed alone; leave trials out, or "
+        f"nothing is sampled, so the {trials:,} trials of a setting differ by their seed alone; leave trials out, or "
         "mark something as nuisance"
     )
     return [context.spec.problem(("search", "trials"), message)]
+
+
+def _rare_evaluations(context: _Context) -> list[Problem]:
+    training = context.spec.training
+    # A prepended warmup makes a trial longer.
+    warmup = max((number for item in context.spec.alternatives("warmup_steps") for number in _numbers(item)), default=0)
+    if training.eval_every <= training.max_train_steps + warmup:
+        return []
+    message = (
+        f"eval_every ({training.eval_every:,}) is more than max_train_steps ({training.max_train_steps:,}): only the "
+        "last step would be evaluated, so no curve shows how the training went; write a smaller eval_every"
+    )
+    return [context.spec.problem(("training", "eval_every"), message)]
 
 
 def _numbers(item: Hyperparameter) -> list[float]:

@@ -133,7 +133,7 @@ class Sections:
         self.training = TrainingSection(**keys.training.model_dump())
         self.points_content = keys.search.points
         self.search = SearchSection(
-            sampler="points" if keys.search.points is not None else keys.search.sampler,
+            sampler="points" if "points" in keys.search.model_fields_set else keys.search.sampler,
             trials=keys.search.trials,
             seed=keys.search.seed,
         )

@@ -27,19 +27,12 @@ _ROWS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class TrialProgress:
-    """A trial that trains now: where it runs, and what it measured so far (None before its first evaluation).
-
-    `started` is in seconds since 1970. `last_value` and `best_value` are the objective's; the best is one after step 0.
-    """
+    """A trial that trains now: its slot, and the step and the objective of its last evaluation (None before it)."""
 
     trial: int
     slot: int
-    device: str
-    attempt: int
-    started: float
     last_step: int | None
     last_value: float | None
-    best_value: float | None
 
 
 class Index:
@@ -180,13 +173,10 @@ class Index:
                 [self._measurement_row(trial, item) for item in measurements],
             )
 
-    def set_running(self, trial: int, slot: int, device: str, attempt: int, started: float) -> None:
-        """Note that a trial trains now, since `started` (seconds since 1970)."""
+    def set_running(self, trial: int, slot: int) -> None:
+        """Note that a trial trains now."""
         with self.transaction():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO running (trial, slot, device, attempt, started) VALUES (?, ?, ?, ?, ?)",
-                (trial, slot, device, attempt, started),
-            )
+            self._connection.execute("INSERT OR REPLACE INTO running (trial, slot) VALUES (?, ?)", (trial, slot))
 
     def outcomes(self) -> Iterator[TrialOutcome]:
         """Every planned trial as it stands, by id."""
@@ -259,21 +249,16 @@ class Index:
 
     def progress(self, objective: Objective) -> list[TrialProgress]:
         """The trials that train now, by slot."""
-        query = "SELECT trial, slot, device, attempt, started FROM running ORDER BY slot, trial"
+        query = "SELECT trial, slot FROM running ORDER BY slot, trial"
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
-    def _progress(self, row: tuple[int, int, str, int, float], objective: Objective) -> TrialProgress:
+    def _progress(self, row: tuple[int, int], objective: Objective) -> TrialProgress:
         measured = [item for _, item in self.measurements(row[0]) if item.kind == "evaluation"]
         last = measured[-1] if measured else None
-        values = [
-            value for item in measured if item.step > 0 and (value := item.metrics.get(objective.metric)) is not None
-        ]
-        best = min(values, key=objective.loss, default=None)
         return TrialProgress(
             *row,
             last_step=last.step if last else None,
             last_value=last.metrics.get(objective.metric) if last else None,
-            best_value=best if objective.loss(best) < float("inf") else None,
         )
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> _Rows:

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 from tunectl.core import jsontext
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
-from tunectl.store.trial_files import printable
 
 PLAN_COLUMNS = "trial, setting, point, repeat, kind, seed, coordinates, hyperparameters"
 RESULT_COLUMNS = (
@@ -52,19 +51,19 @@ def result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
     """An outcome as a row of RESULT_COLUMNS, but for the stamp."""
     return (
         outcome.state if outcome.state != "running" else "pending",
-        printable(outcome.reason),
-        printable(outcome.message),
+        jsontext.encodable(outcome.reason),
+        jsontext.encodable(outcome.message),
         outcome.best_step,
         _real(outcome.best_value),
         outcome.final_step,
         _real(outcome.final_value),
         outcome.best_checkpoint,
-        printable(jsontext.encode(dict(outcome.metrics_at_best))),
+        jsontext.encodable(jsontext.encode(dict(outcome.metrics_at_best))),
         outcome.infeasible_step,
         _real(outcome.train_seconds),
         _real(outcome.eval_seconds),
         _real(outcome.startup_seconds),
-        printable(outcome.device),
+        jsontext.encodable(outcome.device),
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tunectl.core.errors import FolderError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x74756E65  # "tune"
 BUSY_TIMEOUT_SECONDS = 10.0
 
@@ -46,10 +46,7 @@ CREATE TABLE trials (
 CREATE TABLE running (
     -- One row a trial that trains now. Meaningless when no runner holds the folder's lock.
     trial INTEGER PRIMARY KEY,
-    slot INTEGER NOT NULL,
-    device TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    started REAL NOT NULL             -- seconds since 1970
+    slot INTEGER NOT NULL
 );
 CREATE TABLE metric_sets (
     -- The names behind the packed values of a measurement, each set once.

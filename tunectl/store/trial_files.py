@@ -168,8 +168,8 @@ def _measurement(line: Mapping[str, Any] | None) -> Measurement | None:
         return None
     if measurement.kind.isascii() and (measurement.checkpoint is None or measurement.checkpoint.isascii()):
         return measurement
-    checkpoint = None if measurement.checkpoint is None else printable(measurement.checkpoint)
-    return replace(measurement, kind=printable(measurement.kind), checkpoint=checkpoint)
+    checkpoint = None if measurement.checkpoint is None else jsontext.encodable(measurement.checkpoint)
+    return replace(measurement, kind=jsontext.encodable(measurement.kind), checkpoint=checkpoint)
 
 
 def _as_written(line: Mapping[str, Any]) -> Measurement | None:
@@ -234,7 +234,7 @@ def _result(folder: TrialFolder, content: Any) -> TrialResult:
     for name in ("train_seconds", "eval_seconds", "startup_seconds"):
         checked[name] = _seconds(name, content.get(name, 0.0))
     for name in ("reason", "message", "device", "where", "traceback"):
-        checked[name] = printable(content.get(name, ""))
+        checked[name] = jsontext.encodable(content.get(name, ""))
     return TrialResult.from_json(checked)
 
 
@@ -253,11 +253,6 @@ def _seconds(name: str, value: Any) -> float:
     return seconds
 
 
-def printable(text: object) -> str:
-    """The text with what UTF-8 cannot hold (lone surrogates, from file names of unknown encoding) as escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode()
-
-
 def _read_attempts(path: Path, damage: list[str]) -> tuple[AttemptEnd, ...]:
     content = _content(path, damage)
     if content is None:
@@ -272,8 +267,8 @@ def _attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
         return None
     return AttemptEnd(
         attempt=line["attempt"],
-        reason=printable(line["reason"]),
-        message=printable(line.get("message", "")),
+        reason=jsontext.encodable(line["reason"]),
+        message=jsontext.encodable(line.get("message", "")),
         final=line.get("final") is True,
-        device=printable(line.get("device", "")),
+        device=jsontext.encodable(line.get("device", "")),
     )

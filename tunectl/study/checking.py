@@ -12,7 +12,7 @@ from tunectl.core.errors import Problem, StudyError, WorkloadError
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.sampling.listed import check_count, listed_configurations
 from tunectl.sampling.space import SearchSpace, Setting, search_space
-from tunectl.spec.conditions import Conditions, TooManyWorldsError, too_many_worlds
+from tunectl.spec.conditions import TooManyWorldsError, too_many_worlds
 from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.spec.consumption import check_consumption, check_names
 from tunectl.spec.model import StudySpec
@@ -31,7 +31,6 @@ class CheckedStudy:
     spec: StudySpec
     reference: WorkloadReference
     signature: FactorySignature
-    conditions: Conditions
     settings: tuple[Setting, ...]
     warnings: tuple[Problem, ...]
     budget: Budget
@@ -45,36 +44,49 @@ class CheckedStudy:
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     """Check a study file. Raises StudyError with every problem that was found."""
     draft = draft_study(path)
-    if draft.spec is None:
-        raise StudyError([*draft.document.problems, *_unknown_names(draft, current_folder)])
-    spec = draft.spec
+    problems = list(draft.document.problems)
     try:
-        reference = parse_reference(spec.workload, spec.file, current_folder)
+        reference, signature = _look_at_workload(draft, current_folder, problems)
+        if draft.spec is None or problems:
+            problems += _problems_of_the_plan(draft.spec)
+            raise StudyError(list(dict.fromkeys(problems)))
+        space = search_space(draft.spec)
+        counts = _count_trials(draft.spec, space)
+        warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
+    except TooManyWorldsError:
+        raise StudyError([draft.problem(("hyperparameters",), too_many_worlds(), at_key=True)]) from None
+    budget = _budget(draft.spec, counts)
+    return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
+
+
+def _look_at_workload(
+    draft: Draft, current_folder: Path, problems: list[Problem]
+) -> tuple[WorkloadReference, FactorySignature]:
+    """The workload and its factory's signature; what is wrong with them, or between them and the study, is added."""
+    nothing = WorkloadReference("", ""), FactorySignature(open=True)
+    if draft.workload is None:
+        return nothing
+    try:
+        reference = parse_reference(draft.workload, draft.path, current_folder)
         signature = read_signature(reference)
     except (ValueError, WorkloadError) as error:
-        raise StudyError([spec.problem(("workload",), str(error))]) from None
-    try:
-        check_signature(spec, signature)
-        space = search_space(spec)
-        counts = _count_trials(spec, space)
-        warnings = review(spec, tuple(setting.values for setting in space.settings), counts)
-    except TooManyWorldsError:
-        raise StudyError([spec.problem(("hyperparameters",), too_many_worlds())]) from None
-    budget = _budget(spec, counts)
-    return CheckedStudy(spec, reference, signature, space.conditions, space.settings, tuple(warnings), budget)
+        problems.append(draft.problem(("workload",), str(error)))
+        return nothing
+    told = {problem.path for problem in problems}
+    found = check_consumption(draft, signature) if draft.unbroken else check_names(draft, draft.switches, signature)
+    problems += [problem for problem in found if problem.path not in told]
+    return reference, signature
 
 
-def _unknown_names(draft: Draft, current_folder: Path) -> list[Problem]:
-    """What the factory says about a study with other problems: there is none, or names that nobody reads."""
-    if draft.workload is None:
+def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
+    """What is wrong with the trials that a study asks for: hand-written points, grids, sizes."""
+    if spec is None:
         return []
     try:
-        signature = read_signature(parse_reference(draft.workload, draft.path, current_folder))
-    except (ValueError, WorkloadError) as error:
-        return [draft.problem(("workload",), str(error))]
-    told = {problem.path for problem in draft.document.problems}
-    found = check_names(draft.names, draft.switches, signature, draft.problem)
-    return [problem for problem in found if problem.path not in told]
+        _count_trials(spec, search_space(spec))
+    except StudyError as error:
+        return list(error.problems)
+    return []
 
 
 def check_signature(spec: StudySpec, signature: FactorySignature) -> None:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.report.table import Column, Table
 from tunectl.study.checking import CheckedStudy
 
 
-@dataclass(frozen=True, slots=True)
-class PlanTable:
-    """The plan as a table: a column for each name, None where a condition does not hold."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[Scalar | None, ...], ...]
-
-
-def plan_table(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> PlanTable:
-    """The given trials of a study as a table."""
+def plan_table(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> Table:
+    """The given trials of a study as a table: a column for each name, missing where its condition does not hold."""
     names = checked.spec.names
-    rows = tuple((trial.trial, trial.setting, *(trial.hyperparameters.get(name) for name in names)) for trial in trials)
-    return PlanTable(("trial", "setting", *names), rows)
+    columns = (Column("trial", "whole"), Column("setting", "whole"), *(Column(name, "scalar") for name in names))
+    rows = [(trial.trial, trial.setting, *(trial.hyperparameters.get(name) for name in names)) for trial in trials]
+    return Table(columns, rows)
 
 
 def plan_json(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
@@ -34,22 +26,6 @@ def plan_json(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str
         for trial in trials
     ]
     return {"study": checked.spec.name, "trials": listed}
-
-
-def plan_csv(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> str:
-    """The plan as CSV text; numbers round-trip exactly."""
-    table = plan_table(checked, trials)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.header)
-    writer.writerows([["" if value is None else _text(value) for value in row] for row in table.rows])
-    return text.getvalue()
-
-
-def _text(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

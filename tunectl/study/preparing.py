@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunectl.core.errors import EXIT_INTERRUPTED, TunectlError, WorkloadError
+from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.records import FactorySignature, PlannedTrial
 from tunectl.execution.backends import BACKENDS, Backend
 from tunectl.execution.devices import find_devices
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
+from tunectl.spec.wording import as_text
 from tunectl.study.checking import CheckedStudy, check_signature, check_study
 from tunectl.study.requests import trial_request
+
+_MOST_PROBES = 50  # each takes some 50 ms
 
 
 class StoppedError(TunectlError):
@@ -59,7 +62,7 @@ def make_ready(
     slot: Slot,
     stop_requested: Callable[[], int],
 ) -> Ready:
-    """Wait for the workload, then try the first of the given trials of each setting on one batch.
+    """Wait for the workload, then try some of the given trials, which tell most, on one batch each.
 
     Raises StudyError or WorkloadError for what cannot work, StoppedError when a stop was asked for meanwhile.
     """
@@ -70,16 +73,46 @@ def make_ready(
     if started.signature is not None:
         signature = started.signature
         check_signature(checked.spec, signature)
-    first_of_setting = {trial.setting: trial for trial in reversed(trials)}
-    for setting in sorted(first_of_setting):
-        request = trial_request(checked.spec, checked.reference, signature, first_of_setting[setting])
+    for trial in telling_trials(trials):
+        request = trial_request(checked.spec, checked.reference, signature, trial)
         try:
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
-            raise WorkloadError(f"{checked.spec.label}: {error}") from error
+            raise StudyError([_placed(checked.spec, trial, error)]) from error
         if not tried:
             raise StoppedError("interrupted before anything was created or changed")
     return Ready(backend, signature)
+
+
+def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """The trials to try: between them every setting, and every value that is no float, stands once.
+
+    A range of floats is tried at one point only, and of a hundred values and more not all: what they break would be
+    found by none but all trials.
+    """
+    seen: set[tuple[str, object]] = set()
+    chosen: list[PlannedTrial] = []
+    for trial in trials:
+        told: set[tuple[str, object]] = {("setting", trial.setting)}
+        told |= {(name, value) for name, value in trial.hyperparameters.items() if not isinstance(value, float)}
+        if told - seen and len(chosen) < _MOST_PROBES:
+            chosen.append(trial)
+            seen |= told
+    return chosen
+
+
+def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
+    metric = "objective.metric" in str(error)
+    path = ("objective", "metric") if metric else ("workload",)
+    several = {name: value for name, value in trial.hyperparameters.items() if any(_varies(spec, name))}
+    values = ", ".join(f"{name} {as_text(value)}" for name, value in several.items() if not isinstance(value, float))
+    with_values = f" (tried with {values})" if values and not metric else ""
+    return spec.problem(path, f"{error}{with_values}")
+
+
+def _varies(spec: StudySpec, name: str) -> list[bool]:
+    alternatives = spec.alternatives(name)
+    return [item.varies or len(alternatives) > 1 for item in alternatives]
 
 
 def probe_study(study: Path, current_folder: Path, environ: dict[str, str]) -> CheckedStudy:

@@ -75,11 +75,13 @@ class Tally:
 
     def _take(self, outcome: TrialOutcome) -> None:
         self.ended[outcome.plan.trial] = outcome
-        if outcome.state == "completed" and (self.best is None or self._rank(outcome) < self._rank(self.best)):
+        if outcome.state != "completed":
+            return
+        rank = self.objective.rank
+        if self.best is None or rank(outcome.best_value, outcome.plan.trial) < rank(
+            self.best.best_value, self.best.plan.trial
+        ):
             self.best = outcome
-
-    def _rank(self, outcome: TrialOutcome) -> tuple[float, int]:
-        return (self.objective.loss(outcome.best_value), outcome.plan.trial)
 
     def snapshot(self, now: float) -> Progress:
         """The progress at `now`, a time of the same clock as `started` (seconds)."""

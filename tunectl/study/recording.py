@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import assert_never
 
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial
@@ -38,6 +39,7 @@ class Recorder:
         self.watcher = watcher
         self.tails: dict[int, MeasurementTail] = {}
         self.looked = 0.0
+        self.stopping = 0
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -54,14 +56,17 @@ class Recorder:
             case TrialEnded():
                 self._ended(event)
             case Tick():
+                self._say_that_it_stops(event.stopping)
                 self._look()
+            case _:
+                assert_never(event)
 
     def _started(self, event: TrialStarted) -> None:
         trial = self.trials[event.trial]
         self.tails[event.trial] = MeasurementTail(self.folder.trial(event.trial))
         steps = self.tally.steps_by_trial[event.trial]
         self.tally.running[event.trial] = RunningTrial(event.trial, trial.setting, event.slot.index, steps=steps)
-        self.index.set_running(event.trial, event.slot.index, event.slot.device.label, event.attempt, time.time())
+        self.index.set_running(event.trial, event.slot.index)
 
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)
@@ -71,6 +76,16 @@ class Recorder:
             return
         self.tally.end(found)
         self.watcher.finished(found, self.tally.snapshot(time.monotonic()))
+
+    def _say_that_it_stops(self, stopping: int) -> None:
+        if stopping > self.stopping:
+            self.stopping = stopping
+            how = (
+                "saving the running trials; once more ends them at once"
+                if stopping == 1
+                else "ending the running trials"
+            )
+            self.watcher.message(f"stopping: {how}")
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -39,5 +39,5 @@ def write_tables(folder: StudyFolder, spec: StudySpec, outcomes: Sequence[TrialO
         *write_table(folder, "settings", settings_table(summaries, names)),
         write_measurements(folder, index.measurement_columns(metrics), metrics),
     ]
-    header, rows = settings_rows(summaries, names, spec.objective)
+    header, rows = settings_rows(summaries, names)
     return StudyTables(tuple(paths), tuple(summaries), tuple(header), tuple(tuple(row) for row in rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,14 @@ from torch.utils.data import TensorDataset
 from tunectl.workloads.workload import Workload
 
 CLASSES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSplits:
+    """The splits by name (inputs, and labels 0 to 9) and the entropy of the training labels in nats."""
+
+    splits: dict[str, TensorDataset]
+    baseline_loss: float
 
 
 def labelled(inputs: NDArray[np.float64], labels: NDArray[np.int64]) -> TensorDataset:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import functools
 import gzip
 import sys
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import TensorDataset
 
-from tunectl.workloads.classification import CLASSES, classification, entropy, labelled
+from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, entropy, labelled
 from tunectl.workloads.networks import convolutional_network, multilayer_perceptron
 from tunectl.workloads.workload import Workload
 
@@ -27,14 +25,6 @@ TEST_EXAMPLES = 300
 SPLIT_SEED = 0
 
 _FILE_IN_SKLEARN = Path("datasets", "data", "digits.csv.gz")
-
-
-@dataclass(frozen=True, slots=True)
-class Digits:
-    """The splits (images of shape [1, 8, 8], labels 0 to 9) and the entropy of the training labels in nats."""
-
-    splits: dict[str, TensorDataset]
-    baseline_loss: float
 
 
 def mlp(
@@ -89,8 +79,8 @@ def preload() -> None:
 
 
 @functools.cache
-def load() -> Digits:
-    """The digits, centred and scaled, in 1,197 training, 300 validation and 300 test examples.
+def load() -> LabelledSplits:
+    """The digits (shape [1, 8, 8]), centred and scaled, in 1,197 training, 300 validation and 300 test examples.
 
     One mean and one standard deviation, those of all training pixels, serve for every pixel: scaling pixel by pixel
     would blow up those that are almost always 0. The split is a permutation pinned by NumPy's frozen RandomState and
@@ -105,7 +95,7 @@ def load() -> Digits:
     pixels = images[parts["train"]]
     scaled = ((images - pixels.mean()) / pixels.std()).reshape(-1, 1, SIDE, SIDE)
     splits = {name: labelled(scaled[part], labels[part]) for name, part in parts.items()}
-    return Digits(splits, entropy(labels[parts["train"]]))
+    return LabelledSplits(splits, entropy(labels[parts["train"]]))
 
 
 def read_images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:

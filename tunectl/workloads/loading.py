@@ -1,4 +1,4 @@
-"""Imports the user's module and builds its workload; for the processes that train, never for the runner's."""
+"""Imports the user's module and finds its factory; for the processes that train, never for the runner's."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ import importlib
 import importlib.util
 import inspect
 import keyword
-import math
 import os
 import re
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sized
-from dataclasses import replace
+from collections.abc import Callable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.frames import user_frame
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.workloads.sources import nearest
 from tunectl.workloads.workload import Workload
-
-_PACKAGE_FOLDER = str(Path(__file__).parents[1])
-_REQUIRED_SPLITS = ("train", "valid")
 
 
 def load_factory(reference: WorkloadReference) -> Callable[..., Workload]:
@@ -84,71 +79,6 @@ def factory_signature(factory: Callable[..., Any]) -> FactorySignature:
         file=code.co_filename if code else None,
         line=code.co_firstlineno if code else None,
     )
-
-
-def build_workload(factory: Callable[..., Workload], arguments: Mapping[str, Any], seed: int | None) -> Workload:
-    """Call the factory with these arguments, by keyword, and check what comes back.
-
-    A factory with a parameter `seed` gets `seed`, unless the arguments hold one. What the factory raises is passed
-    on; WorkloadError is raised where it returns something that cannot be trained.
-    """
-    keywords = dict(arguments)
-    if seed is not None and "seed" not in keywords and _asks_for_seed(factory):
-        keywords["seed"] = seed
-    workload: Any = factory(**keywords)
-    name = getattr(factory, "__name__", type(factory).__name__)
-    if not isinstance(workload, Workload):
-        found = "nothing (a return is missing?)" if workload is None else f"a {type(workload).__name__}"
-        raise WorkloadError(f"the factory {name} returned {found}; a tunectl.Workload would be right")
-    wrong = _what_is_wrong(workload)
-    if wrong:
-        raise WorkloadError(f"the workload of {name} {wrong}")
-    baseline = workload.baseline_loss
-    return replace(workload, baseline_loss=None if baseline is None else float(baseline))
-
-
-def _asks_for_seed(factory: Callable[..., Any]) -> bool:
-    try:
-        parameter = inspect.signature(factory).parameters.get("seed")
-    except (ValueError, TypeError):
-        return False
-    return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-
-
-def _what_is_wrong(workload: Any) -> str:
-    """What keeps a workload from being trained, in words; "" where nothing does."""
-    from torch import nn
-
-    if not isinstance(workload.model, nn.Module):
-        return f"has a {type(workload.model).__name__} as its model; a torch.nn.Module would be right"
-    if not isinstance(workload.data, Mapping):
-        return f"has a {type(workload.data).__name__} as its data; a dict of data sets by split would be right"
-    for split in _REQUIRED_SPLITS:
-        if split not in workload.data:
-            given = ", ".join(map(str, workload.data)) or "none"
-            return f"has no {split} split (it has: {given}); train and valid would be right"
-    for split, dataset in workload.data.items():
-        if not isinstance(split, str) or not split or "/" in split:
-            return f"has a split named {split!r}; text without a slash would be right"
-        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
-            return f"has a {type(dataset).__name__} as {split}; a map-style data set (len and []) would be right"
-        if len(dataset) == 0:
-            return f"has an empty {split} split; at least one example would be right"
-    for field in ("loss", "metrics", "finalize"):
-        function = getattr(workload, field)
-        if not callable(function) and (function is not None or field == "loss"):
-            return f"has a {type(function).__name__} as its {field}; a function would be right"
-    return _wrong_baseline(workload.baseline_loss)
-
-
-def _wrong_baseline(baseline_loss: Any) -> str:
-    if baseline_loss is None:
-        return ""
-    try:
-        finite = math.isfinite(float(baseline_loss))
-    except (TypeError, ValueError, RuntimeError):
-        finite = False
-    return "" if finite else f"has {baseline_loss!r} as its baseline_loss; a finite number would be right"
 
 
 def _load_module(reference: WorkloadReference) -> ModuleType:
@@ -253,29 +183,8 @@ def _origin(module: ModuleType) -> str:
 
 
 def _failure(reference: WorkloadReference, what: str, error: BaseException) -> WorkloadError:
-    place = _place(reference, error)
+    place = user_frame(error)
     text = f"workload {reference.text}: {what} {type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, ImportError) and "relative import" in str(error):
         text += "; a file named by its path is in no package: package.module:factory would be right"
     return WorkloadError(f"{text} ({place})" if place else text)
-
-
-def _place(reference: WorkloadReference, error: BaseException) -> str:
-    """file:line of the user's innermost frame: the last one inside `search_path`, outside installed packages."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    frames = [
-        (file, line) for file, line in frames if not file.startswith("<") and not file.startswith(_PACKAGE_FOLDER)
-    ]
-    users = [(file, line) for file, line in frames if _is_users(file, reference)]
-    if not (users or frames):
-        return ""
-    file, line = (users or frames)[-1]
-    return f"{file}:{line}"
-
-
-def _is_users(file: str, reference: WorkloadReference) -> bool:
-    path = Path(file)
-    installed = {"site-packages", "dist-packages"}.intersection(path.parts)
-    return not installed and any(path.is_relative_to(folder) for folder in reference.search_path)

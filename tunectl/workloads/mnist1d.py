@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import TensorDataset
 
-from tunectl.workloads.classification import CLASSES, classification, entropy, labelled
+from tunectl.workloads.classification import CLASSES, LabelledSplits, classification, entropy, labelled
 from tunectl.workloads.networks import multilayer_perceptron
 from tunectl.workloads.workload import Workload
 
@@ -51,14 +50,6 @@ _SHAPES = (
     (5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5),
 )
 _PADDED_LENGTH = len(_SHAPES[0]) + _PADDING[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Mnist1d:
-    """The splits (inputs of shape [40], labels 0 to 9) and the entropy of the training labels in nats."""
-
-    splits: dict[str, TensorDataset]
-    baseline_loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +94,8 @@ def preload() -> None:
 
 
 @functools.cache
-def load() -> Mnist1d:
-    """MNIST-1D in 3,000 training, 1,000 validation and 1,000 test examples.
+def load() -> LabelledSplits:
+    """MNIST-1D (shape [40]) in 3,000 training, 1,000 validation and 1,000 test examples.
 
     The test examples are the recipe's own; training and validation divide its 4,000 training examples, which come
     shuffled.
@@ -112,7 +103,7 @@ def load() -> Mnist1d:
     inputs, labels = generate()
     cuts = [TRAIN_EXAMPLES, TRAIN_EXAMPLES + VALID_EXAMPLES]
     parts = zip(("train", "valid", "test"), np.split(inputs, cuts), np.split(labels, cuts), strict=True)
-    return Mnist1d({name: labelled(x, y) for name, x, y in parts}, entropy(labels[:TRAIN_EXAMPLES]))
+    return LabelledSplits({name: labelled(x, y) for name, x, y in parts}, entropy(labels[:TRAIN_EXAMPLES]))
 
 
 def generate(seed: int = SEED) -> tuple[Array, NDArray[np.int64]]:

@@ -19,13 +19,15 @@ class Workload:
         model: a torch module on the CPU; the trial moves it to its device. data: map-style torch datasets by split:
         `train` and `valid`, more if wanted; `test` is never evaluated during a study.
             A batch is what torch's default collation makes of the examples.
-        loss: `loss(model, batch)` gives one value per example, shape [B]. metrics: `metrics(model, batch)` gives a
+        loss: `loss(model, batch)` gives one value per example, shape [B]. Neither it nor `metrics` may write into the
+        batch, which both see: work on a copy. metrics: `metrics(model, batch)` gives a
         dict of per-example values, shape [B], or of (values, weights) pairs of the
-            same shape; they are averaged over the split by weight. None: no metric but `loss`, which is always
+            same shape, each a tuple, no weight negative; they are averaged over the split by weight. None: no metric but `loss`, which is always
             measured.
         baseline_loss: the loss of the best constant prediction (for labels their entropy), in the unit of `loss`.
-        finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); what it returns is
-        added.
+        finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); the dict of numbers
+        that it returns is added, under names that are not taken, without a slash. Where the averages of a ruined model
+        are too large for it (ArithmeticError) or not finite (ValueError), they are NaN.
     """
 
     model: nn.Module

@@ -309,7 +309,7 @@ class LocalBackend:
         raise _workload_error("the workload could not be loaded", refused)
 
     def _raise_died_loading(self, server: _ServerProcess) -> None:
-        tail = _tail(server.output)
+        tail = processes.output_tail(server.output, _OUTPUT_TAIL_BYTES)
         how = self._end_server()
         raise TunectlError(
             f"the process that loads the workload {how}" + (f"; its last output:\n{tail}" if tail else "")
@@ -347,9 +347,3 @@ def _judge_probe(ending: Mapping[str, Any]) -> None:
         ) from None
     if answer["message"] or answer["traceback"]:
         raise _workload_error("the workload does not work", answer)
-
-
-def _tail(file: IO[bytes]) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _OUTPUT_TAIL_BYTES))
-    return file.read().decode("utf-8", "replace").strip()

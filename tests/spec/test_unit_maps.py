@@ -12,8 +12,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunectl.sampling.space import from_unit, grid_values
 from tunectl.spec.model import FixedValue, Range, ValueSet
+from tunectl.spec.unit_maps import from_unit, grid_values
 
 LARGEST = math.nextafter(1, 0)
 unit = st.floats(0, 1, exclude_max=True)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.study.preparing import telling_trials
+
+
+def planned(trial: int, setting: int, **hyperparameters: Scalar) -> PlannedTrial:
+    return PlannedTrial(trial, setting, trial, 0, (), hyperparameters, 0)
+
+
+def test_every_setting_and_every_value_of_a_set_is_tried_once_and_floats_are_not() -> None:
+    trials = [
+        planned(0, 0, activation="relu", learning_rate=0.1),
+        planned(1, 1, activation="relu", learning_rate=0.2),
+        planned(2, 0, activation="relu", learning_rate=0.3),
+        planned(3, 1, activation="gelu", learning_rate=0.4),
+        planned(4, 0, activation="gelu", learning_rate=0.5),
+    ]
+    assert [trial.trial for trial in telling_trials(trials)] == [0, 1, 3]
+
+
+def test_a_thousand_values_are_not_all_tried() -> None:
+    assert len(telling_trials([planned(number, 0, width=number) for number in range(1000)])) == 50

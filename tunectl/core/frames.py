@@ -1,0 +1,76 @@
+"""Where an exception arose in the user's code: the innermost frame that is theirs."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+
+from tunectl.core.errors import TunectlError
+
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
+def user_frame(error: BaseException) -> str:
+    """`file:line` of the innermost frame of an exception that is the user's, "" where none is.
+
+    Frames of torch, of Python's standard library and of this package (its built-in workloads count as a user's) are
+    nobody's; those of other installed packages count where no file outside of them is among the frames. A cause's
+    frames come before those of the exception that wraps it. A syntax error is where the syntax is.
+    """
+    chain = [item for item in (error.__cause__, error) if item is not None]
+    for item in chain:
+        if isinstance(item, SyntaxError) and item.filename and not item.filename.startswith("<"):
+            return f"{item.filename}:{item.lineno or 1}"
+    for is_hidden in (_is_installed, is_machinery):
+        for item in chain:
+            for file, line in reversed(_frames(item)):
+                if not is_hidden(file):
+                    return f"{file}:{line}"
+    return ""
+
+
+def innermost_frame(error: BaseException) -> str:
+    """The user's innermost frame; where there is none, the innermost of all.
+
+    "" where there is no frame, and for an error of tunectl's own: its words are for people, the line that raised it
+    is not.
+    """
+    found = user_frame(error)
+    if found or isinstance(error, TunectlError):
+        return found
+    return next((f"{file}:{line}" for file, line in reversed(_frames(error))), "")
+
+
+def is_machinery(file: str) -> bool:
+    """Whether a frame's file is torch's, Python's own or this package's, and so never a user's."""
+    path = Path(file)
+    if file.startswith("<") or _is_torch(path):
+        return True
+    if any(_is_below(path, sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")):
+        return _INSTALLED.isdisjoint(path.parts)
+    if not _is_below(path, _PACKAGE):
+        return False
+    return not _is_below(path, _PACKAGE / "workloads") or path.name == "loading.py"
+
+
+def _frames(error: BaseException) -> list[tuple[str, int]]:
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+
+
+def _is_installed(file: str) -> bool:
+    return is_machinery(file) or not _INSTALLED.isdisjoint(Path(file).parts)
+
+
+def _is_torch(path: Path) -> bool:
+    # A torch that was built from source lies anywhere.
+    home = getattr(sys.modules.get("torch"), "__file__", None)
+    if isinstance(home, str) and _is_below(path, Path(home).parent):
+        return True
+    return any(folder.name == "torch" and folder.parent.name in _INSTALLED for folder in path.parents)
+
+
+def _is_below(path: Path, place: str | Path) -> bool:
+    return path.is_relative_to(place)

@@ -1,0 +1,61 @@
+"""Which names a hyperparameter may have."""
+
+from __future__ import annotations
+
+from tunectl.spec.configuration import LATER_FIELDS
+from tunectl.spec.document import Document, PathKey
+from tunectl.spec.wording import shown
+
+TABLE_COLUMNS = frozenset(
+    [
+        "trial",
+        "setting",
+        "state",
+        "reason",
+        "seed",
+        "kind",
+        "point",
+        "repeat",
+        "best_step",
+        "best_value",
+        "final_step",
+        "final_value",
+        "best_checkpoint",
+        "infeasible_step",
+        "train_seconds",
+        "eval_seconds",
+        "startup_seconds",
+        "device",
+        "attempts",  # a column to come: a study written today is to stay valid then
+        "trials",
+        "completed",
+        "infeasible",
+        "failed",
+        "best_trial",
+    ]
+)
+"""The columns of the trials and settings tables: a hyperparameter of that name would stand twice."""
+
+
+def refuse_name(document: Document, name: str, path: PathKey) -> bool:
+    """Whether a hyperparameter may not go by this name; the reason is noted in the document."""
+    message = None
+    if name == "max_train_steps":
+        message = (
+            "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it "
+            "under training"
+        )
+    elif name in LATER_FIELDS:
+        message = f"{name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
+    elif name in TABLE_COLUMNS:
+        message = f"{name} is a column of the trial tables; take another name"
+        if name == "seed":
+            message = (
+                "seed is a column of the trial tables; write training.seed, and a factory gets its seed by asking "
+                "for `seed`"
+            )
+    elif not name.isidentifier():
+        message = f"a hyperparameter's name is a Python identifier, found {shown(name)}"
+    if message:
+        document.report(path, message, at_key=True)
+    return message is not None
