@@ -23,6 +23,7 @@ from training_builders import comparable, make_request, plain_workload
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.records import TrialSeconds
 from tunectl.training.lines import LineFile
 from tunectl.training.state import Clock
 from tunectl.training.trial import run_trial
@@ -97,7 +98,9 @@ def attempt(folder: TrialFolder, writes: int) -> int:
         around(os, "fsync", countdown)
         for name in ("replace", "unlink"):
             around(Path, name, countdown)
-        run_trial(REQUEST, folder, plain_workload, device="cpu", stop=lambda: False, startup_seconds=0.0, clock=clock())
+        run_trial(
+            REQUEST, folder, plain_workload, device="cpu", stop=lambda: False, seconds=TrialSeconds(), clock=clock()
+        )
         os.write(writer, str(countdown.seen).encode())
         os._exit(0)
     os.close(writer)

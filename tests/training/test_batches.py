@@ -19,8 +19,10 @@ from tunectl.training.batches import (
     DrawnBatches,
     LoadedBatches,
     TensorBatches,
+    copied,
     moved,
     training_batches,
+    unwritten,
 )
 
 CPU = torch.device("cpu")
@@ -221,3 +223,29 @@ def test_keys_are_asked_for_lazily():
     source = LoadedBatches(labelled(13), keys(), 0, Purpose.EXAMPLES, CPU, 1)
     source.take(0)
     source.close()
+
+
+def test_a_copied_batch_has_its_own_tensors_and_containers_of_the_same_kinds():
+    batch = {"pair": Pair(torch.ones(2), [torch.zeros(3), "name"]), "tuple": (1, torch.ones(1))}
+    found = copied(batch)
+    found["pair"].x.mul_(5)
+    found["pair"].y[0].add_(1)
+    del found["tuple"]
+    assert batch["pair"].x.tolist() == [1.0, 1.0]
+    assert type(found["pair"]) is Pair
+    assert (batch["pair"].y[0].sum(), batch["pair"].y[1]) == (0, "name")
+    assert "tuple" in batch
+
+
+@pytest.mark.parametrize("place", [lambda batch: batch["a"], lambda batch: batch["b"][0][1], lambda batch: batch["v"]])
+def test_a_write_into_a_batch_is_seen_wherever_the_tensor_stands(place: Any):
+    base = torch.zeros(4, 2)
+    batch = {"a": torch.zeros(2), "b": [("name", torch.zeros(2))], "v": base[:2]}
+    with unwritten(batch, "loss(model, batch)"):
+        _ = (place(batch) * 2).add_(1)
+        batch["new"] = torch.zeros(1).add_(1)
+    with (
+        pytest.raises(WorkloadError, match=r"^loss\(model, batch\) writes into its batch; work on a copy$"),
+        unwritten(batch, "loss(model, batch)"),
+    ):
+        place(batch)[0] = 3

@@ -41,6 +41,17 @@ def test_the_best_are_kept_ties_go_to_the_earlier_step_and_no_value_that_is_not_
         assert steps_kept(folder) == sorted(s for _, s in oracle)
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_where_a_trial_counts_by_its_end_the_last_are_kept_whatever_their_values(folder: TrialFolder, direction: Any):
+    objective = Objective("valid/x", direction, "final")
+    best = BestCheckpoints(folder, objective, 2)
+    for step, value in enumerate([0.1, 0.5, math.nan, 0.3, math.inf], start=1):
+        assert best.offer(step, value, touch) == f"step-{step:08d}.pt"
+        best.prune()
+        assert steps_kept(folder) == [kept for kept in (step - 1, step) if kept > 0]
+    assert [step for step, _ in BestCheckpoints(folder, objective, 1, best.entries()).entries()] == [5]
+
+
 def test_an_evaluation_that_is_not_among_the_best_writes_nothing(folder: TrialFolder):
     best = BestCheckpoints(folder, Objective("valid/x", "minimize"), 1)
     assert best.offer(1, 0.5, touch) == "step-00000001.pt"

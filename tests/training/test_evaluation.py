@@ -19,7 +19,16 @@ from training_builders import (
 )
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.evaluation import Averages, Evaluator, evaluate, evaluated_splits, fixed_batch, sample
+from tunectl.training.evaluation import (
+    Averages,
+    Evaluator,
+    add_metrics,
+    evaluate,
+    evaluated_splits,
+    fixed_batch,
+    fixed_batch_losses,
+    sample,
+)
 from tunectl.workloads.workload import Workload
 
 CPU = torch.device("cpu")
@@ -130,14 +139,24 @@ def test_loader_processes_do_not_change_an_evaluation():
     assert evaluate(evaluator(workload, 3, workers=2)) == evaluate(evaluator(workload, 3))
 
 
-def test_a_loss_that_writes_into_its_batch_does_not_change_the_data():
-    def greedy(model: nn.Module, batch: Any) -> Any:
-        batch[0].mul_(2)
-        return cross_entropy(model, batch)
+def greedy(model: nn.Module, batch: Any) -> Any:
+    batch[0].mul_(2)
+    return cross_entropy(model, batch)
 
+
+def test_a_loss_that_writes_into_its_batch_is_refused_and_the_data_stand():
+    workload = plain_workload()
+    before = workload.data["valid"].tensors[0].clone()
+    with pytest.raises(WorkloadError, match=r"loss\(model, batch\) writes into its batch; work on a copy"):
+        evaluate(evaluator(Workload(workload.model, workload.data, greedy, error_rate)))
+    assert torch.equal(workload.data["valid"].tensors[0], before)
+
+
+def test_a_loss_cannot_change_the_fixed_batch():
     workload = plain_workload()
     changed = evaluator(Workload(workload.model, workload.data, greedy))
-    assert evaluate(changed) == evaluate(changed)
+    batch = fixed_batch(changed, 9)
+    assert torch.equal(fixed_batch_losses(changed, batch), fixed_batch_losses(changed, batch))
 
 
 def test_finalize_adds_to_what_was_averaged():
@@ -156,6 +175,11 @@ def test_finalize_adds_to_what_was_averaged():
         (lambda model, batch: {"accuracy": torch.tensor(0.5)}, r"accuracy.*shape \[7\].*found \[\]"),
         (lambda model, batch: {"m": torch.zeros(7, 2)}, r"found \[7, 2\]"),
         (lambda model, batch: {"m": (torch.zeros(7), torch.zeros(3))}, r"weights of metric 'm'"),
+        (lambda model, batch: {"m": [torch.zeros(7), torch.ones(7)]}, r"'m' is a list.*a pair is a tuple \(values, w"),
+        (lambda model, batch: {"m": [[1.0] * 7, np.ones(7)]}, r"'m' is a list.*a pair is a tuple \(values, weights\)"),
+        (lambda model, batch: {"m": ["x"] * 7}, r"the values of metric 'm' are no numbers"),
+        (lambda model, batch: {"m": (torch.zeros(7), None)}, r"the weights of metric 'm' are no numbers"),
+        (lambda model, batch: {"m": torch.zeros(7, dtype=torch.complex64)}, r"metric 'm' must be real.*complex64"),
         (lambda model, batch: torch.zeros(7), r"must give a dict.*Tensor"),
         (lambda model, batch: {3: torch.zeros(7)}, r"names as text.*3"),
     ],
@@ -164,6 +188,76 @@ def test_metrics_of_a_wrong_shape_are_named(metrics: Any, message: str):
     workload = plain_workload()
     with pytest.raises(WorkloadError, match=message):
         evaluate(evaluator(Workload(workload.model, workload.data, cross_entropy, metrics)))
+
+
+def test_two_examples_given_as_a_list_are_no_pair_and_negative_weights_are_named():
+    averages = Averages()
+    add_metrics(averages, {"a": [1.0, 2.0], "b": [torch.tensor(1.0), torch.tensor(0.0)]}, 2)
+    assert averages.means() == {"a": 1.5, "b": 0.5}
+    with pytest.raises(WorkloadError, match=r"weights of metric 'm' must be at least 0; found -2"):
+        add_metrics(averages, {"m": (torch.ones(2), torch.tensor([1.0, -2.0]))}, 2)
+
+
+def finalized(finalize: Any, offset: float = 0.0) -> Evaluator:
+    workload = plain_workload()
+
+    def loss(model: nn.Module, batch: Any) -> Any:
+        return cross_entropy(model, batch) + offset
+
+    return evaluator(Workload(workload.model, workload.data, loss, error_rate, finalize=finalize))
+
+
+@pytest.mark.parametrize(
+    ("finalize", "message"),
+    [
+        (lambda m: None, r"must give a dict of numbers; it gave NoneType"),
+        (lambda m: {"f": "1.5"}, r"must give a dict of numbers; it gave 'f': '1.5'"),
+        (lambda m: {"f": torch.zeros(2)}, r"must give a dict of numbers; it gave 'f'"),
+        (lambda m: {"f": None}, r"must give a dict of numbers; it gave 'f': None"),
+        (lambda m: {"loss": 0.0}, r"'loss' other than the average of that name"),
+        (lambda m: {"minibatch_loss": 0.0}, r"'minibatch_loss', which is the name"),
+        (lambda m: {"a/b": 0.0}, r"names as text without a slash; it gave 'a/b'"),
+        (lambda m: {3: 0.0}, r"names as text without a slash; it gave 3"),
+    ],
+)
+def test_what_finalize_gives_wrongly_is_named(finalize: Any, message: str):
+    with pytest.raises(WorkloadError, match=message):
+        evaluate(finalized(finalize))
+
+
+def test_finalize_may_give_the_averages_back_and_numbers_of_any_kind():
+    metrics = evaluate(finalized(lambda m: {**m, "t": torch.tensor(2), "n": np.float32(0.5)}))["valid"].metrics
+    assert list(metrics) == ["loss", "error_rate", "t", "n"]
+    assert (metrics["t"], metrics["n"]) == (2.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("derive", "offset"), [(math.exp, 1e4), (int, math.inf), (int, math.nan), (math.log, -math.inf)]
+)
+def test_what_finalize_cannot_compute_for_a_ruined_model_is_nan_under_the_names_known_before(
+    derive: Any, offset: float
+):
+    def finalize(means: dict[str, float]) -> dict[str, float]:
+        return {"derived": derive(means["loss"])}
+
+    names: dict[str, list[str]] = {}
+    evaluate(finalized(finalize), names)
+    assert names["valid"] == ["loss", "error_rate", "derived"]
+    ruined = finalized(finalize, offset)
+    for _ in range(2):
+        found = evaluate(ruined, names)["valid"].metrics
+        assert list(found) == ["loss", "error_rate", "derived"]
+        assert math.isnan(found["derived"])
+    assert list(evaluate(ruined)["valid"].metrics) == ["loss", "error_rate"]
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), TypeError("x")])
+def test_what_else_finalize_raises_passes(error: Exception):
+    def finalize(means: dict[str, float]) -> dict[str, float]:
+        raise error
+
+    with pytest.raises(type(error)):
+        evaluate(finalized(finalize))
 
 
 def test_what_a_module_computes_once_while_evaluated_can_be_trained_through():

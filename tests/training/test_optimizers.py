@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.spec.configuration import TrainingConfiguration
-from tunectl.training.optimizers import make_optimizer, parameter_groups, trainable_parameters
+from tunectl.training.optimizers import can_fuse, make_optimizer, parameter_groups, trainable_parameters
 
 
 def path(updates: int = 20, **fields: Any) -> np.ndarray:
@@ -105,3 +106,88 @@ def test_an_embedding_with_sparse_gradients_trains_with_sgd():
     model(torch.tensor([1, 1])).sum().backward()
     optimizer.step()
     assert torch.equal((before - model.weight).nonzero()[:, 0].unique(), torch.tensor([1]))
+
+
+class Single(nn.Module):
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+
+@pytest.mark.parametrize(
+    ("weight", "fused"),
+    [
+        (torch.randn(8, 4), True),
+        (torch.randn(4, 8).t(), True),
+        (torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), True),
+        (torch.tensor(1.0), True),
+        (torch.empty(0, 3), True),
+        (torch.randn(1, 8)[:, :1], True),
+        (torch.randn(8, 4)[:, :2], False),
+        (torch.randn(16)[::8], False),
+        (torch.randn(4, 1).expand(4, 3), False),
+        (torch.randn(3, dtype=torch.complex64), False),
+    ],
+)
+def test_only_parameters_that_fill_one_block_of_memory_are_fused(weight: torch.Tensor, fused: bool):
+    assert can_fuse(Single(weight)) is fused
+
+
+def unfused(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """The same rule for another model, by torch's loops over parameters."""
+    names = ("lr", "momentum", "nesterov", "betas", "eps")
+    fields = {name: optimizer.param_groups[0][name] for name in (*names, "weight_decay") if name in optimizer.defaults}
+    return type(optimizer)(model.parameters(), **fields, fused=False)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("with_gaps", [True, False])
+def test_a_view_trains_as_torch_trains_it_without_fused_kernels(optimizer: Any, with_gaps: bool):
+    values = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    found, expected = [Single(values.clone()[:, :2] if with_gaps else values.clone().t()) for _ in range(2)]
+    curvature = torch.linspace(0.1, 1.0, found.weight.numel())
+    ours = make_optimizer(found, TrainingConfiguration(optimizer, 0.1, momentum=0.9, weight_decay=0.01))
+    for model, rule in ((found, ours), (expected, unfused(ours, expected))):
+        for _ in range(5):
+            rule.zero_grad()
+            (curvature.view(model.weight.shape) * (model.weight - 1) ** 2).sum().backward()
+            rule.step()
+    assert torch.allclose(found.weight, expected.weight, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scope", ["all", "matrices"])
+def test_a_sparse_gradient_that_no_module_announces_trains_as_a_dense_one(scope: Any):
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.scale = nn.Parameter(torch.ones(5, 2)), nn.Parameter(torch.ones(4))
+
+        def forward(self, index: torch.Tensor, sparse: bool) -> torch.Tensor:
+            rows = nn.functional.embedding(index, self.table, sparse=sparse)
+            return rows.sum() ** 2 * torch.gather(self.scale, 0, index, sparse_grad=sparse).sum()
+
+    models = [Functional(), Functional()]
+    for model, sparse in zip(models, (True, False), strict=True):
+        optimizer = make_optimizer(model, TrainingConfiguration("sgd", 1e-3, weight_decay_scope=scope))
+        # The first update is dense: the sparse ones may begin later.
+        for step in range(3):
+            optimizer.zero_grad()
+            model(torch.tensor([1, 1, 3]), sparse and step > 0).backward()
+            optimizer.step()
+    assert torch.allclose(models[0].table, models[1].table, atol=1e-6)
+    assert torch.allclose(models[0].scale, models[1].scale, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
+def test_a_parameter_that_takes_part_only_later_trains(optimizer: Any):
+    models = [nn.ModuleList([nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)])]
+    models.append(copy.deepcopy(models[0]))
+    ours = make_optimizer(models[0], TrainingConfiguration(optimizer, 0.1, momentum=0.9))
+    theirs = unfused(ours, models[1])
+    for step in range(4):
+        for model, rule in zip(models, (ours, theirs), strict=True):
+            rule.zero_grad()
+            sum((layer.weight**2).sum() for layer in model[: 1 + step // 2]).backward()
+            rule.step()
+    for found, expected in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(found, expected, atol=1e-6)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,15 +74,21 @@ def test_a_wrong_keyword_is_told():
 @pytest.mark.parametrize(
     ("factory", "expected"),
     [
-        (lambda: None, "must return a tunectl.Workload; it returned NoneType"),
-        (lambda: plain_workload().model, "it returned Sequential"),
-        (changed(model=lambda x: x), "must be a torch.nn.Module; found function"),
-        (changed(data={"train": labelled(5)}), "no split 'valid'; it gives 'train'"),
-        (changed(data={"trian": labelled(5), "valid": labelled(5)}), "no split 'train'.*did you mean 'trian'"),
-        (changed(data=[1]), "dict of datasets"),
-        (changed(data={"train": Endless(), "valid": labelled(5)}), "'train' must be a map-style dataset"),
-        (changed(data={"train": labelled(5), "valid": labelled(0)}), "'valid' is empty"),
-        (changed(loss=None), "loss must be callable"),
+        (lambda: None, "m:f returned nothing .*; a tunectl.Workload would be right"),
+        (lambda: plain_workload().model, "m:f returned a Sequential"),
+        (changed(model=lambda x: x), "has a function as its model; a torch.nn.Module"),
+        (changed(data={"train": labelled(5)}), "has no valid split; it has train"),
+        (
+            changed(data={"trian": labelled(5), "valid": labelled(5)}),
+            "no train split; it has trian, valid; did you mean 'trian'",
+        ),
+        (changed(data=[1]), "a list as its data; a dict of datasets"),
+        (changed(data={"train": Endless(), "valid": labelled(5)}), "a Endless as train; a map-style dataset"),
+        (changed(data={"train": labelled(5), "valid": labelled(0)}), "an empty valid split"),
+        (changed(loss=None), "a NoneType as its loss; a function"),
+        (changed(data={"train": labelled(5), "valid": labelled(5), "a/b": labelled(5)}), "a split named 'a/b'"),
+        (changed(baseline_loss="2.3"), "'2.3' as its baseline_loss; a finite number"),
+        (changed(baseline_loss=math.nan), "nan as its baseline_loss"),
         (changed(model=nn.Linear(6, 3).requires_grad_(False)), "no trainable parameter"),
         (
             changed(loss=lambda model, batch: cross_entropy(model, batch).mean()),
@@ -161,3 +168,28 @@ def test_an_example_that_cannot_be_read_names_its_split():
     assert "'valid' gives no batch: OSError: bad image" in refusal(
         changed(data={"train": labelled(9), "valid": Broken(labelled(9))})
     )
+
+
+def test_memory_that_does_not_suffice_is_a_result_of_a_trial_and_no_error_of_the_workload():
+    def too_large(model: nn.Module, batch: Any) -> Any:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried to"
+        )
+
+    probe(make_request(), changed(loss=too_large), device="cpu")
+
+
+def test_a_learning_rate_that_ruins_the_model_at_once_is_no_error_of_the_workload():
+    def refuses_what_is_no_number(model: nn.Module, batch: Any) -> Any:
+        torch.distributions.Categorical(logits=model(batch[0]))
+        return error_rate(model, batch)
+
+    probe(make_request(learning_rate=1e30), changed(metrics=refuses_what_is_no_number), device="cpu")
+
+
+def test_a_loss_that_writes_into_its_batch_is_refused():
+    def writes(model: nn.Module, batch: Any) -> Any:
+        batch[0].mul_(1.5)
+        return cross_entropy(model, batch)
+
+    assert "writes into its batch; work on a copy" in refusal(changed(loss=writes))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from training_builders import StopAt, comparable, make_request, plain_workload, stochastic_workload, train_trial
 
-from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest
+from tunectl.store import json_lines
 from tunectl.training import checkpoints
 from tunectl.training.checkpoints import UnusableResume, load_resume
 from tunectl.workloads.workload import Workload
@@ -181,5 +181,5 @@ def test_a_checkpoint_that_somebody_deleted_does_not_hinder(folder: TrialFolder)
     for path in folder.checkpoints.iterdir():
         path.unlink()
     assert train_trial(request, folder) is not None
-    assert [line["step"] for line in jsontext.read_lines(folder.measurements)] == [0, 7, 14, 21, 28, 30]
+    assert [line["step"] for line in json_lines.parse(folder.measurements.read_bytes())] == [0, 7, 14, 21, 28, 30]
     assert len(list(folder.checkpoints.iterdir())) == 3

@@ -11,11 +11,13 @@ import torch
 from torch import nn
 from training_builders import (
     Augmented,
+    StopAt,
     comparable,
     cross_entropy,
     error_rate,
     labelled,
     make_request,
+    never,
     plain_workload,
     stochastic_workload,
     train_trial,
@@ -25,20 +27,23 @@ from tunectl.core import jsontext
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, TrialResult
+from tunectl.core.records import Measurement, TrialResult, TrialSeconds
+from tunectl.store import json_lines
 from tunectl.training.batches import DataOrder
 from tunectl.training.seeds import Purpose, seed_everything, sequence
+from tunectl.training.state import Clock
+from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 
 
 def measured(folder: TrialFolder) -> list[Measurement]:
-    found = [Measurement.from_json(line) for line in jsontext.read_lines(folder.measurements)]
+    found = [Measurement.from_json(line) for line in json_lines.parse(folder.measurements.read_bytes())]
     assert None not in found
     return found  # type: ignore[return-value]
 
 
 def series(folder: TrialFolder, name: str) -> list[Any]:
-    lines = list(jsontext.read_lines(folder.steps))
+    lines = json_lines.parse(folder.steps.read_bytes())
     joined = [value for line in lines for value in line[name]]
     assert [line["first"] for line in lines] == [
         sum(len(line["loss"]) for line in lines[:i]) for i in range(len(lines))
@@ -132,7 +137,7 @@ def test_an_end_that_is_a_multiple_is_evaluated_once(folder: TrialFolder):
 
 def test_blocks_of_steps_hold_at_most_500_updates_between_far_evaluations(folder: TrialFolder):
     train_trial(make_request(max_train_steps=1100, eval_every=1100), folder)
-    assert [len(line["loss"]) for line in jsontext.read_lines(folder.steps)] == [500, 500, 100]
+    assert [len(line["loss"]) for line in json_lines.parse(folder.steps.read_bytes())] == [500, 500, 100]
     mean = sum(series(folder, "loss")) / 1100
     assert measured(folder)[-1].metrics["train/minibatch_loss"] == pytest.approx(mean, rel=1e-12)
 
@@ -292,6 +297,56 @@ def test_the_users_exceptions_pass_and_what_was_measured_stays(folder: TrialFold
         train_trial(make_request(), folder, with_loss(Counting(9, raising(KeyError("label")))))
     assert [line.step for line in measured(folder)] == [0, 7]
     assert len(series(folder, "loss")) == 9
+
+
+def test_an_exception_that_passes_leaves_what_was_spent_on_training_and_on_evaluation(folder: TrialFolder):
+    ticks = iter(range(1000))
+    seconds = TrialSeconds(startup_seconds=0.5)
+    clock = Clock(now=lambda: float(next(ticks)), save_every_seconds=0.0)
+    factory = with_loss(Counting(9, raising(KeyError("label"))))
+    with pytest.raises(KeyError):
+        run_trial(make_request(), folder, factory, device="cpu", stop=never, seconds=seconds, clock=clock)
+    last = measured(folder)[-1].elapsed_seconds
+    assert seconds.startup_seconds == 0.5
+    assert seconds.train_seconds >= 3, "until each of two evaluations, and to the end"
+    assert seconds.eval_seconds >= 2
+    assert seconds.train_seconds + seconds.eval_seconds > last
+
+
+def test_a_metric_that_raises_counts_as_evaluation(folder: TrialFolder):
+    now = [0.0]
+
+    def metrics(model: nn.Module, batch: Any) -> Any:
+        now[0] += 100.0
+        raise KeyError("label")
+
+    seconds = TrialSeconds()
+    plain = plain_workload()
+    factory = lambda: Workload(plain.model, plain.data, cross_entropy, metrics)  # noqa: E731
+    clock = Clock(now=lambda: now[0])
+    with pytest.raises(KeyError):
+        run_trial(make_request(), folder, factory, device="cpu", stop=never, seconds=seconds, clock=clock)
+    assert (seconds.train_seconds, seconds.eval_seconds) == (0.0, 100.0)
+
+
+def test_what_earlier_attempts_took_counts_also_where_the_workload_cannot_be_built_again(folder: TrialFolder):
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+
+    def broken() -> Workload:
+        raise KeyError("gone")
+
+    seconds = TrialSeconds()
+    with pytest.raises(KeyError):
+        train_trial(make_request(), folder, broken, seconds=seconds)
+    assert seconds.train_seconds > 0
+    assert seconds.eval_seconds > 0
+
+    def infeasible() -> Workload:
+        raise Infeasible("no memory for two")
+
+    result = ended(train_trial(make_request(), folder, infeasible))
+    assert (result.train_seconds, result.eval_seconds) == (seconds.train_seconds, seconds.eval_seconds)
+    assert (result.infeasible_step, result.final_step) == (20, 14)
 
 
 def test_an_objective_that_is_not_measured_is_an_error_with_the_nearest_name(folder: TrialFolder):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
+from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.store import json_lines
 from tunectl.training.state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
@@ -105,17 +105,26 @@ def train_trial(
     *,
     stop: Callable[[], bool] = never,
     save_every_seconds: float = 0.0,
+    seconds: TrialSeconds | None = None,
 ) -> TrialResult | None:
     """Run a trial; by default `resume.pt` is written at every evaluation."""
     clock = Clock(save_every_seconds=save_every_seconds)
-    return run_trial(request, folder, factory, device="cpu", stop=stop, startup_seconds=0.25, clock=clock)
+    return run_trial(
+        request,
+        folder,
+        factory,
+        device="cpu",
+        stop=stop,
+        seconds=seconds or TrialSeconds(startup_seconds=0.25),
+        clock=clock,
+    )
 
 
 def comparable(folder: TrialFolder) -> dict[str, Any]:
     """All that a trial leaves, without times: lines, names of checkpoints, every tensor of them as bytes."""
     lines = [
         {key: value for key, value in line.items() if key != "elapsed_seconds"}
-        for line in jsontext.read_lines(folder.measurements)
+        for line in json_lines.parse(folder.measurements.read_bytes())
     ]
     files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}

@@ -5,7 +5,8 @@ made.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,17 +69,54 @@ def moved(batch: Any, device: torch.device) -> Any:
     """
     if device.type == "cpu":
         return batch
-    if isinstance(batch, Tensor):
-        pinned = batch.pin_memory() if device.type == "cuda" and batch.device.type == "cpu" else batch
+
+    def move(tensor: Tensor) -> Tensor:
+        pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
         return pinned.to(device, non_blocking=True)
+
+    return _mapped(batch, move)
+
+
+def copied(batch: Any) -> Any:
+    """The batch with its own memory: tensors and the mappings, lists and tuples that hold them are copied, everything
+    else is shared.
+    """
+    return _mapped(batch, Tensor.clone)
+
+
+def _mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(batch, Tensor):
+        return change(batch)
     if isinstance(batch, Mapping):
-        items = {key: moved(item, device) for key, item in batch.items()}
+        items = {key: _mapped(item, change) for key, item in batch.items()}
         return items if type(batch) is dict else type(batch)(items)  # type: ignore[call-arg]
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(moved(item, device) for item in batch))
+        return type(batch)(*(_mapped(item, change) for item in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(moved(item, device) for item in batch)
+        return type(batch)(_mapped(item, change) for item in batch)
     return batch
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        # The others count no writes.
+        if not batch.is_inference():
+            yield batch
+    elif isinstance(batch, (Mapping, list, tuple)):
+        for item in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _tensors(item)
+
+
+@contextmanager
+def unwritten(batch: Any, what: str) -> Iterator[None]:
+    """Raise WorkloadError where the block writes into a tensor of the batch; `what` names the call in the message.
+
+    Torch counts the writes of its own operations; it does not see those by way of numpy or `.data`.
+    """
+    watched = [(tensor, tensor._version) for tensor in _tensors(batch)]
+    yield
+    if any(tensor._version != version for tensor, version in watched):
+        raise WorkloadError(f"{what} writes into its batch; work on a copy")
 
 
 def drawn(dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence) -> Any:

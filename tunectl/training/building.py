@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +31,8 @@ def factory_arguments(factory: Callable[..., Any], request: TrialRequest) -> dic
     except (TypeError, ValueError):
         return arguments
     asked = parameters.get("seed")
-    if asked is not None and asked.kind is not inspect.Parameter.VAR_KEYWORD and "seed" not in arguments:
+    by_name = asked is not None and asked.kind in (asked.KEYWORD_ONLY, asked.POSITIONAL_OR_KEYWORD)
+    if by_name and "seed" not in arguments:
         arguments["seed"] = short_seed(request.seed, Purpose.MODEL)
     return arguments
 
@@ -36,10 +40,10 @@ def factory_arguments(factory: Callable[..., Any], request: TrialRequest) -> dic
 def build_workload(factory: Callable[..., Any], request: TrialRequest, device: torch.device) -> Workload:
     """Call the factory under the seed for model initialisation and move the model to the device.
 
-    Raises WorkloadError where what it gives is not a workload; its own exceptions pass.
+    Raises WorkloadError where what it gives is not a workload that can be trained; its own exceptions pass.
     """
     seed_everything(sequence(request.seed, Purpose.MODEL), device)
-    workload = checked_workload(factory(**factory_arguments(factory, request)))
+    workload = checked_workload(factory(**factory_arguments(factory, request)), request.workload.text)
     workload.model.to(device)
     return workload
 
@@ -50,39 +54,68 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _checked_split(name: str, dataset: Any) -> None:
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise WorkloadError(
-            f"split {name!r} must be a map-style dataset (with __getitem__ and __len__); found {type(dataset).__name__}"
-        )
-    try:
-        size = len(dataset)
-    except Exception as error:
-        raise WorkloadError(f"split {name!r} does not know its length: {type(error).__name__}: {error}") from error
-    if size < 1:
-        raise WorkloadError(f"split {name!r} is empty")
-
-
-def checked_workload(found: Any) -> Workload:
-    """The workload that a factory returned; raises WorkloadError where it is not one, or lacks a split."""
+def checked_workload(found: Any, name: str) -> Workload:
+    """What the factory `name` returned, its baseline_loss a plain float; raises WorkloadError where it is not a
+    workload that can be trained.
+    """
     if not isinstance(found, Workload):
-        raise WorkloadError(f"the factory must return a tunectl.Workload; it returned {type(found).__name__}")
-    if not isinstance(found.model, nn.Module):
-        raise WorkloadError(f"the workload's model must be a torch.nn.Module; found {type(found.model).__name__}")
-    if not isinstance(found.data, Mapping):
-        raise WorkloadError(
-            f"the workload's data must be a dict of datasets by split; found {type(found.data).__name__}"
-        )
-    for name in NEEDED_SPLITS:
-        if name not in found.data:
-            given = ", ".join(map(repr, found.data)) or "none"
-            raise WorkloadError(
-                f"the workload gives no split {name!r}; it gives {given}{nearest(name, map(str, found.data))}"
-            )
-    for name, dataset in found.data.items():
-        _checked_split(name, dataset)
-    for name in ("loss", "metrics", "finalize"):
-        part = getattr(found, name)
-        if not callable(part) and (part is not None or name == "loss"):
-            raise WorkloadError(f"the workload's {name} must be callable; found {type(part).__name__}")
-    return found
+        what = "nothing (a return is missing?)" if found is None else f"a {type(found).__name__}"
+        raise WorkloadError(f"the factory {name} returned {what}; a tunectl.Workload would be right")
+    wrong = (
+        _wrong_parts(found)
+        or _wrong_splits(found.data)
+        or _wrong_functions(found)
+        or _wrong_baseline(found.baseline_loss)
+    )
+    if wrong:
+        raise WorkloadError(f"the workload of {name} {wrong}")
+    return found if found.baseline_loss is None else replace(found, baseline_loss=float(found.baseline_loss))
+
+
+# Below, what keeps a workload from being trained, in words; "" where nothing does. Users' objects may be anything.
+
+
+def _wrong_parts(workload: Any) -> str:
+    if not isinstance(workload.model, nn.Module):
+        return f"has a {type(workload.model).__name__} as its model; a torch.nn.Module would be right"
+    if not isinstance(workload.data, Mapping):
+        return f"has a {type(workload.data).__name__} as its data; a dict of datasets by split would be right"
+    return ""
+
+
+def _wrong_splits(data: Mapping[Any, Any]) -> str:
+    for split in NEEDED_SPLITS:
+        if split not in data:
+            given = ", ".join(map(str, data)) or "none"
+            return f"has no {split} split; it has {given}{nearest(split, map(str, data))}"
+    for split, dataset in data.items():
+        if not isinstance(split, str) or not split or "/" in split:
+            return f"has a split named {split!r}; text without a slash would be right"
+        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+            return f"has a {type(dataset).__name__} as {split}; a map-style dataset (len and []) would be right"
+        try:
+            size = len(dataset)
+        except Exception as error:
+            return f"has a {split} split that does not know its length: {type(error).__name__}: {error}"
+        if size < 1:
+            return f"has an empty {split} split; at least one example would be right"
+    return ""
+
+
+def _wrong_functions(workload: Any) -> str:
+    for field in ("loss", "metrics", "finalize"):
+        function = getattr(workload, field)
+        if not callable(function) and (function is not None or field == "loss"):
+            return f"has a {type(function).__name__} as its {field}; a function would be right"
+    return ""
+
+
+def _wrong_baseline(baseline_loss: Any) -> str:
+    if baseline_loss is None:
+        return ""
+    # float() would read text; a bool is a slip, not a loss.
+    finite = False
+    if not isinstance(baseline_loss, (str, bytes, bytearray, bool)):
+        with contextlib.suppress(Exception):
+            finite = math.isfinite(float(baseline_loss))
+    return "" if finite else f"has {baseline_loss!r} as its baseline_loss; a finite number would be right"

@@ -1,4 +1,5 @@
-"""The checkpoints of a trial: the N best by the objective, and the one from which an interrupted trial goes on.
+"""The checkpoints of a trial: the N best by the objective (the N last where it counts by its end), and the one from
+which an interrupted trial goes on.
 
 What makes a kill at any moment harmless: a checkpoint is written before the measurement line that names it; a file
 that the written `resume.pt` lists is removed only after a newer `resume.pt` no longer lists it; and training is
@@ -146,7 +147,10 @@ def load_resume(folder: TrialFolder, request: TrialRequest) -> dict[str, Any] | 
 
 
 class BestCheckpoints:
-    """The files of the N best evaluations, best first by the objective; a tie goes to the earlier step."""
+    """The files of the N best evaluations, best first by the objective; a tie goes to the earlier step.
+
+    Where a trial counts by its last evaluation (the rule `final`), the later one is the better, whatever its value.
+    """
 
     def __init__(
         self, folder: TrialFolder, objective: Objective, keep: int, entries: Sequence[tuple[int, float]] = ()
@@ -159,15 +163,20 @@ class BestCheckpoints:
         folder.checkpoints.mkdir(exist_ok=True)
 
     def _sort(self) -> None:
-        self._entries.sort(key=lambda entry: self._objective.rank(entry[1], entry[0]))
+        self._entries.sort(key=self._rank)
         del self._entries[self._keep :]
+
+    def _rank(self, entry: tuple[int, float]) -> tuple[float, int]:
+        step, value = entry
+        return (-step, 0) if self._objective.checkpoint == "final" else self._objective.rank(value, step)
 
     def offer(self, step: int, value: float | None, write: Callable[[Path], None]) -> str | None:
         """Let `write` make the file of this evaluation if it is among the best; gives its name, else None."""
-        if value is None or self._objective.loss(value) == float("inf"):
+        by_value = self._objective.checkpoint == "best"
+        if value is None or (by_value and self._objective.loss(value) == float("inf")):
             return None
-        candidates = sorted([*self._entries, (step, value)], key=lambda entry: self._objective.rank(entry[1], entry[0]))
-        if (step, value) not in candidates[: self._keep]:
+        candidates = sorted([*self._entries, (step, value)], key=self._rank)
+        if step not in [kept for kept, _ in candidates[: self._keep]]:
             return None
         path = self._folder.checkpoint(step)
         write(path)

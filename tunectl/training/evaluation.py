@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from tunectl.core.errors import WorkloadError
-from tunectl.training.batches import LoadedBatches, drawn, moved, plain_tensors
+from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 
@@ -115,7 +115,12 @@ def checked_losses(losses: Any) -> Tensor:
 
 
 def _checked(name: str, what: str, values: Any, examples: int) -> Tensor:
-    numbers = torch.as_tensor(values)
+    try:
+        numbers = values if isinstance(values, Tensor) else torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise WorkloadError(f"{what} of metric {name!r} are no numbers: {error}") from error
+    if numbers.is_complex():
+        raise WorkloadError(f"{what} of metric {name!r} must be real numbers; found {numbers.dtype}")
     if tuple(numbers.shape) != (examples,):
         raise WorkloadError(
             f"{what} of metric {name!r} must have one entry per example, shape [{examples}] for this batch;"
@@ -124,8 +129,15 @@ def _checked(name: str, what: str, values: Any, examples: int) -> Tensor:
     return numbers
 
 
-def add_metrics(averages: Averages, given: Any, examples: int) -> None:
-    """Add what `metrics(model, batch)` gave for a batch; raises WorkloadError where it is not as `Workload` says."""
+def _is_series(value: Any) -> bool:
+    return value.ndim > 0 if isinstance(value, (Tensor, np.ndarray)) else isinstance(value, (list, tuple))
+
+
+def add_metrics(averages: Averages, given: Any, examples: int, *, check_weights: bool = True) -> None:
+    """Add what `metrics(model, batch)` gave for a batch; raises WorkloadError where it is not as `Workload` says.
+
+    `check_weights` looks for negative weights, which waits for the device.
+    """
     if not isinstance(given, Mapping):
         raise WorkloadError(
             f"metrics(model, batch) must give a dict of per-example values; it gave {type(given).__name__}"
@@ -135,9 +147,14 @@ def add_metrics(averages: Averages, given: Any, examples: int) -> None:
             raise WorkloadError(f"metrics(model, batch) must give names as text; it gave {name!r}")
         if name == "loss":
             continue
+        if isinstance(value, list) and len(value) == 2 and all(map(_is_series, value)):
+            raise WorkloadError(f"metric {name!r} is a list of two series; a pair is a tuple (values, weights)")
         if isinstance(value, tuple) and len(value) == 2:
             values = _checked(name, "the values", value[0], examples)
-            averages.add(name, values, _checked(name, "the weights", value[1], examples))
+            weights = _checked(name, "the weights", value[1], examples)
+            if check_weights and bool((weights < 0).any()):
+                raise WorkloadError(f"the weights of metric {name!r} must be at least 0; found {weights.min().item()}")
+            averages.add(name, values, weights)
         else:
             averages.add(name, _checked(name, "the values", value, examples))
 
@@ -182,13 +199,16 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
         yield moved(drawn(dataset, examples, sequence(evaluator.seed, Purpose.EVALUATION, number)), evaluator.device)
 
 
-def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any]) -> SplitEvaluation:
+def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: Sequence[str]) -> SplitEvaluation:
     workload, averages, moments = evaluator.workload, Averages(), Averages()
     shift: Tensor | None = None
     examples = 0
     with contextlib.closing(_batches(evaluator, dataset)) as batches:  # type: ignore[type-var]
         for batch in batches:
-            losses = checked_losses(workload.loss(workload.model, batch)).detach().to(torch.float64)
+            # What the loss changes, the metrics would see.
+            with unwritten(batch, "loss(model, batch)"):
+                given = workload.loss(workload.model, batch)
+            losses = checked_losses(given).detach().to(torch.float64)
             averages.add("loss", losses)
             # Squares about a value near the mean: about zero, a large mean would swallow a small spread.
             shift = losses.mean() if shift is None else shift
@@ -196,9 +216,11 @@ def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any]) -> SplitEvaluat
             moments.add("second", (losses - shift) ** 2)
             examples += losses.shape[0]
             if workload.metrics is not None:
-                add_metrics(averages, workload.metrics(workload.model, batch), losses.shape[0])
+                found = workload.metrics(workload.model, batch)
+                add_metrics(averages, found, losses.shape[0], check_weights=False)
     means = averages.means()
-    return SplitEvaluation(with_derived(workload, means), _loss_summary(means, moments.means(), examples))
+    metrics = _with_known(workload, means, derived_names)
+    return SplitEvaluation(metrics, _loss_summary(means, moments.means(), examples))
 
 
 def _loss_summary(means: Mapping[str, float], moments: Mapping[str, float], examples: int) -> LossSummary:
@@ -209,22 +231,67 @@ def _loss_summary(means: Mapping[str, float], moments: Mapping[str, float], exam
 
 
 def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float]:
-    """The averages of a split and what `finalize` derives from them."""
+    """The averages of a split and what `finalize` derives from them.
+
+    Raises WorkloadError where it gives no dict of numbers, or a name that is taken or cannot be one; its own
+    exceptions pass.
+    """
     if workload.finalize is None:
         return means
     derived = workload.finalize(dict(means))
-    return means | {str(name): float(value) for name, value in derived.items()}
+    if not isinstance(derived, Mapping):
+        raise WorkloadError(f"finalize(metrics) must give a dict of numbers; it gave {type(derived).__name__}")
+    found = dict(means)
+    for name, value in derived.items():
+        number = _derived(name, value)
+        if name not in means:
+            found[name] = number
+        elif not (math.isclose(number, means[name]) or (math.isnan(number) and math.isnan(means[name]))):
+            raise WorkloadError(
+                f"finalize(metrics) gives a {name!r} other than the average of that name; give it another name"
+            )
+    return found
 
 
-def evaluate(evaluator: Evaluator) -> dict[str, SplitEvaluation]:
+def _derived(name: Any, value: Any) -> float:
+    """A derived metric as a number; raises WorkloadError where its name or its value cannot be one."""
+    if not isinstance(name, str) or not name or "/" in name:
+        raise WorkloadError(f"finalize(metrics) must give names as text without a slash; it gave {name!r}")
+    if name == "minibatch_loss":
+        raise WorkloadError("finalize(metrics) gives 'minibatch_loss', which is the name of a measured series")
+    try:
+        if isinstance(value, (str, bytes, bytearray)):  # float() would read text
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WorkloadError(f"finalize(metrics) must give a dict of numbers; it gave {name!r}: {value!r}") from error
+
+
+def _with_known(workload: Workload, means: dict[str, float], derived_names: Sequence[str]) -> dict[str, float]:
+    """As `with_derived`; where a ruined model's averages cannot be computed with (exp of a huge loss), the names known
+    from before are NaN.
+    """
+    try:
+        return with_derived(workload, means)
+    except (ArithmeticError, ValueError) as error:
+        if isinstance(error, ValueError) and all(map(math.isfinite, means.values())):
+            raise
+        return means | {name: math.nan for name in derived_names if name not in means}
+
+
+def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = None) -> dict[str, SplitEvaluation]:
     """Evaluate every split, each under the same fixed seed, so that no split's numbers depend on another's being there.
 
-    Raises WorkloadError where loss or metrics do not give one value per example.
+    `derived_names`, by split, remembers from one evaluation to the next what `finalize` adds: those metrics are NaN
+    where it fails for arithmetic reasons. Raises WorkloadError where loss, metrics or finalize do not give what
+    `Workload` says, and where the loss writes into its batch.
     """
     found = {}
+    known = {} if derived_names is None else derived_names
     for name, dataset in evaluator.splits.items():
         with evaluating(evaluator.workload.model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
-            found[name] = _evaluate_split(evaluator, dataset)
+            found[name] = _evaluate_split(evaluator, dataset, known.get(name, ()))
+        known[name] = list(found[name].metrics)
     return found
 
 
@@ -240,5 +307,5 @@ def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:
     """The losses of the fixed batch in evaluation mode, shape [examples], on the device."""
     model = evaluator.workload.model
     with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
-        # A copy: the loss may give a buffer that it fills anew each time.
-        return evaluator.workload.loss(model, batch).detach().clone()
+        # Copies: the loss may write into its batch, and may give a buffer that it fills anew each time.
+        return evaluator.workload.loss(model, copied(batch)).detach().clone()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.spec.configuration import TrainingConfiguration
@@ -33,17 +33,54 @@ def parameter_groups(parameters: Sequence[nn.Parameter], configuration: Training
     return [group for group in groups if group["params"]]
 
 
+def _is_dense(parameter: Tensor) -> bool:
+    """Whether the elements fill one block of memory, each its own place, in whatever order of the axes."""
+    expected = 1
+    for stride, size in sorted(zip(parameter.stride(), parameter.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
 def can_fuse(model: nn.Module) -> bool:
-    """Whether torch's fused kernels take this model: real floating-point parameters and no sparse gradient, on the CPU
-    or CUDA.
+    """Whether torch's fused kernels take this model: real floating-point parameters on the CPU or CUDA, none a view
+    with gaps or overlaps, which those kernels would walk through as one block and train wrongly without a word.
 
     They are two to four times as fast as the loops over parameters; their results agree to rounding.
     """
-    sparse = any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse for module in model.modules())
-    return not sparse and all(
-        parameter.is_floating_point() and parameter.layout is torch.strided and parameter.device.type in ("cpu", "cuda")
+    return all(
+        parameter.is_floating_point()
+        and parameter.layout is torch.strided
+        and parameter.device.type in ("cpu", "cuda")
+        and _is_dense(parameter)
         for parameter in model.parameters()
     )
+
+
+def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+    """Before an update: what torch's fused kernels refuse and its loops over parameters take.
+
+    Where a gradient is sparse, all groups let go of those kernels for good. No module says so beforehand
+    (`functional.embedding(..., sparse=True)`), and torch's own refusal may come when one group is updated already. A
+    parameter that takes part later than others gets a velocity of zero, from which its first update is the same. Both
+    are part of the optimizer's state, so that a resumed trial goes on with them.
+    """
+    states, groups = optimizer.state, optimizer.param_groups
+    all_moved = len(states) == sum([len(group["params"]) for group in groups])
+    for group in groups:
+        if not group["fused"]:
+            continue
+        trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if any(parameter.grad.is_sparse for parameter in trained):
+            for each in groups:
+                each["fused"] = None
+            return
+        if not all_moved and group.get("momentum"):
+            at_rest = [p for p in trained if states.get(p, {}).get("momentum_buffer") is None]
+            if len(at_rest) < len(trained):
+                for parameter in at_rest:
+                    states[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
@@ -54,6 +91,12 @@ def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> to
     adamw is AdamW (decoupled). Nesterov's rule with momentum 0 is plain SGD, which torch wants said so. Raises
     WorkloadError where nothing can be trained.
     """
+    optimizer = _made(model, configuration)
+    optimizer.register_step_pre_hook(_prepare_fused)
+    return optimizer
+
+
+def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
     groups = parameter_groups(trainable_parameters(model), configuration)
     rate, momentum = configuration.learning_rate, configuration.momentum
     betas, epsilon = (configuration.beta1, configuration.beta2), configuration.epsilon

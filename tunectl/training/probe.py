@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-import tunectl
 from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.frames import user_frame
 from tunectl.core.records import TrialRequest
 from tunectl.spec.configuration import TrainingConfiguration
-from tunectl.training.batches import DataOrder, drawn, moved
+from tunectl.training.batches import DataOrder, drawn, moved, unwritten
 from tunectl.training.building import build_workload
 from tunectl.training.evaluation import NOT_EVALUATED, Averages, add_metrics, checked_losses, evaluating, with_derived
 from tunectl.training.optimizers import make_optimizer
 from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.training.state import missing_metric
+from tunectl.training.trial import is_out_of_memory
 from tunectl.workloads.workload import Workload
 
 SMALL_BATCH = 32
@@ -34,8 +32,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
 
     Raises WorkloadError, with a message for people, where something cannot work: an exception of the user's code (with
     its place), no Workload, no `train` or `valid`, a loss or metrics that are not one value per example, an objective
-    that is not measured. `Infeasible` is no error of the workload: these hyperparameters would give an infeasible
-    trial.
+    that is not measured. `Infeasible` and memory that does not suffice are no errors of the workload: these
+    hyperparameters would give an infeasible trial.
     """
     target = torch.device(device)
     seeds = sequence(request.seed, Purpose.TRAINING)
@@ -47,25 +45,12 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             given = _probe_metrics(workload, request, target)
     except Infeasible:
         return
+    except WorkloadError as error:
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            return
+        raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
-
-
-def user_frame(error: BaseException) -> str:
-    """`file:line` of the innermost frame of an exception that is the user's: not torch's, Python's or this package's
-    own.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    package = Path(tunectl.__file__).parent
-    ours = tuple(str(path) for path in package.iterdir() if path.is_dir() and path.name != "workloads")
-    others = (*ours, str(Path(torch.__file__).parent), "<")
-    standard = sysconfig.get_path("stdlib")
-    for frame in reversed(frames):
-        name = frame.filename
-        in_standard_library = name.startswith(standard) and "site-packages" not in name
-        if not name.startswith(others) and not in_standard_library:
-            return f"{name}:{frame.lineno}"
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
 
 
 @contextmanager
@@ -81,8 +66,9 @@ def _reported(what: str) -> Iterator[None]:
 
 
 def _told(what: str, error: Exception) -> str:
-    text = str(error).strip()
-    return f"{what}: {type(error).__name__}{': ' if text else ''}{text} ({user_frame(error)})"
+    text, place = str(error).strip(), user_frame(error)
+    told = f"{what}: {type(error).__name__}{': ' if text else ''}{text}"
+    return f"{told} ({place})" if place else told
 
 
 def _batch(dataset: Dataset[Any], examples: list[int], request: TrialRequest, device: torch.device) -> Any:
@@ -100,11 +86,14 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the optimizer cannot be made"):
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
-    with _reported("loss(model, batch) failed on a batch of 'train'"):
+    with _reported("loss(model, batch) failed on a batch of 'train'"), unwritten(batch, "loss(model, batch)"):
         losses = workload.loss(workload.model, batch)
     _check_losses(losses, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
         losses.backward(gradient=torch.full_like(losses, 1.0 / len(examples), requires_grad=False))  # type: ignore[no-untyped-call]
+    # Without a step: at this trial's learning rate a sound workload's metrics may be asked about a ruined model.
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
     with _reported("the optimizer cannot update the model"):
         optimizer.step()
 

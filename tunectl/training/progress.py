@@ -21,7 +21,7 @@ class Progress:
     `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
     the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
     (`feasibility.tail_updates`). `fixed_batch_losses` are those of the fixed batch so far, each of shape [examples],
-    on the device.
+    on the device. `metric_names`: those of the last evaluation, by split.
     """
 
     step: int = 0
@@ -37,6 +37,7 @@ class Progress:
     end: LossSummary | None = None
     lowest_train_loss: float = math.inf
     fixed_batch_losses: list[Tensor] = field(default_factory=list)
+    metric_names: dict[str, list[str]] = field(default_factory=dict)
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
 

@@ -172,7 +172,10 @@ def measure(state: TrialState) -> None:
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
-    evaluations = evaluate(state.evaluator)
+    try:
+        evaluations = evaluate(state.evaluator, progress.metric_names)
+    finally:
+        progress.eval_seconds += state.clock.lap()
     metrics = {
         f"{split}/{name}": value for split, found in evaluations.items() for name, value in found.metrics.items()
     }
@@ -180,7 +183,6 @@ def measure(state: TrialState) -> None:
     if minibatch_loss is not None:
         metrics["train/minibatch_loss"] = minibatch_loss
     progress.evaluated(evaluations["train"].loss)
-    progress.eval_seconds += state.clock.lap()
     value = metrics.get(request.objective.metric)
     if value is None and progress.step > 0:
         raise WorkloadError(missing_metric(request.objective.metric, list(metrics)))

@@ -8,13 +8,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import TrialRequest, TrialResult
+from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
@@ -57,7 +58,7 @@ def run_trial(
     *,
     device: str,
     stop: Callable[[], bool],
-    startup_seconds: float,
+    seconds: TrialSeconds,
     clock: Clock | None = None,
 ) -> TrialResult | None:
     """Train one trial, from its beginning or from where `resume.pt` left it, and say how it ended.
@@ -66,7 +67,8 @@ def run_trial(
     the result. Hyperparameters that cannot work give an infeasible result: a loss or a gradient that is not finite, a
     training loss that ends far above where it began or flat at the loss of a constant prediction, `Infeasible` raised
     by the workload, memory that does not suffice. Other exceptions of the workload's code pass; OSError passes where
-    the folder cannot be written.
+    the folder cannot be written. `seconds` comes with the startup's; when an exception passes, it holds what was spent
+    on training and evaluation until then.
     """
     torch.backends.cudnn.benchmark = False
     attempt = _Attempt(
@@ -74,7 +76,7 @@ def run_trial(
         folder,
         workload_factory,
         torch.device(device),
-        startup_seconds,
+        seconds,
         clock if clock is not None else Clock(),
     )
     try:
@@ -90,34 +92,56 @@ class _Attempt:
     folder: TrialFolder
     factory: Callable[..., Workload]
     device: torch.device
-    startup_seconds: float
+    seconds: TrialSeconds
     clock: Clock
 
 
 def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialResult | None:
     attempt.clock.start()
+    progress = Progress()
     try:
+        # Before the workload is built: what earlier attempts took counts even when that fails.
+        parts = None if fresh else load_resume(attempt.folder, attempt.request)
+        if parts is not None:
+            progress = _fitting(partial(_saved_progress, parts, attempt.device))
+        _account(attempt.seconds, progress)
         workload = build_workload(attempt.factory, attempt.request, attempt.device)
         with contextlib.ExitStack() as stack:
-            state = _assembled(attempt, workload, fresh, stack)
+            state = _assembled(attempt, workload, parts, progress, stack)
+            del parts  # a second copy of the model and the optimizer
+            stack.callback(_account, attempt.seconds, progress)
             ending = _trained(state, stop)
             return None if ending == "stopped" else _result(attempt, state.progress, _verdict(state, ending))
     except Infeasible as error:
-        return _result(attempt, Progress(), _Verdict(0, error.reason, error.reason))
+        return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return _result(attempt, Progress(), _Verdict(0, "out_of_memory", _first_line(error)))
+        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", _first_line(error)))
 
 
-def _assembled(attempt: _Attempt, workload: Workload, fresh: bool, stack: contextlib.ExitStack) -> TrialState:
-    """The trial where `resume.pt` left it, or at its beginning; raises UnusableResume where the file does not fit."""
+def _saved_progress(parts: dict[str, Any], device: torch.device) -> Progress:
+    return Progress.from_state(parts["progress"], device)
+
+
+def _account(seconds: TrialSeconds, progress: Progress) -> None:
+    seconds.train_seconds, seconds.eval_seconds = progress.train_seconds, progress.eval_seconds
+
+
+def _assembled(
+    attempt: _Attempt,
+    workload: Workload,
+    parts: dict[str, Any] | None,
+    progress: Progress,
+    stack: contextlib.ExitStack,
+) -> TrialState:
+    """The trial where the parts of `resume.pt` leave it, or at its beginning; raises UnusableResume where they do not
+    fit.
+    """
     request, folder, device = attempt.request, attempt.folder, attempt.device
-    parts = None if fresh else load_resume(folder, request)
     if parts is None:
         # Before the lines are cut: a resume.pt that outlived them would claim what is gone.
         folder.resume.unlink(missing_ok=True)
-    progress = Progress() if parts is None else _fitting(lambda: Progress.from_state(parts["progress"], device))
     configuration = TrainingConfiguration(**request.configuration)
     splits = evaluated_splits(workload, request.train_examples)
     evaluator = Evaluator(workload, splits, configuration.eval_batch_size, request.seed, device, request.data_workers)
@@ -189,6 +213,7 @@ def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
             return _Verdict(step, "out_of_memory", _first_line(error))
         if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
             return BadUpdate(step, "nan_loss", math.nan)
+        state.progress.train_seconds += state.clock.lap()
         raise
 
 
@@ -222,7 +247,7 @@ def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> 
         final_step=progress.evaluated_step,
         train_seconds=progress.train_seconds,
         eval_seconds=progress.eval_seconds,
-        startup_seconds=attempt.startup_seconds,
+        startup_seconds=attempt.seconds.startup_seconds,
         device=str(attempt.device),
     )
 

@@ -20,10 +20,10 @@ class Workload:
         `train` and `valid`, more if wanted; `test` is never evaluated during a study.
             A batch is what torch's default collation makes of the examples.
         loss: `loss(model, batch)` gives one value per example, shape [B]. Neither it nor `metrics` may write into the
-        batch, which both see: work on a copy. metrics: `metrics(model, batch)` gives a
-        dict of per-example values, shape [B], or of (values, weights) pairs of the
-            same shape, each a tuple, no weight negative; they are averaged over the split by weight. None: no metric but `loss`, which is always
-            measured.
+        batch, which both see: work on a copy.
+        metrics: `metrics(model, batch)` gives a dict of per-example values, shape [B], or of pairs (values, weights) of
+        the same shape, each a tuple and no weight negative; they are averaged over the split by weight. None: no metric
+        but `loss`, which is always measured.
         baseline_loss: the loss of the best constant prediction (for labels their entropy), in the unit of `loss`.
         finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); the dict of numbers
         that it returns is added, under names that are not taken, without a slash. Where the averages of a ruined model

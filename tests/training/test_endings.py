@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from training_builders import StopAt, comparable, cross_entropy, make_request, plain_workload, train_trial
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.store import json_lines
+from tunectl.workloads.workload import Workload
+
+
+def with_perplexity() -> Workload:
+    """The loss is scaled, so that its exponential is soon too large for a float."""
+    plain = plain_workload()
+    return replace(
+        plain,
+        loss=lambda model, batch: 200 * cross_entropy(model, batch),
+        finalize=lambda means: {"perplexity": math.exp(means["loss"])},
+        baseline_loss=None,
+    )
+
+
+def test_a_trial_that_counts_by_its_end_keeps_the_checkpoint_of_its_last_step(folder: TrialFolder):
+    request = make_request(objective=Objective("valid/loss", "maximize", "final"), keep_checkpoints=1)
+    train_trial(request, folder)
+    lines = json_lines.parse(folder.measurements.read_bytes())
+    assert lines[-1]["metrics"]["valid/loss"] < lines[1]["metrics"]["valid/loss"]
+    assert lines[-1]["checkpoint"] == "step-00000030.pt"
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000030.pt"]
+    assert torch.load(folder.checkpoint(30), weights_only=True)["step"] == 30
+
+
+def test_a_perplexity_too_large_is_recorded_as_nan_and_a_resumed_trial_knows_its_name(
+    folder: TrialFolder, tmp_path: Path
+):
+    request = make_request(optimizer="sgd", learning_rate=3.0, objective=Objective("valid/perplexity", "minimize"))
+    train_trial(request, folder, with_perplexity)
+    found = [float(line["metrics"]["valid/perplexity"]) for line in json_lines.parse(folder.measurements.read_bytes())]
+    assert math.isfinite(found[0])
+    assert any(map(math.isnan, found[1:]))
+    other = TrialFolder(tmp_path / "other")
+    other.path.mkdir()
+    for update in (10, 10, 10):
+        train_trial(request, other, with_perplexity, stop=StopAt(update))
+    train_trial(request, other, with_perplexity)
+    assert str(comparable(other)["measurements"]) == str(comparable(folder)["measurements"])
