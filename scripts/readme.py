@@ -35,7 +35,8 @@ def words_of(command: str, place: Path) -> list[str]:
     """The words to run; those behind `make run`, with a folder of its own."""
     if command != "make run":
         return shlex.split(command)
-    recipe = subprocess.run(["make", "--dry-run", "run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    dry_run = ["make", "--dry-run", "--no-print-directory", "run"]
+    recipe = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True)
     return [*shlex.split(recipe.stdout.splitlines()[-1]), "--dir", str(place / "study")]
 
 
