@@ -87,8 +87,8 @@ def make_ready(
 def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """The trials to try: between them every setting, and every value that is no float, stands once.
 
-    A range of floats is tried at one point only, and of a hundred values and more not all: what they break would be
-    found by none but all trials.
+    A range of floats is tried at one point only, and at most _MOST_PROBES trials are: what else may break is found by
+    the trials themselves.
     """
     seen: set[tuple[str, object]] = set()
     chosen: list[PlannedTrial] = []
@@ -104,15 +104,18 @@ def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
     metric = "objective.metric" in str(error)
     path = ("objective", "metric") if metric else ("workload",)
-    several = {name: value for name, value in trial.hyperparameters.items() if any(_varies(spec, name))}
-    values = ", ".join(f"{name} {as_text(value)}" for name, value in several.items() if not isinstance(value, float))
+    values = ", ".join(
+        f"{name} {as_text(value)}"
+        for name, value in trial.hyperparameters.items()
+        if not isinstance(value, float) and _varies(spec, name)
+    )
     with_values = f" (tried with {values})" if values and not metric else ""
     return spec.problem(path, f"{error}{with_values}")
 
 
-def _varies(spec: StudySpec, name: str) -> list[bool]:
+def _varies(spec: StudySpec, name: str) -> bool:
     alternatives = spec.alternatives(name)
-    return [item.varies or len(alternatives) > 1 for item in alternatives]
+    return len(alternatives) > 1 or any(item.varies for item in alternatives)
 
 
 def probe_study(study: Path, current_folder: Path, environ: dict[str, str]) -> CheckedStudy:

@@ -127,7 +127,7 @@ def _train(
     watcher: Watcher,
     stops: Callable[[], int],
 ) -> None:
-    _note_provenance(study, checked, options, watcher)
+    _note_provenance(study, checked.signature.file or ready.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = Tally(
         study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
@@ -154,8 +154,8 @@ def _train(
     )
 
 
-def _note_provenance(study: OpenStudy, checked: CheckedStudy, options: RunOptions, watcher: Watcher) -> None:
-    workload_file = Path(checked.signature.file) if checked.signature.file else None
+def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, watcher: Watcher) -> None:
+    workload_file = Path(source) if source else None
     if workload_hash_changed(study.folder, workload_file):
         watcher.message(
             f"warning: {workload_file} has changed since the last run of this study: its trials were not all "
