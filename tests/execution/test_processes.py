@@ -139,11 +139,11 @@ def test_a_process_dies_with_its_parent():
     # The grandchild asks the kernel for it; its parent is killed, and the pipe that it holds closes.
     script = (
         "import os, signal, sys\n"
-        "from tunectl.execution import processes\n"
+        "from tunectl.core import lifetime\n"
         "parent = os.getpid()\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
-        "    processes.die_with_parent(parent)\n"
+        "    lifetime.die_with_parent(parent)\n"
         "    print(os.getpid(), flush=True)\n"
         "signal.pause()\n"
     )
@@ -157,7 +157,7 @@ def test_a_process_dies_with_its_parent():
 
 
 def test_a_process_whose_parent_is_gone_already_ends_at_once():
-    script = "from tunectl.execution import processes; processes.die_with_parent(1); print('lives')"
+    script = "from tunectl.core import lifetime; lifetime.die_with_parent(1); print('lives')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
 

@@ -1,0 +1,80 @@
+"""What a study folder holds that no fault may change: its tables and its trials' files without times, byte by byte."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"})
+ENDED = ("completed", "infeasible")
+_ELAPSED = re.compile(rb'"elapsed_seconds": ?[^,}]*')
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Trials that did not end as in the reference, and bytes that differ, by file."""
+
+    lost: tuple[int, ...]
+    bytes_by_file: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.bytes_by_file.values())
+
+
+def _rows(folder: Path) -> list[list[str]]:
+    try:
+        with open(folder / "tables" / "trials.csv", newline="") as file:
+            return list(csv.reader(file))
+    except FileNotFoundError:
+        return [[]]
+
+
+def _trials_table(folder: Path) -> bytes:
+    rows = _rows(folder)
+    kept = [index for index, name in enumerate(rows[0]) if name not in UNCOMPARED]
+    return "\n".join(",".join(row[index] for index in kept) for row in rows).encode()
+
+
+def _states(folder: Path) -> dict[int, str]:
+    header, *rows = _rows(folder)
+    return {int(row[header.index("trial")]): row[header.index("state")] for row in rows}
+
+
+def _tensors(checkpoint: Path) -> bytes:
+    """The bytes of all tensors in their order: torch's archive has a member for each. Of a damaged file, all of it."""
+    if not zipfile.is_zipfile(checkpoint):
+        return checkpoint.read_bytes()
+    with zipfile.ZipFile(checkpoint) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist() if "/data/" in name)
+
+
+def compared(folder: Path) -> dict[str, bytes]:
+    """What is compared, by the name of its file; of checkpoints the tensors, since the rest remembers who loaded it."""
+    found = {"tables/trials.csv": _trials_table(folder)}
+    files = [folder / "tables" / "settings.csv", *sorted(folder.glob("trials/*/steps.jsonl"))]
+    found |= {str(path.relative_to(folder)): path.read_bytes() for path in files if path.exists()}
+    for path in sorted(folder.glob("trials/*/checkpoints/*")):
+        found[str(path.relative_to(folder))] = _tensors(path)
+    for path in sorted(folder.glob("trials/*/measurements.jsonl")):
+        found[str(path.relative_to(folder))] = _ELAPSED.sub(b"", path.read_bytes())
+    return found
+
+
+def differing_bytes(one: bytes, other: bytes) -> int:
+    """The places at which two texts differ; what one has more counts too."""
+    return 0 if one == other else sum(a != b for a, b in zip_longest(one, other))
+
+
+def differences(folder: Path, reference: Path) -> Differences:
+    """How a folder differs from the undisturbed one."""
+    wanted, states = _states(reference), _states(folder)
+    lost = tuple(trial for trial, state in wanted.items() if states.get(trial) != state or state not in ENDED)
+    here, there = compared(folder), compared(reference)
+    names = sorted(here.keys() | there.keys())
+    counts = {name: differing_bytes(here.get(name, b""), there.get(name, b"")) for name in names}
+    return Differences(lost, {name: count for name, count in counts.items() if count})
