@@ -55,6 +55,228 @@ def adam_oracle(beta1: float, beta2: float, epsilon: float, l2: float = 0.0, dec
     return weights
 
 
+# Each rule as its own source states it, in float64, with state kept in a dict: the oracle of `make_optimizer`.
+
+
+def rmsprop_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    """torch's documentation: v from 0, epsilon outside the root, the rate outside the buffer."""
+    state["v"] = c.rho * state.get("v", 0) + (1 - c.rho) * g**2
+    state["b"] = c.momentum * state.get("b", 0) + g / (np.sqrt(state["v"]) + c.epsilon)
+    return w - rate * state["b"]
+
+
+def rmsprop_playbook_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    state["v"] = c.rho * state.get("v", 1) + (1 - c.rho) * g**2
+    state["m"] = c.momentum * state.get("m", 0) + rate / np.sqrt(state["v"] + c.epsilon) * g
+    return w - state["m"]
+
+
+def playbook_moments(state: dict[str, Any], g: Any, c: TrainingConfiguration) -> tuple[Any, Any, float]:
+    state["t"] = state.get("t", 0) + 1
+    state["m"] = c.beta1 * state.get("m", 0) + (1 - c.beta1) * g
+    state["v"] = c.beta2 * state.get("v", 0) + (1 - c.beta2) * g**2
+    return state["m"], state["v"], np.sqrt(1 - c.beta2 ** state["t"]) / (1 - c.beta1 ** state["t"])
+
+
+def adam_playbook_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    m, v, b = playbook_moments(state, g, c)
+    return w - rate * m / (np.sqrt(v) + c.epsilon) * b
+
+
+def nadam_playbook_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    m, v, b = playbook_moments(state, g, c)
+    return w - rate * (c.beta1 * m + (1 - c.beta1) * g) / (np.sqrt(v) + c.epsilon) * b
+
+
+def nadam_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    """Dozat's rule as torch documents it, with momentum decay 0.004."""
+    state["t"] = t = state.get("t", 0) + 1
+    mu, after = (c.beta1 * (1 - 0.5 * 0.96 ** (n * 0.004)) for n in (t, t + 1))
+    state["p"] = state.get("p", 1.0) * mu
+    state["m"] = c.beta1 * state.get("m", 0) + (1 - c.beta1) * g
+    state["v"] = c.beta2 * state.get("v", 0) + (1 - c.beta2) * g**2
+    mean = after * state["m"] / (1 - state["p"] * after) + (1 - mu) * g / (1 - state["p"])
+    return w - rate * mean / (np.sqrt(state["v"] / (1 - c.beta2**t)) + c.epsilon)
+
+
+def adam_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    state["t"] = t = state.get("t", 0) + 1
+    state["m"] = c.beta1 * state.get("m", 0) + (1 - c.beta1) * g
+    state["v"] = c.beta2 * state.get("v", 0) + (1 - c.beta2) * g**2
+    return w - rate * (state["m"] / (1 - c.beta1**t)) / (np.sqrt(state["v"] / (1 - c.beta2**t)) + c.epsilon)
+
+
+def lamb_rule(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+    """You et al., algorithm 2; w is one tensor."""
+    state["t"] = t = state.get("t", 0) + 1
+    state["m"] = c.beta1 * state.get("m", 0) + (1 - c.beta1) * g
+    state["v"] = c.beta2 * state.get("v", 0) + (1 - c.beta2) * g**2
+    step = (state["m"] / (1 - c.beta1**t)) / (np.sqrt(state["v"] / (1 - c.beta2**t)) + c.epsilon)
+    step = step + c.weight_decay * w
+    norms = np.linalg.norm(w), np.linalg.norm(step)
+    return w - rate * (norms[0] / norms[1] if min(norms) > 0 else 1.0) * step
+
+
+RULES = {
+    "rmsprop": rmsprop_rule,
+    "rmsprop_playbook": rmsprop_playbook_rule,
+    "adam": adam_rule,
+    "adam_playbook": adam_playbook_rule,
+    "nadam": nadam_rule,
+    "nadam_playbook": nadam_playbook_rule,
+    "lamb": lamb_rule,
+}
+MATRIX, VECTOR = slice(0, 6), slice(6, 8)
+
+
+def paths(optimizer: Any, rates: list[float], **fields: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The weights after an update at each of these rates: by the optimizer, and by its rule."""
+    configuration = TrainingConfiguration.from_hyperparameters({"optimizer": optimizer, "learning_rate": 0.1, **fields})
+    model = nn.Linear(3, 2, bias=True).double()
+    nn.utils.vector_to_parameters(torch.tensor(START), model.parameters())
+    rule = make_optimizer(model, configuration)
+    curvature = torch.from_numpy(CURVATURE)
+    weights, states = START.copy(), ({}, {})  # type: ignore[var-annotated]
+    for rate in rates:
+        for group in rule.param_groups:
+            group["lr"] = rate
+        rule.zero_grad()
+        (0.5 * curvature * nn.utils.parameters_to_vector(model.parameters()) ** 2).sum().backward()
+        rule.step()
+        gradient = CURVATURE * weights
+        if optimizer != "lamb":
+            gradient = gradient + configuration.weight_decay * weights
+        for state, part in zip(states, (MATRIX, VECTOR), strict=True):
+            weights[part] = RULES[optimizer](state, weights[part], gradient[part], rate, configuration)
+    return nn.utils.parameters_to_vector(model.parameters()).detach().numpy(), weights
+
+
+CONSTANT = [0.03] * 50
+SCHEDULED = [0.06 * min(1.0, t / 10) * (1 - t / 60) for t in range(50)]
+
+
+@pytest.mark.parametrize("optimizer", sorted(RULES))
+@pytest.mark.parametrize("rates", [CONSTANT, SCHEDULED], ids=["constant", "scheduled"])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-2])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_every_optimizer_agrees_with_its_formula_over_50_updates(
+    optimizer: str, rates: list[float], epsilon: float, decay: float
+):
+    fields = {"epsilon": epsilon, "weight_decay": decay}
+    fields |= {"rho": 0.9, "momentum": 0.8} if "rmsprop" in optimizer else {"beta1": 0.85, "beta2": 0.97}
+    found, expected = paths(optimizer, rates, **fields)
+    assert found == pytest.approx(expected, rel=0, abs=1e-12)
+    assert np.abs(found - START).max() > 0.1
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_playbook"])
+def test_rmsprop_has_no_momentum_unless_told(optimizer: str):
+    found, expected = paths(optimizer, SCHEDULED)
+    assert found == pytest.approx(expected, rel=0, abs=1e-12)
+    assert TrainingConfiguration.from_hyperparameters({"optimizer": optimizer, "learning_rate": 1}).momentum == 0
+    assert TrainingConfiguration.from_hyperparameters({"optimizer": "nesterov", "learning_rate": 1}).momentum == 0.9
+
+
+def test_the_playbook_s_rules_differ_from_torch_s_where_their_docstrings_say_so():
+    large = {"epsilon": 1e-2, "beta1": 0.9, "beta2": 0.999}
+    ours, torchs = paths("adam_playbook", CONSTANT[:20], **large)[0], paths("adam", CONSTANT[:20], **large)[0]
+    assert np.abs(ours - torchs).max() > 1e-2, "epsilon weighs more on the uncorrected root"
+    tiny = {**large, "epsilon": 0.0}
+    ours, torchs = paths("adam_playbook", CONSTANT, **tiny)[0], paths("adam", CONSTANT, **tiny)[0]
+    assert ours == pytest.approx(torchs, abs=1e-12), "and not at all where it is 0"
+    assert np.abs(paths("nadam_playbook", CONSTANT)[0] - paths("nadam", CONSTANT)[0]).max() > 1e-3
+    assert np.abs(paths("rmsprop_playbook", CONSTANT)[0] - paths("rmsprop", CONSTANT)[0]).max() > 1e-2
+
+
+def test_the_learning_rate_inside_the_momentum_buffer_shows_only_under_a_schedule():
+    def outside(state: dict[str, Any], w: Any, g: Any, rate: float, c: TrainingConfiguration) -> Any:
+        state["v"] = c.rho * state.get("v", 1) + (1 - c.rho) * g**2
+        state["b"] = c.momentum * state.get("b", 0) + g / np.sqrt(state["v"] + c.epsilon)
+        return w - rate * state["b"]
+
+    fields = {"momentum": 0.9, "rho": 0.9}
+    for rates, differs in ((CONSTANT, False), (SCHEDULED, True)):
+        found, _ = paths("rmsprop_playbook", rates, **fields)
+        configuration = TrainingConfiguration("rmsprop_playbook", 0.1, **fields)
+        state: dict[str, Any] = {}
+        weights = START.copy()
+        for rate in rates:
+            weights = outside(state, weights, CURVATURE * weights, rate, configuration)
+        assert bool(np.abs(found - weights).max() > 1e-3) is differs
+
+
+def test_lamb_takes_adam_s_step_where_a_norm_is_zero():
+    model = nn.Linear(2, 2, bias=True)
+    nn.init.zeros_(model.bias)
+    rule = make_optimizer(model, TrainingConfiguration("lamb", 0.1, epsilon=0.0))
+    model.weight.grad, model.bias.grad = torch.zeros(2, 2), torch.tensor([3.0, -5.0])
+    before = model.weight.detach().clone()
+    rule.param_groups[0]["eps"] = 1e-8
+    rule.param_groups[0]["epsilon"] = 1e-8
+    rule.step()
+    assert torch.equal(model.weight, before)
+    assert torch.allclose(model.bias, torch.tensor([-0.1, 0.1]))
+
+
+def test_nadam_is_torch_s_but_for_the_float32_in_which_torch_keeps_its_product_of_momenta():
+    for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
+        torch.set_default_dtype(dtype)
+        try:
+            model = nn.Linear(3, 2).double()
+            nn.utils.vector_to_parameters(torch.tensor(START, dtype=torch.float64), model.parameters())
+            theirs = torch.optim.NAdam(model.parameters(), lr=0.03, betas=(0.85, 0.97), eps=1e-8, weight_decay=0.1)
+            for _ in range(50):
+                theirs.zero_grad()
+                weights = nn.utils.parameters_to_vector(model.parameters())
+                (0.5 * torch.tensor(CURVATURE, dtype=torch.float64) * weights**2).sum().backward()
+                theirs.step()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        found, _ = paths("nadam", CONSTANT, beta1=0.85, beta2=0.97, weight_decay=0.1)
+        expected = nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+        assert found == pytest.approx(expected, abs=tolerance)
+
+
+OWN = ["rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb"]
+
+
+@pytest.mark.parametrize("optimizer", OWN)
+def test_our_own_rules_go_on_from_a_saved_state_that_is_loaded_without_running_code(optimizer: str, tmp_path: Any):
+    configuration = TrainingConfiguration(optimizer, 0.05, momentum=0.9, weight_decay=0.01)  # type: ignore[arg-type]
+    models = [nn.Linear(3, 2) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    x = torch.linspace(-1, 1, 12).view(4, 3)
+
+    def train(model: nn.Module, rule: torch.optim.Optimizer, updates: int) -> None:
+        for _ in range(updates):
+            rule.zero_grad()
+            model(x).square().sum().backward()
+            rule.step()
+
+    whole, first = (make_optimizer(model, configuration) for model in models)
+    train(models[0], whole, 6)
+    train(models[1], first, 3)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = make_optimizer(models[1], configuration)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    train(models[1], second, 3)
+    for found, expected in zip(models[1].parameters(), models[0].parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("optimizer", OWN)
+def test_our_own_rules_refuse_sparse_gradients_and_leave_parameters_without_a_gradient_alone(optimizer: str):
+    model = nn.ModuleList([nn.Embedding(5, 2, sparse=True), nn.Linear(2, 2)])
+    rule = make_optimizer(model, TrainingConfiguration(optimizer, 0.1))  # type: ignore[arg-type]
+    before = model[0].weight.detach().clone()
+    model[1](torch.ones(1, 2)).sum().backward()
+    rule.step()
+    assert torch.equal(model[0].weight, before)
+    model[0](torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match=f"{optimizer} does not support sparse gradients"):
+        rule.step()
+
+
 def test_sgd_momentum_and_nesterov_follow_their_rules():
     assert path(optimizer="sgd", momentum=0.9) == pytest.approx(sgd_oracle(), abs=1e-12)
     assert path(optimizer="momentum", momentum=0.9) == pytest.approx(sgd_oracle(0.9), abs=1e-12)

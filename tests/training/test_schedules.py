@@ -23,7 +23,7 @@ def test_warmup_rises_from_zero_and_reaches_the_base_rate_at_update_w():
     assert rates(3, warmup_steps=4) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4], abs=1e-15)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "step"])
 def test_a_prepended_warmup_leaves_the_decay_all_of_max_train_steps(schedule: str):
     assert rates(6, schedule=schedule, warmup_steps=3)[3:] == rates(6, schedule=schedule)
 
@@ -64,3 +64,68 @@ def test_a_warmup_that_fills_everything_only_rises():
     assert found == pytest.approx([0.4 * t / 5 for t in range(5)], abs=1e-15)
     longer = rates(5, schedule="linear", warmup_steps=8, warmup="within")
     assert longer == pytest.approx([0.4 * t / 8 for t in range(5)], abs=1e-15)
+
+
+@pytest.mark.parametrize("end", [0.1, 0.5, 1.0])
+def test_a_decay_ends_at_its_factor_and_stays_there(end: float):
+    linear = rates(10, schedule="linear", decay_steps=4, end_learning_rate_factor=end)
+    assert linear[:5] == pytest.approx([0.4 * (1 - (1 - end) * s / 4) for s in range(5)], abs=1e-15)
+    cosine = rates(10, schedule="cosine", decay_steps=4, end_learning_rate_factor=end)
+    assert cosine[:5] == pytest.approx(
+        [0.4 * (end + (1 - end) * (1 + math.cos(math.pi * s / 4)) / 2) for s in range(5)]
+    )
+    assert linear[4:] == pytest.approx([0.4 * end] * 6, abs=1e-15)
+    assert cosine[4:] == pytest.approx([0.4 * end] * 6, abs=1e-15)
+
+
+def test_the_end_factor_agrees_with_torch_s_eta_min():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=0.4 * 0.05)
+    oracle = []
+    for _ in range(20):
+        oracle.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates(20, schedule="cosine", end_learning_rate_factor=0.05) == pytest.approx(oracle, abs=1e-12)
+
+
+def test_the_inverse_square_root_continues_a_warmup_as_vaswani_et_al_have_it():
+    found = rates(400, schedule="inverse_sqrt", warmup_steps=100)
+    assert found[100:] == pytest.approx([0.4 * math.sqrt(100 / t) for t in range(100, 500)], abs=1e-15)
+    assert max(found) == found[100] == 0.4
+    assert rates(4, schedule="inverse_sqrt") == pytest.approx([0.4 / math.sqrt(1 + s) for s in range(4)])
+    assert rates(4, schedule="inverse_sqrt", decay_steps=9)[3] == pytest.approx(0.4 * math.sqrt(9 / 12))
+
+
+def test_steps_drop_by_their_factor_at_every_multiple():
+    assert rates(7, schedule="step", decay_steps=2, decay_factor=0.5) == [0.4, 0.4, 0.2, 0.2, 0.1, 0.1, 0.05]
+    thirds = rates(9, schedule="step")
+    assert thirds == pytest.approx([0.4] * 3 + [0.04] * 3 + [0.004] * 3, abs=1e-15)
+    assert rates(10, schedule="step")[-1] == pytest.approx(0.004), "it drops twice, whatever the number of steps"
+    assert rates(1, schedule="step") == [0.4]
+
+
+def test_steps_agree_with_torch():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=4, gamma=0.3)
+    oracle = []
+    for _ in range(20):
+        oracle.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates(20, schedule="step", decay_steps=4, decay_factor=0.3) == pytest.approx(oracle, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "inverse_sqrt", "step"])
+def test_a_stretch_after_the_warmup_keeps_the_base_rate_and_the_decay_takes_what_is_left(schedule: str):
+    found = rates(12, schedule=schedule, warmup_steps=3, post_warmup_steps=4)
+    assert len(found) == 15, "the stretch lies within max_train_steps"
+    assert found[3:8] == pytest.approx([0.4] * 5)
+    if schedule != "inverse_sqrt":
+        assert found[7:] == pytest.approx(rates(8, schedule=schedule), abs=1e-15)
+    else:
+        assert found[7:] == pytest.approx([0.4 * math.sqrt(3 / (3 + s)) for s in range(8)], abs=1e-15)
+
+
+def test_a_stretch_that_fills_everything_never_decays():
+    assert rates(5, schedule="cosine", warmup_steps=2, post_warmup_steps=5)[2:] == [0.4] * 5

@@ -1,4 +1,4 @@
-"""The optimizers, all of them torch's own."""
+"""The optimizers by name: torch's own, and the rules of update_rules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training.update_rules import RuleOptimizer, adam_playbook, lamb, nadam, nadam_playbook, rmsprop_playbook
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -69,7 +70,7 @@ def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> 
     states, groups = optimizer.state, optimizer.param_groups
     all_moved = len(states) == sum([len(group["params"]) for group in groups])
     for group in groups:
-        if not group["fused"]:
+        if not group.get("fused"):
             continue
         trained = [parameter for parameter in group["params"] if parameter.grad is not None]
         if any(parameter.grad.is_sparse for parameter in trained):
@@ -87,9 +88,10 @@ def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> to
     """The optimizer of a configuration for the model's trainable parameters; the loop sets the learning rate before
     each update.
 
-    sgd, momentum and nesterov are torch.optim.SGD, adam is Adam (its weight decay is an L2 term in the gradient),
-    adamw is AdamW (decoupled). Nesterov's rule with momentum 0 is plain SGD, which torch wants said so. Raises
-    WorkloadError where nothing can be trained.
+    sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam (their weight decay is an L2
+    term in the gradient), adamw is AdamW (decoupled); nadam, lamb and the rules named after the playbook are those of
+    update_rules. Nesterov's rule with momentum 0 is plain SGD, which torch wants said so. Raises WorkloadError
+    where nothing can be trained.
     """
     optimizer = _made(model, configuration)
     optimizer.register_step_pre_hook(_prepare_fused)
@@ -100,6 +102,7 @@ def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim
     groups = parameter_groups(trainable_parameters(model), configuration)
     rate, momentum = configuration.learning_rate, configuration.momentum
     betas, epsilon = (configuration.beta1, configuration.beta2), configuration.epsilon
+    adams = {"lr": rate, "beta1": configuration.beta1, "beta2": configuration.beta2, "epsilon": epsilon}
     fused = True if can_fuse(model) else None
     match configuration.optimizer:
         case "sgd":
@@ -112,5 +115,18 @@ def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim
             return torch.optim.Adam(groups, lr=rate, betas=betas, eps=epsilon, fused=fused)
         case "adamw":
             return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=epsilon, fused=fused)
+        case "nadam":
+            return RuleOptimizer(groups, nadam, **adams)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=rate, alpha=configuration.rho, eps=epsilon, momentum=momentum)
+        case "rmsprop_playbook":
+            own = {"rho": configuration.rho, "momentum": momentum, "epsilon": epsilon}
+            return RuleOptimizer(groups, rmsprop_playbook, lr=rate, **own)
+        case "adam_playbook":
+            return RuleOptimizer(groups, adam_playbook, **adams)
+        case "nadam_playbook":
+            return RuleOptimizer(groups, nadam_playbook, **adams)
+        case "lamb":
+            return RuleOptimizer(groups, lamb, **adams)
         case _:
             assert_never(configuration.optimizer)

@@ -8,33 +8,54 @@ from typing import assert_never
 from tunectl.spec.configuration import TrainingConfiguration
 
 
-def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, updates_after_warmup: int) -> float:
-    """The factor of a schedule `updates_after_warmup` updates after its warmup, in [0, 1].
+def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
+    """The factor of a schedule `updates` updates after its warmup and the stretch that follows it, in [0, 1].
 
-    The decay takes T = decay_steps updates, by default all that follow the warmup, and stays where it ends.
+    linear and cosine fall to `end_learning_rate_factor` over T = decay_steps updates, by default all that are left, and
+    stay there. step is multiplied by `decay_factor` every decay_steps updates, by default a third of all that are left,
+    so that it drops twice. inverse_sqrt is sqrt(T / (T + s)), T = decay_steps, by default the warmup's length (at least
+    1), so that the rate is base * sqrt(W / t) as Vaswani et al. have it.
     """
-    warmup = configuration.warmup_steps if configuration.warmup == "within" else 0
-    whole = configuration.decay_steps if configuration.decay_steps is not None else max_train_steps - warmup
-    # A warmup that fills everything leaves no update to decay in.
-    progress = min(updates_after_warmup / whole, 1.0) if whole > 0 else 0.0
+    end = configuration.end_learning_rate_factor
     match configuration.schedule:
         case "constant":
             return 1.0
         case "linear":
-            return 1.0 - progress
+            return 1.0 - (1.0 - end) * _progress(configuration, max_train_steps, updates)
         case "cosine":
-            return (1.0 + math.cos(math.pi * progress)) / 2.0
+            falling = (1.0 + math.cos(math.pi * _progress(configuration, max_train_steps, updates))) / 2.0
+            return end + (1.0 - end) * falling
+        case "inverse_sqrt":
+            scale = configuration.decay_steps or max(configuration.warmup_steps, 1)
+            return math.sqrt(scale / (scale + updates))
+        case "step":
+            every = configuration.decay_steps or max(-(-_left(configuration, max_train_steps) // 3), 1)
+            return float(configuration.decay_factor ** (updates // every))
         case _:
             assert_never(configuration.schedule)
+
+
+def _left(configuration: TrainingConfiguration, max_train_steps: int) -> int:
+    """The number of updates after the warmup and the stretch that follows it."""
+    warmup = configuration.warmup_steps if configuration.warmup == "within" else 0
+    return max_train_steps - warmup - configuration.post_warmup_steps
+
+
+def _progress(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
+    whole = configuration.decay_steps or _left(configuration, max_train_steps)
+    # A warmup that fills everything leaves no update to decay in.
+    return min(updates / whole, 1.0) if whole > 0 else 0.0
 
 
 def learning_rate(configuration: TrainingConfiguration, max_train_steps: int, update: int) -> float:
     """The learning rate of update t, counted from 0.
 
-    Linear warmup: base * t / W while t < W, so that the first update has rate 0 and update W has the base rate; then
-    the schedule's decay at t - W.
+    Linear warmup: base * t / W while t < W, so that the first update has rate 0 and update W has the base rate; the
+    base rate for `post_warmup_steps` P updates more; then the schedule's decay at t - W - P.
     """
     base, warmup = configuration.learning_rate, configuration.warmup_steps
     if update < warmup:
         return base * update / warmup
-    return base * decay_factor(configuration, max_train_steps, update - warmup)
+    return base * decay_factor(
+        configuration, max_train_steps, max(0, update - warmup - configuration.post_warmup_steps)
+    )

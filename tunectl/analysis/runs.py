@@ -1,0 +1,89 @@
+"""A trial as a procedure and the findings look at it: its plan, how it ended, and its series as arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement, PlannedTrial, State, UpdateBlock
+
+Floats = NDArray[np.float64]
+
+
+def _no_floats() -> Floats:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSeries:
+    """What every update left, each array of shape [updates], in the order of the updates from 0 on.
+
+    `loss` is the minibatch loss, `gradient_norm` the unclipped global norm; where a trial ended by a value that is not
+    finite, that value is the last. `clipped` says whether the gradient was scaled down.
+    """
+
+    loss: Floats = field(default_factory=_no_floats)
+    gradient_norm: Floats = field(default_factory=_no_floats)
+    learning_rate: Floats = field(default_factory=_no_floats)
+    clipped: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
+    """The series of consecutive blocks; a block that does not begin where the last one ended ends the series."""
+    whole: list[UpdateBlock] = []
+    updates = 0
+    for block in blocks:
+        if block.first != updates:
+            break
+        whole.append(block)
+        updates += len(block.loss)
+    if not whole:
+        return UpdateSeries()
+    return UpdateSeries(
+        loss=np.concatenate([np.asarray(block.loss, dtype=float) for block in whole]),
+        gradient_norm=np.concatenate([np.asarray(block.gradient_norm, dtype=float) for block in whole]),
+        learning_rate=np.concatenate([np.asarray(block.learning_rate, dtype=float) for block in whole]),
+        clipped=np.concatenate([np.asarray(block.clipped, dtype=bool) for block in whole]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One trial that has ended, with all that it left.
+
+    `best_value` is that of retrospective selection under the study's objective, None where nothing finite was measured.
+    `baseline_loss` is the workload's, None where it has none.
+    """
+
+    plan: PlannedTrial
+    state: State
+    reason: str = ""
+    infeasible_step: int | None = None
+    best_value: float | None = None
+    best_step: int | None = None
+    baseline_loss: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+    updates: UpdateSeries = field(default_factory=UpdateSeries)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the trial came to its end; a failed one is not to be asked."""
+        return self.state == "completed"
+
+    def curve(self, metric: str) -> tuple[Floats, Floats]:
+        """The steps and values of a metric over the evaluations, each of shape [evaluations], by step."""
+        found = [(item.step, item.metrics[metric]) for item in self.measurements if metric in item.metrics]
+        found.sort()
+        return np.array([step for step, _ in found], dtype=float), np.array([value for _, value in found], dtype=float)
+
+    def loss(self, objective: Objective) -> float:
+        """The best value as a number to minimise; infinite for an infeasible trial, and where nothing was measured."""
+        return objective.loss(self.best_value) if self.feasible else math.inf

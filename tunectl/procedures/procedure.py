@@ -1,0 +1,118 @@
+"""What a procedure is: which trials come next, and what all of them say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunectl.analysis.figures import Figure
+from tunectl.analysis.runs import Run
+from tunectl.core.objective import Objective
+from tunectl.core.records import Scalar
+
+SEEDS = 3
+"""Outcomes near the edge of stability are chaotic: every judgement rests on so many seeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSpec:
+    """What a procedure works on: one configuration of a study, settled, and what the user asked for.
+
+    `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
+    regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
+    None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
+    procedure that this one goes on from, {} without one.
+    """
+
+    values: Mapping[str, Scalar]
+    objective: Objective
+    max_train_steps: int
+    eval_every: int
+    off: Mapping[str, Scalar] = field(default_factory=dict)
+    learning_rates: tuple[float, float] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A trial that a procedure wants, known by (phase, point, repeat).
+
+    `changes` are hyperparameters over the settled ones, None for one that is to be left out; `training` is what of
+    `training:` is otherwise (max_train_steps, eval_every, keep_checkpoints). Wishes with the same `repeat` share their
+    seed, so that what is compared differs in nothing else.
+    """
+
+    phase: int
+    point: int
+    repeat: int
+    changes: Mapping[str, Scalar | None]
+    training: Mapping[str, int] = field(default_factory=dict)
+
+
+Results = Mapping[tuple[int, int, int], Run]
+"""The trials that have ended, by (phase, point, repeat)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a procedure found.
+
+    `answers` are the keys of conclusion.json, None where there is no answer; `verdict` is one or two sentences.
+    `header` and `rows` are the table that is printed and kept; `figures` are drawn. `advice` are the lines of YAML to
+    adopt, "" where there is nothing to.
+    """
+
+    verdict: str
+    answers: Mapping[str, Any]
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    figures: Sequence[Figure] = ()
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """A procedure by its two functions.
+
+    `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
+    it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
+    words what the trials of each phase are for.
+    """
+
+    name: str
+    swept: frozenset[str]
+    phases: Sequence[str]
+    next_trials: Callable[[SweepSpec, Results], Sequence[Wish]]
+    conclude: Callable[[SweepSpec, Results], Conclusion]
+
+
+def repeats(
+    phase: int,
+    point: int,
+    changes: Mapping[str, Scalar | None],
+    training: Mapping[str, int] | None = None,
+    seeds: int = SEEDS,
+) -> list[Wish]:
+    """The same trial under several seeds."""
+    return [Wish(phase, point, repeat, changes, training or {}) for repeat in range(seeds)]
+
+
+def runs_of(results: Results, phase: int) -> dict[int, list[Run]]:
+    """The runs of a phase by point, each point's by repeat."""
+    found: dict[int, list[Run]] = {}
+    for key in sorted(results):
+        if key[0] == phase:
+            found.setdefault(key[1], []).append(results[key])
+    return found
+
+
+def has_all(results: Results, wishes: Sequence[Wish]) -> bool:
+    """Whether every one of these trials has ended."""
+    return all((wish.phase, wish.point, wish.repeat) in results for wish in wishes)
+
+
+def majority(judgements: Sequence[bool]) -> bool:
+    """Whether more than half of them hold."""
+    return 2 * sum(judgements) > len(judgements)
