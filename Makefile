@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all smoke bench lint interruptions readme
+.PHONY: help run test check check-all smoke bench lint torture torture-short readme
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,12 +34,15 @@ smoke: $(STAMP) ## run every study in studies/smoke, and each a second time
 readme: $(STAMP) ## the README's commands say what the README says
 	$(BIN)/python scripts/readme.py
 
-check: lint test smoke readme ## what CI runs
+check: lint test smoke readme torture-short ## what CI runs
 
-check-all: check interruptions ## everything, also the slow proof: a study interrupted and killed
+check-all: check torture ## everything, also the slow proof: 500 faults in a row of studies
 
-interruptions: $(STAMP) ## interrupt and kill the runner at seeded moments, compare the tables
-	$(BIN)/python scripts/interruptions.py
+torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times, compare the results
+	$(BIN)/python scripts/torture.py --faults 500
+
+torture-short: $(STAMP) ## the same with 40 faults, for CI
+	$(BIN)/python scripts/torture.py --faults 40 --seconds 50 --seed 1 --no-orders
 
 bench: $(STAMP) ## measure start-up, beside a reference from the same run
 	$(BIN)/python scripts/bench_startup.py

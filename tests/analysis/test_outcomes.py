@@ -42,6 +42,14 @@ def test_an_unfinished_trial_has_no_times():
     assert (found.train_seconds, found.eval_seconds, found.startup_seconds, found.device) == (None, None, None, "cpu")
 
 
+def test_attempts_count_every_launch():
+    recorded = (AttemptEnd(1, "cancelled"), AttemptEnd(2, "crashed"))
+    assert outcome(plan(7), TrialFiles(), ("pending", "", ""), OBJECTIVE).attempts == 0
+    assert outcome(plan(7), TrialFiles(attempts=recorded), ("pending", "", ""), OBJECTIVE).attempts == 2
+    files = TrialFiles(MEASURED, TrialResult(7, "completed", attempt=3), recorded)
+    assert outcome(plan(7), files, trial_state(files), OBJECTIVE).attempts == 3
+
+
 def test_a_trial_without_files_is_empty():
     found = outcome(plan(7), TrialFiles(), ("pending", "", ""), OBJECTIVE)
     assert found == TrialOutcome(plan(7), "pending")

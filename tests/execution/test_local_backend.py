@@ -281,6 +281,24 @@ def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_to
         toys.backend.wait_ready()
 
 
+def test_a_server_killed_while_it_loads_is_replaced_once_and_launches_what_was_ordered(make_toys, tmp_path):
+    toys = make_toys()
+    first = toys.server_pid
+    toys.launch(0, "completes")
+    os.kill(first, signal.SIGKILL)
+    assert toys.backend.wait_ready() is not None
+    assert toys.server_pid != first
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 0
+
+
+def test_a_server_that_is_killed_again_while_it_loads_is_an_error(make_toys):
+    toys = make_toys("killed")
+    with pytest.raises(TunectlError, match="loads the workload was killed by SIGKILL"):
+        toys.backend.wait_ready()
+    assert toys.backend._starts == 2
+
+
 def test_a_second_server_that_cannot_load_stops_the_study_with_the_reason(make_toys, tmp_path):
     toys = make_toys()
     toys.backend.wait_ready()
@@ -375,9 +393,9 @@ def test_odd_folder_names_are_no_trouble(toys):
     assert (folder / "result.json").exists()
 
 
-def test_a_probe_that_works_says_nothing(toys):
-    assert toys.backend.probe(request("works"), toys.slots[0]) is True
-    assert toys.backend.probe(request("works"), toys.slots[0]) is True
+def test_a_probe_that_works_says_how_large_a_checkpoint_is(toys):
+    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
+    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
 
 
 def test_a_probe_s_trouble_comes_back_as_an_error(toys):
@@ -400,15 +418,15 @@ def test_a_server_that_dies_during_a_probe_is_an_error(toys, monkeypatch):
 def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):
     toys.backend.wait_ready()
     asked = iter([0, 0, 0, 1])
-    assert toys.backend.probe(request("hangs"), toys.slots[0], lambda: next(asked)) is False
-    assert toys.backend.probe(request("works"), toys.slots[0]) is True
+    assert toys.backend.probe(request("hangs"), toys.slots[0], lambda: next(asked)) is None
+    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
 
 
 def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path):
     toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
     asked = iter([0, 1, 1])
     assert toys.backend.wait_ready(lambda: next(asked)) is None
-    assert toys.backend.probe(request("works"), toys.slots[0], lambda: 1) is False
+    assert toys.backend.probe(request("works"), toys.slots[0], lambda: 1) is None
 
 
 def test_a_probe_works_where_trials_are_spawned(make_toys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd
 from tunectl.execution.backends import Ended, Started
 from tunectl.execution.devices import CPU, Device
-from tunectl.execution.events import ServerReady, Tick, TrialEnded, TrialRetried, TrialStarted
-from tunectl.execution.scheduler import Job, run_trials
+from tunectl.execution.events import ServerReady, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.store.trial_files import read_trial, trial_state
 
@@ -120,6 +122,13 @@ class FakeBackend:
                 return Ended(trial, None, None, seconds, lost=True, message="the server died")
             case "unstartable":
                 return Ended(trial, None, None, seconds, message="no log")
+            case "unwritten":
+                return Ended(trial, 74, None, seconds)
+            case "error_here" | "error_there":
+                where = "mine.py:3" if script.ending == "error_here" else f"mine.py:{trial}"
+                message = f"ValueError: width {trial} is odd"
+                write_result(item.folder, "failed", "error", message=message, where=where)
+                return Ended(trial, 0, None, seconds)
             case "exit_0":
                 return Ended(trial, 0, None, seconds)
             case "exit_75":
@@ -128,21 +137,24 @@ class FakeBackend:
                 return Ended(trial, None, signal.SIGSEGV, seconds)
 
 
-def write_result(folder: TrialFolder, state: str, reason: str = "") -> None:
-    folder.result.write_text(json.dumps({"trial": int(folder.path.name), "state": state, "reason": reason}))
+def write_result(folder: TrialFolder, state: str, reason: str = "", **more: object) -> None:
+    content = {"trial": int(folder.path.name), "state": state, "reason": reason, **more}
+    folder.result.write_text(json.dumps(content))
 
 
 class Study:
     """A run of the scheduler over made-up trials, with all that it said."""
 
-    def __init__(self, root: Path, scripts, slots=None, retries=1, stops=None, grace=30.0, prepare=None):
+    def __init__(
+        self, root: Path, scripts, slots=None, retries=1, stops=None, grace=30.0, prepare=None, timeout=math.inf
+    ):
         self.root = root
         self.events: list = []
         self.backend = FakeBackend(scripts)
         self.slots = make_slots([CPU], count=2) if slots is None else slots
         self.retries = retries
         self.stops = stops or (lambda now: 0)
-        self.grace = grace
+        self.grace, self.timeout = grace, timeout
         self.prepare = prepare or self.folder
 
     def folder(self, job) -> Path:
@@ -155,12 +167,11 @@ class Study:
             jobs,
             self.backend,
             self.slots,
-            retries=self.retries,
+            limits=Limits(self.retries, self.timeout, self.grace),
             prepare=self.prepare,
             on_event=self.events.append,
             stop_requested=lambda: self.stops(self.backend.now),
             poll_seconds=1.0,
-            grace_seconds=self.grace,
             clock=self.backend.clock,
         )
 
@@ -388,6 +399,110 @@ def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path):
     with pytest.raises(FolderError, match=r"attempts\.jsonl"):
         study.run(jobs(3))
     assert study.attempts(1) == [(1, "cancelled", False)]
+
+
+def test_a_trial_that_cannot_write_its_files_stops_the_study_and_is_gone_on_with_later(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(2, "unwritten")))
+    with pytest.raises(
+        FolderError, match=r"00000: the trial could not write its files \(.* MB are free, see log.txt\)"
+    ):
+        study.run(jobs(4))
+    assert study.attempts(0) == study.attempts(1) == [(1, "cancelled", False)]
+    assert [launch[0] for launch in study.backend.launches] == [0, 1], "the others would end as it did"
+
+
+def test_a_trial_that_takes_too_long_may_save_and_has_failed(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(100)), timeout=20.0)
+    assert study.run(jobs(4)) == {0: "failed", 1: "completed", 2: "completed", 3: "completed"}
+    assert study.attempts(0) == [(1, "timeout", True)]
+    (ended,) = [event for event in study.of(TrialEnded) if event.trial == 0]
+    assert (ended.reason, ended.message) == ("timeout", "it took longer than trial_timeout_seconds: 20")
+    assert study.of(TrialRetried) == [], "it would take too long again"
+    assert trial_state(read_trial(TrialFolder(tmp_path / "00000")))[:2] == ("failed", "timeout")
+
+
+def test_a_trial_that_takes_too_long_and_does_not_save_in_its_grace_is_killed(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(100, heeds=False)), timeout=20.0, grace=7)
+    assert study.run(jobs(1)) == {0: "failed"}
+    assert study.attempts(0) == [(1, "timeout", True)]
+    assert 27 <= study.backend.now <= 30
+
+
+def test_a_trial_that_ends_in_the_grace_after_its_time_counts_as_it_ended(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(25, heeds=False)), timeout=20.0)
+    assert study.run(jobs(1)) == {0: "completed"}
+    assert study.attempts(0) == []
+
+
+def test_a_trial_that_crashes_in_the_grace_after_its_time_has_crashed(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(25, "crash", heeds=False), Script(1)]), timeout=20.0)
+    assert study.run(jobs(1)) == {0: "completed"}
+    assert study.attempts(0) == [(1, "crashed", False)]
+
+
+def test_every_attempt_has_the_whole_time(tmp_path):
+    study = Study(tmp_path, by_trial(t0=[Script(15, "crash"), Script(15)]), timeout=20.0)
+    assert study.run(jobs(1)) == {0: "completed"}
+
+
+def test_a_trial_past_its_time_that_cannot_be_killed_keeps_its_slot_and_the_others_go_on(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(heeds=False, unkillable=True)), timeout=20.0, grace=5)
+    assert study.run(jobs(6)) == {0: "failed", **dict.fromkeys(range(1, 6), "completed")}
+    assert study.attempts(0) == [(1, "timeout", True)]
+    assert {launch[2] for launch in study.backend.launches if launch[0] > 1} == {1}
+
+
+def test_trials_that_cannot_be_killed_on_all_slots_end_the_run_with_the_rest_pending(tmp_path):
+    scripts = by_trial(t0=Script(heeds=False, unkillable=True), t1=Script(heeds=False, unkillable=True))
+    study = Study(tmp_path, scripts, timeout=20.0, grace=5)
+    assert study.run(jobs(3)) == {0: "failed", 1: "failed", 2: "pending"}
+    assert study.backend.now < 60
+
+
+def test_a_stop_while_a_trial_saves_past_its_time_does_not_ask_it_twice(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(100, heeds=False)), timeout=20.0, stops=lambda now: int(now >= 22))
+    assert study.run(jobs(1)) == {0: "failed"}, "the fake backend asserts that SIGTERM comes once"
+
+
+@pytest.mark.parametrize("ending", ["error_here", "crash", "exit_0"])
+def test_the_first_three_trials_that_fail_alike_stop_the_study(tmp_path, ending):
+    study = Study(tmp_path, lambda trial, attempt: Script(2 + trial, ending), retries=0)
+    states = study.run(jobs(9))
+    assert [states[trial] for trial in range(3)] == ["failed"] * 3
+    assert states[3] == "cancelled", "what was running may save"
+    assert [states[trial] for trial in range(4, 9)] == ["pending"] * 5
+    (stopped,) = study.of(StoppedByFailures)
+    assert (stopped.failure.trials, stopped.left) == ((0, 1, 2), 6)
+    assert stopped.failure.message == study.of(TrialEnded)[0].message
+
+
+@pytest.mark.parametrize("third", ["error_there", "completed", "infeasible", "crash"])
+def test_three_trials_that_do_not_all_fail_alike_stop_nothing(tmp_path, third):
+    endings = ["error_here", "error_here", third]
+    scripts = lambda trial, attempt: Script(2, endings[trial] if trial < 3 else "error_here")  # noqa: E731
+    study = Study(tmp_path, scripts, retries=0, slots=make_slots([CPU], count=1))
+    states = study.run(jobs(8))
+    assert len(study.of(TrialEnded)) == len(states) == 8
+    assert study.of(StoppedByFailures) == []
+
+
+def test_three_trials_that_fail_alike_and_are_all_there_are_stop_nothing(tmp_path):
+    study = Study(tmp_path, lambda trial, attempt: Script(2, "error_here"))
+    assert set(study.run(jobs(3)).values()) == {"failed"}
+    assert study.of(StoppedByFailures) == []
+
+
+def test_what_was_cancelled_is_not_among_the_first_to_end(tmp_path):
+    study = Study(tmp_path, lambda trial, attempt: Script(2, "error_here"), stops=lambda now: int(now >= 1))
+    assert study.run(jobs(4)) == {0: "cancelled", 1: "cancelled", 2: "pending", 3: "pending"}
+    assert study.of(StoppedByFailures) == []
+
+
+def test_a_trial_that_is_to_be_tried_after_it_failed_has_all_its_retries_again(tmp_path):
+    earlier = (AttemptEnd(1, "crashed"), AttemptEnd(2, "crashed", final=True))
+    study = Study(tmp_path, by_trial(t0=Script(1, "crash")))
+    assert study.run([Job(0, earlier)]) == {0: "failed"}
+    assert study.attempts(0) == [(3, "crashed", False), (4, "crashed", True)]
 
 
 def test_a_new_server_is_passed_on_as_an_event(tmp_path):

@@ -12,12 +12,12 @@ import types
 import pytest
 
 from tunectl.core import files, jsontext
-from tunectl.core.errors import WorkloadError
+from tunectl.core.errors import LoaderError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
 from tunectl.execution import worker
-from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 from tunectl.store.trial_files import read_trial
 
 WORKLOAD = WorkloadReference("mine:factory", "factory", module="mine", search_path=("/a",))
@@ -65,7 +65,8 @@ def calls(monkeypatch):
 
     def probe(request, workload_factory, *, device):
         calls.update(request=request, factory=workload_factory, device=device)
-        return calls["does"]()
+        calls["does"]()
+        return 1234
 
     module("tunectl.training.trial", run_trial=run_trial)
     module("tunectl.training.probe", probe=probe)
@@ -119,6 +120,16 @@ def test_an_exception_of_the_user_s_is_a_failed_trial_with_place_and_traceback(c
     assert result.where.startswith(f"{__file__}:")
     assert "Traceback (most recent call last)" in result.traceback
     assert capsys.readouterr().err == result.traceback, "and in the log"
+
+
+def test_a_trial_whose_loader_process_died_leaves_no_result_and_is_tried_again_like_a_crash(calls, folder, capsys):
+    def does():
+        raise LoaderError("DataLoader worker (pid 17) is killed by signal: Killed.")
+
+    calls["does"] = does
+    assert work(folder) == EXIT_LOADER_DIED
+    assert not folder.result.exists()
+    assert "pid 17" in capsys.readouterr().err, "the log tells"
 
 
 def test_a_failed_trial_has_the_times_that_training_counted(calls, folder):
@@ -176,6 +187,33 @@ def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(ca
     assert "the result of trial 7 could not be written: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_disk_that_cannot_be_written_is_told_by_the_exit_code_and_makes_no_failed_trial(
+    calls, folder, number, capsys
+):
+    def does():
+        raise OSError(number, os.strerror(number), "resume.pt")
+
+    calls["does"] = does
+    assert work(folder) == EXIT_UNWRITTEN
+    assert not folder.result.exists()
+    assert os.strerror(number) in capsys.readouterr().err
+
+
+def test_other_errors_of_files_are_the_user_s_failures(calls, folder):
+    def does():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "data.csv")
+
+    calls["does"] = does
+    assert work(folder) == 0
+    assert read_trial(folder).result.reason == "error"
+
+
+def test_a_result_tells_its_attempt(calls, folder):
+    worker.work(Assignment("trial", 7, "cpu", "cpu", folder=str(folder.path), attempt=3), lambda: False)
+    assert read_trial(folder).result.attempt == 3
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"format": 99}', "[]"])
 def test_a_request_that_cannot_be_read_is_not_the_user_s_failure(calls, folder, content):
     folder.request.write_text(content)
@@ -194,8 +232,8 @@ def probe(request=REQUEST):
         os.close(writing)
 
 
-def test_a_probe_that_works_answers_with_nothing(calls):
-    assert probe() == (0, {"message": "", "where": "", "traceback": ""})
+def test_a_probe_that_works_answers_with_the_size_of_a_checkpoint(calls):
+    assert probe() == (0, {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 1234})
     assert calls["request"] == REQUEST
     assert calls["threads"] == 2
 

@@ -26,6 +26,8 @@ def preload(workload):
     if name == "dies":
         print("about to die", flush=True)
         os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if name == "leaves_a_thread":
         threading.Thread(target=threading.Event().wait, name="reader", daemon=True).start()
     if name == "takes_for_ever":
@@ -58,6 +60,7 @@ def _probe(assignment):
         "message": name if name != "works" else "",
         "where": "mine.py:3" if name != "works" else "",
         "traceback": "",
+        "checkpoint_bytes": 1234,
     }
     os.write(assignment.answer, json.dumps(answer).encode())
     return 0

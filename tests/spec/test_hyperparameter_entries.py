@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from builders import problems_of, study
 
-from tunectl.spec.configuration import FIELDS, LATER_CHOICES, LATER_FIELDS
+from tunectl.spec.configuration import FIELDS, LATER_FIELDS
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import FixedValue, Range, ValueSet
 from tunectl.spec.names import TABLE_COLUMNS
@@ -213,16 +213,7 @@ def test_a_field_of_a_later_version_is_refused_by_name(name):
     assert line == f"hyperparameters.{name}: {name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
 
 
-@pytest.mark.parametrize(("name", "choice"), [(n, c) for n, choices in LATER_CHOICES.items() for c in choices])
-@pytest.mark.parametrize("entry", ["{choice}", "{{role: scientific, values: [{choice}, {other}]}}"])
-def test_a_choice_of_a_later_version_is_refused_by_name(name, choice, entry):
-    (line,) = refusals(entry.format(choice=choice, other=FIELDS[name].choices[0]), name=name)
-    assert f"{name} {choice} is not in this version; {name} is one of " in line
-
-
-def test_no_choice_of_a_later_version_is_one_of_this_version():
-    for name, choices in LATER_CHOICES.items():
-        assert not set(choices) & set(FIELDS[name].choices)
+def test_no_field_of_a_later_version_is_one_of_this_version():
     assert not LATER_FIELDS.keys() & FIELDS.keys()
 
 
@@ -235,12 +226,16 @@ _BOUNDS = [
     ("beta1", [0, 0.999], [1, -1e-9]),
     ("beta2", [0.0, 0.999999], [1, 2]),
     ("epsilon", [0, 1e-8, 1.0], [-1e-8]),
+    ("rho", [0, 0.99], [1, -0.1]),
     ("weight_decay", [0, 0.1, 5], [-0.1]),
     ("decay_steps", [1, 500], [0, 1.5]),
+    ("decay_factor", [0.1, 1], [0, -1, 1.5]),
+    ("end_learning_rate_factor", [0, 0.1, 1], [-0.1, 1.5]),
     ("warmup_steps", [0, 100], [-1, 0.5]),
+    ("post_warmup_steps", [0, 100], [-1, 0.5]),
     ("grad_clip_norm", [1e-9, 10], [0, -1]),
-    ("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"], ["adamm", "Adam", 5, "true"]),
-    ("schedule", ["constant", "linear", "cosine"], ["cosin", 1]),
+    ("optimizer", ["sgd", "momentum", "rmsprop", "adam_playbook", "lamb"], ["adamm", "Adam", 5, "true"]),
+    ("schedule", ["constant", "linear", "cosine", "inverse_sqrt", "step"], ["cosin", 1]),
     ("warmup", ["prepend", "within"], ["append", "false"]),
     ("weight_decay_scope", ["all", "matrices"], ["none", 2]),
 ]
@@ -267,7 +262,7 @@ def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
         ("momentum", "{role: nuisance, range: [0.5, 1]}", "momentum.range[1]: momentum is a number at least 0 and below 1, found 1"),
         ("batch_size", "{role: nuisance, range: [8, 64]}", "batch_size.range: batch_size is a whole number, found a range of floats; add type: int"),
         ("batch_size", "{role: nuisance, range: [0, 64], type: int}", "batch_size.range[0]: batch_size is a whole number at least 1, found 0"),
-        ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: optimizer is one of sgd, momentum, nesterov, adam, adamw, found a range; write values"),
+        ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: optimizer is one of sgd, momentum, nesterov, rmsprop, rmsprop_playbook, adam, adam_playbook, nadam, nadam_playbook, adamw, lamb, found a range; write values"),
         ("batch_size", "64.0", "found 64.0; write 64"),
         ("optimizer", "nestrov", "did you mean nesterov?"),
     ],
@@ -313,3 +308,16 @@ def test_a_warmup_within_the_steps_is_no_longer_than_they_are_only_where_it_is_w
     assert study(apart, training=steps)
     together = {**apart, "warmup_steps": "{role: nuisance, values: [50, 500]}"}
     assert "found 500" in problems_of(together, training=steps, search=SEARCH)[0]
+
+
+def test_the_stretch_after_a_warmup_fits_into_what_follows_it():
+    steps = "{max_train_steps: 100, eval_every: 10}"
+    assert study({"warmup_steps": "500", "post_warmup_steps": "100"}, training=steps)
+    assert study({"warmup_steps": "30", "warmup": "within", "post_warmup_steps": "70"}, training=steps)
+    (line,) = problems_of({"warmup_steps": "30", "warmup": "within", "post_warmup_steps": "71"}, training=steps)
+    assert "the stretch after a warmup lies within the 70 steps that follow the warmup, found 71" in line
+    (line,) = problems_of({"warmup_steps": "500", "post_warmup_steps": "101"}, training=steps)
+    assert "within the 100 steps that follow the warmup, found 101" in line
+    varied = {"warmup_steps": "{role: nuisance, values: [10, 50]}", "warmup": "within", "post_warmup_steps": "60"}
+    (line,) = problems_of(varied, training=steps, search=SEARCH)
+    assert "within the 50 steps that follow the warmup, found 60" in line

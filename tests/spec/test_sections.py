@@ -18,7 +18,7 @@ def test_what_is_left_out_has_the_defaults_of_the_design():
         2000, 100, keep_checkpoints=3, seed=0, train_examples=None, no_progress=True
     )
     assert spec.search == SearchSection("halton", trials=1, seed=0, points=())
-    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, 30.0)
+    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, None, 30.0)
     assert spec.objective == Objective("valid/error_rate", "minimize", "best")
     assert (spec.goal, spec.notes) == ("", "")
 
@@ -32,14 +32,14 @@ def test_every_key_reaches_the_spec():
         objective="{metric: valid/accuracy, direction: maximize, checkpoint: final}",
         training="{max_train_steps: 9, eval_every: 3, keep_checkpoints: 2, seed: 5, train_examples: 7, no_progress: false}",
         search="{sampler: random, trials: 4, seed: 6}",
-        resources="{devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, grace_seconds: 5}",
+        resources="{devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, trial_timeout_seconds: 60, grace_seconds: 5}",
     )
     assert spec.name == "a-study"
     assert (spec.goal, spec.notes) == ("Is it?", "text")
     assert spec.objective == Objective("valid/accuracy", "maximize", "final")
     assert spec.training == TrainingSection(9, 3, 2, 5, 7, False)
     assert spec.search == SearchSection("random", 4, 6)
-    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 5.0)
+    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 60.0, 5.0)
 
 
 @pytest.mark.parametrize("section", ["search", "resources", "goal", "notes"])
@@ -122,7 +122,6 @@ def test_a_section_that_is_wrong_is_refused_by_name(section, content, problem):
     ("section", "key", "due"),
     [
         ("training", "recovery", "recovery from an instability"),
-        ("resources", "trial_timeout_seconds", "a time limit for a trial"),
         ("resources", "devices_per_trial", "several devices for a trial"),
     ],
 )
@@ -201,6 +200,16 @@ def test_what_is_no_whole_number_is_refused(section, key, low, high, value, prob
 def test_grace_seconds_is_a_finite_time_of_at_most_a_day(value, problem):
     assert any(problem in line for line in problems_of(resources=f"{{grace_seconds: {value}}}"))
     assert study(resources="{grace_seconds: 0.5}").resources.grace_seconds == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [("0", "more than 0 is due"), ("-1", "more than 0 is due"), (".inf", "finite"), ("1e12", "at most"), ("a", "number")],
+)
+def test_a_trial_s_time_limit_is_a_finite_time_and_none_where_it_is_left_out(value, problem):
+    assert any(problem in line for line in problems_of(resources=f"{{trial_timeout_seconds: {value}}}"))
+    assert study(resources="{trial_timeout_seconds: 0.5}").resources.trial_timeout_seconds == 0.5
+    assert study().resources.trial_timeout_seconds is None
 
 
 @pytest.mark.parametrize("value", ["1", "'true'", "yes", ".nan"])

@@ -20,6 +20,7 @@ from tunectl.store.trial_files import (
     append_attempt,
     folder_stamp,
     read_trial,
+    settle_attempts,
     trial_state,
     write_request,
 )
@@ -229,6 +230,58 @@ def test_attempts_tell_the_state_where_there_is_no_result(folder, attempts, expe
     assert trial_state(files)[0] == expected
     make_trial(folder, (), completed(7, state="infeasible", reason="nan_loss"))
     assert trial_state(read_trial(folder))[:2] == ("infeasible", "nan_loss")
+
+
+def request_of(attempt: int) -> TrialRequest:
+    reference = WorkloadReference("m:f", "f", module="m")
+    return TrialRequest("s", 7, 3, reference, {}, {}, Objective("a/b", "minimize"), 1, 1, 1, attempt=attempt)
+
+
+def test_an_attempt_whose_runner_was_killed_is_seen_and_recorded_before_the_next_one(folder):
+    write_request(folder, request_of(1))
+    assert read_trial(folder).attempts == (AttemptEnd(1, "cancelled", "its runner ended before it"),)
+    assert trial_state(read_trial(folder))[0] == "cancelled"
+    assert not folder.attempts.exists(), "reading writes nothing"
+    settle_attempts(folder)
+    settle_attempts(folder)
+    write_request(folder, request_of(2))
+    append_attempt(folder, AttemptEnd(2, "crashed"))
+    files = read_trial(folder)
+    assert [(item.attempt, item.reason) for item in files.attempts] == [(1, "cancelled"), (2, "crashed")]
+    assert files.attempt == 2
+
+
+def test_a_failed_result_that_is_put_aside_stays_in_the_record_and_the_trial_failed_until_it_is_launched(folder):
+    write_request(folder, request_of(1))
+    failed = completed(7, state="failed", reason="error", message="ValueError: odd", device="GPU-a")
+    make_trial(folder, (), failed)
+    settle_attempts(folder)
+    folder.result.unlink()
+    files = read_trial(folder)
+    assert files.attempts == (AttemptEnd(1, "error", "ValueError: odd", final=True, device="GPU-a"),)
+    assert trial_state(files)[0] == "failed"
+    write_request(folder, request_of(2))
+    assert trial_state(read_trial(folder))[0] == "cancelled", "the second attempt was begun, and its runner was killed"
+
+
+@pytest.mark.parametrize("state", ["completed", "infeasible"])
+def test_a_result_that_stays_is_no_attempt_to_record(folder, state):
+    write_request(folder, request_of(1))
+    make_trial(folder, (), completed(7, state=state))
+    settle_attempts(folder)
+    assert not folder.attempts.exists()
+    assert read_trial(folder).attempt == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b'{"attempt": true}', b'{"attempt": -1}', b'{"attempt": 1e99}', b'{"format": 1}'],
+)
+def test_a_request_that_tells_no_attempt_counts_as_none(folder, content):
+    make_trial(folder)
+    folder.request.write_bytes(content)
+    assert read_trial(folder).attempts == ()
+    assert read_trial(folder).attempt == 0
 
 
 def test_an_attempt_is_appended_over_a_torn_one(folder):

@@ -55,6 +55,10 @@ def misbehave(behaviour: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "infeasible":
             raise Infeasible("no attention head divides the width")
+        case "hangs":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                signal.pause()
         case "gate":
             wait_at(Path(os.environ["TUNECTL_TEST_GATE"]))
 

@@ -60,7 +60,7 @@ def test_an_evaluation_that_is_not_among_the_best_writes_nothing(folder: TrialFo
     assert steps_kept(folder) == [1]
 
 
-def test_a_file_that_the_written_resume_lists_outlives_its_place_until_the_next_one(folder: TrialFolder):
+def test_a_file_that_a_written_resume_or_the_one_before_it_lists_outlives_its_place(folder: TrialFolder):
     best = BestCheckpoints(folder, Objective("valid/x", "minimize"), 1)
     best.offer(1, 0.5, touch)
     best.resume_written()
@@ -71,7 +71,15 @@ def test_a_file_that_the_written_resume_lists_outlives_its_place_until_the_next_
     assert steps_kept(folder) == [1, 3]
     best.resume_written()
     best.prune()
+    assert steps_kept(folder) == [1, 3], "should the new resume.pt be damaged, the one before it lists 1"
+    best.resume_written()
+    best.prune()
     assert steps_kept(folder) == [3]
+    best.offer(4, 0.2, touch)
+    best.resume_written()
+    best.previous_removed()
+    best.prune()
+    assert steps_kept(folder) == [4]
 
 
 def test_pruning_removes_unfinished_checkpoints_and_nothing_of_others(folder: TrialFolder):

@@ -110,32 +110,77 @@ def test_seconds_are_counted_over_all_attempts(folder: TrialFolder):
     assert 0 < saved["eval_seconds"] < result.eval_seconds
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "format", "parts", "shape", "flipped"])
+def damage_file(path: Path, damage: str) -> None:
+    content = path.read_bytes()
+    parts = torch.load(path, weights_only=True)
+    match damage:
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_bytes(b"not a checkpoint\n")
+        case "flipped":
+            path.write_bytes(content[:5000] + bytes([content[5000] ^ 4]) + content[5001:])
+        case "format":
+            checkpoints.save(path, {**parts, "format": 2})
+        case "parts":
+            checkpoints.save(path, {name: part for name, part in parts.items() if name != "random"})
+        case _:
+            parts["model"]["0.weight"] = torch.zeros(2, 2)
+            checkpoints.save(path, parts)
+
+
+DAMAGES = ["truncated", "empty", "text", "format", "parts", "flipped"]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "shape"])
 def test_an_unusable_resume_means_from_the_beginning_with_a_line_that_says_so(
     folder: TrialFolder, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ):
     expected = undisturbed(tmp_path, make_request(), stochastic_workload)
     assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
-    content = folder.resume.read_bytes()
-    parts = torch.load(folder.resume, weights_only=True)
-    match damage:
-        case "truncated":
-            folder.resume.write_bytes(content[: len(content) // 2])
-        case "empty":
-            folder.resume.write_bytes(b"")
-        case "text":
-            folder.resume.write_bytes(b"not a checkpoint\n")
-        case "flipped":
-            folder.resume.write_bytes(content[:5000] + bytes([content[5000] ^ 4]) + content[5001:])
-        case "format":
-            checkpoints.save(folder.resume, {**parts, "format": 2})
-        case "parts":
-            checkpoints.save(folder.resume, {name: part for name, part in parts.items() if name != "random"})
-        case _:
-            parts["model"]["0.weight"] = torch.zeros(2, 2)
-            checkpoints.save(folder.resume, parts)
+    damage_file(folder.resume, damage)
+    folder.previous_resume.unlink()
     assert train_trial(make_request(), folder, stochastic_workload) is not None
     assert "trial 3 starts from the beginning" in capsys.readouterr().err
+    assert comparable(folder) == expected
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_resume_means_from_the_one_before_it_with_a_line_that_says_so(
+    folder: TrialFolder, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+):
+    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+    assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
+    steps = [torch.load(path, weights_only=True)["step"] for path in (folder.resume, folder.previous_resume)]
+    assert steps == [20, 14], "14 is the last evaluation before the stop"
+    damage_file(folder.resume, damage)
+    assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(0)) is None
+    assert "trial 3 goes on from the checkpoint before it" in capsys.readouterr().err
+    assert torch.load(folder.resume, weights_only=True)["step"] == 14
+    assert train_trial(make_request(), folder, stochastic_workload) is not None
+    assert comparable(folder) == expected
+    assert not folder.previous_resume.exists()
+
+
+@pytest.mark.parametrize("of_both", DAMAGES)
+def test_two_damaged_resumes_mean_from_the_beginning(folder: TrialFolder, tmp_path: Path, of_both: str):
+    expected = undisturbed(tmp_path, make_request(), plain_workload)
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+    for path in (folder.resume, folder.previous_resume):
+        damage_file(path, of_both)
+    assert train_trial(make_request(), folder) is not None
+    assert comparable(folder) == expected
+
+
+def test_a_kill_between_putting_the_old_resume_aside_and_writing_the_new_one_loses_nothing(
+    folder: TrialFolder, tmp_path: Path
+):
+    expected = undisturbed(tmp_path, make_request(), plain_workload)
+    assert train_trial(make_request(), folder, stop=StopAt(20)) is None
+    folder.resume.unlink()
+    assert train_trial(make_request(), folder) is not None
     assert comparable(folder) == expected
 
 
@@ -144,7 +189,7 @@ def test_lines_that_a_power_cut_took_mean_from_the_beginning(folder: TrialFolder
     expected = undisturbed(tmp_path, make_request(), plain_workload)
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     path: Path = getattr(folder, lost)
-    path.write_bytes(path.read_bytes()[:-5])
+    path.write_bytes(path.read_bytes()[:5])
     assert train_trial(make_request(), folder) is not None
     assert comparable(folder) == expected
 
@@ -164,10 +209,11 @@ def test_lines_written_after_resume_are_cut_back_with_torn_tails(folder: TrialFo
 def test_a_resume_of_another_request_is_not_gone_on_from_but_the_number_of_checkpoints_may_change(
     folder: TrialFolder, tmp_path: Path
 ):
+    said: list[str] = []
     assert train_trial(make_request(), folder, stop=StopAt(20)) is None
     with pytest.raises(UnusableResume, match="another request"):
-        load_resume(folder, make_request(learning_rate=0.1))
-    assert load_resume(folder, make_request(keep_checkpoints=1, data_workers=2)) is not None
+        load_resume(folder, make_request(learning_rate=0.1), said.append)
+    assert load_resume(folder, make_request(keep_checkpoints=1, data_workers=2, attempt=2), said.append) is not None
     request = make_request(keep_checkpoints=1)
     expected = undisturbed(tmp_path, request, plain_workload)
     assert train_trial(request, folder) is not None

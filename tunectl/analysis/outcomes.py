@@ -45,6 +45,7 @@ def outcome(
         eval_seconds=result.eval_seconds if result else None,
         startup_seconds=result.startup_seconds if result else None,
         device=result.device if result else files.attempts[-1].device if files.attempts else "",
+        attempts=files.attempt,
     )
 
 

@@ -56,5 +56,7 @@ def select(
 
 def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:
     candidates = evaluations[-1:] if objective.checkpoint == "final" else evaluations
-    finite = [item for item in candidates if math.isfinite(item.metrics.get(objective.metric, math.nan))]
-    return min(finite, key=lambda item: objective.rank(item.metrics[objective.metric], item.step), default=None)
+    losses = [objective.loss(item.metrics.get(objective.metric)) for item in candidates]
+    least = min(losses, default=math.inf)
+    # Of equals the first: they are in the order of their steps.
+    return candidates[losses.index(least)] if least < math.inf else None

@@ -33,13 +33,22 @@ def run(
     ] = None,
     slots: Annotated[int | None, typer.Option("--slots", min=1, help="Trials at a time.", show_default=False)] = None,
     order: Annotated[Order, typer.Option("--order", help="In which order trials start.")] = Order.plan,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the trials that failed again, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
 ) -> int:
     """Train the trials of a study, or go on where an earlier run stopped."""
     from tunectl.study.running import RunOptions, run_study
 
-    options = RunOptions(folder=folder, slots=slots, reverse=order is Order.reversed, command=tuple(sys.argv))
+    options = RunOptions(
+        folder=folder,
+        slots=slots,
+        reverse=order is Order.reversed,
+        retry_failed=retry_failed,
+        command=tuple(sys.argv),
+    )
     with watcher(quiet=quiet) as watching:
         report = run_study(study, options, watching)
     if as_json:
@@ -60,6 +69,8 @@ def _print(report: RunReport) -> None:
         note(f"trial {item.plan.trial} failed: {item.reason}: {item.message} (see {log})")
     if len(failed) > _MOST_FAILURES:
         note(f"and {len(failed) - _MOST_FAILURES} more; `tunectl status {report.folder.path}` lists them")
+    if failed:
+        note("--retry-failed runs failed trials again; they go on from where they were saved")
     title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"
     say_table(report.tables.header, report.tables.rows, title=title)
     say()

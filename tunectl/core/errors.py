@@ -32,6 +32,10 @@ class FolderError(TunectlError):
     exit_code = EXIT_FOLDER
 
 
+class LoaderError(TunectlError):
+    """A data-loader process of a trial died: by a signal, or by ending itself."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing wrong with a study file: where it stands and what would be right.

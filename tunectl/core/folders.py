@@ -43,6 +43,11 @@ class TrialFolder:
         return self.path / "resume.pt"
 
     @property
+    def previous_resume(self) -> Path:
+        """The `resume.pt` before the last one, should that be damaged; there only while a trial is under way."""
+        return self.path / "resume.previous.pt"
+
+    @property
     def result(self) -> Path:
         """Written last, by rename: it exists exactly when the trial ended by itself."""
         return self.path / "result.json"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tunectl.core import jsontext
 from tunectl.core.objective import Objective
@@ -26,6 +26,7 @@ class PlannedTrial:
 
     A trial's identity is (setting, point, repeat); `trial` is its id. `coordinates` are the point in the unit cube
     ([] where the values were not sampled). `hyperparameters` holds the active ones only, in the order of the spec.
+    `training` is what of the study's `training:` is otherwise in this trial; the line has it only where there is some.
     """
 
     trial: int
@@ -36,10 +37,14 @@ class PlannedTrial:
     hyperparameters: Mapping[str, Scalar]
     seed: int
     kind: TrialKind = "search"
+    training: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The line's content."""
-        return {**asdict(self), "coordinates": list(self.coordinates), "hyperparameters": dict(self.hyperparameters)}
+        content = {**asdict(self), "coordinates": list(self.coordinates), "hyperparameters": dict(self.hyperparameters)}
+        if not self.training:
+            del content["training"]
+        return content
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> PlannedTrial:
@@ -85,8 +90,9 @@ class FactorySignature:
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, fully resolved.
 
-    `arguments` go to the factory by keyword, `configuration` holds every field of the training configuration.
-    `train_examples` is None where the train split is evaluated on as many examples as `valid` has.
+    `attempt` counts the launches of the trial from 1, over all runs. `arguments` go to the factory by keyword,
+    `configuration` holds every field of the training configuration. `train_examples` is None where the train split is
+    evaluated on as many examples as `valid` has.
     """
 
     study: str
@@ -103,6 +109,7 @@ class TrialRequest:
     no_progress: bool = True
     threads: int = 1
     data_workers: int = 0
+    attempt: int = 1
     kind: str = "workload"
     format: int = REQUEST_FORMAT
 
@@ -122,9 +129,8 @@ class TrialRequest:
         return cls(**{**content, "workload": workload, "objective": Objective(**content["objective"])})
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """A line of measurements.jsonl: one evaluation.
+class Measurement(NamedTuple):
+    """A line of measurements.jsonl: one evaluation. A tuple, since large studies have very many of them.
 
     `step` counts finished updates. `learning_rate` and `gradient_norm` (unclipped) are those of the last update, None
     at step 0. `elapsed_seconds` counts training and evaluation over all attempts. `checkpoint` is the file's name in
@@ -154,20 +160,36 @@ class Measurement:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Measurement | None:
         """The measurement of a line, None where the line is not one."""
-        step, metrics = line.get("step"), line.get("metrics")
+        step, metrics, kind = line.get("step"), line.get("metrics"), line.get("kind", "evaluation")
         if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(metrics, dict):
+            return None
+        if not isinstance(kind, str):
             return None
         read = {str(name): jsontext.number(value) for name, value in metrics.items()}
         checkpoint = line.get("checkpoint")
         return cls(
             step=step,
             metrics={name: value for name, value in read.items() if value is not None},
-            kind=str(line.get("kind", "evaluation")),
+            kind=kind,
             learning_rate=jsontext.number(line.get("learning_rate")),
             gradient_norm=jsontext.number(line.get("gradient_norm")),
             elapsed_seconds=jsontext.number(line.get("elapsed_seconds")) or 0.0,
             checkpoint=checkpoint if isinstance(checkpoint, str) else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateBlock:
+    """A line of steps.jsonl: consecutive updates from `first` on, each list with one entry an update.
+
+    `loss` is the minibatch loss, `gradient_norm` the unclipped global norm.
+    """
+
+    first: int
+    loss: Sequence[float]
+    gradient_norm: Sequence[float]
+    clipped: Sequence[bool]
+    learning_rate: Sequence[float]
 
 
 @dataclass(slots=True)
@@ -190,6 +212,8 @@ class TrialResult:
     `state` is completed, infeasible or failed. `reason` is one of these words (nan_loss, nan_gradient,
     diverged, no_progress, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
+    `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
+    built.
     """
 
     trial: int
@@ -204,6 +228,8 @@ class TrialResult:
     device: str = ""
     where: str = ""
     traceback: str = ""
+    attempt: int = 1
+    baseline_loss: float | None = None
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
@@ -219,11 +245,11 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """A line of attempts.jsonl, by the runner: an attempt that did not end by itself.
+    """A line of attempts.jsonl, by the runner: an attempt that gave no result, or one whose result did not stay.
 
-    `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped and will go on) or
-    out_of_memory (beside another trial: it is run again alone).
-    `final` is true when the trial is not tried again by itself.
+    `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped, or its runner ended before it,
+    and it will go on), out_of_memory (beside another trial: it is run again alone) or error (a failed result that
+    `--retry-failed` put aside). `final` is true when the trial is not tried again by itself.
     """
 
     attempt: int
@@ -239,7 +265,10 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """A trial as the tables show it: its plan, its state, and its numbers under one objective."""
+    """A trial as the tables show it: its plan, its state, and its numbers under one objective.
+
+    `attempts` is how often it was launched, over all runs.
+    """
 
     plan: PlannedTrial
     state: State
@@ -256,3 +285,4 @@ class TrialOutcome:
     eval_seconds: float | None = None
     startup_seconds: float | None = None
     device: str = ""
+    attempts: int = 0

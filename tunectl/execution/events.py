@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunectl.core.records import FactorySignature, State
+from tunectl.execution.breaker import CommonFailure
 from tunectl.execution.slots import Slot
 
 LaunchMode = Literal["fork", "spawn"]
@@ -65,6 +66,14 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StoppedByFailures:
+    """The first trials to end all failed alike, so the study is stopped; `left` trials were not run to their end."""
+
+    failure: CommonFailure
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Nothing but time passed. `stopping` is how often a stop was asked for."""
 
@@ -73,4 +82,4 @@ class Tick:
     stopping: int = 0
 
 
-Event = ServerReady | TrialStarted | TrialRetried | TrialEnded | Tick
+Event = ServerReady | TrialStarted | TrialRetried | TrialEnded | StoppedByFailures | Tick

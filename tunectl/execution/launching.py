@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, cast
 
+from tunectl.core import lifetime
 from tunectl.execution import processes
 from tunectl.execution.protocol import EXIT_BROKEN, Assignment, Worker
 
@@ -54,7 +55,7 @@ def _run_forked(assignment: Assignment, worker: Worker, output: int, close: Iter
     try:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
-        processes.die_with_parent(parent)
+        lifetime.die_with_parent(parent)
         processes.adopt_orphans()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -107,7 +108,7 @@ def _inheritable(fds: Iterable[int]) -> Iterator[None]:
 
 
 def _run_spawned(worker_name: str, parent: int) -> int:
-    processes.die_with_parent(parent)
+    lifetime.die_with_parent(parent)
     processes.adopt_orphans()
     assignment = Assignment.from_json(json.loads(sys.stdin.buffer.read()))
     null = os.open(os.devnull, os.O_RDONLY)

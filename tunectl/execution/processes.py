@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -10,37 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tunectl.core.lifetime import prctl
+
 PROC = Path("/proc")
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FIELDS_BEFORE_STATE = 2
 
 
-def _prctl(option: int, value: int) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    library = ctypes.CDLL(None, use_errno=True)
-    return bool(library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
-
-
 def adopt_orphans() -> bool:
     """Make this process the parent of every descendant whose own parent dies; false where the kernel cannot."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, with pid `parent`, dies; ends it at once where that is gone.
-
-    The wish is cleared by fork, and bound to the parent's thread that forked. Without effect where there is no prctl.
-    """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def outlive_parent() -> None:
-    """Take back `die_with_parent`."""
-    _prctl(_PR_SET_PDEATHSIG, 0)
+    return prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _stat(pid: int) -> list[str] | None:

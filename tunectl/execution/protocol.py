@@ -21,6 +21,9 @@ EXIT_UNWRITTEN = 74
 EXIT_BROKEN = 70
 """Exit code of a trial's process that failed outside the user's code (EX_SOFTWARE)."""
 
+EXIT_LOADER_DIED = 71
+"""Exit code of a trial whose data-loader process died, which is the machine's fault as if it had itself (EX_OSERR)."""
+
 _RECEIVE_BYTES = 65536
 _MAX_FDS = 8
 

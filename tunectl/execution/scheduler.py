@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,48 +12,25 @@ from pathlib import Path
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State, TrialResult
-from tunectl.execution import processes
 from tunectl.execution.backends import Backend, Ended, Started
-from tunectl.execution.events import Event, ServerReady, Tick, TrialEnded, TrialRetried, TrialStarted
-from tunectl.execution.protocol import EXIT_BROKEN, EXIT_STOPPED, EXIT_UNWRITTEN
+from tunectl.execution.breaker import CircuitBreaker
+from tunectl.execution.endings import explain, was_stopped
+from tunectl.execution.events import (
+    Event,
+    ServerReady,
+    StoppedByFailures,
+    Tick,
+    TrialEnded,
+    TrialRetried,
+    TrialStarted,
+)
+from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
+from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_trial
 
 KILL_PATIENCE_SECONDS = 10.0
 """How long a killed trial is waited for: a process inside a dead file system cannot be killed."""
-
-_COUNTED = frozenset({"crashed", "lost"})
-_OUT_OF_MEMORY = "out_of_memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A trial to run.
-
-    `earlier_attempts` are the attempts that did not end by themselves, those of earlier runs included (attempts.jsonl).
-    """
-
-    trial: int
-    earlier_attempts: tuple[AttemptEnd, ...] = ()
-
-    @property
-    def attempt(self) -> int:
-        """The number of the next attempt, from 1."""
-        return len(self.earlier_attempts) + 1
-
-    @property
-    def failures(self) -> int:
-        """The attempts that count against the retries: those that crashed or were lost."""
-        return sum(1 for attempt in self.earlier_attempts if attempt.reason in _COUNTED)
-
-    @property
-    def alone(self) -> bool:
-        """Whether the trial must have its device for itself: it ran out of memory beside another one."""
-        return any(attempt.reason == _OUT_OF_MEMORY for attempt in self.earlier_attempts)
-
-    def after(self, attempt: AttemptEnd) -> Job:
-        """The job with one attempt more behind it."""
-        return Job(self.trial, (*self.earlier_attempts, attempt))
 
 
 @dataclass(slots=True)
@@ -63,35 +40,40 @@ class _Running:
     folder: TrialFolder
     launched: float
     had_company: bool
+    stop_sent: float | None = None
+    kill_sent: float | None = None
+    timed_out: bool = False
 
 
 @dataclass(slots=True)
 class _Schedule:
     backend: Backend
     slots: Sequence[Slot]
-    retries: int
+    limits: Limits
     prepare: Callable[[Job], Path]
     on_event: Callable[[Event], None]
     stop_requested: Callable[[], int]
-    grace_seconds: float
     clock: Callable[[], float]
     waiting: deque[Job]
     running: dict[int, _Running] = field(default_factory=dict)
     states: dict[int, State] = field(default_factory=dict)
     trouble: OSError | FolderError | None = None
-    stop_sent: float | None = None
-    kill_sent: float | None = None
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    told: bool = False
 
     @property
     def stopping(self) -> int:
         """How urgently to stop: 0 not at all, 1 let the running trials save, 2 kill them."""
-        return max(self.stop_requested(), 1 if self.trouble is not None else 0)
+        return max(self.stop_requested(), int(self.trouble is not None or self.breaker.tripped is not None))
 
     def is_over(self) -> bool:
         """Whether there is nothing more to wait for."""
-        if not self.running:
-            return not self.waiting or self.stopping > 0
-        return self.kill_sent is not None and self.clock() - self.kill_sent > KILL_PATIENCE_SECONDS
+        # Asked when the free slots have been filled: where nothing runs, or nothing that can end, nothing follows.
+        return all(self._is_stuck(running) for running in self.running.values())
+
+    def _is_stuck(self, running: _Running) -> bool:
+        """Whether a trial was killed and does not die; its slot stays taken."""
+        return running.kill_sent is not None and self.clock() - running.kill_sent > KILL_PATIENCE_SECONDS
 
     def fill_slots(self) -> None:
         """Launch what may be launched now."""
@@ -151,16 +133,16 @@ class _Schedule:
                 self._judge(running, report)
 
     def press_to_stop(self) -> None:
-        """Tell the running trials to stop, or end them, as far as that was asked for."""
-        now = self.clock()
-        if self.stopping >= 1 and self.stop_sent is None:
-            self.stop_sent = now
-            for trial in self.running:
+        """Tell running trials to stop, or end them, as far as that was asked for or their time is over."""
+        now, stopping = self.clock(), self.stopping
+        for trial, running in self.running.items():
+            running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
+            if running.stop_sent is None and (stopping >= 1 or running.timed_out):
+                running.stop_sent = now
                 self.backend.stop(trial)
-        out_of_grace = self.stop_sent is not None and now - self.stop_sent >= self.grace_seconds
-        if self.kill_sent is None and (self.stopping >= 2 or out_of_grace):
-            self.kill_sent = now
-            for trial in self.running:
+            out_of_grace = running.stop_sent is not None and now - running.stop_sent >= self.limits.grace_seconds
+            if running.kill_sent is None and (stopping >= 2 or out_of_grace):
+                running.kill_sent = now
                 self.backend.kill(trial)
 
     def _judge(self, running: _Running, ended: Ended) -> None:
@@ -170,10 +152,16 @@ class _Schedule:
             if result is not None and _is_out_of_memory(result) and running.had_company:
                 # Its neighbour may be the one that took the memory: the trial has to try by itself before it counts.
                 running.folder.result.unlink()
-                self._try_again(running, _OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
+                self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
             elif result is not None:
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
-            elif self.stopping > 0 and _was_stopped(ended):
+            elif ended.code == EXIT_UNWRITTEN:
+                # The disk is at fault, not the trial: the others would end alike.
+                self._cancel(running, ended.seconds)
+                self.trouble = self.trouble or FolderError(_unwritten(running.folder))
+            elif running.timed_out and was_stopped(ended):
+                self._time_out(running, ended.seconds)
+            elif self.stopping > 0 and was_stopped(ended):
                 self._cancel(running, ended.seconds)
             else:
                 self._fail(running, ended)
@@ -183,12 +171,17 @@ class _Schedule:
 
     def _fail(self, running: _Running, ended: Ended) -> None:
         reason = "lost" if ended.lost else "crashed"
-        message = ended.message or _explain(ended)
-        if running.job.failures < self.retries:
+        message = ended.message or explain(ended)
+        if running.job.failures < self.limits.retries:
             self._try_again(running, reason, message)
             return
         attempt = self._record(running, reason, message, final=True)
         self._end(running.job, "failed", reason, attempt.message, ended.seconds)
+
+    def _time_out(self, running: _Running, seconds: float) -> None:
+        message = f"it took longer than trial_timeout_seconds: {self.limits.trial_timeout_seconds:g}"
+        self._record(running, "timeout", message, final=True)
+        self._end(running.job, "failed", "timeout", message, seconds)
 
     def _try_again(self, running: _Running, reason: str, message: str) -> None:
         attempt = self._record(running, reason, message, final=False)
@@ -206,13 +199,22 @@ class _Schedule:
 
     def _end(self, job: Job, state: State, reason: str, message: str, seconds: float, where: str = "") -> None:
         self.states[job.trial] = state
+        if state != "cancelled":
+            self.breaker.take(job.trial, state, reason, message, where)
         self.on_event(TrialEnded(job.trial, state, reason, message, seconds, job.attempt, where))
+
+    def tell_why_it_stops(self) -> None:
+        """Say once that the first trials failed alike, where there are others that are not run for it."""
+        if self.breaker.tripped is not None and not self.told and (self.waiting or self.running):
+            self.told = True
+            self.on_event(StoppedByFailures(self.breaker.tripped, len(self.waiting) + len(self.running)))
 
     def give_up(self) -> None:
         """Let go of the trials that did not die; all that never ran, or would be tried again, stay pending."""
         for trial in sorted(self.running):
             running = self.running.pop(trial)
-            self._cancel(running, self.clock() - running.launched)
+            leave = self._time_out if running.timed_out else self._cancel
+            leave(running, self.clock() - running.launched)
         for job in self.waiting:
             self.states[job.trial] = "pending"
 
@@ -222,30 +224,28 @@ def run_trials(
     backend: Backend,
     slots: Sequence[Slot],
     *,
-    retries: int,
+    limits: Limits,
     prepare: Callable[[Job], Path],
     on_event: Callable[[Event], None],
     stop_requested: Callable[[], int],
     poll_seconds: float = 0.2,
-    grace_seconds: float = 30.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
     """Run the trials in this order on a backend that was started, and give the state in which each was left.
 
     `prepare` makes a trial's folder, with its request.json, and gives its path; a result.json that lies there is
-    removed. `retries` is how often a trial that crashed or was lost is tried again, at once; it goes on from its
-    resume.pt. `stop_requested` says how often a stop was asked for: after the first nothing is launched, the running
-    trials may save for `grace_seconds`, and are killed then, or at the second. What never ran, and what would have
-    been tried again, is pending; the caller closes the backend.
+    removed. A trial that crashed or was lost is tried again at once and goes on from its resume.pt. `stop_requested`
+    says how often a stop was asked for: after the first nothing is launched, the running trials may save for
+    `limits.grace_seconds`, and are killed then, or at the second. Where the first trials all fail alike, the study is
+    stopped as after one request, and `StoppedByFailures` tells why. What never ran, and what would have been tried
+    again, is pending; the caller closes the backend.
 
-    Raises FolderError or OSError where a trial's folder cannot be written: after the running trials were stopped
-    likewise.
+    Raises FolderError or OSError where a trial's folder cannot be written, by the runner or by the trial: after the
+    running trials were stopped likewise.
     """
     if not slots:
         raise ValueError("there is no slot to run trials on")
-    schedule = _Schedule(
-        backend, slots, retries, prepare, on_event, stop_requested, grace_seconds, clock, waiting=deque(jobs)
-    )
+    schedule = _Schedule(backend, slots, limits, prepare, on_event, stop_requested, clock, waiting=deque(jobs))
     while True:
         schedule.fill_slots()
         if schedule.is_over():
@@ -253,6 +253,7 @@ def run_trials(
         schedule.press_to_stop()
         for report in backend.poll(poll_seconds):
             schedule.take(report)
+        schedule.tell_why_it_stops()
         on_event(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping))
     schedule.give_up()
     if schedule.trouble is not None:
@@ -261,25 +262,18 @@ def run_trials(
 
 
 def _is_out_of_memory(result: TrialResult) -> bool:
-    return result.state == "infeasible" and result.reason == _OUT_OF_MEMORY
+    return result.state == "infeasible" and result.reason == OUT_OF_MEMORY
 
 
-def _was_stopped(ended: Ended) -> bool:
-    return ended.lost or ended.code == EXIT_STOPPED or ended.signal in (signal.SIGTERM, signal.SIGKILL)
+def _unwritten(folder: TrialFolder) -> str:
+    return (
+        f"{folder.path}: the trial could not write its files ({_free_space(folder.path)}, see {folder.log.name}); make "
+        "room and run the same command again: it goes on from there"
+    )
 
 
-def _explain(ended: Ended) -> str:
-    how = processes.describe_exit(ended.code, ended.signal)
-    match ended.code, ended.signal:
-        case (_, signal.SIGKILL):
-            return f"{how}: by hand, or by the system for want of memory"
-        case (code, None) if code == EXIT_STOPPED:
-            return f"{how}: it was told to stop by another process than tunectl"
-        case (code, None) if code == EXIT_UNWRITTEN:
-            return f"{how}: its result could not be written, see log.txt"
-        case (code, None) if code == EXIT_BROKEN:
-            return f"{how}: tunectl's own part failed, see log.txt"
-        case (_, None):
-            return f"{how} before its result was written: the workload's code may have called sys.exit or os._exit"
-        case _:
-            return f"{how}, see log.txt"
+def _free_space(path: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(path).free / 1e6:,.0f} MB are free"
+    except OSError as error:
+        return str(error)

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any, NoReturn, cast
 
+from tunectl.core import lifetime
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.execution import failures, hazards, launching, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
@@ -287,7 +288,7 @@ def _run(end: socket.socket, worker_name: str) -> None:
     gc.freeze()
     wakeup = _listen_for_children()
     server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=fds)
-    processes.outlive_parent()
+    lifetime.outlive_parent()
     mode = "spawn" if hazard else "fork"
     ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
     connection.send({**ready, "signature": loaded and asdict(loaded)})
@@ -297,7 +298,7 @@ def _run(end: socket.socket, worker_name: str) -> None:
 def main(arguments: Sequence[str]) -> NoReturn:
     """Serve, and end the process; `arguments` are the file descriptor, the worker's module, and the runner's pid."""
     # Until it serves, nobody would miss it: it dies with the runner, also inside a long import.
-    processes.die_with_parent(int(arguments[2]))
+    lifetime.die_with_parent(int(arguments[2]))
     _ignore_stop_signals()
     end = socket.socket(fileno=int(arguments[0]))
     end.set_inheritable(False)

@@ -6,6 +6,8 @@ called.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import json
 import os
@@ -16,13 +18,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tunectl.core import files, jsontext
+from tunectl.core.errors import LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.execution import failures
-from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 
-# The first optimizer imports torch._dynamo, which takes a second: once here instead of once a trial.
-_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "torch._dynamo")
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
+# What torch imports when it is first needed (first optimizer, first update, first checkpoint): torch._dynamo
+# takes a second, the others 10 ms, once here instead of once a trial. Not every version of torch has them all.
+_IMPORTED_LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization.config")
 
 
 def preload(workload: WorkloadReference) -> FactorySignature:
@@ -34,6 +40,9 @@ def preload(workload: WorkloadReference) -> FactorySignature:
 
     for name in _LOADED_BEFORE:
         importlib.import_module(name)
+    for name in _IMPORTED_LATE:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     loading.preload(workload)
     return loading.factory_signature(loading.load_factory(workload))
 
@@ -52,6 +61,11 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     except Exception as error:
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            # The machine's fault, which ends when there is room again: no result of this trial.
+            return EXIT_UNWRITTEN
+        if isinstance(error, LoaderError):
+            return EXIT_LOADER_DIED
         result = TrialResult(
             trial=request.trial,
             state="failed",
@@ -61,7 +75,11 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
             traceback=failure.text,
             **asdict(seconds),
         )
-    return EXIT_STOPPED if result is None else _write(folder, replace(result, device=assignment.label))
+    return (
+        EXIT_STOPPED
+        if result is None
+        else _write(folder, replace(result, device=assignment.label, attempt=assignment.attempt))
+    )
 
 
 def _run_trial(
@@ -97,13 +115,13 @@ def _probe(assignment: Assignment) -> int:
     from tunectl.workloads.loading import load_factory
 
     request = TrialRequest.from_json(assignment.request)
-    answer = {"message": "", "where": "", "traceback": ""}
+    answer: dict[str, object] = {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 0}
     try:
         _set_threads(request.threads)
-        probe(request, load_factory(request.workload), device=assignment.device)
+        answer["checkpoint_bytes"] = probe(request, load_factory(request.workload), device=assignment.device)
     except Exception as error:
         failure = failures.describe(error)
-        answer = {"message": failure.message, "where": failure.where, "traceback": failure.text}
+        answer |= {"message": failure.message, "where": failure.where, "traceback": failure.text}
     os.write(assignment.answer, json.dumps(answer).encode("ascii"))
     return 0
 

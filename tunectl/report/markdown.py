@@ -5,7 +5,9 @@ from __future__ import annotations
 from tunectl.report.table import Cell, Column, Table, short
 
 _NUMERIC = ("whole", "real")
-_ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "\n": " ", "\r": " ", "\t": " "})
+# Control characters and Unicode's own line ends would break a line, or act on the terminal that shows it.
+_UNSEEN = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
+_ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", **dict.fromkeys(map(chr, _UNSEEN), " ")})
 
 
 def markdown_bytes(table: Table) -> bytes:

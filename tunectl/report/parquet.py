@@ -80,8 +80,7 @@ def _array(values: Sequence[Any], kind: ParquetType) -> pyarrow.Array:
     """The values as an Arrow array, made of its buffers: `pyarrow.array` imports pandas, which takes long."""
     import pyarrow
 
-    present = [value is not None for value in values]
-    validity = None if all(present) else pyarrow.py_buffer(_bits(present))
+    validity = None if None not in values else pyarrow.py_buffer(_bits([value is not None for value in values]))
     data = [pyarrow.py_buffer(content) for content in _buffers(values, kind)]
     return pyarrow.Array.from_buffers(pyarrow.type_for_alias(kind), len(values), [validity, *data])
 
@@ -90,18 +89,26 @@ def _buffers(values: Sequence[Any], kind: ParquetType) -> list[bytes | array[Any
     """The buffers behind the validity bits; a missing value takes the place of a zero or an empty text."""
     match kind:
         case "string":
-            texts = [b"" if value is None else exact(value).encode("utf-8", "backslashreplace") for value in values]
-            return [array("i", accumulate(map(len, texts), initial=0)), b"".join(texts)]
+            texts = [value if type(value) is str else exact(value) for value in values]
+            encoded: Sequence[str | bytes] = texts
+            if not (joined := "".join(texts)).isascii():
+                encoded = [text.encode("utf-8", "backslashreplace") for text in texts]
+            ends = array("i", accumulate(map(len, encoded), initial=0))
+            return [ends, joined.encode("utf-8", "backslashreplace")]
         case "bool":
             return [_bits(values)]
         case "double":
-            return [array("d", [0.0 if value is None else value for value in values])]
+            return [array("d", _filled(values))]
         case "int64":
-            return [array("q", [value or 0 for value in values])]
+            return [array("q", _filled(values))]
         case "uint64":
-            return [array("Q", [value or 0 for value in values])]
+            return [array("Q", _filled(values))]
         case _:
             assert_never(kind)
+
+
+def _filled(values: Sequence[Any]) -> Sequence[Any]:
+    return [0 if value is None else value for value in values] if None in values else values
 
 
 def _bits(values: Sequence[Any]) -> bytes:

@@ -32,6 +32,7 @@ _TRIAL_TAIL: dict[str, ColumnType] = {
     "eval_seconds": "real",
     "startup_seconds": "real",
     "device": "text",
+    "attempts": "whole",
 }
 _SETTING_TAIL: dict[str, ColumnType] = {
     "trials": "whole",
@@ -95,6 +96,7 @@ def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequ
         item.eval_seconds,
         item.startup_seconds,
         item.device or None,
+        item.attempts,
     )
 
 

@@ -287,7 +287,7 @@ def _check_parent(
 def _is_whole(document: Document, conditions: Conditions, name: str) -> bool:
     """Whether every alternative of a name was read: one with problems of its own is reported once."""
     entry = document.content["hyperparameters"].get(name)
-    return len(conditions.by_name.get(name, ())) == (len(entry) if isinstance(entry, list) else 1)
+    return len(conditions.by_name.get(name, ())) == (max(len(entry), 1) if isinstance(entry, list) else 1)
 
 
 def _check_value(

@@ -8,8 +8,20 @@ from typing import Any, Literal, get_args
 
 from tunectl.core.records import Scalar
 
-OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
-ScheduleName = Literal["constant", "linear", "cosine"]
+OptimizerName = Literal[
+    "sgd",
+    "momentum",
+    "nesterov",
+    "rmsprop",
+    "rmsprop_playbook",
+    "adam",
+    "adam_playbook",
+    "nadam",
+    "nadam_playbook",
+    "adamw",
+    "lamb",
+]
+ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step"]
 WarmupKind = Literal["prepend", "within"]
 WeightDecayScope = Literal["all", "matrices"]
 
@@ -56,43 +68,39 @@ class FieldRule:
         return above and below
 
 
-_ADAMS = ("adam", "adamw")
-_WITH_MOMENTUM = ("momentum", "nesterov")
+_ADAMS = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw", "lamb")
+_RMSPROPS = ("rmsprop", "rmsprop_playbook")
+_NEEDING_MOMENTUM = ("momentum", "nesterov")
 
 FIELDS: dict[str, FieldRule] = {
     "batch_size": FieldRule(int, 1),
     "eval_batch_size": FieldRule(int, 1),
     "optimizer": FieldRule(str, choices=get_args(OptimizerName)),
     "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
-    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _WITH_MOMENTUM}),
+    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _NEEDING_MOMENTUM + _RMSPROPS}),
+    "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _RMSPROPS}),
     "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
     "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
-    "epsilon": FieldRule(float, 0, read_when={"optimizer": _ADAMS}, wants_log_scale=True),
+    "epsilon": FieldRule(float, 0, read_when={"optimizer": _ADAMS + _RMSPROPS}, wants_log_scale=True),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
     "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
     "schedule": FieldRule(str, choices=get_args(ScheduleName)),
-    "decay_steps": FieldRule(int, 1, read_when={"schedule": ("linear", "cosine")}),
+    "decay_steps": FieldRule(int, 1, read_when={"schedule": ("inverse_sqrt", "step", "linear", "cosine")}),
+    "decay_factor": FieldRule(float, 0, 1, low_open=True, read_when={"schedule": ("step",)}),
+    "end_learning_rate_factor": FieldRule(float, 0, 1, read_when={"schedule": ("linear", "cosine")}),
     "warmup_steps": FieldRule(int, 0),
     "warmup": FieldRule(str, choices=get_args(WarmupKind), needs="warmup_steps"),
+    "post_warmup_steps": FieldRule(int, 0, needs="warmup_steps"),
     "grad_clip_norm": FieldRule(float, 0, low_open=True),
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""
 
 LATER_FIELDS: dict[str, str] = {
-    "rho": "RMSProp",
     "accumulate_steps": "gradient accumulation",
     "precision": "reduced precision",
     "polyak_decay": "Polyak averaging",
-    "end_learning_rate_factor": "the end of a schedule",
-    "post_warmup_steps": "the stretch after a warmup",
 }
 """Fields that a later version will train with: refused by name."""
-
-LATER_CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("rmsprop", "rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb"),
-    "schedule": ("inverse_sqrt", "step"),
-}
-"""Choices that this version does not train with yet: refused by name."""
 
 BATCH_SIZE = 64
 EVAL_BATCH_SIZE = 1024
@@ -103,8 +111,9 @@ class TrainingConfiguration:
     """The fields of one trial, complete.
 
     `batch_size` counts examples per update. `warmup_steps` are prepended to max_train_steps or lie within them.
-    `decay_steps` None: the whole of what follows the warmup. `grad_clip_norm` None: no clipping. `momentum`, `beta1`,
-    `beta2` and `epsilon` are read by the optimizers that have them.
+    `post_warmup_steps` at the base rate follow the warmup before the schedule's decay begins. `decay_steps` None: see
+    training.schedules. `grad_clip_norm` None: no clipping. `momentum`, `rho`, `beta1`, `beta2` and `epsilon` are read
+    by the optimizers that have them.
     """
 
     optimizer: OptimizerName
@@ -112,6 +121,7 @@ class TrainingConfiguration:
     batch_size: int = BATCH_SIZE
     eval_batch_size: int = EVAL_BATCH_SIZE
     momentum: float = 0.9
+    rho: float = 0.99
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -119,8 +129,11 @@ class TrainingConfiguration:
     weight_decay_scope: WeightDecayScope = "all"
     schedule: ScheduleName = "constant"
     decay_steps: int | None = None
+    decay_factor: float = 0.1
+    end_learning_rate_factor: float = 0.0
     warmup_steps: int = 0
     warmup: WarmupKind = "prepend"
+    post_warmup_steps: int = 0
     grad_clip_norm: float | None = None
 
     @classmethod
@@ -128,6 +141,8 @@ class TrainingConfiguration:
         """The configuration that these hyperparameters ask for; names that are no field are left out."""
         known = {item.name for item in fields(cls)}
         given = {name: value for name, value in values.items() if name in known}
+        if given.get("optimizer") in _RMSPROPS:
+            given.setdefault("momentum", 0.0)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         return cls(**given)
 

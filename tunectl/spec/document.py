@@ -132,7 +132,8 @@ def read_document(path: Path) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = _place_after(raw[: error.start].decode("utf-8", "replace"))
+        # Counted from behind a byte order mark, which is no column.
+        place = _place_after(error.object[: error.start].decode("utf-8", "replace"))
         raise StudyError([Problem(file, *place, "", "a study is UTF-8 text, found other bytes")]) from None
     return parse_document(text, file)
 

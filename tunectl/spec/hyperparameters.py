@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from tunectl.core.records import Scalar
-from tunectl.spec.configuration import FIELDS, LATER_CHOICES, FieldRule
+from tunectl.spec.configuration import FIELDS, FieldRule
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet
 from tunectl.spec.names import refuse_name
@@ -331,9 +331,6 @@ def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condit
 def _check_field(document: Document, name: str, value: Scalar, path: PathKey) -> None:
     rule = FIELDS.get(name)
     if rule is None or rule.accepts(value):
-        return
-    if value in LATER_CHOICES.get(name, ()):
-        document.report(path, f"{name} {value} is not in this version; {name} is {rule.expectation()}")
         return
     near = nearest(value, rule.choices) if isinstance(value, str) and rule.choices else ""
     hint = near if near.startswith("; did") else ""

@@ -118,6 +118,7 @@ class ResourcesSection:
     threads_per_trial: int = 1
     data_workers: int = 0
     retries: int = 1
+    trial_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
 
 

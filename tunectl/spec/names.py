@@ -26,7 +26,7 @@ TABLE_COLUMNS = frozenset(
         "eval_seconds",
         "startup_seconds",
         "device",
-        "attempts",  # a column to come: a study written today is to stay valid then
+        "attempts",
         "trials",
         "completed",
         "infeasible",

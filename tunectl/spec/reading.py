@@ -10,7 +10,7 @@ from typing import Any
 
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, check_conditions, too_many_worlds
+from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
 from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
@@ -269,16 +269,30 @@ def _report_missing(document: Document, name: str) -> None:
 
 
 def _warmup(document: Document, conditions: Conditions, max_train_steps: int) -> None:
+    """A warmup within max_train_steps, and the stretch that follows any warmup, fit into it."""
     refused: set[PathKey] = set()
-    for world in conditions.worlds(["warmup", "warmup_steps"], extra={"warmup": ["within"]}):
-        item, value = world.active.get("warmup_steps"), world.values.get("warmup_steps")
-        if item is None or world.values.get("warmup") != "within" or item.path in refused:
-            continue
-        longest = _largest(item) if isinstance(value, Other) else value
-        if isinstance(longest, (int, float)) and longest > max_train_steps:
+    for world in conditions.worlds(["warmup", "warmup_steps", "post_warmup_steps"], extra={"warmup": ["within"]}):
+        within = world.values.get("warmup") == "within"
+        warmup = _longest(world, "warmup_steps") if within else 0
+        if warmup > max_train_steps and (item := world.active["warmup_steps"]).path not in refused:
             refused.add(item.path)
-            message = f"a warmup within max_train_steps ({max_train_steps}) is no longer than it, found {longest}"
+            message = f"a warmup within max_train_steps ({max_train_steps}) is no longer than it, found {warmup}"
             document.report(item.path, message)
+            continue
+        stretch = _longest(world, "post_warmup_steps")
+        if warmup + stretch > max_train_steps >= warmup and stretch > 0:
+            item = world.active["post_warmup_steps"]
+            if item.path not in refused:
+                refused.add(item.path)
+                left = f"the {max_train_steps - warmup} steps that follow the warmup"
+                document.report(item.path, f"the stretch after a warmup lies within {left}, found {stretch}")
+
+
+def _longest(world: World, name: str) -> int:
+    """The largest number of steps that the field takes in this world; 0 where it is not active or no number."""
+    item, value = world.active.get(name), world.values.get(name)
+    longest = _largest(item) if item is not None and isinstance(value, Other) else value
+    return int(longest) if item is not None and isinstance(longest, (int, float)) else 0
 
 
 def _largest(item: Hyperparameter) -> float:

@@ -17,13 +17,13 @@ from tunectl.spec.wording import found, nearest
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _METRIC = re.compile(r"[^/\s]+/\S+")
 _LARGEST_SEED = 2**63 - 1
+_LONGEST_SECONDS = 10 * 365 * 86400
 _LARGEST_COUNT = 2**53  # step counts stay exact as floats
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 
 LATER: dict[PathKey, str] = {
     ("training", "recovery"): "recovery from an instability",
-    ("resources", "trial_timeout_seconds"): "a time limit for a trial",
     ("resources", "devices_per_trial"): "several devices for a trial",
 }
 """Keys that a later version will know: refused by name."""
@@ -106,6 +106,7 @@ class _ResourcesKeys(_Section):
     threads_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     data_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     retries: Annotated[int, Field(ge=0, le=1000)] = 1
+    trial_timeout_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] | None = None
     grace_seconds: Annotated[float, Field(gt=0, le=86400)] = 30.0
 
 
@@ -236,10 +237,14 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
         case "literal_error":
             return f"one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')} is due"
         case "greater_than_equal":
-            return f"at least {context['ge']} is due"
+            return f"at least {_bound(context['ge'])} is due"
         case "greater_than":
-            return f"more than {context['gt']} is due"
+            return f"more than {_bound(context['gt'])} is due"
         case "less_than_equal":
-            return f"at most {context['le']} is due"
+            return f"at most {_bound(context['le'])} is due"
         case _:
             return f"something else is due ({kind})"
+
+
+def _bound(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)

@@ -73,7 +73,7 @@ class Index:
         except OSError as error:
             raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
         with schema.errors_of(path):
-            connection = schema.connect(path, "rwc")
+            connection = schema.make(path)
             schema.create_schema(connection)
         return cls(connection, path, is_new=True, writes=True)
 
@@ -85,6 +85,14 @@ class Index:
         except (schema.DamagedIndexError, sqlite3.Error):
             return None
         return cls(connection, path, is_new=False, writes=False)
+
+    @classmethod
+    def open_at_rest(cls, path: Path) -> Index | None:
+        """The index of a folder that no runner has, to read from without writing a byte into the folder.
+
+        None also where a killed runner left its journal: opening it would write beside it.
+        """
+        return cls.open_read_only(path) if schema.is_one_file(path) else None
 
     @classmethod
     def in_memory(cls) -> Index:
@@ -170,7 +178,7 @@ class Index:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
             self._connection.executemany(
                 f"INSERT OR REPLACE INTO measurements ({_MEASUREMENT_COLUMNS}) VALUES ({marks(_MEASUREMENT_COLUMNS)})",
-                [self._measurement_row(trial, item) for item in measurements],
+                list(self._measurement_rows(trial, measurements)),
             )
 
     def set_running(self, trial: int, slot: int) -> None:
@@ -264,20 +272,20 @@ class Index:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> _Rows:
         return _Rows(self._connection, self._path, query, values)
 
-    def _measurement_row(self, trial: int, item: Measurement) -> tuple[Any, ...]:
-        set_id, layout = self._set_id(tuple(item.metrics))
-        rate, norm, elapsed = item.learning_rate, item.gradient_norm, item.elapsed_seconds
-        return (
-            trial,
-            item.step,
-            item.kind,
-            set_id,
-            layout.pack(*item.metrics.values()),
-            rate if rate == rate else "nan",  # as index_rows does, without three calls a row
-            norm if norm == norm else "nan",
-            elapsed if elapsed == elapsed else "nan",
-            item.checkpoint,
-        )
+    def _measurement_rows(self, trial: int, measurements: Iterable[Measurement]) -> Iterator[tuple[Any, ...]]:
+        for step, metrics, kind, rate, norm, elapsed, checkpoint in measurements:
+            set_id, layout = self._set_id(tuple(metrics))
+            yield (
+                trial,
+                step,
+                kind,
+                set_id,
+                layout.pack(*metrics.values()),
+                rate if rate == rate else "nan",  # as index_rows does, without three calls a row
+                norm if norm == norm else "nan",
+                elapsed if elapsed == elapsed else "nan",
+                checkpoint,
+            )
 
     def _set_id(self, names: tuple[str, ...]) -> tuple[int, struct.Struct]:
         known = self._set_ids.get(names)

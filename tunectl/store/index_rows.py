@@ -8,10 +8,10 @@ from typing import Any, get_args
 from tunectl.core import jsontext
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
 
-PLAN_COLUMNS = "trial, setting, point, repeat, kind, seed, coordinates, hyperparameters"
+PLAN_COLUMNS = "trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training"
 RESULT_COLUMNS = (
     "state, reason, message, best_step, best_value, final_step, final_value, best_checkpoint, metrics_at_best, "
-    "infeasible_step, train_seconds, eval_seconds, startup_seconds, device, stamp"
+    "infeasible_step, train_seconds, eval_seconds, startup_seconds, device, attempts, stamp"
 )
 
 
@@ -44,6 +44,7 @@ def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
         trial.seed if trial.seed < 2**63 else str(trial.seed),
         json.dumps(list(trial.coordinates)),
         json.dumps(dict(trial.hyperparameters)),
+        json.dumps(dict(trial.training)),
     )
 
 
@@ -64,6 +65,7 @@ def result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
         _real(outcome.eval_seconds),
         _real(outcome.startup_seconds),
         jsontext.encodable(outcome.device),
+        outcome.attempts,
     )
 
 
@@ -72,13 +74,21 @@ def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
 
     Raises ValueError and its like for a damaged row.
     """
-    trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, *rest, _, is_running = row
+    trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training, *rest, _, is_running = row
     state, reason, message, best_step, best_value, final_step, final_value, checkpoint, metrics, bad_step, *times = rest
-    train_seconds, eval_seconds, startup_seconds, device = times
+    train_seconds, eval_seconds, startup_seconds, device, attempts = times
     if state not in get_args(State):
         raise ValueError(f"trial {trial} has the state {state!r}")
     plan = PlannedTrial(
-        trial, setting, point, repeat, tuple(json.loads(coordinates)), json.loads(hyperparameters), int(seed), kind
+        trial,
+        setting,
+        point,
+        repeat,
+        tuple(json.loads(coordinates)),
+        json.loads(hyperparameters),
+        int(seed),
+        kind,
+        json.loads(training),
     )
     read = {name: jsontext.number(value) for name, value in json.loads(metrics).items()}
     return TrialOutcome(
@@ -97,4 +107,5 @@ def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
         eval_seconds=real_of(eval_seconds),
         startup_seconds=real_of(startup_seconds),
         device=device,
+        attempts=attempts,
     )

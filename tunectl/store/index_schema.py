@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tunectl.core.errors import FolderError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x74756E65  # "tune"
 BUSY_TIMEOUT_SECONDS = 10.0
 
@@ -27,6 +27,7 @@ CREATE TABLE trials (
     seed NOT NULL,                    -- an integer; as text where it needs more than 64 bits
     coordinates TEXT NOT NULL,        -- JSON array
     hyperparameters TEXT NOT NULL,    -- JSON object of the active ones, in the order of the study
+    training TEXT NOT NULL,           -- JSON object of what of the study's `training:` is otherwise in this trial
     state TEXT NOT NULL DEFAULT 'pending', -- pending, completed, infeasible, failed, cancelled; running: see the table
     reason TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '',
@@ -41,6 +42,7 @@ CREATE TABLE trials (
     eval_seconds REAL,
     startup_seconds REAL,
     device TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0, -- launches, over all runs
     stamp TEXT NOT NULL DEFAULT ''    -- sizes and times of the trial's files when this row was made; '' is unknown
 );
 CREATE TABLE running (
@@ -113,6 +115,16 @@ def _is_damage(error: sqlite3.Error) -> bool:
     return code is not None and (code & 0xFF) in _DAMAGE_CODES
 
 
+def make(path: Path) -> sqlite3.Connection:
+    """A connection to a new file, with the rights that the umask gives: SQLite's own would keep a group from writing.
+
+    Raises sqlite3.Error where it cannot be made.
+    """
+    with contextlib.suppress(OSError):  # SQLite says it in its own words
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    return connect(path, "rwc")
+
+
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """A connection in autocommit; `mode` is ro, rw or rwc."""
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
@@ -169,6 +181,19 @@ def begin_wal(connection: sqlite3.Connection) -> None:
     if mode == "wal":
         # The index can be rebuilt: no flush per transaction, and a power cut loses the last ones at worst.
         connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def is_one_file(path: Path) -> bool:
+    """Whether a database needs no journal beside it, so that reading it makes none.
+
+    Source: https://www.sqlite.org/fileformat2.html, 1.3: bytes 18 and 19 are 1 for rollback journals, 2 for WAL.
+    """
+    try:
+        with open(path, "rb") as file:
+            versions = file.read(20)[18:]
+    except OSError:
+        return False
+    return versions == b"\1\1" and not any(path.with_name(path.name + mark).exists() for mark in ("-wal", "-journal"))
 
 
 def is_wal(connection: sqlite3.Connection) -> bool:

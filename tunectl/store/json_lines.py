@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 
 _BLOCK_BYTES = 65_536
+# A damaged line may hold two objects, and two lines one, so that there are as many objects as lines.
+_SEVERAL = re.compile(rb"}\s*,\s*{")
 
 
 def parse(content: bytes) -> list[dict[str, Any] | None]:
@@ -19,16 +24,40 @@ def parse(content: bytes) -> list[dict[str, Any] | None]:
 
     What follows the last newline is torn (its writer was killed) and is dropped.
     """
-    lines = content.split(b"\n")
-    lines.pop()
+    lines = _complete_lines(content)
     if not lines:
         return []
-    values = _parse_at_once(lines)
+    values = None if _SEVERAL.search(content) else _parse_at_once(lines)
     return values if values is not None else [_parse_one(line) for line in lines]
 
 
+def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:
+    """What `parse` gives, in a third of the time, but whole numbers beyond 64 bits are floats.
+
+    orjson is stricter than json: what it refuses json gets to see, so that the same lines count as damaged.
+    """
+    values: list[dict[str, Any] | None] = []
+    loads = orjson.loads
+    for line in _complete_lines(content):
+        try:
+            value = loads(line)
+        except ValueError:
+            value = _parse_one(line)
+        values.append(value if type(value) is dict else None)
+    return values
+
+
+def _complete_lines(content: bytes) -> list[bytes]:
+    lines = content.split(b"\n")
+    lines.pop()
+    return lines
+
+
 def _parse_at_once(lines: list[bytes]) -> list[dict[str, Any] | None] | None:
-    """All lines as one array, which takes a third of the time of one by one; None unless every line is an object."""
+    """All lines as one array, which takes a third of the time of one by one; None unless every line is an object.
+
+    No line may hold two objects.
+    """
     try:
         values = json.loads(b"[" + b",".join(lines) + b"]")
     except (ValueError, RecursionError):

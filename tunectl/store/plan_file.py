@@ -13,6 +13,7 @@ from tunectl.store import json_lines
 _COUNTS = ("trial", "setting", "point", "repeat", "seed")
 _LARGEST_COUNT = 2**63 - 1
 _KINDS = get_args(TrialKind)
+_TRAINING = ("max_train_steps", "eval_every", "keep_checkpoints")
 
 
 def read_plan(path: Path) -> list[PlannedTrial]:
@@ -54,6 +55,7 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         line is None
         or not isinstance(line.get("hyperparameters"), dict)
         or not isinstance(line.get("coordinates"), list)
+        or not isinstance(line.get("training", {}), dict)
     ):
         return None
     try:
@@ -63,8 +65,11 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
     counts = [getattr(trial, name) for name in _COUNTS]
     counts_hold = all(_is_count(value) for value in counts) and max(counts[:-1]) <= _LARGEST_COUNT
     coordinates_hold = all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
+    training_holds = all(name in _TRAINING and _is_count(value) for name, value in trial.training.items())
     values_hold = all(isinstance(value, (bool, int, float, str)) for value in trial.hyperparameters.values())
-    return trial if counts_hold and coordinates_hold and values_hold and trial.kind in _KINDS else None
+    return (
+        trial if counts_hold and training_holds and coordinates_hold and values_hold and trial.kind in _KINDS else None
+    )
 
 
 def _is_count(value: object) -> bool:

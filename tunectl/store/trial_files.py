@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,19 @@ class TrialFiles:
     """The content of a trial folder.
 
     `measurements` are sorted by (step, kind), each there once. `result` is None until the trial has ended by itself,
-    and where result.json is unreadable. `attempts` are those that did not end by themselves. `damage` holds one line
-    for people for everything that was there and could not be read.
+    and where result.json is unreadable. `attempts` are those that gave no result, with one that nobody could record
+    (see `unrecorded_attempt`). `damage` holds one line for people for everything that was there and could not be read.
     """
 
     measurements: tuple[Measurement, ...] = ()
     result: TrialResult | None = None
     attempts: tuple[AttemptEnd, ...] = ()
     damage: tuple[str, ...] = ()
+
+    @property
+    def attempt(self) -> int:
+        """The number of the last attempt; 0 where the trial was never launched."""
+        return max(self.attempts[-1].attempt if self.attempts else 0, self.result.attempt if self.result else 0)
 
 
 def read_trial(folder: TrialFolder) -> TrialFiles:
@@ -46,12 +51,47 @@ def read_trial(folder: TrialFolder) -> TrialFiles:
     later version.
     """
     damage: list[str] = []
-    return TrialFiles(
-        measurements=_read_measurements(folder.measurements, damage),
-        result=_read_result(folder, damage),
-        attempts=_read_attempts(folder.attempts, damage),
-        damage=tuple(damage),
-    )
+    measurements = _read_measurements(folder.measurements, damage)
+    result = _read_result(folder, damage)
+    attempts = _read_attempts(folder.attempts, damage)
+    if result is None:
+        unrecorded = unrecorded_attempt(folder, None, attempts)
+        attempts = attempts if unrecorded is None else (*attempts, unrecorded)
+    return TrialFiles(measurements, result, attempts, tuple(damage))
+
+
+def unrecorded_attempt(
+    folder: TrialFolder, result: TrialResult | None, recorded: Sequence[AttemptEnd]
+) -> AttemptEnd | None:
+    """What attempts.jsonl lacks: the attempt whose runner was killed, or the one of a failed result to be put aside."""
+    last = recorded[-1].attempt if recorded else 0
+    if result is not None:
+        if result.state != "failed" or result.attempt <= last:
+            return None
+        return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
+    begun = _begun_attempt(folder)
+    return AttemptEnd(begun, "cancelled", "its runner ended before it") if begun > last else None
+
+
+def _begun_attempt(folder: TrialFolder) -> int:
+    """The attempt for which request.json was written; 0 where none was, or where it cannot be told."""
+    try:
+        content = json.loads(folder.request.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return 0
+    begun = content.get("attempt") if isinstance(content, dict) else None
+    return begun if isinstance(begun, int) and _is_attempt(begun) else 0
+
+
+def settle_attempts(folder: TrialFolder) -> None:
+    """Record the attempt that attempts.jsonl lacks, before another one is launched.
+
+    Raises FolderError where the file cannot be written.
+    """
+    damage: list[str] = []
+    attempt = unrecorded_attempt(folder, _read_result(folder, damage), _read_attempts(folder.attempts, damage))
+    if attempt is not None:
+        append_attempt(folder, attempt)
 
 
 def trial_state(files: TrialFiles) -> tuple[State, str, str]:
@@ -78,15 +118,25 @@ class ExistingCheckpoints:
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name != os.path.basename(name) or name.startswith("."):  # noqa: PTH119
             return False
-        return (self.folder.checkpoints / name).is_file()
+        # Not Path.is_file, which raises for a name that is too long; one with a NUL is no file's.
+        return os.path.isfile(self.folder.checkpoints / name)  # noqa: PTH113
+
+
+def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
+    paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request)
+    return tuple(path.name for path in paths)
+
+
+_STAMPED = _stamped_names(TrialFolder(Path()))
 
 
 def folder_stamp(folder: TrialFolder) -> str:
     """A text that changes whenever the trial's numbers may have: sizes and times of its files, without reading them."""
     marks = []
-    for path in (folder.measurements, folder.result, folder.attempts, folder.checkpoints):
+    home = os.fspath(folder.path)  # texts: joining paths would take longer than asking for their status
+    for name in _STAMPED:
         try:
-            status = os.stat(path)  # noqa: PTH116
+            status = os.stat(f"{home}/{name}")  # noqa: PTH116
         except OSError:
             marks.append("-")
         else:
@@ -104,7 +154,7 @@ def write_request(folder: TrialFolder, request: TrialRequest) -> None:
 
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
-    """Record an attempt that did not end by itself; raises FolderError where the file cannot be written."""
+    """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
     json_lines.append(folder.attempts, [attempt.to_json()])
 
 
@@ -139,7 +189,7 @@ class MeasurementTail:
         self._offset = kept + len(self._last_line) + len(fresh)
         if fresh:
             self._last_line = fresh[fresh.rfind(b"\n", 0, -1) + 1 :]
-        return [item for line in json_lines.parse(fresh) if (item := _measurement(line)) is not None], restarted
+        return [item for line in json_lines.parse_quickly(fresh) if (item := _measurement(line)) is not None], restarted
 
 
 def _content(path: Path, damage: list[str]) -> bytes | None:
@@ -169,7 +219,7 @@ def _measurement(line: Mapping[str, Any] | None) -> Measurement | None:
     if measurement.kind.isascii() and (measurement.checkpoint is None or measurement.checkpoint.isascii()):
         return measurement
     checkpoint = None if measurement.checkpoint is None else jsontext.encodable(measurement.checkpoint)
-    return replace(measurement, kind=jsontext.encodable(measurement.kind), checkpoint=checkpoint)
+    return measurement._replace(kind=jsontext.encodable(measurement.kind), checkpoint=checkpoint)
 
 
 def _as_written(line: Mapping[str, Any]) -> Measurement | None:
@@ -195,7 +245,7 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[Measurement, ...]
     content = _content(path, damage)
     if content is None:
         return ()
-    read = [_measurement(line) for line in json_lines.parse(content)]
+    read = [_measurement(line) for line in json_lines.parse_quickly(content)]
     _note_damaged_lines(path, [number for number, item in enumerate(read, start=1) if item is None], damage)
     return sorted_once([item for item in read if item is not None])
 
@@ -203,7 +253,9 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[Measurement, ...]
 def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     """Measurements by (step, kind), each once; of several the one written last counts: a resumed trial wrote it."""
     last = {(item.step, item.kind): item for item in measurements}
-    return tuple(last[key] for key in sorted(last))
+    keys = list(last)
+    in_order = sorted(keys)
+    return tuple(last.values()) if keys == in_order else tuple(last[key] for key in in_order)
 
 
 def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:
@@ -231,6 +283,8 @@ def _result(folder: TrialFolder, content: Any) -> TrialResult:
     checked = dict(content)
     for name in ("trial", "infeasible_step", "final_step"):
         checked[name] = _whole_number(name, content.get(name))
+    checked["attempt"] = _whole_number("attempt", content.get("attempt", 1)) or 1
+    checked["baseline_loss"] = jsontext.number(content.get("baseline_loss"))
     for name in ("train_seconds", "eval_seconds", "startup_seconds"):
         checked[name] = _seconds(name, content.get(name, 0.0))
     for name in ("reason", "message", "device", "where", "traceback"):
@@ -263,12 +317,17 @@ def _read_attempts(path: Path, damage: list[str]) -> tuple[AttemptEnd, ...]:
 
 
 def _attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
-    if line is None or not isinstance(line.get("attempt"), int) or not isinstance(line.get("reason"), str):
+    if line is None or not _is_attempt(line.get("attempt")) or not isinstance(line.get("reason"), str):
         return None
+    message, device = line.get("message"), line.get("device")
     return AttemptEnd(
         attempt=line["attempt"],
         reason=jsontext.encodable(line["reason"]),
-        message=jsontext.encodable(line.get("message", "")),
+        message=jsontext.encodable(message) if isinstance(message, str) else "",
         final=line.get("final") is True,
-        device=jsontext.encodable(line.get("device", "")),
+        device=jsontext.encodable(device) if isinstance(device, str) else "",
     )
+
+
+def _is_attempt(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_STEP

@@ -35,10 +35,9 @@ class OpenStudy:
     index: Index
     outcomes: Sequence[TrialOutcome]
 
-    @property
-    def left(self) -> list[PlannedTrial]:
-        """The trials that have not ended."""
-        return [item.plan for item in self.outcomes if not has_ended(item)]
+    def left(self, *, retry_failed: bool = False) -> list[PlannedTrial]:
+        """The trials that have not ended; with `retry_failed` those that failed, too."""
+        return [item.plan for item in self.outcomes if not has_ended(item) or (retry_failed and item.state == "failed")]
 
 
 @contextmanager

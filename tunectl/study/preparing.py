@@ -31,10 +31,14 @@ class StoppedError(TunectlError):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A backend that has loaded the workload; `signature` is the factory's own, beyond doubt."""
+    """A backend that has loaded the workload; `signature` is the factory's own, beyond doubt.
+
+    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
+    """
 
     backend: Backend
     signature: FactorySignature
+    checkpoint_bytes: int = 0
 
 
 def study_slots(spec: StudySpec, count: int | None, environ: dict[str, str]) -> tuple[Slot, ...]:
@@ -73,15 +77,17 @@ def make_ready(
     if started.signature is not None:
         signature = started.signature
         check_signature(checked.spec, signature)
+    checkpoint_bytes = 0
     for trial in telling_trials(trials):
         request = trial_request(checked.spec, checked.reference, signature, trial)
         try:
             tried = backend.probe(request, slot, stop_requested)
         except WorkloadError as error:
             raise StudyError([_placed(checked.spec, trial, error)]) from error
-        if not tried:
+        if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
-    return Ready(backend, signature)
+        checkpoint_bytes = max(checkpoint_bytes, tried)
+    return Ready(backend, signature, checkpoint_bytes)
 
 
 def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:

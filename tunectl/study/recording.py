@@ -9,7 +9,15 @@ from typing import assert_never
 
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial
-from tunectl.execution.events import Event, ServerReady, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.events import (
+    Event,
+    ServerReady,
+    StoppedByFailures,
+    Tick,
+    TrialEnded,
+    TrialRetried,
+    TrialStarted,
+)
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
 from tunectl.store.trial_files import MeasurementTail
@@ -55,6 +63,8 @@ class Recorder:
                 self.watcher.message(f"trial {event.trial} {event.reason}: {event.message}; it is run again")
             case TrialEnded():
                 self._ended(event)
+            case StoppedByFailures():
+                self._say_what_stops_it(event)
             case Tick():
                 self._say_that_it_stops(event.stopping)
                 self._look()
@@ -76,6 +86,17 @@ class Recorder:
             return
         self.tally.end(found)
         self.watcher.finished(found, self.tally.snapshot(time.monotonic()))
+
+    def _say_what_stops_it(self, event: StoppedByFailures) -> None:
+        failure = event.failure
+        trials = ", ".join(map(str, failure.trials))
+        at = f" ({failure.where})" if failure.where else ""
+        noun = "trial is" if event.left == 1 else "trials are"
+        self.watcher.message(
+            f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}: {failure.message}{at}; "
+            f"{event.left} {noun} left. Mend it and run again with --retry-failed"
+        )
+        self.stopping = 1
 
     def _say_that_it_stops(self, stopping: int) -> None:
         if stopping > self.stopping:

@@ -11,10 +11,14 @@ from tunectl.spec.model import StudySpec
 
 
 def trial_request(
-    spec: StudySpec, reference: WorkloadReference, signature: FactorySignature, trial: PlannedTrial
+    spec: StudySpec,
+    reference: WorkloadReference,
+    signature: FactorySignature,
+    trial: PlannedTrial,
+    attempt: int = 1,
 ) -> TrialRequest:
     """The request of one trial; defaults are written out, since those of a later version may differ."""
-    training = spec.training
+    training = {**asdict(spec.training), **trial.training}
     return TrialRequest(
         study=spec.name,
         trial=trial.trial,
@@ -23,17 +27,18 @@ def trial_request(
         arguments=factory_arguments(signature, trial.hyperparameters),
         configuration=asdict(TrainingConfiguration.from_hyperparameters(trial.hyperparameters)),
         objective=spec.objective,
-        max_train_steps=training.max_train_steps,
-        eval_every=training.eval_every,
-        keep_checkpoints=training.keep_checkpoints,
-        train_examples=training.train_examples,
-        no_progress=training.no_progress,
+        max_train_steps=training["max_train_steps"],
+        eval_every=training["eval_every"],
+        keep_checkpoints=training["keep_checkpoints"],
+        train_examples=training["train_examples"],
+        no_progress=training["no_progress"],
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
+        attempt=attempt,
     )
 
 
 def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
     """The number of updates of a trial, its warmup included."""
     configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)
-    return configuration.total_steps(spec.training.max_train_steps)
+    return configuration.total_steps(trial.training.get("max_train_steps", spec.training.max_train_steps))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
-from tunectl.execution.scheduler import Job, run_trials
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.scheduler import run_trials
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.execution.slots import Slot
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
 from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
 from tunectl.store.study_folder import check_place, study_path
-from tunectl.store.trial_files import read_trial, write_request
+from tunectl.store.trial_files import read_trial, settle_attempts, unrecorded_attempt, write_request
 from tunectl.study.checking import CheckedStudy, check_study
+from tunectl.study.disk import DiskNeed, check_room_to_begin, check_room_to_go_on
 from tunectl.study.opening import OpenStudy, opened
 from tunectl.study.preparing import Ready, make_ready, started_backend, study_slots
 from tunectl.study.progress import Tally, Watcher
@@ -41,12 +44,13 @@ class RunOptions:
     """Where and how to run, never what to train.
 
     `folder` None is runs/<study> below the current folder, `slots` None all that there are. `reverse` starts the last
-    trials first.
+    trials first. `retry_failed` runs those again that failed.
     """
 
     folder: Path | None = None
     slots: int | None = None
     reverse: bool = False
+    retry_failed: bool = False
     command: tuple[str, ...] = ()
 
 
@@ -107,19 +111,34 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher) -> RunReport:
         if not check_place(place):
             # Nothing is created for a study that cannot work: the workload is tried first.
             backend = stack.enter_context(started_backend(checked))
-            ready = make_ready(backend, checked, plan_trials(checked.spec), slots[0], stops)
+            planned = plan_trials(checked.spec)
+            ready = make_ready(backend, checked, planned, slots[0], stops)
+            # Nor for one that has no room.
+            check_room_to_begin(place, _disk_need(checked.spec, planned, ready, slots))
         study_at_work = stack.enter_context(opened(checked.spec, place, watcher))
-        if not study_at_work.left:
+        left = study_at_work.left(retry_failed=options.retry_failed)
+        if not left:
             return _report(study_at_work, watcher, untouched=True, interrupted=False)
         if ready is None:
             backend = stack.enter_context(started_backend(checked))
-            ready = make_ready(backend, checked, study_at_work.left, slots[0], stops)
-        _train(study_at_work, checked, ready, slots, options, watcher, stops)
+            ready = make_ready(backend, checked, left, slots[0], stops)
+        _train(study_at_work, left, checked, ready, slots, options, watcher, stops)
         return _report(study_at_work, watcher, untouched=False, interrupted=stops() > 0)
+
+
+def _disk_need(spec: StudySpec, left: Sequence[PlannedTrial], ready: Ready, slots: tuple[Slot, ...]) -> DiskNeed:
+    return DiskNeed(
+        checkpoint_bytes=ready.checkpoint_bytes,
+        kept=spec.training.keep_checkpoints,
+        at_once=min(len(slots), len(left)),
+        trials=len(left),
+        updates=sum(total_steps(spec, trial) for trial in left),
+    )
 
 
 def _train(
     study: OpenStudy,
+    left: Sequence[PlannedTrial],
     checked: CheckedStudy,
     ready: Ready,
     slots: tuple[Slot, ...],
@@ -127,31 +146,50 @@ def _train(
     watcher: Watcher,
     stops: Callable[[], int],
 ) -> None:
+    need = _disk_need(study.spec, left, ready, slots)
+    warning = check_room_to_begin(study.folder.path, need)
+    if warning:
+        watcher.message(f"warning: {warning}")
     _note_provenance(study, checked.signature.file or ready.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = Tally(
         study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
     )
-    tally.before([item for item in study.outcomes if has_ended(item)])
+    to_run = {trial.trial for trial in left}
+    tally.before([item for item in study.outcomes if item.plan.trial not in to_run])
 
     def prepare(job: Job) -> Path:
+        check_room_to_go_on(study.folder.path, need)
         folder = study.folder.trial(job.trial)
-        write_request(folder, trial_request(study.spec, checked.reference, ready.signature, trials[job.trial]))
+        settle_attempts(folder)
+        request = trial_request(study.spec, checked.reference, ready.signature, trials[job.trial], job.attempt)
+        write_request(folder, request)
         return folder.path
 
     ready.backend.hold(study.lock.fd)
-    left = [Job(trial.trial, read_trial(study.folder.trial(trial.trial)).attempts) for trial in study.left]
+    jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     run_trials(
-        left[::-1] if options.reverse else left,
+        jobs[::-1] if options.reverse else jobs,
         ready.backend,
         slots,
-        retries=study.spec.resources.retries,
+        limits=_limits(study.spec),
         prepare=prepare,
         on_event=Recorder(study.folder, study.spec, trials, study.index, tally, watcher),
         stop_requested=stops,
         poll_seconds=_POLL_SECONDS,
-        grace_seconds=study.spec.resources.grace_seconds,
     )
+
+
+def _job(folder: TrialFolder, trial: PlannedTrial) -> Job:
+    files = read_trial(folder)
+    failed = unrecorded_attempt(folder, files.result, files.attempts) if files.result is not None else None
+    return Job(trial.trial, files.attempts if failed is None else (*files.attempts, failed))
+
+
+def _limits(spec: StudySpec) -> Limits:
+    resources = spec.resources
+    timeout = resources.trial_timeout_seconds
+    return Limits(resources.retries, math.inf if timeout is None else timeout, resources.grace_seconds)
 
 
 def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, watcher: Watcher) -> None:

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from tunectl.analysis.outcomes import outcome
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import ENDED, PlannedTrial, TrialOutcome
@@ -38,18 +39,44 @@ def refresh(
     Damage found on the way is told to `report`, a line for each. What is up to date is not written again.
     """
     index.put_plan(trials)
-    known = {item.plan.trial: item for item in index.outcomes()}
-    stamps = index.stamps()
+    known = _up_to_date(folder, trials, index)
     standing: list[TrialOutcome] = []
-    fresh = {trial.trial for trial in trials if stamps.get(trial.trial) == folder_stamp(folder.trial(trial.trial))}
     # An index that is up to date is not written to, so that reading a finished study changes no byte of it.
-    with index.transaction() if len(fresh) < len(trials) else contextlib.nullcontext():
+    with index.transaction() if len(known) < len(trials) else contextlib.nullcontext():
         for trial in trials:
-            if trial.trial in fresh:
-                standing.append(known[trial.trial])
-            else:
-                standing.append(store_outcome(folder, trial, objective, index, report))
+            found = known.get(trial.trial)
+            standing.append(found or store_outcome(folder, trial, objective, index, report))
     return standing
+
+
+def read_standing(
+    folder: StudyFolder, trials: Sequence[PlannedTrial], objective: Objective, index: Index | None
+) -> list[TrialOutcome]:
+    """How the trials of a folder that nobody runs in stand, in the order given; writes nothing.
+
+    Taken from the index is what it says of folders that have not changed since; an index that turns out to be damaged
+    counts as missing.
+    """
+    try:
+        known = _up_to_date(folder, trials, index) if index is not None else {}
+    except FolderError:
+        known = {}
+    return [known.get(trial.trial) or read_outcome(folder, trial, objective)[0] for trial in trials]
+
+
+def _up_to_date(folder: StudyFolder, trials: Sequence[PlannedTrial], index: Index) -> dict[int, TrialOutcome]:
+    """The trials of which an index says what their folders would say; none of them runs."""
+    stamps = index.stamps()
+    if not any(stamps.values()):
+        return {}
+    outcomes = {item.plan.trial: item for item in index.outcomes() if item.state != "running"}
+    return {
+        trial.trial: outcomes[trial.trial]
+        for trial in trials
+        if trial.trial in outcomes
+        and outcomes[trial.trial].plan == trial
+        and stamps[trial.trial] == folder_stamp(folder.trial(trial.trial))
+    }
 
 
 def store_outcome(

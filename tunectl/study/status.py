@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tunectl.analysis.outcomes import best_outcome
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.execution.lock import is_held
-from tunectl.store.index import Index
+from tunectl.spec.model import StudySpec
+from tunectl.store.index import Index, TrialProgress
 from tunectl.study.opening import open_to_read
 from tunectl.study.progress import RunningTrial
 from tunectl.study.requests import total_steps
-from tunectl.study.standing import refresh
+from tunectl.study.standing import read_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +54,28 @@ def study_status(place: Path) -> StatusReport:
     """The status of the study folder at `place`; writes nothing. Raises FolderError where there is none."""
     folder, spec, trials = open_to_read(place)
     alive = is_held(folder.lock)
-    index = Index.open_read_only(folder.index) if alive else None
-    if index is None:
-        # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
-        index = Index.in_memory()
-        refresh(folder, trials, spec.objective, index, lambda _line: None)
-    with index:
-        outcomes = list(index.outcomes())
-        steps = {trial.trial: total_steps(spec, trial) for trial in trials}
-        running = tuple(
-            RunningTrial(
-                item.trial,
-                trials[item.trial].setting,
-                item.slot,
-                item.last_step or 0,
-                steps[item.trial],
-                item.last_value,
-            )
-            for item in index.progress(spec.objective)
-        )
-        counts = {str(state): number for state, number in index.counts().items()}
+    index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
+    running: tuple[RunningTrial, ...] = ()
+    with index or contextlib.nullcontext():
+        if alive and index is not None:
+            outcomes = list(index.outcomes())
+            running = tuple(_running(spec, trials[item.trial], item) for item in index.progress(spec.objective))
+        else:
+            # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
+            outcomes = read_standing(folder, trials, spec.objective, index)
+    counts = Counter(item.state for item in outcomes)
     return StatusReport(
         study=spec.name,
         objective=spec.objective,
         runner_alive=alive,
         total=len(trials),
-        counts=counts,
+        counts={state: counts[state] for state in get_args(State)},
         running=running,
         best=best_outcome(outcomes, spec.objective),
         failures=tuple(item for item in outcomes if item.state == "failed"),
     )
+
+
+def _running(spec: StudySpec, trial: PlannedTrial, item: TrialProgress) -> RunningTrial:
+    steps = total_steps(spec, trial)
+    return RunningTrial(trial.trial, trial.setting, item.slot, item.last_step or 0, steps, item.last_value)

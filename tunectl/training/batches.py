@@ -4,6 +4,7 @@ made.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.training.loaders import EndWithTrial, fetching
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 
 _BLOCK_BYTES = 2**25
@@ -232,6 +234,7 @@ class LoadedBatches:
             pin_memory=device.type == "cuda",
             # Its own generator, or making the iterator would draw from the global one.
             generator=torch.Generator(),
+            worker_init_fn=EndWithTrial(os.getpid()),
             multiprocessing_context="fork" if sys.platform == "linux" else None,
         )
         self._device = device
@@ -239,7 +242,8 @@ class LoadedBatches:
 
     def take(self, update: int) -> Any:  # noqa: ARG002  (the keys were given in order)
         """The next batch."""
-        batch = next(self._batches)
+        with fetching():
+            batch = next(self._batches)
         if isinstance(batch, Infeasible):
             raise batch
         return moved(batch, self._device)

@@ -2,7 +2,7 @@
 which an interrupted trial goes on.
 
 What makes a kill at any moment harmless: a checkpoint is written before the measurement line that names it; a file
-that the written `resume.pt` lists is removed only after a newer `resume.pt` no longer lists it; and training is
+that a written `resume.pt`, or the one before it, lists is removed only when neither does any more; and training is
 deterministic, so that everything later than `resume.pt` comes again, byte for byte, once the files are cut back to
 where it stood.
 """
@@ -29,7 +29,7 @@ from tunectl.training.lines import holds
 FORMAT = 1
 _CHUNK_BYTES = 2**20
 _OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt\.tmp)")
-_MAY_CHANGE = ("keep_checkpoints", "threads", "data_workers", "no_progress")
+_MAY_CHANGE = ("attempt", "keep_checkpoints", "threads", "data_workers", "no_progress")
 
 _RESUME_PARTS = (
     "request",
@@ -127,23 +127,58 @@ def identity(request: TrialRequest) -> str:
     return jsontext.encode({key: value for key, value in sorted(request.to_json().items()) if key not in _MAY_CHANGE})
 
 
-def load_resume(folder: TrialFolder, request: TrialRequest) -> dict[str, Any] | None:
-    """The parts of `resume.pt`, None where there is none.
+def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:
+    """Write `resume.pt`, keeping the one before it; raises OSError where the disk is full: then that one is there."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.resume.replace(folder.previous_resume)
+    save(folder.resume, parts)
 
-    Raises UnusableResume where it is damaged, of another request, or ahead of the lines that are on the disk.
+
+def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The parts of `resume.pt`, or of the one before it where that cannot be used; None where there is none.
+
+    Only the one that was read stays. What is passed over is told to `say`. Raises UnusableResume where all that is
+    there is damaged, of another request, or ahead of the lines that are on the disk.
     """
-    if not folder.resume.exists():
-        return None
-    parts = load(folder.resume)
+    reason = None
+    for path in (folder.resume, folder.previous_resume):
+        if not path.exists():
+            continue
+        try:
+            parts = _usable_parts(path, folder, request)
+        except UnusableResume as found:
+            reason = reason or found
+            continue
+        if path == folder.resume:
+            folder.previous_resume.unlink(missing_ok=True)
+        else:
+            path.replace(folder.resume)
+            if reason is not None:
+                say(f"{reason}: trial {request.trial} goes on from the checkpoint before it")
+        return parts
+    if reason is not None:
+        raise reason
+    return None
+
+
+def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dict[str, Any]:
+    parts = load(path)
     missing = [name for name in _RESUME_PARTS if name not in parts]
     if missing:
-        raise UnusableResume(f"{folder.resume.name} lacks {', '.join(missing)}")
+        raise UnusableResume(f"{path.name} lacks {', '.join(missing)}")
     if parts["request"] != identity(request):
-        raise UnusableResume(f"{folder.resume.name} belongs to another request")
-    for path, offset in ((folder.measurements, parts["measurements_offset"]), (folder.steps, parts["steps_offset"])):
-        if not holds(path, offset):
-            raise UnusableResume(f"{path.name} holds less than {folder.resume.name} knows of")
+        raise UnusableResume(f"{path.name} belongs to another request")
+    for lines, offset in ((folder.measurements, parts["measurements_offset"]), (folder.steps, parts["steps_offset"])):
+        if not holds(lines, offset):
+            raise UnusableResume(f"{lines.name} holds less than {path.name} knows of")
     return parts
+
+
+def remove_resume(folder: TrialFolder) -> None:
+    """Leave nothing to go on from."""
+    # In this order: the newer one, should it stay alone, is the one to go on from.
+    folder.previous_resume.unlink(missing_ok=True)
+    folder.resume.unlink(missing_ok=True)
 
 
 class BestCheckpoints:
@@ -160,6 +195,7 @@ class BestCheckpoints:
         self._entries = [(step, value) for step, value in entries if folder.checkpoint(step).exists()]
         self._sort()
         self._listed_in_resume = {step for step, _ in entries}
+        self._listed_in_previous: set[int] = set()
         folder.checkpoints.mkdir(exist_ok=True)
 
     def _sort(self) -> None:
@@ -188,16 +224,21 @@ class BestCheckpoints:
         return list(self._entries)
 
     def resume_written(self) -> None:
-        """Take note that the `resume.pt` on the disk lists the entries of now."""
+        """Take note that the `resume.pt` on the disk lists the entries of now, and the one before it those of then."""
+        self._listed_in_previous = self._listed_in_resume
         self._listed_in_resume = {step for step, _ in self._entries}
+
+    def previous_removed(self) -> None:
+        """Take note that there is no `resume.pt` but the last one."""
+        self._listed_in_previous = set()
 
     def resume_removed(self) -> None:
         """Take note that there is no `resume.pt` any more."""
-        self._listed_in_resume = set()
+        self._listed_in_resume, self._listed_in_previous = set(), set()
 
     def prune(self) -> None:
         """Remove every checkpoint, finished or not, that neither is among the best nor needed by `resume.pt`."""
-        needed = self._listed_in_resume | {step for step, _ in self._entries}
+        needed = self._listed_in_resume | self._listed_in_previous | {step for step, _ in self._entries}
         names = {self._folder.checkpoint(step).name for step in needed}
         for path in self._folder.checkpoints.iterdir():
             if path.name not in names and _OURS.fullmatch(path.name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,8 +27,10 @@ SMALL_BATCH = 32
 """The probe takes at most so many examples of a split."""
 
 
-def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, device: str) -> None:
+def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, device: str) -> int:
     """Build the workload and take one small batch through loss, optimizer, metrics and finalize.
+
+    Gives the size in bytes of a checkpoint's tensors, 0 where that cannot be known.
 
     Raises WorkloadError, with a message for people, where something cannot work: an exception of the user's code (with
     its place), no Workload, no `train` or `valid`, a loss or metrics that are not one value per example, an objective
@@ -41,16 +43,17 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
         with randomness(seeds, target):
             with _reported(f"the workload {request.workload.text} cannot be built"):
                 workload = build_workload(workload_factory, request, target)
-            _probe_training(workload, request, target)
+            checkpoint_bytes = _probe_training(workload, request, target)
             given = _probe_metrics(workload, request, target)
     except Infeasible:
-        return
+        return 0
     except WorkloadError as error:
         if error.__cause__ is not None and is_out_of_memory(error.__cause__):
-            return
+            return 0
         raise
     if given is not None and request.objective.metric not in given:
         raise WorkloadError(missing_metric(request.objective.metric, given))
+    return checkpoint_bytes
 
 
 @contextmanager
@@ -75,8 +78,8 @@ def _batch(dataset: Dataset[Any], examples: list[int], request: TrialRequest, de
     return moved(drawn(dataset, examples, sequence(request.seed, Purpose.EXAMPLES)), device)
 
 
-def _probe_training(workload: Workload, request: TrialRequest, device: torch.device) -> None:
-    """One update on a small batch of train."""
+def _probe_training(workload: Workload, request: TrialRequest, device: torch.device) -> int:
+    """One update on a small batch of train; gives the bytes of the model's and the optimizer's tensors after it."""
     configuration = TrainingConfiguration(**request.configuration)
     dataset = workload.data["train"]
     size = min(configuration.batch_size, SMALL_BATCH)
@@ -96,6 +99,16 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         group["lr"] = 0.0
     with _reported("the optimizer cannot update the model"):
         optimizer.step()
+    return _bytes_of(workload.model.state_dict()) + _bytes_of(optimizer.state_dict())
+
+
+def _bytes_of(state: Any) -> int:
+    """The bytes of all tensors in nested dicts, lists and tuples."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, Mapping):
+        return sum(map(_bytes_of, state.values()))
+    return sum(map(_bytes_of, state)) if isinstance(state, (list, tuple)) else 0
 
 
 def _check_losses(losses: Tensor, examples: int, *, needs_gradient: bool) -> None:

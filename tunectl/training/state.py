@@ -144,7 +144,7 @@ def save_resume(state: TrialState) -> None:
         "measurements_offset": state.measurements.offset,
         "steps_offset": state.steps.offset,
     }
-    checkpoints.save(state.folder.resume, parts)
+    checkpoints.save_resume(state.folder, parts)
     state.best.resume_written()
     state.clock.saved(began)
 

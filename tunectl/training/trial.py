@@ -7,22 +7,23 @@ import errno
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
-from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
-from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume
+from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume, remove_resume
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge
 from tunectl.training.lines import LineFile
+from tunectl.training.loaders import loader_death, loader_deaths_told
 from tunectl.training.loop import Ending, train
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.progress import Progress
@@ -67,8 +68,8 @@ def run_trial(
     the result. Hyperparameters that cannot work give an infeasible result: a loss or a gradient that is not finite, a
     training loss that ends far above where it began or flat at the loss of a constant prediction, `Infeasible` raised
     by the workload, memory that does not suffice. Other exceptions of the workload's code pass; OSError passes where
-    the folder cannot be written. `seconds` comes with the startup's; when an exception passes, it holds what was spent
-    on training and evaluation until then.
+    the folder cannot be written, LoaderError where a data-loader process died. `seconds` comes with the startup's; when
+    an exception passes, it holds what was spent on training and evaluation until then.
     """
     torch.backends.cudnn.benchmark = False
     attempt = _Attempt(
@@ -79,11 +80,16 @@ def run_trial(
         seconds,
         clock if clock is not None else Clock(),
     )
-    try:
-        return _run(attempt, stop, fresh=False)
-    except UnusableResume as reason:
-        sys.stderr.write(f"tunectl: {reason}: trial {request.trial} starts from the beginning\n")
-        return _run(attempt, stop, fresh=True)
+    with loader_deaths_told():
+        try:
+            return _run(attempt, stop, fresh=False)
+        except UnusableResume as reason:
+            _say(f"{reason}: trial {request.trial} starts from the beginning")
+            return _run(attempt, stop, fresh=True)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"tunectl: {line}\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
     progress = Progress()
     try:
         # Before the workload is built: what earlier attempts took counts even when that fails.
-        parts = None if fresh else load_resume(attempt.folder, attempt.request)
+        parts = None if fresh else load_resume(attempt.folder, attempt.request, _say)
         if parts is not None:
             progress = _fitting(partial(_saved_progress, parts, attempt.device))
         _account(attempt.seconds, progress)
@@ -111,7 +117,10 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             del parts  # a second copy of the model and the optimizer
             stack.callback(_account, attempt.seconds, progress)
             ending = _trained(state, stop)
-            return None if ending == "stopped" else _result(attempt, state.progress, _verdict(state, ending))
+            if ending == "stopped":
+                return None
+            result = _result(attempt, state.progress, _verdict(state, ending))
+            return replace(result, baseline_loss=workload.baseline_loss)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
@@ -141,7 +150,7 @@ def _assembled(
     request, folder, device = attempt.request, attempt.folder, attempt.device
     if parts is None:
         # Before the lines are cut: a resume.pt that outlived them would claim what is gone.
-        folder.resume.unlink(missing_ok=True)
+        remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
     splits = evaluated_splits(workload, request.train_examples)
     evaluator = Evaluator(workload, splits, configuration.eval_batch_size, request.seed, device, request.data_workers)
@@ -190,7 +199,7 @@ def _fitting(load: Callable[[], _T]) -> _T:
     try:
         return load()
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or loader_death(error) is not None:
             raise
         raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {_first_line(error)})") from error
 
@@ -206,6 +215,11 @@ def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
         if bad is not None:
             # What raised was the user's code at work on what is no number any more.
             return bad
+        died = loader_death(error)
+        if died is not None:
+            # Before all other readings: what the workload's code made of it says nothing about the hyperparameters.
+            state.progress.train_seconds += state.clock.lap()
+            raise LoaderError(died) from error
         step = state.progress.step
         if isinstance(error, Infeasible):
             return _Verdict(step, error.reason, error.reason)
@@ -225,10 +239,14 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     if isinstance(ending, _Verdict):
         if ending.reason != "out_of_memory":
             # Nothing is left to go on with; one that ran out of memory may be tried again alone.
-            state.folder.resume.unlink(missing_ok=True)
+            remove_resume(state.folder)
             state.best.resume_removed()
             state.best.prune()
         return ending
+    # Its end is saved: the state before it is of no more use.
+    state.folder.previous_resume.unlink(missing_ok=True)
+    state.best.previous_removed()
+    state.best.prune()
     found = judge(
         state.progress.evidence(state.total_steps),
         baseline=state.workload.baseline_loss,

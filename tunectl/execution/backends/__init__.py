@@ -53,11 +53,11 @@ class Backend(Protocol):
         """
         ...
 
-    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> bool:
+    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
         """Build a workload as a trial on this slot would and take one batch through it.
 
-        True when it works, False when a stop was asked for before that was known. Raises WorkloadError where it does
-        not work.
+        Gives the size in bytes of a checkpoint's tensors (0 where it cannot be known), None when a stop was asked for
+        before anything was known. Raises WorkloadError where it does not work.
         """
         ...
 

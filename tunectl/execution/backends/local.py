@@ -36,9 +36,12 @@ _MARK = "TUNECTL_SERVER"
 
 @dataclass(slots=True)
 class _Process:
-    """What the runner knows of a trial's process; `pid` 0 until the server has told."""
+    """What the runner knows of a trial's process: the order by which it was launched; `pid` 0 until the server has
+    told.
+    """
 
     launched: float
+    order: Mapping[str, Any]
     pid: int = 0
     started: int | None = None
 
@@ -76,6 +79,7 @@ class LocalBackend:
         self._probes = 0
         self._starts = 0
         self._mark = ""
+        self._died_loading = 0
 
     def start(self) -> None:
         """Start the server and return. From the main thread: a loading server dies with the thread that started it."""
@@ -119,10 +123,10 @@ class LocalBackend:
             if server.refused is not None:
                 self._raise_refused(server.refused)
             if server.ready is None and server.connection.closed:
-                self._raise_died_loading(server)
+                server = self._load_once_more(server)
         return server.ready
 
-    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> bool:
+    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
         """Build and try the workload in a process of its own; see Backend."""
         self._probes += 1
         number = self._probes
@@ -130,7 +134,7 @@ class LocalBackend:
             "probe", number, slot.torch_device, slot.device.label, slot.environment, request=request.to_json()
         )
         if self.wait_ready(stop_requested) is None:
-            return False
+            return None
         server = self._running_server()
         self._send({"op": "launch", "assignment": assignment.to_json()})
         while number not in self._answers:
@@ -138,10 +142,9 @@ class LocalBackend:
                 raise WorkloadError(f"the workload could not be tried: the fork server {self._end_server()}")
             if stop_requested():
                 self._send({"op": "signal", "kind": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
-                return False
+                return None
             self._receive(_SECONDS_BETWEEN_LOOKS)
-        _judge_probe(self._answers.pop(number))
-        return True
+        return _judge_probe(self._answers.pop(number))
 
     def hold(self, fd: int) -> None:
         """Let the server, and every process it starts from now on, hold a copy of the descriptor."""
@@ -152,7 +155,6 @@ class LocalBackend:
     def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
         """Start a trial; see Backend."""
         launched = time.monotonic()
-        self._processes[trial] = _Process(launched)
         files = TrialFolder(folder.absolute())
         assignment = Assignment(
             "trial",
@@ -165,7 +167,9 @@ class LocalBackend:
             attempt=attempt,
             launched=launched,
         )
-        self._send({"op": "launch", "assignment": assignment.to_json()})
+        order = {"op": "launch", "assignment": assignment.to_json()}
+        self._processes[trial] = _Process(launched, order)
+        self._send(order)
 
     def poll(self, timeout_seconds: float) -> Sequence[Report]:
         """What has happened; starts another server where this one died. Raises TunectlError where that cannot load."""
@@ -230,6 +234,7 @@ class LocalBackend:
             server.ready = ServerReady(
                 message["seconds"], message["mode"], message["reason"], _signature(message["signature"])
             )
+            self._died_loading = 0
             self._reports.append(server.ready)
         elif event == "refused":
             server.refused = message
@@ -257,7 +262,8 @@ class LocalBackend:
         if server.refused is not None:
             self._raise_refused(server.refused)
         if server.ready is None:
-            self._raise_died_loading(server)
+            self._load_once_more(server)
+            return
         how = self._end_server()
         self._kill_what_is_left()
         now = time.monotonic()
@@ -308,12 +314,28 @@ class LocalBackend:
         self._end_server()
         raise _workload_error("the workload could not be loaded", refused)
 
-    def _raise_died_loading(self, server: _ServerProcess) -> None:
+    def _load_once_more(self, server: _ServerProcess) -> _ServerProcess:
+        """Start another server in place of one that was killed while it loaded; raises TunectlError at the second.
+
+        The one kill may have come from outside, or have met a machine that was short of memory for a moment.
+        """
         tail = processes.output_tail(server.output, _OUTPUT_TAIL_BYTES)
         how = self._end_server()
-        raise TunectlError(
-            f"the process that loads the workload {how}" + (f"; its last output:\n{tail}" if tail else "")
-        )
+        self._kill_what_is_left()
+        self._died_loading += 1
+        if self._died_loading > 1 or how != processes.describe_exit(None, signal.SIGKILL):
+            raise TunectlError(
+                f"the process that loads the workload {how}" + (f"; its last output:\n{tail}" if tail else "")
+            )
+        self._start_again()
+        return self._running_server()
+
+    def _start_again(self) -> None:
+        """Start another server, and order again the launches that the last one did not live to see."""
+        waiting = [known.order for _, known in sorted(self._processes.items())]
+        self.start()
+        for order in waiting:
+            self._send(order)
 
 
 def _server_environment() -> dict[str, str]:
@@ -336,7 +358,7 @@ def _workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
     return error
 
 
-def _judge_probe(ending: Mapping[str, Any]) -> None:
+def _judge_probe(ending: Mapping[str, Any]) -> int:
     try:
         answer = json.loads(ending["answer"])
     except (KeyError, ValueError):
@@ -347,3 +369,4 @@ def _judge_probe(ending: Mapping[str, Any]) -> None:
         ) from None
     if answer["message"] or answer["traceback"]:
         raise _workload_error("the workload does not work", answer)
+    return int(answer["checkpoint_bytes"])

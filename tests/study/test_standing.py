@@ -1,0 +1,127 @@
+"""How a study stands, told from its index and from its trial folders."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders import study_text
+
+from tunectl.core import jsontext
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import Measurement, TrialResult
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.reading import parse_study
+from tunectl.store.index import Index
+from tunectl.store.plan_file import append_plan, read_plan
+from tunectl.store.trial_files import folder_stamp
+from tunectl.study.standing import refresh
+from tunectl.study.status import StatusReport, study_status
+
+TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3}")
+SPEC = parse_study(TEXT, Path("study.yaml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    """Three trials: two completed, one not begun; study.db says so too."""
+    made = StudyFolder(tmp_path / "study")
+    made.path.mkdir()
+    made.study.write_text(TEXT)
+    made.lock.touch()
+    append_plan(made.plan, plan_trials(SPEC))
+    for trial, value in ((0, 0.5), (1, 0.25)):
+        write_trial(made, trial, value)
+    fill_index(made)
+    return made
+
+
+def write_trial(folder: StudyFolder, trial: int, value: float) -> None:
+    home = folder.trial(trial)
+    home.path.mkdir(parents=True, exist_ok=True)
+    lines = [Measurement(step, {"valid/error_rate": value}) for step in (0, 100)]
+    home.measurements.write_text("".join(jsontext.encode(item.to_json()) + "\n" for item in lines))
+    home.result.write_text(jsontext.encode(TrialResult(trial, "completed").to_json()))
+
+
+def fill_index(folder: StudyFolder) -> None:
+    with Index.open_for_writing(folder.index) as index:
+        refresh(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)
+
+
+def contents(folder: StudyFolder) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+
+
+def best(report: StatusReport) -> tuple[int, float | None]:
+    assert report.best is not None
+    return report.best.plan.trial, report.best.best_value
+
+
+def test_status_believes_the_index_of_folders_that_did_not_change_and_reads_the_others(folder: StudyFolder) -> None:
+    with Index.open_for_writing(folder.index) as index:
+        first = next(index.outcomes())
+        index.put_outcome(replace(first, best_value=0.125), folder_stamp(folder.trial(0)))
+    assert best(study_status(folder.path)) == (0, 0.125)
+    write_trial(folder, 0, 0.4375)
+    assert best(study_status(folder.path)) == (1, 0.25)
+    write_trial(folder, 2, 0.0625)
+    assert best(study_status(folder.path)) == (2, 0.0625)
+
+
+def test_status_writes_nothing_whether_study_db_is_there_or_not(folder: StudyFolder) -> None:
+    before, told = contents(folder), study_status(folder.path)
+    assert contents(folder) == before
+    folder.index.unlink()
+    before = contents(folder)
+    assert study_status(folder.path) == told
+    assert contents(folder) == before
+    assert told.counts == {"pending": 1, "running": 0, "completed": 2, "infeasible": 0, "failed": 0, "cancelled": 0}
+
+
+def test_a_trial_that_a_killed_runner_left_running_does_not_run(folder: StudyFolder) -> None:
+    with Index.open_for_writing(folder.index) as index:
+        index.set_running(1, slot=0)
+    report = study_status(folder.path)
+    assert (report.counts["running"], report.counts["completed"], report.running) == (0, 2, ())
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_a_row(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trials SET hyperparameters = '{' WHERE trial = 0")
+    connection.close()
+
+
+def plan_something_else(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trials SET seed = seed + 1, best_value = 0.0")
+    connection.close()
+
+
+def leave_a_journal(path: Path) -> None:
+    """What a killed runner leaves: a file in WAL mode and its journal."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("UPDATE trials SET best_value = 0.0")
+    for file in (path, path.with_name("study.db-wal")):
+        shutil.copy(file, path.with_name(f"{file.name}.kept"))
+    connection.close()
+    for file in (path, path.with_name("study.db-wal")):
+        path.with_name(f"{file.name}.kept").rename(file)
+
+
+@pytest.mark.parametrize("harm", [cut, damage_a_row, plan_something_else, leave_a_journal])
+def test_status_does_without_an_index_that_cannot_be_used(folder: StudyFolder, harm: Callable[[Path], None]) -> None:
+    told = study_status(folder.path)
+    harm(folder.index)
+    before = contents(folder)
+    assert study_status(folder.path) == told
+    assert contents(folder) == before

@@ -1,0 +1,72 @@
+"""Robust levels and spreads of a series of updates."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from tunectl.analysis.runs import Floats
+
+MAD_TO_DEVIATION = 1.4826
+"""The median absolute deviation times this is the standard deviation of a normal distribution."""
+
+START_UPDATES = 5
+"""The level at the beginning is the median of so many losses."""
+
+NEAR_ZERO = 1e-3
+"""Losses below this part of the loss at the beginning count as no loss at all."""
+
+_ROWS_AT_ONCE = 20_000
+
+
+def finite_part(series: Floats) -> Floats:
+    """The series up to its first value that is not finite."""
+    bad = np.flatnonzero(~np.isfinite(series))
+    return series[: bad[0]] if len(bad) else series
+
+
+def log_loss(loss: Floats, near_zero: float | None = None) -> Floats:
+    """The loss on a scale on which a factor is a distance: ln(loss + near_zero), shape [updates]; all finite.
+
+    `near_zero` (default: NEAR_ZERO of the loss at the beginning) keeps a converged loss from going up by factors that
+    mean nothing. A loss that becomes negative has no zero to count factors from: its lowest value takes that place,
+    and near_zero is a tenth of the distance of its 10th and 90th percentiles.
+    """
+    if not len(loss):
+        return np.zeros(0)
+    low = float(loss.min())
+    if low < 0:
+        spread = float(np.subtract(*np.percentile(loss, [90, 10])))
+        return np.asarray(np.log(loss - low + max(0.1 * spread, 1e-12 * max(1.0, abs(low)))))
+    if near_zero is None:
+        near_zero = NEAR_ZERO * float(np.median(loss[:START_UPDATES]))
+    return np.asarray(np.log(loss + max(near_zero, np.finfo(float).tiny)))
+
+
+def windowed_median(series: Floats, width: int, hop: int = 1) -> Floats:
+    """The medians of the windows of `width` that begin at 0, hop, 2·hop, ..., shape [(n - width) // hop + 1]."""
+    windows = sliding_window_view(series, width)[::hop]
+    parts = [np.median(windows[at : at + _ROWS_AT_ONCE], axis=1) for at in range(0, len(windows), _ROWS_AT_ONCE)]
+    return np.concatenate(parts)
+
+
+def windowed_level(series: Floats, width: int) -> tuple[Floats, Floats]:
+    """Median, and standard deviation by the median absolute deviation, of every window of `width`; shape
+    [n - width + 1] each.
+    """
+    windows = sliding_window_view(series, width)
+    levels, spreads = [], []
+    for at in range(0, len(windows), _ROWS_AT_ONCE):
+        part = windows[at : at + _ROWS_AT_ONCE]
+        level = np.median(part, axis=1)
+        levels.append(level)
+        spreads.append(MAD_TO_DEVIATION * np.median(np.abs(part - level[:, None]), axis=1))
+    return np.concatenate(levels), np.concatenate(spreads)
+
+
+def deviation(differences: Floats) -> float:
+    """The standard deviation of the noise whose differences of independent pairs these are, robustly."""
+    if len(differences) < 2:
+        return 0.0
+    centred = differences - np.median(differences)
+    return float(MAD_TO_DEVIATION * np.median(np.abs(centred)) / np.sqrt(2.0))

@@ -1,0 +1,37 @@
+"""How a trial's process ended, in words, and whether it ended because it was told to."""
+
+from __future__ import annotations
+
+import signal
+
+from tunectl.execution import processes
+from tunectl.execution.backends import Ended
+from tunectl.execution.protocol import EXIT_BROKEN, EXIT_LOADER_DIED, EXIT_STOPPED
+
+_SAVED_OR_ENDED = frozenset({EXIT_STOPPED, EXIT_LOADER_DIED})
+
+
+def was_stopped(ended: Ended) -> bool:
+    """Whether a process that was told to stop ended for that, and not by a fault of its own.
+
+    Who stops a whole job at once (a batch system) signals the loader processes too.
+    """
+    return ended.lost or ended.code in _SAVED_OR_ENDED or ended.signal in (signal.SIGTERM, signal.SIGKILL)
+
+
+def explain(ended: Ended) -> str:
+    """In one line how a process that wrote no result ended, and what may have made it so."""
+    how = processes.describe_exit(ended.code, ended.signal)
+    match ended.code, ended.signal:
+        case (_, signal.SIGKILL):
+            return f"{how}: by hand, or by the system for want of memory"
+        case (code, None) if code == EXIT_STOPPED:
+            return f"{how}: it was told to stop by another process than tunectl"
+        case (code, None) if code == EXIT_BROKEN:
+            return f"{how}: tunectl's own part failed, see log.txt"
+        case (code, None) if code == EXIT_LOADER_DIED:
+            return f"{how}: one of its data-loader processes died, see log.txt"
+        case (_, None):
+            return f"{how} before its result was written: the workload's code may have called sys.exit or os._exit"
+        case _:
+            return f"{how}, see log.txt"
