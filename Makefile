@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all smoke bench lint torture torture-short readme
+.PHONY: help run test check check-all smoke bench lint torture torture-short readme fuzz
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,5 +44,8 @@ torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders
 torture-short: $(STAMP) ## the same with 40 faults, for CI
 	$(BIN)/python scripts/torture.py --faults 40 --seconds 50 --seed 1 --no-orders
 
-bench: $(STAMP) ## measure start-up, beside a reference from the same run
-	$(BIN)/python scripts/bench_startup.py
+fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 14 tests)
+	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
+
+bench: $(STAMP) ## measure start-up, runner, loop, lines and scale, each beside a reference from the same run
+	@for script in scripts/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done

@@ -8,7 +8,8 @@ costs at most 80 ms beyond its own training, evaluations and checkpoints: (the w
 end, times the slots, less all that the trials' tables say was spent on training and evaluation with its checkpoints),
 divided by the trials.
 
-`python scripts/bench_runner.py timed ...` is `tunectl ...` that also writes down when its phases began.
+`python scripts/bench_runner.py 3 0` takes 3 rounds, and none of fresh processes; `bench_runner.py timed ...` is
+`tunectl ...` that also writes down when its phases began.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ PHASES = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One `tunectl run`: wall, CPU of all its processes, wall by phase, and a trial's cost beyond its own work; seconds."""
+    """One `tunectl run`, in seconds: wall, CPU of all its processes, wall by phase; and of a trial on average: its cost
+    beyond its own work, that work, and the time from its launch until it has its workload's factory.
+    """
 
     wall: float
     cpu: float
@@ -174,19 +177,21 @@ def timed(arguments: list[str]) -> int:
     return int(code or 0)
 
 
-def measure(rounds: int, place: Path) -> None:
+def measure(rounds: int, fresh_rounds: int, place: Path) -> None:
     runs, floors, fresh = [], [], []
     half = TRIALS // SLOTS
     for number in range(rounds):
         floors.append(run_plain([(first, first + half) for first in range(0, TRIALS, half)]))
         runs.append(run_tunectl(place / str(number)))
-    for _ in range(min(rounds, FRESH_ROUNDS)):
+    for _ in range(fresh_rounds):
         wall, cpu = run_plain([(trial, trial + 1) for trial in range(FRESH_TRIALS)])
         fresh.append((wall * TRIALS / FRESH_TRIALS, cpu * TRIALS / FRESH_TRIALS))
     print(f"{TRIALS} trials of 100 updates, {SLOTS} at a time; medians of {rounds} (fresh: of {len(fresh)})")
     print(f"{'':20}{'wall':>10}{'least':>10}{'CPU':>10}{'wall / floor':>14}{'CPU / floor':>14}")
     walls = [(run.wall, run.cpu) for run in runs]
     for name, found in (("floor", floors), ("tunectl run", walls), ("fresh processes", fresh)):
+        if not found:
+            continue
         wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
         ratios = [
             statistics.median(ratio(item, floor) for item, floor in zip(found, floors, strict=False))
@@ -214,7 +219,8 @@ def main() -> None:
     if sys.argv[1:2] == ["timed"]:
         sys.exit(timed(sys.argv[2:]))
     with tempfile.TemporaryDirectory() as place:
-        measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS, Path(place))
+        rounds = [int(argument) for argument in sys.argv[1:]]
+        measure(*(rounds if len(rounds) == 2 else (ROUNDS, FRESH_ROUNDS)), Path(place))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.workloads import digits
@@ -76,7 +76,7 @@ def train(plan: Plan, seed: int) -> Trained:
             examples = torch.cat([examples, order[:place]])
         optimizer.zero_grad(set_to_none=True)
         scores = model(inputs.index_select(0, examples))
-        F.cross_entropy(scores, labels.index_select(0, examples)).backward()
+        cross_entropy(scores, labels.index_select(0, examples)).backward()
         if plan.max_norm is not None:
             nn.utils.clip_grad_norm_(parameters, plan.max_norm)
         optimizer.step()
@@ -96,7 +96,7 @@ def _evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH_SIZE):
             scores, right = model(inputs[start : start + EVALUATION_BATCH_SIZE]), labels[start:][:EVALUATION_BATCH_SIZE]
-            loss_sum += F.cross_entropy(scores, right, reduction="sum").item()
+            loss_sum += cross_entropy(scores, right, reduction="sum").item()
             errors += (scores.argmax(dim=1) != right).sum().item()
     model.train()
     return loss_sum / len(labels)

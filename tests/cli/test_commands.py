@@ -257,14 +257,16 @@ def test_wrong_usage_ends_with_2_and_one_line(tunectl: Call, words: tuple[str, .
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("flag", ["--retry-failed", "--objective"])
-def test_a_flag_of_a_later_version_is_refused_by_name(tunectl: Call, flag: str) -> None:
+@pytest.mark.parametrize("flag", ["--retry-faild", "--objective"])
+def test_a_flag_that_is_not_known_is_refused_by_name(tunectl: Call, flag: str) -> None:
     code, _, err = tunectl("run", "study.yaml", flag)
     assert code == 2
     assert flag in err
 
 
-@pytest.mark.parametrize("command", ["", "run", "check", "plan", "status"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "check", "plan", "status", "lr-sweep", "warmup-sweep", "clip-sweep", "range-test"]
+)
 def test_help_fits_80_columns_without_a_wrapped_option(tunectl: Call, command: str) -> None:
     code, out, _ = tunectl(*command.split(), "--help")
     assert code == 0

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tunectl.cli.main import main
 
-_FEW = 60
+_FEW = 15
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _FACTORY = "raise RuntimeError('check imports nothing')\n\ndef b(*, a=1, b=1, c=1, d=1, num_layers=2, seed=0): ...\n"
 _TAGS = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunectl.core.jsontext import encodable, encode, number
+from tunectl.core.jsontext import encodable, encode, number, one_line
 
 scalars = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
@@ -56,3 +56,19 @@ def test_text_that_utf_8_can_hold_stays_as_it_is(text):
 
 def test_half_a_surrogate_pair_becomes_its_escape():
     assert encodable("\udcffé\ud800") == "\\udcffé\\ud800"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("nan_loss", "nan_loss"),
+        ("", ""),
+        (" a \n\tb\r\n\u2028 c\x85", "a b c"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\ud800 µ\u202e", "\\ud800 µ\\u202e"),
+        (3.5, "3.5"),
+    ],
+)
+def test_a_text_for_people_is_one_line_that_acts_on_no_terminal(text, line):
+    assert one_line(text) == line
+    assert line.isprintable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from tunectl.core.jsontext import encode
 from tunectl.core.objective import Objective
-from tunectl.core.records import AttemptEnd, Measurement, PlannedTrial, TrialRequest, TrialResult, WorkloadReference
+from tunectl.core.records import (
+    AttemptEnd,
+    Measurement,
+    PlannedTrial,
+    Recovery,
+    TrialRequest,
+    TrialResult,
+    WorkloadReference,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 hyperparameters = st.dictionaries(
@@ -113,3 +122,11 @@ def test_an_attempt_is_written_as_its_fields():
         "final": False,
         "device": "",
     }
+
+
+def test_a_request_s_recovery_comes_back_and_an_older_request_has_none():
+    request = replace(REQUEST, recovery=Recovery(0.1, 2))
+    assert TrialRequest.from_json(through_json(request.to_json())) == request
+    older = through_json(REQUEST.to_json())
+    del older["recovery"]
+    assert TrialRequest.from_json(older) == REQUEST

@@ -26,7 +26,7 @@ from tunectl.execution.scheduler import KILL_PATIENCE_SECONDS, run_trials
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.store.trial_files import read_trial, trial_state
 
-_FEW = 120
+_FEW = 50
 _MOST_SECONDS = 5000.0
 GPUS = (Device("cuda", 0, "A", "GPU-a"), Device("cuda", 1, "B", "GPU-b"), Device("cuda", 2, "C", "GPU-c"))
 RESULTS = {

@@ -207,14 +207,15 @@ def test_the_settings_table_has_the_columns_of_the_design(tmp_path):
     assert [row[:3] for row in rows] == [["0", "adam", "3"], ["1", "nesterov", "3"]]
 
 
-def test_measurements_are_written_with_every_metric_and_gap():
-    index = Index.in_memory()
+def test_measurements_are_written_with_every_metric_and_gap(tmp_path):
+    index = Index.open_for_writing(tmp_path / "study.db")
     index.put_measurements(
         0, [Measurement(0, {"b/x": math.nan}), Measurement(5, {"a/é": 1.0}, checkpoint="c.pt", gradient_norm=2.0)]
     )
     index.put_measurements(10, [Measurement(0, {"b/x": math.inf}, kind="test", learning_rate=math.nan)])
     metrics = index.metric_names()
     content = tables.measurements_parquet(index.measurement_columns(metrics), metrics)
+    index.close()
     read = pyarrow.parquet.read_table(io.BytesIO(content))
     assert read.column_names == [
         *("trial", "step", "kind", "a/é", "b/x"),
@@ -240,9 +241,9 @@ def test_writing_the_same_tables_again_touches_no_file(tmp_path):
 
     def write():
         tables.write_table(folder, "trials", tables.trials_table(OUTCOMES[::-1], NAMES))
-        index = Index.in_memory()
-        index.put_measurements(0, [Measurement(step, {"a/b": step / 3}) for step in range(50)])
-        tables.write_measurements(folder, index.measurement_columns(["a/b"]), ["a/b"])
+        with Index.open_for_writing(folder.index) as index:
+            index.put_measurements(0, [Measurement(step, {"a/b": step / 3}) for step in range(50)], replace=True)
+            tables.write_measurements(folder, index.measurement_columns(["a/b"]), ["a/b"])
         files = sorted(folder.tables.iterdir())
         return [(file.name, file.stat().st_ino, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
 

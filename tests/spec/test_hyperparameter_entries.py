@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from builders import problems_of, study
 
-from tunectl.spec.configuration import FIELDS, LATER_FIELDS
+from tunectl.spec.configuration import FIELDS
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import FixedValue, Range, ValueSet
 from tunectl.spec.names import TABLE_COLUMNS
@@ -150,7 +150,7 @@ def test_true_and_one_are_two_values_and_one_and_one_point_zero_are_the_same():
         ("{role: nuisance, values: [1, 2], vales: 3}", "x.vales: no such key; did you mean values?"),
         ("{role: nuisance, values: [32, '64']}", "x.values[1]: the set holds numbers, found '64' (text); write 64 without quotes"),
         ("{role: nuisance, values: ['1e-3', 1, a]}", "x.values[0]: the set holds numbers, found '1e-3' (text)"),
-        ("{value: 1, off: 0}", "x.off: off (a value that switches it off) is not in this version; leave it out"),
+        ("{value: 1, off: [0]}", "x.off: "),
     ],
 )  # fmt: skip
 def test_an_entry_that_is_wrong_is_refused_by_name(entry, problem):
@@ -207,16 +207,6 @@ def test_max_train_steps_is_never_a_hyperparameter():
     assert "max_train_steps is never a hyperparameter" in refusals("5", name="max_train_steps")[0]
 
 
-@pytest.mark.parametrize("name", sorted(LATER_FIELDS))
-def test_a_field_of_a_later_version_is_refused_by_name(name):
-    (line,) = refusals("1", name=name)
-    assert line == f"hyperparameters.{name}: {name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
-
-
-def test_no_field_of_a_later_version_is_one_of_this_version():
-    assert not LATER_FIELDS.keys() & FIELDS.keys()
-
-
 # name, values at or inside the bounds, values outside
 _BOUNDS = [
     ("batch_size", [1, 10**6], [0, -1, 2.5, "'8'", "true"]),
@@ -234,6 +224,10 @@ _BOUNDS = [
     ("warmup_steps", [0, 100], [-1, 0.5]),
     ("post_warmup_steps", [0, 100], [-1, 0.5]),
     ("grad_clip_norm", [1e-9, 10], [0, -1]),
+    ("accumulate_steps", [1, 64], [0, -1, 1.5]),
+    ("precision", ["float32", "bfloat16", "float16"], ["float64", "half", 16]),
+    ("polyak_decay", [0, 0.999], [1, -0.1, 1.5]),
+    ("activation_checkpointing", ["none", "blocks"], ["all", "true"]),
     ("optimizer", ["sgd", "momentum", "rmsprop", "adam_playbook", "lamb"], ["adamm", "Adam", 5, "true"]),
     ("schedule", ["constant", "linear", "cosine", "inverse_sqrt", "step"], ["cosin", 1]),
     ("warmup", ["prepend", "within"], ["append", "false"]),
@@ -321,3 +315,26 @@ def test_the_stretch_after_a_warmup_fits_into_what_follows_it():
     varied = {"warmup_steps": "{role: nuisance, values: [10, 50]}", "warmup": "within", "post_warmup_steps": "60"}
     (line,) = problems_of(varied, training=steps, search=SEARCH)
     assert "within the 50 steps that follow the warmup, found 60" in line
+
+
+def test_a_fixed_batch_is_divided_into_no_more_steps_than_it_has_examples():
+    assert study({"batch_size": "8", "accumulate_steps": "8"})
+    (line,) = problems_of({"batch_size": "8", "accumulate_steps": "9"})
+    assert line == "hyperparameters.accumulate_steps: a batch of 8 is divided into at most as many steps, found 9"
+    assert "a batch of 64" in problems_of({"accumulate_steps": "65"})[0]
+    apart = {
+        "optimizer": "{role: scientific, values: [sgd, adam]}",
+        "batch_size": "[{value: 4, when: {optimizer: sgd}}, {value: 16, when: {optimizer: adam}}]",
+        "accumulate_steps": "[{value: 2, when: {optimizer: sgd}}, {value: 16, when: {optimizer: adam}}]",
+    }
+    assert study(apart)
+    (line,) = problems_of({**apart, "accumulate_steps": "5"})
+    assert "a batch of 4 " in line
+    assert study({"batch_size": "{role: nuisance, values: [2, 8]}", "accumulate_steps": "4"}, search=SEARCH)
+
+
+def test_an_entry_may_say_at_which_value_it_is_off():
+    assert only("{value: 0.1, off: 0}", name="weight_decay").off == 0
+    assert only("{role: nuisance, values: [crop, flip], off: none}").off == "none"
+    assert only("{value: 0.1}", name="weight_decay").off is None
+    assert "weight_decay is a number at least 0" in refusals("{value: 0.1, off: -1}", name="weight_decay")[0]

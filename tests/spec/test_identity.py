@@ -57,6 +57,7 @@ def test_the_same_hyperparameter_may_be_written_in_another_way():
         ({}, {"training": "{max_train_steps: 2000, eval_every: 100, seed: 1}"}, "training.seed: was 0, is 1"),
         ({}, {"training": "{max_train_steps: 2000, eval_every: 100, no_progress: false}"}, "training.no_progress: was True"),
         ({}, {"training": "{max_train_steps: 2000, eval_every: 100, train_examples: 5}"}, "training.train_examples: was None"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, recovery: {}}"}, "training.recovery.max_recoveries: was not there, is 3"),
         ({}, {"objective": "{metric: valid/loss, direction: minimize}"}, "objective.metric: was valid/error_rate"),
         ({}, {"objective": "{metric: valid/error_rate, direction: maximize}"}, "objective.direction: was minimize"),
         ({}, {"objective": "{metric: valid/error_rate, direction: minimize, checkpoint: final}"}, "objective.checkpoint: was best"),

@@ -46,6 +46,16 @@ def test_the_plainest_studies_raise_no_warning():
 
 # name, study that raises it, what it says, neighbour that does not; `trials` goes with both unless it is given apart
 PAIRS = {
+    "gradient accumulation": (
+        {"accumulate_steps": "2"},
+        "hyperparameters.accumulate_steps: gradient accumulation: it imitates a batch that does not fit",
+        {"accumulate_steps": "1"},
+    ),
+    "gradient accumulation in some trials": (
+        {"accumulate_steps": "{role: nuisance, range: [1, 4], type: int}"},
+        "hyperparameters.accumulate_steps: gradient accumulation",
+        {},
+    ),
     "batch size as nuisance": (
         {"batch_size": "{role: nuisance, values: [32, 64]}"},
         "hyperparameters.batch_size: batch_size as nuisance: it changes the cost of a trial",

@@ -6,6 +6,7 @@ import pytest
 from builders import STUDY_FILE, problems_in, problems_of, study, study_text
 
 from tunectl.core.objective import Objective
+from tunectl.core.records import Recovery
 from tunectl.spec.model import ResourcesSection, SearchSection, TrainingSection
 from tunectl.spec.reading import load_study, parse_study
 
@@ -118,16 +119,49 @@ def test_a_section_that_is_wrong_is_refused_by_name(section, content, problem):
     assert any(problem in line for line in found), found
 
 
+def test_a_key_of_a_later_version_is_refused_by_name():
+    assert problems_of(resources="{devices_per_trial: 2}") == [
+        "resources.devices_per_trial: devices_per_trial (several devices for a trial) is not in this version; leave it out"
+    ]
+
+
 @pytest.mark.parametrize(
-    ("section", "key", "due"),
+    ("content", "recovery"),
     [
-        ("training", "recovery", "recovery from an instability"),
-        ("resources", "devices_per_trial", "several devices for a trial"),
+        ("{}", Recovery(0.5, 3)),
+        ("{learning_rate_factor: 0.1}", Recovery(0.1, 3)),
+        ("{learning_rate_factor: 9e-1, max_recoveries: 1}", Recovery(0.9, 1)),
+        ("", None),
     ],
 )
-def test_a_key_of_a_later_version_is_refused_by_name(section, key, due):
-    content = "{max_train_steps: 1, eval_every: 1, recovery: {}}" if section == "training" else f"{{{key}: 2}}"
-    assert problems_of(**{section: content}) == [f"{section}.{key}: {key} ({due}) is not in this version; leave it out"]
+def test_a_recovery_is_asked_for_by_its_key_and_has_defaults(content, recovery):
+    spec = study(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
+    assert spec.training.recovery == recovery
+    assert study(training="{max_train_steps: 1, eval_every: 1}").training.recovery is None
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{factor: 0.5}", "training.recovery.factor: no such key"),
+        ("{seed: 5}", "training.recovery.seed: no such key"),
+        ("{max_recovery: 3}", "training.recovery.max_recovery: no such key; did you mean max_recoveries?"),
+        ("{learning_rate_factor: 1}", "training.recovery.learning_rate_factor: less than 1 is due, found 1"),
+        ("{learning_rate_factor: 0}", "training.recovery.learning_rate_factor: more than 0 is due, found 0"),
+        (
+            "{learning_rate_factor: '0.5'}",
+            "training.recovery.learning_rate_factor: a number is due, found '0.5' (text)",
+        ),
+        ("{max_recoveries: 0}", "training.recovery.max_recoveries: at least 1 is due, found 0"),
+        ("{max_recoveries: 2.5}", "training.recovery.max_recoveries: a whole number is due, found 2.5"),
+        ("true", "training.recovery: a mapping of keys is due, found true"),
+        ("3", "training.recovery: a mapping of keys is due, found 3"),
+    ],
+)
+def test_a_recovery_that_is_wrong_is_refused_by_name(content, problem):
+    found = problems_of(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
+    assert len(found) == 1
+    assert found[0].startswith(problem), found
 
 
 _WHOLE = [
@@ -204,7 +238,13 @@ def test_grace_seconds_is_a_finite_time_of_at_most_a_day(value, problem):
 
 @pytest.mark.parametrize(
     ("value", "problem"),
-    [("0", "more than 0 is due"), ("-1", "more than 0 is due"), (".inf", "finite"), ("1e12", "at most"), ("a", "number")],
+    [
+        ("0", "more than 0 is due"),
+        ("-1", "more than 0 is due"),
+        (".inf", "finite"),
+        ("1e12", "at most"),
+        ("a", "number"),
+    ],
 )
 def test_a_trial_s_time_limit_is_a_finite_time_and_none_where_it_is_left_out(value, problem):
     assert any(problem in line for line in problems_of(resources=f"{{trial_timeout_seconds: {value}}}"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from study_calls import HERE, Called
 
-UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device"})
+UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"})
 PATIENCE_SECONDS = 90.0
 STEPS = 300
 SLOW = """\

@@ -149,6 +149,12 @@ def test_every_file_and_folder_has_the_rights_that_the_umask_gives(watched: Watc
     assert wrong == {}
 
 
+def test_text_of_a_user_s_is_one_line_on_the_screen_and_cannot_act_on_it(watched: Watched) -> None:
+    (line,) = [line for line in watched.err.splitlines() if "infeasible" in line]
+    assert line.endswith(f"{LABELS[3]} | a second, line\\x1b[31m at step 0")
+    assert watched.err.replace("\n", "").isprintable()
+
+
 def test_text_of_a_user_s_cannot_break_the_tables(watched: Watched) -> None:
     for name in ("trials", "settings"):
         with open(watched.folder.tables / f"{name}.csv", newline="") as file:
@@ -265,7 +271,7 @@ def test_a_study_s_name_that_is_no_plain_folder_name_is_refused(name: str) -> No
     assert problem.startswith("study: a study's name is a folder's name")
 
 
-@examples(100)
+@examples(40)
 @given(name=st.text(max_size=120) | st.text("./\\~-\0 a", max_size=8))
 def test_a_study_s_name_never_leads_out_of_its_parent(name: str) -> None:
     try:
@@ -282,7 +288,7 @@ def test_a_study_s_name_never_leads_out_of_its_parent(name: str) -> None:
     assert (path.parent, path.name) == (Path("/runs"), name)
 
 
-@examples(100)
+@examples(40)
 @given(stem=st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=120))
 def test_a_study_named_by_its_file_never_leads_out_of_its_parent(stem: str) -> None:
     text = study().text

@@ -19,24 +19,25 @@ import torch
 import torch._dynamo
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_builders import comparable, make_request, plain_workload
+from training_builders import comparable, make_request, parabola, plain_workload
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import TrialSeconds
+from tunectl.core.records import Recovery, TrialSeconds
 from tunectl.training.lines import LineFile
 from tunectl.training.state import Clock
 from tunectl.training.trial import run_trial
 
 KILLED = 77
-REQUEST = make_request(
-    objective=Objective("valid/loss", "minimize"),
-    learning_rate=0.15,
-    optimizer="adam",
-    max_train_steps=24,
-    eval_every=2,
-    keep_checkpoints=2,
-)
+OWN = {"objective": Objective("valid/loss", "minimize"), "eval_every": 2, "keep_checkpoints": 2}
+CASES = {
+    "plain": (make_request(learning_rate=0.15, optimizer="adam", max_train_steps=24, **OWN), plain_workload),
+    # Twice it grows until it has diverged, and goes back; at a quarter of its rate it converges.
+    "recovering": (
+        make_request(learning_rate=2.4, optimizer="sgd", max_train_steps=24, recovery=Recovery(0.5, 3), **OWN),
+        parabola,
+    ),
+}
 
 
 class Countdown:
@@ -98,9 +99,8 @@ def attempt(folder: TrialFolder, writes: int) -> int:
         around(os, "fsync", countdown)
         for name in ("replace", "unlink"):
             around(Path, name, countdown)
-        run_trial(
-            REQUEST, folder, plain_workload, device="cpu", stop=lambda: False, seconds=TrialSeconds(), clock=clock()
-        )
+        request, factory = CASES[sys.argv[4]]
+        run_trial(request, folder, factory, device="cpu", stop=lambda: False, seconds=TrialSeconds(), clock=clock())
         os.write(writer, str(countdown.seen).encode())
         os._exit(0)
     os.close(writer)

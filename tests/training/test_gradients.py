@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_builders import StopAt, comparable, make_request, train_trial
 
-from tunectl.training.gradients import clip, gradients, tensor_norms, total_norm
+from tunectl.core.folders import TrialFolder
+from tunectl.store import json_lines
+from tunectl.training.gradients import UpdateRatio, clip, gradients, tensor_norms, total_norm
 
 
 def parameters(scale: float) -> list[nn.Parameter]:
@@ -50,3 +54,36 @@ def test_a_sparse_gradient_counts_the_sum_of_a_row_that_it_names_twice():
 def test_norms_of_different_precision_are_joined():
     norms = tensor_norms([torch.full((4,), 3.0)]) + tensor_norms([torch.full((4,), 4.0, dtype=torch.float64)])
     assert total_norm(norms).item() == pytest.approx(10.0)
+
+
+def test_the_update_ratio_is_that_of_all_weights_of_two_or_more_axes_together():
+    generator = np.random.Generator(np.random.PCG64(0))
+    arrays = [generator.normal(size=shape) for shape in ((3, 4), (5,), (2, 3, 2), ())]
+    changes = [0.01 * generator.normal(size=array.shape) for array in arrays]
+    weights = [nn.Parameter(torch.from_numpy(np.array(array))) for array in arrays]
+    ratio = UpdateRatio(weights)
+    ratio.begin()
+    with torch.no_grad():
+        for weight, change in zip(weights, changes, strict=True):
+            weight += torch.from_numpy(np.array(change))
+    norms = ratio.end()
+    assert norms is not None
+    expected = [np.sqrt(sum((found[place] ** 2).sum() for place in (0, 2))) for found in (changes, arrays)]
+    assert norms.tolist() == pytest.approx(expected, rel=1e-12)
+    vectors = UpdateRatio([weights[1]])
+    vectors.begin()
+    assert vectors.end() is None
+
+
+@pytest.mark.parametrize("stop", [50, 51])
+def test_a_trial_writes_the_ratio_every_fifty_updates_also_when_it_was_stopped(folder, tmp_path, stop):
+    whole = TrialFolder(tmp_path / "whole")
+    whole.path.mkdir()
+    request = make_request(max_train_steps=103, eval_every=60, optimizer="sgd", learning_rate=1e-3)
+    train_trial(request, whole)
+    assert train_trial(request, folder, stop=StopAt(stop), save_every_seconds=1e9) is None
+    train_trial(request, folder)
+    assert comparable(folder) == comparable(whole)
+    lines = json_lines.parse(whole.steps.read_bytes())
+    assert [line["update_ratio_steps"] for line in lines] == [[0, 50], [100]]
+    assert all(0 < ratio < 1 for line in lines for ratio in line["update_ratio"])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.spec.configuration import OptimizerName, TrainingConfiguration
 from tunectl.training.optimizers import can_fuse, make_optimizer, parameter_groups, trainable_parameters
 
 
@@ -413,3 +413,19 @@ def test_a_parameter_that_takes_part_only_later_trains(optimizer: Any):
             rule.step()
     for found, expected in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_weight_decay_is_an_l2_term_but_in_adamw_and_lamb_where_no_moment_sees_it(name):
+    model = nn.Linear(3, 2).double()
+    optimizer = make_optimizer(model, TrainingConfiguration(name, 0.1, momentum=0.9, weight_decay=0.5))
+    before = model.weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moments = ("momentum_buffer", "exp_avg", "exp_avg_sq")
+    seen = [state[key].abs().sum().item() for state in optimizer.state.values() for key in moments if key in state]
+    assert all(seen) != (name in ("adamw", "lamb")) if seen else name == "sgd"
+    assert not torch.equal(model.weight, before)
+    if name in ("sgd", "momentum", "adamw"):
+        assert torch.allclose(model.weight, 0.95 * before, rtol=1e-12)

@@ -129,3 +129,9 @@ def test_a_stretch_after_the_warmup_keeps_the_base_rate_and_the_decay_takes_what
 
 def test_a_stretch_that_fills_everything_never_decays():
     assert rates(5, schedule="cosine", warmup_steps=2, post_warmup_steps=5)[2:] == [0.4] * 5
+
+
+def test_a_range_test_rises_by_equal_ratios_from_its_lowest_rate_to_the_base_rate():
+    found = rates(5, schedule="range_test", range_test_low=0.4e-4)
+    assert found == pytest.approx([0.4e-4, 0.4e-3, 0.4e-2, 0.4e-1, 0.4], rel=1e-12)
+    assert rates(1, schedule="range_test", range_test_low=0.1) == pytest.approx([0.1])

@@ -90,4 +90,58 @@ def test_the_first_bad_update_is_found_and_a_bad_loss_comes_before_its_gradient(
 
 def test_the_line_writes_numbers_that_are_not_finite_as_text():
     line = jsontext.encode(Block(5, [math.nan], [math.inf], [True], [0.5]).to_json())
-    assert line == '{"first": 5, "loss": ["nan"], "gradient_norm": ["inf"], "clipped": [true], "learning_rate": [0.5]}'
+    assert line == (
+        '{"first": 5, "loss": ["nan"], "gradient_norm": ["inf"], "clipped": [true], "learning_rate": [0.5],'
+        ' "update_ratio_steps": [], "update_ratio": []}'
+    )
+
+
+def test_a_norm_of_a_skipped_update_is_no_bad_one_and_not_clipped():
+    series = StepSeries(batch_size=1, max_norm=1.0)
+    for norm, skipped in ((2.0, 0.0), (math.inf, 1.0), (math.nan, 1.0), (0.5, 0.0), (math.inf, 0.0)):
+        series.append_skipped(torch.tensor(skipped))
+        series.append(torch.zeros(()), [torch.tensor(norm)], 0.1)
+    block = series.take()
+    assert block.skipped == [1, 2]
+    assert block.clipped == [True, False, False, False, True]
+    bad = block.first_bad()
+    assert bad is not None
+    assert (bad.update, bad.reason) == (4, "nan_gradient")
+    assert block.to_json()["skipped"] == [1, 2]
+    assert block.until(1).skipped == [1]
+
+
+def test_a_saved_series_keeps_what_was_skipped_and_the_ratios():
+    whole, first, second = (StepSeries(8, None) for _ in range(3))
+    for series, updates in ((whole, range(9)), (first, range(4))):
+        for update in updates:
+            extended(series, update)
+    buffer = io.BytesIO()
+    torch.save(first.state(), buffer)
+    buffer.seek(0)
+    second.load_state(torch.load(buffer, weights_only=True), CPU)
+    for update in range(4, 9):
+        extended(second, update)
+    taken = whole.take()
+    assert second.take() == taken
+    assert (taken.ratio_updates, taken.skipped) == ([0, 3, 6], [0, 5])
+    assert taken.ratios == pytest.approx([0.1, 0.4, 0.7])
+    assert taken.until(5).ratio_updates == [0, 3]
+
+
+def extended(series: StepSeries, update: int) -> None:
+    series.append_skipped(torch.tensor(float(update % 5 == 0)))
+    if update % 3 == 0:
+        series.append_ratio(update, torch.tensor([0.1 * (update + 1), 1.0]))
+    fill(series, range(update, update + 1))
+
+
+def test_weights_of_zero_have_no_finite_ratio_and_a_model_without_matrices_has_none():
+    series = StepSeries(1, None)
+    series.append_ratio(0, torch.tensor([1.0, 0.0]))
+    series.append_ratio(50, torch.tensor([0.0, 0.0]))
+    series.append_ratio(100, None)
+    series.append(torch.zeros(()), [torch.zeros(())], 0.1)
+    block = series.take()
+    assert (block.ratio_updates, block.ratios[0]) == ([0, 50], math.inf)
+    assert math.isnan(block.ratios[1])

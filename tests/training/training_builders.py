@@ -64,6 +64,21 @@ def stochastic_workload() -> Workload:
     return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986)
 
 
+def parabola() -> Workload:
+    """loss = (w x)^2 with x near 1 from w = 3: gradient descent multiplies w by about 1 - 2 rate at every update."""
+
+    class Weight(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([[3.0]]))
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        return (batch[0] @ model.w).square().squeeze(1)
+
+    x = 1 + 0.01 * torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
+    return Workload(Weight(), {"train": TensorDataset(x), "valid": TensorDataset(x[:10])}, loss)
+
+
 def make_request(**changes: Any) -> TrialRequest:
     """A request for 30 updates; names that a request has are its own, others are the training configuration's."""
     configuration = {"optimizer": "momentum", "learning_rate": 0.05, "batch_size": 8, "eval_batch_size": 16}
@@ -130,10 +145,11 @@ def comparable(folder: TrialFolder) -> dict[str, Any]:
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
     for file in files:
         parts = torch.load(file, weights_only=True)
-        parts.get("progress", {}).pop("train_seconds", None)
-        parts.get("progress", {}).pop("eval_seconds", None)
-        for name in ("request", "measurements_offset"):
-            parts.pop(name, None)
+        for part in (parts, parts.get("good") or {}):
+            part.get("progress", {}).pop("train_seconds", None)
+            part.get("progress", {}).pop("eval_seconds", None)
+            for name in ("request", "measurements_offset", "recoveries_offset"):
+                part.pop(name, None)
         found[file.name] = frozen(parts)
     return found
 

@@ -29,7 +29,7 @@ def _cnn(**changes) -> nn.Sequential:
 
 
 def _count(network: nn.Module, kind: type) -> int:
-    return sum(isinstance(layer, kind) for layer in network)
+    return sum(isinstance(layer, kind) for layer in network.modules())
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 2, 6])
@@ -53,7 +53,7 @@ def test_num_layers_counts_convolutions_and_the_image_is_pooled_in_the_middle_an
 )
 def test_an_image_is_pooled_after_the_middle_convolution_and_after_the_last(num_layers, expected):
     letters = {nn.Conv2d: "C", nn.MaxPool2d: "P"}
-    assert "".join(letters.get(type(layer), "") for layer in _cnn(num_layers=num_layers)) == expected
+    assert "".join(letters.get(type(layer), "") for layer in _cnn(num_layers=num_layers).modules()) == expected
 
 
 @pytest.mark.parametrize("make", [_mlp, _cnn])
@@ -69,15 +69,16 @@ def test_every_choice_gives_finite_scores_and_gradients(make, activation, normal
 
 
 @pytest.mark.parametrize("make", [_mlp, _cnn])
-def test_weights_are_those_of_he_times_the_scale_and_biases_are_zero(make):
+def test_weights_are_those_of_he_times_the_scale_but_for_the_output_s_and_biases_are_zero(make):
     torch.manual_seed(0)
     network = make(width=256, init_scale=3.0, normalization="batch")
-    for layer in network:
+    for layer in network.modules():
+        scale = 1.0 if layer is network[-1] else 3.0
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             reference = torch.empty_like(layer.weight)
             nn.init.kaiming_normal_(reference, mode="fan_in", nonlinearity="relu")
             weight = layer.weight.detach()
-            assert (weight.std() / reference.std()).item() == pytest.approx(3.0, rel=0.1)
+            assert (weight.std() / reference.std()).item() == pytest.approx(scale, rel=0.1)
             assert abs(weight.mean()) < 0.05 * weight.std()
             assert (layer.bias == 0).all()
 

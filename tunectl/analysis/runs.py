@@ -24,13 +24,18 @@ class UpdateSeries:
     """What every update left, each array of shape [updates], in the order of the updates from 0 on.
 
     `loss` is the minibatch loss, `gradient_norm` the unclipped global norm; where a trial ended by a value that is not
-    finite, that value is the last. `clipped` says whether the gradient was scaled down.
+    finite, that value is the last. `clipped` says whether the gradient was scaled down, `skipped` whether the update
+    was skipped because a float16 gradient overflowed (its norm is not finite). `update_ratio`, of the updates
+    `update_ratio_steps`, is how far an update moved the weights of two or more axes, relative to their norm.
     """
 
     loss: Floats = field(default_factory=_no_floats)
     gradient_norm: Floats = field(default_factory=_no_floats)
     learning_rate: Floats = field(default_factory=_no_floats)
     clipped: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    skipped: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    update_ratio_steps: Floats = field(default_factory=_no_floats)
+    update_ratio: Floats = field(default_factory=_no_floats)
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -52,12 +57,15 @@ def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
         gradient_norm=np.concatenate([np.asarray(block.gradient_norm, dtype=float) for block in whole]),
         learning_rate=np.concatenate([np.asarray(block.learning_rate, dtype=float) for block in whole]),
         clipped=np.concatenate([np.asarray(block.clipped, dtype=bool) for block in whole]),
+        skipped=np.isin(np.arange(updates), [update for block in whole for update in block.skipped]),
+        update_ratio_steps=np.concatenate([np.asarray(block.update_ratio_steps, dtype=float) for block in whole]),
+        update_ratio=np.concatenate([np.asarray(block.update_ratio, dtype=float) for block in whole]),
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One trial that has ended, with all that it left.
+    """One trial that has ended, with all that it left; compared by identity, so that what is found in it can be kept.
 
     `best_value` is that of retrospective selection under the study's objective, None where nothing finite was measured.
     `baseline_loss` is the workload's, None where it has none.

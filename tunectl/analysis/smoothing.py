@@ -10,11 +10,18 @@ from tunectl.analysis.runs import Floats
 MAD_TO_DEVIATION = 1.4826
 """The median absolute deviation times this is the standard deviation of a normal distribution."""
 
+NORMAL_95 = 1.645
+"""The 95th percentile of the normal distribution."""
+
 START_UPDATES = 5
 """The level at the beginning is the median of so many losses."""
 
-NEAR_ZERO = 1e-3
-"""Losses below this part of the loss at the beginning count as no loss at all."""
+NEAR_ZERO = 1e-2
+BASELINE_NEAR_ZERO = 5e-2
+"""Losses below this part of the loss at the beginning, or of the loss of a constant prediction, count as no loss: small
+batches of a converged model wander there over orders of magnitude. The first is the smaller as a bad initialisation may
+begin at a hundred times the second.
+"""
 
 _ROWS_AT_ONCE = 20_000
 
@@ -25,22 +32,34 @@ def finite_part(series: Floats) -> Floats:
     return series[: bad[0]] if len(bad) else series
 
 
-def log_loss(loss: Floats, near_zero: float | None = None) -> Floats:
-    """The loss on a scale on which a factor is a distance: ln(loss + near_zero), shape [updates]; all finite.
+def near_zero(loss: Floats, baseline: float | None = None) -> float | None:
+    """Below what a loss counts as none; None where it is not known, the loss at the beginning not being positive.
 
-    `near_zero` (default: NEAR_ZERO of the loss at the beginning) keeps a converged loss from going up by factors that
-    mean nothing. A loss that becomes negative has no zero to count factors from: its lowest value takes that place,
-    and near_zero is a tenth of the distance of its 10th and 90th percentiles.
+    BASELINE_NEAR_ZERO of the smaller of `baseline` and the loss at the beginning (the median of START_UPDATES), or
+    NEAR_ZERO of the latter where `baseline` is None or not positive.
+    """
+    start = float(np.median(loss[:START_UPDATES])) if len(loss) else 0.0
+    if start <= 0:
+        return None
+    if baseline is None or baseline <= 0:
+        return NEAR_ZERO * start
+    return BASELINE_NEAR_ZERO * min(baseline, start)
+
+
+def log_loss(loss: Floats, none: float | None) -> Floats:
+    """The loss on a scale on which a factor is a distance: ln(loss + none), shape [updates]; all finite.
+
+    `none` (see `near_zero`) keeps a converged loss from going up by factors that mean nothing. A loss that becomes
+    negative has no zero to count factors from: its lowest value takes that place, and `none` is a tenth of the
+    distance of its 10th and 90th percentiles; so too where `none` is None.
     """
     if not len(loss):
         return np.zeros(0)
     low = float(loss.min())
-    if low < 0:
+    if low < 0 or none is None:
         spread = float(np.subtract(*np.percentile(loss, [90, 10])))
         return np.asarray(np.log(loss - low + max(0.1 * spread, 1e-12 * max(1.0, abs(low)))))
-    if near_zero is None:
-        near_zero = NEAR_ZERO * float(np.median(loss[:START_UPDATES]))
-    return np.asarray(np.log(loss + max(near_zero, np.finfo(float).tiny)))
+    return np.asarray(np.log(loss + max(none, np.finfo(float).tiny)))
 
 
 def windowed_median(series: Floats, width: int, hop: int = 1) -> Floats:
@@ -51,8 +70,10 @@ def windowed_median(series: Floats, width: int, hop: int = 1) -> Floats:
 
 
 def windowed_level(series: Floats, width: int) -> tuple[Floats, Floats]:
-    """Median, and standard deviation by the median absolute deviation, of every window of `width`; shape
-    [n - width + 1] each.
+    """Median and upward spread of every window of `width`, shape [n - width + 1] each.
+
+    The spread is the standard deviation by the median absolute deviation, or by the distance of the 95th percentile
+    where that is more: minibatch losses near zero have a long tail upwards.
     """
     windows = sliding_window_view(series, width)
     levels, spreads = [], []
@@ -60,7 +81,8 @@ def windowed_level(series: Floats, width: int) -> tuple[Floats, Floats]:
         part = windows[at : at + _ROWS_AT_ONCE]
         level = np.median(part, axis=1)
         levels.append(level)
-        spreads.append(MAD_TO_DEVIATION * np.median(np.abs(part - level[:, None]), axis=1))
+        middle = MAD_TO_DEVIATION * np.median(np.abs(part - level[:, None]), axis=1)
+        spreads.append(np.maximum(middle, (np.quantile(part, 0.95, axis=1) - level) / NORMAL_95))
     return np.concatenate(levels), np.concatenate(spreads)
 
 

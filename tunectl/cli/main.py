@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tunectl import __version__
-from tunectl.cli import check, plan, run, status
+from tunectl.cli import check, clip_sweep, lr_sweep, plan, range_test, run, status, warmup_sweep
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED, TunectlError
 
@@ -25,6 +25,10 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("status")(status.status)
+app.command("lr-sweep")(lr_sweep.lr_sweep)
+app.command("warmup-sweep")(warmup_sweep.warmup_sweep)
+app.command("clip-sweep")(clip_sweep.clip_sweep)
+app.command("range-test")(range_test.range_test)
 
 
 def _version(asked: bool) -> None:

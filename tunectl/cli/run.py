@@ -40,7 +40,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
 ) -> int:
     """Train the trials of a study, or go on where an earlier run stopped."""
-    from tunectl.study.running import RunOptions, run_study
+    from tunectl.study.running import run_study
+    from tunectl.study.training_trials import RunOptions
 
     options = RunOptions(
         folder=folder,

@@ -28,6 +28,11 @@ class TrialFolder:
         return self.path / "steps.jsonl"
 
     @property
+    def recoveries(self) -> Path:
+        """One JSON line for every time the trial went back to an earlier state, with the lines that it abandoned."""
+        return self.path / "recoveries.jsonl"
+
+    @property
     def log(self) -> Path:
         """What the trial wrote to stdout and stderr, over all attempts."""
         return self.path / "log.txt"
@@ -99,6 +104,16 @@ class StudyFolder:
         return self.path / "lock"
 
     @property
+    def procedure(self) -> Path:
+        """What a procedure was asked; there only in the folder of one."""
+        return self.path / "procedure.json"
+
+    @property
+    def conclusion(self) -> Path:
+        """What a procedure found."""
+        return self.path / "conclusion.json"
+
+    @property
     def trials(self) -> Path:
         """The folder of trial folders."""
         return self.path / "trials"
@@ -107,6 +122,11 @@ class StudyFolder:
     def tables(self) -> Path:
         """The folder of tables."""
         return self.path / "tables"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of pictures."""
+        return self.path / "plots"
 
     def trial(self, trial: int) -> TrialFolder:
         """The folder of the trial with this id."""

@@ -34,6 +34,14 @@ def encodable(text: object) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
+def one_line(text: object) -> str:
+    """The text as one line for people: white space as single spaces, what does not print as its escape."""
+    joined = " ".join(str(text).split())
+    if joined.isprintable():
+        return joined
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in joined)
+
+
 def number(value: Any) -> float | None:
     """The number that `encode` wrote: "nan", "inf" and "-inf" are read back; None where it is no number."""
     if isinstance(value, bool) or value is None:

@@ -87,12 +87,22 @@ class FactorySignature:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a trial does when it becomes unstable: it goes back to the last good state, its learning rate times
+    `learning_rate_factor`, at most `max_recoveries` times.
+    """
+
+    learning_rate_factor: float = 0.5
+    max_recoveries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, fully resolved.
 
     `attempt` counts the launches of the trial from 1, over all runs. `arguments` go to the factory by keyword,
     `configuration` holds every field of the training configuration. `train_examples` is None where the train split is
-    evaluated on as many examples as `valid` has.
+    evaluated on as many examples as `valid` has, `recovery` where there is none.
     """
 
     study: str
@@ -107,6 +117,7 @@ class TrialRequest:
     keep_checkpoints: int
     train_examples: int | None = None
     no_progress: bool = True
+    recovery: Recovery | None = None
     threads: int = 1
     data_workers: int = 0
     attempt: int = 1
@@ -126,7 +137,9 @@ class TrialRequest:
         workload = WorkloadReference(
             **{**content["workload"], "search_path": tuple(content["workload"]["search_path"])}
         )
-        return cls(**{**content, "workload": workload, "objective": Objective(**content["objective"])})
+        recovery = content.get("recovery")
+        own = {"recovery": None if recovery is None else Recovery(**recovery)}
+        return cls(**{**content, **own, "workload": workload, "objective": Objective(**content["objective"])})
 
 
 class Measurement(NamedTuple):
@@ -182,7 +195,10 @@ class Measurement(NamedTuple):
 class UpdateBlock:
     """A line of steps.jsonl: consecutive updates from `first` on, each list with one entry an update.
 
-    `loss` is the minibatch loss, `gradient_norm` the unclipped global norm.
+    `loss` is the minibatch loss, `gradient_norm` the unclipped global norm. `skipped` are the updates that changed
+    nothing because a float16 gradient overflowed under the loss scale of then; their norm is not finite.
+    `update_ratio`, of the updates `update_ratio_steps`, is the norm of the change of all weights of two or more axes
+    over the norm of these weights before it.
     """
 
     first: int
@@ -190,6 +206,9 @@ class UpdateBlock:
     gradient_norm: Sequence[float]
     clipped: Sequence[bool]
     learning_rate: Sequence[float]
+    skipped: Sequence[int] = ()
+    update_ratio_steps: Sequence[int] = ()
+    update_ratio: Sequence[float] = ()
 
 
 @dataclass(slots=True)
@@ -210,7 +229,7 @@ class TrialResult:
     """result.json: how a trial ended by itself.
 
     `state` is completed, infeasible or failed. `reason` is one of these words (nan_loss, nan_gradient,
-    diverged, no_progress, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
+    diverged, no_progress, recovered, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
     built.

@@ -78,7 +78,8 @@ class Procedure:
 
     `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
     it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
-    words what the trials of each phase are for.
+    words what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself.
+    `problems` says what is wrong with what was asked, a line for each, before anything is created.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Procedure:
     phases: Sequence[str]
     next_trials: Callable[[SweepSpec, Results], Sequence[Wish]]
     conclude: Callable[[SweepSpec, Results], Conclusion]
+    problems: Callable[[SweepSpec], Sequence[str]]
 
 
 def repeats(

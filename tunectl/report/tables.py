@@ -56,13 +56,21 @@ def _columns(types: dict[str, ColumnType]) -> list[Column]:
     return [Column(name, kind) for name, kind in types.items()]
 
 
+def metric_columns(names: Iterable[str]) -> list[str]:
+    """The metrics that have a column, sorted: those named split/name.
+
+    Another name comes from a damaged line, and could be that of a column which is there already.
+    """
+    return sorted(name for name in names if "/" in name)
+
+
 def trials_table(outcomes: Iterable[TrialOutcome], hyperparameters: Sequence[str]) -> Table:
     """One row a trial, by id, whatever its state; `hyperparameters` are the columns between, in the order of the study.
 
     A hyperparameter that is not active is missing. Metrics at the best step are columns by name, sorted.
     """
     ordered = sorted(outcomes, key=lambda item: item.plan.trial)
-    metrics = sorted({name for item in ordered for name in item.metrics_at_best})
+    metrics = metric_columns({name for item in ordered for name in item.metrics_at_best})
     columns = [
         *_columns(_TRIAL_HEAD),
         *(Column(name, "scalar") for name in hyperparameters),

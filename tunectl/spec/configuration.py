@@ -22,8 +22,13 @@ OptimizerName = Literal[
     "lamb",
 ]
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step"]
+RangeTest = Literal["range_test"]
+"""The schedule of a learning-rate range test, which no study can ask for."""
+
 WarmupKind = Literal["prepend", "within"]
 WeightDecayScope = Literal["all", "matrices"]
+Precision = Literal["float32", "bfloat16", "float16"]
+ActivationCheckpointing = Literal["none", "blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +97,12 @@ FIELDS: dict[str, FieldRule] = {
     "warmup": FieldRule(str, choices=get_args(WarmupKind), needs="warmup_steps"),
     "post_warmup_steps": FieldRule(int, 0, needs="warmup_steps"),
     "grad_clip_norm": FieldRule(float, 0, low_open=True),
+    "accumulate_steps": FieldRule(int, 1),
+    "precision": FieldRule(str, choices=get_args(Precision)),
+    "polyak_decay": FieldRule(float, 0, 1, high_open=True),
+    "activation_checkpointing": FieldRule(str, choices=get_args(ActivationCheckpointing)),
 }
 """The fields that hyperparameters may set, in the order in which they are shown."""
-
-LATER_FIELDS: dict[str, str] = {
-    "accumulate_steps": "gradient accumulation",
-    "precision": "reduced precision",
-    "polyak_decay": "Polyak averaging",
-}
-"""Fields that a later version will train with: refused by name."""
 
 BATCH_SIZE = 64
 EVAL_BATCH_SIZE = 1024
@@ -113,7 +115,9 @@ class TrainingConfiguration:
     `batch_size` counts examples per update. `warmup_steps` are prepended to max_train_steps or lie within them.
     `post_warmup_steps` at the base rate follow the warmup before the schedule's decay begins. `decay_steps` None: see
     training.schedules. `grad_clip_norm` None: no clipping. `momentum`, `rho`, `beta1`, `beta2` and `epsilon` are read
-    by the optimizers that have them.
+    by the optimizers that have them. `accumulate_steps`: into how many micro-batches the batch of an update is divided
+    at most. `precision`: that of the operations that torch.autocast casts; float32 leaves all as the workload has it.
+    `polyak_decay` None: no averaging of the weights.
     """
 
     optimizer: OptimizerName
@@ -127,7 +131,8 @@ class TrainingConfiguration:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     weight_decay_scope: WeightDecayScope = "all"
-    schedule: ScheduleName = "constant"
+    schedule: ScheduleName | RangeTest = "constant"
+    range_test_low: float = 1e-7
     decay_steps: int | None = None
     decay_factor: float = 0.1
     end_learning_rate_factor: float = 0.0
@@ -135,6 +140,10 @@ class TrainingConfiguration:
     warmup: WarmupKind = "prepend"
     post_warmup_steps: int = 0
     grad_clip_norm: float | None = None
+    accumulate_steps: int = 1
+    precision: Precision = "float32"
+    polyak_decay: float | None = None
+    activation_checkpointing: ActivationCheckpointing = "none"
 
     @classmethod
     def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
@@ -149,3 +158,10 @@ class TrainingConfiguration:
     def total_steps(self, max_train_steps: int) -> int:
         """The number of updates in all: a prepended warmup is added."""
         return max_train_steps + (self.warmup_steps if self.warmup == "prepend" else 0)
+
+    def micro_batch_sizes(self) -> list[int]:
+        """How many examples each micro-batch of an update holds: ceil(batch_size / accumulate_steps), the last one what
+        is left.
+        """
+        size = -(-self.batch_size // self.accumulate_steps)
+        return [min(size, self.batch_size - first) for first in range(0, self.batch_size, size)]

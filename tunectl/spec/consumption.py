@@ -9,7 +9,7 @@ from typing import Protocol
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
 from tunectl.spec.conditions import Conditions
-from tunectl.spec.configuration import FIELDS, LATER_FIELDS
+from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import PathKey
 from tunectl.spec.model import FixedValue, Hyperparameter
 from tunectl.spec.names import TABLE_COLUMNS
@@ -17,7 +17,7 @@ from tunectl.spec.wording import as_text, nearest
 
 _SEED = "seed"  # a factory may ask for it; it never is a hyperparameter
 
-_UNGIVEABLE = frozenset({"max_train_steps", *TABLE_COLUMNS, *LATER_FIELDS})
+_UNGIVEABLE = frozenset({"max_train_steps", *TABLE_COLUMNS})
 
 # Every choice of a field that decides who is read makes a world of its own, so that a message can name it.
 _EXTRA: dict[str, tuple[Scalar, ...]] = {

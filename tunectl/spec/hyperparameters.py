@@ -15,7 +15,7 @@ from tunectl.spec.names import refuse_name
 from tunectl.spec.wording import found, is_number_as_text, nearest, quoted, shown
 
 _DOMAINS = ("value", "values", "range")
-_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points")
+_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
 _LARGEST_INT = 2**53
 
 
@@ -81,12 +81,7 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
     for key in entry:
         if key not in _KEYS:
             misspelt.add(nearest(key, _KEYS))
-            what = (
-                "off (a value that switches it off) is not in this version; leave it out"
-                if key == "off"
-                else f"no such key{nearest(key, _KEYS)}"
-            )
-            document.report((*path, key), what, at_key=True)
+            document.report((*path, key), f"no such key{nearest(key, _KEYS)}", at_key=True)
     domain = _domain(document, name, entry, path, grid=grid)
     role = None
     # Neither what a misspelt key says nor the role of an entry without values is asked for on top.
@@ -94,9 +89,10 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
         role = _role(document, entry, path, domain)
     when = _when(document, entry, path)
     sampled = _sampled(document, entry, path, role, domain)
+    off = _off(document, name, entry, path)
     if len(document.problems) > before or domain is None or role is None:
         return None
-    return Hyperparameter(name, name, role, domain, when, sampled, path)
+    return Hyperparameter(name, name, role, domain, when, sampled, path, off)
 
 
 def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: Domain | None) -> Role | None:
@@ -140,6 +136,15 @@ def _sampled(
             "out",
         )
     return bool(sampled)
+
+
+def _off(document: Document, name: str, entry: Mapping[str, Any], path: PathKey) -> Scalar | None:
+    if "off" not in entry:
+        return None
+    value = _scalar(document, entry["off"], (*path, "off"))
+    if value is not None:
+        _check_field(document, name, value, (*path, "off"))
+    return value
 
 
 def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:

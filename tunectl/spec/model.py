@@ -9,7 +9,7 @@ from typing import Literal
 
 from tunectl.core.errors import Problem
 from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar
+from tunectl.core.records import Recovery, Scalar
 from tunectl.spec.document import problem_at
 
 Role = Literal["scientific", "nuisance", "fixed"]
@@ -58,7 +58,8 @@ class Hyperparameter:
     """One alternative of a name: a role, a domain, and the condition under which it is active.
 
     `key` names it in findings and axes: `momentum`, or `learning_rate[optimizer=adam]` where the name has alternatives.
-    `path` is where it stands in the study file. `sampled`: a scientific set sampled within each setting.
+    `path` is where it stands in the study file. `sampled`: a scientific set sampled within each setting. `off`: the
+    value at which regularisation or augmentation is off, None where the study does not say.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Hyperparameter:
     when: Condition = field(default_factory=dict)
     sampled: bool = False
     path: tuple[str | int, ...] = ()
+    off: Scalar | None = None
 
     @property
     def varies(self) -> bool:
@@ -87,7 +89,9 @@ class Hyperparameter:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSection:
-    """`training:`, with defaults filled in. `train_examples` None: as many as `valid` has."""
+    """`training:`, with defaults filled in. `train_examples` None: as many as `valid` has. `recovery` None: a trial
+    that becomes unstable stays so.
+    """
 
     max_train_steps: int
     eval_every: int
@@ -95,6 +99,7 @@ class TrainingSection:
     seed: int = 0
     train_examples: int | None = None
     no_progress: bool = True
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True, slots=True)

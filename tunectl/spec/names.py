@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tunectl.spec.configuration import LATER_FIELDS
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.wording import shown
 
@@ -45,8 +44,6 @@ def refuse_name(document: Document, name: str, path: PathKey) -> bool:
             "max_train_steps is never a hyperparameter: trials of different lengths cannot be compared; write it "
             "under training"
         )
-    elif name in LATER_FIELDS:
-        message = f"{name} ({LATER_FIELDS[name]}) is not in this version; leave it out"
     elif name in TABLE_COLUMNS:
         message = f"{name} is a column of the trial tables; take another name"
         if name == "seed":

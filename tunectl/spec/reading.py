@@ -11,10 +11,10 @@ from typing import Any
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
-from tunectl.spec.configuration import FIELDS
+from tunectl.spec.configuration import BATCH_SIZE, FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
-from tunectl.spec.model import Hyperparameter, Range, SearchSection, StudySpec, ValueSet
+from tunectl.spec.model import FixedValue, Hyperparameter, Range, SearchSection, StudySpec, ValueSet
 from tunectl.spec.points import check_point
 from tunectl.spec.sections import Sections, read_sections
 from tunectl.spec.wording import found
@@ -107,6 +107,7 @@ def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
     if conditions is not None:
         try:
             _needed(document, conditions)
+            _micro_batches(document, conditions)
             if sections is not None:
                 _warmup(document, conditions, sections.training.max_train_steps)
         except TooManyWorldsError:
@@ -286,6 +287,20 @@ def _warmup(document: Document, conditions: Conditions, max_train_steps: int) ->
                 refused.add(item.path)
                 left = f"the {max_train_steps - warmup} steps that follow the warmup"
                 document.report(item.path, f"the stretch after a warmup lies within {left}, found {stretch}")
+
+
+def _micro_batches(document: Document, conditions: Conditions) -> None:
+    """Where both are fixed, a batch is divided into no more micro-batches than it has examples."""
+    refused: set[PathKey] = set()
+    for world in conditions.worlds(["accumulate_steps", "batch_size"]):
+        steps, batch = world.active.get("accumulate_steps"), world.active.get("batch_size")
+        if steps is None or steps.path in refused or not isinstance(steps.domain, FixedValue):
+            continue
+        size = BATCH_SIZE if batch is None else batch.domain.value if isinstance(batch.domain, FixedValue) else None
+        if isinstance(size, int) and isinstance(steps.domain.value, int) and steps.domain.value > size:
+            refused.add(steps.path)
+            message = f"a batch of {size} is divided into at most as many steps, found {steps.domain.value}"
+            document.report(steps.path, message)
 
 
 def _longest(world: World, name: str) -> int:

@@ -27,42 +27,14 @@ _TUNED_FROM = {
     "sgd": {},
 }
 _MOST_NAMED = 3
-_SIZES = frozenset(
-    [
-        "batch_size",
-        "width",
-        "num_layers",
-        "depth",
-        "hidden_size",
-        "hidden_dim",
-        "model_dim",
-        "d_model",
-        "num_heads",
-        "num_blocks",
-        "num_units",
-        "channels",
-        "num_channels",
-        "model_size",
-    ]
-)
-_REGULARISATION = frozenset(
-    [
-        "weight_decay",
-        "dropout",
-        "dropout_rate",
-        "label_smoothing",
-        "l1",
-        "l2",
-        "l1_penalty",
-        "l2_penalty",
-        "mixup",
-        "mixup_alpha",
-        "cutmix",
-        "cutmix_alpha",
-        "drop_path",
-        "stochastic_depth",
-    ]
-)
+_SIZES = frozenset((
+    "batch_size", "width", "num_layers", "depth", "hidden_size", "hidden_dim", "model_dim", "d_model", "num_heads",
+    "num_blocks", "num_units", "channels", "num_channels", "model_size"
+))  # fmt: skip
+_REGULARISATION = frozenset((
+    "weight_decay", "dropout", "dropout_rate", "label_smoothing", "l1", "l2", "l1_penalty", "l2_penalty", "mixup",
+    "mixup_alpha", "cutmix", "cutmix_alpha", "drop_path", "stochastic_depth"
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +65,7 @@ def review(
         _fixed_regularisation,
         _unequal_dimensions,
         _small_evaluation_batches,
+        _gradient_accumulation,
         _nothing_sampled,
         _rare_evaluations,
     )
@@ -349,6 +322,16 @@ def _small_evaluation_batches(context: _Context) -> list[Problem]:
         )
         return [context.warn(evaluation, message)]
     return []
+
+
+def _gradient_accumulation(context: _Context) -> list[Problem]:
+    # "Determining the feasible batch sizes and estimating training throughput": to be avoided in applied work.
+    reason = (
+        "gradient accumulation: it imitates a batch that does not fit into memory and trains no faster for it; leave "
+        "accumulate_steps out and take the batch_size that fits, unless a larger trial is to be repeated as it was"
+    )
+    found = context.spec.alternatives("accumulate_steps")
+    return [context.warn(item, reason) for item in found if max(_numbers(item), default=0) > 1]
 
 
 def _taken(world: World, name: str) -> list[float]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from tunectl.core.objective import Objective
+from tunectl.core.records import Recovery
 from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.model import ResourcesSection, SearchSection, TrainingSection
@@ -23,7 +24,6 @@ _LARGEST_COUNT = 2**53  # step counts stay exact as floats
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 
 LATER: dict[PathKey, str] = {
-    ("training", "recovery"): "recovery from an instability",
     ("resources", "devices_per_trial"): "several devices for a trial",
 }
 """Keys that a later version will know: refused by name."""
@@ -84,6 +84,11 @@ class _ObjectiveKeys(_Section):
     checkpoint: Literal["best", "final"] = "best"
 
 
+class _RecoveryKeys(_Section):
+    learning_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    max_recoveries: Annotated[int, Field(ge=1, le=100)] = 3
+
+
 class _TrainingKeys(_Section):
     max_train_steps: Count
     eval_every: Count
@@ -91,6 +96,7 @@ class _TrainingKeys(_Section):
     seed: Annotated[int, Field(ge=0, le=_LARGEST_SEED)] = 0
     train_examples: Count | None = None
     no_progress: bool = True
+    recovery: _RecoveryKeys | None = None
 
 
 class _SearchKeys(_Section):
@@ -131,7 +137,11 @@ class Sections:
         self.notes = keys.notes
         self.workload = keys.workload
         self.objective = Objective(**keys.objective.model_dump())
-        self.training = TrainingSection(**keys.training.model_dump())
+        recovery = keys.training.recovery
+        self.training = TrainingSection(
+            **keys.training.model_dump(exclude={"recovery"}),
+            recovery=None if recovery is None else Recovery(**recovery.model_dump()),
+        )
         self.points_content = keys.search.points
         self.search = SearchSection(
             sampler="points" if "points" in keys.search.model_fields_set else keys.search.sampler,
@@ -211,6 +221,8 @@ def _unknown_key(path: PathKey) -> str:
     key = str(path[-1])
     if path in LATER:
         return f"{key} ({LATER[path]}) is not in this version; leave it out"
+    if path[:-1] == ("training", "recovery"):
+        return f"no such key{nearest(key, _RecoveryKeys.model_fields)}"
     model = _StudyKeys if len(path) == 1 else _SECTION_KEYS[str(path[0])]
     if key in FIELDS:
         return f"{key} is a hyperparameter; write it under hyperparameters"
@@ -240,6 +252,8 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
             return f"at least {_bound(context['ge'])} is due"
         case "greater_than":
             return f"more than {_bound(context['gt'])} is due"
+        case "less_than":
+            return f"less than {_bound(context['lt'])} is due"
         case "less_than_equal":
             return f"at most {_bound(context['le'])} is due"
         case _:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_args
+from typing import Any
 
 from tunectl.core.errors import FolderError
 from tunectl.core.objective import Objective
-from tunectl.core.records import Measurement, PlannedTrial, State, TrialOutcome
+from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
+from tunectl.store import index_measurements as packing
 from tunectl.store import index_schema as schema
-from tunectl.store.index_rows import PLAN_COLUMNS, RESULT_COLUMNS, marks, outcome_of_row, plan_row, real_of, result_row
+from tunectl.store.index_measurements import Stretch
+from tunectl.store.index_rows import PLAN_COLUMNS, RESULT_COLUMNS, marks, outcome_of_row, plan_row, result_row
+from tunectl.store.trial_files import sorted_once
 
-_MEASUREMENT_COLUMNS = (
-    "trial, step, kind, metric_set, metrics, learning_rate, gradient_norm, elapsed_seconds, checkpoint"
-)
-_ROWS_AT_ONCE = 20_000
+_ROWS_AT_ONCE = 1_000
+_MEASUREMENTS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ class Index:
         is_new: the index was made just now (it was missing, foreign or damaged) and is to be filled again.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, *, is_new: bool, writes: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, is_new: bool, writes: bool) -> None:
         self.is_new = is_new
         self._connection = connection
         self._path = path
         self._writes = writes
-        self._wal_begun = path is None
-        self._set_ids: dict[tuple[str, ...], tuple[int, struct.Struct]] = {}
-        self._sets: dict[int, tuple[tuple[str, ...], struct.Struct]] = {}
+        self._wal_begun = False
+        self._set_ids: dict[tuple[str, ...], int] = {}
+        self._sets: dict[int, tuple[str, ...]] = {}
 
     @classmethod
     def open_for_writing(cls, path: Path) -> Index:
@@ -94,16 +95,9 @@ class Index:
         """
         return cls.open_read_only(path) if schema.is_one_file(path) else None
 
-    @classmethod
-    def in_memory(cls) -> Index:
-        """An empty index that leaves no file, for reading folders whose study.db cannot be used."""
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        schema.create_schema(connection)
-        return cls(connection, None, is_new=True, writes=True)
-
     def close(self) -> None:
         """End the connection; a writer leaves one plain file, without journals beside it."""
-        if self._writes and self._wal_begun and self._path is not None:
+        if self._writes and self._wal_begun:
             schema.end_wal(self._connection)
         self._connection.close()
 
@@ -176,9 +170,10 @@ class Index:
         with self.transaction():
             if replace:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
+            parts = packing.stretches(sorted_once(measurements))
             self._connection.executemany(
-                f"INSERT OR REPLACE INTO measurements ({_MEASUREMENT_COLUMNS}) VALUES ({marks(_MEASUREMENT_COLUMNS)})",
-                list(self._measurement_rows(trial, measurements)),
+                f"INSERT INTO measurements ({packing.COLUMNS}) VALUES ({marks(packing.COLUMNS)})",
+                [packing.packed(trial, kind, self._set_id(names), part) for (kind, names), part in parts.items()],
             )
 
     def set_running(self, trial: int, slot: int) -> None:
@@ -201,14 +196,10 @@ class Index:
 
     def measurements(self, trial: int | None = None) -> Iterator[tuple[int, Measurement]]:
         """Measurements with the ids of their trials, by (trial, step, kind); of one trial, or of all."""
-        where, values = ("WHERE trial = ?", (trial,)) if trial is not None else ("", ())
-        query = f"SELECT {_MEASUREMENT_COLUMNS} FROM measurements {where} ORDER BY trial, step, kind"
         with schema.reading(self._path):
-            for number, step, kind, set_id, packed, *reals, checkpoint in self._rows(query, values):
-                names, layout = self._metric_set(set_id)
-                metrics = dict(zip(names, layout.unpack(packed), strict=True))
-                rate, norm, elapsed = map(real_of, reals)
-                yield number, Measurement(step, metrics, kind, rate, norm, elapsed or 0.0, checkpoint)
+            for stretches in self._stretches(trial):
+                for item in sorted_once(chain.from_iterable(part.measurements() for part in stretches)):
+                    yield stretches[0].trial, item
 
     def measurement_columns(self, metrics: Sequence[str]) -> Iterator[list[list[Any]]]:
         """All measurements by (trial, step, kind), in blocks of columns: faster than one by one.
@@ -216,44 +207,30 @@ class Index:
         The columns are trial, step, kind, then one for each of `metrics` (None where it was not measured),
         learning_rate, gradient_norm, elapsed_seconds, checkpoint.
         """
-        query = f"SELECT {_MEASUREMENT_COLUMNS} FROM measurements ORDER BY trial, step, kind"
+        block: list[Stretch] = []
+        count = 0
         with schema.reading(self._path):
-            for rows in self._rows(query).blocks():
-                trial, step, kind, sets, packed, *reals, checkpoint = map(list, zip(*rows, strict=True))
-                read = [
-                    [real_of(value) for value in column] if str in map(type, column) else column for column in reals
-                ]
-                yield [trial, step, kind, *self._metric_columns(sets, packed, metrics), *read, checkpoint]
+            for stretches in self._stretches():
+                block += stretches
+                count += sum(len(part.steps) for part in stretches)
+                if count >= _MEASUREMENTS_AT_ONCE:
+                    yield packing.columns(block, metrics)
+                    block, count = [], 0
+            if block:
+                yield packing.columns(block, metrics)
 
-    def _metric_columns(self, sets: list[int], packed: list[bytes], metrics: Sequence[str]) -> list[list[float | None]]:
-        columns: list[list[float | None]] = [[] for _ in metrics]
-        start = 0
-        for set_id, run in groupby(sets):
-            end = start + len(list(run))
-            names, _ = self._metric_set(set_id)
-            values = struct.unpack(f"<{len(names) * (end - start)}d", b"".join(packed[start:end]))
-            places = {name: place for place, name in enumerate(names)}
-            for column, name in zip(columns, metrics, strict=True):
-                place = places.get(name)
-                column.extend(values[place :: len(names)] if place is not None else [None] * (end - start))
-            start = end
-        return columns
+    def _stretches(self, trial: int | None = None) -> Iterator[list[Stretch]]:
+        """The stretches of each trial that has some, in the order in which they were stored; of one trial, or of all"""
+        where, values = ("WHERE trial = ?", (trial,)) if trial is not None else ("", ())
+        rows = self._rows(f"SELECT {packing.COLUMNS} FROM measurements {where} ORDER BY trial, stretch", values)
+        for _, of_trial in groupby(rows, key=itemgetter(0)):
+            yield [packing.unpacked(row, self._names(row[2])) for row in of_trial]
 
     def metric_names(self) -> tuple[str, ...]:
         """The names of all metrics that some measurement has, sorted."""
         query = "SELECT names FROM metric_sets WHERE metric_set IN (SELECT DISTINCT metric_set FROM measurements)"
         with schema.reading(self._path):
             return tuple(sorted({name for (names,) in self._rows(query) for name in json.loads(names)}))
-
-    def counts(self) -> dict[State, int]:
-        """The number of trials in each state; every state is there."""
-        found = dict(
-            self._rows(
-                "SELECT CASE WHEN trial IN (SELECT trial FROM running) THEN 'running' ELSE state END, COUNT(*) "
-                "FROM trials GROUP BY 1"
-            )
-        )
-        return {state: found.get(state, 0) for state in get_args(State)}
 
     def progress(self, objective: Objective) -> list[TrialProgress]:
         """The trials that train now, by slot."""
@@ -272,45 +249,27 @@ class Index:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> _Rows:
         return _Rows(self._connection, self._path, query, values)
 
-    def _measurement_rows(self, trial: int, measurements: Iterable[Measurement]) -> Iterator[tuple[Any, ...]]:
-        for step, metrics, kind, rate, norm, elapsed, checkpoint in measurements:
-            set_id, layout = self._set_id(tuple(metrics))
-            yield (
-                trial,
-                step,
-                kind,
-                set_id,
-                layout.pack(*metrics.values()),
-                rate if rate == rate else "nan",  # as index_rows does, without three calls a row
-                norm if norm == norm else "nan",
-                elapsed if elapsed == elapsed else "nan",
-                checkpoint,
-            )
-
-    def _set_id(self, names: tuple[str, ...]) -> tuple[int, struct.Struct]:
+    def _set_id(self, names: tuple[str, ...]) -> int:
         known = self._set_ids.get(names)
         if known is None:
             text = json.dumps(names)
             self._connection.execute("INSERT OR IGNORE INTO metric_sets (names) VALUES (?)", (text,))
-            (set_id,) = self._connection.execute(
-                "SELECT metric_set FROM metric_sets WHERE names = ?", (text,)
-            ).fetchone()
-            known = self._set_ids[names] = (set_id, struct.Struct(f"<{len(names)}d"))
+            (known,) = self._rows("SELECT metric_set FROM metric_sets WHERE names = ?", (text,)).fetchone()
+            self._set_ids[names] = known
         return known
 
-    def _metric_set(self, set_id: int) -> tuple[tuple[str, ...], struct.Struct]:
+    def _names(self, set_id: int) -> tuple[str, ...]:
         known = self._sets.get(set_id)
         if known is None:
             ((text,),) = self._rows("SELECT names FROM metric_sets WHERE metric_set = ?", (set_id,))
-            names = tuple(json.loads(text))
-            known = self._sets[set_id] = (names, struct.Struct(f"<{len(names)}d"))
+            known = self._sets[set_id] = tuple(json.loads(text))
         return known
 
 
 class _Rows:
     """The rows of a query, fetched in blocks; SQLite's errors become FolderErrors, also half way."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, query: str, values: Sequence[Any]) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, query: str, values: Sequence[Any]) -> None:
         self._path = path
         with schema.errors_of(path):
             self._cursor = connection.execute(query, values)

@@ -20,7 +20,7 @@ def _real(value: float | None) -> float | str | None:
     return "nan" if value is not None and value != value else value
 
 
-def real_of(stored: float | str | None) -> float | None:
+def _real_of(stored: float | str | None) -> float | None:
     """The number that `_real` stored; raises ValueError for what it cannot have stored."""
     number = jsontext.number(stored)
     if number is None and stored is not None:
@@ -97,15 +97,15 @@ def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
         reason=reason,
         message=message,
         best_step=best_step,
-        best_value=real_of(best_value),
+        best_value=_real_of(best_value),
         final_step=final_step,
-        final_value=real_of(final_value),
+        final_value=_real_of(final_value),
         best_checkpoint=checkpoint,
         metrics_at_best={name: value for name, value in read.items() if value is not None},
         infeasible_step=bad_step,
-        train_seconds=real_of(train_seconds),
-        eval_seconds=real_of(eval_seconds),
-        startup_seconds=real_of(startup_seconds),
+        train_seconds=_real_of(train_seconds),
+        eval_seconds=_real_of(eval_seconds),
+        startup_seconds=_real_of(startup_seconds),
         device=device,
         attempts=attempts,
     )

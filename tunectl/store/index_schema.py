@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tunectl.core.errors import FolderError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x74756E65  # "tune"
 BUSY_TIMEOUT_SECONDS = 10.0
 
@@ -51,23 +51,25 @@ CREATE TABLE running (
     slot INTEGER NOT NULL
 );
 CREATE TABLE metric_sets (
-    -- The names behind the packed values of a measurement, each set once.
+    -- The names behind the packed metrics, each set once.
     metric_set INTEGER PRIMARY KEY,
     names TEXT NOT NULL UNIQUE        -- JSON array
 );
 CREATE TABLE measurements (
-    -- One row an evaluation.
+    -- One row a stretch: what a trial measured between two looks, of one kind and with one set of metrics, by step.
+    -- When a trial ends they become one. Of several for the same step and kind the one of the later stretch counts.
+    stretch INTEGER PRIMARY KEY,
     trial INTEGER NOT NULL,
-    step INTEGER NOT NULL,
     kind TEXT NOT NULL,
     metric_set INTEGER NOT NULL,
-    metrics BLOB NOT NULL,            -- little-endian 8-byte floats, in the order of the set's names
-    learning_rate REAL,
-    gradient_norm REAL,
-    elapsed_seconds REAL NOT NULL,
-    checkpoint TEXT,
-    PRIMARY KEY (trial, step, kind)
-) WITHOUT ROWID;
+    numbers BLOB NOT NULL,            -- little-endian: the steps as 8-byte integers, then as 8-byte floats (0 where
+                                      -- missing) the learning rates, gradient norms, elapsed seconds, and the metrics
+                                      -- of each measurement in the order of the set's names
+    notes TEXT NOT NULL,              -- JSON array: the checkpoints or null, the places of the measurements without a
+                                      -- learning rate, those without a gradient norm
+    checksum INTEGER NOT NULL         -- CRC-32 of all this, see index_measurements.py
+);
+CREATE INDEX measurements_of_trial ON measurements (trial);
 """
 
 # Results of SQLite that mean: this is no index of ours any more. All others (locked, full, no permission) are for
@@ -91,17 +93,17 @@ class DamagedIndexError(Exception):
 
 
 @contextlib.contextmanager
-def errors_of(path: Path | None) -> Iterator[None]:
+def errors_of(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into FolderErrors that name the file."""
     try:
         yield
     except sqlite3.Error as error:
         advice = f". {_REBUILT}" if _is_damage(error) else ""
-        raise FolderError(f"{path or 'the index in memory'}: {error}{advice}") from error
+        raise FolderError(f"{path}: {error}{advice}") from error
 
 
 @contextlib.contextmanager
-def reading(path: Path | None) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn what damaged rows make of their readers into FolderErrors that name the file, like SQLite's own errors."""
     try:
         with errors_of(path):

@@ -42,7 +42,9 @@ def check_place(path: Path) -> bool:
     if is_study_folder(path):
         return True
     folder = StudyFolder(path)
-    begun = {folder.lock.name, folder.trials.name, folder.study.name, f".{folder.study.name}.tmp", folder.plan.name}
+    files = (folder.study, folder.procedure)
+    begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
+    begun |= {f".{file.name}.tmp" for file in files}
     if entries <= {folder.lock.name} or (
         folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
     ):

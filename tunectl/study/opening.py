@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import FolderError, StudyError
@@ -40,12 +41,20 @@ class OpenStudy:
         return [item.plan for item in self.outcomes if not has_ended(item) or (retry_failed and item.state == "failed")]
 
 
+Planner = Callable[[Sequence[PlannedTrial]], Sequence[PlannedTrial]]
+"""Which trials a study wants beyond those that are planned."""
+
+
 @contextmanager
-def opened(spec: StudySpec, place: Path, watcher: Watcher) -> Iterator[OpenStudy]:
+def opened(
+    spec: StudySpec, place: Path, watcher: Watcher, planner: Planner | None = None, procedure: str | None = None
+) -> Iterator[OpenStudy]:
     """Open the folder at `place`, making it where it is missing.
 
-    Raises FolderError (exit code 3) where it is in use, belongs to another study, or cannot be written. A folder in
-    which nothing is left to do keeps every byte but those of its lock.
+    `planner` gives the trials to be added, by default those of the study's own search. `procedure` is the text of
+    procedure.json in the folder of a procedure, None in a study's. Raises FolderError (exit code 3) where it is in use,
+    belongs to another study or another request, or cannot be written. A folder in which nothing is left to do keeps
+    every byte but those of its lock.
     """
     folder = _made(place)
     lock = acquire(folder.lock)
@@ -54,8 +63,10 @@ def opened(spec: StudySpec, place: Path, watcher: Watcher) -> Iterator[OpenStudy
             _check_same_study(spec, folder)
         else:
             create(place, spec.text)
+            _write_procedure(folder, procedure)
+        _check_same_procedure(folder, procedure)
         check_writable(folder)
-        trials = _complete_plan(spec, folder)
+        trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
             outcomes = refresh(folder, trials, spec.objective, index, watcher.message)
             yield OpenStudy(folder, lock, spec, trials, index, outcomes)
@@ -82,10 +93,45 @@ def _check_same_study(spec: StudySpec, folder: StudyFolder) -> None:
         )
 
 
-def _complete_plan(spec: StudySpec, folder: StudyFolder) -> list[PlannedTrial]:
+def grown(study: OpenStudy, added: Sequence[PlannedTrial], watcher: Watcher) -> OpenStudy:
+    """The study with more trials in its plan, and how all of them stand now."""
+    if added:
+        append_plan(study.folder.plan, added)
+    trials = [*study.trials, *added]
+    outcomes = refresh(study.folder, trials, study.spec.objective, study.index, watcher.message)
+    return replace(study, trials=trials, outcomes=outcomes)
+
+
+def _write_procedure(folder: StudyFolder, procedure: str | None) -> None:
+    if procedure is None:
+        return
+    try:
+        write_bytes(folder.procedure, procedure.encode())
+    except OSError as error:
+        raise FolderError(f"{folder.procedure}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_same_procedure(folder: StudyFolder, procedure: str | None) -> None:
+    try:
+        kept = folder.procedure.read_text() if folder.procedure.exists() else None
+        old, new = (json.loads(text) if text is not None else {} for text in (kept, procedure))
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{folder.procedure}: cannot be read: {error}") from error
+    if old == new:
+        return
+    if kept is None or procedure is None:
+        what = f"a {old['procedure']}" if kept is not None else "a study's own trials"
+        raise FolderError(f"{folder.path}: holds {what}; give another --dir")
+    lines = [
+        f"  {key}: {old.get(key)} there, {new.get(key)} asked" for key in {**old, **new} if old.get(key) != new.get(key)
+    ]
+    raise FolderError(f"{folder.path}: was asked otherwise before:\n" + "\n".join(lines) + "\ngive another --dir")
+
+
+def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> list[PlannedTrial]:
     """The plan with whatever the study asks for beyond it, and the study file as it is now."""
     planned = read_plan(folder.plan) if folder.plan.exists() else []
-    added = plan_trials(spec, after=planned)
+    added = planner(planned)
     try:
         if read_study_text(folder) != spec.text:
             write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))

@@ -9,7 +9,14 @@ from pathlib import Path
 from tunectl.analysis.outcomes import SettingSummary, settings_summary
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
-from tunectl.report.tables import settings_rows, settings_table, trials_table, write_measurements, write_table
+from tunectl.report.tables import (
+    metric_columns,
+    settings_rows,
+    settings_table,
+    trials_table,
+    write_measurements,
+    write_table,
+)
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
 
@@ -29,13 +36,22 @@ def setting_names(spec: StudySpec) -> tuple[str, ...]:
     return tuple(name for name in spec.names if any(item.makes_settings for item in spec.alternatives(name)))
 
 
-def write_tables(folder: StudyFolder, spec: StudySpec, outcomes: Sequence[TrialOutcome], index: Index) -> StudyTables:
-    """Write every table that would change; raises FolderError where one cannot be written."""
+def write_tables(
+    folder: StudyFolder,
+    spec: StudySpec,
+    outcomes: Sequence[TrialOutcome],
+    index: Index,
+    beyond: Sequence[str] = (),
+) -> StudyTables:
+    """Write every table that would change; raises FolderError where one cannot be written.
+
+    `beyond` are hyperparameters that trials have and the study does not name: a procedure's own.
+    """
     names = setting_names(spec)
     summaries = settings_summary(outcomes, names, spec.objective)
-    metrics = index.metric_names()
+    metrics = metric_columns(index.metric_names())
     paths = [
-        *write_table(folder, "trials", trials_table(outcomes, spec.names)),
+        *write_table(folder, "trials", trials_table(outcomes, (*spec.names, *beyond))),
         *write_table(folder, "settings", settings_table(summaries, names)),
         write_measurements(folder, index.measurement_columns(metrics), metrics),
     ]

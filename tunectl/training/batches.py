@@ -4,6 +4,7 @@ made.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ class Batches(Protocol):
     """Where the loop takes its batches from; updates are asked for in order, from the one it was made for."""
 
     def take(self, update: int) -> Any:
-        """The batch of an update, on the trial's device."""
+        """The batch of an update on the trial's device; where it is divided, the list of its micro-batches."""
 
     def close(self) -> None:
         """End what the source started (loader processes)."""
@@ -121,14 +122,33 @@ def unwritten(batch: Any, what: str) -> Iterator[None]:
         raise WorkloadError(f"{what} writes into its batch; work on a copy")
 
 
-def drawn(dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence) -> Any:
-    """The batch of these examples by default collation, drawn under these seeds; the global generators stand as
+class MicroBatches:
+    """Collates the examples of an update into micro-batches: a list of batches of these sizes.
+
+    The examples are drawn as for the whole batch, so that it is divided and not another one.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = list(sizes)
+
+    def __call__(self, examples: list[Any]) -> list[Any]:
+        ends = itertools.accumulate(self._sizes)
+        return [default_collate(examples[end - size : end]) for size, end in zip(self._sizes, ends, strict=True)]
+
+
+Collate = Callable[[Any], Any]
+
+
+def drawn(
+    dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence, collate: Collate = default_collate
+) -> Any:
+    """The batch of these examples, by default collation, drawn under these seeds; the global generators stand as
     before.
     """
     with host_randomness(seeds):
         fetch_all = getattr(dataset, "__getitems__", None)
         found = fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
-        return default_collate(found)
+        return collate(found)
 
 
 def plain_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
@@ -143,24 +163,36 @@ def plain_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
 
 class TensorBatches:
     """Batches of a plain TensorDataset: the examples of many updates are gathered at once, and each batch is a view of
-    them.
+    them, each micro-batch a view of that.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], order: DataOrder, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        order: DataOrder,
+        batch_size: int,
+        device: torch.device,
+        sizes: Sequence[int] = (),
+    ) -> None:
         self._tensors, self._order, self._batch_size, self._device = tensors, order, batch_size, device
+        self._sizes = list(sizes)
         bytes_an_example = max(1, sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
         self._updates = max(1, min(_BLOCK_UPDATES, _BLOCK_BYTES // (bytes_an_example * batch_size)))
         self._block = -1
         self._views: list[list[Tensor]] = []
 
-    def take(self, update: int) -> list[Tensor]:
-        """The batch of an update: a list of tensors, as default collation gives it."""
+    def take(self, update: int) -> list[Any]:
+        """The batch of an update: a list of tensors, as default collation gives it; or its micro-batches."""
         # Blocks begin at fixed updates, also in a resumed trial: a batch then lies at the same offset in memory, on
         # which the last bit of a matrix product can depend.
         block, place = divmod(update, self._updates)
         if block != self._block:
             self._gather(block)
-        return self._views[place]
+        batch = self._views[place]
+        if not self._sizes:
+            return batch
+        parts = [torch.split(tensor, self._sizes) for tensor in batch]
+        return [list(part) for part in zip(*parts, strict=True)]
 
     def _gather(self, block: int) -> None:
         # The block before is let go first: two at once would be two in memory.
@@ -179,13 +211,21 @@ class TensorBatches:
 class DrawnBatches:
     """Batches of any map-style data set, drawn in this process."""
 
-    def __init__(self, dataset: Dataset[Any], order: DataOrder, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        order: DataOrder,
+        seed: int,
+        device: torch.device,
+        collate: Collate = default_collate,
+    ) -> None:
         self._dataset, self._order, self._seed, self._device = dataset, order, seed, device
+        self._collate = collate
 
     def take(self, update: int) -> Any:
-        """The batch of an update."""
-        examples = self._order.examples(update).tolist()
-        return moved(drawn(self._dataset, examples, sequence(self._seed, Purpose.EXAMPLES, update)), self._device)
+        """The batch of an update, as it is collated."""
+        examples, seeds = self._order.examples(update).tolist(), sequence(self._seed, Purpose.EXAMPLES, update)
+        return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
 
     def close(self) -> None:
         """Nothing was started."""
@@ -194,13 +234,13 @@ class DrawnBatches:
 class _DrawnByKey(Dataset[Any]):
     """In a loader process: maps a key (number of the batch, examples) to its batch."""
 
-    def __init__(self, dataset: Dataset[Any], seed: int, purpose: Purpose) -> None:
-        self._dataset, self._seed, self._purpose = dataset, seed, purpose
+    def __init__(self, dataset: Dataset[Any], seed: int, purpose: Purpose, collate: Collate) -> None:
+        self._dataset, self._seed, self._purpose, self._collate = dataset, seed, purpose, collate
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> Any:
         number, examples = key
         try:
-            return drawn(self._dataset, examples, sequence(self._seed, self._purpose, number))
+            return drawn(self._dataset, examples, sequence(self._seed, self._purpose, number), self._collate)
         except Infeasible as reason:
             # Thrown across, it would come back with the loader's traceback as its reason.
             return reason
@@ -224,9 +264,10 @@ class LoadedBatches:
         purpose: Purpose,
         device: torch.device,
         workers: int,
+        collate: Collate = default_collate,
     ) -> None:
         loader: DataLoader[Any] = DataLoader(
-            _DrawnByKey(dataset, seed, purpose),
+            _DrawnByKey(dataset, seed, purpose, collate),
             sampler=keys,
             batch_size=None,
             collate_fn=_unchanged,
@@ -266,13 +307,18 @@ def training_batches(
     total_updates: int,
     device: torch.device,
     data_workers: int,
+    micro_batch_sizes: Sequence[int] = (),
 ) -> Batches:
-    """The batches of updates `first_update` to `total_updates` - 1, by the fastest way that the data set allows."""
+    """The batches of updates `first_update` to `total_updates` - 1, by the fastest way that the data set allows.
+
+    With `micro_batch_sizes`, which sum to `batch_size`, each comes divided into a list of micro-batches.
+    """
     order = DataOrder(seed, len(dataset), batch_size)  # type: ignore[arg-type]
     tensors = plain_tensors(dataset)
     if tensors is not None:
-        return TensorBatches(tensors, order, batch_size, device)
+        return TensorBatches(tensors, order, batch_size, device, micro_batch_sizes)
+    collate: Collate = MicroBatches(micro_batch_sizes) if micro_batch_sizes else default_collate
     if data_workers == 0 or first_update >= total_updates:
-        return DrawnBatches(dataset, order, seed, device)
+        return DrawnBatches(dataset, order, seed, device, collate)
     keys = ((update, order.examples(update).tolist()) for update in range(first_update, total_updates))
-    return LoadedBatches(dataset, keys, seed, Purpose.EXAMPLES, device, data_workers)
+    return LoadedBatches(dataset, keys, seed, Purpose.EXAMPLES, device, data_workers, collate)

@@ -15,6 +15,7 @@ from torch import nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import TrialRequest
+from tunectl.training.recomputation import recompute
 from tunectl.training.seeds import Purpose, seed_everything, sequence, short_seed
 from tunectl.workloads.workload import Workload
 
@@ -45,6 +46,13 @@ def build_workload(factory: Callable[..., Any], request: TrialRequest, device: t
     seed_everything(sequence(request.seed, Purpose.MODEL), device)
     workload = checked_workload(factory(**factory_arguments(factory, request)), request.workload.text)
     workload.model.to(device)
+    if request.configuration.get("activation_checkpointing") == "blocks":
+        if not workload.blocks:
+            raise WorkloadError(
+                f"activation_checkpointing is blocks, but the workload {request.workload.text} names none; name them in"
+                " Workload(blocks=...), or leave activation_checkpointing out"
+            )
+        recompute(workload.blocks)
     return workload
 
 
@@ -65,6 +73,7 @@ def checked_workload(found: Any, name: str) -> Workload:
         _wrong_parts(found)
         or _wrong_splits(found.data)
         or _wrong_functions(found)
+        or _wrong_blocks(found)
         or _wrong_baseline(found.baseline_loss)
     )
     if wrong:
@@ -107,6 +116,16 @@ def _wrong_functions(workload: Any) -> str:
         function = getattr(workload, field)
         if not callable(function) and (function is not None or field == "loss"):
             return f"has a {type(function).__name__} as its {field}; a function would be right"
+    return ""
+
+
+def _wrong_blocks(workload: Any) -> str:
+    if not isinstance(workload.blocks, Iterable):
+        return f"has a {type(workload.blocks).__name__} as its blocks; a sequence of modules would be right"
+    modules = set(workload.model.modules())
+    for block in workload.blocks:
+        if not isinstance(block, nn.Module) or block not in modules:
+            return f"has a {type(block).__name__} among its blocks that is no module of its model"
     return ""
 
 

@@ -13,7 +13,7 @@ import contextlib
 import pickle
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -196,6 +196,7 @@ class BestCheckpoints:
         self._sort()
         self._listed_in_resume = {step for step, _ in entries}
         self._listed_in_previous: set[int] = set()
+        self._held: set[int] = set()
         folder.checkpoints.mkdir(exist_ok=True)
 
     def _sort(self) -> None:
@@ -223,6 +224,15 @@ class BestCheckpoints:
         """(step, value) of the best, best first."""
         return list(self._entries)
 
+    def hold(self, steps: Iterable[int]) -> None:
+        """Keep the files of these steps, and only of these, for a trial that may go back to where they are the best."""
+        self._held = set(steps)
+
+    def go_back(self, entries: Sequence[tuple[int, float]]) -> None:
+        """Take these (step, value), as `entries` gave them, for the best again."""
+        self._entries = [(step, value) for step, value in entries if self._folder.checkpoint(step).exists()]
+        self._sort()
+
     def resume_written(self) -> None:
         """Take note that the `resume.pt` on the disk lists the entries of now, and the one before it those of then."""
         self._listed_in_previous = self._listed_in_resume
@@ -238,7 +248,7 @@ class BestCheckpoints:
 
     def prune(self) -> None:
         """Remove every checkpoint, finished or not, that neither is among the best nor needed by `resume.pt`."""
-        needed = self._listed_in_resume | self._listed_in_previous | {step for step, _ in self._entries}
+        needed = self._held | self._listed_in_resume | self._listed_in_previous | {step for step, _ in self._entries}
         names = {self._folder.checkpoint(step).name for step in needed}
         for path in self._folder.checkpoints.iterdir():
             if path.name not in names and _OURS.fullmatch(path.name):

@@ -14,12 +14,17 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from tunectl.core.errors import WorkloadError
+from tunectl.spec.configuration import Precision
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
+from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 
 NOT_EVALUATED = "test"
 """The split that waits until somebody asks for it."""
+
+MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
+"""Under `train/`, what the updates leave: no metric may have such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class SplitEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """What is evaluated, and how: the splits with their data, the batch size, and where the randomness comes from."""
+    """What is evaluated, and how: the splits with their data, the batch size, where the randomness comes from, and the
+    precision of loss and metrics (averages are float64 always).
+    """
 
     workload: Workload
     splits: Mapping[str, Dataset[Any]]
@@ -49,6 +56,7 @@ class Evaluator:
     seed: int
     device: torch.device
     data_workers: int = 0
+    precision: Precision = "float32"
 
 
 def sample(dataset: Dataset[Any], examples: int) -> Dataset[Any]:
@@ -202,11 +210,11 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
 def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: Sequence[str]) -> SplitEvaluation:
     workload, averages, moments = evaluator.workload, Averages(), Averages()
     shift: Tensor | None = None
-    examples = 0
+    examples, cast = 0, casting(evaluator.precision, evaluator.device)
     with contextlib.closing(_batches(evaluator, dataset)) as batches:  # type: ignore[type-var]
         for batch in batches:
             # What the loss changes, the metrics would see.
-            with unwritten(batch, "loss(model, batch)"):
+            with unwritten(batch, "loss(model, batch)"), cast:
                 given = workload.loss(workload.model, batch)
             losses = checked_losses(given).detach().to(torch.float64)
             averages.add("loss", losses)
@@ -216,7 +224,8 @@ def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: 
             moments.add("second", (losses - shift) ** 2)
             examples += losses.shape[0]
             if workload.metrics is not None:
-                found = workload.metrics(workload.model, batch)
+                with cast:
+                    found = workload.metrics(workload.model, batch)
                 add_metrics(averages, found, losses.shape[0], check_weights=False)
     means = averages.means()
     metrics = _with_known(workload, means, derived_names)
@@ -257,8 +266,8 @@ def _derived(name: Any, value: Any) -> float:
     """A derived metric as a number; raises WorkloadError where its name or its value cannot be one."""
     if not isinstance(name, str) or not name or "/" in name:
         raise WorkloadError(f"finalize(metrics) must give names as text without a slash; it gave {name!r}")
-    if name == "minibatch_loss":
-        raise WorkloadError("finalize(metrics) gives 'minibatch_loss', which is the name of a measured series")
+    if name in MEASURED_SERIES:
+        raise WorkloadError(f"finalize(metrics) gives {name!r}, which is the name of a measured series")
     try:
         if isinstance(value, (str, bytes, bytearray)):  # float() would read text
             raise TypeError
@@ -306,7 +315,7 @@ def fixed_batch(evaluator: Evaluator, examples: int) -> Any:
 
 def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:
     """The losses of the fixed batch in evaluation mode, shape [examples], on the device."""
-    model = evaluator.workload.model
-    with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device):
+    model, cast = evaluator.workload.model, casting(evaluator.precision, evaluator.device)
+    with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device), cast:
         # Copies: the loss may write into its batch, and may give a buffer that it fills anew each time.
         return evaluator.workload.loss(model, copied(batch)).detach().clone()

@@ -131,17 +131,29 @@ def _last_half(series: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
     return series[len(series) // 2 :]
 
 
+def deviations_above(smoothed: float, start_mean: float, start_spread: float) -> float:
+    """How many standard deviations of the examples' losses at step 0 a smoothed training loss lies above their mean."""
+    unit = max(start_spread, LEAST_SPREAD * abs(start_mean))
+    return (smoothed - start_mean) / unit if unit > 0 else math.nan
+
+
+def is_diverged(smoothed: float, start_mean: float, start_spread: float) -> bool:
+    """Whether a smoothed training loss lies more than FAR_ABOVE of these above; not where the start is not finite."""
+    return (
+        math.isfinite(start_mean)
+        and math.isfinite(start_spread)
+        and deviations_above(smoothed, start_mean, start_spread) > FAR_ABOVE
+    )
+
+
 def _diverged(evidence: Evidence) -> Verdict | None:
-    mean, spread = evidence.start_mean, evidence.start_spread
-    if not (math.isfinite(mean) and math.isfinite(spread)):
-        return None
-    unit = max(spread, LEAST_SPREAD * abs(mean))
-    if unit == 0 or not evidence.tail_mean > mean + FAR_ABOVE * unit:
+    at_end = (evidence.tail_mean, evidence.start_mean, evidence.start_spread)
+    if not is_diverged(*at_end):
         return None
     return Verdict(
         "diverged",
-        f"the training loss ended at {evidence.tail_mean:.4g}, {(evidence.tail_mean - mean) / unit:.1f} standard"
-        f" deviations above its {mean:.4g} at step 0",
+        f"the training loss ended at {evidence.tail_mean:.4g}, {deviations_above(*at_end):.1f} standard"
+        f" deviations above its {evidence.start_mean:.4g} at step 0",
     )
 
 

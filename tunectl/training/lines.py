@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,19 @@ class LineFile:
         """Append one line and hand it to the operating system: it outlives this process, though not a power cut."""
         self._file.write(jsontext.encode(content).encode() + b"\n")
         self._file.flush()
+
+    def beyond(self, offset: int) -> list[Any]:
+        """The content of the lines that stand beyond `offset` bytes."""
+        end = self._file.tell()
+        self._file.seek(offset)
+        content = self._file.read()
+        self._file.seek(end)
+        return [json.loads(line) for line in content.splitlines()]
+
+    def cut(self, offset: int) -> None:
+        """Cut off what stands beyond `offset` bytes."""
+        self._file.truncate(offset)
+        self._file.seek(offset)
 
     def sync(self) -> None:
         """Flush to the disk."""

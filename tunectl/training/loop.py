@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
-
-from tunectl.core.errors import WorkloadError
-from tunectl.training.evaluation import checked_losses, fixed_batch_losses
+from tunectl.training.evaluation import fixed_batch_losses
 from tunectl.training.feasibility import fixed_batch_steps
-from tunectl.training.gradients import clip, gradients, tensor_norms, total_norm
+from tunectl.training.gradients import MeanLoss, UpdateRatio, clip, gradients, tensor_norms, total_norm
+from tunectl.training.measuring import measure
+from tunectl.training.precision import casting
+from tunectl.training.recovery import rate_factor
+from tunectl.training.saving import stop as save_stopped
 from tunectl.training.schedules import learning_rate
 from tunectl.training.series import BLOCK_UPDATES, BadUpdate
-from tunectl.training.state import TrialState, flush, measure
-from tunectl.training.state import stop as save_stopped
+from tunectl.training.state import TrialState, flush
 
 Ending = Literal["finished", "stopped"] | BadUpdate
 
-
-def _gradient_of_mean(losses: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """What backward starts from instead of a mean node; raises WorkloadError unless there is one loss per example."""
-    if checked_losses(losses).shape[0] != batch_size:
-        raise WorkloadError(f"loss(model, batch) gave {losses.shape[0]} values for a batch of {batch_size} examples")
-    return torch.full_like(losses, 1.0 / batch_size, requires_grad=False)
+RATIO_EVERY = 50
+"""The update ratio is measured at update 0 and every so many updates: often enough for a median over a part of a trial,
+at a fiftieth of the cost.
+"""
 
 
 def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
@@ -31,13 +29,17 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
 
     Ends "finished"; "stopped" when `stop()`, asked once an update, is true, with everything saved; or with the first
     update whose loss or gradient norm is not finite, found when the series are read: at every evaluation, and at most
-    BLOCK_UPDATES updates later. No other statement waits for the device.
+    BLOCK_UPDATES updates later (or with one from which the trial is to recover). No other statement waits for the
+    device, but in float16 under optimizers that are not fused (see LossScaler).
     """
     request, configuration, progress, series = state.request, state.configuration, state.progress, state.series
     model, loss, optimizer, parameters = state.workload.model, state.workload.loss, state.optimizer, state.parameters
     batches, total_steps, max_norm = state.batches, state.total_steps, configuration.grad_clip_norm
+    scaler, averages, factor = state.scaler, state.averages, rate_factor(state)
+    sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
+    mean_loss = MeanLoss(configuration.batch_size, None if scaler is None else scaler.scale)
+    cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
     fixed_batch_due = fixed_batch_steps(total_steps)
-    mean_gradient: torch.Tensor | None = None
     model.train()
     while True:
         if stop():
@@ -46,35 +48,47 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
 
         if state.evaluation_due() or len(series) >= BLOCK_UPDATES:
             bad = flush(state)
+            if bad is None and state.evaluation_due():
+                bad = measure(state)
             if bad is not None:
                 return bad
-            if state.evaluation_due():
-                measure(state)
         step = progress.step
         if step == total_steps:
             return "finished"
 
         batch = batches.take(step)
-        rate = learning_rate(configuration, request.max_train_steps, step)
+        rate = factor * learning_rate(configuration, request.max_train_steps, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
         for parameter in parameters:
             parameter.grad = None
-        losses = loss(model, batch)
-        if mean_gradient is None or mean_gradient.shape != losses.shape:
-            mean_gradient = _gradient_of_mean(losses, configuration.batch_size)
-        losses.backward(gradient=mean_gradient)  # type: ignore[no-untyped-call]
+        for part, size in zip(batch if divided else (batch,), sizes, strict=True):
+            with cast:
+                losses = loss(model, part)
+            mean_loss.backward(losses, size)
 
         grads = gradients(parameters)
+        if scaler is not None:
+            scaler.unscale(grads)
         norms = tensor_norms(grads)
         if max_norm is not None and grads:
             norm = total_norm(norms)
             clip(grads, norm, max_norm)
             norms = (norm,)
-        optimizer.step()
 
-        series.append(losses.detach().sum(), norms, rate)
+        ratio_due = step % RATIO_EVERY == 0
+        if ratio_due:
+            ratio.begin()
+        if scaler is None:
+            optimizer.step()
+        else:
+            series.append_skipped(scaler.step(optimizer, grads))
+        if averages is not None:
+            averages.update()
+        if ratio_due:
+            series.append_ratio(step, ratio.end())
+        series.append(mean_loss.take_sum(), norms, rate)
         progress.step = step + 1
         if step + 1 in fixed_batch_due:
             progress.fixed_batch_losses.append(fixed_batch_losses(state.evaluator, state.fixed_batch))

@@ -79,7 +79,8 @@ def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> 
             return
         if not all_moved and group.get("momentum"):
             at_rest = [p for p in trained if states.get(p, {}).get("momentum_buffer") is None]
-            if len(at_rest) < len(trained):
+            # Nor would they fill the velocity of an update that loss scaling skips.
+            if len(at_rest) < len(trained) or hasattr(optimizer, "found_inf"):
                 for parameter in at_rest:
                     states[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
@@ -88,10 +89,18 @@ def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> to
     """The optimizer of a configuration for the model's trainable parameters; the loop sets the learning rate before
     each update.
 
-    sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam (their weight decay is an L2
-    term in the gradient), adamw is AdamW (decoupled); nadam, lamb and the rules named after the playbook are those of
-    update_rules. Nesterov's rule with momentum 0 is plain SGD, which torch wants said so. Raises WorkloadError
-    where nothing can be trained.
+    sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam, adamw is AdamW; nadam, lamb
+    and the rules named after the playbook are those of update_rules. Nesterov's rule with momentum 0 is plain SGD,
+    which torch wants said so. Raises WorkloadError where nothing can be trained.
+
+    What weight_decay w does to the weights v:
+
+        sgd, momentum, nesterov                 L2: w v is added to the gradient, and passes through the momentum
+        rmsprop, rmsprop_playbook               L2, and so divided by the root of the mean square
+        adam, adam_playbook, nadam,
+        nadam_playbook                          L2, through both moments
+        adamw                                   decoupled: v <- (1 - learning_rate w) v
+        lamb                                    decoupled from the moments: w v is added to the step before it is scaled
     """
     optimizer = _made(model, configuration)
     optimizer.register_step_pre_hook(_prepare_fused)

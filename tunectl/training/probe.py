@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -16,10 +16,20 @@ from tunectl.core.records import TrialRequest
 from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.training.batches import DataOrder, drawn, moved, unwritten
 from tunectl.training.building import build_workload
-from tunectl.training.evaluation import NOT_EVALUATED, Averages, add_metrics, checked_losses, evaluating, with_derived
-from tunectl.training.optimizers import make_optimizer
+from tunectl.training.evaluation import (
+    MEASURED_SERIES,
+    NOT_EVALUATED,
+    Averages,
+    add_metrics,
+    checked_losses,
+    evaluating,
+    with_derived,
+)
+from tunectl.training.gradients import MeanLoss
+from tunectl.training.measuring import missing_metric
+from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.precision import casting
 from tunectl.training.seeds import Purpose, randomness, sequence
-from tunectl.training.state import missing_metric
 from tunectl.training.trial import is_out_of_memory
 from tunectl.workloads.workload import Workload
 
@@ -90,16 +100,26 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
     with _reported("loss(model, batch) failed on a batch of 'train'"), unwritten(batch, "loss(model, batch)"):
-        losses = workload.loss(workload.model, batch)
+        losses = _loss(workload, batch, request, device)
     _check_losses(losses, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
-        losses.backward(gradient=torch.full_like(losses, 1.0 / len(examples), requires_grad=False))  # type: ignore[no-untyped-call]
+        MeanLoss(len(examples)).backward(losses, len(examples))
     # Without a step: at this trial's learning rate a sound workload's metrics may be asked about a ruined model.
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     with _reported("the optimizer cannot update the model"):
         optimizer.step()
-    return _bytes_of(workload.model.state_dict()) + _bytes_of(optimizer.state_dict())
+    averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
+    return _bytes_of([workload.model.state_dict(), optimizer.state_dict(), averages])
+
+
+def _loss(workload: Workload, batch: Any, request: TrialRequest, device: torch.device) -> Any:
+    with _cast(request, device):
+        return workload.loss(workload.model, batch)
+
+
+def _cast(request: TrialRequest, device: torch.device) -> AbstractContextManager[Any]:
+    return casting(request.configuration.get("precision", "float32"), device)
 
 
 def _bytes_of(state: Any) -> int:
@@ -133,7 +153,8 @@ def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.devi
         size = min(int(request.configuration["eval_batch_size"]), SMALL_BATCH, len(dataset))  # type: ignore[arg-type]
         with _reported(f"the split {split!r} gives no batch"):
             batch = _batch(dataset, list(range(size)), request, device)
-        with evaluating(workload.model, sequence(request.seed, Purpose.EVALUATION), device):
+        seeds = sequence(request.seed, Purpose.EVALUATION)
+        with evaluating(workload.model, seeds, device), _cast(request, device):
             names, derived = _split_metrics(workload, split, batch, size)
         given += [f"{split}/{name}" for name in names]
         complete = complete and derived
@@ -163,8 +184,9 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
 
 
 def _check_reserved(found: Any, losses: Tensor) -> None:
-    if "minibatch_loss" in found:
-        raise WorkloadError("metrics(model, batch) gives 'minibatch_loss', which is the name of a measured series")
+    for name in MEASURED_SERIES:
+        if name in found:
+            raise WorkloadError(f"metrics(model, batch) gives {name!r}, which is the name of a measured series")
     if "loss" not in found:
         return
     values = torch.as_tensor(found["loss"]) if not isinstance(found["loss"], tuple) else None

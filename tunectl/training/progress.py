@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ class Progress:
     `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
     the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
     (`feasibility.tail_updates`). `fixed_batch_losses` are those of the fixed batch so far, each of shape [examples],
-    on the device. `metric_names`: those of the last evaluation, by split.
+    on the device. `metric_names`: those of the last evaluation, by split. `skipped_updates` counts those that loss
+    scaling skipped. `recent_losses` are the minibatch losses of the last `recent_updates` updates. `recoveries` counts
+    how often the trial went back to an earlier state, `first_bad_update` is the first for which it did.
     """
 
     step: int = 0
@@ -38,6 +40,11 @@ class Progress:
     lowest_train_loss: float = math.inf
     fixed_batch_losses: list[Tensor] = field(default_factory=list)
     metric_names: dict[str, list[str]] = field(default_factory=dict)
+    skipped_updates: int = 0
+    recent_updates: int = 0
+    recent_losses: list[float] = field(default_factory=list)
+    recoveries: int = 0
+    first_bad_update: int | None = None
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
 
@@ -52,7 +59,29 @@ class Progress:
         self.tail_count += len(tail)
         self.tail_loss_sum += math.fsum(tail)
         self.tail_square_sum += math.fsum(loss * loss for loss in tail)
-        self.gradient_norm, self.learning_rate = block.gradient_norms[-1], block.learning_rates[-1]
+        self.learning_rate = block.learning_rates[-1]
+        self.skipped_updates += len(block.skipped)
+        last = block.first + len(block) - 1
+        while last in block.skipped:
+            last -= 1
+        if last >= block.first:
+            self.gradient_norm = block.gradient_norms[last - block.first]
+        if self.recent_updates > 0:
+            self.recent_losses = [*self.recent_losses, *block.losses][-self.recent_updates :]
+
+    def smoothed_loss(self) -> float | None:
+        """The mean of the recent minibatch losses; None where they are fewer than 10 and than are wanted."""
+        count = len(self.recent_losses)
+        return math.fsum(self.recent_losses) / count if count and count >= min(10, self.recent_updates) else None
+
+    def go_back(self, state: dict[str, Any], bad_update: int, device: torch.device) -> None:
+        """Take up an earlier state because of this update; time that was spent stays spent."""
+        earlier = Progress.from_state(state, device)
+        earlier.recoveries = self.recoveries + 1
+        earlier.first_bad_update = bad_update if self.first_bad_update is None else self.first_bad_update
+        earlier.train_seconds, earlier.eval_seconds = self.train_seconds, self.eval_seconds
+        for item in fields(self):
+            setattr(self, item.name, getattr(earlier, item.name))
 
     def interval_mean(self) -> float | None:
         """The mean minibatch loss since it was last asked for; None where there was no update."""

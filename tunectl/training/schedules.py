@@ -14,7 +14,8 @@ def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, upd
     linear and cosine fall to `end_learning_rate_factor` over T = decay_steps updates, by default all that are left, and
     stay there. step is multiplied by `decay_factor` every decay_steps updates, by default a third of all that are left,
     so that it drops twice. inverse_sqrt is sqrt(T / (T + s)), T = decay_steps, by default the warmup's length (at least
-    1), so that the rate is base * sqrt(W / t) as Vaswani et al. have it.
+    1), so that the rate is base * sqrt(W / t) as Vaswani et al. have it. range_test rises exponentially from
+    `range_test_low` to the base rate, which the last update has.
     """
     end = configuration.end_learning_rate_factor
     match configuration.schedule:
@@ -31,6 +32,9 @@ def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, upd
         case "step":
             every = configuration.decay_steps or max(-(-_left(configuration, max_train_steps) // 3), 1)
             return float(configuration.decay_factor ** (updates // every))
+        case "range_test":
+            lowest = configuration.range_test_low / configuration.learning_rate
+            return float(lowest ** (1 - updates / max(max_train_steps - 1, 1)))
         case _:
             assert_never(configuration.schedule)
 

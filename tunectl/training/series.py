@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -22,17 +22,19 @@ _PENDING_NORMS = 2048
 
 @dataclass(frozen=True, slots=True)
 class BadUpdate:
-    """The first update whose loss or gradient norm is not finite."""
+    """The first update whose loss or gradient norm is not finite; to a trial that may recover, the last one before an
+    evaluation that found it diverged.
+    """
 
     update: int
-    reason: Literal["nan_loss", "nan_gradient"]
+    reason: Literal["nan_loss", "nan_gradient", "diverged"]
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """The series of consecutive updates from `first` on: minibatch loss, unclipped gradient norm, clipped or not,
-    learning rate.
+    learning rate; the updates that loss scaling skipped; update ratios (see gradients.UpdateRatio) with their updates.
     """
 
     first: int
@@ -40,34 +42,52 @@ class Block:
     gradient_norms: list[float]
     clipped: list[bool]
     learning_rates: list[float]
+    skipped: list[int] = field(default_factory=list)
+    ratio_updates: list[int] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.losses)
 
     def first_bad(self) -> BadUpdate | None:
-        """The first update that is not finite; where loss and gradient are bad at once, it is the loss's."""
+        """The first update that is not finite; where loss and gradient are bad at once, it is the loss's.
+
+        A gradient that overflowed under loss scaling is none: its update was skipped.
+        """
         for place, (loss, norm) in enumerate(zip(self.losses, self.gradient_norms, strict=True)):
             if not math.isfinite(loss):
                 return BadUpdate(self.first + place, "nan_loss", loss)
-            if not math.isfinite(norm):
+            if not math.isfinite(norm) and self.first + place not in self.skipped:
                 return BadUpdate(self.first + place, "nan_gradient", norm)
         return None
 
     def until(self, update: int) -> Block:
         """The block without what comes after `update`."""
         end = update - self.first + 1
+        measured = sum(number <= update for number in self.ratio_updates)
         return Block(
-            self.first, self.losses[:end], self.gradient_norms[:end], self.clipped[:end], self.learning_rates[:end]
+            self.first,
+            self.losses[:end],
+            self.gradient_norms[:end],
+            self.clipped[:end],
+            self.learning_rates[:end],
+            [number for number in self.skipped if number <= update],
+            self.ratio_updates[:measured],
+            self.ratios[:measured],
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The line of steps.jsonl."""
+        """The line of steps.jsonl; `skipped` stands there only where something was."""
+        skipped = {"skipped": self.skipped} if self.skipped else {}
         return {
             "first": self.first,
             "loss": self.losses,
             "gradient_norm": self.gradient_norms,
             "clipped": self.clipped,
             "learning_rate": self.learning_rates,
+            "update_ratio_steps": self.ratio_updates,
+            "update_ratio": self.ratios,
+            **skipped,
         }
 
 
@@ -86,6 +106,9 @@ class StepSeries:
         self._norms: list[Tensor] = []
         self._norm_counts: list[int] = []
         self._joined: list[Tensor] = []
+        self._skipped: list[Tensor] = []
+        self._ratio_updates: list[int] = []
+        self._ratio_norms: list[Tensor] = []
 
     def __len__(self) -> int:
         return len(self._loss_sums)
@@ -100,6 +123,16 @@ class StepSeries:
         self._norm_counts.append(len(norms))
         if len(self._norms) >= _PENDING_NORMS:
             self._join()
+
+    def append_skipped(self, skipped: Tensor) -> None:
+        """Add whether loss scaling skipped an update (1 or 0, shape []): for every update, or for none."""
+        self._skipped.append(skipped)
+
+    def append_ratio(self, update: int, norms: Tensor | None) -> None:
+        """Add the norms of what an update changed and of what was there, shape [2]; None where there is no weight."""
+        if norms is not None:
+            self._ratio_updates.append(update)
+            self._ratio_norms.append(norms)
 
     def _join(self) -> None:
         counts = self._norm_counts
@@ -124,10 +157,18 @@ class StepSeries:
         losses = [total / self._batch_size for total in torch.stack(self._loss_sums).to(torch.float64).tolist()]
         norms = torch.cat(self._joined).to(torch.float64).tolist()
         limit = math.inf if self._max_norm is None else self._max_norm
-        block = Block(self._first, losses, norms, [norm > limit for norm in norms], self._rates)
+        skips = torch.stack(self._skipped).tolist() if self._skipped else [0.0] * len(norms)
+        clipped = [norm > limit and not skip for norm, skip in zip(norms, skips, strict=True)]
+        skipped = [self._first + place for place, skip in enumerate(skips) if skip]
+        block = Block(self._first, losses, norms, clipped, self._rates, skipped, self._ratio_updates, self._ratios())
         self._first += len(losses)
-        self._loss_sums, self._rates, self._joined = [], [], []
+        self._loss_sums, self._rates, self._joined, self._skipped = [], [], [], []
+        self._ratio_updates, self._ratio_norms = [], []
         return block
+
+    def _ratios(self) -> list[float]:
+        pairs = torch.stack(self._ratio_norms).to(torch.float64).tolist() if self._ratio_norms else []
+        return [change / norm if norm != 0 else math.nan if change == 0 else math.inf for change, norm in pairs]
 
     def state(self) -> dict[str, Any]:
         """All that waits here, as plain numbers, lists and tensors on the CPU."""
@@ -139,6 +180,9 @@ class StepSeries:
             "norms": torch.stack(self._norms).cpu() if self._norms else empty,
             "norm_counts": list(self._norm_counts),
             "joined": [joined.cpu() for joined in self._joined],
+            "skipped": torch.stack(self._skipped).cpu() if self._skipped else empty,
+            "ratio_updates": list(self._ratio_updates),
+            "ratio_norms": [norms.cpu() for norms in self._ratio_norms],
         }
 
     def load_state(self, state: dict[str, Any], device: torch.device) -> None:
@@ -149,3 +193,6 @@ class StepSeries:
         self._norms = list(state["norms"].to(device).unbind())
         self._norm_counts = list(state["norm_counts"])
         self._joined = [joined.to(device) for joined in state["joined"]]
+        self._skipped = list(state["skipped"].to(device).unbind())
+        self._ratio_updates = list(state["ratio_updates"])
+        self._ratio_norms = [norms.to(device) for norms in state["ratio_norms"]]

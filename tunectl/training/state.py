@@ -1,28 +1,25 @@
-"""A trial in training: its parts, and what is done with them between updates."""
+"""A trial in training: its parts, and what its updates leave."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import Measurement, TrialRequest
+from tunectl.core.records import TrialRequest
 from tunectl.spec.configuration import TrainingConfiguration
-from tunectl.training import checkpoints
+from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches
-from tunectl.training.building import nearest
 from tunectl.training.checkpoints import BestCheckpoints
-from tunectl.training.evaluation import Evaluator, evaluate
+from tunectl.training.evaluation import Evaluator
 from tunectl.training.lines import LineFile
+from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
-from tunectl.training.seeds import random_state, set_random_state
 from tunectl.training.series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
 
@@ -62,7 +59,11 @@ class Clock:
 
 @dataclass(slots=True)
 class TrialState:
-    """The parts of a trial in training."""
+    """The parts of a trial in training.
+
+    `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
+    may recover: the file of what it recovered from, and the last good state (as saving.kept gives it).
+    """
 
     request: TrialRequest
     configuration: TrainingConfiguration
@@ -80,6 +81,10 @@ class TrialState:
     measurements: LineFile
     steps: LineFile
     clock: Clock = field(default_factory=Clock)
+    scaler: LossScaler | None = None
+    averages: WeightAverages | None = None
+    recoveries: LineFile | None = None
+    good: dict[str, Any] | None = None
 
     @property
     def total_steps(self) -> int:
@@ -100,8 +105,9 @@ class TrialState:
         try:
             self.batches.close()
         finally:
-            self.measurements.close()
-            self.steps.close()
+            for lines in (self.measurements, self.steps, self.recoveries):
+                if lines is not None:
+                    lines.close()
 
 
 def flush(state: TrialState) -> BadUpdate | None:
@@ -116,98 +122,3 @@ def flush(state: TrialState) -> BadUpdate | None:
         state.steps.append(block.to_json())
     state.progress.add(block, state.total_steps)
     return bad
-
-
-def model_parts(state: TrialState) -> dict[str, Any]:
-    """What a checkpoint for use holds: the model, the optimizer, and where they stand."""
-    return {
-        "format": checkpoints.FORMAT,
-        "step": state.progress.step,
-        "model": state.workload.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-    }
-
-
-def save_resume(state: TrialState) -> None:
-    """Write `resume.pt`: all that the rest of the trial depends on. The lines that it counts on are on the disk before
-    it is.
-    """
-    began = state.clock.now()
-    state.measurements.sync()
-    state.steps.sync()
-    parts = model_parts(state) | {
-        "request": checkpoints.identity(state.request),
-        "progress": state.progress.state(),
-        "series": state.series.state(),
-        "random": random_state(state.device),
-        "best": state.best.entries(),
-        "measurements_offset": state.measurements.offset,
-        "steps_offset": state.steps.offset,
-    }
-    checkpoints.save_resume(state.folder, parts)
-    state.best.resume_written()
-    state.clock.saved(began)
-
-
-def load_parts(state: TrialState, parts: dict[str, Any]) -> None:
-    """Put model, optimizer, waiting series and random generators where `resume.pt` left them."""
-    state.workload.model.load_state_dict(parts["model"])
-    state.optimizer.load_state_dict(parts["optimizer"])
-    state.series.load_state(parts["series"], state.device)
-    set_random_state(parts["random"], state.device)
-
-
-def stop(state: TrialState) -> None:
-    """Save a trial that is told to stop, at the update it has come to."""
-    state.progress.train_seconds += state.clock.lap()
-    save_resume(state)
-    state.best.prune()
-
-
-def measure(state: TrialState) -> None:
-    """Evaluate the model of this step, keep its checkpoint if it is among the best, and write the measurement.
-
-    The order makes a kill harmless: checkpoint, line, `resume.pt` when it is due (always after the last step), pruning.
-    Raises WorkloadError where the objective's metric is not among those measured.
-    """
-    progress, request = state.progress, state.request
-    progress.train_seconds += state.clock.lap()
-    try:
-        evaluations = evaluate(state.evaluator, progress.metric_names)
-    finally:
-        progress.eval_seconds += state.clock.lap()
-    metrics = {
-        f"{split}/{name}": value for split, found in evaluations.items() for name, value in found.metrics.items()
-    }
-    minibatch_loss = progress.interval_mean()
-    if minibatch_loss is not None:
-        metrics["train/minibatch_loss"] = minibatch_loss
-    progress.evaluated(evaluations["train"].loss)
-    value = metrics.get(request.objective.metric)
-    if value is None and progress.step > 0:
-        raise WorkloadError(missing_metric(request.objective.metric, list(metrics)))
-    kept = None if progress.step == 0 else state.best.offer(progress.step, value, _checkpoint_writer(state, metrics))
-    line = Measurement(
-        step=progress.step,
-        metrics=metrics,
-        learning_rate=progress.learning_rate,
-        gradient_norm=progress.gradient_norm,
-        elapsed_seconds=progress.train_seconds + progress.eval_seconds,
-        checkpoint=kept,
-    )
-    state.measurements.append(line.to_json())
-    if progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save):
-        save_resume(state)
-    state.best.prune()
-    progress.eval_seconds += state.clock.lap()
-
-
-def missing_metric(metric: str, given: list[str]) -> str:
-    """The message for an objective that is not measured."""
-    return (
-        f"objective.metric {metric!r} is not given by the workload; it gives {', '.join(given)}{nearest(metric, given)}"
-    )
-
-
-def _checkpoint_writer(state: TrialState, metrics: dict[str, float]) -> Callable[[Path], None]:
-    return lambda path: checkpoints.save(path, model_parts(state) | {"metrics": dict(metrics)})

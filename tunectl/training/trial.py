@@ -17,19 +17,23 @@ from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume, remove_resume
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
-from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge
+from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.lines import LineFile
 from tunectl.training.loaders import loader_death, loader_deaths_told
 from tunectl.training.loop import Ending, train
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
+from tunectl.training.recovery import go_back, rate_factor
+from tunectl.training.saving import load_parts
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
-from tunectl.training.state import Clock, TrialState, flush, load_parts
+from tunectl.training.state import Clock, TrialState, flush
 from tunectl.workloads.workload import Workload
 
 _OUT_OF_MEMORY = (
@@ -153,7 +157,15 @@ def _assembled(
         remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
     splits = evaluated_splits(workload, request.train_examples)
-    evaluator = Evaluator(workload, splits, configuration.eval_batch_size, request.seed, device, request.data_workers)
+    evaluator = Evaluator(
+        workload,
+        splits,
+        configuration.eval_batch_size,
+        request.seed,
+        device,
+        request.data_workers,
+        configuration.precision,
+    )
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -165,10 +177,14 @@ def _assembled(
         evaluator=evaluator,
         fixed_batch=fixed_batch(evaluator, FIXED_BATCH_EXAMPLES),
         series=StepSeries(configuration.batch_size, configuration.grad_clip_norm),
+        scaler=LossScaler(device) if configuration.precision == "float16" else None,
+        averages=_averages(workload, configuration),
         progress=progress,
         best=BestCheckpoints(folder, request.objective, request.keep_checkpoints, parts["best"] if parts else ()),
         measurements=LineFile(folder.measurements, parts["measurements_offset"] if parts else 0),
         steps=LineFile(folder.steps, parts["steps_offset"] if parts else 0),
+        recoveries=_recoveries(folder, request, parts),
+        good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
         # The last: it may start processes, which nobody would end if something after it failed.
         batches=_batches(workload, request, configuration, progress.step, device),
@@ -177,8 +193,22 @@ def _assembled(
     seed_everything(sequence(request.seed, Purpose.TRAINING), device)
     if parts is not None:
         _fitting(lambda: load_parts(state, parts))
+    if request.recovery is not None:
+        progress.recent_updates = tail_updates(state.total_steps)
+        state.best.hold(step for step, _ in (state.good or {"best": ()})["best"])
     state.best.prune()
     return state
+
+
+def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:
+    decay = configuration.polyak_decay
+    return None if decay is None else WeightAverages(trainable_parameters(workload.model), decay)
+
+
+def _recoveries(folder: TrialFolder, request: TrialRequest, parts: dict[str, Any] | None) -> LineFile | None:
+    if request.recovery is None:
+        return None
+    return LineFile(folder.recoveries, parts["recoveries_offset"] if parts else 0)
 
 
 def _batches(
@@ -192,6 +222,7 @@ def _batches(
         total_updates=configuration.total_steps(request.max_train_steps),
         device=device,
         data_workers=request.data_workers,
+        micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
     )
 
 
@@ -205,6 +236,16 @@ def _fitting(load: Callable[[], _T]) -> _T:
 
 
 def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
+    """Train, going back where the trial is to recover."""
+    while True:
+        ending = _trained_once(state, stop)
+        if not isinstance(ending, BadUpdate) or not go_back(state, ending):
+            return ending
+        state.batches.close()
+        state.batches = _batches(state.workload, state.request, state.configuration, state.progress.step, state.device)
+
+
+def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
     """Train; an exception that the hyperparameters are to blame for becomes the verdict."""
     try:
         return train(state, stop)
@@ -235,7 +276,8 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     state.progress.train_seconds += state.clock.lap()
     if isinstance(ending, BadUpdate):
         what = "minibatch loss" if ending.reason == "nan_loss" else "gradient norm"
-        ending = _Verdict(ending.update, ending.reason, f"the {what} of update {ending.update} is {ending.value}")
+        message = f"the {what} of update {ending.update} is {ending.value}"
+        ending = _Verdict(ending.update, ending.reason, message)
     if isinstance(ending, _Verdict):
         if ending.reason != "out_of_memory":
             # Nothing is left to go on with; one that ran out of memory may be tried again alone.
@@ -252,7 +294,22 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
         baseline=state.workload.baseline_loss,
         no_progress=state.request.no_progress,
     )
-    return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
+    if found is not None:
+        return _Verdict(state.total_steps, found.reason, found.message)
+    return _recovered(state)
+
+
+def _recovered(state: TrialState) -> _Verdict | None:
+    """A trial that came to its end after a recovery did not train at its nominal learning rate: infeasible there."""
+    progress = state.progress
+    if progress.first_bad_update is None:
+        return None
+    times = "once" if progress.recoveries == 1 else f"{progress.recoveries} times"
+    message = (
+        f"unstable at update {progress.first_bad_update}; it went back to a good state {times} and ended with"
+        f" {rate_factor(state):.4g} times its learning rate"
+    )
+    return _Verdict(progress.first_bad_update, "recovered", message)
 
 
 def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> TrialResult:

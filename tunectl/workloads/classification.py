@@ -56,6 +56,14 @@ def error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
 
 
 def classification(model: nn.Module, data: Mapping[str, TensorDataset], baseline_loss: float) -> Workload:
-    """The workload of this model on these splits; its metrics are `loss` (measured always) and `error_rate`."""
-    splits: dict[str, Any] = dict(data)
-    return Workload(model=model, data=splits, loss=cross_entropy, metrics=error_rate, baseline_loss=baseline_loss)
+    """The workload of this model on these splits; its metrics are `loss` (measured always) and `error_rate`, its blocks
+    the model's own children that are sequences of modules.
+    """
+    return Workload(
+        model=model,
+        data=dict[str, Any](data),
+        loss=cross_entropy,
+        metrics=error_rate,
+        baseline_loss=baseline_loss,
+        blocks=tuple(child for child in model.children() if isinstance(child, nn.Sequential)),
+    )

@@ -33,7 +33,8 @@ def multilayer_perceptron(
 ) -> nn.Sequential:
     """A perceptron with `num_layers` hidden layers of `width` units; 0 hidden layers make it linear.
 
-    It flattens its input, shape [B, ...] with `inputs` numbers an example, and gives scores, shape [B, outputs].
+    It flattens its input, shape [B, ...] with `inputs` numbers an example, and gives scores, shape [B, outputs]. A
+    hidden layer with all that belongs to it is a sequence within the sequence.
     Weights are drawn from torch's global generator, see `initialize`. Raises ValueError where a value is outside its
     range or a name is unknown.
     """
@@ -41,14 +42,15 @@ def multilayer_perceptron(
     layers: list[nn.Module] = [nn.Flatten()]
     features = inputs
     for _ in range(num_layers):
-        layers.append(nn.Linear(features, width))
+        hidden: list[nn.Module] = [nn.Linear(features, width)]
         if normalization == "batch":
-            layers.append(nn.BatchNorm1d(width))
+            hidden.append(nn.BatchNorm1d(width))
         elif normalization == "layer":
-            layers.append(nn.LayerNorm(width))
-        layers.append(ACTIVATIONS[activation]())
+            hidden.append(nn.LayerNorm(width))
+        hidden.append(ACTIVATIONS[activation]())
         if dropout > 0:
-            layers.append(nn.Dropout(dropout))
+            hidden.append(nn.Dropout(dropout))
+        layers.append(nn.Sequential(*hidden))
         features = width
     layers.append(nn.Linear(features, outputs))
     return initialize(nn.Sequential(*layers), init_scale)
@@ -70,24 +72,26 @@ def convolutional_network(
     Images are square with one channel, shape [B, 1, side, side]; scores have shape [B, outputs]. Max pooling halves
     the side after the middle convolution (of an odd number: the one in the middle) and after the last one; one
     convolution is pooled once. Layer normalization is taken over channels and pixels. Weights and errors are as in
-    `multilayer_perceptron`, but `num_layers` is at least 1.
+    `multilayer_perceptron`, but `num_layers` is at least 1. A convolution with all that belongs to it is a sequence
+    within the sequence.
     """
     _check(num_layers, 1, width, activation, dropout, normalization, init_scale)
     pooled_after = {math.ceil(num_layers / 2), num_layers}
     layers: list[nn.Module] = []
     channels = 1
     for layer in range(1, num_layers + 1):
-        layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+        hidden: list[nn.Module] = [nn.Conv2d(channels, width, kernel_size=3, padding=1)]
         if normalization == "batch":
-            layers.append(nn.BatchNorm2d(width))
+            hidden.append(nn.BatchNorm2d(width))
         elif normalization == "layer":
-            layers.append(nn.GroupNorm(1, width))
-        layers.append(ACTIVATIONS[activation]())
+            hidden.append(nn.GroupNorm(1, width))
+        hidden.append(ACTIVATIONS[activation]())
         if layer in pooled_after:
-            layers.append(nn.MaxPool2d(2))
+            hidden.append(nn.MaxPool2d(2))
             side //= 2
         if dropout > 0:
-            layers.append(nn.Dropout(dropout))
+            hidden.append(nn.Dropout(dropout))
+        layers.append(nn.Sequential(*hidden))
         channels = width
     layers += [nn.Flatten(), nn.Linear(channels * side * side, outputs)]
     return initialize(nn.Sequential(*layers), init_scale)
@@ -96,15 +100,15 @@ def convolutional_network(
 def initialize(network: nn.Sequential, init_scale: float) -> nn.Sequential:
     """Draw every weight from a normal distribution of standard deviation `init_scale` * sqrt(2 / fan_in); biases are 0.
 
-    At `init_scale` 1 this is the initialisation of He et al. (2015, "Delving deep into rectifiers", eq. 10), the
-    output layer included.
+    At `init_scale` 1 this is the initialisation of He et al. (2015, "Delving deep into rectifiers", eq. 10). The output
+    layer has that one at every `init_scale`: the scale is about what the hidden layers pass on.
     """
-    for layer in network:
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            fan_in = layer.weight[0].numel()
-            nn.init.normal_(layer.weight, std=init_scale * math.sqrt(2 / fan_in))
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+    layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    for layer in layers:
+        scale = init_scale if layer is not layers[-1] else 1.0
+        nn.init.normal_(layer.weight, std=scale * math.sqrt(2 / layer.weight[0].numel()))
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
     return network
 
 

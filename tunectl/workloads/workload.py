@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,9 @@ class Workload:
         finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); the dict of numbers
         that it returns is added, under names that are not taken, without a slash. Where the averages of a ruined model
         are too large for it (ArithmeticError) or not finite (ValueError), they are NaN.
+        blocks: modules of the model, run one after the other, that `activation_checkpointing: blocks` lets forget what
+        they computed until their gradient is taken. What they compute must depend on their inputs, their parameters and
+        buffers, and torch's random generators alone.
     """
 
     model: nn.Module
@@ -36,3 +39,4 @@ class Workload:
     metrics: Callable[[Any, Any], Mapping[str, Any]] | None = None
     baseline_loss: float | None = None
     finalize: Callable[[dict[str, float]], Mapping[str, float]] | None = None
+    blocks: Sequence[nn.Module] = ()

@@ -1,0 +1,87 @@
+"""What the fork server loads once is loaded by no trial again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialRequest, WorkloadReference
+from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.store.trial_files import read_trial, write_request
+
+WORKLOAD = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
+
+PROGRAM = """
+import gc, json, os, sys
+from tunectl.core.records import WorkloadReference
+from tunectl.execution import worker
+from tunectl.execution.protocol import Assignment
+
+worker.preload(WorkloadReference(**json.loads(sys.argv[1])))
+told = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
+for folder in sys.argv[2:]:
+    # In a fork each, as the server does it: what one trial imports, the next would not have.
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        before = set(sys.modules)
+        worker.work(Assignment("trial", 0, "cpu", folder=folder, log=""), lambda: False)
+        os.write(writing, json.dumps(sorted(set(sys.modules) - before)).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        told["imported"][folder] = json.loads(answer.read())
+    os.wait()
+print(json.dumps(told))
+"""
+
+
+def _request(trial: int, **configuration: object) -> TrialRequest:
+    return TrialRequest(
+        study="s",
+        trial=trial,
+        seed=1,
+        workload=WORKLOAD,
+        arguments={"num_layers": 1, "width": 8},
+        configuration=asdict(TrainingConfiguration(learning_rate=0.01, **configuration)),
+        objective=Objective("valid/error_rate", "minimize"),
+        max_train_steps=2,
+        eval_every=1,
+        keep_checkpoints=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What the program found: torch is loaded once for all tests here."""
+    home = tmp_path_factory.mktemp("trials")
+    requests = [_request(0, optimizer="momentum"), _request(1, optimizer="adam", grad_clip_norm=1.0)]
+    folders = [TrialFolder(home / f"{request.trial:05d}") for request in requests]
+    for folder, request in zip(folders, requests, strict=True):
+        write_request(folder, request)
+    command = [sys.executable, "-c", PROGRAM, json.dumps(asdict(WORKLOAD)), *(str(folder.path) for folder in folders)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return json.loads(ended.stdout)
+
+
+def test_a_forked_trial_trains_to_its_end_without_importing_anything(told):
+    # Hazard: one that torch or numpy loads late costs every trial 10 ms to a second.
+    assert len(told["imported"]) == 2
+    for folder, modules in told["imported"].items():
+        result = read_trial(TrialFolder(Path(folder))).result
+        assert result is not None
+        assert result.state in ("completed", "infeasible")
+        assert modules == []
+
+
+def test_garbage_is_collected_again_when_all_is_loaded_but_what_was_loaded_is_left_alone(told):
+    assert told["collects"]
+    assert told["frozen"] > 100_000

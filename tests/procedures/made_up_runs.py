@@ -1,0 +1,111 @@
+"""Procedures on results made by formula: what is stable, what is best and what holds is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tunectl.analysis.runs import Run, UpdateSeries
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.procedures.procedure import Conclusion, Procedure, SweepSpec, Wish
+
+BASELINE = math.log(10)
+OBJECTIVE = Objective("valid/error_rate", "minimize")
+
+World = Callable[[Mapping[str, Any], int], Mapping[str, Any]]
+"""What becomes of a trial: from its hyperparameters and its repeat to changes of `made_up`'s keywords."""
+
+
+def spec(**changes: Any) -> SweepSpec:
+    values = {"optimizer": "momentum", "learning_rate": 0.1, "batch_size": 64}
+    content = {"values": values, "objective": OBJECTIVE, "max_train_steps": 3000, "eval_every": 100}
+    return SweepSpec(**{**content, **changes})
+
+
+def descent(updates: int, seed: int, end: float = 0.01) -> np.ndarray:
+    """A noisy exponential fall from the baseline to `end`."""
+    noise = np.random.default_rng(seed).normal(0, 0.02, updates)
+    falling = end + (BASELINE - end) * np.exp(-np.arange(updates) / (updates / 8))
+    return np.asarray(falling * np.exp(noise))
+
+
+def blow_up(updates: int, seed: int, at: int) -> np.ndarray:
+    """A fall that ends at the loss of a constant prediction: the network dies at update `at`, without a NaN."""
+    loss = descent(updates, seed)
+    loss[at : at + 10] = 30.0
+    loss[at + 10 :] = BASELINE + np.random.default_rng(seed).normal(0, 0.01, max(0, updates - at - 10))
+    return loss
+
+
+def made_up(
+    wish: Wish,
+    values: Mapping[str, Any],
+    trial: int,
+    *,
+    value: float = 0.05,
+    state: str = "completed",
+    reason: str = "",
+    loss: np.ndarray | None = None,
+    evaluated: Callable[[int], float] | None = None,
+    norms: np.ndarray | None = None,
+    clip: float | None = None,
+    perfect_at: int | None = None,
+    baseline: float | None = BASELINE,
+    longest: int = 400,
+) -> Run:
+    # Shorter than what was asked for, which the procedures do not look at: detection takes its time.
+    updates = min(wish.training.get("max_train_steps", longest), longest)
+    loss = descent(updates, trial) if loss is None else loss
+    every = wish.training.get("eval_every", 100)
+    places = sorted({*range(0, len(loss) + 1, every), len(loss)})
+    norms = np.full(len(loss), 1.0) if norms is None else norms
+    measurements = tuple(
+        Measurement(
+            place,
+            {
+                "train/loss": float(evaluated(place) if evaluated else loss[max(0, min(place, len(loss) - 1))]),
+                "train/error_rate": 0.0 if perfect_at is not None and place >= perfect_at else 0.3,
+                "valid/error_rate": value,
+            },
+        )
+        for place in places
+    )
+    return Run(
+        PlannedTrial(trial, wish.phase, wish.point, wish.repeat, (), dict(values), 0, "sweep", dict(wish.training)),
+        state,
+        reason,
+        best_value=value if math.isfinite(value) else None,
+        best_step=len(loss),
+        baseline_loss=baseline,
+        measurements=measurements,
+        updates=UpdateSeries(
+            loss,
+            norms,
+            np.full(len(loss), float(values["learning_rate"])),
+            norms > (math.inf if clip is None else clip),
+        ),
+    )
+
+
+def play(procedure: Procedure, sweep: SweepSpec, world: World) -> tuple[list[Wish], Conclusion]:
+    """Run a procedure to its end in a made-up world; what was asked for first is never taken back."""
+    results: dict[tuple[int, int, int], Run] = {}
+    asked: list[Wish] = []
+    for _ in range(50):
+        wishes = procedure.next_trials(sweep, results)
+        new = [wish for wish in wishes if (wish.phase, wish.point, wish.repeat) not in results]
+        assert len({(wish.phase, wish.point, wish.repeat) for wish in wishes}) == len(wishes), "each trial once"
+        assert {*results} <= {(wish.phase, wish.point, wish.repeat) for wish in wishes}, "nothing is taken back"
+        assert all(0 <= wish.phase < len(procedure.phases) for wish in wishes)
+        if not new:
+            return asked, procedure.conclude(sweep, results)
+        for wish in new:
+            values = {name: value for name, value in {**sweep.values, **wish.changes}.items() if value is not None}
+            made = made_up(wish, values, len(asked), **world(values, wish.repeat))
+            results[wish.phase, wish.point, wish.repeat] = made
+            asked.append(wish)
+    raise AssertionError("the procedure does not come to its end")

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from made_up_runs import BASELINE, blow_up, descent, play, spec
+
+from tunectl.core.errors import UsageError
+from tunectl.procedures import lr_sweep
+from tunectl.procedures.lr_sweep import ABOVE, AGAIN_HIGHER, EARLY, FITTING, GRID, HIGHER, LOWER, LR_SWEEP, fit_of
+from tunectl.procedures.rates import log_grid
+
+
+def bowl(rate: float, best: float) -> float:
+    """An error rate with its least value at `best`, by decades away from it."""
+    return 0.02 + 0.03 * math.log10(rate / best) ** 2
+
+
+def world(best: float, unstable: float, how: str = "dead"):
+    """Rates from `unstable` on break down in two of three seeds."""
+
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        if rate < unstable or repeat == 0:
+            return {"value": bowl(rate, best)}
+        if how == "dead":
+            return {"value": 0.9, "state": "infeasible", "reason": "no_progress", "loss": blow_up(400, repeat, 40)}
+        return {
+            "value": bowl(rate, best) + 0.05,
+            "loss": np.concatenate([blow_up(250, repeat, 100), descent(150, 1)]),
+        }
+
+    return happens
+
+
+def test_the_grid_reaches_a_factor_of_100_around_the_study_s_rate_or_covers_its_range():
+    asked, _ = play(LR_SWEEP, spec(options={"follow_up": False}), world(0.03, 0.2))
+    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == GRID})
+    assert (rates[0], rates[-1], len(rates)) == (0.001, 10.0, 13)
+    assert sum(wish.phase == GRID for wish in asked) == 3 * 13, "three seeds each"
+    asked, _ = play(LR_SWEEP, spec(learning_rates=(1e-3, 1.0), options={"follow_up": False}), world(0.03, 0.2))
+    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == GRID})
+    assert (rates[0], rates[-1], len(rates)) == (1e-3, 1.0, 10)
+    chosen = {"low": 0.01, "high": 0.1, "points": 3, "follow_up": False}
+    asked, _ = play(LR_SWEEP, spec(options=chosen), world(0.03, 0.05))
+    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == GRID})
+    assert rates == pytest.approx([0.01, math.sqrt(0.001), 0.1], rel=1e-5)
+
+
+@pytest.mark.parametrize("how", ["dead", "goes up"])
+def test_the_best_rate_and_the_edge_are_found_though_networks_die_without_a_nan(how):
+    _, found = play(LR_SWEEP, spec(options={"follow_up": False}), world(0.2, 0.25, how))
+    assert found.answers["best_learning_rate"] == pytest.approx(0.2154, rel=1e-3)
+    assert found.answers["unstable_base_learning_rate"] == pytest.approx(0.4642, rel=1e-3)
+    assert found.answers["edge_of_stability"] is True
+    assert found.answers["at_boundary"] is False
+    assert ("no_progress" if how == "dead" else "the loss goes up for a period") in found.verdict
+    assert "at the edge of stability" in found.verdict
+
+
+def test_a_best_rate_well_below_the_edge_is_not_at_it():
+    _, found = play(LR_SWEEP, spec(options={"follow_up": False}), world(0.01, 1.0))
+    assert found.answers["best_learning_rate"] == pytest.approx(0.01)
+    assert found.answers["unstable_base_learning_rate"] == pytest.approx(1.0)
+    assert found.answers["edge_of_stability"] is False
+    assert "away from the edge" in found.verdict
+
+
+def test_one_bad_seed_of_three_makes_no_rate_unstable():
+    def happens(values, repeat):
+        if repeat == 2 and values["learning_rate"] > 0.05:
+            return {"value": 0.9, "state": "infeasible", "reason": "nan_loss"}
+        return {"value": bowl(values["learning_rate"], 0.3)}
+
+    _, found = play(LR_SWEEP, spec(options={"follow_up": False, "high": 1.0, "low": 0.01}), happens)
+    assert found.answers["best_learning_rate"] == pytest.approx(0.3, rel=0.5)
+    assert found.answers["unstable_base_learning_rate"] is None
+
+
+def test_a_sweep_that_is_too_low_goes_higher_by_a_decade_at_most_twice_and_says_so():
+    options = {"low": 1e-3, "high": 1e-2, "follow_up": False}
+    asked, found = play(LR_SWEEP, spec(options=options), world(0.05, 0.5))
+    rates = [wish.changes["learning_rate"] for wish in asked]
+    assert {wish.phase for wish in asked} == {GRID, HIGHER, AGAIN_HIGHER}
+    assert max(rates) == pytest.approx(1.0, rel=1e-3)
+    assert found.answers["unstable_base_learning_rate"] == pytest.approx(1.0, rel=1e-3) or found.answers[
+        "unstable_base_learning_rate"
+    ] == pytest.approx(0.5, rel=0.1)
+    assert "extended" in found.verdict
+    asked, found = play(LR_SWEEP, spec(options=options), world(500.0, 1e6))
+    assert {wish.phase for wish in asked} == {GRID, HIGHER, AGAIN_HIGHER}, "and no third time"
+    assert found.answers["at_boundary"] is True
+    assert "boundary" in found.verdict
+
+
+def test_a_sweep_that_is_all_infeasible_goes_lower_and_gives_up_in_words():
+    options = {"low": 1.0, "high": 10.0, "follow_up": False}
+    asked, found = play(LR_SWEEP, spec(options=options), world(1e-3, 0.3))
+    assert {wish.phase for wish in asked} >= {GRID, LOWER}
+    assert found.answers["best_learning_rate"] < 0.3
+    _, found = play(LR_SWEEP, spec(options=options), world(1e-9, 1e-8))
+    # One seed of three survives everywhere: no majority.
+    assert found.answers == {
+        "best_learning_rate": None,
+        "unstable_base_learning_rate": None,
+        "edge_of_stability": None,
+        "at_boundary": True,
+        "early_instability": None,
+        "max_train_steps": None,
+    }
+    assert found.verdict.startswith("No learning rate in the sweep is feasible")
+
+
+def test_the_follow_ups_train_far_above_the_best_rate_and_evaluate_the_first_steps_one_by_one():
+    asked, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), world(0.2, 0.25))
+    above = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == ABOVE})
+    best = found.answers["best_learning_rate"]
+    swept = {wish.changes["learning_rate"] for wish in asked if wish.phase < ABOVE}
+    for factor in (5, 10):
+        assert any(abs(math.log(rate / (factor * best))) < 0.1 for rate in {*above, *swept})
+    early = [wish for wish in asked if wish.phase == EARLY]
+    assert len(early) == 3
+    assert {tuple(sorted(wish.training.items())) for wish in early} == {
+        (("eval_every", 1), ("keep_checkpoints", 1), ("max_train_steps", 500))
+    }
+    assert [wish.changes["learning_rate"] for wish in early] == pytest.approx([2 * best] * 3, rel=1e-5)
+    assert {figure.name for figure in found.figures} == {"learning-rate", "curves-above", "first-steps"}
+
+
+def test_an_early_instability_that_ordinary_evaluations_miss_is_found_by_the_every_step_run():
+    def early(place: int) -> float:
+        # Up to 20 times within the first 15 steps, back at step 30, then an ordinary fall.
+        return BASELINE * math.exp(3 * max(0.0, 1 - abs(place - 15) / 15)) if place < 30 else BASELINE * 30 / place
+
+    def happens(values, repeat):
+        del repeat
+        return {"value": bowl(values["learning_rate"], 0.1), "evaluated": early}
+
+    _, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), happens)
+    assert found.answers["early_instability"] is True
+    assert "between ordinary evaluations" in found.verdict
+    _, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), world(0.1, 0.5))
+    assert found.answers["early_instability"] is False
+
+
+def test_the_fastest_perfect_fit_is_the_first_guess_for_max_train_steps():
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        perfect = {True: None, False: round(60 / rate)}[rate < 0.03 or values.get("weight_decay", 0) > 0]
+        found = world(0.2, 0.5)(values, repeat)
+        return {**found, "perfect_at": perfect if found.get("state") is None else None}
+
+    values = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.01}
+    options = {"low": 0.01, "high": 1.0, "find_max_train_steps": True}
+    asked, found = play(LR_SWEEP, spec(values=values, off={"weight_decay": 0}, options=options), happens)
+    fitting = [wish for wish in asked if wish.phase == FITTING]
+    assert {(wish.changes["weight_decay"], wish.changes["schedule"]) for wish in fitting} == {(0, "constant")}
+    highest_stable = max(rate for rate in log_grid(0.01, 1.0, 7) if rate < 0.5)
+    expected = math.ceil(round(60 / highest_stable) / 100) * 100
+    assert found.answers["max_train_steps"] == expected, "at the resolution of the evaluations"
+
+
+def test_no_number_of_steps_is_given_where_nothing_fits_or_the_best_rate_is_at_the_boundary():
+    options = {"low": 0.01, "high": 1.0, "find_max_train_steps": True}
+    _, found = play(LR_SWEEP, spec(options=options), world(0.2, 0.5))
+    assert found.answers["max_train_steps"] is None
+    assert "No number of steps is given: no rate fits the training set perfectly" in found.verdict
+    asked, found = play(LR_SWEEP, spec(options=options), world(500.0, 1e6))
+    assert found.answers["max_train_steps"] is None
+    assert "lies at the boundary of the sweep" in found.verdict
+    assert not any(wish.phase == FITTING for wish in asked)
+
+
+def test_what_regularises_and_does_not_say_when_it_is_off_is_refused_by_name():
+    values = {"optimizer": "sgd", "learning_rate": 0.1, "dropout": 0.3, "weight_decay": 0, "width": 64}
+    (line,) = LR_SWEEP.problems(spec(values=values, options={"find_max_train_steps": True}))
+    assert line.startswith("dropout: ")
+    assert "write dropout: {value: 0.3, off: …}" in line
+    assert LR_SWEEP.problems(spec(values=values, off={"dropout": 0}, options={"find_max_train_steps": True})) == []
+    assert LR_SWEEP.problems(spec(values=values)) == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"low": 1.0, "high": 0.1}, {"low": 1.0, "high": 1.0}, {"low": -1.0, "high": 1.0}, {"points": 1}]
+)
+def test_a_grid_that_is_none_is_refused(options):
+    assert len(LR_SWEEP.problems(spec(options=options))) == 1
+
+
+def test_a_maximised_objective_takes_the_highest_value():
+    from tunectl.core.objective import Objective
+
+    sweep = spec(objective=Objective("valid/error_rate", "maximize"), options={"follow_up": False})
+
+    def happens(values, repeat):
+        del repeat
+        return {"value": 1 - bowl(values["learning_rate"], 0.3)}
+
+    _, found = play(LR_SWEEP, sweep, happens)
+    assert found.answers["best_learning_rate"] == pytest.approx(0.2154, rel=1e-3)
+    assert {row[0]: row[2] for row in found.rows}[found.answers["best_learning_rate"]] > 0.9
+
+
+@pytest.mark.parametrize("low", [1e-6, 3e-3, 1.0])
+@pytest.mark.parametrize("points", [2, 5, 13])
+def test_a_log_grid_has_both_ends_and_equal_ratios(low, points):
+    grid = log_grid(low, 700 * low, points)
+    assert (grid[0], grid[-1], len(grid)) == (low, 700 * low, points)
+    ratios = np.diff(np.log(grid))
+    assert ratios == pytest.approx(np.full(points - 1, math.log(700) / (points - 1)), rel=1e-4)
+
+
+def test_a_perfect_fit_may_be_named():
+    assert fit_of(None) == (None, None)
+    assert fit_of("train/loss=0.01") == ("train/loss", 0.01)
+    for text in ("train/loss", "loss=0.1", "train/loss=low"):
+        with pytest.raises(UsageError, match="METRIC=VALUE"):
+            fit_of(text)
+
+
+def test_every_phase_has_its_words():
+    assert len(lr_sweep.PHASES) == FITTING + 1

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from made_up_runs import BASELINE, blow_up, descent, play, spec
+
+from tunectl.procedures.warmup_sweep import (
+    AGAIN,
+    LENGTHS,
+    REFINED,
+    WARMUP_SWEEP,
+    WITH,
+    WITHOUT,
+    holds,
+    lengths,
+    stretch,
+)
+
+BEFORE = {"best_learning_rate": 0.02, "unstable_base_learning_rate": 0.05, "edge_of_stability": True}
+
+
+def dead(updates: int, repeat: int) -> dict[str, object]:
+    return {"value": 0.9, "loss": blow_up(updates, repeat, 30)}
+
+
+def world(shortest, *, seeds_lost: int = 3, gain: float = 0.03):
+    """A rate holds where its warmup is at least `shortest(rate)` (None: none is enough); higher rates are better."""
+
+    def happens(values, repeat):
+        rate, warmup = values["learning_rate"], values.get("warmup_steps", 0)
+        least = shortest(rate)
+        if (least is None or warmup < least) and repeat % 3 < seeds_lost:
+            return dead(400, repeat)
+        return {"value": 0.06 - gain * math.log10(rate / 0.02) + 0.001 * repeat}
+
+    return happens
+
+
+def opens(factor: float, warmup: int):
+    """Rates below the unstable one need no warmup; up to `factor` times it this one does it; beyond none."""
+    return lambda rate: 0 if rate < 0.05 else warmup if rate <= factor * 0.05 * 1.001 else None
+
+
+def test_lengths_cover_orders_of_magnitude_up_to_a_tenth_of_the_steps():
+    assert lengths(3000) == [10, 100, 300]
+    assert lengths(100_000) == [10, 100, 1000, 10_000]
+    assert lengths(1200) == [10, 100], "no second one of nearly the same length"
+    assert lengths(50) == [5]
+    assert lengths(5) == [1]
+    assert (stretch(100), stretch(300)) == (500, 600)
+
+
+def test_a_warmup_that_opens_three_times_the_unstable_rate_is_found_and_ten_times_is_said_to_be_out_of_reach():
+    asked, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(3, 60)))
+    rates = [wish.changes["learning_rate"] for wish in asked if wish.phase == LENGTHS]
+    assert list(dict.fromkeys(rates)) == pytest.approx([0.5, 0.25, 0.15]), "10, 5 and 3 times"
+    assert found.answers["base_learning_rate"] == pytest.approx(0.15)
+    assert found.answers["warmup_steps"] == 100, "33 does not hold"
+    assert found.answers["post_warmup_steps"] == 500
+    assert "3 times the unstable rate; 10 times it is out of reach" in found.verdict
+    assert found.answers["adopt"] is True
+    assert found.answers["warmup_best"] < found.answers["baseline_best"]
+    assert found.advice.endswith("warmup_steps: 100")
+    assert found.answers["raise_max_train_steps"] is False
+
+
+def test_the_ladder_of_thirds_finds_a_shorter_one():
+    asked, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 30)))
+    assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == REFINED} == {33, 11}
+    assert found.answers["warmup_steps"] == 33
+    assert "10 times the unstable rate." in found.verdict
+
+
+def test_one_lost_seed_of_three_means_that_a_warmup_does_not_hold():
+    _, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100), seeds_lost=1))
+    assert found.answers["warmup_steps"] == 100
+
+
+def test_trials_train_at_a_constant_rate_for_twice_the_warmup():
+    schedule = {"schedule": "cosine", "decay_steps": 100, "warmup": "within", "learning_rate": 0.1, "optimizer": "sgd"}
+    asked, _ = play(WARMUP_SWEEP, spec(values=schedule, before=BEFORE), world(opens(10, 100)))
+    for wish in asked:
+        values = {**schedule, **wish.changes}
+        if wish.phase == LENGTHS:
+            assert (values["schedule"], values["decay_steps"], values["warmup"]) == ("constant", None, None)
+            assert wish.training["max_train_steps"] == max(2 * values["warmup_steps"], 500)
+        elif wish.phase == WITH:
+            assert (values["schedule"], values["decay_steps"], values["warmup"]) == ("cosine", 100, None)
+            assert wish.training == {}
+        elif wish.phase == WITHOUT:
+            assert values == {**schedule, "learning_rate": values["learning_rate"]}, "the study as it is"
+
+
+def test_both_sweeps_are_of_equal_size_and_the_best_of_each_is_run_again_under_fresh_seeds():
+    asked, _ = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100)))
+    grids = [[wish.changes["learning_rate"] for wish in asked if wish.phase == phase] for phase in (WITHOUT, WITH)]
+    assert grids[0] == grids[1]
+    assert (len(grids[0]), min(grids[0]), max(grids[0])) == (21, 0.01, 0.5)
+    again = [(wish.point, wish.repeat) for wish in asked if wish.phase == AGAIN]
+    assert again == [(0, 3), (0, 4), (0, 5), (1, 3), (1, 4), (1, 5)]
+
+
+def test_a_warmup_that_brings_nothing_is_not_adopted():
+    _, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100), gain=-0.02))
+    assert found.answers["adopt"] is False
+    assert "no reason to adopt it" in found.verdict
+    assert found.advice == ""
+
+
+def test_where_no_warmup_helps_the_next_measures_are_named():
+    asked, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(1, 0)))
+    assert {wish.phase for wish in asked} == {LENGTHS}
+    assert len({wish.changes["learning_rate"] for wish in asked}) == 4, "10, 5, 3 and 2 times"
+    assert found.answers["adopt"] is False
+    assert found.answers["warmup_steps"] is None
+    assert "clip-sweep" in found.verdict
+    assert found.verdict.index("optimizer") < found.verdict.index("initialisation") < found.verdict.index("lower")
+
+
+def test_a_factor_of_100_goes_upwards_as_long_as_a_warmup_holds():
+    asked, found = play(WARMUP_SWEEP, spec(before=BEFORE, options={"factor": 100.0}), world(opens(30, 100)))
+    rates = dict.fromkeys(wish.changes["learning_rate"] for wish in asked if wish.phase == LENGTHS)
+    assert list(rates) == pytest.approx([0.5, 1.5, 5.0])
+    assert found.answers["base_learning_rate"] == pytest.approx(1.5)
+
+
+def test_a_long_warmup_asks_for_more_steps():
+    _, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 300)))
+    assert found.answers["warmup_steps"] == 300
+    assert found.answers["raise_max_train_steps"] is True
+    assert "raising max_train_steps" in found.verdict
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {**BEFORE, "edge_of_stability": False},
+        {**BEFORE, "unstable_base_learning_rate": None},
+    ],
+)
+def test_where_no_instability_holds_the_rate_down_nothing_is_trained(before):
+    asked, found = play(WARMUP_SWEEP, spec(before=before), world(opens(10, 100)))
+    assert asked == []
+    assert "not needed" in found.verdict
+    assert found.answers["adopt"] is False
+
+
+def test_a_named_rate_is_taken_whatever_was_found_before():
+    asked, _ = play(WARMUP_SWEEP, spec(options={"unstable_lr": 0.05}), world(opens(10, 100)))
+    assert asked[0].changes["learning_rate"] == pytest.approx(0.5)
+
+
+def test_without_a_rate_to_start_from_the_command_is_refused():
+    (line,) = WARMUP_SWEEP.problems(spec())
+    assert "--from LR_SWEEP_DIR or --unstable-lr" in line
+    assert WARMUP_SWEEP.problems(spec(before=BEFORE)) == []
+    (line,) = WARMUP_SWEEP.problems(spec(before={"grad_clip_norm": 1}))
+    assert "no lr-sweep's" in line
+    assert len(WARMUP_SWEEP.problems(spec(before=BEFORE, options={"factor": 1.0}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "baseline", "expected"),
+    [
+        (BASELINE, BASELINE, False),
+        (0.95 * BASELINE, BASELINE, False),
+        (0.5, BASELINE, True),
+        (math.nan, BASELINE, False),
+        (60.0, None, False),
+        (20.0, None, True),
+    ],
+)
+def test_holding_means_a_loss_clearly_below_the_baseline_not_merely_no_nan(end, baseline, expected):
+    from made_up_runs import made_up
+
+    from tunectl.procedures.procedure import Wish
+
+    loss = np.concatenate([[100.0], descent(498, 0), [end]])
+    run = made_up(Wish(0, 0, 0, {}), {"learning_rate": 0.1}, 0, loss=loss, baseline=baseline)
+    assert holds(run) is expected

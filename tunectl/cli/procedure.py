@@ -1,0 +1,91 @@
+"""What the commands of the procedures share: their options, running one, and printing what it found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.watching import watcher
+
+if TYPE_CHECKING:
+    from tunectl.procedures.procedure import Procedure
+    from tunectl.study.sweeping import ProcedureReport
+
+Study = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
+Before = Annotated[
+    Path | None, typer.Option("--from", help="The folder of the lr-sweep to go on from.", show_default=False)
+]
+ValuesFrom = Annotated[
+    Path | None,
+    typer.Option("--values-from", help="A finished trial whose values hold: DIR/TRIAL.", show_default=False),
+]
+At = Annotated[
+    list[str] | None,
+    typer.Option("--at", metavar="NAME=VALUE", help="A value of what varies in the study.", show_default=False),
+]
+Folder = Annotated[
+    Path | None, typer.Option("--dir", help="The folder [runs/<study>.<procedure>].", show_default=False)
+]
+Slots = Annotated[int | None, typer.Option("--slots", min=1, help="Trials at a time.", show_default=False)]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run the trials that failed again, too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+
+
+def run(
+    procedure: Procedure,
+    study: Path,
+    options: Mapping[str, Any],
+    *,
+    before: Path | None = None,
+    values_from: Path | None,
+    at: list[str] | None,
+    folder: Path | None,
+    slots: int | None,
+    retry_failed: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Run a procedure and print what it found; gives the exit code."""
+    from tunectl.study.settling import values_at, values_of_trial
+    from tunectl.study.sweeping import ProcedureRequest, run_procedure
+    from tunectl.study.training_trials import RunOptions
+
+    given = {**(values_of_trial(values_from) if values_from is not None else {}), **values_at(at or [])}
+    request = ProcedureRequest(options, given, before)
+    where = RunOptions(folder=folder, slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
+    with watcher(quiet=quiet) as watching:
+        report = run_procedure(procedure, study, request, where, watching)
+    if as_json:
+        say_json(report.to_json())
+    else:
+        _print(report)
+    return report.exit_code
+
+
+def _print(report: ProcedureReport) -> None:
+    for item in report.failed[:3]:
+        log = report.folder.trial(item.plan.trial).log
+        note(f"trial {item.plan.trial} failed: {item.reason}: {item.message} (see {log})")
+    conclusion = report.conclusion
+    if conclusion is None:
+        left = sum(item.state not in ("completed", "infeasible") for item in report.outcomes)
+        why = "interrupted" if report.interrupted else "not concluded"
+        again = "the same command goes on from here" if report.interrupted else "run again with --retry-failed"
+        note(f"{report.procedure}: {why} with {left} trials left; {again}")
+        return
+    if conclusion.rows:
+        say_table(conclusion.header, conclusion.rows)
+        say()
+    say(conclusion.verdict)
+    if conclusion.advice:
+        say()
+        say(conclusion.advice)
+    say()
+    for path in report.paths:
+        say(str(path))

@@ -1,0 +1,98 @@
+"""`range-test`: a learning rate from one run in which it rises exponentially.
+
+The run begins at 1e-7 and rises until far beyond what any training bears; the loss first falls, then blows up. The
+suggestion lies where it falls most steeply against the logarithm of the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Mark
+from tunectl.analysis.range_test import RangeSuggestion, range_suggestion
+from tunectl.analysis.runs import Run
+from tunectl.core.records import Scalar
+from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec, Wish
+
+PHASES = ("one run with a rising learning rate",)
+LOW, HIGH, STEPS = 1e-7, 10.0, 500
+
+
+def _bounds(spec: SweepSpec) -> tuple[float, float, int]:
+    given = (spec.options.get(name) for name in ("low", "high", "steps"))
+    low, high, steps = given
+    return low or LOW, high or HIGH, steps or STEPS
+
+
+def problems(spec: SweepSpec) -> list[str]:
+    """What is wrong with what was asked."""
+    low, high, steps = _bounds(spec)
+    found = [] if 0 < low < high else [f"--low {low:g} --high {high:g}: 0 < low < high is due"]
+    if steps < 50:
+        found.append(f"--steps {steps}: at least 50 are due, or the curve says nothing")
+    return found
+
+
+def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+    """The one run: clipping off, since it would hide what large rates do, and no evaluation on the way."""
+    del results
+    low, high, steps = _bounds(spec)
+    schedule = (
+        "warmup_steps",
+        "warmup",
+        "post_warmup_steps",
+        "decay_steps",
+        "decay_factor",
+        "end_learning_rate_factor",
+    )
+    changes: dict[str, Scalar | None] = {
+        **dict.fromkeys((*schedule, "grad_clip_norm")),
+        "learning_rate": high,
+        "schedule": "range_test",
+        "range_test_low": low,
+    }
+    return [Wish(0, 0, 0, changes, {"max_train_steps": steps, "eval_every": steps, "keep_checkpoints": 1})]
+
+
+def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+    """The rate of the steepest descent and the range around it, or that the curve does not say."""
+    del spec
+    run = results[0, 0, 0]
+    found = range_suggestion(run.updates.learning_rate, run.updates.loss)
+    answers = {
+        "suggestion": found.suggestion if found.clear else None,
+        "low": found.low if found.clear else None,
+        "high": found.high if found.clear else None,
+        "clear": found.clear,
+    }
+    return Conclusion(_verdict(found), answers, figures=[_curve(run, found)], advice=_advice(found))
+
+
+def _verdict(found: RangeSuggestion) -> str:
+    if not found.clear:
+        return f"Unclear: {found.why}. Run lr-sweep instead, or a range test with other bounds or more steps."
+    return (
+        f"The loss falls most steeply at a learning rate of about {found.suggestion:.2g}; rates from {found.low:.2g} "
+        f"to {found.high:.2g} are worth a sweep."
+    )
+
+
+def _advice(found: RangeSuggestion) -> str:
+    if not found.clear:
+        return ""
+    return f"learning_rate: {{role: nuisance, range: [{found.low:.1e}, {found.high:.1e}], scale: log}}"
+
+
+def _curve(run: Run, found: RangeSuggestion) -> CurvesFigure:
+    named = {"suggestion": found.suggestion, "lowest loss": found.lowest_at}
+    return CurvesFigure(
+        "range-test",
+        "Training loss under a rising learning rate",
+        Axis("learning rate", "log"),
+        Axis("minibatch loss", "log"),
+        [Curve([float(rate) for rate in run.updates.learning_rate], [float(loss) for loss in run.updates.loss])],
+        [Mark(rate, name) for name, rate in named.items() if rate is not None],
+    )
+
+
+RANGE_TEST = Procedure("range-test", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems)

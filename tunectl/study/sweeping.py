@@ -1,0 +1,267 @@
+"""A procedure at work: its trials run, go on where they were stopped, and are tabled like any study's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.runs import Run, joined
+from tunectl.core import jsontext
+from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
+from tunectl.core.files import write_if_changed
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome
+from tunectl.execution.signals import counted_stop_signals
+from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
+from tunectl.report.table import Column, Table
+from tunectl.report.tables import write_table
+from tunectl.sampling.plan import trial_seed
+from tunectl.spec.model import Range, StudySpec
+from tunectl.store.step_files import read_updates
+from tunectl.store.study_folder import check_place, study_path
+from tunectl.store.trial_files import read_trial
+from tunectl.study.checking import CheckedStudy, check_study
+from tunectl.study.disk import check_room_to_begin
+from tunectl.study.opening import OpenStudy, grown, opened
+from tunectl.study.preparing import Ready, make_ready, started_backend, study_slots
+from tunectl.study.progress import Watcher
+from tunectl.study.settling import settle
+from tunectl.study.standing import has_ended
+from tunectl.study.training_trials import RunOptions, disk_need, train_trials
+
+
+@dataclass(frozen=True, slots=True)
+class ProcedureRequest:
+    """What a procedure is asked: its own options by name, and the values that settle the study.
+
+    `before` is the folder of the procedure that this one goes on from.
+    """
+
+    options: Mapping[str, Any]
+    values: Mapping[str, Scalar]
+    before: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcedureReport:
+    """How a call of a procedure ended. `conclusion` None: it was interrupted, or trials failed."""
+
+    procedure: str
+    folder: StudyFolder
+    outcomes: tuple[TrialOutcome, ...]
+    conclusion: Conclusion | None
+    paths: tuple[Path, ...]
+    interrupted: bool
+
+    @property
+    def failed(self) -> list[TrialOutcome]:
+        """The trials without which there is no conclusion."""
+        return [item for item in self.outcomes if item.state == "failed"]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 trials failed, 130 interrupted."""
+        if self.conclusion is not None:
+            return EXIT_DONE
+        return EXIT_INTERRUPTED if self.interrupted else EXIT_SOME_FAILED
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON object: the conclusion, and where it is kept."""
+        answers = dict(self.conclusion.answers) if self.conclusion else {}
+        verdict = self.conclusion.verdict if self.conclusion else None
+        return {
+            "procedure": self.procedure,
+            "folder": str(self.folder.path),
+            **answers,
+            "verdict": verdict,
+            "trials": len(self.outcomes),
+            "failed": [item.plan.trial for item in self.failed],
+            "files": [str(path) for path in self.paths],
+            "exit_code": self.exit_code,
+        }
+
+
+def run_procedure(
+    procedure: Procedure, study: Path, request: ProcedureRequest, options: RunOptions, watcher: Watcher
+) -> ProcedureReport:
+    """Run what is left of a procedure on a study, and conclude.
+
+    Raises StudyError, WorkloadError and UsageError (exit code 2) before anything is created, and FolderError (3) where
+    the folder is in use, belongs to another study or another request, or cannot be written.
+    """
+    checked = check_study(study, Path.cwd())
+    sweep = sweep_spec(procedure, checked.spec, request)
+    wrong = procedure.problems(sweep)
+    if wrong:
+        raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
+    slots = study_slots(checked.spec, options.slots, dict(os.environ))
+    name = f"{checked.spec.name}.{procedure.name}"
+    place = options.folder if options.folder is not None else study_path(Path("runs"), name)
+    asked = jsontext.encode(_asked(procedure, sweep)) + "\n"
+    with counted_stop_signals() as stops, ExitStack() as stack:
+        ready: Ready | None = None
+
+        def made_ready(trials: Sequence[PlannedTrial]) -> Ready:
+            backend = stack.enter_context(started_backend(checked))
+            return make_ready(backend, checked, trials, slots[0], stops)
+
+        def planner(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+            # Later phases are planned when the results of the earlier ones are known.
+            return [] if planned else planned_trials(checked.spec, sweep, procedure, {}, ())
+
+        if not check_place(place):
+            first = planner([])
+            ready = made_ready(first)
+            check_room_to_begin(place, disk_need(checked.spec, first, ready, slots))
+        at_work = stack.enter_context(opened(checked.spec, place, watcher, planner, asked))
+        results: Results = {}
+        while True:
+            left = at_work.left(retry_failed=options.retry_failed)
+            if left:
+                ready = ready or made_ready(left)
+                _say_phase(procedure, left, watcher)
+                train_trials(at_work, left, checked, ready, slots, options, watcher, stops)
+                at_work = grown(at_work, [], watcher)
+            if stops() or any(not has_ended(item) or item.state == "failed" for item in at_work.outcomes):
+                return _report(procedure, checked, at_work, None, interrupted=stops() > 0)
+            results = read_results(at_work, results)
+            added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
+            if not added:
+                return _report(procedure, checked, at_work, procedure.conclude(sweep, results), interrupted=False)
+            at_work = grown(at_work, added, watcher)
+
+
+def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watcher) -> None:
+    phases = dict.fromkeys(procedure.phases[trial.setting] for trial in left)
+    noun = "trial" if len(left) == 1 else "trials"
+    watcher.message(f"{procedure.name}: {', '.join(phases)} ({len(left)} {noun})")
+
+
+def sweep_spec(procedure: Procedure, spec: StudySpec, request: ProcedureRequest) -> SweepSpec:
+    """What the procedure works on; raises UsageError where the study is not settled."""
+    values = settle(spec, procedure.swept, request.values, procedure.name)
+    rates = [item.domain for item in spec.alternatives("learning_rate") if isinstance(item.domain, Range)]
+    one_range = len(spec.alternatives("learning_rate")) == 1 and bool(rates) and "learning_rate" not in values
+    return SweepSpec(
+        values=values,
+        objective=spec.objective,
+        max_train_steps=spec.training.max_train_steps,
+        eval_every=spec.training.eval_every,
+        off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
+        learning_rates=(rates[0].low, rates[0].high) if one_range else None,
+        options=request.options,
+        before=_conclusion_of(request.before) if request.before is not None else {},
+    )
+
+
+def _conclusion_of(place: Path) -> dict[str, Any]:
+    path = StudyFolder(place).conclusion
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise FolderError(f"{path}: holds no JSON object")
+    return content
+
+
+def _asked(procedure: Procedure, sweep: SweepSpec) -> dict[str, Any]:
+    """What procedure.json keeps: a folder belongs to one request."""
+    return {
+        "procedure": procedure.name,
+        "options": dict(sweep.options),
+        "values": dict(sweep.values),
+        "from": dict(sweep.before) or None,
+    }
+
+
+def planned_trials(
+    spec: StudySpec, sweep: SweepSpec, procedure: Procedure, results: Results, planned: Sequence[PlannedTrial]
+) -> list[PlannedTrial]:
+    """The trials that the procedure wants now and that are not planned yet; equal repeats share their seed."""
+    known = {(trial.setting, trial.point, trial.repeat) for trial in planned}
+    added: list[PlannedTrial] = []
+    for wish in procedure.next_trials(sweep, results):
+        identity = (wish.phase, wish.point, wish.repeat)
+        if identity in known:
+            continue
+        known.add(identity)
+        values = {**sweep.values, **wish.changes}
+        added.append(
+            PlannedTrial(
+                len(planned) + len(added),
+                *identity,
+                coordinates=(),
+                hyperparameters={name: value for name, value in values.items() if value is not None},
+                seed=trial_seed(spec.training.seed, wish.repeat),
+                kind="sweep",
+                training=dict(wish.training),
+            )
+        )
+    return added
+
+
+def read_results(study: OpenStudy, known: Results) -> Results:
+    """What every trial has left, by (phase, point, repeat); those that are `known` are not read again."""
+    found = dict(known)
+    for item in study.outcomes:
+        key = (item.plan.setting, item.plan.point, item.plan.repeat)
+        if key not in found:
+            found[key] = _run(study.folder.trial(item.plan.trial), item)
+    return found
+
+
+def _run(folder: TrialFolder, item: TrialOutcome) -> Run:
+    files = read_trial(folder)
+    return Run(
+        plan=item.plan,
+        state=item.state,
+        reason=item.reason,
+        infeasible_step=item.infeasible_step,
+        best_value=item.best_value,
+        best_step=item.best_step,
+        baseline_loss=files.result.baseline_loss if files.result else None,
+        measurements=files.measurements,
+        updates=joined(read_updates(folder)),
+    )
+
+
+def _report(
+    procedure: Procedure, checked: CheckedStudy, study: OpenStudy, conclusion: Conclusion | None, *, interrupted: bool
+) -> ProcedureReport:
+    # pyarrow and altair take a while to load: only when there is something to write.
+    from tunectl.report.plots import write_figure
+    from tunectl.study.tabling import write_tables
+
+    extra = sorted({name for trial in study.trials for name in trial.hyperparameters} - set(checked.spec.names))
+    tables = write_tables(study.folder, checked.spec, study.outcomes, study.index, extra)
+    paths = list(tables.paths)
+    if conclusion is not None:
+        paths += [
+            *write_table(study.folder, procedure.name, _table(conclusion)),
+            *(path for figure in conclusion.figures for path in write_figure(study.folder.plots, figure)),
+            _write_conclusion(study.folder, conclusion),
+        ]
+    return ProcedureReport(procedure.name, study.folder, tuple(study.outcomes), conclusion, tuple(paths), interrupted)
+
+
+def _table(conclusion: Conclusion) -> Table:
+    return Table(tuple(Column(name, "scalar") for name in conclusion.header), [tuple(row) for row in conclusion.rows])
+
+
+def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
+    content = jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict}) + "\n"
+    try:
+        write_if_changed(folder.conclusion, content.encode())
+    except OSError as error:
+        raise FolderError(f"{folder.conclusion}: cannot be written: {error.strerror or error}") from error
+    return folder.conclusion

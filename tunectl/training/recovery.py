@@ -1,0 +1,91 @@
+"""Going back to the last good state when a trial becomes unstable, for trials that ask for it.
+
+A state is good where an evaluation found it so: a finite training loss that is not far above the one at step 0. The
+last one is kept in memory, and in `resume.pt`: a trial that was stopped recovers from the same one. `resume.pt` itself
+could not serve, since when it is written depends on the clock.
+
+Going back forgets the abandoned stretch: measurements, series and checkpoints are those of one training, with the
+recoveries left out. What was abandoned, and why, stands in recoveries.jsonl.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tunectl.training.feasibility import is_diverged
+from tunectl.training.saving import kept, load_parts, save_as_resume
+from tunectl.training.series import BadUpdate
+from tunectl.training.state import TrialState
+
+
+def can_recover(state: TrialState) -> bool:
+    """Whether the trial may go back once more."""
+    recovery = state.request.recovery
+    return recovery is not None and state.progress.recoveries < recovery.max_recoveries
+
+
+def judge_and_keep(state: TrialState) -> BadUpdate | None:
+    """Look at the state that was just evaluated: a good one is kept to go back to, another is what to recover from.
+
+    It is bad where the training loss is not finite, or where the rule of `diverged` holds for the mean minibatch loss
+    of the last updates (as many as that rule takes at the end, at least 10). To be called at every evaluation; gives
+    None, and keeps nothing, where the trial may not (any more) recover, and None where there is nothing to go back to.
+    """
+    if not can_recover(state):
+        state.good = None
+        state.best.hold(())
+        return None
+    progress = state.progress
+    start, end, smoothed = progress.start, progress.end, progress.smoothed_loss()
+    if start is None or end is None or not math.isfinite(end.mean):
+        bad = BadUpdate(progress.step - 1, "nan_loss", math.nan if end is None else end.mean)
+        return None if state.good is None else bad
+    if smoothed is not None and is_diverged(smoothed, start.mean, start.spread):
+        return None if state.good is None else BadUpdate(progress.step - 1, "diverged", smoothed)
+    if is_diverged(end.mean, start.mean, start.spread):
+        # It may be on its way back down, or off: nothing to go back to.
+        return None
+    state.good = kept(state)
+    state.best.hold(step for step, _ in state.best.entries())
+    return None
+
+
+def go_back(state: TrialState, bad: BadUpdate) -> bool:
+    """Put the trial back to its last good state, with a smaller learning rate; gives whether it may and could.
+
+    The caller gives it batches from there on. A kill at any moment is harmless: the line of recoveries.jsonl counts
+    when `resume.pt` does, and the lines of the abandoned stretch are cut off only when it no longer counts on them.
+    """
+    good, recovery, progress = state.good, state.request.recovery, state.progress
+    if good is None or recovery is None or state.recoveries is None or not can_recover(state):
+        return False
+    progress.train_seconds += state.clock.lap()
+    progress.go_back(good["progress"], bad.update, state.device)
+    state.recoveries.append(
+        {
+            "recovery": progress.recoveries,
+            "update": bad.update,
+            "reason": bad.reason,
+            "value": bad.value,
+            "returned_to": progress.step,
+            "learning_rate_factor": rate_factor(state),
+            "measurements": state.measurements.beyond(good["measurements_offset"]),
+            "steps": state.steps.beyond(good["steps_offset"]),
+        }
+    )
+    load_parts(state, good)
+    state.best.go_back(good["best"])
+    save_as_resume(state, {**good, "progress": progress.state()})
+    # The one before counts on lines that are about to go.
+    state.folder.previous_resume.unlink(missing_ok=True)
+    state.best.previous_removed()
+    state.measurements.cut(good["measurements_offset"])
+    state.steps.cut(good["steps_offset"])
+    state.best.prune()
+    return True
+
+
+def rate_factor(state: TrialState) -> float:
+    """What the recoveries so far have multiplied the learning rate by."""
+    recovery = state.request.recovery
+    return 1.0 if recovery is None else float(recovery.learning_rate_factor**state.progress.recoveries)
