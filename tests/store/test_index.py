@@ -385,7 +385,7 @@ def test_measurements_of_which_any_byte_is_another_are_refused(path):
     whole = path.read_bytes()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         columns = "numbers, notes, CAST(kind AS TEXT)"
-        stored = [*connection.execute(f"SELECT {columns} FROM measurements").fetchone()]
+        stored = [*connection.execute(f"SELECT {columns} FROM measurements").fetchone(), "train/loss"]
     spots = [part.encode() if isinstance(part, str) else part for part in stored]
     start = whole.index(spots[0])
     places = [*range(start, start + len(spots[0])), *(whole.index(part) + 1 for part in spots[1:])]

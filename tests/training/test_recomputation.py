@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -26,13 +28,28 @@ def blocks_workload(blocks: object = None) -> Workload:
     return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986, blocks=chosen)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate_steps": 3}, {"precision": "bfloat16"}])
-def test_results_with_recomputed_blocks_are_the_same_bit_for_bit(folder: TrialFolder, tmp_path, changes):
+def shared_workload() -> Workload:
+    """One block that is run twice in every update: it is recomputed in the opposite order."""
+    workload, shared = blocks_workload(), block(12)
+    model = nn.Sequential(nn.Linear(6, 12), shared, shared, nn.Linear(12, 3))
+    return replace(workload, model=model, blocks=[shared])
+
+
+@pytest.mark.parametrize(
+    ("factory", "changes"),
+    [
+        (blocks_workload, {}),
+        (blocks_workload, {"accumulate_steps": 3}),
+        (blocks_workload, {"precision": "bfloat16"}),
+        (shared_workload, {}),
+    ],
+)
+def test_results_with_recomputed_blocks_are_the_same_bit_for_bit(folder: TrialFolder, tmp_path, factory, changes):
     plain = TrialFolder(tmp_path / "plain")
     plain.path.mkdir()
-    train_trial(make_request(optimizer="adam", **changes), plain, blocks_workload)
+    train_trial(make_request(optimizer="adam", **changes), plain, factory)
     request = make_request(optimizer="adam", activation_checkpointing="blocks", **changes)
-    train_trial(request, folder, blocks_workload)
+    train_trial(request, folder, factory)
     assert comparable(folder) == comparable(plain)
 
 

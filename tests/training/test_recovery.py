@@ -100,6 +100,7 @@ def test_when_all_recoveries_are_spent_the_trial_ends_as_one_that_has_none(folde
     result = train_trial(unstable(learning_rate=100.0, recovery=Recovery(0.9, 2)), folder, parabola)
     assert (result.state, result.reason) == ("infeasible", "nan_loss")
     assert [line["learning_rate_factor"] for line in recoveries(folder)] == pytest.approx([0.9, 0.81])
+    assert "it went back to a good state 2 times and ended with 0.81 times its learning rate" in result.message
     updates = joined(read_updates(folder))
     assert updates.learning_rate[0] == pytest.approx(81.0)
     assert math.isinf(updates.loss[-1])

@@ -229,7 +229,8 @@ class TrialResult:
     """result.json: how a trial ended by itself.
 
     `state` is completed, infeasible or failed. `reason` is one of these words (nan_loss, nan_gradient,
-    diverged, no_progress, recovered, out_of_memory, error) or what the workload said when it raised Infeasible; "" when completed.
+    diverged, no_progress, recovered, out_of_memory, error) or what the workload said when it raised Infeasible; ""
+    when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
     built.

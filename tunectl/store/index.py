@@ -220,7 +220,7 @@ class Index:
                 yield packing.columns(block, metrics)
 
     def _stretches(self, trial: int | None = None) -> Iterator[list[Stretch]]:
-        """The stretches of each trial that has some, in the order in which they were stored; of one trial, or of all"""
+        """The stretches of each trial that has some, in the order in which they were stored."""
         where, values = ("WHERE trial = ?", (trial,)) if trial is not None else ("", ())
         rows = self._rows(f"SELECT {packing.COLUMNS} FROM measurements {where} ORDER BY trial, stretch", values)
         for _, of_trial in groupby(rows, key=itemgetter(0)):

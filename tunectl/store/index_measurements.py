@@ -67,13 +67,13 @@ def packed(trial: int, kind: str, metric_set: int, measurements: Sequence[Measur
     reals = (*filled, *elapsed, *values)
     numbers = struct.pack(f"<{len(steps)}q{len(reals)}d", *steps, *reals)
     notes = json.dumps([checkpoints, *missing])
-    return trial, kind, metric_set, numbers, notes, _checksum(trial, kind, metric_set, numbers, notes)
+    return trial, kind, metric_set, numbers, notes, _checksum(trial, kind, tuple(metrics[0]), numbers, notes)
 
 
 def unpacked(row: tuple[Any, ...], names: tuple[str, ...]) -> Stretch:
     """The stretch of a row whose metric set has these names; raises ValueError and its like for a damaged row."""
-    trial, kind, metric_set, numbers, notes, checksum = row
-    if checksum != _checksum(trial, kind, metric_set, numbers, notes):
+    trial, kind, _, numbers, notes, checksum = row
+    if checksum != _checksum(trial, kind, names, numbers, notes):
         raise ValueError(f"the measurements of trial {trial} are not those that were stored")
     checkpoints, *missing = json.loads(notes)
     count = len(checkpoints)
@@ -85,8 +85,8 @@ def unpacked(row: tuple[Any, ...], names: tuple[str, ...]) -> Stretch:
     return Stretch(trial, kind, names, steps, rates, norms, elapsed, checkpoints, values[count * _OWN_NUMBERS :])
 
 
-def _checksum(trial: int, kind: str, metric_set: int, numbers: bytes, notes: str) -> int:
-    return zlib.crc32(numbers, zlib.crc32(f"{trial} {metric_set} {kind} {notes}".encode()))
+def _checksum(trial: int, kind: str, names: tuple[str, ...], numbers: bytes, notes: str) -> int:
+    return zlib.crc32(numbers, zlib.crc32(f"{trial} {kind} {names} {notes}".encode()))
 
 
 def columns(parts: Sequence[Stretch], metrics: Sequence[str]) -> list[list[Any]]:

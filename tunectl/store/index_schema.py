@@ -57,7 +57,8 @@ CREATE TABLE metric_sets (
 );
 CREATE TABLE measurements (
     -- One row a stretch: what a trial measured between two looks, of one kind and with one set of metrics, by step.
-    -- When a trial ends they become one. Of several for the same step and kind the one of the later stretch counts.
+    -- When a trial ends, those of a kind and set become one. Of several measurements of the same step and kind the
+    -- one of the later stretch counts.
     stretch INTEGER PRIMARY KEY,
     trial INTEGER NOT NULL,
     kind TEXT NOT NULL,
@@ -67,7 +68,7 @@ CREATE TABLE measurements (
                                       -- of each measurement in the order of the set's names
     notes TEXT NOT NULL,              -- JSON array: the checkpoints or null, the places of the measurements without a
                                       -- learning rate, those without a gradient norm
-    checksum INTEGER NOT NULL         -- CRC-32 of all this, see index_measurements.py
+    checksum INTEGER NOT NULL         -- CRC-32 of all this and the set's names, see index_measurements.py
 );
 CREATE INDEX measurements_of_trial ON measurements (trial);
 """

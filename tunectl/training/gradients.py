@@ -42,6 +42,9 @@ def clip(grads: Sequence[Tensor], norm: Tensor, max_norm: float) -> None:
         torch._foreach_mul_(list(grads), torch.clamp(max_norm / (norm + _CLIP_EPSILON), max=1.0))
 
 
+_NO_START: tuple[None, bool] = (None, False)
+
+
 class MeanLoss:
     """Starts the backward passes of an update from the mean of its losses, without a mean node, which would cost a
     twentieth of a small update.
@@ -49,7 +52,7 @@ class MeanLoss:
 
     def __init__(self, batch_size: int, scale: Tensor | None = None) -> None:
         self._batch_size, self._scale = batch_size, scale
-        self._starts: dict[int, Tensor] = {}
+        self._starts: dict[int, tuple[Tensor | None, bool]] = {}
         self._sum: Tensor | None = None
 
     def backward(self, losses: Tensor, examples: int) -> None:
@@ -57,10 +60,12 @@ class MeanLoss:
 
         Raises WorkloadError unless there is one loss per example.
         """
-        start = self._starts.get(examples)
+        start, widen = self._starts.get(examples, _NO_START)
         if start is None or start.shape != losses.shape:
-            start = self._starts[examples] = self._start(losses, examples)
-        if losses.dtype != start.dtype:
+            start = self._start(losses, examples)
+            widen = start.dtype != losses.dtype
+            self._starts[examples] = start, widen
+        if widen:
             losses = losses.to(start.dtype)
         losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
         part = losses.detach().sum()

@@ -123,7 +123,7 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             ending = _trained(state, stop)
             if ending == "stopped":
                 return None
-            result = _result(attempt, state.progress, _verdict(state, ending))
+            result = _result(attempt, state.progress, _marked(state, _verdict(state, ending)))
             return replace(result, baseline_loss=workload.baseline_loss)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
@@ -294,22 +294,22 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
         baseline=state.workload.baseline_loss,
         no_progress=state.request.no_progress,
     )
-    if found is not None:
-        return _Verdict(state.total_steps, found.reason, found.message)
-    return _recovered(state)
+    return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
 
 
-def _recovered(state: TrialState) -> _Verdict | None:
-    """A trial that came to its end after a recovery did not train at its nominal learning rate: infeasible there."""
+def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
+    """The verdict on a trial that went back: it did not train at its nominal learning rate, and is infeasible there."""
     progress = state.progress
     if progress.first_bad_update is None:
-        return None
+        return verdict
     times = "once" if progress.recoveries == 1 else f"{progress.recoveries} times"
-    message = (
+    told = (
         f"unstable at update {progress.first_bad_update}; it went back to a good state {times} and ended with"
         f" {rate_factor(state):.4g} times its learning rate"
     )
-    return _Verdict(progress.first_bad_update, "recovered", message)
+    if verdict is None:
+        return _Verdict(progress.first_bad_update, "recovered", told)
+    return replace(verdict, message=f"{verdict.message} ({told})")
 
 
 def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> TrialResult:
