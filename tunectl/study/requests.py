@@ -32,7 +32,8 @@ def trial_request(
         keep_checkpoints=training["keep_checkpoints"],
         train_examples=training["train_examples"],
         no_progress=training["no_progress"],
-        recovery=spec.training.recovery,
+        # A recovery would hide the instability that a sweep looks for.
+        recovery=None if trial.kind == "sweep" else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
         attempt=attempt,
