@@ -9,8 +9,9 @@ import typer
 from tunectl.cli import procedure
 
 
+@procedure.command
 def lr_sweep(
-    study: procedure.Study,
+    *,
     low: Annotated[float | None, typer.Option("--low", help="The lowest rate.", show_default=False)] = None,
     high: Annotated[float | None, typer.Option("--high", help="The highest rate.", show_default=False)] = None,
     points: Annotated[int | None, typer.Option("--points", help="The number of rates.", show_default=False)] = None,
@@ -28,14 +29,7 @@ def lr_sweep(
         str | None,
         typer.Option("--fit", metavar="METRIC=VALUE", help="What is a perfect fit?", show_default=False),
     ] = None,
-    values_from: procedure.ValuesFrom = None,
-    at: procedure.At = None,
-    folder: procedure.Folder = None,
-    slots: procedure.Slots = None,
-    retry_failed: procedure.RetryFailed = False,
-    as_json: procedure.AsJson = False,
-    quiet: procedure.Quiet = False,
-) -> int:
+) -> procedure.Asked:
     """Find the best learning rate, and where training becomes unstable."""
     from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
 
@@ -51,15 +45,4 @@ def lr_sweep(
         "fit_metric": metric,
         "fit_threshold": threshold,
     }
-    return procedure.run(
-        LR_SWEEP,
-        study,
-        options,
-        values_from=values_from,
-        at=at,
-        folder=folder,
-        slots=slots,
-        retry_failed=retry_failed,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    return procedure.Asked(LR_SWEEP, options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,12 +39,48 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 
 
-def run(
-    procedure: Procedure,
-    study: Path,
-    options: Mapping[str, Any],
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command asks for: its procedure, that one's own options, and the folder that it goes on from."""
+
+    procedure: Procedure
+    options: Mapping[str, Any]
+    before: Path | None = None
+
+
+def _shared(
     *,
-    before: Path | None = None,
+    values_from: ValuesFrom = None,
+    at: At = None,
+    folder: Folder = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Only its signature is used: the options that every procedure's command has, behind its own."""
+
+
+def command(ask: Callable[..., Asked]) -> Callable[..., int]:
+    """The command with the options that `ask` takes by keyword, and the shared ones; it runs what `ask` gives."""
+    own, shared = (inspect.signature(function, eval_str=True).parameters for function in (ask, _shared))
+    study = inspect.Parameter("study", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Study)
+
+    def called(study: Path, **words: Any) -> int:
+        asked = ask(**{name: words[name] for name in own})
+        return _run(asked, study, **{name: words[name] for name in shared})
+
+    parameters = [study, *own.values(), *shared.values()]
+    called.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    called.__annotations__ = {item.name: item.annotation for item in parameters}
+    called.__doc__ = ask.__doc__
+    return called
+
+
+def _run(
+    asked: Asked,
+    study: Path,
+    *,
     values_from: Path | None,
     at: list[str] | None,
     folder: Path | None,
@@ -51,16 +89,15 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Run a procedure and print what it found; gives the exit code."""
     from tunectl.study.settling import values_at, values_of_trial
     from tunectl.study.sweeping import ProcedureRequest, run_procedure
     from tunectl.study.training_trials import RunOptions
 
     given = {**(values_of_trial(values_from) if values_from is not None else {}), **values_at(at or [])}
-    request = ProcedureRequest(options, given, before)
+    request = ProcedureRequest(asked.options, given, asked.before)
     where = RunOptions(folder=folder, slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
     with watcher(quiet=quiet) as watching:
-        report = run_procedure(procedure, study, request, where, watching)
+        report = run_procedure(asked.procedure, study, request, where, watching)
     if as_json:
         say_json(report.to_json())
     else:

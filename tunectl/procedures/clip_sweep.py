@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, HistogramFigure, Mark, Point, PointsFigure
-from tunectl.analysis.gradient_norms import clip_threshold
+from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, HistogramFigure, Mark, PointsFigure
+from tunectl.analysis.gradient_norms import clip_threshold, clipped_fraction
 from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec, Wish, has_all, repeats, runs_of
-from tunectl.procedures.rates import RateJudgement, best_rate, by_rate, is_unstable, judged, log_grid, rounded
+from tunectl.procedures.rate_plot import rate_plot
+from tunectl.procedures.rates import RateJudgement, best_rate, is_unstable, judged, log_grid, rounded, runs_by_rate
 
 NORMS, WITHOUT, FIRST_THRESHOLD = range(3)
 PERCENTILE = 90.0
@@ -115,22 +116,18 @@ def thresholds(results: Results) -> list[float]:
     return [rounded(first * part) for part in SMALLER]
 
 
-def clipped_fraction(runs: Sequence[Run]) -> float | None:
+def _median_clipped(runs: Sequence[Run]) -> float | None:
     """The part of the updates that were clipped, the median over the runs; None where there was no update."""
-    parts = [float(run.updates.clipped.mean()) for run in runs if len(run.updates)]
+    parts = [clipped_fraction(run.updates) for run in runs if len(run.updates)]
     return statistics.median(parts) if parts else None
-
-
-def _phase_runs(results: Results, phase: int) -> dict[float, list[Run]]:
-    return by_rate(run for runs in runs_of(results, phase).values() for run in runs)
 
 
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The threshold under which the tuned learning rate is best, and whether it is more than a lower rate."""
     tried = thresholds(results)
-    without = best_rate(judged(_phase_runs(results, WITHOUT), spec.objective))
+    without = best_rate(judged(runs_by_rate(results, WITHOUT), spec.objective))
     found = {
-        threshold: best_rate(judged(_phase_runs(results, FIRST_THRESHOLD + index), spec.objective))
+        threshold: best_rate(judged(runs_by_rate(results, FIRST_THRESHOLD + index), spec.objective))
         for index, threshold in enumerate(tried)
     }
     feasible = {threshold: best for threshold, best in found.items() if best is not None}
@@ -140,7 +137,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     best = feasible[chosen] if chosen is not None else None
     fraction = None
     if chosen is not None and best is not None:
-        fraction = clipped_fraction(_phase_runs(results, FIRST_THRESHOLD + tried.index(chosen))[best.rate])
+        fraction = _median_clipped(runs_by_rate(results, FIRST_THRESHOLD + tried.index(chosen))[best.rate])
     too_aggressive = None if fraction is None else fraction > TOO_AGGRESSIVE
     adopted = chosen if helps else None
     answers = {"grad_clip_norm": adopted, "clipped_fraction": fraction, "too_aggressive": too_aggressive}
@@ -190,8 +187,8 @@ def _rows(
 ) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [_row(None, without, None)]
     for index, (threshold, best) in enumerate(found.items()):
-        runs = _phase_runs(results, FIRST_THRESHOLD + index)[best.rate] if best is not None else []
-        rows.append(_row(threshold, best, clipped_fraction(runs)))
+        runs = runs_by_rate(results, FIRST_THRESHOLD + index)[best.rate] if best is not None else []
+        rows.append(_row(threshold, best, _median_clipped(runs)))
     return rows
 
 
@@ -218,18 +215,11 @@ def _figures(spec: SweepSpec, results: Results, tried: Sequence[float]) -> list[
 
 def _axis_plot(spec: SweepSpec, results: Results, tried: Sequence[float]) -> PointsFigure:
     names = {WITHOUT: "none", **{FIRST_THRESHOLD + index: f"{threshold:g}" for index, threshold in enumerate(tried)}}
-    points = [
-        Point(rate, run.best_value if run.feasible else None, name, f"trial {run.plan.trial} {run.reason}".strip())
-        for phase, name in names.items()
-        for rate, runs in sorted(_phase_runs(results, phase).items())
-        for run in runs
-    ]
-    return PointsFigure(
+    return rate_plot(
         "learning-rate-by-threshold",
         "Best value by learning rate under each clipping threshold",
-        Axis("learning rate", "log"),
-        Axis(f"best {spec.objective.metric}"),
-        points,
+        {name: runs_by_rate(results, phase) for phase, name in names.items()},
+        spec.objective,
         legend="grad_clip_norm",
     )
 

@@ -1,39 +1,15 @@
-"""The pictures of the learning-rate sweep: the playbook's figures 5, 7a and 7b."""
+"""The pictures of the learning-rate sweep: the curves of the playbook's figures 5 and 7b."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Mark, Point, PointsFigure
+from tunectl.analysis.figures import Axis, Curve, CurvesFigure
 from tunectl.analysis.runs import Run
-from tunectl.core.objective import Objective
 
 JUST_ABOVE = 2
 """So many rates next above the best one are drawn."""
-
-
-def axis_plot(
-    swept: Mapping[float, Sequence[Run]], objective: Objective, marks: Mapping[str, float | None]
-) -> PointsFigure:
-    """The best value of every run by its rate, {rate: runs}; infeasible ones as such."""
-    points = [
-        Point(
-            rate,
-            run.best_value if run.feasible else None,
-            label=f"trial {run.plan.trial}" + (f": {run.reason}" if run.reason else ""),
-        )
-        for rate, runs in sorted(swept.items())
-        for run in runs
-    ]
-    return PointsFigure(
-        "learning-rate",
-        "Best value by learning rate",
-        Axis("learning rate", "log"),
-        Axis(f"best {objective.metric}"),
-        points,
-        [Mark(rate, name) for name, rate in marks.items() if rate is not None],
-    )
 
 
 def curves_above(swept: Mapping[float, Sequence[Run]], best: float, far_above: Sequence[float]) -> CurvesFigure:

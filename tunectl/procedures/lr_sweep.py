@@ -17,8 +17,9 @@ from tunectl.analysis.instability import instability
 from tunectl.analysis.runs import Run
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
-from tunectl.procedures.lr_figures import axis_plot, curves_above, first_steps
+from tunectl.procedures.lr_figures import curves_above, first_steps
 from tunectl.procedures.procedure import (
+    CONSTANT_RATE,
     Conclusion,
     Procedure,
     Results,
@@ -29,15 +30,17 @@ from tunectl.procedures.procedure import (
     repeats,
     runs_of,
 )
+from tunectl.procedures.rate_plot import rate_plot
 from tunectl.procedures.rates import (
     RateJudgement,
     best_rate,
-    by_rate,
     judged,
     log_grid,
     next_unstable,
     rounded,
+    runs_by_rate,
 )
+from tunectl.spec.document import scalar
 
 GRID, LOWER, HIGHER, AGAIN_LOWER, AGAIN_HIGHER, ABOVE, EARLY, FITTING = range(8)
 PHASES = (
@@ -109,10 +112,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return wishes
 
 
-def _schedule(spec: SweepSpec) -> dict[str, Scalar | None]:
-    if not spec.options.get("constant"):
-        return {}
-    return {"schedule": "constant", "decay_steps": None, "decay_factor": None, "end_learning_rate_factor": None}
+def _schedule(spec: SweepSpec) -> Mapping[str, Scalar | None]:
+    return CONSTANT_RATE if spec.options.get("constant") else {}
 
 
 def _training(spec: SweepSpec) -> dict[str, int]:
@@ -129,7 +130,7 @@ def _grid(spec: SweepSpec, phase: int, rates: Sequence[float]) -> list[Wish]:
 
 
 def _swept(results: Results) -> dict[float, list[Run]]:
-    return by_rate(run for phase in _SWEEPS for runs in runs_of(results, phase).values() for run in runs)
+    return runs_by_rate(results, *_SWEEPS)
 
 
 def _judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
@@ -182,12 +183,10 @@ def _early(spec: SweepSpec, best: RateJudgement) -> list[Wish]:
 
 
 def _fitting(spec: SweepSpec, results: Results) -> list[Wish]:
-    off: dict[str, Scalar | None] = dict(spec.off)
-    constant = {"schedule": "constant", "decay_steps": None, "decay_factor": None, "end_learning_rate_factor": None}
     return [
         wish
         for point, rate in enumerate(sorted(_swept(results)))
-        for wish in repeats(FITTING, point, {**off, **constant, "learning_rate": rate}, _training(spec))
+        for wish in repeats(FITTING, point, {**spec.off, **CONSTANT_RATE, "learning_rate": rate}, _training(spec))
     ]
 
 
@@ -195,13 +194,11 @@ def fit_of(text: str | None) -> tuple[str | None, float | None]:
     """The metric and the threshold of `--fit METRIC=VALUE`; raises UsageError where it is none."""
     if text is None:
         return None, None
-    metric, mark, value = text.partition("=")
-    try:
-        if mark and "/" in metric:
-            return metric, float(value)
-    except ValueError:
-        pass
-    raise UsageError(f"--fit {text}: write METRIC=VALUE, such as train/loss=0.01")
+    metric, _, value = text.partition("=")
+    threshold = scalar(value)
+    if "/" not in metric or isinstance(threshold, (bool, str)) or threshold is None:
+        raise UsageError(f"--fit {text}: write METRIC=VALUE, such as train/loss=0.01")
+    return metric, float(threshold)
 
 
 def problems(spec: SweepSpec) -> list[str]:
@@ -325,9 +322,10 @@ def _figures(
     swept = _swept(results)
     unstable = next_unstable(judgements, best.rate) if best is not None else None
     marks = {"best": best.rate if best else None, "unstable": unstable.rate if unstable else None}
-    figures: list[Figure] = [axis_plot(swept, spec.objective, marks)]
+    plot = rate_plot("learning-rate", "Best value by learning rate", {"": swept}, spec.objective, marks=marks)
+    figures: list[Figure] = [plot]
     if best is not None:
-        above = {**swept, **by_rate(run for runs in runs_of(results, ABOVE).values() for run in runs)}
+        above = {**swept, **runs_by_rate(results, ABOVE)}
         figures.append(curves_above(above, best.rate, FAR_ABOVE))
     early = [run for runs in runs_of(results, EARLY).values() for run in runs]
     return [*figures, first_steps(early, EARLY_FACTOR)] if early else figures

@@ -15,6 +15,15 @@ SEEDS = 3
 """Outcomes near the edge of stability are chaotic: every judgement rests on so many seeds."""
 
 
+CONSTANT_RATE: Mapping[str, Scalar | None] = {
+    "schedule": "constant",
+    "decay_steps": None,
+    "decay_factor": None,
+    "end_learning_rate_factor": None,
+}
+"""Changes that leave a trial without a schedule; its warmup stays."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepSpec:
     """What a procedure works on: one configuration of a study, settled, and what the user asked for.

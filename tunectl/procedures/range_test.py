@@ -12,7 +12,7 @@ from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Mark
 from tunectl.analysis.range_test import RangeSuggestion, range_suggestion
 from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec, Wish
+from tunectl.procedures.procedure import CONSTANT_RATE, Conclusion, Procedure, Results, SweepSpec, Wish
 
 PHASES = ("one run with a rising learning rate",)
 LOW, HIGH, STEPS = 1e-7, 10.0, 500
@@ -37,16 +37,10 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     """The one run: clipping off, since it would hide what large rates do, and no evaluation on the way."""
     del results
     low, high, steps = _bounds(spec)
-    schedule = (
-        "warmup_steps",
-        "warmup",
-        "post_warmup_steps",
-        "decay_steps",
-        "decay_factor",
-        "end_learning_rate_factor",
-    )
+    off = ("warmup_steps", "warmup", "post_warmup_steps", "grad_clip_norm")
     changes: dict[str, Scalar | None] = {
-        **dict.fromkeys((*schedule, "grad_clip_norm")),
+        **dict.fromkeys(off),
+        **CONSTANT_RATE,
         "learning_rate": high,
         "schedule": "range_test",
         "range_test_low": low,

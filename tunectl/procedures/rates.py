@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tunectl.analysis.instability import instability
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
-from tunectl.procedures.procedure import majority
+from tunectl.procedures.procedure import Results, majority, runs_of
 
 _DIGITS = 6
 
@@ -97,6 +97,11 @@ def best_rate(judgements: Iterable[RateJudgement]) -> RateJudgement | None:
 def next_unstable(judgements: Iterable[RateJudgement], above: float) -> RateJudgement | None:
     """The smallest unstable rate above another one; None where there is none."""
     return min((item for item in judgements if item.rate > above and item.unstable), key=lambda i: i.rate, default=None)
+
+
+def runs_by_rate(results: Results, *phases: int) -> dict[float, list[Run]]:
+    """The runs of some phases by their learning rate."""
+    return by_rate(run for phase in phases for runs in runs_of(results, phase).values() for run in runs)
 
 
 def by_rate(runs: Iterable[Run]) -> dict[float, list[Run]]:

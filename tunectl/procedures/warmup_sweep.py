@@ -16,6 +16,7 @@ from tunectl.analysis.figures import PointsFigure
 from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import (
+    CONSTANT_RATE,
     SEEDS,
     Conclusion,
     Procedure,
@@ -26,8 +27,9 @@ from tunectl.procedures.procedure import (
     repeats,
     runs_of,
 )
-from tunectl.procedures.rates import best_rate, by_rate, judged, log_grid, rounded
-from tunectl.procedures.warmup_figures import length_figures, with_and_without
+from tunectl.procedures.rate_plot import rate_plot
+from tunectl.procedures.rates import best_rate, judged, log_grid, rounded, runs_by_rate
+from tunectl.procedures.warmup_figures import length_figures
 
 LENGTHS, REFINED, WITHOUT, WITH, AGAIN = range(5)
 PHASES = (
@@ -182,14 +184,11 @@ def _base(spec: SweepSpec, factor: float) -> float:
 
 def _warmed_up(phase: int, point: int, base: float, warmup: int) -> list[Wish]:
     changes: dict[str, Scalar | None] = {
+        **CONSTANT_RATE,
         "learning_rate": base,
         "warmup_steps": warmup,
         "warmup": None,
         "post_warmup_steps": None,
-        "schedule": "constant",
-        "decay_steps": None,
-        "decay_factor": None,
-        "end_learning_rate_factor": None,
     }
     steps = stretch(warmup)
     every = max(1, (steps + warmup) // 20)
@@ -265,15 +264,11 @@ def _again(spec: SweepSpec, results: Results, warmup: int) -> list[Wish]:
     """The best of each sweep under seeds that had no part in choosing it: the one that was chosen was lucky."""
     wishes = []
     for point, (phase, steps) in enumerate(((WITHOUT, None), (WITH, warmup))):
-        best = best_rate(judged(_runs_by_rate(results, phase), spec.objective))
+        best = best_rate(judged(runs_by_rate(results, phase), spec.objective))
         if best is not None:
             changes = {**_own_schedule(steps), "learning_rate": best.rate}
             wishes += [Wish(AGAIN, point, SEEDS + repeat, changes) for repeat in range(SEEDS)]
     return wishes
-
-
-def _runs_by_rate(results: Results, phase: int) -> dict[float, list[Run]]:
-    return by_rate(run for runs in runs_of(results, phase).values() for run in runs)
 
 
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
@@ -282,8 +277,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     if held is None:
         return _nothing_held(spec, results)
     warmup = _shortest(results, held)
-    without = best_rate(judged(_runs_by_rate(results, WITHOUT), spec.objective))
-    with_it = best_rate(judged(_runs_by_rate(results, WITH), spec.objective))
+    without = best_rate(judged(runs_by_rate(results, WITHOUT), spec.objective))
+    with_it = best_rate(judged(runs_by_rate(results, WITH), spec.objective))
     again = runs_of(results, AGAIN)
     adopt = _is_better(spec, again.get(1, []), again.get(0, [])) if with_it is not None else False
     too_long = warmup > LONG_PART * spec.max_train_steps
@@ -364,7 +359,7 @@ def _comparison(spec: SweepSpec, again: dict[int, list[Run]], adopt: bool) -> st
 
 
 def _rows(spec: SweepSpec, results: Results) -> list[tuple[object, ...]]:
-    without, with_it = (_runs_by_rate(results, phase) for phase in (WITHOUT, WITH))
+    without, with_it = (runs_by_rate(results, phase) for phase in (WITHOUT, WITH))
     both = {rate: (without.get(rate, []), with_it.get(rate, [])) for rate in sorted({*without, *with_it})}
     return [(rate, *(_cell(spec, rate, runs) for runs in pair)) for rate, pair in both.items()]
 
@@ -382,10 +377,17 @@ def _length_runs(results: Results) -> list[Run]:
 
 def _axis_plot(spec: SweepSpec, results: Results, warmup: int) -> PointsFigure:
     series = {
-        "without warmup": _runs_by_rate(results, WITHOUT),
-        f"{warmup} steps of warmup": _runs_by_rate(results, WITH),
+        "without warmup": runs_by_rate(results, WITHOUT),
+        f"{warmup} steps of warmup": runs_by_rate(results, WITH),
     }
-    return with_and_without(series, spec.objective, unstable_rate(spec))
+    return rate_plot(
+        "learning-rate-with-and-without",
+        "Best value by learning rate, with and without warmup",
+        series,
+        spec.objective,
+        marks={"unstable": unstable_rate(spec)},
+        legend="schedule",
+    )
 
 
 WARMUP_SWEEP = Procedure(

@@ -156,16 +156,7 @@ def _assembled(
         # Before the lines are cut: a resume.pt that outlived them would claim what is gone.
         remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
-    splits = evaluated_splits(workload, request.train_examples)
-    evaluator = Evaluator(
-        workload,
-        splits,
-        configuration.eval_batch_size,
-        request.seed,
-        device,
-        request.data_workers,
-        configuration.precision,
-    )
+    evaluator = _evaluator(workload, request, configuration, device)
     state = TrialState(
         request=request,
         configuration=configuration,
@@ -198,6 +189,14 @@ def _assembled(
         state.best.hold(step for step, _ in (state.good or {"best": ()})["best"])
     state.best.prune()
     return state
+
+
+def _evaluator(
+    workload: Workload, request: TrialRequest, configuration: TrainingConfiguration, device: torch.device
+) -> Evaluator:
+    splits = evaluated_splits(workload, request.train_examples)
+    size, precision = configuration.eval_batch_size, configuration.precision
+    return Evaluator(workload, splits, size, request.seed, device, request.data_workers, precision)
 
 
 def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_up_runs import made_up, spec
+
+from tunectl.procedures.range_test import RANGE_TEST
+
+RATES = np.geomspace(1e-7, 10, 500)
+
+
+def concluded(loss: np.ndarray):
+    """What is concluded from a run with this loss."""
+    (wish,) = RANGE_TEST.next_trials(spec(), {})
+    values = {name: value for name, value in {**spec().values, **wish.changes}.items() if value is not None}
+    run = made_up(wish, values, 0, loss=loss)
+    object.__setattr__(run.updates, "learning_rate", RATES)
+    results = {(0, 0, 0): run}
+    assert list(RANGE_TEST.next_trials(spec(), results)) == [wish], "one run is all"
+    return RANGE_TEST.conclude(spec(), results)
+
+
+def test_it_is_one_run_in_which_the_rate_rises_without_schedule_warmup_or_clipping():
+    values = {"learning_rate": 0.1, "schedule": "cosine", "warmup_steps": 10, "warmup": "within", "grad_clip_norm": 1.0}
+    (wish,) = RANGE_TEST.next_trials(spec(values=values), {})
+    after = {**values, **wish.changes}
+    assert (after["schedule"], after["learning_rate"], after["range_test_low"]) == ("range_test", 10.0, 1e-7)
+    assert {name for name, value in after.items() if value is None} >= {"warmup_steps", "warmup", "grad_clip_norm"}
+    assert wish.training == {"max_train_steps": 500, "eval_every": 500, "keep_checkpoints": 1}
+
+
+def test_the_steepest_descent_against_the_logarithm_of_the_rate_is_suggested():
+    # A fall of logistic shape in log10(rate), steepest at 1e-2, and a blow-up from 1 on.
+    fall = 0.3 + 2 / (1 + np.exp(4 * (np.log10(RATES) + 2)))
+    found = concluded(np.where(RATES < 1, fall, fall * (RATES / 1.0) ** 3))
+    assert found.answers["clear"] is True
+    assert found.answers["suggestion"] == pytest.approx(1e-2, rel=0.25)
+    assert found.answers["low"] < 1e-2 < found.answers["high"]
+    assert found.advice.startswith("learning_rate: {role: nuisance, range: [")
+    assert [figure.name for figure in found.figures] == ["range-test"]
+
+
+def test_a_curve_that_does_not_say_is_called_unclear():
+    noise = np.random.default_rng(0).normal(2.3, 0.1, 500)
+    found = concluded(noise)
+    assert found.answers == {"suggestion": None, "low": None, "high": None, "clear": False}
+    assert found.verdict.startswith("Unclear: ")
+    assert found.advice == ""
+
+
+@pytest.mark.parametrize("options", [{"low": 1.0, "high": 0.1}, {"low": -1.0}, {"steps": 10}])
+def test_bounds_and_steps_that_say_nothing_are_refused(options):
+    assert len(RANGE_TEST.problems(spec(options=options))) == 1
