@@ -16,7 +16,7 @@ from tunectl.analysis.detection import (
     plateau,
     spikes,
 )
-from tunectl.analysis.runs import Run, UpdateSeries
+from tunectl.analysis.runs import Run, UpdateSeries, curves_of
 from tunectl.core.records import Measurement, PlannedTrial
 
 
@@ -155,7 +155,7 @@ def run_with(**metrics):
         for place in range(len(next(iter(metrics.values()))))
     )
     plan = PlannedTrial(trial=0, setting=0, point=0, repeat=0, coordinates={}, hyperparameters={}, seed=0, kind="sweep")
-    return Run(plan, "completed", measurements=measurements)
+    return Run(plan, "completed", curves=curves_of(measurements))
 
 
 def test_a_perfect_fit_is_the_first_step_without_an_error_on_train():

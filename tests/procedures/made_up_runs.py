@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.runs import Run, UpdateSeries
+from tunectl.analysis.runs import Run, UpdateSeries, curves_of
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.procedures.procedure import Conclusion, Procedure, SweepSpec, Wish
@@ -81,7 +81,7 @@ def made_up(
         best_value=value if math.isfinite(value) else None,
         best_step=len(loss),
         baseline_loss=baseline,
-        measurements=measurements,
+        curves=curves_of(measurements),
         updates=UpdateSeries(
             loss,
             norms,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tunectl.spec.model import FixedValue, Range, ValueSet
-from tunectl.spec.unit_maps import from_unit, grid_values
+from tunectl.spec.unit_maps import from_unit, grid_values, to_unit
 
 LARGEST = math.nextafter(1, 0)
 unit = st.floats(0, 1, exclude_max=True)
@@ -143,3 +143,38 @@ def test_the_shares_of_a_set_are_exact_at_the_centres_of_the_halton_cells():
         for cell in range(3**power):
             u = float(Fraction(2 * cell + 1, 2 * 3**power))
             assert from_unit(domain, u) == cell * 3 // 3**power
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Range(1e-3, 3.0, "log"),
+        Range(0.8, 0.999, "one_minus_log"),
+        Range(-1.0, 5.0),
+        Range(1, 9, "log", True),
+        Range(2, 4, "linear", True),
+        ValueSet((1, 2.0, "x", True)),
+    ],
+)
+def test_the_place_of_a_value_leads_back_to_the_value(domain):
+    for u in (0.0, 0.1, 0.3, 0.5, 0.77, 0.999):
+        value = from_unit(domain, u)
+        place = to_unit(domain, value)
+
+        assert 0 <= place <= 1
+        assert from_unit(domain, place) == pytest.approx(value) if isinstance(value, float) else value
+
+
+def test_the_place_of_a_float_is_the_coordinate_it_came_from_on_every_scale():
+    assert to_unit(Range(1e-4, 1.0, "log"), 1e-2) == pytest.approx(0.5)
+    assert to_unit(Range(0.9, 0.999, "one_minus_log"), 0.99) == pytest.approx(0.5)
+    assert to_unit(Range(-1.0, 3.0), 0.0) == pytest.approx(0.25)
+
+
+def test_a_value_beyond_a_range_lies_at_its_nearer_end_and_one_outside_a_set_is_refused():
+    assert to_unit(Range(0.0, 1.0), 7.0) == 1.0
+    assert to_unit(Range(0.5, 0.5), 0.5) == 0.5
+    with pytest.raises(ValueError, match="none of"):
+        to_unit(ValueSet((1, 2)), 3)
+    with pytest.raises(ValueError, match="none of"):
+        to_unit(ValueSet((1, 2)), True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,9 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, State, UpdateBlock
 
 Floats = NDArray[np.float64]
+
+MeasuredCurve = tuple[Floats, Floats]
+"""The steps of a metric's evaluations, increasing, and its values there, each of shape [evaluations]."""
 
 
 def _no_floats() -> Floats:
@@ -63,12 +66,25 @@ def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
     )
 
 
+def curves_of(measurements: Iterable[Measurement]) -> dict[str, MeasuredCurve]:
+    """The curve of every metric over the evaluations, which may come in any order, each step once."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for item in sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step):
+        for name, value in item.metrics.items():
+            found.setdefault(name, []).append((item.step, value))
+    return {
+        name: (np.array([step for step, _ in points], dtype=float), np.array([value for _, value in points]))
+        for name, points in found.items()
+    }
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One trial that has ended, with all that it left; compared by identity, so that what is found in it can be kept.
+    """One trial with all that it left; compared by identity, so that what is found in it can be kept.
 
-    `best_value` is that of retrospective selection under the study's objective, None where nothing finite was measured.
-    `baseline_loss` is the workload's, None where it has none.
+    `best_value` is that of retrospective selection under the objective that is asked for, None where nothing finite was
+    measured. `baseline_loss` is the workload's, None where it has none. `curves` are the evaluations by metric;
+    `updates` are empty where they were not read.
     """
 
     plan: PlannedTrial
@@ -78,7 +94,7 @@ class Run:
     best_value: float | None = None
     best_step: int | None = None
     baseline_loss: float | None = None
-    measurements: tuple[Measurement, ...] = ()
+    curves: Mapping[str, MeasuredCurve] = field(default_factory=dict)
     updates: UpdateSeries = field(default_factory=UpdateSeries)
 
     @property
@@ -86,11 +102,9 @@ class Run:
         """Whether the trial came to its end; a failed one is not to be asked."""
         return self.state == "completed"
 
-    def curve(self, metric: str) -> tuple[Floats, Floats]:
+    def curve(self, metric: str) -> MeasuredCurve:
         """The steps and values of a metric over the evaluations, each of shape [evaluations], by step."""
-        found = [(item.step, item.metrics[metric]) for item in self.measurements if metric in item.metrics]
-        found.sort()
-        return np.array([step for step, _ in found], dtype=float), np.array([value for _, value in found], dtype=float)
+        return self.curves.get(metric, (_no_floats(), _no_floats()))
 
     def loss(self, objective: Objective) -> float:
         """The best value as a number to minimise; infinite for an infeasible trial, and where nothing was measured."""

@@ -6,6 +6,7 @@ import math
 from typing import assert_never
 
 from tunectl.core.records import Scalar
+from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import FixedValue, Range, ValueSet
 
 
@@ -33,6 +34,43 @@ def from_unit(domain: FixedValue | ValueSet | Range, u: float) -> Scalar:
             assert_never(domain.scale)
     # Rounding in exp and log may step over an end.
     return min(max(real, low), high)
+
+
+def to_unit(domain: FixedValue | ValueSet | Range, value: Scalar) -> float:
+    """Where in [0, 1] a value lies: the middle of what `from_unit` maps to it for a set and for whole numbers.
+
+    Values beyond the domain (another study's) go to its nearer end; for a set they are refused with ValueError, and the
+    one value of a FixedValue lies in the middle.
+    """
+    if isinstance(domain, FixedValue):
+        return 0.5
+    if isinstance(domain, ValueSet):
+        index = next((index for index, item in enumerate(domain.values) if same(item, value)), None)
+        if index is None:
+            raise ValueError(f"{value!r} is none of {domain.values}")
+        return (index + 0.5) / len(domain.values)
+    low, high = float(domain.low), float(domain.high)
+    real = min(max(float(value), low), high)
+    if domain.integer:
+        below, above = (_to_unit_of_whole(domain, edge) for edge in (real, real + 1))
+        return (below + above) / 2
+    if high == low:
+        return 0.5
+    match domain.scale:
+        case "log":
+            return math.log(real / low) / math.log(high / low)
+        case "one_minus_log":
+            return (math.log1p(-real) - math.log1p(-low)) / (math.log1p(-high) - math.log1p(-low))
+        case "linear":
+            return (real - low) / (high - low)
+        case _:
+            assert_never(domain.scale)
+
+
+def _to_unit_of_whole(domain: Range, edge: float) -> float:
+    if domain.scale == "log":
+        return math.log(edge / domain.low) / math.log((domain.high + 1) / domain.low)
+    return (edge - domain.low) / (domain.high - domain.low + 1)
 
 
 def grid_values(domain: FixedValue | ValueSet | Range) -> list[Scalar]:

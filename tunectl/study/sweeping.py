@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunectl.analysis.runs import Run, joined
+from tunectl.analysis.runs import Run, curves_of, joined
 from tunectl.core import jsontext
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
@@ -230,7 +230,7 @@ def _run(folder: TrialFolder, item: TrialOutcome) -> Run:
         best_value=item.best_value,
         best_step=item.best_step,
         baseline_loss=files.result.baseline_loss if files.result else None,
-        measurements=files.measurements,
+        curves=curves_of(files.measurements),
         updates=joined(read_updates(folder)),
     )
 
