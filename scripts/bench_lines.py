@@ -79,7 +79,7 @@ def study_in(place: Path) -> AbstractContextManager[OpenStudy]:
 def run(place: Path) -> float:
     """Run what is left as `tunectl run` does; gives the seconds from the first launch to the end of the last commit."""
     here = str(Path(__file__).parent)
-    backend = LocalBackend(REFERENCE, {**os.environ, "PYTHONPATH": here}, "line_worker")
+    backend = LocalBackend({**os.environ, "PYTHONPATH": here}, "line_worker")
     slots = make_slots([CPU], count=SLOTS)
     with study_in(place) as study:
         trials = {trial.trial: trial for trial in study.trials}
@@ -92,6 +92,7 @@ def run(place: Path) -> float:
             return folder.path
 
         backend.start()
+        backend.load(REFERENCE)
         try:
             backend.wait_ready()
             backend.hold(study.lock.fd)

@@ -21,6 +21,10 @@ from tunectl.training.lines import LineFile
 COUNT = struct.Struct("<q")
 
 
+def warm_up() -> None:
+    """Nothing: no torch is needed."""
+
+
 def preload(workload: WorkloadReference) -> FactorySignature:  # noqa: ARG001
     return FactorySignature(open=True)
 

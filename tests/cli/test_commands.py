@@ -292,6 +292,17 @@ def test_light_commands_load_neither_torch_nor_pandas_nor_scipy(tmp_path: Path, 
     assert ended.stderr.splitlines()[-1] == "[]"
 
 
+def test_the_backend_is_started_before_what_takes_long_to_import() -> None:
+    program = (
+        "import sys\n"
+        "import tunectl.cli.run, tunectl.study.starting, tunectl.execution.backends.local\n"
+        "slow = ('numpy', 'pydantic', 'yaml', 'torch', 'tunectl.spec', 'sqlite3')\n"
+        "print([name for name in slow if name in sys.modules])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
 def test_the_public_names_are_these() -> None:
     import tunectl as package
 

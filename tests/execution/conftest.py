@@ -15,7 +15,7 @@ def make_toys(tmp_path: Path):
     def make(factory: str = "loads", text: str = "toy:loads") -> Toys:
         toys = Toys(tmp_path / "trials", factory, text)
         made.append(toys)
-        toys.backend.start()
+        toys.start()
         return toys
 
     yield make

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_trials import all_gone, pid_in, wait_until
+from toy_trials import Toys, all_gone, pid_in, wait_until
 
 from tunectl.core.errors import FolderError, TunectlError, WorkloadError
 from tunectl.core.objective import Objective
@@ -203,7 +203,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
         f"root = Path({str(tmp_path)!r})\n"
         "held = lock.acquire(root / 'lock')\n"
         "toys = Toys(root / 'trials')\n"
-        "toys.backend.start()\n"
+        "toys.start()\n"
         "toys.backend.hold(held.fd)\n"
         "for trial in range(2):\n"
         "    toys.launch(trial, 'leaves_children_and_waits')\n"
@@ -238,7 +238,7 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "from toy_trials import Toys\n"
-        f"Toys(Path({str(tmp_path)!r}), 'takes_for_ever', {str(mark)!r}).backend.start()\n"
+        f"Toys(Path({str(tmp_path)!r}), 'takes_for_ever', {str(mark)!r}).start()\n"
         "signal.pause()\n"
     )
     runner = subprocess.Popen([sys.executable, str(script)])
@@ -279,6 +279,27 @@ def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_to
     toys = make_toys("dies")
     with pytest.raises(TunectlError, match=r"loads the workload was killed by SIGSEGV; its last output:\nabout to die"):
         toys.backend.wait_ready()
+
+
+def test_a_library_that_cannot_be_imported_is_told_when_the_workload_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_WARM_UP", "raises")
+    toys = Toys(tmp_path)
+    toys.start()
+    try:
+        with pytest.raises(WorkloadError, match="no such library"):
+            toys.backend.wait_ready()
+    finally:
+        toys.backend.close()
+
+
+def test_a_server_that_was_never_given_a_workload_ends_with_its_runner(tmp_path):
+    toys = Toys(tmp_path)
+    toys.backend.start()
+    server = toys.server_pid
+    with pytest.raises(RuntimeError, match="load"):
+        toys.backend.wait_ready()
+    toys.backend.close()
+    assert all_gone(server)
 
 
 def test_a_server_killed_while_it_loads_is_replaced_once_and_launches_what_was_ordered(make_toys, tmp_path):
@@ -437,4 +458,4 @@ def test_a_probe_works_where_trials_are_spawned(make_toys):
 
 
 def test_the_local_backend_is_made_by_name():
-    assert isinstance(BACKENDS["local"](WORKLOAD), LocalBackend)
+    assert isinstance(BACKENDS["local"](), LocalBackend)

@@ -43,9 +43,14 @@ class Toys:
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         self.root = root
         self.slots = make_slots([CPU], count=4, threads_per_trial=3)
-        self.backend = LocalBackend(WorkloadReference(text, factory, module="toy"), environ, "toy_worker")
+        self.workload = WorkloadReference(text, factory, module="toy")
+        self.backend = LocalBackend(environ, "toy_worker")
         self.started: dict[int, int] = {}
         self.ended: dict[int, Ended] = {}
+
+    def start(self) -> None:
+        self.backend.start()
+        self.backend.load(self.workload)
 
     def folder(self, trial: int, behaviour: str = "completes") -> Path:
         folder = self.root / f"{trial:05d}"

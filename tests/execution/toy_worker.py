@@ -17,6 +17,11 @@ from pathlib import Path
 LOADED_PID = os.getpid()
 
 
+def warm_up():
+    if os.environ.get("TOY_WARM_UP") == "raises":
+        raise ImportError("no such library")
+
+
 def preload(workload):
     name = workload.factory
     if name == "raises":

@@ -21,9 +21,13 @@ def check(
 ) -> None:
     """Check a study and its design without training anything."""
     if probe:
-        from tunectl.study.preparing import probe_study
+        from tunectl.study.starting import started_backend
 
-        checked = probe_study(study, Path.cwd(), dict(os.environ))
+        with started_backend() as backend:
+            # The rest is imported while the backend loads.
+            from tunectl.study.preparing import probe_study
+
+            checked = probe_study(study, Path.cwd(), dict(os.environ), backend)
     else:
         from tunectl.study.checking import check_study
 

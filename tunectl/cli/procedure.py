@@ -89,15 +89,19 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    from tunectl.study.settling import values_at, values_of_trial
-    from tunectl.study.sweeping import ProcedureRequest, run_procedure
-    from tunectl.study.training_trials import RunOptions
+    from tunectl.study.starting import started_backend
 
-    given = {**(values_of_trial(values_from) if values_from is not None else {}), **values_at(at or [])}
-    request = ProcedureRequest(asked.options, given, asked.before)
-    where = RunOptions(folder=folder, slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
-    with watcher(quiet=quiet) as watching:
-        report = run_procedure(asked.procedure, study, request, where, watching)
+    with started_backend() as backend:
+        # The rest is imported while the backend loads.
+        from tunectl.study.settling import values_at, values_of_trial
+        from tunectl.study.sweeping import ProcedureRequest, run_procedure
+        from tunectl.study.training_trials import RunOptions
+
+        given = {**(values_of_trial(values_from) if values_from is not None else {}), **values_at(at or [])}
+        request = ProcedureRequest(asked.options, given, asked.before)
+        where = RunOptions(folder=folder, slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
+        with watcher(quiet=quiet) as watching:
+            report = run_procedure(asked.procedure, study, request, where, watching, backend)
     if as_json:
         say_json(report.to_json())
     else:

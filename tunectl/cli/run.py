@@ -40,18 +40,22 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
 ) -> int:
     """Train the trials of a study, or go on where an earlier run stopped."""
-    from tunectl.study.running import run_study
-    from tunectl.study.training_trials import RunOptions
+    from tunectl.study.starting import started_backend
 
-    options = RunOptions(
-        folder=folder,
-        slots=slots,
-        reverse=order is Order.reversed,
-        retry_failed=retry_failed,
-        command=tuple(sys.argv),
-    )
-    with watcher(quiet=quiet) as watching:
-        report = run_study(study, options, watching)
+    with started_backend() as backend:
+        # The rest is imported while the backend loads.
+        from tunectl.study.running import run_study
+        from tunectl.study.training_trials import RunOptions
+
+        options = RunOptions(
+            folder=folder,
+            slots=slots,
+            reverse=order is Order.reversed,
+            retry_failed=retry_failed,
+            command=tuple(sys.argv),
+        )
+        with watcher(quiet=quiet) as watching:
+            report = run_study(study, options, watching, backend)
     if as_json:
         say_json(report.to_json())
     else:

@@ -63,8 +63,12 @@ class Assignment:
 class Worker(Protocol):
     """What the server asks of the module that does the work, tunectl.execution.worker; its command line names it."""
 
+    def warm_up(self) -> None:
+        """Import what every trial needs, whatever its workload."""
+        ...
+
     def preload(self, workload: WorkloadReference) -> FactorySignature | None:
-        """Import what every trial needs, and give what the factory takes; raises what the user's code raises."""
+        """Load the workload, and give what its factory takes; raises what the user's code raises."""
         ...
 
     def work(self, assignment: Assignment, stop: Callable[[], bool]) -> int:

@@ -99,8 +99,8 @@ class _Server:
                     self._launch(Assignment.from_json(message["assignment"]))
                 case "signal":
                     self._signal(message)
-                case "hold":
-                    pass  # its file descriptors are in `held` since the message came
+                case "load" | "hold":
+                    pass  # the workload is loaded; file descriptors are in `held` since the message came
                 case op:
                     raise ValueError(f"the server was asked for {op!r}, which it does not know")
 
@@ -224,11 +224,27 @@ def _resource_tracker() -> int | None:
     return getattr(tracker, "_pid", None)
 
 
-def _preload(worker: Worker, workload: WorkloadReference) -> FactorySignature | failures.Failure | None:
-    if hazards.platform_hazard():
-        return None
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What the factory takes (None where it was not loaded), and what the runner has sent meanwhile."""
+
+    signature: FactorySignature | None
+    messages: Sequence[Mapping[str, Any]]
+    fds: list[int]
+
+
+def _load(worker: Worker, connection: Connection) -> _Loaded | failures.Failure | None:
+    """Load the libraries, while the runner still reads the study, then its workload; None where the runner is gone."""
+    in_this_process = not hazards.platform_hazard()
     try:
-        return worker.preload(workload)
+        if in_this_process:
+            worker.warm_up()
+        messages, fds = _first_orders(connection)
+        workload = next((message["workload"] for message in messages if message["op"] == "load"), None)
+        if workload is None:
+            return None
+        reference = WorkloadReference(**{**workload, "search_path": tuple(workload["search_path"])})
+        return _Loaded(worker.preload(reference) if in_this_process else None, messages, fds)
     except SystemExit as wish:
         message = f"loading the workload called sys.exit({wish.code!r})"
         described = failures.describe(wish)
@@ -257,10 +273,11 @@ def _nothing(_number: int, _frame: object) -> None:
     """Unlike SIG_IGN, a handler is not passed on to programs that are started, and lets a blocked signal wait."""
 
 
-def _first_order(connection: Connection) -> tuple[list[dict[str, Any]], list[int]]:
+def _first_orders(connection: Connection) -> tuple[list[dict[str, Any]], list[int]]:
+    """The messages up to the one that names the workload."""
     messages: list[dict[str, Any]] = []
     fds: list[int] = []
-    while not messages and not connection.closed:
+    while not any(message["op"] == "load" for message in messages) and not connection.closed:
         more, more_fds = connection.receive()
         messages += more
         fds += more_fds
@@ -271,12 +288,10 @@ def _run(end: socket.socket, worker_name: str) -> None:
     begun = time.monotonic()
     processes.adopt_orphans()
     connection = Connection(end)
-    messages, fds = _first_order(connection)
-    if not messages:
-        return
-    workload = messages[0]["workload"]
     worker = cast(Worker, importlib.import_module(worker_name))
-    loaded = _preload(worker, WorkloadReference(**{**workload, "search_path": tuple(workload["search_path"])}))
+    loaded = _load(worker, connection)
+    if loaded is None:
+        return
     if isinstance(loaded, failures.Failure):
         connection.send(
             {"event": "refused", "message": loaded.message, "where": loaded.where, "traceback": loaded.text}
@@ -287,12 +302,12 @@ def _run(end: socket.socket, worker_name: str) -> None:
     gc.collect()
     gc.freeze()
     wakeup = _listen_for_children()
-    server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=fds)
+    server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=loaded.fds)
     lifetime.outlive_parent()
     mode = "spawn" if hazard else "fork"
     ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
-    connection.send({**ready, "signature": loaded and asdict(loaded)})
-    server.serve(messages[1:])
+    connection.send({**ready, "signature": loaded.signature and asdict(loaded.signature)})
+    server.serve(loaded.messages)
 
 
 def main(arguments: Sequence[str]) -> NoReturn:

@@ -32,17 +32,18 @@ _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
 _IMPORTED_LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization.config")
 
 
-def preload(workload: WorkloadReference) -> FactorySignature:
-    """Import what every trial needs, and the workload's module; gives what its factory takes.
-
-    Raises WorkloadError, or what importing raises.
-    """
+def warm_up() -> None:
+    """Import what every trial needs, whatever its workload."""
     with _collecting_no_garbage():
         for name in _LOADED_BEFORE:
             importlib.import_module(name)
         for name in _IMPORTED_LATE:
             with contextlib.suppress(ModuleNotFoundError):
                 importlib.import_module(name)
+
+
+def preload(workload: WorkloadReference) -> FactorySignature:
+    """Import the workload's module; gives what its factory takes. Raises WorkloadError, or what importing raises."""
     from tunectl.workloads import loading
 
     loading.preload(workload)

@@ -4,14 +4,13 @@ setting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.records import FactorySignature, PlannedTrial
-from tunectl.execution.backends import BACKENDS, Backend
+from tunectl.execution.backends import Backend
 from tunectl.execution.devices import find_devices
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.sampling.plan import plan_trials
@@ -48,17 +47,6 @@ def study_slots(spec: StudySpec, count: int | None, environ: dict[str, str]) -> 
     return make_slots(devices, resources.trials_per_device, resources.threads_per_trial, count)
 
 
-@contextmanager
-def started_backend(checked: CheckedStudy) -> Iterator[Backend]:
-    """A backend that has begun to load the workload; ended with the block, and every trial with it."""
-    backend = BACKENDS["local"](checked.reference)
-    try:
-        backend.start()
-        yield backend
-    finally:
-        backend.close()
-
-
 def make_ready(
     backend: Backend,
     checked: CheckedStudy,
@@ -66,10 +54,11 @@ def make_ready(
     slot: Slot,
     stop_requested: Callable[[], int],
 ) -> Ready:
-    """Wait for the workload, then try some of the given trials, which tell most, on one batch each.
+    """Load the workload, then try some of the given trials, which tell most, on one batch each.
 
     Raises StudyError or WorkloadError for what cannot work, StoppedError when a stop was asked for meanwhile.
     """
+    backend.load(checked.reference)
     started = backend.wait_ready(stop_requested)
     if started is None:
         raise StoppedError("interrupted before anything was created or changed")
@@ -124,10 +113,9 @@ def _varies(spec: StudySpec, name: str) -> bool:
     return len(alternatives) > 1 or any(item.varies for item in alternatives)
 
 
-def probe_study(study: Path, current_folder: Path, environ: dict[str, str]) -> CheckedStudy:
+def probe_study(study: Path, current_folder: Path, environ: dict[str, str], backend: Backend) -> CheckedStudy:
     """Check a study, then build its workload in a child process and try it; raises what `make_ready` raises."""
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, environ)[0]
-    with started_backend(checked) as backend:
-        ready = make_ready(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
+    ready = make_ready(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
     return replace(checked, signature=ready.signature)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
+from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
@@ -18,7 +19,7 @@ from tunectl.store.study_folder import check_place, study_path
 from tunectl.study.checking import check_study
 from tunectl.study.disk import check_room_to_begin
 from tunectl.study.opening import OpenStudy, opened
-from tunectl.study.preparing import make_ready, started_backend, study_slots
+from tunectl.study.preparing import make_ready, study_slots
 from tunectl.study.progress import Watcher
 from tunectl.study.standing import has_ended, refresh
 from tunectl.study.training_trials import RunOptions, disk_need, train_trials
@@ -68,8 +69,8 @@ class RunReport:
         }
 
 
-def run_study(study: Path, options: RunOptions, watcher: Watcher) -> RunReport:
-    """Run what is left of a study.
+def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backend) -> RunReport:
+    """Run what is left of a study on a backend that was started.
 
     Raises StudyError and WorkloadError (exit code 2) before anything is created, and FolderError (3) where the folder
     is in use, belongs to another study, or cannot be written.
@@ -83,7 +84,6 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher) -> RunReport:
         ready = None
         if not check_place(place):
             # Nothing is created for a study that cannot work: the workload is tried first.
-            backend = stack.enter_context(started_backend(checked))
             planned = plan_trials(checked.spec)
             ready = make_ready(backend, checked, planned, slots[0], stops)
             # Nor for one that has no room.
@@ -93,7 +93,6 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher) -> RunReport:
         if not left:
             return _report(study_at_work, watcher, untouched=True, interrupted=False)
         if ready is None:
-            backend = stack.enter_context(started_backend(checked))
             ready = make_ready(backend, checked, left, slots[0], stops)
         train_trials(study_at_work, left, checked, ready, slots, options, watcher, stops)
         return _report(study_at_work, watcher, untouched=False, interrupted=stops() > 0)

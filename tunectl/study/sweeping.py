@@ -16,6 +16,7 @@ from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, F
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome
+from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
 from tunectl.report.table import Column, Table
@@ -28,7 +29,7 @@ from tunectl.store.trial_files import read_trial
 from tunectl.study.checking import CheckedStudy, check_study
 from tunectl.study.disk import check_room_to_begin
 from tunectl.study.opening import OpenStudy, grown, opened
-from tunectl.study.preparing import Ready, make_ready, started_backend, study_slots
+from tunectl.study.preparing import Ready, make_ready, study_slots
 from tunectl.study.progress import Watcher
 from tunectl.study.settling import settle
 from tunectl.study.standing import has_ended
@@ -87,9 +88,14 @@ class ProcedureReport:
 
 
 def run_procedure(
-    procedure: Procedure, study: Path, request: ProcedureRequest, options: RunOptions, watcher: Watcher
+    procedure: Procedure,
+    study: Path,
+    request: ProcedureRequest,
+    options: RunOptions,
+    watcher: Watcher,
+    backend: Backend,
 ) -> ProcedureReport:
-    """Run what is left of a procedure on a study, and conclude.
+    """Run what is left of a procedure on a study, on a backend that was started, and conclude.
 
     Raises StudyError, WorkloadError and UsageError (exit code 2) before anything is created, and FolderError (3) where
     the folder is in use, belongs to another study or another request, or cannot be written.
@@ -107,7 +113,6 @@ def run_procedure(
         ready: Ready | None = None
 
         def made_ready(trials: Sequence[PlannedTrial]) -> Ready:
-            backend = stack.enter_context(started_backend(checked))
             return make_ready(backend, checked, trials, slots[0], stops)
 
         def planner(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:

@@ -43,7 +43,11 @@ class Backend(Protocol):
     """A place where trials run. Its methods are called from one thread."""
 
     def start(self) -> None:
-        """Begin to load the workload; returns at once."""
+        """Begin to load what every trial needs; returns at once."""
+        ...
+
+    def load(self, workload: WorkloadReference) -> None:
+        """Begin to load the workload of all trials and probes; returns at once."""
         ...
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> ServerReady | None:
@@ -86,11 +90,11 @@ class Backend(Protocol):
         ...
 
 
-def _local(workload: WorkloadReference) -> Backend:
+def _local() -> Backend:
     from tunectl.execution.backends.local import LocalBackend
 
-    return LocalBackend(workload)
+    return LocalBackend()
 
 
-BACKENDS: Mapping[str, Callable[[WorkloadReference], Backend]] = {"local": _local}
-"""The backends by name; each is made from the study's workload."""
+BACKENDS: Mapping[str, Callable[[], Backend]] = {"local": _local}
+"""The backends by name."""

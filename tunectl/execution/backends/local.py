@@ -58,17 +58,12 @@ class _ServerProcess:
 class LocalBackend:
     """The processes of this machine, under a fork server (tunectl.execution.server).
 
-    `workload` is loaded once, by the server. `environ` is the environment of all that is started (default: this
+    The workload is loaded once, by the server. `environ` is the environment of all that is started (default: this
     process's). `worker` names the module that does the work.
     """
 
-    def __init__(
-        self,
-        workload: WorkloadReference,
-        environ: Mapping[str, str] | None = None,
-        worker: str = "tunectl.execution.worker",
-    ) -> None:
-        self._workload = workload
+    def __init__(self, environ: Mapping[str, str] | None = None, worker: str = "tunectl.execution.worker") -> None:
+        self._workload: WorkloadReference | None = None
         self._environ = environ
         self._worker = worker
         self._server: _ServerProcess | None = None
@@ -111,11 +106,19 @@ class LocalBackend:
         )
         theirs.close()
         self._server = _ServerProcess(process, Connection(ours), output)
-        self._send({"op": "serve", "workload": asdict(self._workload)}, self._held)
+        if self._workload is not None:
+            self.load(self._workload)
+
+    def load(self, workload: WorkloadReference) -> None:
+        """Let the server load the workload, now or once it has loaded its libraries."""
+        self._workload = workload
+        self._send({"op": "load", "workload": asdict(workload)}, self._held)
 
     def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> ServerReady | None:
         """Wait until trials can start; see Backend."""
         server = self._running_server()
+        if self._workload is None:
+            raise RuntimeError("load() comes first")
         while server.ready is None:
             if stop_requested():
                 return None
