@@ -87,3 +87,56 @@ def test_the_steepest_descent_against_the_rate_itself_would_be_far_off():
     naive = rates[np.argmin(np.gradient(loss, rates))]
     assert found.suggestion == pytest.approx(1e-2, rel=0.25)
     assert naive < 1e-5
+
+
+def wild(rates, start, generator, useful_from=3e-4, useful_to=1e-2):
+    """Falls from `start` to ln 10 below `useful_from`, by a constant factor a decade; then from there to a hundredth of
+    it at `useful_to`, and blows up beyond.
+    """
+    x = np.log10(rates)
+    knots = np.log10([1e-7, 1e-6, useful_from, useful_to, 4 * useful_to, 40 * useful_to])
+    levels = [start, start, math.log(10), 0.023, 0.1, 1e6]
+    return np.exp(np.interp(x, knots, np.log(levels)) + 0.15 * generator.normal(size=len(rates)))
+
+
+@pytest.mark.parametrize("start", [8.0, 80.0, 1e4])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wild_initialisation_s_first_fall_does_not_count(start, seed):
+    rates = np.geomspace(1e-7, 10, 500)
+    loss = wild(rates, start, np.random.default_rng(seed))
+    found = range_suggestion(rates, loss, math.log(10))
+    assert found.clear
+    assert 2e-4 < found.low <= found.suggestion < found.high < 2e-2
+    assert found.suggestion == pytest.approx(math.sqrt(3e-4 * 1e-2), rel=0.8)
+    assert found.high == pytest.approx(1e-2, rel=0.5), "the rate of the lowest loss"
+
+
+def test_without_a_known_baseline_a_fall_over_three_decades_is_judged_by_its_lower_half():
+    rates = np.geomspace(1e-7, 10, 500)
+    found = range_suggestion(rates, wild(rates, 1e4, np.random.default_rng(0)))
+    assert found.clear
+    assert found.low > 3e-5
+    assert 5e-5 < found.suggestion < 1e-2
+
+
+def test_an_ordinary_initialisation_is_judged_alike_with_and_without_its_baseline():
+    rates = np.geomspace(1e-7, 10, 300)
+    for factor in (1.0, 1.5):
+        loss = curve(rates, 1e-3) + (factor - 1) * 2.3
+        assert range_suggestion(rates, loss, 2.3) == range_suggestion(rates, loss)
+
+
+def test_a_wild_loss_that_never_comes_below_that_of_a_constant_prediction_is_unclear():
+    rates = np.geomspace(1e-7, 10, 500)
+    loss = 80 - 70 / (1 + np.exp(-(np.log10(rates) + 4) * 4))
+    found = range_suggestion(rates, loss, math.log(10))
+    assert (found.clear, found.suggestion) == (False, None)
+    assert "does not come below 2.3" in found.why
+
+
+def test_losses_that_are_not_positive_are_no_hindrance():
+    rates = np.geomspace(1e-7, 10, 300)
+    assert range_suggestion(rates, curve(rates, 1e-3) - 5).suggestion == pytest.approx(1e-3, rel=0.25)
+    loss = wild(rates, 80.0, np.random.default_rng(1))
+    loss[np.searchsorted(rates, 5e-3)] = 0.0
+    assert range_suggestion(rates, loss, math.log(10)).clear

@@ -78,6 +78,24 @@ def test_clipping_that_brings_nothing_is_not_advised():
     assert "does not help" in found.verdict
 
 
+def test_a_smaller_threshold_that_is_better_only_within_the_spread_of_its_seeds_is_not_taken():
+    def happens(values, repeat):
+        clip = values.get("grad_clip_norm")
+        if clip is None:
+            return {"value": 0.5, "longest": 800, "norms": norms_of(repeat)}
+        value = 0.02 if clip > 1 else (0.016, 0.017, 0.021)[repeat]
+        return {"value": value, "longest": 800, "norms": norms_of(repeat), "clip": clip}
+
+    _, found = play(CLIP_SWEEP, spec(before=BEFORE), happens)
+    assert found.answers["grad_clip_norm"] > 1
+
+    def without_is_as_good(values, repeat):
+        return {**happens({**values, "grad_clip_norm": 0.1}, repeat), "clip": values.get("grad_clip_norm")}
+
+    _, found = play(CLIP_SWEEP, spec(before=BEFORE), without_is_as_good)
+    assert found.answers["grad_clip_norm"] is None
+
+
 def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
     def happens(values, repeat):
         rate = values["learning_rate"]

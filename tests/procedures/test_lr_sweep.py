@@ -8,7 +8,7 @@ from made_up_runs import BASELINE, blow_up, descent, play, spec
 
 from tunectl.core.errors import UsageError
 from tunectl.procedures import lr_sweep
-from tunectl.procedures.lr_sweep import ABOVE, AGAIN_HIGHER, EARLY, FITTING, GRID, HIGHER, LOWER, LR_SWEEP, fit_of
+from tunectl.procedures.lr_sweep import ABOVE, AGAIN_HIGHER, EARLY, EDGE, FITTING, GRID, HIGHER, LOWER, LR_SWEEP, fit_of
 from tunectl.procedures.rates import log_grid
 
 
@@ -126,6 +126,28 @@ def test_the_follow_ups_train_far_above_the_best_rate_and_evaluate_the_first_ste
     }
     assert [wish.changes["learning_rate"] for wish in early] == pytest.approx([2 * best] * 3, rel=1e-5)
     assert {figure.name for figure in found.figures} == {"learning-rate", "curves-above", "first-steps"}
+
+
+@pytest.mark.parametrize(("points", "expected"), [(7, 1), (4, 2), (3, 2), (13, 0)])
+def test_the_unstable_rate_is_looked_for_more_closely(points, expected):
+    unstable = 0.35
+    asked, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0, "points": points}), world(0.2, unstable))
+    grid = log_grid(0.01, 1.0, points)
+    low = max(rate for rate in grid if rate < unstable)
+    high = min(rate for rate in grid if rate >= unstable)
+    closer = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == EDGE})
+    assert closer == pytest.approx([low * (high / low) ** (k / (expected + 1)) for k in range(1, expected + 1)], 1e-4)
+    smallest = min(rate for rate in (*grid, *closer) if rate >= unstable)
+    assert found.answers["unstable_base_learning_rate"] == smallest
+    assert {row[0] for row in found.rows} == {*grid, *closer}, "they count as any other rate"
+
+
+def test_a_rate_near_the_edge_may_turn_out_to_be_the_best_one():
+    # Swept are 0.215 and 0.464; between them lies 0.316.
+    asked, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), world(0.32, 0.4))
+    assert found.answers["best_learning_rate"] == pytest.approx(0.316, rel=1e-2)
+    (early,) = {wish.changes["learning_rate"] for wish in asked if wish.phase == EARLY}
+    assert early == pytest.approx(0.632, rel=1e-2)
 
 
 def test_an_early_instability_that_ordinary_evaluations_miss_is_found_by_the_every_step_run():

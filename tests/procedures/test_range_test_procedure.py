@@ -40,6 +40,17 @@ def test_the_steepest_descent_against_the_logarithm_of_the_rate_is_suggested():
     assert [figure.name for figure in found.figures] == ["range-test"]
 
 
+def test_of_a_wild_initialisation_only_what_lies_below_the_baseline_counts():
+    # From 69 down by the same factor a decade to 0.07 at 1e-2: it comes below ln 10 at 1e-4.
+    x = np.log10(RATES)
+    loss = np.exp(np.interp(x, [-6, -2, -1.5, 0], np.log([69, 0.07, 0.3, 1e6])))
+    found = concluded(loss)
+    assert found.answers["clear"] is True
+    assert 7e-5 < found.answers["low"] < 2e-4 < found.answers["suggestion"] < found.answers["high"]
+    assert found.answers["high"] == pytest.approx(1e-2, rel=0.3)
+    assert ("y", "constant prediction") in [(mark.axis, mark.name) for mark in found.figures[0].marks]
+
+
 def test_a_curve_that_does_not_say_is_called_unclear():
     noise = np.random.default_rng(0).normal(2.3, 0.1, 500)
     found = concluded(noise)

@@ -9,6 +9,7 @@ from made_up_runs import BASELINE, blow_up, descent, play, spec
 from tunectl.procedures.warmup_sweep import (
     AGAIN,
     LENGTHS,
+    LONGER,
     REFINED,
     WARMUP_SWEEP,
     WITH,
@@ -93,13 +94,43 @@ def test_trials_train_at_a_constant_rate_for_twice_the_warmup():
             assert values == {**schedule, "learning_rate": values["learning_rate"]}, "the study as it is"
 
 
-def test_both_sweeps_are_of_equal_size_and_the_best_of_each_is_run_again_under_fresh_seeds():
+def test_two_sweeps_are_of_equal_size_and_the_safest_of_each_kind_are_run_again_under_fresh_seeds():
     asked, _ = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100)))
-    grids = [[wish.changes["learning_rate"] for wish in asked if wish.phase == phase] for phase in (WITHOUT, WITH)]
+    grids = [
+        [wish.changes["learning_rate"] for wish in asked if wish.phase == phase] for phase in (WITHOUT, WITH, LONGER)
+    ]
     assert grids[0] == grids[1]
+    assert grids[2] == grids[0][9:], "a longer warmup is for the higher rates"
     assert (len(grids[0]), min(grids[0]), max(grids[0])) == (21, 0.01, 0.5)
-    again = [(wish.point, wish.repeat) for wish in asked if wish.phase == AGAIN]
-    assert again == [(0, 3), (0, 4), (0, 5), (1, 3), (1, 4), (1, 5)]
+    assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == WITH} == {100}
+    assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == LONGER} == {300}
+    again = {}
+    for wish in asked:
+        if wish.phase == AGAIN:
+            again.setdefault(wish.point, []).append(wish)
+    assert [wishes[0].changes.get("warmup_steps") for wishes in again.values()] == [None, None, 100, 300]
+    assert all([wish.repeat for wish in wishes] == [3, 4, 5, 6, 7] for wishes in again.values())
+
+
+@pytest.mark.parametrize(("steps", "shortest", "expected"), [(3000, 33, 100), (100_000, 100, 300), (1200, 100, None)])
+def test_the_longer_warmup_is_about_three_times_the_shortest_within_a_tenth_of_the_steps(steps, shortest, expected):
+    asked, _ = play(WARMUP_SWEEP, spec(before=BEFORE, max_train_steps=steps), world(opens(10, shortest - 3)))
+    assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == WITH} == {shortest}
+    assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == LONGER} == ({expected} - {None})
+
+
+def test_a_longer_warmup_is_adopted_where_the_shortest_holds_only_the_seeds_that_found_it():
+    def happens(values, repeat):
+        warmup = values.get("warmup_steps", 0)
+        if warmup == 100 and repeat == 4:
+            return dead(400, repeat)
+        return world(opens(10, 100))(values, repeat)
+
+    _, found = play(WARMUP_SWEEP, spec(before=BEFORE), happens)
+    assert found.answers["adopt"] is True
+    assert found.answers["warmup_steps"] == 300
+    assert "A warmup of 100 steps lets training bear 0.5" in found.verdict
+    assert found.advice.splitlines()[-1] == "warmup_steps: 300"
 
 
 def test_a_warmup_that_brings_nothing_is_not_adopted():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ Floats = NDArray[np.float64]
 
 MeasuredCurve = tuple[Floats, Floats]
 """The steps of a metric's evaluations, increasing, and its values there, each of shape [evaluations]."""
+
+
+_DRAWN = ("evaluation", "throughput")
 
 
 def _no_floats() -> Floats:
@@ -67,15 +72,43 @@ def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
 
 
 def curves_of(measurements: Iterable[Measurement]) -> dict[str, MeasuredCurve]:
-    """The curve of every metric over the evaluations, which may come in any order, each step once."""
+    """The curve of every metric over the evaluations, or over the blocks in which throughput was measured.
+
+    They may come in any order, each step once.
+    """
     found: dict[str, list[tuple[int, float]]] = {}
-    for item in sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step):
+    for item in sorted((item for item in measurements if item.kind in _DRAWN), key=lambda item: item.step):
         for name, value in item.metrics.items():
             found.setdefault(name, []).append((item.step, value))
     return {
         name: (np.array([step for step, _ in points], dtype=float), np.array([value for _, value in points]))
         for name, points in found.items()
     }
+
+
+def curves_of_columns(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[int, dict[str, MeasuredCurve]]:
+    """The curves of several trials by trial and metric, from columns of measurements by (trial, step, kind).
+
+    The columns are trial, step, kind and those of the metrics in `names`, None where one was not measured; others may
+    follow.
+    """
+    trials, steps = np.array(columns[0]), np.array(columns[1], dtype=float)
+    drawn = np.array([kind in _DRAWN for kind in columns[2]], dtype=bool)
+    metrics = [
+        (name, np.array(values, dtype=float), drawn & np.array([value is not None for value in values], dtype=bool))
+        for name, values in zip(names, columns[3:], strict=False)
+    ]
+    edges = [0, *(np.flatnonzero(np.diff(trials)) + 1).tolist(), len(trials)]
+    found: dict[int, dict[str, MeasuredCurve]] = {}
+    for first, end in pairwise(edges):
+        part, whole = slice(first, end), slice(None)
+        curves = found[int(trials[first])] = {}
+        for name, values, measured in metrics:
+            # Most trials measure every metric at every evaluation: their curves share one array of steps.
+            here = whole if measured[part].all() else measured[part]
+            if measured[part].any():
+                curves[name] = (steps[part][here], values[part][here])
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

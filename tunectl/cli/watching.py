@@ -90,6 +90,8 @@ def trial_line(outcome: TrialOutcome, progress: Progress) -> str:
     if outcome.state == "infeasible":
         at = f" at step {outcome.infeasible_step}" if outcome.infeasible_step is not None else ""
         return f"{head}: {outcome.reason}{at}"
+    if outcome.plan.kind == "throughput":
+        return f"{head}: batch size {outcome.plan.hyperparameters.get('batch_size')} was timed"
     value = (
         "no finite value"
         if outcome.best_value is None

@@ -12,7 +12,8 @@ from tunectl.core.objective import Objective
 Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
-TrialKind = Literal["search", "retrain", "sweep"]
+TrialKind = Literal["search", "retrain", "sweep", "throughput"]
+"""What a trial is for: the study's own search, the best one again, a procedure, or to measure how fast it trains."""
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states in which a trial stays: the others are run, or gone on with, by the next `tunectl run`."""
@@ -27,6 +28,7 @@ class PlannedTrial:
     A trial's identity is (setting, point, repeat); `trial` is its id. `coordinates` are the point in the unit cube
     ([] where the values were not sampled). `hyperparameters` holds the active ones only, in the order of the spec.
     `training` is what of the study's `training:` is otherwise in this trial; the line has it only where there is some.
+    One that measures throughput may have `memory_limit_bytes` there.
     """
 
     trial: int
@@ -102,7 +104,9 @@ class TrialRequest:
 
     `attempt` counts the launches of the trial from 1, over all runs. `arguments` go to the factory by keyword,
     `configuration` holds every field of the training configuration. `train_examples` is None where the train split is
-    evaluated on as many examples as `valid` has, `recovery` where there is none.
+    evaluated on as many examples as `valid` has, `recovery` where there is none. `kind` is `workload`, or `throughput`
+    where speed alone is measured; then `memory_limit_bytes` is what it may take beyond what loading took, None for what
+    is free.
     """
 
     study: str
@@ -120,6 +124,7 @@ class TrialRequest:
     recovery: Recovery | None = None
     threads: int = 1
     data_workers: int = 0
+    memory_limit_bytes: int | None = None
     attempt: int = 1
     kind: str = "workload"
     format: int = REQUEST_FORMAT

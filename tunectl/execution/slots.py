@@ -74,11 +74,12 @@ def available_cores(
     """
     if affinity is None:
         affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for folder in _cgroup_folders(membership, hierarchy) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in cgroup_folders(membership, hierarchy, "cpu") if (quota := _quota(folder)) is not None]
     return max(1, int(min([affinity, *quotas])))
 
 
-def _cgroup_folders(membership: Path, hierarchy: Path) -> list[Path]:
+def cgroup_folders(membership: Path, hierarchy: Path, controller: str) -> list[Path]:
+    """The folders of the control groups that this process is in, and of all above them, for one controller (v1, v2)."""
     # Every ancestor counts: the tightest quota binds. In a container the path of /proc/self/cgroup may be the host's
     # and not exist here; the mount's root is then the container's own group, and is among the ancestors anyway.
     try:
@@ -93,8 +94,8 @@ def _cgroup_folders(membership: Path, hierarchy: Path) -> list[Path]:
         _, controllers, path = fields
         if not controllers:
             roots = [hierarchy, hierarchy / "unified"]
-        elif "cpu" in controllers.split(","):
-            roots = [hierarchy / controllers, hierarchy / "cpu"]
+        elif controller in controllers.split(","):
+            roots = [hierarchy / controllers, hierarchy / controller]
         else:
             continue
         inside = Path(path.lstrip("/"))

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from tunectl.core import files, jsontext
 from tunectl.core.errors import LoaderError
@@ -115,7 +116,26 @@ def _run_trial(
         factory = load_factory(request.workload)
     finally:
         seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
+    if request.kind == "throughput":
+        return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
+
+
+def _measure_throughput(
+    request: TrialRequest,
+    folder: TrialFolder,
+    factory: Callable[..., Any],
+    device: str,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+) -> TrialResult | None:
+    from tunectl.execution.memory import limited_memory
+    from tunectl.training.throughput import run_throughput
+
+    # CUDA reserves address space far beyond what it uses; training itself keeps to a limit there.
+    limit = limited_memory(request.memory_limit_bytes) if device == "cpu" else contextlib.nullcontext()
+    with limit:
+        return run_throughput(request, folder, factory, device=device, stop=stop, seconds=seconds)
 
 
 def _write(folder: TrialFolder, result: TrialResult) -> int:

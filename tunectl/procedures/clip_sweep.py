@@ -123,7 +123,9 @@ def _median_clipped(runs: Sequence[Run]) -> float | None:
 
 
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
-    """The threshold under which the tuned learning rate is best, and whether it is more than a lower rate."""
+    """The largest threshold that does as well as any, its learning rate tuned, and whether it is more than a lower
+    rate. It helps where the best value without clipping is worse than all that its seeds reached.
+    """
     tried = thresholds(results)
     without = best_rate(judged(runs_by_rate(results, WITHOUT), spec.objective))
     found = {
@@ -131,9 +133,10 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         for index, threshold in enumerate(tried)
     }
     feasible = {threshold: best for threshold, best in found.items() if best is not None}
-    # Of equal values the larger threshold: it changes less.
-    chosen = min(feasible, key=lambda threshold: (feasible[threshold].value, -threshold), default=None)
-    helps = chosen is not None and (without is None or feasible[chosen].value < without.value)
+    tolerated = _tolerated(spec, results, tried, feasible)
+    # The largest that does as well: it changes least.
+    chosen = max((threshold for threshold in feasible if feasible[threshold].value <= tolerated), default=None)
+    helps = chosen is not None and (without is None or without.value > tolerated)
     best = feasible[chosen] if chosen is not None else None
     fraction = None
     if chosen is not None and best is not None:
@@ -152,6 +155,17 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         figures=_figures(spec, results, tried),
         advice=advice,
     )
+
+
+def _tolerated(
+    spec: SweepSpec, results: Results, tried: Sequence[float], feasible: dict[float, RateJudgement]
+) -> float:
+    """The worst value that the best threshold has under one of its seeds: what is no worse does as well."""
+    if not feasible:
+        return math.inf
+    best = min(feasible, key=lambda threshold: feasible[threshold].value)
+    runs = runs_by_rate(results, FIRST_THRESHOLD + tried.index(best))[feasible[best].rate]
+    return max(run.loss(spec.objective) for run in runs if run.feasible)
 
 
 def _verdict(

@@ -9,7 +9,7 @@ from typing import Any
 from tunectl.analysis.figures import Figure
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar
+from tunectl.core.records import Scalar, TrialKind
 
 SEEDS = 3
 """Outcomes near the edge of stability are chaotic: every judgement rests on so many seeds."""
@@ -50,7 +50,7 @@ class Wish:
 
     `changes` are hyperparameters over the settled ones, None for one that is to be left out; `training` is what of
     `training:` is otherwise (max_train_steps, eval_every, keep_checkpoints). Wishes with the same `repeat` share their
-    seed, so that what is compared differs in nothing else.
+    seed, so that what is compared differs in nothing else. `kind` is `throughput` for one that only measures speed.
     """
 
     phase: int
@@ -58,6 +58,7 @@ class Wish:
     repeat: int
     changes: Mapping[str, Scalar | None]
     training: Mapping[str, int] = field(default_factory=dict)
+    kind: TrialKind = "sweep"
 
 
 Results = Mapping[tuple[int, int, int], Run]
@@ -88,7 +89,8 @@ class Procedure:
     `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
     it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
     words what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself.
-    `problems` says what is wrong with what was asked, a line for each, before anything is created.
+    `problems` says what is wrong with what was asked, a line for each, before anything is created. With
+    `one_at_a_time` no trial has a neighbour, which would disturb what it times.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Procedure:
     next_trials: Callable[[SweepSpec, Results], Sequence[Wish]]
     conclude: Callable[[SweepSpec, Results], Conclusion]
     problems: Callable[[SweepSpec], Sequence[str]]
+    one_at_a_time: bool = False
 
 
 def repeats(

@@ -1,7 +1,8 @@
 """`range-test`: a learning rate from one run in which it rises exponentially.
 
 The run begins at 1e-7 and rises until far beyond what any training bears; the loss first falls, then blows up. The
-suggestion lies where it falls most steeply against the logarithm of the rate.
+suggestion lies where it falls most steeply against the logarithm of the rate; of a wild initialisation only what lies
+below the loss of a constant prediction counts. The range reaches from there to the rate of the lowest loss.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The rate of the steepest descent and the range around it, or that the curve does not say."""
     del spec
     run = results[0, 0, 0]
-    found = range_suggestion(run.updates.learning_rate, run.updates.loss)
+    found = range_suggestion(run.updates.learning_rate, run.updates.loss, run.baseline_loss)
     answers = {
         "suggestion": found.suggestion if found.clear else None,
         "low": found.low if found.clear else None,
@@ -79,13 +80,16 @@ def _advice(found: RangeSuggestion) -> str:
 
 def _curve(run: Run, found: RangeSuggestion) -> CurvesFigure:
     named = {"suggestion": found.suggestion, "lowest loss": found.lowest_at}
+    marks = [Mark(rate, name) for name, rate in named.items() if rate is not None]
+    if run.baseline_loss is not None:
+        marks.append(Mark(run.baseline_loss, "constant prediction", "y"))
     return CurvesFigure(
         "range-test",
         "Training loss under a rising learning rate",
         Axis("learning rate", "log"),
         Axis("minibatch loss", "log"),
         [Curve([float(rate) for rate in run.updates.learning_rate], [float(loss) for loss in run.updates.loss])],
-        [Mark(rate, name) for name, rate in named.items() if rate is not None],
+        marks,
     )
 
 

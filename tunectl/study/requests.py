@@ -33,10 +33,12 @@ def trial_request(
         train_examples=training["train_examples"],
         no_progress=training["no_progress"],
         # A recovery would hide the instability that a sweep looks for.
-        recovery=None if trial.kind == "sweep" else spec.training.recovery,
+        recovery=None if trial.kind in ("sweep", "throughput") else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
+        memory_limit_bytes=training.get("memory_limit_bytes"),
         attempt=attempt,
+        kind="throughput" if trial.kind == "throughput" else "workload",
     )
 
 

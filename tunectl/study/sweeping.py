@@ -80,6 +80,7 @@ class ProcedureReport:
             "folder": str(self.folder.path),
             **answers,
             "verdict": verdict,
+            "advice": self.conclusion.advice if self.conclusion else None,
             "trials": len(self.outcomes),
             "failed": [item.plan.trial for item in self.failed],
             "files": [str(path) for path in self.paths],
@@ -106,6 +107,7 @@ def run_procedure(
     if wrong:
         raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
     slots = study_slots(checked.spec, options.slots, dict(os.environ))
+    slots = slots[:1] if procedure.one_at_a_time else slots
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
     asked = jsontext.encode(_asked(procedure, sweep)) + "\n"
@@ -208,7 +210,7 @@ def planned_trials(
                 coordinates=(),
                 hyperparameters={name: value for name, value in values.items() if value is not None},
                 seed=trial_seed(spec.training.seed, wish.repeat),
-                kind="sweep",
+                kind=wish.kind,
                 training=dict(wish.training),
             )
         )

@@ -1,0 +1,362 @@
+"""The throughput of training: the loop of every trial, timed, with weights that stay where they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from tunectl.core.errors import Infeasible, LoaderError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
+from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training.averaging import WeightAverages
+from tunectl.training.batches import Batches, LoadedBatches, training_batches
+from tunectl.training.building import build_workload
+from tunectl.training.checkpoints import BestCheckpoints
+from tunectl.training.evaluation import Evaluator
+from tunectl.training.lines import LineFile
+from tunectl.training.loaders import loader_deaths_told
+from tunectl.training.loop import train
+from tunectl.training.optimizers import make_optimizer, trainable_parameters
+from tunectl.training.precision import LossScaler
+from tunectl.training.progress import Progress
+from tunectl.training.seeds import Purpose, seed_everything, sequence
+from tunectl.training.series import StepSeries
+from tunectl.training.state import Clock, TrialState
+from tunectl.training.trial import is_out_of_memory
+from tunectl.workloads.workload import Workload
+
+KIND = "throughput"
+"""The kind of its measurements: not evaluations, by which a trial would count."""
+
+PREFETCHED = 2
+"""So many batches each loader process makes in advance: torch's default."""
+
+_NO_ROOM = ("std::bad_alloc", "could not create a primitive", "could not create a memory", "can't start new thread")
+"""How libraries fail under a memory limit, beside those ways that trial.is_out_of_memory knows."""
+
+_NO_ROOM_FOR_LOADERS = "Bus error"
+"""How a loader process dies where the memory that it shares with the trial is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How long is measured: blocks of updates, after a warm-up that does not count.
+
+    The warm-up takes `warmup_updates` and `warmup_seconds`, or, where updates are slow, `slow_warmup_seconds`, but
+    never fewer than `least_warmup_updates`. A block ends with the first update after `block_seconds`. The blocks take
+    `seconds` in all and are at least `least_blocks`, unless these would take `most_seconds`.
+    """
+
+    warmup_updates: int = 10
+    warmup_seconds: float = 0.3
+    least_warmup_updates: int = 2
+    slow_warmup_seconds: float = 5.0
+    block_seconds: float = 0.1
+    seconds: float = 2.0
+    least_blocks: int = 5
+    most_seconds: float = 60.0
+
+
+class _Enough(Exception):  # noqa: N818  (the end of the measurement, no error)
+    """All is measured."""
+
+
+class _Stopped(Exception):  # noqa: N818
+    """A stop was asked for."""
+
+
+class Waits(Protocol):
+    """Sums up how long the computation waited for its batches."""
+
+    def begin(self) -> None:
+        """A batch is asked for."""
+
+    def end(self) -> None:
+        """The batch is there."""
+
+    def take(self) -> float:
+        """Seconds since this was last asked, when the device has done all that it was given."""
+
+
+class HostWaits:
+    """Where the host computes, or nothing is computed while a batch is made."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._began, self._seconds = now, 0.0, 0.0
+
+    def begin(self) -> None:
+        """A batch is asked for."""
+        self._began = self._now()
+
+    def end(self) -> None:
+        """The batch is there."""
+        self._seconds += self._now() - self._began
+
+    def take(self) -> float:
+        """Seconds since this was last asked."""
+        taken, self._seconds = self._seconds, 0.0
+        return taken
+
+
+class DeviceWaits:
+    """Where a GPU computes: how long it has nothing to do between two updates, the copying of the batch included.
+
+    The host runs ahead of it; a batch that is slow to come and still comes in time costs nothing.
+    """
+
+    def __init__(self, event: Callable[[], Any] | None = None) -> None:
+        self._event = event or (lambda: torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+        self._pairs: list[tuple[Any, Any]] = []
+
+    def begin(self) -> None:
+        """A batch is asked for."""
+        pair = (self._event(), self._event())
+        pair[0].record()
+        self._pairs.append(pair)
+
+    def end(self) -> None:
+        """The batch is on its way."""
+        self._pairs[-1][1].record()
+
+    def take(self) -> float:
+        """Seconds since this was last asked."""
+        pairs, self._pairs = self._pairs, []
+        return float(sum(first.elapsed_time(second) for first, second in pairs)) / 1000.0
+
+
+class TimedBatches:
+    """The batches of a trial; between two of them lies an update, and every so many updates a block is measured.
+
+    Ends the training that asks for them by an exception: all is measured, or a stop was asked for.
+    """
+
+    def __init__(
+        self,
+        inner: Batches,
+        *,
+        now: Callable[[], float],
+        synchronise: Callable[[], None],
+        waits: Waits,
+        extent: Extent,
+        most_updates: int,
+        stop: Callable[[], bool],
+        measured: Callable[[int, int, float, float], None],
+    ) -> None:
+        """`measured` is told of each block: the updates until now, those in it, seconds, seconds of waiting."""
+        self._inner, self._now, self._synchronise, self._waits = inner, now, synchronise, waits
+        self._extent, self._most_updates, self._stop, self._measured = extent, most_updates, stop, measured
+        self._warm = False
+        self._began, self._first = now(), 0
+        self._blocks, self._seconds = 0, 0.0
+
+    def take(self, update: int) -> Any:
+        """The batch of an update."""
+        if self._stop():
+            raise _Stopped
+        # The host's clock, which is ahead of the device: asking that one would disturb what is timed.
+        lapsed = self._now() - self._began
+        last = update >= self._most_updates
+        if not self._warm:
+            if self._is_warm(update, lapsed) or last:
+                self._warm = True
+                self._begin_block(update)
+        elif update > self._first and (last or lapsed >= self._extent.block_seconds):
+            self._end_block(update)
+            if last or self._is_enough():
+                raise _Enough
+            self._begin_block(update)
+        self._waits.begin()
+        batch = self._inner.take(update)
+        self._waits.end()
+        return batch
+
+    def _is_warm(self, update: int, lapsed: float) -> bool:
+        extent = self._extent
+        if update < extent.least_warmup_updates:
+            return False
+        many = update >= extent.warmup_updates and lapsed >= extent.warmup_seconds
+        return many or lapsed >= extent.slow_warmup_seconds
+
+    def _is_enough(self) -> bool:
+        extent = self._extent
+        return self._seconds >= extent.most_seconds or (
+            self._seconds >= extent.seconds and self._blocks >= extent.least_blocks
+        )
+
+    def _begin_block(self, update: int) -> None:
+        self._synchronise()
+        self._waits.take()
+        self._first, self._began = update, self._now()
+
+    def _end_block(self, update: int) -> None:
+        self._synchronise()
+        seconds = self._now() - self._began
+        self._blocks += 1
+        self._seconds += seconds
+        self._measured(update, update - self._first, seconds, self._waits.take())
+
+    def close(self) -> None:
+        """End what the source started."""
+        self._inner.close()
+
+
+def run_throughput(
+    request: TrialRequest,
+    folder: TrialFolder,
+    workload_factory: Callable[..., Workload],
+    *,
+    device: str,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+    clock: Clock | None = None,
+    extent: Extent | None = None,
+) -> TrialResult | None:
+    """Train for a while as a trial would, and measure how fast; gives None when `stop()` became true.
+
+    The weights stay as they are: every update is computed with a learning rate of 0, so that nothing diverges (numbers
+    that are not finite would change no speed, but denormal ones would). At most `max_train_steps` updates are measured.
+    A block of updates is a measurement with the metrics `throughput/examples_per_second`, `…/seconds_per_step`,
+    `…/data_wait_fraction`, `…/data_workers` and `…/train_examples`. Infeasible is only what does not fit into memory,
+    and what the workload raises as Infeasible. Nothing is gone on with: a trial that was stopped is measured anew.
+    """
+    torch.backends.cudnn.benchmark = False
+    clock = clock or Clock()
+    clock.start()
+    progress, lines = Progress(evaluated_step=0), LineFile(folder.measurements)
+    reason = message = ""
+    try:
+        with loader_deaths_told(), contextlib.ExitStack() as stack:
+            stack.callback(lines.close)
+            state = _assembled(request, folder, workload_factory, torch.device(device), progress, lines)
+            stack.callback(state.close)
+            _time(state, clock, extent or Extent(), request.max_train_steps, stop)
+    except _Stopped:
+        return None
+    except Infeasible as error:
+        reason = message = error.reason
+    except Exception as error:
+        reason, message = "out_of_memory", _want_of_memory(error)
+        if not message:
+            raise
+    finally:
+        seconds.train_seconds += clock.lap()
+    return TrialResult(
+        trial=request.trial,
+        state="infeasible" if reason else "completed",
+        reason=reason,
+        message=message,
+        infeasible_step=progress.step if reason else None,
+        final_step=progress.step,
+        train_seconds=seconds.train_seconds,
+        startup_seconds=seconds.startup_seconds,
+        device=device,
+    )
+
+
+def _assembled(
+    request: TrialRequest,
+    folder: TrialFolder,
+    factory: Callable[..., Workload],
+    device: torch.device,
+    progress: Progress,
+    lines: LineFile,
+) -> TrialState:
+    """The trial that the request describes, with weights that will not move and nothing evaluated on the way."""
+    if request.memory_limit_bytes is not None and device.type == "cuda":
+        # On the host the limit is the process's own.
+        part = request.memory_limit_bytes / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, part), device)
+    asked = TrainingConfiguration(**request.configuration)
+    still = replace(asked, learning_rate=0.0, schedule="constant", warmup_steps=0, post_warmup_steps=0)
+    # Long enough for none of the evaluations that come in the second half of a trial.
+    updates = 2 * (request.max_train_steps + 1)
+    workload = build_workload(factory, request, device)
+    parameters = trainable_parameters(workload.model)
+    state = TrialState(
+        request=replace(request, max_train_steps=updates, eval_every=updates),
+        configuration=still,
+        folder=folder,
+        device=device,
+        workload=workload,
+        parameters=parameters,
+        optimizer=make_optimizer(workload.model, asked),
+        evaluator=Evaluator(workload, {}, still.eval_batch_size, request.seed, device),
+        fixed_batch=None,
+        series=StepSeries(still.batch_size, still.grad_clip_norm),
+        scaler=LossScaler(device) if still.precision == "float16" else None,
+        averages=None if still.polyak_decay is None else WeightAverages(parameters, still.polyak_decay),
+        progress=progress,
+        best=BestCheckpoints(folder, request.objective, 1),
+        measurements=lines,
+        steps=LineFile(folder.steps),
+        batches=training_batches(
+            workload.data["train"],
+            seed=request.seed,
+            batch_size=still.batch_size,
+            first_update=0,
+            total_updates=updates,
+            device=device,
+            data_workers=request.data_workers,
+            micro_batch_sizes=still.micro_batch_sizes() if still.accumulate_steps > 1 else (),
+        ),
+    )
+    seed_everything(sequence(request.seed, Purpose.TRAINING), device)
+    return state
+
+
+def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, stop: Callable[[], bool]) -> None:
+    """Run the loop of every trial until all is measured; raises _Stopped when a stop was asked for."""
+    workers = state.request.data_workers if isinstance(state.batches, LoadedBatches) else 0
+    examples = len(state.workload.data["train"])  # type: ignore[arg-type]
+    began = clock.now()
+
+    def measured(update: int, updates: int, seconds: float, waiting: float) -> None:
+        metrics = {
+            "examples_per_second": updates * state.configuration.batch_size / seconds,
+            "seconds_per_step": seconds / updates,
+            "data_wait_fraction": min(1.0, waiting / seconds),
+            "data_workers": float(workers),
+            "train_examples": float(examples),
+        }
+        named = {f"{KIND}/{name}": value for name, value in metrics.items()}
+        state.measurements.append(Measurement(update, named, KIND, elapsed_seconds=clock.now() - began).to_json())
+
+    on_gpu = state.device.type == "cuda"
+    state.batches = TimedBatches(
+        state.batches,
+        now=clock.now,
+        synchronise=torch.cuda.synchronize if on_gpu else _nothing,
+        waits=DeviceWaits() if on_gpu else HostWaits(clock.now),
+        # What the loaders have made in advance at the start comes faster than they can go on.
+        extent=replace(extent, least_warmup_updates=extent.least_warmup_updates + workers * PREFETCHED),
+        most_updates=most_updates,
+        stop=stop,
+        measured=measured,
+    )
+    with contextlib.suppress(_Enough):
+        while True:
+            # It comes back where a loss is not finite, which here is nobody's business.
+            train(state, _never)
+
+
+def _nothing() -> None:
+    """On the host, what was computed is computed."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _want_of_memory(error: Exception) -> str:
+    """In one line what there was no room for; "" where it was something else."""
+    said = str(error).strip()
+    short = isinstance(error, RuntimeError) and any(text in said for text in _NO_ROOM)
+    full = isinstance(error, LoaderError) and _NO_ROOM_FOR_LOADERS in said
+    if not (short or full or is_out_of_memory(error)):
+        return ""
+    return said.splitlines()[0] if said else type(error).__name__
