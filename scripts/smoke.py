@@ -28,6 +28,9 @@ EXPECTED = [
     "tables/settings.parquet",
     "tables/settings.md",
     "tables/measurements.parquet",
+    "tables/best_trials.csv",
+    "findings.json",
+    "report.html",
 ]
 EXPECTED_OF_TRIAL = ("request.json", "measurements.jsonl", "steps.jsonl", "log.txt", "result.json")
 

@@ -36,7 +36,7 @@ def layers_with(definition, mark):
     for layer in definition["layer"]:
         data = layer.get("data") or definition["data"]
         if layer["mark"]["type"] == mark:
-            found.append({**layer, "rows": definition["datasets"][data["name"]] if "name" in data else data["values"]})
+            found.append({**layer, "rows": data["values"]})
     return found
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from tunectl.analysis.runs import Floats, Run
 from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar
+from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.spec.conditions import World
 from tunectl.spec.model import Hyperparameter, StudySpec
 from tunectl.spec.unit_maps import to_unit
+from tunectl.spec.wording import as_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +49,7 @@ class Evidence:
     @cached_property
     def settings(self) -> Mapping[int, Mapping[str, Scalar]]:
         """The scientific values that make each setting, by its number."""
-        names = [item.name for item in self.spec.hyperparameters if item.makes_settings]
-        found: dict[int, Mapping[str, Scalar]] = {}
-        for run in self.runs:
-            if run.plan.setting not in found:
-                values = run.plan.hyperparameters
-                found[run.plan.setting] = {name: values[name] for name in dict.fromkeys(names) if name in values}
-        return dict(sorted(found.items()))
+        return settings_of(self.spec, [run.plan for run in self.runs])
 
     @cached_property
     def axes(self) -> tuple[HyperparameterAxis, ...]:
@@ -65,6 +60,10 @@ class Evidence:
             for item in self.spec.hyperparameters
             if item.varies
         )
+
+    def setting_name(self, setting: int) -> str:
+        """A setting by its scientific values, `optimizer=adam, width=64`; "all trials" where there are none."""
+        return in_words(self.settings.get(setting, {})) or "all trials"
 
     def losses(self, runs: Sequence[Run]) -> Floats:
         """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials."""
@@ -97,6 +96,22 @@ class HyperparameterAxis:
     def of_setting(self, setting: int) -> NDArray[np.bool_]:
         """Which of the runs belong to a setting, shape [runs]."""
         return np.array([run.plan.setting == setting for run in self.runs], dtype=bool)
+
+
+def settings_of(spec: StudySpec, trials: Sequence[PlannedTrial]) -> dict[int, Mapping[str, Scalar]]:
+    """The scientific values that make each setting of these trials, by its number."""
+    names = list(dict.fromkeys(item.name for item in spec.hyperparameters if item.makes_settings))
+    found: dict[int, Mapping[str, Scalar]] = {}
+    for trial in trials:
+        if trial.setting not in found:
+            values = trial.hyperparameters
+            found[trial.setting] = {name: values[name] for name in names if name in values}
+    return dict(sorted(found.items()))
+
+
+def in_words(values: Mapping[str, Scalar]) -> str:
+    """Hyperparameters as `optimizer=adam, width=64`."""
+    return ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
 
 
 def _axis(item: Hyperparameter, runs: Sequence[Run]) -> HyperparameterAxis:

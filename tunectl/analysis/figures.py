@@ -6,39 +6,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+AxisScale = Literal["linear", "log", "one_minus_log", "category"]
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis: its title, with the unit, and its scale."""
+    """An axis: its title, with the unit, and its scale.
+
+    `one_minus_log` is logarithmic in 1 - value and reads in values, as momentum is searched. `category` has a place for
+    each of `categories`, in their order.
+    """
 
     title: str
-    scale: Literal["linear", "log"] = "linear"
+    scale: AxisScale = "linear"
+    categories: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """A trial on an axis plot. `y` None: infeasible, drawn as a cross at the edge of what the others reached.
 
-    `series` groups points by colour; `label` is shown when the point is pointed at.
+    `x` is a category's name on an axis of those. `series` groups points by colour; `label` is shown when the point is
+    pointed at. `trial` is the id by which a page marks the same trial everywhere, None where it is of several.
     """
 
-    x: float
+    x: float | str
     y: float | None
     series: str = ""
     label: str = ""
+    trial: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
     """A line through (x, y), both of the same length; values that are not finite interrupt it.
 
-    `series` groups curves by colour, `label` names one in the legend's tooltip.
+    `series` groups curves by colour, `label` names one in the legend's tooltip. A `dimmed` curve is background, drawn
+    thin and grey behind the others; a `dashed` one is the second of a pair (train beside validation). `trial` is as in
+    Point.
     """
 
     x: Sequence[float]
     y: Sequence[float]
     series: str = ""
     label: str = ""
+    trial: int | None = None
+    dimmed: bool = False
+    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,7 @@ class PointsFigure:
 
 @dataclass(frozen=True, slots=True)
 class CurvesFigure:
-    """Curves over a common axis."""
+    """Curves over a common axis. `solid_name` and `dashed_name` say in the legend what dashes mean, if there are any."""
 
     name: str
     title: str
@@ -74,6 +88,8 @@ class CurvesFigure:
     curves: Sequence[Curve]
     marks: Sequence[Mark] = ()
     legend: str = ""
+    solid_name: str = "validation"
+    dashed_name: str = "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +103,30 @@ class HistogramFigure:
     marks: Sequence[Mark] = ()
 
 
-Figure = PointsFigure | CurvesFigure | HistogramFigure
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A distribution at one place of the x axis: its quartiles, and the whiskers' ends. `series` groups by colour."""
+
+    x: float | str
+    low: float
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    high: float
+    series: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxesFigure:
+    """Distributions side by side; boxes of several series at one place stand next to each other."""
+
+    name: str
+    title: str
+    x: Axis
+    y: Axis
+    boxes: Sequence[Box]
+    marks: Sequence[Mark] = ()
+    legend: str = ""
+
+
+Figure = PointsFigure | CurvesFigure | HistogramFigure | BoxesFigure

@@ -23,7 +23,7 @@ OUTLIER_FACTOR = 2.0
 """An outlier is at least so many times the median: clipping just above the typical norm leaves the rest alone."""
 
 CLIP_PERCENTILE = 90.0
-"""The playbook's first threshold; see seeds/000, "Gradient clipping"."""
+"""The playbook's first threshold, "Gradient clipping"."""
 
 AGGRESSIVE_FRACTION = 0.5
 """Where more of the updates are clipped, clipping is a strange way to lower the learning rate; source as above."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.analysis.selection import select
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
-from tunectl.core.records import PlannedTrial, Scalar, State, TrialOutcome
+from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
 from tunectl.store.trial_files import TrialFiles
 
 
@@ -46,6 +46,27 @@ def outcome(
         startup_seconds=result.startup_seconds if result else None,
         device=result.device if result else files.attempts[-1].device if files.attempts else "",
         attempts=files.attempt,
+    )
+
+
+def reselected(
+    item: TrialOutcome,
+    measurements: Iterable[Measurement],
+    objective: Objective,
+    existing_checkpoints: Container[str] = (),
+) -> TrialOutcome:
+    """The same trial under another objective: its best and final values are those of that one."""
+    selection = select(measurements, objective, existing_checkpoints)
+    name = selection.best_checkpoint
+    checkpoints = StudyFolder(Path()).trial(item.plan.trial).checkpoints
+    return replace(
+        item,
+        best_step=selection.best_step,
+        best_value=selection.best_value,
+        final_step=selection.final_step,
+        final_value=selection.final_value,
+        best_checkpoint=(checkpoints / name).as_posix() if name is not None else None,
+        metrics_at_best=selection.metrics_at_best,
     )
 
 
@@ -97,8 +118,15 @@ def _summary(
 
 
 def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:
-    """The completed trial with the best value, of equals the one with the smallest id; None without one."""
-    completed = [item for item in outcomes if item.state == "completed" and objective.loss(item.best_value) < math.inf]
+    """The completed trial with the best value, of equals the one with the smallest id; None without one.
+
+    Retrains are no candidates: with them a trial that was trained more often would win by luck.
+    """
+    completed = [
+        item
+        for item in outcomes
+        if item.state == "completed" and item.plan.kind != "retrain" and objective.loss(item.best_value) < math.inf
+    ]
     return min(completed, key=lambda item: objective.rank(item.best_value, item.plan.trial), default=None)
 
 

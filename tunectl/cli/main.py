@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from tunectl import __version__
-from tunectl.cli import check, clip_sweep, lr_sweep, plan, range_test, run, status, warmup_sweep
+from tunectl.cli import (
+    batch_size,
+    check,
+    clip_sweep,
+    compare,
+    lr_sweep,
+    ls,
+    next_round,
+    plan,
+    range_test,
+    report,
+    retrain,
+    run,
+    status,
+    warmup_sweep,
+)
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED, TunectlError
 
@@ -25,10 +40,16 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("status")(status.status)
+app.command("report")(report.report)
+app.command("retrain")(retrain.retrain)
+app.command("compare")(compare.compare)
+app.command("next")(next_round.next_round)
+app.command("ls")(ls.ls)
 app.command("lr-sweep")(lr_sweep.lr_sweep)
 app.command("warmup-sweep")(warmup_sweep.warmup_sweep)
 app.command("clip-sweep")(clip_sweep.clip_sweep)
 app.command("range-test")(range_test.range_test)
+app.command("batch-size")(batch_size.batch_size)
 
 
 def _version(asked: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.findings import say_findings
 from tunectl.cli.watching import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
@@ -81,6 +82,10 @@ def _print(report: RunReport) -> None:
     say()
     for path in report.tables.paths:
         say(str(path))
+    if report.page is not None:
+        say()
+        say_findings(report.findings)
+        say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes)} trials left"
         note(f"interrupted with {left}; the same command goes on from here")

@@ -40,3 +40,16 @@ def write_if_changed(path: Path, content: bytes) -> bool:
             return False
     write_bytes(path, content)
     return True
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write `content` to a file that is not there yet; raises FileExistsError where one is, whoever made it."""
+    with open(path, "xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise

@@ -42,19 +42,20 @@ from tunectl.procedures.rates import (
 )
 from tunectl.spec.document import scalar
 
-GRID, LOWER, HIGHER, AGAIN_LOWER, AGAIN_HIGHER, ABOVE, EARLY, FITTING = range(8)
+GRID, LOWER, HIGHER, AGAIN_LOWER, AGAIN_HIGHER, EDGE, ABOVE, EARLY, FITTING = range(9)
 PHASES = (
     "learning rates",
     "lower learning rates",
     "higher learning rates",
     "still lower learning rates",
     "still higher learning rates",
+    "rates just below the unstable one",
     "curves above the best rate",
     "the first steps at twice the best rate",
     "constant rates without regularisation",
 )
 _EXTENSIONS = ((LOWER, HIGHER), (AGAIN_LOWER, AGAIN_HIGHER))
-_SWEEPS = (GRID, *chain(*_EXTENSIONS))
+_SWEEPS = (GRID, *chain(*_EXTENSIONS), EDGE)
 
 REACH = 100.0
 """Without a range of its own, the sweep reaches so far below and above the study's learning rate."""
@@ -65,7 +66,13 @@ POINTS_PER_DECADE = 3
 FAR_ABOVE = (5.0, 10.0)
 """The playbook looks at the training loss at 5 and 10 times the best rate (figure 7b)."""
 
-EDGE = 5.0
+NEAR_EDGE = 1.5
+MOST_AT_EDGE = 2
+"""The unstable rate is wanted to this factor, since warmup-sweep goes on from multiples of it; between it and the
+next rate below so many rates at most are trained for that.
+"""
+
+AT_EDGE = 5.0
 """The best rate is at the edge where training is unstable within this factor above it. The playbook looks at 5 and 10
 times the best rate; noise of the seeds moves the best rate by a factor of 2 or 3.
 """
@@ -93,7 +100,7 @@ def default_grid(spec: SweepSpec) -> tuple[float, float, int]:
 
 
 def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
-    """The grid; its extensions where it was too narrow; then the follow-ups."""
+    """The grid; its extensions where it was too narrow; the edge more closely; then the follow-ups."""
     wishes = _grid(spec, GRID, log_grid(*default_grid(spec)))
     for phases in _EXTENSIONS:
         if not has_all(results, wishes):
@@ -102,6 +109,10 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
         if not extension:
             break
         wishes = [*wishes, *extension]
+    if not has_all(results, wishes):
+        return wishes
+    if spec.options.get("follow_up", True):
+        wishes = [*wishes, *_at_edge(spec, results)]
     if not has_all(results, wishes):
         return wishes
     best = best_rate(_judgements(spec, results))
@@ -137,14 +148,14 @@ def _judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
     return judged(_swept(results), spec.objective)
 
 
-def _before(results: Results, phases: tuple[int, int]) -> Results:
-    """The results without those of an extension and what came after it: what the extension was decided by."""
-    return {key: run for key, run in results.items() if key[0] < phases[0]}
+def _before(results: Results, phase: int) -> Results:
+    """The results without those of a phase and what came after it: what the phase was decided by."""
+    return {key: run for key, run in results.items() if key[0] < phase}
 
 
 def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> list[Wish]:
     """More rates on the side on which the sweep was too narrow, as far again as one decade."""
-    judgements = _judgements(spec, _before(results, phases))
+    judgements = _judgements(spec, _before(results, phases[0]))
     step = _step(spec)
     count = max(1, round(math.log(10) / math.log(step)))
     low, high = judgements[0].rate, judgements[-1].rate
@@ -162,6 +173,19 @@ def _step(spec: SweepSpec) -> float:
     """The ratio of two neighbouring rates."""
     low, high, points = default_grid(spec)
     return float((high / low) ** (1 / max(1, points - 1))) if high > low else 10 ** (1 / POINTS_PER_DECADE)
+
+
+def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
+    """Rates between the smallest unstable one above the best and the rate below it, evenly on a logarithmic axis."""
+    judgements = _judgements(spec, _before(results, EDGE))
+    best = best_rate(judgements)
+    unstable = next_unstable(judgements, best.rate) if best is not None else None
+    if unstable is None:
+        return []
+    below = max(item.rate for item in judgements if item.rate < unstable.rate)
+    # A hair less: the ratio of rounded rates must not count as more than it is.
+    parts = math.ceil(math.log(unstable.rate / below) / math.log(NEAR_EDGE) - 1e-3)
+    return _grid(spec, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
 
 
 def _above(spec: SweepSpec, results: Results, best: RateJudgement) -> list[Wish]:
@@ -250,7 +274,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
 
 
 def _is_at_edge(best: RateJudgement, unstable: RateJudgement | None) -> bool:
-    return unstable is not None and unstable.rate <= EDGE * best.rate
+    return unstable is not None and unstable.rate <= AT_EDGE * best.rate
 
 
 def _extended(results: Results) -> int:

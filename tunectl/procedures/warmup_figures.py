@@ -1,11 +1,15 @@
-"""The loss by length of the warmup: the playbook's figure 6."""
+"""The loss by length of the warmup, and the best value by learning rate under each: the playbook's figures 6 and 8."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure
+from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, PointsFigure
 from tunectl.analysis.runs import Run
+from tunectl.core.objective import Objective
+from tunectl.procedures.procedure import Results
+from tunectl.procedures.rate_plot import rate_plot
+from tunectl.procedures.rates import runs_by_rate
 
 
 def length_figures(runs: Sequence[Run]) -> list[Figure]:
@@ -32,3 +36,21 @@ def _curve(run: Run) -> Curve:
     losses = [float(loss) for loss in run.updates.loss]
     steps = [float(step) for step in range(1, len(losses) + 1)]
     return Curve(steps, losses, str(run.plan.hyperparameters["warmup_steps"]), f"seed {run.plan.repeat}")
+
+
+def sweeps_figure(
+    results: Results, sweeps: Mapping[int, int | None], objective: Objective, unstable: float | None
+) -> PointsFigure:
+    """The sweeps that are compared, {phase: warmup}, drawn together."""
+    series = {
+        "without warmup" if warmup is None else f"{warmup} steps of warmup": runs_by_rate(results, phase)
+        for phase, warmup in sweeps.items()
+    }
+    return rate_plot(
+        "learning-rate-with-and-without",
+        "Best value by learning rate, with and without warmup",
+        series,
+        objective,
+        marks={"unstable": unstable},
+        legend="schedule",
+    )

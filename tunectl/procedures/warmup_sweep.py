@@ -2,17 +2,16 @@
 
 Deep Learning Tuning Playbook, "How to apply learning rate warmup": ramp up from 0 to a base rate of about ten times the
 unstable one, train at it for a while, and look for the shortest ramp that does not blow up; then put that ramp before
-the study's own schedule, sweep the learning rate again, and compare with the sweep without it.
+the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is by
+its nature close to the edge: one three times as long is swept, too, and `warmup_recipe` chooses among both.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.figures import PointsFigure
 from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import (
@@ -27,17 +26,27 @@ from tunectl.procedures.procedure import (
     repeats,
     runs_of,
 )
-from tunectl.procedures.rate_plot import rate_plot
-from tunectl.procedures.rates import best_rate, judged, log_grid, rounded, runs_by_rate
-from tunectl.procedures.warmup_figures import length_figures
+from tunectl.procedures.rates import log_grid, rounded
+from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
+from tunectl.procedures.warmup_recipe import (
+    Judged,
+    Recipe,
+    fresh_runs,
+    is_safer,
+    judged_again,
+    recipe_lines,
+    safest,
+    sweep_rows,
+)
 
-LENGTHS, REFINED, WITHOUT, WITH, AGAIN = range(5)
+LENGTHS, REFINED, WITHOUT, WITH, LONGER, AGAIN = range(6)
 PHASES = (
     "warmup lengths",
     "shorter warmups",
     "learning rates without warmup",
     "learning rates with warmup",
-    "the best of each under fresh seeds",
+    "learning rates with a longer warmup",
+    "the safest of each under fresh seeds",
 )
 
 LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
@@ -62,6 +71,9 @@ LEARNED_PART = 0.5
 
 RATES = 7
 """Rates of each of the two sweeps that are compared."""
+
+HIGHER_RATES = 4
+"""The highest of them, for the longer warmup: the lower ones bear the shorter one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +139,7 @@ def is_needed(spec: SweepSpec) -> bool:
 
 
 def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
-    """Warmup lengths at falling factors until one holds; shorter ones; two sweeps; the best of each again."""
+    """Warmup lengths at falling factors until one holds; shorter ones; the sweeps; the safest of each again."""
     if not is_needed(spec):
         return ()
     wishes, held = _search(spec, results)
@@ -137,11 +149,11 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     wishes = [*wishes, *refined]
     if not has_all(results, wishes):
         return wishes
-    warmup = _shortest(results, held)
-    wishes = [*wishes, *_sweep(spec, WITHOUT, held, None), *_sweep(spec, WITH, held, warmup)]
+    sweeps = _sweeps(spec, _shortest(results, held))
+    wishes = [*wishes, *(wish for phase, warmup in sweeps.items() for wish in _sweep(spec, phase, held, warmup))]
     if not has_all(results, wishes):
         return wishes
-    return [*wishes, *_again(spec, results, warmup)]
+    return [*wishes, *fresh_runs(AGAIN, [*_without(spec, results), *_with(spec, results, sweeps)])]
 
 
 def _factors(spec: SweepSpec) -> tuple[list[float], list[float]]:
@@ -240,35 +252,61 @@ def _shortest(results: Results, held: _Held) -> int:
     return min([held.warmup, *(warmup for warmup, holds_all in refined.items() if holds_all)])
 
 
+def _longer(spec: SweepSpec, warmup: int) -> int | None:
+    """About three times this warmup, as far as a tenth of max_train_steps allows; None where that is hardly more."""
+    longest = lengths(spec.max_train_steps)[-1]
+    # One that was tried before rather than one of nearly the same length.
+    near = [tried for tried in lengths(spec.max_train_steps) if 2.5 * warmup <= tried <= 3.5 * warmup]
+    wanted = min(near[0] if near else 3 * warmup, longest)
+    return wanted if wanted >= 1.5 * warmup else None
+
+
+def _sweeps(spec: SweepSpec, shortest: int) -> dict[int, int | None]:
+    """The phases of the sweeps that are compared, with the warmup of each, None for none."""
+    longer = _longer(spec, shortest)
+    return {WITHOUT: None, WITH: shortest} | ({LONGER: longer} if longer is not None else {})
+
+
 def _rates(spec: SweepSpec, held: _Held) -> list[float]:
-    """From below the best rate without warmup up to the base rate: the same for both sweeps."""
+    """From below the best rate without warmup up to the base rate."""
     best = spec.before.get("best_learning_rate")
     low = float(best) / 2 if best else (unstable_rate(spec) or held.base) / 6
     return [rounded(rate) for rate in log_grid(rounded(low), held.base, RATES)]
 
 
-def _own_schedule(warmup: int | None) -> dict[str, Scalar | None]:
-    """The study's own schedule, with this warmup before it; None leaves the study as it is."""
-    return {} if warmup is None else {"warmup_steps": warmup, "warmup": None, "post_warmup_steps": None}
-
-
 def _sweep(spec: SweepSpec, phase: int, held: _Held, warmup: int | None) -> list[Wish]:
+    rates = list(enumerate(_rates(spec, held)))
     return [
         wish
-        for point, rate in enumerate(_rates(spec, held))
-        for wish in repeats(phase, point, {**_own_schedule(warmup), "learning_rate": rate})
+        for point, rate in (rates[-HIGHER_RATES:] if phase == LONGER else rates)
+        for wish in repeats(phase, point, Recipe(warmup, rate).changes)
     ]
 
 
-def _again(spec: SweepSpec, results: Results, warmup: int) -> list[Wish]:
-    """The best of each sweep under seeds that had no part in choosing it: the one that was chosen was lucky."""
-    wishes = []
-    for point, (phase, steps) in enumerate(((WITHOUT, None), (WITH, warmup))):
-        best = best_rate(judged(runs_by_rate(results, phase), spec.objective))
-        if best is not None:
-            changes = {**_own_schedule(steps), "learning_rate": best.rate}
-            wishes += [Wish(AGAIN, point, SEEDS + repeat, changes) for repeat in range(SEEDS)]
-    return wishes
+def _without(spec: SweepSpec, results: Results) -> list[Recipe]:
+    return safest(results, {WITHOUT: None}, spec.objective)
+
+
+def _with(spec: SweepSpec, results: Results, sweeps: dict[int, int | None]) -> list[Recipe]:
+    warmups = {phase: warmup for phase, warmup in sweeps.items() if warmup is not None}
+    return safest(results, warmups, spec.objective)
+
+
+def _best_of_each(
+    spec: SweepSpec, results: Results, sweeps: dict[int, int | None]
+) -> tuple[Judged | None, Judged | None]:
+    """The safest recipe without warmup and the one with it, by their runs under fresh seeds."""
+    recipes = [*_without(spec, results), *_with(spec, results, sweeps)]
+    judged = judged_again(results, AGAIN, recipes)
+    without, with_it = (
+        min(
+            (item for item in judged if (item.recipe.warmup is None) is bare),
+            key=lambda item: item.rank(spec.objective),
+            default=None,
+        )
+        for bare in (True, False)
+    )
+    return without, with_it
 
 
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
@@ -276,45 +314,41 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     _, held = _search(spec, results) if is_needed(spec) else ([], None)
     if held is None:
         return _nothing_held(spec, results)
+    sweeps = _sweeps(spec, _shortest(results, held))
+    without, with_it = _best_of_each(spec, results, sweeps)
+    adopt = with_it is not None and is_safer(with_it, without, spec.objective)
     warmup = _shortest(results, held)
-    without = best_rate(judged(runs_by_rate(results, WITHOUT), spec.objective))
-    with_it = best_rate(judged(runs_by_rate(results, WITH), spec.objective))
-    again = runs_of(results, AGAIN)
-    adopt = _is_better(spec, again.get(1, []), again.get(0, [])) if with_it is not None else False
-    too_long = warmup > LONG_PART * spec.max_train_steps
+    adopted = with_it.recipe.warmup if adopt and with_it is not None and with_it.recipe.warmup else warmup
+    too_long = adopted > LONG_PART * spec.max_train_steps
     answers = {
         "base_learning_rate": held.base,
-        "warmup_steps": warmup,
-        "post_warmup_steps": stretch(warmup),
-        "baseline_best": without.best if without else None,
-        "warmup_best": with_it.best if with_it else None,
+        "warmup_steps": adopted,
+        "post_warmup_steps": stretch(adopted),
+        "baseline_best": without.median(spec.objective) if without else None,
+        "warmup_best": with_it.median(spec.objective) if with_it else None,
         "adopt": adopt,
         "raise_max_train_steps": too_long,
     }
-    parts = [
-        f"A warmup of {warmup} steps lets training bear {held.base:g}, {held.factor:g} times the unstable rate"
-        + (
-            f"; {spec.options.get('factor', START_FACTOR):g} times it is out of reach."
-            if _is_short_of(spec, held)
-            else "."
-        ),
-        _comparison(spec, again, adopt),
-    ]
+    parts = [_opened(spec, held, warmup), _comparison(spec, with_it, without, adopt=adopt)]
     if too_long:
         parts.append(f"It takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps.")
-    rate = with_it.rate if with_it is not None else held.base
     return Conclusion(
         verdict=" ".join(parts),
         answers=answers,
-        header=("learning_rate", "without_warmup", f"with_{warmup}_steps"),
-        rows=_rows(spec, results),
-        figures=[*length_figures(_length_runs(results)), _axis_plot(spec, results, warmup)],
-        advice=f"learning_rate: {rate:g}\nwarmup_steps: {warmup}" if adopt else "",
+        header=("learning_rate", "without_warmup", *(f"with_{steps}_steps" for steps in sweeps.values() if steps)),
+        rows=sweep_rows(results, list(sweeps), spec.objective),
+        figures=[
+            *length_figures(_length_runs(results)),
+            sweeps_figure(results, sweeps, spec.objective, unstable_rate(spec)),
+        ],
+        advice=recipe_lines(spec, with_it, without) if adopt and with_it is not None else "",
     )
 
 
-def _is_short_of(spec: SweepSpec, held: _Held) -> bool:
-    return held.factor < float(spec.options.get("factor", START_FACTOR))
+def _opened(spec: SweepSpec, held: _Held, warmup: int) -> str:
+    text = f"A warmup of {warmup} steps lets training bear {held.base:g}, {held.factor:g} times the unstable rate"
+    asked = float(spec.options.get("factor", START_FACTOR))
+    return f"{text}; {asked:g} times it is out of reach." if held.factor < asked else f"{text}."
 
 
 def _nothing_held(spec: SweepSpec, results: Results) -> Conclusion:
@@ -331,63 +365,17 @@ def _nothing_held(spec: SweepSpec, results: Results) -> Conclusion:
     return Conclusion(verdict, answers, figures=length_figures(_length_runs(results)))
 
 
-def _losses(spec: SweepSpec, runs: Sequence[Run]) -> list[float]:
-    return [run.loss(spec.objective) for run in runs]
-
-
-def _is_better(spec: SweepSpec, runs: Sequence[Run], others: Sequence[Run]) -> bool:
-    """Whether fresh runs are better: by their medians, and in two thirds of all pairs."""
-    if not runs:
-        return False
-    losses, other = _losses(spec, runs), _losses(spec, others) or [math.inf]
-    pairs = [first < second for first in losses for second in other]
-    return statistics.median(losses) < statistics.median(other) and 3 * sum(pairs) >= 2 * len(pairs)
-
-
-def _comparison(spec: SweepSpec, again: dict[int, list[Run]], adopt: bool) -> str:
-    def described(runs: Sequence[Run]) -> str:
-        values = [
-            f"{run.best_value:.4g}" if run.feasible and run.best_value is not None else run.reason for run in runs
-        ]
-        return ", ".join(values) or "no feasible rate"
-
-    found = f"{described(again.get(1, []))} with it against {described(again.get(0, []))} without"
-    metric = spec.objective.metric
-    if adopt:
-        return f"Under fresh seeds the best rate reaches {metric} {found}: adopt it."
-    return f"Under fresh seeds the best rate reaches {metric} {found}: that is no reason to adopt it."
-
-
-def _rows(spec: SweepSpec, results: Results) -> list[tuple[object, ...]]:
-    without, with_it = (runs_by_rate(results, phase) for phase in (WITHOUT, WITH))
-    both = {rate: (without.get(rate, []), with_it.get(rate, [])) for rate in sorted({*without, *with_it})}
-    return [(rate, *(_cell(spec, rate, runs) for runs in pair)) for rate, pair in both.items()]
-
-
-def _cell(spec: SweepSpec, rate: float, runs: Sequence[Run]) -> object:
-    if not runs:
-        return None
-    (judgement,) = judged({rate: runs}, spec.objective)
-    return judgement.best if judgement.feasible else judgement.kind
+def _comparison(spec: SweepSpec, with_it: Judged | None, without: Judged | None, *, adopt: bool) -> str:
+    if with_it is None:
+        return "But no learning rate with it is feasible: that is no reason to adopt it."
+    other = without.in_words(spec.objective) if without else "no feasible rate without warmup"
+    judgement = "adopt it" if adopt else "that is no reason to adopt it"
+    found = f"{with_it.in_words(spec.objective)}, against {other}"
+    return f"Under fresh seeds {spec.objective.metric} reaches {found}: {judgement}."
 
 
 def _length_runs(results: Results) -> list[Run]:
     return [run for phase in (LENGTHS, REFINED) for runs in runs_of(results, phase).values() for run in runs]
-
-
-def _axis_plot(spec: SweepSpec, results: Results, warmup: int) -> PointsFigure:
-    series = {
-        "without warmup": runs_by_rate(results, WITHOUT),
-        f"{warmup} steps of warmup": runs_by_rate(results, WITH),
-    }
-    return rate_plot(
-        "learning-rate-with-and-without",
-        "Best value by learning rate, with and without warmup",
-        series,
-        spec.objective,
-        marks={"unstable": unstable_rate(spec)},
-        legend="schedule",
-    )
 
 
 WARMUP_SWEEP = Procedure(

@@ -141,7 +141,7 @@ def read_document(path: Path) -> Document:
 def parse_document(text: str, file: str) -> Document:
     """Parse a study's text; see `read_document`."""
     document = Document(file, text)
-    root = _compose(text, file)
+    root = compose(text, file)
     if root is None:
         raise _unreadable(
             file, "the file is empty; a study has at least workload, objective, training and hyperparameters"
@@ -160,7 +160,8 @@ def _unreadable(file: str, message: str) -> StudyError:
     return StudyError([Problem(file, 1, 1, "", message)])
 
 
-def _compose(text: str, file: str) -> yaml.Node | None:
+def compose(text: str, file: str) -> yaml.Node | None:
+    """The text as PyYAML's nodes, None where it is empty; raises StudyError where it is no YAML."""
     try:
         loader = _Loader(text)
         try:

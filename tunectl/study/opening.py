@@ -117,10 +117,12 @@ def _check_same_procedure(folder: StudyFolder, procedure: str | None) -> None:
         old, new = (json.loads(text) if text is not None else {} for text in (kept, procedure))
     except (OSError, ValueError) as error:
         raise FolderError(f"{folder.procedure}: cannot be read: {error}") from error
+    if not isinstance(old, dict):
+        raise FolderError(f"{folder.procedure}: cannot be read: it holds no JSON object")
     if old == new:
         return
     if kept is None or procedure is None:
-        what = f"a {old['procedure']}" if kept is not None else "a study's own trials"
+        what = f"a {old.get('procedure')}" if kept is not None else "a study's own trials"
         raise FolderError(f"{folder.path}: holds {what}; give another --dir")
     lines = [
         f"  {key}: {old.get(key)} there, {new.get(key)} asked" for key in {**old, **new} if old.get(key) != new.get(key)

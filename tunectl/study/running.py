@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,15 @@ from tunectl.study.standing import has_ended, refresh
 from tunectl.study.training_trials import RunOptions, disk_need, train_trials
 
 if TYPE_CHECKING:
+    from tunectl.analysis.findings import Finding
     from tunectl.study.tabling import StudyTables
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How a call of `run` ended. `untouched`: there was nothing left to train."""
+    """How a call of `run` ended. `untouched`: there was nothing left to train. `page` and the findings are there only
+    where all trials have ended.
+    """
 
     spec: StudySpec
     folder: StudyFolder
@@ -38,6 +41,8 @@ class RunReport:
     tables: StudyTables
     untouched: bool
     interrupted: bool
+    findings: tuple[Finding, ...] = ()
+    page: Path | None = None
 
     @property
     def unfinished(self) -> int:
@@ -65,6 +70,8 @@ class RunReport:
             "objective": asdict(self.spec.objective),
             "settings": [asdict(item) for item in self.tables.settings],
             "tables": [str(path) for path in self.tables.paths],
+            "findings": [finding.to_json() for finding in self.findings],
+            "page": str(self.page) if self.page else None,
             "exit_code": self.exit_code,
         }
 
@@ -104,4 +111,13 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
 
     outcomes = refresh(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     tables = write_tables(study.folder, study.spec, outcomes, study.index)
-    return RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted)
+    report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted)
+    if report.unfinished:
+        return report
+    from tunectl.study.evidence import indexed_curves, read_evidence
+    from tunectl.study.reporting import write_report
+
+    evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
+    # The plots as files take seconds: `tunectl report` draws them.
+    written = write_report(study.folder, evidence, outcomes, draw=False)
+    return replace(report, findings=written.findings, page=written.page)

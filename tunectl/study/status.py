@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any, get_args
 from tunectl.analysis.outcomes import best_outcome
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
-from tunectl.execution.lock import is_held
 from tunectl.spec.model import StudySpec
-from tunectl.store.index import Index, TrialProgress
-from tunectl.study.opening import open_to_read
+from tunectl.store.index import TrialProgress
+from tunectl.study.looking import looked_at
 from tunectl.study.progress import RunningTrial
 from tunectl.study.requests import total_steps
-from tunectl.study.standing import read_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +49,18 @@ class StatusReport:
 
 def study_status(place: Path) -> StatusReport:
     """The status of the study folder at `place`; writes nothing. Raises FolderError where there is none."""
-    folder, spec, trials = open_to_read(place)
-    alive = is_held(folder.lock)
-    index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
-    running: tuple[RunningTrial, ...] = ()
-    with index or contextlib.nullcontext():
-        if alive and index is not None:
-            outcomes = list(index.outcomes())
-            running = tuple(_running(spec, trials[item.trial], item) for item in index.progress(spec.objective))
-        else:
-            # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
-            outcomes = read_standing(folder, trials, spec.objective, index)
+    with looked_at(place) as study:
+        spec, outcomes = study.spec, study.outcomes
+        running: tuple[RunningTrial, ...] = ()
+        if study.runner_alive and study.index is not None:
+            progress = study.index.progress(spec.objective)
+            running = tuple(_running(spec, study.trials[item.trial], item) for item in progress)
     counts = Counter(item.state for item in outcomes)
     return StatusReport(
         study=spec.name,
         objective=spec.objective,
-        runner_alive=alive,
-        total=len(trials),
+        runner_alive=study.runner_alive,
+        total=len(study.trials),
         counts={state: counts[state] for state in get_args(State)},
         running=running,
         best=best_outcome(outcomes, spec.objective),

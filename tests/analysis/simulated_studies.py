@@ -1,0 +1,272 @@
+"""Simulated studies: trials whose results follow a formula, clean or with one planted flaw of the search.
+
+A trial's final error is that of a bowl over the positions of its hyperparameters in [0, 1], with noise from trial to
+trial; its curves fall to it by a power law, with noise from evaluation to evaluation. Curves with flaws are planted on
+top by `rewritten`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.runs import Run, UpdateSeries
+from tunectl.core.objective import Objective
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.reading import parse_study
+from tunectl.spec.unit_maps import to_unit
+
+CHANCE = 0.9
+"""The error of a network that has learnt nothing: of ten classes."""
+
+SEARCH_FLAWS = ("search-boundary", "infeasible-fraction", "stability-edge", "settings-not-distinguishable")
+OPTIMIZERS = ("nesterov", "adam", "sgd", "rmsprop")
+DOMAINS = {
+    "learning_rate": "range: [1e-3, 1], scale: log",
+    "weight_decay": "range: [1e-6, 1e-2], scale: log",
+    "momentum": "range: [0.8, 0.995], scale: one_minus_log",
+    "label_smoothing": "range: [0.02, 0.3]",
+    "num_layers": "range: [2, 9], type: int",
+    "width": "values: [32, 64, 128, 256, 512]",
+    "activation": "values: [relu, gelu, tanh]",
+}
+"""What a simulated study can vary, in this order; `activation` alone has no order."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """How good each place of the search space is.
+
+    `optima` and `strengths`: for each name the position of its optimum, which may lie outside [0, 1], and what the
+    bowl rises by from there to one range further. `offsets`: what each setting adds to the logarithm of the error.
+    `floor` is the error at the optimum of setting 0, `noise` the standard deviation of the logarithm of a trial's
+    error. Above `edge` on the axis of the learning rate all trials are infeasible, elsewhere a share of `scattered`.
+    Below a place in `plateaus` a hyperparameter makes no difference.
+    """
+
+    optima: Mapping[str, float]
+    strengths: Mapping[str, float]
+    offsets: Sequence[float] = (0.0,)
+    floor: float = 0.05
+    noise: float = 0.05
+    edge: float = 2.0
+    scattered: float = 0.0
+    plateaus: Mapping[str, float] = field(default_factory=dict)
+
+    def error(self, setting: int, positions: Mapping[str, float]) -> float:
+        """The expected error of a trial: near its optimum a bowl, far away that of chance."""
+        positions = {name: max(at, self.plateaus.get(name, at)) for name, at in positions.items()}
+        rise = sum(self.strengths[name] * (at - self.optima[name]) ** 2 for name, at in positions.items())
+        level = self.floor * np.exp(self.offsets[setting])
+        return float(level + (CHANCE - level) * (1 - np.exp(-rise)))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a study looks like: how many settings and trials in each, what varies, how long a trial trains."""
+
+    names: Sequence[str] = ("learning_rate", "weight_decay")
+    settings: int = 1
+    trials: int = 24
+    max_train_steps: int = 2000
+    eval_every: int = 100
+    schedule: str = "constant"
+    direction: str = "minimize"
+    domains: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The study file."""
+        metric = "valid/error_rate" if self.direction == "minimize" else "valid/accuracy"
+        entries = {name: f"{{role: nuisance, {(DOMAINS | dict(self.domains))[name]}}}" for name in self.names}
+        optimizers = OPTIMIZERS[: self.settings]
+        optimizer = f"{{role: scientific, values: [{', '.join(optimizers)}]}}" if self.settings > 1 else "nesterov"
+        lines = [
+            "study: simulated",
+            "workload: tunectl.workloads.digits:mlp",
+            f"objective: {{metric: {metric}, direction: {self.direction}}}",
+            f"training: {{max_train_steps: {self.max_train_steps}, eval_every: {self.eval_every}}}",
+            f"hyperparameters:\n  optimizer: {optimizer}\n  schedule: {self.schedule}",
+            *(f"  {name}: {entry}" for name, entry in ({"learning_rate": "0.1"} | entries).items()),
+            f"search: {{trials: {self.trials}, seed: {{seed}}}}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 0, **changes) -> Evidence:
+    """A simulated study: clean, or with one of SEARCH_FLAWS.
+
+    `changes` are fields of Shape or of Response that shall have this value; the others are drawn. The best
+    `updates_of` trials of each setting have the series of every update.
+    """
+    generator = np.random.default_rng([seed, 20])
+    shape = _drawn_shape(generator, flaw, {key: changes[key] for key in changes if key in Shape.__dataclass_fields__})
+    response = _drawn_response(generator, flaw, shape)
+    response = replace(response, **{key: changes[key] for key in changes if key in Response.__dataclass_fields__})
+    return evidence_of(seed, shape, response, updates_of=updates_of)
+
+
+def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int = 0) -> Evidence:
+    """The study of this shape with this response; `seed` gives its points and its noise."""
+    generator = np.random.default_rng([seed, 21])
+    spec = parse_study(shape.text().replace("{seed}", str(seed)), Path("/studies/simulated.yaml"))
+    domains = {item.name: item.domain for item in spec.hyperparameters if item.has_coordinate}
+    runs = []
+    for plan in plan_trials(spec):
+        positions = {name: to_unit(domain, plan.hyperparameters[name]) for name, domain in domains.items()}
+        error = response.error(plan.setting, positions) * np.exp(response.noise * generator.normal())
+        lost = positions.get("learning_rate", 0.0) > response.edge or generator.uniform() < response.scattered
+        runs.append(_run(generator, plan, shape, spec.objective, min(float(error), CHANCE), lost=bool(lost)))
+    evidence = Evidence(spec, spec.objective, tuple(runs), folder="runs/simulated")
+    return with_updates(evidence, generator, updates_of) if updates_of else evidence
+
+
+def rewritten(evidence: Evidence, change: Callable[[Run], Run]) -> Evidence:
+    """The evidence with every run changed, its best value found anew in its curve of the objective."""
+    return replace(evidence, runs=tuple(judged(change(run), evidence.objective) for run in evidence.runs))
+
+
+def judged(run: Run, objective: Objective) -> Run:
+    """The run with the best value and step that its curve of the objective has after step 0."""
+    steps, values = run.curve(objective.metric)
+    losses = np.where(np.isfinite(values), values if objective.direction == "minimize" else -values, np.inf)
+    losses[steps == 0] = np.inf
+    if objective.checkpoint == "final":
+        losses[:-1] = np.inf
+    if not np.isfinite(losses).any():
+        return replace(run, best_value=None, best_step=None)
+    best = int(np.argmin(losses))
+    return replace(run, best_value=float(values[best]), best_step=int(steps[best]))
+
+
+def _drawn_shape(generator, flaw: str | None, given) -> Shape:
+    nuisances = list(DOMAINS)[1:]
+    count = int(generator.integers(0, 4))
+    drawn = {
+        "names": ("learning_rate", *sorted(generator.choice(nuisances, count, replace=False), key=nuisances.index)),
+        "settings": int(generator.integers(2, 4)) if flaw == "settings-not-distinguishable" else 1,
+        "trials": int(generator.integers(20, 31)),
+        "max_train_steps": int(generator.choice([1000, 2000, 5000])),
+        "schedule": str(generator.choice(["constant", "cosine"])),
+    }
+    if flaw is None:
+        drawn["settings"] = int(generator.integers(1, 4))
+        drawn["trials"] = int(np.exp(generator.uniform(np.log(6), np.log(60))))
+    drawn["eval_every"] = drawn["max_train_steps"] // int(generator.choice([20, 50]))
+    return Shape(**(drawn | given))
+
+
+def _drawn_response(generator, flaw: str | None, shape: Shape) -> Response:
+    """Clean: optima well inside the range, some hyperparameters without any effect, settings clearly apart."""
+    optima = {name: float(generator.uniform(0.3, 0.7)) for name in shape.names}
+    strengths = {name: float(generator.choice([0.0, 0.15, 0.4, 1.0])) for name in shape.names}
+    strengths["learning_rate"] = float(np.exp(generator.uniform(np.log(0.3), np.log(4.0))))
+    offsets = 0.5 * np.arange(shape.settings)
+    generator.shuffle(offsets)
+    response = Response(
+        optima,
+        strengths,
+        tuple(offsets.tolist()),
+        floor=float(generator.uniform(0.03, 0.15)),
+        noise=float(generator.uniform(0.02, 0.1)),
+        edge=float(generator.uniform(0.9, 1.1)) if generator.uniform() < 0.5 else 2.0,
+        scattered=float(generator.choice([0.0, 0.0, 0.03])),
+        plateaus={name: float(generator.uniform(0.4, 0.6)) for name in shape.names if generator.uniform() < 0.2},
+    )
+    match flaw:
+        case None:
+            return response
+        case "search-boundary":
+            outside = float(generator.uniform(0.3, 1.0))
+            place = -outside if generator.uniform() < 0.5 else 1 + outside
+            return replace(response, **_planted_optimum(response, place), edge=2.0, scattered=0.0, plateaus={})
+        case "infeasible-fraction":
+            return replace(response, scattered=float(generator.uniform(0.65, 0.9)), edge=2.0)
+        case "stability-edge":
+            edge = float(generator.uniform(0.55, 0.8))
+            place = edge + float(generator.uniform(0.1, 0.6))
+            return replace(response, **_planted_optimum(response, place), edge=edge, scattered=0.0, plateaus={})
+        case "settings-not-distinguishable":
+            return replace(response, offsets=(0.0,) * shape.settings)
+        case _:
+            raise ValueError(flaw)
+
+
+def _planted_optimum(response: Response, place: float) -> dict[str, Mapping[str, float]]:
+    """The optimum of the learning rate there, its effect clear, that of the others moderate."""
+    strengths = {name: min(strength, 0.15) for name, strength in response.strengths.items()}
+    return {
+        "optima": {**response.optima, "learning_rate": place},
+        "strengths": {**strengths, "learning_rate": 0.6},
+    }
+
+
+def _run(generator, plan, shape: Shape, objective: Objective, error: float, *, lost: bool) -> Run:
+    steps = np.arange(0, shape.max_train_steps + 1, shape.eval_every, dtype=float)
+    end = int(generator.integers(1, max(2, len(steps) // 3))) if lost else len(steps)
+    curves = {
+        name: (steps[:end], values[:end]) for name, values in trial_curves(generator, steps, error, shape).items()
+    }
+    run = Run(plan, "completed", baseline_loss=float(np.log(10)), curves=curves)
+    if lost:
+        run = replace(run, state="infeasible", reason="nan_loss", infeasible_step=int(steps[end - 1]) + 1)
+    return judged(run, objective)
+
+
+def trial_curves(generator, steps, error: float, shape: Shape) -> dict[str, np.ndarray]:
+    """The metrics of a healthy trial that falls from chance to `error`, each of shape [evaluations].
+
+    A constant learning rate brings it to its level after about half of the training; under a schedule that decays to
+    zero it falls until the end. The train split lies a little below the valid one.
+    """
+    done = steps / steps[-1]
+    fall = (1 + done / generator.uniform(0.005, 0.02)) ** -generator.uniform(1.0, 1.5)
+    fall = (fall - fall[-1]) / (1 - fall[-1])
+    if shape.schedule == "constant":
+        fall = fall * np.clip(1 - done / generator.uniform(0.5, 0.7), 0, 1)
+    scatter = generator.uniform(0.01, 0.03)
+    gap = generator.uniform(0.8, 0.98)
+
+    def curve(level: float, start: float) -> np.ndarray:
+        return (level + (start - level) * fall) * np.exp(scatter * generator.normal(size=len(steps)))
+
+    valid = np.minimum(curve(error, CHANCE), 1.0)
+    valid_loss = curve(2.3 * error / CHANCE, 2.3)
+    return {
+        "valid/error_rate": valid,
+        "valid/accuracy": 1 - valid,
+        "valid/loss": valid_loss,
+        "train/error_rate": np.minimum(curve(gap * error, CHANCE), 1.0),
+        "train/loss": curve(gap * 2.3 * error / CHANCE, 2.3),
+        "train/minibatch_loss": curve(gap * 2.3 * error / CHANCE, 2.3),
+    }
+
+
+def with_updates(evidence: Evidence, generator, count: int) -> Evidence:
+    """The evidence in which the best `count` trials of each setting have the series of every update."""
+    chosen = {run.plan.trial for runs in evidence.by_setting.values() for run in evidence.ranked(runs)[:count]}
+    runs = tuple(
+        replace(run, updates=healthy_updates(generator, run)) if run.plan.trial in chosen else run
+        for run in evidence.runs
+    )
+    return replace(evidence, runs=runs, updates_read=frozenset(chosen))
+
+
+def healthy_updates(generator, run: Run) -> UpdateSeries:
+    """Minibatch losses about the run's train loss, and gradient norms that fall with them."""
+    steps, losses = run.curve("train/loss")
+    updates = np.arange(int(steps[-1]))
+    level = np.interp(updates, steps, losses)
+    ratio_steps = updates[:: max(1, len(updates) // 100)].astype(float)
+    return UpdateSeries(
+        loss=level * np.exp(0.1 * generator.normal(size=len(updates))),
+        gradient_norm=np.sqrt(level) * np.exp(0.2 * generator.normal(size=len(updates))),
+        learning_rate=np.full(len(updates), float(run.plan.hyperparameters["learning_rate"])),
+        clipped=np.zeros(len(updates), dtype=bool),
+        skipped=np.zeros(len(updates), dtype=bool),
+        update_ratio_steps=ratio_steps,
+        update_ratio=1e-3 * np.exp(0.3 * generator.normal(size=len(ratio_steps))),
+    )

@@ -1,0 +1,78 @@
+"""Adopt or not: the rank test against scipy's, the verdicts against made-up retrains."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tunectl.analysis.comparison import Candidate, compare, rank_test
+
+
+def candidate(*losses: float) -> Candidate:
+    return Candidate("a candidate", 0.1, losses)
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 3), (5, 6), (2, 9)])
+def test_the_rank_test_is_the_exact_one_of_mann_and_whitney(first, second):
+    generator = np.random.default_rng(first)
+    lower, higher = generator.normal(size=first), generator.normal(size=second) + 0.5
+    oracle = stats.mannwhitneyu(lower, higher, alternative="less", method="exact").pvalue
+    assert rank_test(lower, higher) == pytest.approx(oracle, rel=1e-12)
+
+
+def test_with_many_values_the_rank_test_is_the_normal_approximation_with_ties():
+    generator = np.random.default_rng(1)
+    lower, higher = generator.integers(0, 9, 30) / 8, generator.integers(1, 11, 26) / 8
+    oracle = stats.mannwhitneyu(lower, higher, alternative="less", method="asymptotic").pvalue
+    assert rank_test(lower, higher) == pytest.approx(oracle, rel=1e-9)
+
+
+def test_under_ties_the_p_value_is_that_of_all_arrangements():
+    # By hand: of the 6 ways to choose two of (1, 1, 1, 2), 3 have the sum of ranks 4 and 3 have 6.
+    assert rank_test([1.0, 1.0], [1.0, 2.0]) == pytest.approx(0.5)
+    assert rank_test([1.0, 2.0], [1.0, 1.0]) == 1.0
+    assert rank_test([1.0] * 40, [1.0] * 40) == 1.0
+
+
+def test_retrains_that_are_all_better_are_adopted_and_all_worse_are_not():
+    old, new = candidate(0.30, 0.31, 0.32), candidate(0.20, 0.21, 0.22)
+    adopted = compare(old, new)
+    assert adopted.verdict == "adopt"
+    assert adopted.improvement == pytest.approx(0.1)
+    assert adopted.p_better == pytest.approx(1 / 20)
+    oracle = stats.ttest_ind(old.losses, new.losses, equal_var=False).confidence_interval(0.90)
+    assert adopted.interval == pytest.approx((oracle.low, oracle.high), rel=1e-9)
+    assert compare(new, old).verdict == "do not adopt"
+
+
+def test_overlapping_retrains_are_not_enough_and_it_says_how_many_would_be():
+    found = compare(candidate(0.30, 0.31, 0.32), candidate(0.25, 0.33, 0.31))
+    assert found.verdict == "not enough evidence"
+    assert found.more is not None
+    # The textbook's sample size for two means at 5 % one-sided with a power of 80 %.
+    variance = (np.var([0.30, 0.31, 0.32], ddof=1) + np.var([0.25, 0.33, 0.31], ddof=1)) / 2
+    wanted = 2 * variance * ((stats.norm.ppf(0.95) + stats.norm.ppf(0.8)) / found.improvement) ** 2
+    assert found.more == math.ceil(wanted)
+
+
+@pytest.mark.parametrize("losses", [(), (0.2,)])
+def test_with_one_run_the_variance_is_unknown(losses):
+    found = compare(candidate(0.3, 0.31, 0.32), candidate(*losses))
+    assert found.verdict == "not enough evidence"
+    assert "varianc" in found.reason
+    assert found.improvement is None
+
+
+def test_an_infeasible_retrain_is_worse_than_any_other_and_leaves_no_mean():
+    found = compare(candidate(math.inf, math.inf, math.inf, 0.5), candidate(0.3, 0.31, 0.32, 0.33))
+    assert found.verdict == "adopt"
+    assert found.improvement is None
+    assert candidate(math.inf, 0.1).retrain_deviation is None
+
+
+def test_equal_retrains_ask_for_no_number_of_more():
+    found = compare(candidate(0.1, 0.1, 0.1), candidate(0.1, 0.1, 0.1))
+    assert (found.verdict, found.improvement, found.interval, found.more) == ("not enough evidence", 0, (0, 0), None)

@@ -1,0 +1,82 @@
+"""Isolation: the best trial of each value, nuisance optimised away; ranges in buckets of equal width on their scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from builders import NUISANCE_RATE, study
+
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.isolation import isolations
+from tunectl.analysis.runs import Run
+from tunectl.core.records import PlannedTrial
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.model import StudySpec
+
+
+def evidence(spec: StudySpec, value: Callable[[PlannedTrial], float | None]) -> Evidence:
+    runs = []
+    for plan in plan_trials(spec):
+        found = value(plan)
+        state: Any = "completed" if found is not None else "infeasible"
+        runs.append(Run(plan, state, best_value=found if found is not None else 0.0, best_step=50))
+    return Evidence(spec, spec.objective, tuple(runs))
+
+
+def test_each_value_of_a_scientific_set_has_its_best_trial():
+    spec = study(
+        {"optimizer": "{role: scientific, values: [sgd, adam]}", "learning_rate": NUISANCE_RATE}, search="{trials: 5}"
+    )
+    # Trials 0, 2, 4 ... are sgd's, the others adam's, round robin.
+    (found,) = isolations(evidence(spec, lambda plan: None if plan.trial == 4 else 1 / (1 + plan.trial)))
+    assert found.axis.key == "optimizer"
+    assert [(item.place, item.best.plan.trial, item.trials, item.infeasible) for item in found.values] == [
+        ("sgd", 8, 5, 1),
+        ("adam", 9, 5, 0),
+    ]
+
+
+def test_a_value_without_a_feasible_trial_stands_there_without_a_best():
+    hyperparameters = {"optimizer": "{role: scientific, values: [sgd, adam]}", "learning_rate": NUISANCE_RATE}
+    spec = study(hyperparameters, search="{trials: 2}")
+    (found,) = isolations(evidence(spec, lambda plan: None if plan.setting == 1 else 0.5))
+    assert [(item.value, item.best is None) for item in found.values] == [("sgd", False), ("adam", True)]
+
+
+def test_a_scientific_range_is_cut_into_buckets_of_equal_width_on_its_scale():
+    spec = study({"learning_rate": "{role: scientific, range: [1e-4, 1], scale: log}"}, search="{trials: 20}")
+    (found,) = isolations(evidence(spec, lambda plan: plan.hyperparameters["learning_rate"]))
+    assert [(item.low, item.high) for item in found.values] == [
+        (pytest.approx(10.0**-power), pytest.approx(10.0 ** (1 - power))) for power in (4, 3, 2, 1)
+    ]
+    assert [item.trials for item in found.values] == [5, 5, 5, 5]  # Halton points fill equal parts equally
+    for item in found.values:
+        inside = [run.best_value for run in found.axis.runs if item.low <= run.best_value < item.high]
+        assert item.best.best_value == min(inside) == item.value
+
+
+def test_a_value_at_the_end_of_a_range_falls_into_its_last_bucket():
+    points = "[{learning_rate: 1.0e-4}, {learning_rate: 1.0e-3}, {learning_rate: 1.0}]"
+    spec = study(
+        {"learning_rate": "{role: scientific, range: [1e-4, 1], scale: log}"},
+        search=f"{{points: {points}}}",
+    )
+    (found,) = isolations(evidence(spec, lambda _: 0.5))
+    assert [item.trials for item in found.values] == [2, 1]
+
+
+def test_few_whole_numbers_are_values_and_many_are_buckets():
+    few = study({"num_layers": "{role: scientific, range: [1, 3], type: int}"}, search="{trials: 6}")
+    (found,) = isolations(evidence(few, lambda _: 0.5))
+    assert [(item.value, item.place, item.low) for item in found.values] == [(n, str(n), None) for n in (1, 2, 3)]
+    many = study({"width": "{role: scientific, range: [1, 100], type: int}"}, search="{trials: 12}")
+    (found,) = isolations(evidence(many, lambda _: 0.5))
+    assert len(found.values) == 2
+    assert sum(item.trials for item in found.values) == 12
+
+
+def test_nuisance_and_fixed_hyperparameters_are_not_isolated():
+    spec = study({"learning_rate": NUISANCE_RATE}, search="{trials: 2}")
+    assert isolations(evidence(spec, lambda _: 0.5)) == []

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import pytest
+from headless_browser import browser, found_browser
+from made_up_page import NASTY, empty_page, made_up_page
+
+from tunectl.report.page import page_html
+
+PROGRAM = found_browser()
+
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason="no Chromium or Chrome here: put one on the path, or name it in TUNECTL_CHROMIUM"
+)
+
+TRIALS = 210
+MARKED = "document.querySelectorAll('tr[aria-selected=true]').length"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser(PROGRAM) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def opened(chromium, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page_html(made_up_page(TRIALS, 5)), encoding="utf-8")
+    chromium.open(path)
+    chromium.wait("document.documentElement.dataset.plots === '10 of 10'")
+    return chromium
+
+
+@pytest.fixture
+def page(opened):
+    opened.run("document.querySelector('#selection .clear')?.click()")
+    opened.wait("!document.querySelector('[data-plot] path[stroke=\"#111111\"]')")
+    return opened
+
+
+def circle(page, plot, place):
+    """Where a trial's circle is in the window, after scrolling to its plot."""
+    return page.run(
+        f"""(() => {{
+            const holder = document.querySelector('[data-plot="{plot}"]');
+            holder.scrollIntoView({{block: 'center'}});
+            const box = holder.querySelectorAll('.mark-symbol.role-mark path')[{place}].getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()"""
+    )
+
+
+def strong(page, plot):
+    """How many circles and crosses of a plot are drawn as selected."""
+    return page.run(
+        f"""[...document.querySelectorAll('[data-plot="{plot}"] .mark-symbol.role-mark path')]
+            .filter((path) => path.getAttribute('stroke') === '#111111').length"""
+    )
+
+
+def column(page, number):
+    return page.run(
+        f"[...document.querySelectorAll('.trials tbody tr[data-row]')].map((row) => row.cells[{number}].textContent)"
+    )
+
+
+def press_heading(page, number):
+    page.run(f"document.querySelectorAll('.trials th button')[{number}].click()")
+
+
+def test_a_click_on_a_point_marks_the_trial_in_every_plot_and_in_the_table(page):
+    page.click(*circle(page, 0, 2))
+    page.wait(f"{MARKED} === 1")
+    page.wait("document.querySelectorAll('[data-plot] path[stroke=\"#111111\"]').length >= 5")
+    assert [strong(page, plot) for plot in range(4)] == [1, 1, 1, 1]
+    trial = page.run("document.querySelector('tr[aria-selected=true]').dataset.row")
+    assert page.run("document.querySelector('#selection .chip').textContent") == f"trial {trial}"
+    page.run("document.querySelector('#selection .clear').click()")
+    page.wait("!document.querySelector('[data-plot] path[stroke=\"#111111\"]')")
+    assert page.run("document.getElementById('selection').hidden")
+    assert page.run(MARKED) == 0
+    assert page.console == []
+    assert [url.split(":")[0] for url in page.requests] == ["file"]
+
+
+def test_a_rectangle_selects_the_trials_within(page):
+    x, y = circle(page, 0, 0)
+    page.mouse("Moved", x - 12, y - 12)
+    page.mouse("Pressed", x - 12, y - 12, button="left", clickCount=1, buttons=1)
+    page.mouse("Moved", x + 12, y + 12, button="left", buttons=1)
+    page.mouse("Released", x + 12, y + 12, button="left", clickCount=1)
+    page.wait("!document.getElementById('selection').hidden")
+    assert page.run("document.querySelectorAll('#selection .chip').length") >= 1
+    assert page.console == []
+
+
+def test_pointing_at_a_trial_tells_of_it(page):
+    x, y = circle(page, 3, 0)
+    page.mouse("Moved", x - 1, y)
+    page.mouse("Moved", x, y)
+    page.wait("!document.getElementById('tip').hidden")
+    assert "trial" in page.run("document.getElementById('tip').textContent")
+
+
+def test_a_click_on_a_row_and_on_a_finding_s_trial_selects(page):
+    page.run("document.querySelectorAll('.trials tbody tr')[3].cells[1].click()")
+    page.wait("document.querySelectorAll('[data-plot] path[stroke=\"#111111\"]').length >= 5")
+    assert page.run(MARKED) == 1
+    page.run("document.querySelectorAll('.finding [data-trial]')[0].click()")
+    assert page.run("document.querySelector('#selection .chip').textContent") == "trial 3"
+
+
+def test_tables_sort_numbers_as_numbers_with_what_is_missing_last(page):
+    for order in (1, -1):
+        press_heading(page, 7)
+        found = column(page, 7)
+        assert page.run("document.querySelectorAll('.trials tr[data-row]').length") < TRIALS
+        assert found[0] == ("0.25" if order == 1 else "inf")
+    press_heading(page, 6)
+    numbers = [float(text) for text in column(page, 6) if text]
+    assert numbers == sorted(numbers)
+    assert len(numbers) > 50
+    page.run("document.querySelector('.trials').parentElement.scrollTop = 1e6")
+    page.wait("document.querySelector('.trials tbody').lastChild.dataset.row")
+    assert column(page, 6)[-1] == ""
+    assert page.run("document.querySelectorAll('.trials th')[6].getAttribute('aria-sort')") == "ascending"
+
+
+def test_a_selected_trial_far_down_is_scrolled_to(page):
+    page.run("document.querySelectorAll('.finding [data-trial]')[0].click()")
+    press_heading(page, 0)
+    press_heading(page, 0)
+    page.run("document.querySelectorAll('.finding [data-trial]')[1].click()")
+    page.wait(f"{MARKED} === 1")
+    box = page.run(
+        """(() => { const box = document.querySelector('.trials').parentElement.getBoundingClientRect();
+        const row = document.querySelector('tr[aria-selected=true]').getBoundingClientRect();
+        return [box.top, row.top, row.bottom, box.bottom]; })()"""
+    )
+    assert box == sorted(box)
+
+
+def test_a_trial_opens_to_its_values_curves_and_log_as_text(page):
+    page.run("document.querySelector('[data-open=\"0\"]').click()")
+    page.wait("document.querySelectorAll('#trial .curves svg').length === 3")
+    text = page.run("document.getElementById('trial').textContent")
+    for part in ("Trial 0", "learning_rate", "valid/loss", NASTY, "step 0"):
+        assert part in text
+    assert page.run("document.querySelectorAll('img').length") == 0
+    page.run("document.querySelector('#trial .close').click()")
+    assert not page.run("document.getElementById('trial').open")
+    assert page.console == []
+
+
+def test_nothing_is_wider_than_the_window(page):
+    for width in (1280, 800):
+        page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        assert page.run("document.documentElement.scrollWidth") <= width
+
+
+def test_an_empty_study_has_a_page_without_errors(chromium, tmp_path):
+    path = tmp_path / "empty.html"
+    path.write_text(page_html(empty_page()), encoding="utf-8")
+    chromium.open(path)
+    chromium.wait("document.documentElement.dataset.plots === '1 of 1'")
+    assert chromium.console == []

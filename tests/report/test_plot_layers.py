@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+import warnings
+from itertools import pairwise
+
+import pytest
+import vl_convert
+from made_up_figures import layers_with
+
+from tunectl.analysis.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
+from tunectl.report.curve_layers import MOST_POINTS
+from tunectl.report.drawing import Drawing, draw_all
+from tunectl.report.looks import COLOURS
+from tunectl.report.plots import vega_lite, write_figures
+
+ERROR = Axis("error")
+STEP = Axis("step")
+K = Axis("k")
+
+
+def points(axis, values, **more):
+    return PointsFigure("p", "Points", axis, ERROR, [Point(x, 0.1 * place) for place, x in enumerate(values)], **more)
+
+
+def horizontal(definition):
+    return definition["layer"][0]["encoding"]["x"]
+
+
+def test_momentum_is_drawn_by_its_distance_from_one_with_larger_values_to_the_right():
+    definition = vega_lite(points(Axis("momentum", "one_minus_log"), [0.9, 0.99, 0.999, 0.9999]))
+    x = horizontal(definition)
+    assert (x["scale"]["type"], x["scale"]["reverse"]) == ("log", True)
+    assert [row["x"] for row in layers_with(definition, "point")[0]["rows"]] == pytest.approx([0.1, 0.01, 0.001, 1e-4])
+    labels = ["0.9", "0.99", "0.999", "0.9999"]
+    assert [row["told_x"] for row in layers_with(definition, "point")[0]["rows"]] == labels
+    svg = vl_convert.vegalite_to_svg(definition)
+    places = [svg.index(f">{label}<") for label in labels]
+    # Vega writes labels in the order of its ticks, from the smallest distance on.
+    assert places == sorted(places, reverse=True)
+    at = [float(svg[:place].rsplit("translate(", 1)[1].split(",")[0]) for place in places]
+    assert at == sorted(at)
+
+
+def test_a_momentum_of_one_has_no_place_and_one_close_to_it_has():
+    definition = vega_lite(points(Axis("momentum", "one_minus_log"), [1.0, 1.5, 1 - 1e-7]))
+    (row,) = layers_with(definition, "point")[0]["rows"]
+    assert row["x"] == pytest.approx(1e-7, rel=1e-6)
+    assert "2 trials have no place" in definition["title"]["subtitle"][0]
+
+
+def test_categories_stand_in_their_order_with_trials_beside_each_other():
+    axis = Axis("activation", "category", ["tanh", "relu", "gelu"])
+    definition = vega_lite(points(axis, ["relu", "relu", "gelu", "unknown"], marks=[Mark(1.0, "chosen")]))
+    rows = layers_with(definition, "point")[0]["rows"]
+    assert rows[0]["x"] != rows[1]["x"]
+    assert [round(row["x"]) for row in rows] == [1, 1, 2]
+    assert rows[2]["x"] == 2.0
+    assert definition["params"] == [{"name": "x_names", "value": ["tanh", "relu", "gelu"]}]
+    svg = vl_convert.vegalite_to_svg(definition)
+    assert svg.index(">tanh<") < svg.index(">relu<") < svg.index(">gelu<")
+    assert "1 trials have no place" in definition["title"]["subtitle"][0]
+
+
+def test_long_names_of_categories_are_cut_and_empty_ones_stay():
+    definition = vega_lite(points(Axis("x", "category"), ["", "n" * 99, "a b"]))
+    assert definition["params"][0]["value"] == ["", "n" * 23 + "…", "a b"]
+
+
+def test_whole_numbers_have_whole_ticks():
+    assert horizontal(vega_lite(points(K, [1.0, 3.0])))["axis"]["values"] == [1, 2, 3]
+    assert horizontal(vega_lite(points(K, [5.0])))["axis"]["values"] == [4, 5, 6]
+    assert horizontal(vega_lite(points(K, [0.0, 1000.0])))["axis"]["tickMinStep"] == 1
+    assert not {"tickMinStep", "values"} & set(horizontal(vega_lite(points(K, [1.0, 2.5])))["axis"])
+
+
+def curves(*lines, y=ERROR):
+    return CurvesFigure("c", "Curves", STEP, y, lines)
+
+
+def test_dimmed_curves_are_grey_and_behind_and_take_no_part_in_the_legend():
+    best = Curve([0, 1], [1.0, 0.5], "best", trial=3)
+    other = Curve([0, 1], [1.0, 0.7], "other", trial=4, dimmed=True)
+    behind, front = layers_with(vega_lite(curves(best, other)), "line")
+    assert [row["trial"] for row in behind["rows"]] == [4, 4]
+    assert "field" not in behind["encoding"].get("color", {})
+    assert front["encoding"]["color"]["scale"]["domain"] == ["best"]
+    assert front["mark"]["strokeWidth"] > behind["mark"]["strokeWidth"]
+
+
+def test_dashes_are_explained_where_there_are_some():
+    valid, train = Curve([0, 1], [1.0, 0.5], "a"), Curve([0, 1], [1.0, 0.4], "a", dashed=True)
+    (line,) = layers_with(vega_lite(curves(valid, train)), "line")
+    assert line["encoding"]["strokeDash"]["scale"]["domain"] == ["validation", "training"]
+    assert {row["dash"] for row in line["rows"]} == {"validation", "training"}
+    (plain,) = layers_with(vega_lite(curves(valid)), "line")
+    assert "strokeDash" not in plain["encoding"]
+    assert ">training<" in vl_convert.vegalite_to_svg(vega_lite(curves(valid, train)))
+
+
+def test_a_point_without_neighbours_is_a_dot():
+    definition = vega_lite(curves(Curve([0, 1, 2, 3], [1.0, math.nan, 2.0, 3.0], "a")))
+    (dots,) = layers_with(definition, "point")
+    assert [(row["x"], row["y"]) for row in dots["rows"]] == [(0.0, 1.0)]
+
+
+def test_what_is_cut_off_ends_where_it_leaves_the_axis():
+    wild = Curve([0, 1, 2], [1.0, 1e12, 1.0], "wild")
+    (line,) = layers_with(vega_lite(curves(wild, y=Axis("loss", "log"))), "line")
+    assert [(row["x"], row["y"]) for row in line["rows"]] == [
+        (0.0, 1.0),
+        (pytest.approx(0.25), pytest.approx(1e3)),
+        (pytest.approx(1.75), pytest.approx(1e3)),
+        (2.0, 1.0),
+    ]
+    assert len({row["line"] for row in line["rows"]}) == 2
+
+
+def test_many_curves_are_thinned_more_than_a_few():
+    steps = list(range(MOST_POINTS // 2))
+    lines = [Curve(steps, [float(step % 7) for step in steps], str(number)) for number in range(100)]
+    (line,) = layers_with(vega_lite(curves(*lines)), "line")
+    assert 100 * 100 < len(line["rows"]) < 50_000
+
+
+def boxes(*given, x=K, y=ERROR):
+    return BoxesFigure("b", "Boxes", x, y, given, legend="optimizer")
+
+
+def test_boxes_of_several_series_stand_beside_each_other_and_do_not_overlap():
+    given = [Box(k, 1, 2, 3, 4, 5, series) for k in (1, 2, 4) for series in ("a", "b")]
+    definition = vega_lite(boxes(*given))
+    rows = layers_with(definition, "rect")[0]["rows"]
+    assert all(left["right"] < right["left"] for left, right in pairwise(rows))
+    assert [rows[0]["left"] < 1 < rows[1]["right"], rows[4]["left"] < 4 < rows[5]["right"]] == [True, True]
+    low, high = horizontal(definition)["scale"]["domain"]
+    assert low <= rows[0]["left"] < rows[-1]["right"] <= high
+    assert (rows[0]["lower"], rows[0]["median"], rows[0]["upper"]) == (2, 3, 4)
+
+
+def test_boxes_stand_on_log_and_category_axes_too():
+    log = layers_with(vega_lite(boxes(*(Box(k, 1, 2, 3, 4, 5) for k in (1, 10, 100)), x=Axis("k", "log"))), "rect")[0]
+    assert [row["left"] < k < row["right"] for row, k in zip(log["rows"], (1, 10, 100), strict=True)] == [True] * 3
+    named = [Box("x", 1, 2, 3, 4, 5), Box("y", 1, 2, 3, 4, 5)]
+    rows = layers_with(vega_lite(boxes(*named, x=Axis("k", "category"))), "rect")[0]["rows"]
+    assert [row["middle"] for row in rows] == [0.0, 1.0]
+
+
+def test_a_box_with_infeasible_draws_ends_at_the_edge_and_says_so():
+    definition = vega_lite(boxes(Box(1, 0.1, 0.2, 0.3, math.inf, math.inf), Box(2, 0.1, 0.2, 0.3, 0.4, math.nan)))
+    (row,) = layers_with(definition, "rect")[0]["rows"]
+    assert row["upper"] == row["high"] == definition["layer"][0]["encoding"]["y"]["scale"]["domain"][1]
+    note = " ".join(definition["title"]["subtitle"])
+    assert "ends at the edge" in note
+    assert "without a place on these axes: 1" in note
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        boxes(),
+        boxes(Box(1, 1, 1, 1, 1, 1)),
+        boxes(Box("gone", 1, 2, 3, 4, 5)),
+        boxes(Box(1, math.nan, 2, 3, 4, 5)),
+        boxes(Box(1, 0, 0, 0, 0, math.inf), y=Axis("loss", "log")),
+        boxes(Box(1, 1e-5, 1e-4, 1e-3, 1e-2, 1), y=Axis("loss", "one_minus_log")),
+        points(Axis("nothing", "category"), []),
+        points(Axis("m", "one_minus_log"), []),
+        points(Axis("m", "one_minus_log"), [0.9]),
+        curves(Curve([1], [1.0], dimmed=True)),
+        CurvesFigure("c", "m", Axis("m", "one_minus_log"), ERROR, [Curve([0.9, 0.99], [1, 2])], [Mark(0.95, "here")]),
+    ],
+    ids=range(11),
+)
+def test_figures_with_little_on_them_are_drawn_in_files_and_on_the_page(figure, capfd):
+    assert "NaN" not in vl_convert.vegalite_to_svg(vega_lite(figure))
+    assert "NaN" not in vl_convert.vegalite_to_svg(vega_lite(figure, interactive=True) | {"width": 300})
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_page_s_definitions_mark_what_is_selected_and_the_files_do_not():
+    figure = PointsFigure("p", "P", STEP, ERROR, [Point(1, 1, trial=7), Point(2, None, trial=8)])
+    definition = vega_lite(figure, interactive=True)
+    assert {"name": "selected", "value": None} in definition["params"]
+    assert "selected" not in json.dumps(vega_lite(figure))
+    definition |= {"width": 300, "params": [{"name": "selected", "value": {"7": True}}]}
+    svg = vl_convert.vegalite_to_svg(definition)
+    assert svg.count('stroke="#111111"') == 1
+    assert svg.count('fill-opacity="0.22"') == 1
+
+
+def test_a_selected_curve_is_thick_and_dark_where_it_was_dimmed():
+    front, behind = Curve([0, 1], [1.0, 0.5], "a", trial=1), Curve([0, 1], [1.0, 0.7], trial=2, dimmed=True)
+    definition = vega_lite(curves(front, behind), interactive=True) | {"width": 300}
+    for trial, stroke, width in ((1, COLOURS[0], 3), (2, "#111111", 2.5)):
+        definition["params"] = [{"name": "selected", "value": {str(trial): True}}]
+        svg = vl_convert.vegalite_to_svg(definition)
+        assert f'stroke="{stroke}" stroke-opacity="1" stroke-width="{width}"' in svg
+
+
+def test_definitions_follow_vega_lite_s_schema(every_figure):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import altair
+    # Slow, so one of each kind of layer and axis.
+    for figure in (item for item in every_figure if item.name in {"axis-activation", "curves", "budget"}):
+        definition = vega_lite(figure, interactive=figure.name != "budget")
+        for part in definition["layer"]:
+            # Every row is validated, and they are all alike.
+            part["data"]["values"] = part["data"]["values"][:1]
+        altair.LayerChart.from_dict(definition, validate=True)
+
+
+def test_two_processes_draw_what_one_does(tmp_path):
+    text = json.dumps(vega_lite(boxes(Box(1, 1, 2, 3, 4, 5))))
+    found = []
+    for cores in (1, 2):
+        stems = [tmp_path / f"{cores}-{number}" for number in range(4)]
+        draw_all([Drawing(text, f"{stem}.svg", f"{stem}.png") for stem in stems], cores)
+        found.append({stem.with_suffix(kind).read_bytes() for stem in stems for kind in (".svg", ".png")})
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_what_a_second_process_cannot_draw_is_drawn_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    text = json.dumps(vega_lite(boxes()))
+    draw_all([Drawing(text, str(tmp_path / f"{n}.svg"), str(tmp_path / f"{n}.png")) for n in range(4)], 2)
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_figures_are_written_with_their_paths_in_order(tmp_path):
+    names = [path.name for path in write_figures(tmp_path / "plots", [boxes(), points(STEP, [1.0])])]
+    assert names == ["b.svg", "b.png", "p.svg", "p.png"]
+    assert COLOURS[0] in (tmp_path / "plots" / "p.svg").read_text()

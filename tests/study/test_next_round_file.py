@@ -1,0 +1,104 @@
+"""`next`: the file of the next round, from made-up findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_up_folders import made_up_folder
+
+from tunectl.analysis.findings import Change, Finding
+from tunectl.core.errors import UsageError
+from tunectl.spec.model import Range
+from tunectl.spec.reading import parse_study
+from tunectl.study import next_round as module
+from tunectl.study.next_round import next_round
+
+TEXT = """\
+# An example with comments.
+study: example
+workload: ./my_workload.py:factory
+objective: {metric: valid/error_rate, direction: minimize}  # the question
+training: {max_train_steps: 200, eval_every: 50}
+hyperparameters:
+  optimizer: sgd
+  learning_rate: {role: nuisance, range: [1e-3, 1], scale: log}  # a guess
+search: {trials: 3}
+"""
+RATE = Change(("hyperparameters", "learning_rate", "range"), [1e-5, 1], "the best trials crowd its low end")
+STEPS = Change(("training", "max_train_steps"), 400, "the best trials still improve")
+FEWER = Change(("training", "max_train_steps"), 100, "all was done early")
+
+
+@pytest.fixture
+def studied(tmp_path, monkeypatch):
+    """A finished study whose findings ask for the given changes."""
+    folder = made_up_folder(tmp_path / "runs" / "example", TEXT, lambda _: 0.5, file=tmp_path / "mine" / "example.yaml")
+
+    def ask(*changes: Change) -> Path:
+        findings = [
+            Finding(f"finding-{number}", "warning", "so it is", "do it", changes=(change,))
+            for number, change in enumerate(changes)
+        ]
+        monkeypatch.setattr(module, "study_findings", lambda _evidence: findings)
+        return folder.path
+
+    return ask
+
+
+def test_the_next_round_stands_beside_the_studys_own_file_under_a_name_of_its_own(studied, tmp_path):
+    found = next_round(studied(RATE, STEPS))
+    assert found.path == tmp_path / "mine" / "example-round2.yaml"
+    assert found.path.read_text() == (
+        TEXT.replace("study: example", "study: example-round2")
+        .replace("[1e-3, 1]", "[1e-05, 1]")
+        .replace("max_train_steps: 200", "max_train_steps: 400")
+    )
+    spec = parse_study(found.path.read_text(), found.path)
+    assert spec.name == "example-round2"
+    assert spec.alternatives("learning_rate")[0].domain == Range(1e-5, 1, "log")
+    assert spec.training.max_train_steps == 400
+
+
+def test_a_file_that_is_there_is_never_written_over(studied, tmp_path):
+    taken = tmp_path / "mine" / "example-round2.yaml"
+    taken.write_text("mine")
+    with pytest.raises(UsageError, match=r"example-round2\.yaml: is there already"):
+        next_round(studied(RATE))
+    assert taken.read_text() == "mine"
+    found = next_round(studied(RATE), tmp_path / "third.yaml")
+    assert (found.path, found.study) == (tmp_path / "third.yaml", "third")
+
+
+def test_conflicts_are_told_and_nothing_is_guessed(studied):
+    found = next_round(studied(STEPS, FEWER, RATE))
+    assert "max_train_steps: 200" in found.path.read_text()
+    (conflict,) = found.conflicts
+    assert str(conflict).startswith("training.max_train_steps: the findings do not agree: finding-0 asks for 400")
+    assert [item.change.path for item in found.changes] == [RATE.path]
+
+
+def test_without_anything_to_change_no_file_is_written(studied, tmp_path):
+    for changes in ((), (STEPS, FEWER)):
+        found = next_round(studied(*changes))
+        assert (found.path, found.changes) == (None, ())
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["example.yaml"]
+
+
+def test_the_rounds_are_counted(studied):
+    assert [module._next_name(name) for name in ("a", "a-round2", "a-round19", "a-round", "round2")] == [
+        "a-round2",
+        "a-round3",
+        "a-round20",
+        "a-round-round2",
+        "round2-round2",
+    ]
+
+
+def test_a_change_that_the_text_cannot_take_is_to_be_made_by_hand(studied):
+    bad = Change(("hyperparameters", "optimizer", "range"), [1, 2], "a reason")
+    found = next_round(studied(bad, RATE))
+    assert len(found.by_hand) == 1
+    assert "hyperparameters.optimizer.range" in found.by_hand[0]
+    assert "a reason" in found.by_hand[0]
+    assert found.path is not None

@@ -1,0 +1,151 @@
+"""`search-boundary`: the best trials crowd one end of a range, and it might go on getting better beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunectl.analysis.crowding import Crowding, crowding, family_wise
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.setting_axes import SettingAxis, setting_axes
+from tunectl.analysis.stability_edge import shown_value, stability_edges
+from tunectl.analysis.widening import End, Wider, wider
+from tunectl.core.records import Scalar
+from tunectl.spec.model import Hyperparameter, Range, ValueSet
+
+SURE_CROWD = 0.03
+"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident."""
+
+SURE_TREND = 0.02
+"""The chance of such an improvement within the part next to the end: without one, as on a plateau that reaches the end,
+nothing better is to be expected beyond it.
+"""
+
+_OUTERMOST = 0.15
+_LOST = 0.4
+"""Where so many of the outermost trials are infeasible, the end is one of feasibility, not of the range."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Crowd:
+    axis: SettingAxis
+    end: End
+    crowd: Crowding
+    chance: float
+
+    @property
+    def trials(self) -> list[int]:
+        feasible = np.flatnonzero(self.axis.feasible)
+        return [self.axis.runs[feasible[place]].plan.trial for place in self.crowd.best_places]
+
+
+def search_boundary_findings(evidence: Evidence) -> list[Finding]:
+    """`search-boundary`, one for each end of a hyperparameter that is crowded in some setting.
+
+    A warning, or a note where the end is the hyperparameter's own and nothing lies beyond it.
+    """
+    axes = setting_axes(evidence)
+    at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in stability_edges(axes)}
+    tested = [(axis, end, found) for axis in axes for end in _ENDS if (found := _crowding(axis, end)) is not None]
+    crowds: dict[tuple[Any, ...], list[_Crowd]] = {}
+    for axis, end, found in tested:
+        chance = family_wise(found.chance_of_crowd, len(tested))
+        path = axis.hyperparameter.path
+        is_crowd = chance <= SURE_CROWD and found.chance_of_trend <= SURE_TREND and found.outer > found.uniform
+        if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
+            crowds.setdefault((path, end), []).append(_Crowd(axis, end, found, chance))
+    ends = {key: wider(own[0].axis.hyperparameter, own[0].end) for key, own in crowds.items()}
+    values = _joined(ends)
+    return [_finding(evidence, own, values.get(key[0]), ends[key]) for key, own in crowds.items()]
+
+
+_ENDS: tuple[End, ...] = ("low", "high")
+
+
+def _crowding(axis: SettingAxis, end: End) -> Crowding | None:
+    positions = axis.positions[axis.feasible]
+    if len(np.unique(positions)) < 3:  # between two places there is no way to go on
+        return None
+    return crowding(axis.scores, positions if end == "low" else 1 - positions)
+
+
+def _is_lost(axis: SettingAxis, end: End) -> bool:
+    """Whether the trials next to an end are infeasible too often for the range to go on there."""
+    order = np.argsort(axis.positions if end == "low" else -axis.positions, kind="stable")
+    outermost = order[: max(3, round(_OUTERMOST * len(order)))]
+    return float(np.mean(~axis.feasible[outermost])) >= _LOST
+
+
+def _joined(ends: Mapping[tuple[Any, ...], Wider | None]) -> dict[Any, Wider]:
+    """One domain for each hyperparameter, which goes on beyond both of its ends where both are crowded."""
+    found: dict[Any, Wider] = {}
+    for (path, end), item in ends.items():
+        if item is None:
+            continue
+        before = found.get(path)
+        if before is None:
+            found[path] = item
+        elif item.key == "range":
+            pair = (item.value[0], before.value[1]) if end == "low" else (before.value[0], item.value[1])
+            found[path] = Wider("range", list(pair))
+        else:
+            found[path] = Wider("values", list(dict.fromkeys([*before.value, *item.value])))
+    return found
+
+
+def _finding(evidence: Evidence, crowds: Sequence[_Crowd], joined: Wider | None, own: Wider | None) -> Finding:
+    crowds = sorted(crowds, key=lambda item: item.chance)
+    first = crowds[0]
+    item, crowd = first.axis.hyperparameter, first.crowd
+    end = "lowest" if first.end == "low" else "highest"
+    value = end_value(item, first.end)
+    named = [evidence.setting_name(each.axis.setting) for each in crowds if evidence.settings[each.axis.setting]]
+    of_settings = f" of {' and of '.join(named[:3])}" + (" and others" if len(named) > 3 else "") if named else ""
+    accounted = ", the other hyperparameters accounted for" if first.axis.others else ""
+    return Finding(
+        id="search-boundary",
+        level="warning" if own is not None else "note",
+        sentence=f"The best trials{of_settings} crowd the {first.end} end of {item.key}: {crowd.outer} of the best "
+        f"{crowd.best} lie in the {end} quarter of its scale, where {crowd.uniform:.1f} would by chance{accounted}, "
+        f"and results still get better towards {shown_value(value)}.",
+        action=_action(item, own, joined, shown_value(value)),
+        settings=tuple(each.axis.setting for each in crowds),
+        hyperparameters=(item.key,),
+        trials=tuple(trial for each in crowds for trial in each.trials),
+        numbers={
+            "end": first.end,
+            "end_value": value,
+            "best_trials": crowd.best,
+            "best_in_outer_quarter": crowd.outer,
+            "expected_in_outer_quarter": crowd.uniform,
+            "chance_of_crowd": first.chance,
+            "chance_of_trend": crowd.chance_of_trend,
+        },
+        sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
+        changes=_changes(item, own, joined),
+    )
+
+
+def end_value(item: Hyperparameter, end: End) -> Scalar:
+    """The value at an end of an ordered hyperparameter."""
+    if isinstance(item.domain, Range):
+        return item.domain.low if end == "low" else item.domain.high
+    assert isinstance(item.domain, ValueSet)
+    return (min if end == "low" else max)(item.domain.values)
+
+
+def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: str) -> str:
+    if own is None or joined is None:
+        return f"nothing lies beyond {at}: consider to fix {item.key} there, and to search the others more densely"
+    listed = ", ".join(shown_value(value) for value in joined.value)
+    return f"search {item.key} in [{listed}], in a new study"
+
+
+def _changes(item: Hyperparameter, own: Wider | None, joined: Wider | None) -> tuple[Change, ...]:
+    if own is None or joined is None:
+        return ()
+    return (Change((*item.path, joined.key), joined.value, "the best trials crowd the end of what was searched"),)

@@ -1,0 +1,164 @@
+"""Whether to adopt a change: a candidate against what is in use, from fresh retrains of the best trial of each.
+
+Deep Learning Tuning Playbook, "Determining whether to adopt a training pipeline change or hyperparameter
+configuration": a difference counts where it is larger than what retraining the same configuration (*trial variance*)
+and searching again (*study variance*) give by chance.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from tunectl.analysis.best_of_k import best_of_k
+
+Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
+
+LEVEL = 0.05
+"""A difference that chance gives less often than this counts."""
+
+POWER = 0.8
+"""With the retrains asked for, a true difference as large as the one seen would be found this often."""
+
+_MOST_ARRANGEMENTS = 50_000
+_FEWEST_SEARCHED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One side of a comparison: the value of the best trial of its search, and those of that trial's retrains.
+
+    `losses` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
+    is the standard deviation of the best of the search that drawing other points would give, None where unknown.
+    """
+
+    name: str
+    search_value: float
+    losses: tuple[float, ...]
+    study_deviation: float | None = None
+
+    @property
+    def retrain_deviation(self) -> float | None:
+        """The standard deviation of the retrains (n - 1), None with fewer than two or with one that has no value."""
+        if len(self.losses) < 2 or not all(map(math.isfinite, self.losses)):
+            return None
+        return statistics.stdev(self.losses)
+
+
+def study_deviation(losses: Sequence[float]) -> float | None:
+    """The standard deviation of the best of half of a search's trials, over which half is drawn.
+
+    It is what another draw of points would change by chance, and somewhat more than for the whole search. None with
+    fewer than four trials, and where all of a half may be infeasible.
+    """
+    if len(losses) < _FEWEST_SEARCHED:
+        return None
+    values, chances = best_of_k(np.array(losses, dtype=float), len(losses) // 2)
+    drawn = chances > 0
+    if not np.isfinite(values[drawn]).all():
+        return None
+    mean = float(values[drawn] @ chances[drawn])
+    return math.sqrt(float((values[drawn] - mean) ** 2 @ chances[drawn]))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the retrains of two candidates say.
+
+    `improvement` is by how much the mean loss of the new one is lower, None where a retrain has no value; `interval`
+    are the bounds of its 90 % confidence interval (Welch). `p_better` is how often chance alone ranks the new one's
+    retrains so high, `p_worse` so low (exact rank test, one-sided); None without retrains. `more` is the number of
+    retrains of each that would tell a difference as large as the one seen, None where that cannot be known.
+    """
+
+    verdict: Verdict
+    reason: str
+    improvement: float | None = None
+    interval: tuple[float, float] | None = None
+    p_better: float | None = None
+    p_worse: float | None = None
+    more: int | None = None
+
+
+def compare(old: Candidate, new: Candidate) -> Comparison:
+    """Judge whether to adopt `new` in place of `old`; needs two retrains of each at the least."""
+    least = min(len(old.losses), len(new.losses))
+    if least < 2:
+        how = "with one run of each the variance is unknown" if least == 0 else "one retrain tells no variance"
+        return Comparison("not enough evidence", f"{how}: retrain the best trial of each, three times or more")
+    p_better, p_worse = rank_test(new.losses, old.losses), rank_test(old.losses, new.losses)
+    improvement, interval = _improvement(old.losses, new.losses)
+    verdict: Verdict = "not enough evidence"
+    if p_better <= LEVEL:
+        verdict, reason = "adopt", f"its retrains are better, which chance alone gives with p = {p_better:.3g}"
+    elif p_worse <= LEVEL:
+        verdict, reason = "do not adopt", f"its retrains are worse, which chance alone gives with p = {p_worse:.3g}"
+    else:
+        reason = f"chance alone gives such a difference with p = {min(p_better, p_worse):.3g}"
+    more = _retrains_that_tell(old, new, improvement) if verdict == "not enough evidence" else None
+    return Comparison(verdict, reason, improvement, interval, p_better, p_worse, more)
+
+
+def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:
+    """The one-sided p-value of the rank-sum test that `lower` tends to be below `higher`.
+
+    Exact under ties, by all arrangements; by the normal approximation with its correction for ties where there are too
+    many of those. Infinite values are ties at the end.
+    """
+    values = np.array([*lower, *higher], dtype=float)
+    ranks = _ranks(values)
+    first, count = len(lower), len(values)
+    seen = float(ranks[:first].sum())
+    if math.comb(count, first) <= _MOST_ARRANGEMENTS:
+        arrangements = np.array(list(combinations(range(count), first)))
+        return float(np.mean(ranks[arrangements].sum(axis=1) <= seen + 1e-9))
+    mean = first * (count + 1) / 2
+    _, ties = np.unique(values, return_counts=True)
+    spread = count + 1 - float((ties**3 - ties).sum()) / (count * (count - 1))
+    deviation = math.sqrt(first * (count - first) * spread / 12)
+    if deviation == 0:
+        return 1.0
+    return 0.5 * math.erfc(-(seen + 0.5 - mean) / deviation / math.sqrt(2))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, the mean rank for ties."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place]
+
+
+def _improvement(old: Sequence[float], new: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
+    if not all(map(math.isfinite, [*old, *new])):
+        return None, None
+    improvement = statistics.fmean(old) - statistics.fmean(new)
+    parts = [statistics.variance(losses) / len(losses) for losses in (old, new)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return improvement, (improvement, improvement)
+    from scipy import stats
+
+    shares = sum(part**2 / (len(losses) - 1) for part, losses in zip(parts, (old, new), strict=True))
+    reach = float(stats.t.ppf(1 - LEVEL, sum(parts) ** 2 / shares)) * error
+    return improvement, (improvement - reach, improvement + reach)
+
+
+def _retrains_that_tell(old: Candidate, new: Candidate, improvement: float | None) -> int | None:
+    """By the normal approximation, for a one-sided test at LEVEL with POWER."""
+    deviations = (old.retrain_deviation, new.retrain_deviation)
+    if improvement is None or improvement == 0 or None in deviations:
+        return None
+    variance = sum(deviation**2 for deviation in deviations if deviation is not None) / 2
+    quantiles = _normal_quantile(1 - LEVEL) + _normal_quantile(POWER)
+    wanted = math.ceil(2 * variance * (quantiles / improvement) ** 2)
+    return max(wanted, len(old.losses) + 1, len(new.losses) + 1)
+
+
+def _normal_quantile(probability: float) -> float:
+    return statistics.NormalDist().inv_cdf(probability)

@@ -1,0 +1,174 @@
+"""`overfitting`: the validation error turns up while the training error does not.
+
+Deep Learning Tuning Playbook, "Examining the training curves": "problematic overfitting occurs when the validation
+error starts increasing at some point during training". In the best trial of a setting it spoils the comparison of
+settings; in others it favours whatever regularises by making training worse, a small learning rate for one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunectl.analysis.curve_shapes import LossCurve
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.good_curves import curve_of, train_metric, valid_metric
+from tunectl.analysis.good_trials import in_settings
+from tunectl.analysis.regularisation import regularisers
+from tunectl.analysis.runs import Run
+from tunectl.spec.model import FixedValue
+from tunectl.spec.wording import counted
+
+SURE = 5.0
+"""A rise from the lowest level counts from so many standard errors on: the lowest of many is low by chance."""
+
+LARGE_PART = 0.02
+LARGE_RATIO = 0.15
+"""It is large at this part of what was gained, or, where zero is the best there could be, at this part of the lowest
+level (and a quarter of LARGE_PART): an error rate that rises from 3 to 4 % rises by a third.
+"""
+
+FEWEST_QUANTA = 3
+"""It is more than so many examples can make: on the same examples one or two change sides by chance."""
+
+TRAIN_RISE_PART = 0.01
+"""A training error that rises by more of its gain (and than noise) makes it an instability, not overfitting."""
+
+COMMON_PART = 0.05
+FEWEST_ELSEWHERE = 2
+"""Outside the best trials, so many of the feasible ones overfit at least: of hundreds one may by chance."""
+
+MOST_EXAMINED = 1000
+"""So many trials are looked at outside the best ones, evenly by rank: more would not decide otherwise."""
+
+ADDED_WEIGHT_DECAY = {"role": "nuisance", "range": [1e-6, 1e-2], "scale": "log"}
+ADDED_DECOUPLED_DECAY = {"role": "nuisance", "range": [1e-3, 1.0], "scale": "log"}
+"""AdamW's decay is multiplied by the learning rate alone and wants larger values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overfit:
+    """A trial whose validation metric turned up: where it was lowest, by how much it rose, how sure that is."""
+
+    run: Run
+    turned_at: float
+    rise_share: float
+    rise_ratio: float | None
+    deviations: float
+
+
+def overfit(run: Run, valid: LossCurve | None, train: LossCurve | None) -> Overfit | None:
+    """How a trial overfits, None where it does not, or where its curves do not tell."""
+    turn = valid.turn() if valid is not None and valid.learned else None
+    if valid is None or turn is None or train is None or turn.deviations < SURE:
+        return None
+    share = turn.rise / valid.gain
+    ratio = turn.rise / turn.lowest if valid.ratio_scale and turn.lowest > 0 else None
+    large = share >= LARGE_PART or (ratio is not None and ratio >= LARGE_RATIO and share >= LARGE_PART / 4)
+    if not large or turn.rise < FEWEST_QUANTA * valid.quantum or not train.learned:
+        return None
+    rises = -train.fall(_parts(turn.window, train), _parts(turn.end_window, train)).value
+    error = train.noise / train.gain
+    if rises > max(TRAIN_RISE_PART, LARGE_RATIO * error) and rises > 0.5 * error:
+        return None
+    return Overfit(run, turn.step, share, ratio, turn.deviations)
+
+
+def _parts(window: tuple[float, float], curve: LossCurve) -> tuple[float, float]:
+    low, high = window
+    return (low - 0.5) / curve.total, high / curve.total
+
+
+def overfitting(evidence: Evidence) -> list[Finding]:
+    """`overfitting`, in the best trial of a setting, else in a number of the feasible ones."""
+    ranked = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
+    best = [runs[0] for runs in ranked.values() if runs]
+    in_best = _overfitting(evidence, best)
+    feasible = [run for runs in ranked.values() for run in runs[1:]]
+    examined = feasible[:: math.ceil(len(feasible) / MOST_EXAMINED)] if feasible else []
+    elsewhere = _overfitting(evidence, examined)
+    if len(elsewhere) < max(FEWEST_ELSEWHERE, COMMON_PART * len(examined)):
+        elsewhere = []
+    if not in_best and not elsewhere:
+        return []
+    return [_finding(evidence, in_best, elsewhere, len(best), len(examined))]
+
+
+def _overfitting(evidence: Evidence, runs: Sequence[Run]) -> list[Overfit]:
+    """Those of the trials that overfit, the most telling first."""
+    metric = valid_metric(evidence)
+    found = []
+    for run in runs:
+        valid = curve_of(evidence, run, metric)
+        # Most trials end near their lowest level: the train curve is not even made.
+        if valid is None or valid.medians[-1] - valid.medians.min() <= LARGE_PART / 4 * valid.gain:
+            continue
+        item = overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run)))
+        if item is not None:
+            found.append(item)
+    return sorted(found, key=lambda item: (-item.rise_share, item.run.plan.trial))
+
+
+def _finding(
+    evidence: Evidence, in_best: list[Overfit], elsewhere: list[Overfit], settings: int, examined: int
+) -> Finding:
+    shown = in_best or elsewhere
+    worst = shown[0]
+    known = regularisers(evidence.spec)
+    # "It would not be surprising if low-strength settings of those regularization parameters" overfitted.
+    expected = any(item.role == "scientific" for item in known)
+    found_in = tuple(sorted({item.run.plan.setting for item in shown}))
+    if in_best:
+        best = "the best trial" if settings == 1 else f"the best trial of {counted(len(in_best), 'setting')}"
+        where = f"In {best}{in_settings(evidence, found_in)}"
+    else:
+        where = f"In {len(elsewhere)} of the {counted(examined, 'feasible trial')} beside the best"
+    changes = [] if expected else _changes(evidence, worst.run)
+    return Finding(
+        id="overfitting",
+        level="note" if expected else "warning",
+        sentence=f"{where} {valid_metric(evidence)} gets worse again from step {worst.turned_at:,.0f} on while the "
+        f"training error does not: they overfit.",
+        action=_action(evidence, in_best=bool(in_best), expected=expected, adds=bool(changes)),
+        settings=found_in,
+        hyperparameters=tuple(item.key for item in known if item.varies),
+        trials=tuple(item.run.plan.trial for item in (*in_best, *elsewhere)),
+        numbers={
+            "best_trials_overfitting": len(in_best),
+            "best_trials": settings,
+            "others_overfitting": len(elsewhere),
+            "others_examined": examined,
+            "turned_up_at_step": worst.turned_at,
+            "rise_as_share_of_gain": worst.rise_share,
+            "rise_as_share_of_lowest": worst.rise_ratio,
+            "rise_in_standard_errors": worst.deviations,
+        },
+        sureness=f"a rise of {worst.deviations:.0f} standard errors in trial {worst.run.plan.trial}",
+        changes=changes,
+    )
+
+
+def _action(evidence: Evidence, *, in_best: bool, expected: bool, adds: bool) -> str:
+    if expected:
+        return "nothing, where these trials have little of the regularisation that the study asks about"
+    before = "before the settings are compared" if in_best and len(evidence.settings) > 1 else "in the next round"
+    if adds:
+        return f"add regularisation {before}: tune weight decay, or dropout or label smoothing in the workload"
+    if any(item.varies for item in regularisers(evidence.spec)):
+        why = "" if in_best else ": the best trials may be those that regularise in other ways, by a small rate"
+        return f"tune the regularisation better (more of it), or add another kind of it, {before}{why}"
+    return f"add regularisation {before} (weight decay, dropout, label smoothing)"
+
+
+def _changes(evidence: Evidence, run: Run) -> list[Change]:
+    """Weight decay to be tuned, where the study has nothing that regularises and varies."""
+    own = evidence.spec.alternatives("weight_decay")
+    if any(item.varies for item in regularisers(evidence.spec)) or len(own) > 1:
+        return []
+    if own and not isinstance(own[0].domain, FixedValue):
+        return []
+    decoupled = run.plan.hyperparameters.get("optimizer") == "adamw"
+    value = ADDED_DECOUPLED_DECAY if decoupled else ADDED_WEIGHT_DECAY
+    return [Change(("hyperparameters", "weight_decay"), dict(value), "trials overfit, and nothing regularises")]

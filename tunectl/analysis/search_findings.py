@@ -1,0 +1,195 @@
+"""What a study says about its search: whether it was wide enough, dense enough, and what its conclusions hold for."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tunectl.analysis.best_of_k import QUANTILES, BestOfK, best_by_budget, expected_gain_of_doubling
+from tunectl.analysis.boundary import search_boundary_findings
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.not_distinguishable import retrain_deviation, settings_findings
+from tunectl.analysis.runs import Floats, Run
+from tunectl.analysis.scientific_ends import scientific_end_findings
+from tunectl.analysis.stability_edge import (
+    infeasible_fraction_findings,
+    of_setting_words,
+    shown_value,
+    stability_edge_findings,
+)
+from tunectl.spec.model import FixedValue, Hyperparameter
+from tunectl.spec.wording import as_text, counted
+
+WORTH_DOUBLING = 0.05
+"""Twice the trials are proposed where they are expected to gain more than this part of what the search has gained, from
+its median trial to its best.
+"""
+
+_MOST_NAMED = 6
+
+
+def search_findings(evidence: Evidence) -> list[Finding]:
+    """All findings about the search, the warnings first; what matters more stands earlier."""
+    found = [
+        *infeasible_fraction_findings(evidence),
+        *stability_edge_findings(evidence),
+        *search_boundary_findings(evidence),
+        *scientific_end_findings(evidence),
+        *settings_findings(evidence),
+        *sampled_enough_findings(evidence),
+        *fixed_caveat_findings(evidence),
+    ]
+    return sorted(found, key=lambda finding: finding.level != "warning")
+
+
+def sampled_enough_findings(evidence: Evidence) -> list[Finding]:
+    """`sampled-enough`, a note for each setting with ended trials: what fewer trials would have reached, and what twice
+    as many would be expected to gain.
+    """
+    deviation = retrain_deviation(evidence)
+    return [
+        _sampled_enough(evidence, setting, runs, deviation) for setting, runs in evidence.by_setting.items() if runs
+    ]
+
+
+def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], deviation: float | None) -> Finding:
+    losses = evidence.losses(runs)
+    by_budget, gain = best_by_budget(losses), expected_gain_of_doubling(losses)
+    feasible = losses[np.isfinite(losses)]
+    share = _share(feasible, gain)
+    enough = gain is not None and (share <= WORTH_DOUBLING or (deviation is not None and gain <= deviation))
+    changes = () if enough else doubled_trials(evidence, 2.0, "twice the trials are expected to find a better one")
+    return Finding(
+        id="sampled-enough",
+        level="note",
+        sentence=_budget_sentence(evidence, setting, losses, by_budget[-1], gain),
+        action=_budget_action(gain, len(runs), enough=enough, can_change=bool(changes)),
+        settings=(setting,),
+        trials=tuple(run.plan.trial for run in evidence.ranked(runs)[:1]),
+        numbers={
+            "trials": len(runs),
+            "feasible": len(feasible),
+            "best": _value(evidence, float(feasible.min())) if len(feasible) else None,
+            "expected_gain_of_doubling": gain,
+            "share_of_gain": None if gain is None else share,
+            "retrain_deviation": deviation,
+            "enough": enough,
+            "best_of_k": [_budget_numbers(evidence, item) for item in by_budget],
+        },
+        sureness="an extrapolation from the gains up to half of the trials" if gain is not None else "",
+        command=f"tunectl run {shlex.quote(evidence.spec.label)}" if changes else "",
+        changes=changes,
+    )
+
+
+def _share(feasible: Floats, gain: float | None) -> float:
+    gained = float(np.median(feasible) - feasible.min()) if len(feasible) else 0.0
+    return gain / gained if gain is not None and gained > 0 else 0.0
+
+
+def _budget_sentence(evidence: Evidence, setting: int, losses: Floats, half: BestOfK, gain: float | None) -> str:
+    count, of_setting = len(losses), of_setting_words(evidence, setting)
+    if not np.isfinite(losses).any():
+        return f"No trial{of_setting} is feasible ({counted(count, 'trial')}): what more would find is not known."
+    best = _shown(evidence, float(np.min(losses)))
+    start = f"The best of {counted(count, 'trial')}{of_setting} reached {best}"
+    if count == 1:
+        return f"{start}: of one trial nothing follows for more of them."
+    ends = sorted(_value(evidence, half.quantiles[place]) for place in (0, -1))
+    if math.isfinite(half.quantiles[-1]):
+        spread = f"; half as many would have reached {_shown(evidence, half.median)}, in 9 of 10 cases between "
+        spread += f"{ends[0]:.3g} and {ends[1]:.3g}"
+    elif math.isfinite(half.median):
+        spread = f"; half as many would have reached {_shown(evidence, half.median)} in the middle of all cases"
+    else:
+        spread = "; half as many would mostly have found no feasible trial"
+    if gain is None:
+        return f"{start}{spread}."
+    return f"{start}{spread}. Twice as many would be expected to gain {gain:.2g}: an extrapolation."
+
+
+def _budget_action(gain: float | None, count: int, *, enough: bool, can_change: bool) -> str:
+    if enough:
+        return "none is due: more trials are expected to gain little"
+    how = "raise search.trials; every trial there is stays" if can_change else "add points to the search"
+    if gain is None:
+        return f"too few feasible trials to say what more would gain: {how}"
+    return f"double the {counted(count, 'trial')} if that gain is worth it: {how}"
+
+
+def _budget_numbers(evidence: Evidence, item: BestOfK) -> dict[str, Any]:
+    named = zip(("low", "lower_quartile", "median", "upper_quartile", "high"), item.quantiles, strict=True)
+    assert len(QUANTILES) == 5
+    return {
+        "trials": item.trials,
+        "expected": _finite(_value(evidence, item.expected)),
+        **{name: _finite(_value(evidence, loss)) for name, loss in named},
+        "all_infeasible": item.all_infeasible,
+    }
+
+
+def _value(evidence: Evidence, loss: float) -> float:
+    """The objective's own value of a loss."""
+    return loss if evidence.objective.direction == "minimize" else -loss
+
+
+def _shown(evidence: Evidence, loss: float) -> str:
+    return f"{_value(evidence, loss):.3g}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def doubled_trials(evidence: Evidence, times: float, reason: str) -> tuple[Change, ...]:
+    """The change that raises search.trials by so many times; none where the points are a grid or written by hand."""
+    search = evidence.spec.search
+    if search.trials is None or search.sampler not in ("halton", "random"):
+        return ()
+    if not any(item.has_coordinate for item in evidence.spec.hyperparameters):
+        return ()
+    return (Change(("search", "trials"), math.ceil(search.trials * times), reason),)
+
+
+def fixed_caveat_findings(evidence: Evidence) -> list[Finding]:
+    """`fixed-caveat`, a note: which conclusions hold only for the values fixed."""
+    spec = evidence.spec
+    fixed = [item for item in spec.hyperparameters if not item.varies]
+    if not fixed or not evidence.searched:
+        return []
+    asked = list(dict.fromkeys(item.name for item in spec.hyperparameters if item.role == "scientific"))
+    values = {item.key: item.domain.value for item in fixed if isinstance(item.domain, FixedValue)}
+    listed = [f"{key}={_of_fixed(value)}" for key, value in values.items()]
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    what = f"about {' and '.join(asked)} " if asked else ""
+    return [
+        Finding(
+            id="fixed-caveat",
+            level="note",
+            sentence=f"What this study says {what}holds for the values that are fixed: "
+            f"{', '.join(listed[:_MOST_NAMED])}{more}.",
+            action=_caveat_action(asked, fixed),
+            hyperparameters=tuple(values),
+            numbers={"fixed": dict(values), "scientific": asked},
+            sureness="by the design of the study",
+        )
+    ]
+
+
+def _caveat_action(asked: Sequence[str], fixed: Sequence[Hyperparameter]) -> str:
+    names = {item.name for item in fixed}
+    if asked and "learning_rate" in names:
+        return (
+            "make learning_rate a nuisance hyperparameter: nearly every change wants its own, and one value for all "
+            "settings favours the one that it happens to suit"
+        )
+    return "ask again where one of them is to be changed; make those that may interact nuisances"
+
+
+def _of_fixed(value: Any) -> str:
+    return shown_value(value) if isinstance(value, float) else as_text(value)

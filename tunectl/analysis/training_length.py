@@ -1,0 +1,241 @@
+"""Whether trials train too long or not long enough.
+
+Deep Learning Tuning Playbook, "Examining the training curves" (still improving at the end, saturated long before it)
+and "Deciding how long to train" (the best step in the first 10 % or the last 25 % of training).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tunectl.analysis.curve_shapes import LossCurve, Share, pooled
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
+from tunectl.analysis.good_trials import Shown, decays_to_zero, in_settings, most
+from tunectl.analysis.overfitting import overfit
+from tunectl.analysis.runs import Run
+
+THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
+EARLY_PART, SECOND_HALF = (0.1, 0.25), (0.5, 1.0)
+
+STILL_FALLING = 0.07
+"""A trial still improves where its level falls from the third quarter of training to the last one by this part of all
+it gained. A straight line falls by 25 %, an exponential that has half of training as its time by 13 %; power laws,
+which never stop, by 1 to 5 %.
+"""
+
+LATE_FALL = 0.05
+"""What makes a best step in the last quarter worth a longer run: in noise the best step may lie anywhere, and a slow
+power law has it always at the end.
+"""
+
+SETTLED = 0.005
+"""A trial had saturated where, from the early part to the second half, its level falls by less than this part of what
+it gained, ..."""
+
+SETTLED_ERRORS = 2.0
+SETTLED_BOUND = 0.015
+NEGLIGIBLE = 0.001
+"""... by less than so many standard errors (or by next to nothing: a loss without noise falls for ever), and by at most
+this part at that many.
+"""
+
+EARLY_BEST, LATE_BEST = 0.10, 0.75
+CONSISTENT = 0.9
+"""The playbook's "always" and "consistently": so many of the good trials."""
+
+FEWEST_EARLY = 2
+"""In a flat curve one best step in ten lies in the first 10 %; of two trials both do in one study of a hundred."""
+
+
+def length_findings(evidence: Evidence) -> list[Finding]:
+    """All findings about the length of training."""
+    return [
+        *still_improving(evidence),
+        *best_step_late(evidence),
+        *saturated_early(evidence),
+        *best_step_early(evidence),
+    ]
+
+
+def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
+    return {run: curve.fall(THIRD_QUARTER, LAST_QUARTER) for run, curve in curves.items()}
+
+
+def _clearly(falls: Mapping[Run, Share], least: float) -> bool:
+    """Whether trials fall by `least` on average, and by no less than half of it within two standard errors."""
+    mean = pooled(list(falls.values()))
+    return mean.value > least and mean.value - 2 * mean.error > least / 2
+
+
+def still_improving(evidence: Evidence) -> list[Finding]:
+    """`still-improving`: most good trials of a setting still fall clearly at the end of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        falls = _falls(own)
+        if _clearly(falls, STILL_FALLING):
+            telling |= {run: share.value for run, share in falls.items() if share.value > STILL_FALLING}
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    fall = float(np.median([telling[run] for run in shown.runs]))
+    sentence = (
+        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} still improve at the end: from the third "
+        f"quarter of training to the last {evidence.objective.metric} improves by {fall:.0%} of all it gained."
+    )
+    return [_longer(evidence, "still-improving", sentence, shown, {"median_fall_as_share_of_gain": fall})]
+
+
+def best_step_late(evidence: Evidence) -> list[Finding]:
+    """`best-step-late`: the best steps of the good trials lie consistently in the last 25 % of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        late = {run: curve.best_done for run, curve in own.items() if curve.best_done > LATE_BEST}
+        if len(late) >= CONSISTENT * len(own) and _clearly(_falls(own), LATE_FALL):
+            telling |= late
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    earliest = min(telling[run] for run in shown.runs)
+    sentence = (
+        f"The best step of {shown.them}{in_settings(evidence, shown.settings)} lies in the last quarter of training, "
+        f"at {earliest:.0%} or later: max_train_steps may be too small."
+    )
+    return [_longer(evidence, "best-step-late", sentence, shown, {"earliest_best_step_as_share": earliest})]
+
+
+def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers: Mapping[str, float]) -> Finding:
+    steps = evidence.spec.training.max_train_steps
+    decaying = [run for run in shown.runs if decays_to_zero(run.plan.hyperparameters, steps)]
+    change = Change(("training", "max_train_steps"), 2 * steps, "trials had not finished improving")
+    changes: tuple[Change, ...]
+    if most(len(decaying), len(shown.runs)):
+        decided, changes = False, ()
+        action = (
+            "nothing yet: under a schedule that decays to zero healthy trials do so, too; a study with twice "
+            "max_train_steps, the schedule tuned again, would tell whether training longer helps"
+        )
+    else:
+        decided, changes = True, (change,)
+        action = (
+            f"train longer ({2 * steps:,} steps), or let the learning rate decay; where time does not allow it, keep "
+            f"in mind that the conclusions are those of short trainings"
+        )
+    return Finding(
+        id=name,
+        level="warning" if decided else "note",
+        sentence=sentence,
+        action=action,
+        settings=shown.settings,
+        trials=shown.trials,
+        numbers={
+            **numbers,
+            "trials_showing": len(shown.runs),
+            "good_trials": shown.good,
+            "decaying_to_zero": len(decaying),
+            "max_train_steps": steps,
+        },
+        sureness=shown.sureness,
+        changes=changes,
+    )
+
+
+def saturated_early(evidence: Evidence) -> list[Finding]:
+    """`saturated-early`: the good trials had saturated, on both splits, by the first quarter of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        falls = {run: _settled(evidence, run, curve) for run, curve in own.items()}
+        settled = {run: share for run, share in falls.items() if share is not None}
+        if most(len(settled), len(own)) and _is_settled(pooled(list(settled.values()))):
+            telling |= {run: -abs(share.value) for run, share in settled.items()}
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    fall = float(np.median([-telling[run] for run in shown.runs]))
+    sentence = (
+        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} had saturated by a quarter of training: "
+        f"after it neither {evidence.objective.metric} nor the training error improves (by {fall:.1%} of its gain)."
+    )
+    everywhere = len(shown.settings) == len([own for own in curves.values() if own])
+    return [_shorter(evidence, "saturated-early", sentence, shown, everywhere=everywhere)]
+
+
+def _settled(evidence: Evidence, run: Run, curve: LossCurve) -> Share | None:
+    """What the objective still gained after the early part of training; None where something had not settled then."""
+    fall = curve.fall(EARLY_PART, SECOND_HALF)
+    if curve.done[0] > EARLY_PART[1] or fall.value > SETTLED + SETTLED_ERRORS * fall.error:
+        return None
+    metric = train_metric(evidence, run)
+    train = None if metric == evidence.objective.metric else curve_of(evidence, run, metric)
+    if train is not None and train.learned and not _is_settled(train.fall(EARLY_PART, SECOND_HALF)):
+        return None
+    # A level that rises is overfitting's or an instability's: fewer steps would hide it.
+    return fall if fall.value > -4 * SETTLED else None
+
+
+def _is_settled(fall: Share) -> bool:
+    error = SETTLED_ERRORS * fall.error
+    return fall.value <= max(NEGLIGIBLE, min(SETTLED, error)) and fall.value + error <= SETTLED_BOUND
+
+
+def best_step_early(evidence: Evidence) -> list[Finding]:
+    """`best-step-early`: the best steps of the good trials are always in the first 10 % of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        early = {run: -curve.best_done for run, curve in own.items() if curve.best_done <= EARLY_BEST}
+        if len(early) >= max(FEWEST_EARLY, CONSISTENT * len(own)):
+            telling |= early
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    latest = max(-telling[run] for run in shown.runs)
+    sentence = (
+        f"The best step of {shown.them}{in_settings(evidence, shown.settings)} lies in the first {latest:.0%} of "
+        f"training: max_train_steps is far too large, or what follows spoils the result."
+    )
+    everywhere = len(shown.settings) == len([own for own in curves.values() if own])
+    return [_shorter(evidence, "best-step-early", sentence, shown, everywhere=everywhere)]
+
+
+def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, everywhere: bool) -> Finding:
+    spec = evidence.spec.training
+    half = max(1, -(-spec.max_train_steps // 2 // spec.eval_every)) * spec.eval_every
+    spoilt = [run for run in shown.runs if _overfits(evidence, run)]
+    fits = everywhere and not most(len(spoilt), len(shown.runs)) and half < spec.max_train_steps
+    if fits:
+        action = f"train for fewer steps ({half:,}) and spend what is saved on more trials"
+    elif not everywhere:
+        action = "leave max_train_steps as it is: the trials of other settings need it"
+    elif spoilt:
+        action = "look at the overfitting first: what comes after the best step spoils the result"
+    else:
+        action = "evaluate more often, and train for fewer steps"
+    change = Change(("training", "max_train_steps"), half, "trials gain nothing from more steps")
+    return Finding(
+        id=name,
+        level="warning",
+        sentence=sentence,
+        action=action,
+        settings=shown.settings,
+        trials=shown.trials,
+        numbers={
+            "trials_showing": len(shown.runs),
+            "good_trials": shown.good,
+            "overfitting_among_them": len(spoilt),
+            "max_train_steps": spec.max_train_steps,
+        },
+        sureness=shown.sureness,
+        changes=(change,) if fits else (),
+    )
+
+
+def _overfits(evidence: Evidence, run: Run) -> bool:
+    valid = curve_of(evidence, run, valid_metric(evidence))
+    return overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run))) is not None

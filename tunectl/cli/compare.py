@@ -1,0 +1,68 @@
+"""`tunectl compare`: adopt it, do not, or is that not known yet?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunectl.cli.console import say, say_json, say_table
+
+if TYPE_CHECKING:
+    from tunectl.study.comparing import ComparisonReport
+
+
+def compare(
+    old: Annotated[str, typer.Argument(help="What is in use: DIR, or DIR:SETTING.", show_default=False)],
+    new: Annotated[
+        str | None, typer.Argument(help="What might replace it; not given: DIR's other setting.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say whether to adopt a setting or a study in place of another, from fresh retrains."""
+    from tunectl.study.comparing import compare_places
+
+    report = compare_places(old, new)
+    if as_json:
+        say_json(report.to_json())
+    else:
+        _print(report)
+
+
+def _print(report: ComparisonReport) -> None:
+    from tunectl.study.comparing import value_of
+
+    objective, found = report.objective, report.comparison
+    rows = []
+    for role, side in (("in use", report.old), ("new", report.new)):
+        values = [value_of(loss, objective) for loss in side.candidate.losses]
+        mean = sum(values) / len(values) if values else None
+        rows.append(
+            (
+                role,
+                side.candidate.name,
+                side.trial,
+                side.candidate.search_value,
+                len(values),
+                mean,
+                side.candidate.retrain_deviation,
+                side.candidate.study_deviation,
+            )
+        )
+    header = ("", "setting", "trial", "search_value", "retrains", "mean", "retrain_deviation", "study_deviation")
+    say_table(header, rows, title=f"{objective.metric}, {objective.direction}")
+    say()
+    say(f"{found.verdict}: {found.reason}")
+    if found.improvement is not None and found.interval is not None:
+        low, high = found.interval
+        better = "better" if found.improvement >= 0 else "worse"
+        say(
+            f"the new one's mean is {better} by {abs(found.improvement):.4g} "
+            f"(90 % interval of the improvement {low:.4g} to {high:.4g})"
+        )
+    if found.more is not None:
+        say(f"about {found.more} retrains of each would tell a difference of that size")
+    if found.verdict == "not enough evidence":
+        repeats = found.more or 5
+        for command in dict.fromkeys(side.retrain_command for side in (report.old, report.new)):
+            say(f"  {command} --repeats {repeats}")

@@ -1,0 +1,93 @@
+"""`tunectl ls`: which studies are there, and what did they reach?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunectl.cli.console import say, say_json, say_table
+
+if TYPE_CHECKING:
+    from tunectl.study.tracking import TrackedStudy
+
+_COMMIT_DIGITS = 8
+_DATE_CHARACTERS = len("2026-01-01T12:00")
+
+
+def ls(
+    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path(),
+    long: Annotated[bool, typer.Option("--long", help="Print all that is tracked, a line each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the whole table as CSV.")] = False,
+) -> None:
+    """List the studies below a folder: what for, how far, how good, and how to reproduce them."""
+    from tunectl.core.errors import UsageError
+    from tunectl.report.table import csv_bytes
+    from tunectl.study.tracking import tracked_studies, tracking_table
+
+    if sum((long, as_json, as_csv)) > 1:
+        raise UsageError("--long, --json and --csv: one output at a time")
+    studies = tracked_studies(folder)
+    if as_json:
+        say_json({"studies": [asdict(item) for item in studies]})
+    elif as_csv:
+        sys.stdout.write(csv_bytes(tracking_table(studies)).decode())
+    elif not studies:
+        say(f"{folder}: no study here, nor in any folder below")
+    elif long:
+        _print_long(studies)
+    else:
+        _print_short(studies)
+
+
+def _print_short(studies: list[TrackedStudy]) -> None:
+    header = ("folder", "run", "infeasible", "failed", "best", "metric", "date", "goal")
+    say_table(
+        header,
+        [
+            (
+                item.folder,
+                f"{item.run} of {item.planned}" if item.planned is not None else None,
+                item.infeasible,
+                item.failed,
+                item.best_value,
+                item.metric,
+                item.date[:_DATE_CHARACTERS].replace("T", " "),
+                item.problem or item.goal,
+            )
+            for item in studies
+        ],
+    )
+
+
+def _print_long(studies: list[TrackedStudy]) -> None:
+    for item in studies:
+        say(item.folder)
+        if item.problem:
+            say(f"  problem          {item.problem}")
+            say()
+            continue
+        best = None
+        if item.best_value is not None:
+            best = f"{item.best_value:.6g} {item.metric} (trial {item.best_trial}, step {item.best_step})"
+        changed = " with uncommitted changes" if item.uncommitted else ""
+        lines = {
+            "study": f"{item.study} ({item.kind})",
+            "goal": item.goal,
+            "notes": item.notes,
+            "study file": item.study_file,
+            "trials": f"{item.run} of {item.planned} run, {item.infeasible} infeasible, {item.failed} failed",
+            "best": best,
+            "best checkpoint": item.best_checkpoint,
+            "command": item.command,
+            "commit": f"{item.commit[:_COMMIT_DIGITS]}{changed}" if item.commit else "",
+            "date": item.date,
+        }
+        for name, value in lines.items():
+            if value:
+                say(f"  {name:<16} {' '.join(value.split())}")
+        say()

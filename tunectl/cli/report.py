@@ -1,0 +1,67 @@
+"""`tunectl report`: what a study says, as findings, a page and plots."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.findings import say_findings
+
+if TYPE_CHECKING:
+    from tunectl.study.reporting import StudyReport
+
+
+class Direction(StrEnum):
+    """Which of two values is better."""
+
+    minimize = "minimize"
+    maximize = "maximize"
+
+
+class Checkpoint(StrEnum):
+    """By which evaluation a trial counts."""
+
+    best = "best"
+    final = "final"
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
+    objective: Annotated[
+        str | None,
+        typer.Option("--objective", metavar="METRIC", help="Another metric to judge by.", show_default=False),
+    ] = None,
+    direction: Annotated[
+        Direction | None, typer.Option("--direction", help="Which of its values are better.", show_default=False)
+    ] = None,
+    checkpoint: Annotated[
+        Checkpoint | None,
+        typer.Option("--checkpoint", help="The evaluation by which a trial counts.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write a study's findings, its page and its plots anew; trains nothing."""
+    from tunectl.study.reporting import Question, report_study
+
+    question = Question(
+        objective,
+        cast("Literal['minimize', 'maximize'] | None", direction),
+        cast("Literal['best', 'final'] | None", checkpoint),
+    )
+    found = report_study(folder, question)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        _print(found)
+
+
+def _print(found: StudyReport) -> None:
+    title = f"{found.spec.name}: settings by {found.objective.metric}, {found.objective.direction}"
+    say_table(found.header, found.rows, title=title)
+    say()
+    say_findings(found.findings)
+    say(str(found.page))

@@ -1,0 +1,159 @@
+"""The choice of a recipe, a warmup and a learning rate, that is safe under seeds that had no part in choosing it.
+
+Near the edge of stability one seed in four may be lost, and the median of three does not show it. So a recipe is worth
+what its worst seed is worth. The one that was chosen so was also lucky: the safest few run again under fresh seeds, and
+their worst there decides.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunectl.analysis.runs import Run
+from tunectl.core.objective import Objective
+from tunectl.core.records import Scalar
+from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
+from tunectl.procedures.rates import runs_by_rate
+
+CANDIDATES = 2
+"""Recipes of each kind, with and without warmup, that are run again under fresh seeds: as many of each, since the best
+of more looks better by chance.
+"""
+
+FRESH_SEEDS = 5
+"""Where one seed in four is lost, three seeds do not show it in 42 of 100 cases; these and the sweep's three in 10."""
+
+FRESH = range(SEEDS, SEEDS + FRESH_SEEDS)
+"""The repeats whose seeds no sweep has used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A learning rate and the updates of warmup before the study's own schedule; None leaves the study as it is."""
+
+    warmup: int | None
+    rate: float
+
+    @property
+    def changes(self) -> dict[str, Scalar | None]:
+        """What a trial of it changes."""
+        return {**own_schedule(self.warmup), "learning_rate": self.rate}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A recipe and its runs under fresh seeds."""
+
+    recipe: Recipe
+    runs: Sequence[Run]
+
+    def losses(self, objective: Objective) -> list[float]:
+        """The best value of each run as a number to minimise, infinite for an infeasible one."""
+        return [run.loss(objective) for run in self.runs]
+
+    def median(self, objective: Objective) -> float | None:
+        """The median of the best values in the objective's own sign, None where most runs were infeasible."""
+        return _median(self.runs, objective)
+
+    def in_words(self, objective: Objective) -> str:
+        """What each run reached, at which rate and with which warmup."""
+        values = [
+            f"{run.best_value:.4g}" if math.isfinite(run.loss(objective)) else run.reason or "no finite value"
+            for run in self.runs
+        ]
+        warmup = "without warmup" if self.recipe.warmup is None else f"with {self.recipe.warmup} steps of warmup"
+        return f"{', '.join(values)} at {self.recipe.rate:g} {warmup}"
+
+    def rank(self, objective: Objective) -> tuple[float, float, int, float]:
+        """The lower the better: by the worst seed, then the median; of equals the shorter warmup, the lower rate."""
+        losses = self.losses(objective)
+        return max(losses), statistics.median(losses), self.recipe.warmup or 0, self.recipe.rate
+
+
+def own_schedule(warmup: int | None) -> dict[str, Scalar | None]:
+    """The changes that put this warmup before the study's own schedule."""
+    return {} if warmup is None else {"warmup_steps": warmup, "warmup": None, "post_warmup_steps": None}
+
+
+def safest(
+    results: Results, warmups: Mapping[int, int | None], objective: Objective, count: int = CANDIDATES
+) -> list[Recipe]:
+    """The recipes that are worth running again, the safest first; `warmups` are those of the phases of the sweeps.
+
+    The safest of each warmup come first, then the safest of all the others. A rate is ranked by the worst of its seeds,
+    then by its median; where most of its seeds were lost, it is none.
+    """
+    ranked: list[tuple[bool, tuple[float, ...], Recipe]] = []
+    for phase, warmup in warmups.items():
+        of_phase = []
+        for rate, runs in runs_by_rate(results, phase).items():
+            recipe = Judged(Recipe(warmup, rate), runs)
+            if recipe.median(objective) is not None:
+                of_phase.append((recipe.rank(objective), recipe.recipe))
+        of_phase.sort(key=lambda item: item[0])
+        ranked += [(place > 0, *item) for place, item in enumerate(of_phase)]
+    return [recipe for _, _, recipe in sorted(ranked, key=lambda item: item[:2])[:count]]
+
+
+def fresh_runs(phase: int, recipes: Sequence[Recipe]) -> list[Wish]:
+    """Each recipe under seeds that had no part in choosing it."""
+    return [Wish(phase, point, repeat, recipe.changes) for point, recipe in enumerate(recipes) for repeat in FRESH]
+
+
+def judged_again(results: Results, phase: int, recipes: Sequence[Recipe]) -> list[Judged]:
+    """The recipes with their runs under fresh seeds; those that have none are left out."""
+    runs = runs_of(results, phase)
+    return [Judged(recipe, runs[point]) for point, recipe in enumerate(recipes) if point in runs]
+
+
+def is_safer(one: Judged, other: Judged | None, objective: Objective) -> bool:
+    """Whether the worst seed of one is better than the other's worst, and its median better than the other's median.
+
+    None is a recipe that loses every seed; one that loses a seed itself is never safer.
+    """
+    mine = one.rank(objective)[:2]
+    theirs = other.rank(objective)[:2] if other is not None else (math.inf, math.inf)
+    return all(here < there for here, there in zip(mine, theirs, strict=True))
+
+
+def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
+    """The lines of YAML to adopt, below comments that say by which runs, under which seeds, they were judged."""
+    seeds = ", ".join(str(run.plan.seed) for run in recipe.runs)
+    against = other.in_words(spec.objective) if other is not None else "no feasible rate without warmup"
+    lines = [
+        f"# {spec.objective.metric}: {recipe.in_words(spec.objective)};",
+        f"# {against}",
+        f"# (one run for each of the seeds {seeds}, under which nothing was chosen before)",
+        f"learning_rate: {recipe.recipe.rate:g}",
+        f"warmup_steps: {recipe.recipe.warmup}",
+    ]
+    if spec.values.get("warmup", "prepend") != "prepend":
+        lines.append("warmup: prepend")
+    if spec.values.get("post_warmup_steps", 0):
+        lines.append("post_warmup_steps: 0")
+    return "\n".join(lines)
+
+
+def sweep_rows(results: Results, phases: Sequence[int], objective: Objective) -> list[tuple[object, ...]]:
+    """A row for each rate: the median of what each sweep reached there, or why most of its runs were infeasible."""
+    sweeps = [runs_by_rate(results, phase) for phase in phases]
+    rates = sorted({rate for sweep in sweeps for rate in sweep})
+    return [(rate, *(_cell(sweep.get(rate, []), objective) for sweep in sweeps)) for rate in rates]
+
+
+def _cell(runs: Sequence[Run], objective: Objective) -> object:
+    if not runs:
+        return None
+    reasons = dict.fromkeys(run.reason for run in runs if not run.feasible)
+    median = _median(runs, objective)
+    return median if median is not None else f"infeasible: {', '.join(reasons)}"
+
+
+def _median(runs: Sequence[Run], objective: Objective) -> float | None:
+    loss = statistics.median(run.loss(objective) for run in runs)
+    if not math.isfinite(loss):
+        return None
+    return loss if objective.direction == "minimize" else -loss

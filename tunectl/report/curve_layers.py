@@ -1,0 +1,163 @@
+"""The layers of curves: the best in front in colour, the others thin and grey behind them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tunectl.analysis.figures import Axis, Curve, CurvesFigure
+from tunectl.report import looks
+from tunectl.report.axes import DrawnAxis, drawn, place
+from tunectl.report.intervals import thinned
+from tunectl.report.layers import Drawing
+from tunectl.report.looks import Layer, by_selection, layer
+from tunectl.report.mark_layers import mark_layers
+
+MOST_POINTS = 2000
+"""So many points of a curve are drawn at most."""
+
+_MOST_IN_ALL = 40_000
+_FEWEST_POINTS = 60
+"""Where there are many curves, each is drawn with fewer points, but with no fewer than these."""
+
+_MANY_DECADES = 1e8
+_ABOVE_FIRST = 1e3
+"""A log axis of curves that spans more than the one ends at the other times the highest first value: what a loss blew
+up to would press all else together.
+"""
+
+_DASHES = ([1, 0], [5, 3])
+
+Line = list[tuple[float, float | None]]
+
+
+def curves(figure: CurvesFigure, *, interactive: bool) -> Drawing:
+    """A line for each curve, interrupted where it has no value; dimmed ones are behind the others."""
+    lines = [_drawable(curve, figure.x, figure.y) for curve in figure.curves]
+    x = drawn(figure.x, "x", _from_places([at for line in lines for at, _ in line], figure.x), figure.marks)
+    known = [up for line in lines for _, up in line if up is not None]
+    y = drawn(figure.y, "y", _from_places(known, figure.y), figure.marks)
+    highest = _highest_drawn(lines, figure.y)
+    if highest < math.inf:
+        y = y.up_to(highest)
+        lines = [list(_up_to(highest, line)) for line in lines]
+    most = max(_FEWEST_POINTS, min(MOST_POINTS, _MOST_IN_ALL // max(1, len(lines))))
+    rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for number, (curve, line) in enumerate(zip(figure.curves, lines, strict=True)):
+        rows[curve.dimmed] += _rows(number, curve, line, most, x, figure)
+    front = [curve for curve in figure.curves if not curve.dimmed]
+    layers = [_front(rows[False], front, x, y, figure, interactive)]
+    if rows[True]:
+        layers.insert(0, _behind(rows[True], x, y, interactive))
+    if alone := _alone(rows[False]):
+        dots = {"type": "point", "shape": "circle", "size": 12, "strokeWidth": 1.6}
+        layers.append(layer(dots, {name: layers[-1]["encoding"][name] for name in ("x", "y", "color")}, alone))
+    dimmed = len(figure.curves) - len(front)
+    notes = [] if rows[True] or rows[False] else ["no values to show"]
+    if front and dimmed:
+        notes.append(f"thin and grey: {dimmed} other{'s' if dimmed > 1 else ''}")
+    if any(len(line) > most for line in lines):
+        notes.append(f"thinned to the extremes of each stretch, about {most:,} points a curve")
+    if highest < math.inf:
+        notes.append("what is higher is cut off")
+    return [*layers, *mark_layers(figure.marks, x, y)], (x, y), notes
+
+
+def _from_places(places: Sequence[float], axis: Axis) -> list[float | str | None]:
+    return [1 - at for at in places] if axis.scale == "one_minus_log" else list(places)
+
+
+def _rows(number: int, curve: Curve, line: Line, most: int, x: DrawnAxis, figure: CurvesFigure) -> list[dict[str, Any]]:
+    few = thinned([at for at, _ in line], [up for _, up in line], most, x.interval)
+    same = {"series": curve.series, "label": curve.label, "trial": curve.trial}
+    same["dash"] = figure.dashed_name if curve.dashed else figure.solid_name
+    return [{"x": at, "y": up, "line": f"{number}.{piece}", **same} for piece, (at, up) in _pieces(few)]
+
+
+def _alone(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points that have no neighbour to draw a line to."""
+    pieces = Counter(row["line"] for row in rows)
+    return [row for row in rows if pieces[row["line"]] == 1]
+
+
+def _front(
+    rows: list[dict[str, Any]],
+    front: Sequence[Curve],
+    x: DrawnAxis,
+    y: DrawnAxis,
+    figure: CurvesFigure,
+    interactive: bool,
+) -> Layer:
+    series = [curve.series for curve in front]
+    width = 1.0 if len(front) > 2 * len(set(series)) else 1.6
+    encoding: dict[str, Any] = {"x": x.encoding("x"), "y": y.encoding("y")}
+    encoding["color"] = looks.colour(series, figure.legend, interactive=interactive)
+    encoding["detail"] = {"field": "line", "type": "nominal"}
+    if any(curve.dashed for curve in front):
+        names = [figure.solid_name, figure.dashed_name]
+        legend = looks.bottom_legend(names, "", interactive=interactive) | {"symbolStrokeColor": "#444444"}
+        scale = {"domain": names, "range": list(_DASHES)}
+        encoding["strokeDash"] = {"field": "dash", "type": "nominal", "scale": scale, "legend": legend}
+    if interactive:
+        encoding["strokeOpacity"] = by_selection(0.85, selected=1, unselected=0.22)
+        # Vega-Lite's name for the width of a line.
+        encoding["size"] = by_selection(width, selected=3)
+    return layer({"type": "line", "strokeWidth": width, "strokeOpacity": 0.85}, encoding, rows)
+
+
+def _behind(rows: list[dict[str, Any]], x: DrawnAxis, y: DrawnAxis, interactive: bool) -> Layer:
+    encoding: dict[str, Any] = {"x": x.encoding("x"), "y": y.encoding("y")}
+    encoding["detail"] = {"field": "line", "type": "nominal"}
+    if interactive:
+        encoding["strokeOpacity"] = by_selection(0.4, selected=1, unselected=0.22)
+        encoding["size"] = by_selection(0.7, selected=2.5)
+        encoding["color"] = by_selection(looks.DIMMED_COLOUR, selected=looks.SELECTED_COLOUR)
+    mark = {"type": "line", "strokeWidth": 0.7, "strokeOpacity": 0.4, "color": looks.DIMMED_COLOUR}
+    return layer(mark, encoding, rows)
+
+
+def _highest_drawn(lines: Sequence[Line], y: Axis) -> float:
+    """Where the axis ends, infinite where nothing needs to be cut off."""
+    values = [value for line in lines for _, value in line if value is not None]
+    if y.scale != "log" or not values or max(values) / min(values) <= _MANY_DECADES:
+        return math.inf
+    first = [next((value for _, value in line if value is not None), 0.0) for line in lines]
+    highest = _ABOVE_FIRST * max(first)
+    return highest if min(values) < highest < max(values) else math.inf
+
+
+def _up_to(top: float, line: Line) -> Iterator[tuple[float, float | None]]:
+    """The line without what is above `top` on a log axis, as it would look clipped: it ends where it crosses.
+
+    Clipping by the renderer costs a mask for every line, which makes the picture's drawing ten times as slow.
+    """
+    previous: tuple[float, float | None] = (0.0, None)
+    for at, up in line:
+        before, height = previous
+        if height is not None and up is not None and (height > top) != (up > top):
+            share = math.log(top / height) / math.log(up / height)
+            yield before + share * (at - before), top
+        yield at, None if up is None or up > top else up
+        previous = at, up
+
+
+def _drawable(curve: Curve, x: Axis, y: Axis) -> Line:
+    """The points that have a place on the x axis, by x; y None where it has none on its axis."""
+    points = [
+        (there, place(value, y))
+        for at, value in zip(curve.x, curve.y, strict=True)
+        if (there := place(at, x)) is not None
+    ]
+    return sorted(points, key=lambda point: point[0])
+
+
+def _pieces(points: Sequence[tuple[float, float | None]]) -> Iterable[tuple[int, tuple[float, float]]]:
+    """The points with a value, each with the number of the unbroken piece that it belongs to."""
+    piece = 0
+    for at, value in points:
+        if value is None:
+            piece += 1
+        else:
+            yield piece, (at, value)

@@ -1,0 +1,121 @@
+"""Findings as HTML: what is wrong first, each with what it rests on and what to do next."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tunectl.analysis.findings import Change, Finding, Level
+
+_LEVELS: tuple[Level, ...] = ("warning", "note")
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INDENT = "  "
+_MOST_IN_A_LIST = 6
+
+
+def findings_html(findings: Sequence[Finding]) -> str:
+    """The section of the findings; says so where there are none."""
+    cards = [card_html(finding) for level in _LEVELS for finding in findings if finding.level == level]
+    body = "\n".join(cards) or '<p class="quiet">There is nothing to report.</p>'
+    summary = escape(count_text(findings))
+    return f'<section id="findings"><h2>Findings <span class="count">{summary}</span></h2>\n{body}\n</section>'
+
+
+def count_text(findings: Iterable[Finding]) -> str:
+    """How many there are of each level, in words: "2 warnings, 1 note"."""
+    levels = [finding.level for finding in findings]
+    counts = [(levels.count(level), level) for level in _LEVELS]
+    return ", ".join(f"{number} {level}{'s' if number > 1 else ''}" for number, level in counts if number) or "none"
+
+
+def card_html(finding: Finding) -> str:
+    """One finding as a card."""
+    about = [f'<span class="tag">{escape(name)}</span>' for name in finding.hyperparameters]
+    about += [f'<span class="tag">setting {setting}</span>' for setting in finding.settings]
+    about += [
+        f'<button type="button" class="chip" data-trial="{trial}">trial {trial}</button>' for trial in finding.trials
+    ]
+    parts = [
+        f'<article class="finding {finding.level}">',
+        f'<p class="head"><span class="level">{finding.level}</span> <code>{escape(finding.id)}</code></p>',
+        f'<p class="sentence">{escape(finding.sentence)}</p>',
+        f'<p class="about">{" ".join(about)}</p>' if about else "",
+        _numbers_html(finding.numbers),
+        f'<p class="sure"><b>How sure:</b> {escape(finding.sureness)}</p>' if finding.sureness else "",
+        f'<p class="action"><b>Next:</b> {escape(finding.action)}</p>' if finding.action else "",
+        _code_html(finding.command) if finding.command else "",
+        _code_html(changes_text(finding.changes)) if finding.changes else "",
+        "</article>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _numbers_html(numbers: Mapping[str, Any]) -> str:
+    """The numbers that are known and read well in a line; findings.json has all."""
+    pairs = [
+        f"<div><dt>{escape(name)}</dt><dd>{escape(number_text(value))}</dd></div>"
+        for name, value in numbers.items()
+        if _fits(value)
+    ]
+    return f'<dl class="numbers">{"".join(pairs)}</dl>' if pairs else ""
+
+
+def _fits(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return 0 < len(value) <= _MOST_IN_A_LIST and not any(isinstance(item, (Mapping, list, tuple)) for item in value)
+    return value is not None and not isinstance(value, Mapping)
+
+
+def number_text(value: Any) -> str:
+    """A value of a finding for reading: numbers with four digits, lists with commas, missing as a dash."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case list() | tuple():
+            return ", ".join(number_text(item) for item in value)
+        case _:
+            return str(value)
+
+
+def _code_html(text: str) -> str:
+    button = '<button type="button" class="copy" aria-label="copy this">copy</button>'
+    return f'<div class="code"><pre><code>{escape(text)}</code></pre>{button}</div>'
+
+
+def changes_text(changes: Sequence[Change]) -> str:
+    """The changes as they stand in a study file, one below the other, each with its reason as a comment."""
+    lines: list[str] = []
+    open_path: tuple[str | int, ...] = ()
+    for change in changes:
+        parents = change.path[:-1]
+        shared = 0
+        while shared < min(len(parents), len(open_path)) and parents[shared] == open_path[shared]:
+            shared += 1
+        lines += [_INDENT * depth + _step_text(parents[depth]) for depth in range(shared, len(parents))]
+        reason = f"  # {' '.join(change.reason.split())}" if change.reason else ""
+        last = change.path[-1] if change.path else ""
+        key = f"# entry {last + 1}: " if isinstance(last, int) else f"{_key_text(last)}: "
+        lines.append(f"{_INDENT * len(parents)}{key}{_value_text(change.value)}{reason}")
+        open_path = parents
+    return "\n".join(lines)
+
+
+def _step_text(step: str | int) -> str:
+    return f"# entry {step + 1} of the list:" if isinstance(step, int) else f"{_key_text(step)}:"
+
+
+def _key_text(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+
+
+def _value_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,213 @@
+"""The layers of each kind of figure: what is drawn from its data, and what is said about what is not."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from tunectl.analysis.figures import Axis, BoxesFigure, HistogramFigure, Point, PointsFigure
+from tunectl.report import looks
+from tunectl.report.axes import DrawnAxis, drawn
+from tunectl.report.intervals import Interval, bins
+from tunectl.report.looks import Layer, by_selection, layer
+from tunectl.report.mark_layers import mark_layers
+
+MOST_BINS = 60
+
+Drawing = tuple[list[Layer], Sequence[DrawnAxis], list[str]]
+"""Layers from the back to the front, the axes they stand on, and notes on what is not, or not wholly, shown."""
+
+_ROOM_ABOVE = 0.12
+_JITTER = 0.5
+_GOLDEN = 0.6180339887498949
+_BOX_SHARE = 0.8
+"""How much of the space between two places boxes take up."""
+
+_WIDEST_BOX = 0.07
+"""Of the axis: few boxes do not become walls."""
+
+_SLIMMEST = 1e-4
+
+
+def points(figure: PointsFigure, *, interactive: bool) -> Drawing:
+    """Trials as circles, infeasible ones as crosses in a strip above the others."""
+    x = drawn(figure.x, "x", [point.x for point in figure.points], figure.marks)
+    shown = [(point, at) for point, at in zip(figure.points, _spread(figure.points, x), strict=True) if at is not None]
+    y = drawn(figure.y, "y", [point.y for point, _ in shown], figure.marks)
+    placed = [(point, at, y.place(point.y)) for point, at in shown]
+    missed = [(point, at) for point, at, up in placed if up is None]
+    if missed:
+        y = y.up_to(y.at_share(1 + _ROOM_ABOVE))
+    where = {"x": x.encoding("x"), "y": y.encoding("y")}
+    circles = {"type": "point", "shape": "circle", "filled": True, "size": 70, "strokeWidth": 0}
+    series = [point.series for point, _ in shown]
+    colour = looks.colour(series, figure.legend, interactive=interactive, symbolStrokeColor="transparent")
+    rows = [_point_row(point, at, up) for point, at, up in placed if up is not None]
+    layers = [layer(circles, {**where, "color": colour, **_marked(0.75, interactive)}, rows)]
+    crosses = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 110, "strokeWidth": 0}
+    top = y.at_share(0.97)
+    rows = [_point_row(point, at, top) for point, at in missed]
+    layers.append(layer({**crosses, "color": looks.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows))
+    layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
+    return layers, (x, y), _notes_on_points(len(figure.points), len(shown), len(missed))
+
+
+def _notes_on_points(given: int, shown: int, missed: int) -> list[str]:
+    notes = [f"× infeasible ({missed} of {shown})"] if missed else []
+    if not shown:
+        notes.append("no trials to show")
+    elif shown < given:
+        notes.append(f"{given - shown} trials have no place on this axis")
+    return notes
+
+
+def _spread(given: Sequence[Point], x: DrawnAxis) -> list[float | None]:
+    """Their places; on a category axis those of one category beside each other, evenly and always alike."""
+    places = [x.place(point.x) for point in given]
+    if x.axis.scale != "category":
+        return places
+    counts = Counter(place for place in places if place is not None)
+    seen: Counter[float] = Counter()
+    for number, place in enumerate(places):
+        if place is not None and counts[place] > 1:
+            places[number] = place + _JITTER * ((seen[place] * _GOLDEN + 0.5) % 1 - 0.5)
+            seen[place] += 1
+    return places
+
+
+def _marked(opacity: float, interactive: bool) -> dict[str, Any]:
+    """The channels by which a symbol shows that it is selected, or that others are.
+
+    Opacity is of the fill: `opacity` would make the renderer compose a picture of its own for every symbol.
+    """
+    if not interactive:
+        return {"fillOpacity": {"value": opacity}}
+    return {
+        "fillOpacity": by_selection(opacity, selected=1, unselected=0.22),
+        "size": by_selection(70, selected=130),
+        "stroke": {"condition": {"test": looks.SELECTED, "value": looks.SELECTED_COLOUR}},
+        "strokeWidth": by_selection(0, selected=2),
+    }
+
+
+def _point_row(point: Point, x: float, y: float) -> dict[str, Any]:
+    reached = point.y is not None and math.isfinite(point.y)
+    return {
+        "x": x,
+        "y": y,
+        "series": point.series,
+        "label": point.label,
+        "trial": point.trial,
+        "told_x": point.x if isinstance(point.x, str) else f"{point.x:.6g}",
+        "told_y": f"{point.y:.6g}" if reached else "infeasible",
+    }
+
+
+def histogram(figure: HistogramFigure) -> Drawing:
+    """How many values lie in each of bins that are evenly wide on the axis."""
+    x = drawn(figure.x, "x", figure.values, figure.marks)
+    values = [at for value in figure.values if (at := x.place(value)) is not None]
+    count = min(MOST_BINS, max(10, math.ceil(2 * len(values) ** (1 / 3))))
+    filled = [part for part in bins(values, x.interval, count) if part[2]]
+    up = Interval(0.0, 1.08 * max([part[2] for part in filled], default=1))
+    y = DrawnAxis(Axis("number"), up, "y")
+    rows = [
+        {"zero": 0, "from": low, "to": high, "count": number, "told_x": _span(low, high, x), "told_y": f"{number:,}"}
+        for low, high, number in filled
+    ]
+    bars = {"type": "rect", "color": looks.COLOURS[0], "fillOpacity": 0.8, "stroke": "white", "strokeWidth": 0.7}
+    where = {"x": x.encoding("from"), "x2": {"field": "to"}, "y": y.encoding("zero"), "y2": {"field": "count"}}
+    left = len(figure.values) - len(values)
+    positive = {"log": ", or not positive,", "one_minus_log": ", or not below 1,"}.get(figure.x.scale, "")
+    notes = [f"{left:,} values that are not finite{positive} are left out"] if left else []
+    if not values and not left:
+        notes = ["no values to show"]
+    return [layer(bars, where, rows), *mark_layers(figure.marks, x, None)], (x, y), notes
+
+
+def _span(low: float, high: float, x: DrawnAxis) -> str:
+    ends = sorted((1 - low, 1 - high)) if x.axis.scale == "one_minus_log" else (low, high)
+    return f"{ends[0]:.4g} to {ends[1]:.4g}"
+
+
+def boxes(figure: BoxesFigure, *, interactive: bool) -> Drawing:
+    """Box plots: whiskers to the ends, a box between the quartiles, a stroke at the median."""
+    x = drawn(figure.x, "x", [box.x for box in figure.boxes], figure.marks)
+    fives = [(box.low, box.lower_quartile, box.median, box.upper_quartile, box.high) for box in figure.boxes]
+    y = drawn(figure.y, "y", [value for five in fives for value in five], figure.marks)
+    names = list(dict.fromkeys(box.series for box in figure.boxes))
+    shares = [None if (at := x.place(box.x)) is None else x.share(at) for box in figure.boxes]
+    width = _box_width([share for share in shares if share is not None], len(names))
+    rows = []
+    for box, five, share in zip(figure.boxes, fives, shares, strict=True):
+        if share is not None and not any(math.isnan(value) for value in five):
+            middle = share + width * (names.index(box.series) - (len(names) - 1) / 2)
+            sides = [x.at_share(min(1.0, max(0.0, middle + width * side))) for side in (-0.45, 0.0, 0.45)]
+            rows.append(_box_row(box.series, box.x, five, sides, y))
+    series = [box.series for box in figure.boxes]
+    colour = looks.colour(series, figure.legend, interactive=interactive, symbolType="square")
+    layers = [*_box_layers(rows, x, y, colour), *mark_layers(figure.marks, x, y)]
+    return layers, (x, y), _notes_on_boxes(len(figure.boxes), rows)
+
+
+def _box_width(shares: Sequence[float], series: int) -> float:
+    """Of one box, as a part of the axis: those of one place share the space to the next."""
+    places = sorted(set(shares))
+    gap = min((right - left for left, right in pairwise(places)), default=1.0)
+    # The outermost boxes must stay on the axis, too.
+    edge = 2 * min([min(share, 1 - share) for share in places], default=0.5)
+    return max(_SLIMMEST, min(_BOX_SHARE * gap / max(1, series), edge / max(1, series), _WIDEST_BOX))
+
+
+def _box_row(
+    series: str, x: float | str, five: Sequence[float], sides: Sequence[float], y: DrawnAxis
+) -> dict[str, Any]:
+    low, lower, median, upper, high = (_clipped(value, y) for value in five)
+    row: dict[str, Any] = {"left": sides[0], "middle": sides[1], "right": sides[2], "series": series}
+    row |= {"low": low, "lower": lower, "median": median, "upper": upper, "high": high}
+    row["told_x"] = x if isinstance(x, str) else f"{x:.6g}"
+    quartiles = f"{five[2]:.4g}; half between {five[1]:.4g} and {five[3]:.4g}"
+    row["told_y"] = f"median {quartiles}; all between {five[0]:.4g} and {five[4]:.4g}"
+    row["clipped"] = any(y.place(value) is None for value in five)
+    return row
+
+
+def _clipped(value: float, y: DrawnAxis) -> float:
+    """Its place; at the edge of the axis where that has none for it."""
+    at = y.place(value)
+    if at is not None:
+        return at
+    return y.at_share(1.0 if value > 0 else 0.0)
+
+
+def _box_layers(
+    rows: Sequence[Mapping[str, Any]], x: DrawnAxis, y: DrawnAxis, colour: Mapping[str, Any]
+) -> list[Layer]:
+    whisker = {"type": "rule", "strokeWidth": 1.2}
+    stroke = {"type": "rule", "strokeWidth": 2, "color": "white"}
+    box = {"type": "rect"}
+    middle = x.encoding("middle")
+    return [
+        layer(whisker, {"x": middle, "y": y.encoding("low"), "y2": {"field": "high"}, "color": colour}, rows),
+        layer(
+            box,
+            {
+                **{"x": x.encoding("left"), "x2": {"field": "right"}},
+                **{"y": y.encoding("lower"), "y2": {"field": "upper"}, "color": colour},
+            },
+            rows,
+        ),
+        layer(stroke, {"x": x.encoding("left"), "x2": {"field": "right"}, "y": y.encoding("median")}, rows),
+    ]
+
+
+def _notes_on_boxes(given: int, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = [] if rows else ["no values to show"]
+    if rows and len(rows) < given:
+        notes.append(f"without a place on these axes: {given - len(rows)}")
+    if any(row["clipped"] for row in rows):
+        notes.append("a box or whisker that ends at the edge holds values beyond the axis")
+    return notes

@@ -1,0 +1,82 @@
+"""What all pictures share: colours, sizes, the look of rules and names, and how a selection shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunectl.report.axes import wrapped
+
+WIDTH, HEIGHT = 640, 400
+"""The size of the plotted area in pixels, in files."""
+
+PAGE_HEIGHT = 300
+"""The height of the plotted area in pixels on the page, where it is as wide as there is room."""
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C6D1F")
+"""The palette of Okabe and Ito (2008), which readers with any colour vision tell apart, without its yellow, which is
+faint on white; its vermilion comes late, as crosses are red.
+"""
+
+INFEASIBLE_COLOUR = "#C1121F"
+DIMMED_COLOUR = "#9A9A9A"
+SELECTED_COLOUR = "#111111"
+FONT = "DejaVu Sans, Verdana, Arial, sans-serif"
+PAGE_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, DejaVu Sans, Arial, sans-serif"
+
+SELECTED = "selected && selected[datum.trial]"
+UNSELECTED = "selected && !selected[datum.trial]"
+"""Whether a row is, or is not, of a selected trial; `selected` is null where none is, else true by trial id."""
+
+RULE: dict[str, Any] = {"type": "rule", "strokeDash": [6, 4], "color": "#444444", "strokeWidth": 1.3}
+
+_PAGE_LEGEND_WIDTH = 400
+
+Layer = dict[str, Any]
+"""A layer of a Vega-Lite specification, its rows inside."""
+
+
+def layer(mark: Mapping[str, Any], encoding: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Layer:
+    """A layer that draws the mark once for each of the rows (or for each line of them)."""
+    return {"data": {"values": list(rows)}, "mark": dict(mark), "encoding": dict(encoding)}
+
+
+def by_selection(usual: Any, *, selected: Any = None, unselected: Any = None) -> dict[str, Any]:
+    """A channel with a usual value, and others for what is selected and for the rest while something is."""
+    conditions = [
+        {"test": test, "value": value}
+        for test, value in ((SELECTED, selected), (UNSELECTED, unselected))
+        if value is not None
+    ]
+    return {"condition": conditions, "value": usual}
+
+
+def colour(series: Sequence[str], legend: str, *, interactive: bool, **symbol: Any) -> dict[str, Any]:
+    """Colours by series in their order, with a legend below the plot where there is more than one.
+
+    `symbol` is how the legend's symbols differ from usual.
+    """
+    names = list(dict.fromkeys(series))
+    if names in ([], [""]):
+        return {"value": COLOURS[0]}
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(names))]
+    return {
+        "field": "series",
+        "type": "nominal",
+        "scale": {"domain": names, "range": colours},
+        "legend": bottom_legend(names, legend, interactive=interactive) | symbol,
+    }
+
+
+def bottom_legend(names: Sequence[str], title: str, *, interactive: bool) -> dict[str, Any]:
+    """A legend below the plot, in as many columns as its names leave room for."""
+    longest = max(len(name) for name in names)
+    room = _PAGE_LEGEND_WIDTH if interactive else WIDTH
+    columns = max(1, min(len(names), int(room / (7.5 * longest + 40))))
+    return {
+        "title": wrapped(title) if title else None,
+        "orient": "bottom",
+        "columns": columns,
+        "symbolLimit": 0,
+        "direction": "horizontal",
+    }

@@ -1,0 +1,120 @@
+"""The page of a study: one HTML file that opens from disk, with everything in it and nothing from a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from tunectl.report.finding_cards import count_text, findings_html
+from tunectl.report.page_data import page_data, script_text
+from tunectl.report.page_files import FOLDER, SCRIPTS, VEGA
+from tunectl.report.page_model import Section, StudyPage
+
+
+def page_html(page: StudyPage) -> str:
+    """The page as the text of an HTML file.
+
+    What a user wrote is text in it and never code: escaped in HTML and in the data, put into the document as text by
+    the script, and no part of an expression of Vega's. A policy in the page forbids any load from a network, and any
+    script but its own two.
+    """
+    data = page_data(page.sections, page.trials)
+    vega = VEGA.read_text(encoding="utf-8")
+    script = page_script()
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    head = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(vega, script)}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(page.title)} · tunectl</title>",
+        f"<style>\n{style}</style>",
+        "</head>",
+        "<body>",
+    ]
+    tail = [
+        f'<script type="application/json" id="data">{script_text(data)}</script>',
+        f"<script>{vega}</script>",
+        f"<script>{script}</script>",
+        "</body>",
+        "</html>",
+    ]
+    return "\n".join([*head, *_body(page, data), *tail]) + "\n"
+
+
+def page_script() -> str:
+    """The page's own script: its parts in one scope of their own."""
+    parts = [(FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    return "(() => {\n'use strict';\n" + "\n".join(parts) + "\n})();\n"
+
+
+def _policy(*scripts: str) -> str:
+    """What the page may do: nothing but run these scripts, as they stand here, and be styled."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[str]:
+    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in page.facts)
+    yield '<header class="top"><div class="inner">'
+    yield f'<p class="kind">tunectl study{f" · report of {escape(page.made_at)}" if page.made_at else ""}</p>'
+    yield f"<h1>{escape(page.title)}</h1>"
+    if page.goal:
+        yield f'<p class="goal">{escape(page.goal)}</p>'
+    if facts:
+        yield f'<dl class="facts">{facts}</dl>'
+    if page.thinned:
+        yield f'<p class="thinned">{escape(page.thinned)}</p>'
+    yield '</div></header>\n<div class="inner columns">'
+    yield _contents(page)
+    yield "<main>"
+    yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables and plots '
+    yield "are files in the folders <code>tables</code> and <code>plots</code> beside it.</p></noscript>"
+    yield findings_html(page.findings)
+    yield from _sections(page.sections, data["plots"])
+    yield "</main>\n</div>"
+    yield '<div id="selection" role="status" hidden></div>'
+    yield '<dialog id="trial" aria-labelledby="trial-title"></dialog>'
+    yield '<div id="tip" hidden></div>'
+
+
+def _contents(page: StudyPage) -> str:
+    entries = [
+        f'<li><a href="#findings">Findings</a> <span class="count">{escape(count_text(page.findings))}</span></li>'
+    ]
+    entries += [
+        f'<li><a href="#section-{number}">{escape(section.title)}</a></li>'
+        for number, section in enumerate(page.sections)
+    ]
+    return f'<nav class="contents" aria-label="Contents"><ol>{"".join(entries)}</ol></nav>'
+
+
+def _sections(sections: Sequence[Section], plots: Sequence[dict[str, str]]) -> Iterator[str]:
+    plot = table = 0
+    for number, section in enumerate(sections):
+        yield f'<section id="section-{number}"><h2>{escape(section.title)}</h2>'
+        if section.text:
+            yield f'<p class="text">{escape(section.text)}</p>'
+        if section.figures:
+            yield '<div class="plots">'
+            for _ in section.figures:
+                yield _plot_html(plot, plots[plot])
+                plot += 1
+            yield "</div>"
+        for _ in section.tables:
+            yield f'<div class="table" data-table="{table}"></div>'
+            table += 1
+        yield "</section>"
+
+
+def _plot_html(number: int, plot: dict[str, str]) -> str:
+    note = f'<p class="note">{escape(plot["note"])}</p>' if plot["note"] else ""
+    return (
+        f'<figure class="plot"><figcaption><h3>{escape(plot["title"])}</h3>{note}</figcaption>'
+        f'<div class="canvas" data-plot="{number}"></div></figure>'
+    )

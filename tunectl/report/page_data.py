@@ -1,0 +1,147 @@
+"""What the page's script reads: plots, tables and trials as JSON, short, and safe inside a script element."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from tunectl.analysis.figures import Figure, HistogramFigure
+from tunectl.report.page_model import PageTable, Section, TrialDetail
+from tunectl.report.plots import vega_lite
+from tunectl.report.table import Cell, Column, exact
+
+DIGITS = 6
+"""Significant digits of the numbers in the page; the tables' files have all."""
+
+_EXACT_IN_A_FLOAT = 2**53
+
+_IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def script_text(data: Any) -> str:
+    """The data as JSON that ends no element and begins none; nothing beyond ASCII is left in it."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_IN_SCRIPT)
+
+
+def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dict[str, Any]:
+    """Plots and tables in the order of the sections, and the trials that open, as the script takes them."""
+    datasets = _Shared()
+    steps = _Shared()
+    figures = [figure for section in sections for figure in section.figures]
+    return {
+        "plots": [_plot(figure, datasets) for figure in figures],
+        "tables": [_table(table) for section in sections for table in section.tables],
+        "trials": [_trial(detail, steps) for detail in trials],
+        "datasets": datasets.items,
+        "steps": steps.items,
+    }
+
+
+class _Shared:
+    """Things that are often the same, each held once and known by its number."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, item: Any) -> int:
+        key = json.dumps(item)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.items)
+            self.items.append(item)
+        return self._numbers[key]
+
+
+def _plot(figure: Figure, datasets: _Shared) -> dict[str, Any]:
+    spec = vega_lite(figure, interactive=True)
+    title = spec.pop("title")
+    spec.pop("$schema")
+    rows = 0
+    for part in spec["layer"]:
+        values = part["data"]["values"]
+        rows += len(values)
+        part["data"] = datasets.number(_columns(values))
+    return {
+        "title": figure.title,
+        "note": " ".join(title.get("subtitle", ())),
+        "x": figure.x.title,
+        "y": "number" if isinstance(figure, HistogramFigure) else figure.y.title,
+        "rows": rows,
+        "spec": spec,
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The rows as columns; what is often the same from row to row as pairs of a value and how often it follows."""
+    columns: dict[str, Any] = {}
+    for name in rows[0] if rows else ():
+        values = [rounded(row[name]) for row in rows]
+        runs = [(value, len(list(same))) for value, same in groupby(values)]
+        columns[name] = {"runs": runs} if 2 * len(runs) < len(values) else values
+    return {"rows": len(rows), "columns": columns}
+
+
+def rounded(value: Any) -> Any:
+    """The number with six significant digits, whole ones as they are; None for what JSON has no number for."""
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < _EXACT_IN_A_FLOAT else float(f"{value:.{DIGITS}g}")
+
+
+def _table(table: PageTable) -> dict[str, Any]:
+    rows = table.table.rows
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.table.columns)
+    return {
+        "caption": table.caption,
+        "ofTrials": table.of_trials,
+        "rows": len(rows),
+        "columns": [
+            {"name": column.name, "numeric": _is_numeric(column, cells)} | _cells([_cell(cell) for cell in cells])
+            for column, cells in zip(table.table.columns, columns, strict=True)
+        ],
+    }
+
+
+def _is_numeric(column: Column, cells: Sequence[Cell]) -> bool:
+    if column.type != "scalar":
+        return column.type in ("whole", "real")
+    known = [cell for cell in cells if cell is not None]
+    return bool(known) and all(isinstance(cell, (int, float)) and not isinstance(cell, bool) for cell in known)
+
+
+def _cells(cells: Sequence[Any]) -> dict[str, Any]:
+    """The cells, or where few texts are in many of them, each text once and the numbers of those in the cells."""
+    places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+    if not any(isinstance(cell, str) for cell in places) or 2 * len(places) > len(cells):
+        return {"cells": cells}
+    return {"texts": list(places), "codes": [places[cell] for cell in cells]}
+
+
+def _cell(cell: Cell) -> Any:
+    """A number where JavaScript has it, else its text; missing is null."""
+    if cell is None or isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool) or not math.isfinite(cell) or abs(cell) > _EXACT_IN_A_FLOAT:
+        return exact(cell)
+    return rounded(cell)
+
+
+def _trial(detail: TrialDetail, steps: _Shared) -> dict[str, Any]:
+    return {
+        "trial": detail.trial,
+        "state": detail.state,
+        "reason": detail.reason,
+        "message": detail.message,
+        "hyperparameters": [[name, exact(value)] for name, value in detail.hyperparameters.items()],
+        "facts": [list(fact) for fact in detail.facts],
+        "curves": [
+            [name, steps.number([rounded(float(step)) for step in at]), [rounded(float(value)) for value in values]]
+            for name, (at, values) in detail.curves.items()
+        ],
+        "log": detail.log_tail,
+    }

@@ -1,0 +1,67 @@
+// Brings the page to life: tables at once, plots as they come near, then the rest while nothing else is to do.
+
+const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
+
+function drawPlots() {
+  const waiting = new Set(document.querySelectorAll('[data-plot]'));
+  const total = waiting.size;
+  const draw = async (holder) => {
+    if (!waiting.delete(holder)) return;
+    try {
+      await drawPlot(holder);
+    } catch (error) {
+      holder.replaceChildren(element('p', {class: 'quiet'}, 'This plot could not be drawn.'));
+      console.error(error);
+    }
+    const drawn = document.querySelectorAll('[data-drawn]').length;
+    document.documentElement.dataset.plots = `${drawn} of ${total}`;
+  };
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((item) => item.isIntersecting)) {
+      near.unobserve(entry.target);
+      draw(entry.target);
+    }
+  }, {rootMargin: '300px'});
+  waiting.forEach((holder) => near.observe(holder));
+  const next = () => idle(async () => {
+    const [holder] = waiting;
+    if (!holder) return;
+    near.unobserve(holder);
+    await draw(holder);
+    next();
+  });
+  next();
+}
+
+async function copyText(button) {
+  const code = button.parentElement.querySelector('code');
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = 'copied';
+  } catch {
+    getSelection().selectAllChildren(code);
+    button.textContent = 'press Ctrl+C';
+  }
+  setTimeout(() => { button.textContent = 'copy'; }, 2000);
+}
+
+document.addEventListener('click', (event) => {
+  const copy = event.target.closest('.copy');
+  const chip = event.target.closest('[data-trial]');
+  if (copy) copyText(copy);
+  if (chip) select([Number(chip.dataset.trial)], event.shiftKey || event.ctrlKey || event.metaKey);
+});
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape' && !document.getElementById('trial').open && selected.size) select([]);
+});
+document.getElementById('trial').addEventListener('click', (event) => {
+  // A click beside the panel closes it.
+  if (event.target === event.currentTarget) event.currentTarget.close();
+});
+onSelection(showSelection);
+onSelection(() => {
+  for (const chip of document.querySelectorAll('[data-trial]')) chip.setAttribute('aria-pressed', String(selected.has(Number(chip.dataset.trial))));
+});
+document.querySelectorAll('[data-table]').forEach(makeTable);
+drawPlots();
+document.documentElement.dataset.ready = 'true';

@@ -1,0 +1,170 @@
+// Plots, drawn by Vega when they come near the window; pointing at a trial tells of it, a click or a rectangle selects.
+
+const NEAR_PIXELS = 9;
+const MOST_ROWS_AS_SVG = 3000;
+const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false};
+const views = [];
+
+/** Rows of columns in which what repeats stands once. */
+function expanded({rows, columns}) {
+  const names = Object.keys(columns);
+  const lists = names.map((name) => {
+    const column = columns[name];
+    return Array.isArray(column) ? column : column.runs.flatMap(([value, times]) => Array(times).fill(value));
+  });
+  return Array.from({length: rows}, (_, row) => Object.fromEntries(names.map((name, place) => [name, lists[place][row]])));
+}
+
+async function drawPlot(holder) {
+  const plot = DATA.plots[Number(holder.dataset.plot)];
+  const spec = structuredClone(plot.spec);
+  for (const layer of spec.layer) layer.data = {values: expanded(DATA.datasets[layer.data])};
+  const {view} = await window.vegaEmbed(holder, spec, {...EMBEDDING, renderer: plot.rows > MOST_ROWS_AS_SVG ? 'canvas' : 'svg'});
+  views.push(view);
+  holder.dataset.drawn = 'true';
+  if (selected.size) await view.signal('selected', selectedByTrial()).runAsync();
+  listen(holder, view, plot);
+}
+
+onSelection(() => {
+  const value = selectedByTrial();
+  for (const view of views) view.signal('selected', value).runAsync();
+});
+
+/** Every symbol, line and rectangle of the data, with where its group stands. */
+function* marksOf(mark, dx = 0, dy = 0) {
+  if (/^(axis|legend|title)/.test(mark.role || '')) return;
+  if (mark.marktype !== 'group') {
+    yield {mark, dx, dy};
+    return;
+  }
+  for (const group of mark.items) {
+    for (const child of group.items || []) yield* marksOf(child, dx + (group.x || 0), dy + (group.y || 0));
+  }
+}
+
+function position(event, holder, view) {
+  const box = holder.querySelector('svg, canvas').getBoundingClientRect();
+  const [left, top] = view.origin();
+  return {x: event.clientX - box.left - left, y: event.clientY - box.top - top};
+}
+
+function toSegment(point, from, to) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const length = dx * dx + dy * dy;
+  const along = length ? Math.max(0, Math.min(1, ((point.x - from.x) * dx + (point.y - from.y) * dy) / length)) : 0;
+  return {distance: Math.hypot(point.x - from.x - along * dx, point.y - from.y - along * dy), item: along < 0.5 ? from : to};
+}
+
+/** The row whose symbol or line is nearest to a point in the plot, or whose rectangle holds it. */
+function pick(view, {x, y}) {
+  let best = {distance: NEAR_PIXELS, datum: null};
+  let inside = null;
+  for (const {mark, dx, dy} of marksOf(view.scenegraph().root)) {
+    const point = {x: x - dx, y: y - dy};
+    const {marktype, items} = mark;
+    if (marktype === 'symbol') {
+      for (const item of items) {
+        const distance = Math.hypot(point.x - item.x, point.y - item.y);
+        if (distance < best.distance) best = {distance, datum: item.datum};
+      }
+    } else if (marktype === 'line') {
+      for (let place = 0; place < items.length; place += 1) {
+        const {distance, item} = toSegment(point, items[Math.max(0, place - 1)], items[place]);
+        if (distance < best.distance) best = {distance, datum: item.datum};
+      }
+    } else if (marktype === 'rect') {
+      const hit = items.find(({bounds}) => bounds.contains(point.x, point.y));
+      if (hit) inside = hit.datum;
+    }
+  }
+  return best.datum ?? inside;
+}
+
+function trialsWithin(view, from, to) {
+  const [left, right] = [Math.min(from.x, to.x), Math.max(from.x, to.x)];
+  const [top, bottom] = [Math.min(from.y, to.y), Math.max(from.y, to.y)];
+  const found = new Set();
+  for (const {mark, dx, dy} of marksOf(view.scenegraph().root)) {
+    if (mark.marktype !== 'symbol' && mark.marktype !== 'line') continue;
+    for (const item of mark.items) {
+      const [x, y] = [item.x + dx, item.y + dy];
+      if (x >= left && x <= right && y >= top && y <= bottom) found.add(item.datum.trial);
+    }
+  }
+  return [...found];
+}
+
+function tellOf(datum, plot, event) {
+  const tip = document.getElementById('tip');
+  tip.hidden = datum === null;
+  if (!datum) return;
+  const told = (value, given) => given ?? (typeof value === 'number' ? shortNumber(value) : '');
+  const head = datum.label || (Number.isInteger(datum.trial) ? `trial ${datum.trial}` : '');
+  const named = Number.isInteger(datum.trial) && !head.includes(String(datum.trial)) ? `trial ${datum.trial}: ${head}` : head;
+  const lines = [['', named], ['', datum.series === named ? '' : datum.series], [plot.x, told(datum.x, datum.told_x)], [plot.y, told(datum.y, datum.told_y)]];
+  tip.replaceChildren(...lines.filter(([, value]) => value).map(([name, value], place) =>
+    element('p', {class: place === 0 ? 'first' : null}, name ? element('span', {}, name) : null, value)));
+  const box = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
+  tip.style.top = `${event.clientY + box.height + 22 > innerHeight ? event.clientY - box.height - 10 : event.clientY + 14}px`;
+}
+
+function listen(holder, view, plot) {
+  let start = null;
+  let frame = 0;
+  const brush = element('div', {class: 'brush', hidden: true});
+  holder.append(brush);
+
+  holder.addEventListener('pointerdown', (event) => {
+    if (event.button === 0) start = {at: position(event, holder, view), clientX: event.clientX, clientY: event.clientY};
+  });
+  holder.addEventListener('pointermove', (event) => {
+    if (start && event.pointerType === 'mouse' && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > 5) {
+      holder.setPointerCapture(event.pointerId);
+      drawBrush(event);
+      tellOf(null);
+      return;
+    }
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => {
+      const datum = pick(view, position(event, holder, view));
+      holder.classList.toggle('over-trial', Number.isInteger(datum?.trial));
+      tellOf(datum, plot, event);
+    });
+  });
+  holder.addEventListener('pointerleave', () => {
+    cancelAnimationFrame(frame);
+    tellOf(null);
+  });
+  holder.addEventListener('pointerup', (event) => {
+    if (!start) return;
+    const add = event.shiftKey || event.ctrlKey || event.metaKey;
+    const end = position(event, holder, view);
+    if (!brush.hidden) select(trialsWithin(view, start.at, end), add);
+    else {
+      const trial = pick(view, end)?.trial;
+      if (Number.isInteger(trial)) select([trial], add);
+      else if (!add && selected.size) select([]);
+    }
+    start = null;
+    brush.hidden = true;
+  });
+  holder.addEventListener('pointercancel', () => {
+    start = null;
+    brush.hidden = true;
+  });
+  holder.addEventListener('dblclick', (event) => {
+    const trial = pick(view, position(event, holder, view))?.trial;
+    if (Number.isInteger(trial)) openTrial(trial);
+  });
+
+  function drawBrush(event) {
+    const box = holder.getBoundingClientRect();
+    brush.hidden = false;
+    brush.style.left = `${Math.min(event.clientX, start.clientX) - box.left}px`;
+    brush.style.top = `${Math.min(event.clientY, start.clientY) - box.top}px`;
+    brush.style.width = `${Math.abs(event.clientX - start.clientX)}px`;
+    brush.style.height = `${Math.abs(event.clientY - start.clientY)}px`;
+  }
+}

@@ -1,0 +1,61 @@
+"""What the page of a study shows, as plain data: made by `study`, laid out by `report.page`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tunectl.analysis.figures import Figure
+from tunectl.analysis.findings import Finding
+from tunectl.core.records import Scalar
+from tunectl.report.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """A table of the page with its caption. Where `of_trials`, the first column is the id of the row's trial."""
+
+    caption: str
+    table: Table
+    of_trials: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: its heading, a sentence or two on how to read it, its plots and its tables."""
+
+    title: str
+    text: str = ""
+    figures: Sequence[Figure] = ()
+    tables: Sequence[PageTable] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialDetail:
+    """What a trial opens to. `curves` are (steps, values) by metric, thinned where there were many."""
+
+    trial: int
+    state: str
+    reason: str = ""
+    message: str = ""
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    facts: Sequence[tuple[str, str]] = ()
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPage:
+    """The page of a study. `facts` are names and values under the title; `thinned` says what was left out, if so.
+
+    `made_at` is the time as it is to be shown; `trials` are those that open, which may be fewer than there are.
+    """
+
+    title: str
+    goal: str
+    facts: Sequence[tuple[str, str]]
+    findings: Sequence[Finding]
+    sections: Sequence[Section]
+    trials: Sequence[TrialDetail]
+    made_at: str = ""
+    thinned: str = ""

@@ -1,0 +1,46 @@
+"""A study folder as it stands at one moment, looked at without writing a byte; somebody else may be running in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.execution.lock import is_held
+from tunectl.spec.model import StudySpec
+from tunectl.store.index import Index
+from tunectl.study.opening import open_to_read
+from tunectl.study.standing import read_standing
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAsItStands:
+    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
+
+    `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders.
+    """
+
+    folder: StudyFolder
+    spec: StudySpec
+    trials: Sequence[PlannedTrial]
+    outcomes: Sequence[TrialOutcome]
+    runner_alive: bool
+    index: Index | None
+
+
+@contextlib.contextmanager
+def looked_at(place: Path) -> Iterator[StudyAsItStands]:
+    """The study in the folder at `place`; raises FolderError where there is none."""
+    folder, spec, trials = open_to_read(place)
+    alive = is_held(folder.lock)
+    index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
+    with index or contextlib.nullcontext():
+        if alive and index is not None:
+            outcomes = list(index.outcomes())
+        else:
+            # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
+            outcomes = read_standing(folder, trials, spec.objective, index)
+        yield StudyAsItStands(folder, spec, trials, outcomes, alive, index)

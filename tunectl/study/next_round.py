@@ -1,0 +1,112 @@
+"""`next`: the study file of the next round, written from what the findings of this one recommend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.findings import Finding
+from tunectl.analysis.next_round import AgreedChange, Conflict, agreed_changes
+from tunectl.analysis.study_findings import study_findings
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.files import write_new
+from tunectl.core.folders import StudyFolder
+from tunectl.spec.document import dotted
+from tunectl.spec.editing import EditingError, with_value
+from tunectl.spec.reading import parse_study
+from tunectl.store.provenance import read_provenance
+from tunectl.store.study_folder import read_study_text
+from tunectl.study.looking import looked_at
+from tunectl.study.reporting import Question, evidence_of
+
+_ROUND = re.compile(r"(?P<stem>.*)-round(?P<number>[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """What `next` did. `path` is None where there was nothing to change; `by_hand` are changes that could not be made
+    in the text, with the reason.
+    """
+
+    study: str
+    path: Path | None
+    changes: tuple[AgreedChange, ...]
+    conflicts: tuple[Conflict, ...]
+    by_hand: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as one JSON object."""
+        return {
+            "study": self.study,
+            "file": str(self.path) if self.path else None,
+            "changes": [
+                {
+                    "path": dotted(item.change.path),
+                    "value": item.change.value,
+                    "reason": item.change.reason,
+                    "findings": list(item.findings),
+                }
+                for item in self.changes
+            ],
+            "conflicts": [str(item) for item in self.conflicts],
+            "by_hand": list(self.by_hand),
+        }
+
+
+def next_round(place: Path, to: Path | None = None) -> NextRound:
+    """Write the next round's study file for the study folder at `place`; never over another file.
+
+    By default it stands beside the study's own file, called `<study>-round2.yaml` and so on. Raises FolderError where
+    there is no study, UsageError where the file is there already.
+    """
+    with looked_at(place) as study:
+        folder, spec = study.folder, study.spec
+        findings = study_findings(evidence_of(study, Question())[0])
+    changes, conflicts = agreed_changes(spec, findings)
+    text, made, by_hand = _changed(read_study_text(folder), changes)
+    if not made:
+        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings))
+    name = _next_name(spec.name)
+    path = to if to is not None else _beside(folder, f"{name}.yaml")
+    if to is not None and path.suffix in (".yaml", ".yml"):
+        name = path.stem
+    text = with_value(text, ("study",), name)
+    parse_study(text, path)
+    try:
+        write_new(path, text.encode("utf-8", "surrogatepass"))
+    except FileExistsError:
+        raise UsageError(f"{path}: is there already; name another file with --to") from None
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings))
+
+
+def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:
+    made: list[AgreedChange] = []
+    by_hand: list[str] = []
+    for item in changes:
+        try:
+            text = with_value(text, item.change.path, item.change.value)
+        except EditingError as error:
+            by_hand.append(f"{error} (to {item.change.value}: {item.change.reason})")
+        else:
+            made.append(item)
+    return text, made, by_hand
+
+
+def _next_name(study: str) -> str:
+    found = _ROUND.fullmatch(study)
+    return f"{found['stem']}-round{int(found['number']) + 1}" if found else f"{study}-round2"
+
+
+def _beside(folder: StudyFolder, name: str) -> Path:
+    """Beside the study's own file, whose folder a workload's file may be named from; else in the current folder."""
+    for run in reversed(read_provenance(folder)):
+        original = (run.get("study_file") or {}).get("path")
+        if isinstance(original, str) and Path(original).parent.is_dir():
+            return Path(original).parent / name
+    return Path(name)

@@ -1,0 +1,207 @@
+"""The page of a study: its sections with their plots and tables, and the trials that open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.figures import Figure
+from tunectl.analysis.findings import Finding
+from tunectl.analysis.isolation import isolations
+from tunectl.analysis.outcomes import SettingSummary
+from tunectl.analysis.retrains import retrained
+from tunectl.analysis.runs import Run
+from tunectl.analysis.study_figures import (
+    axis_figures,
+    best_step_figure,
+    budget_figure,
+    drawn,
+    isolation_figures,
+    training_curves,
+    update_figures,
+)
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import TrialOutcome
+from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
+from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
+from tunectl.report.table import Table
+from tunectl.report.tables import settings_table, trials_table
+from tunectl.spec.wording import as_text
+
+MOST_TRIALS = 1000
+"""So many trials stand in the page's table; of so many at most ..."""
+
+MOST_DETAILS = 150
+"""... these open to their curves and the end of their log."""
+
+_CURVE_POINTS = 200
+_LOG_TAIL_BYTES = 1500
+_ANY = TypeVar("_ANY")
+
+
+def study_page(
+    folder: StudyFolder,
+    evidence: Evidence,
+    outcomes: Sequence[TrialOutcome],
+    summaries: Sequence[SettingSummary],
+    scientific: Sequence[str],
+    findings: Sequence[Finding],
+    provenance: Sequence[dict[str, Any]],
+) -> StudyPage:
+    """The page as plain data; reads the logs of the trials that open."""
+    shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
+    opening = drawn(evidence, evidence.runs, MOST_DETAILS)
+    left_out = len(evidence.runs) - len(shown)
+    return StudyPage(
+        title=evidence.spec.name,
+        goal=evidence.spec.goal,
+        facts=list(_facts(evidence, outcomes, summaries, provenance)),
+        findings=findings,
+        sections=_sections(evidence, [item for item in outcomes if item.plan.trial in shown], summaries, scientific),
+        trials=[_detail(folder, run) for run in opening],
+        thinned=(
+            f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
+            "tables/trials.csv has all."
+            if left_out
+            else ""
+        ),
+    )
+
+
+def _facts(
+    evidence: Evidence,
+    outcomes: Sequence[TrialOutcome],
+    summaries: Sequence[SettingSummary],
+    provenance: Sequence[dict[str, Any]],
+) -> Iterator[tuple[str, str]]:
+    objective, training = evidence.objective, evidence.spec.training
+    which = "best" if objective.checkpoint == "best" else "last"
+    yield "objective", f"{objective.direction} {objective.metric}, by the {which} evaluation of each trial"
+    states = [item.state for item in outcomes]
+    counts = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(sorted(states)))
+    yield "trials", f"{len(states):,} ({counts})" if states else "none"
+    best = evidence.ranked(evidence.searched)
+    if best:
+        yield "best", f"{best[0].best_value:.4g} (trial {best[0].plan.trial}, step {best[0].best_step})"
+    yield "settings", f"{len(summaries):,}"
+    yield "training", f"{training.max_train_steps:,} steps, evaluated every {training.eval_every:,}"
+    yield "workload", evidence.spec.workload
+    if provenance:
+        last = provenance[-1]
+        yield "last run", str(last.get("time", ""))
+        commit = (last.get("git") or {}).get("commit")
+        if commit:
+            yield "commit", f"{commit}{' with uncommitted changes' if last.get('uncommitted_sha256') else ''}"
+        yield "command", " ".join(str(word) for word in last.get("command", ()))
+    if evidence.spec.notes:
+        yield "notes", evidence.spec.notes
+
+
+def _sections(
+    evidence: Evidence,
+    outcomes: Sequence[TrialOutcome],
+    summaries: Sequence[SettingSummary],
+    scientific: Sequence[str],
+) -> list[Section]:
+    found, again = isolations(evidence), retrained(outcomes)
+    best_step, budget = best_step_figure(evidence), budget_figure(evidence)
+    sections = [
+        Section(
+            "Settings",
+            "Each setting of the scientific hyperparameters, by its best feasible trial.",
+            tables=[
+                PageTable("Settings", settings_table(summaries, scientific)),
+                PageTable("The best trials of each setting", best_trials_table(evidence), True),
+                *([PageTable("Trials trained again, with fresh seeds", retrains_table(again), True)] if again else []),
+            ],
+        ),
+        Section(
+            "Isolation",
+            "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
+            "away. A curve within the noise of retraining says that the hyperparameter matters little.",
+            isolation_figures(evidence, found),
+            [PageTable("The best trial of each value", isolation_table(found))] if found else [],
+        ),
+        Section(
+            "Hyperparameter axes",
+            "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
+            "red crosses are infeasible trials.",
+            axis_figures(evidence),
+        ),
+        Section(
+            "Training curves",
+            "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
+            "end, and for those that were done early.",
+            [*training_curves(evidence), *([best_step] if best_step else [])],
+        ),
+        Section(
+            "Budget",
+            "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
+            "trials will gain little.",
+            [budget] if budget else [],
+        ),
+        Section("Updates", "What the updates of the best trials looked like.", update_figures(evidence)),
+        Section(
+            "Trials",
+            "All trials.",
+            tables=[PageTable("Trials", _without_empty(trials_table(outcomes, evidence.spec.names)), True)],
+        ),
+    ]
+    return _with_own_names([section for section in sections if section.figures or section.tables])
+
+
+def _with_own_names(sections: Sequence[Section]) -> list[Section]:
+    """The same sections with no two figures of one name: each is a file, and a place in the page."""
+    taken: set[str] = set()
+
+    def named(figure: Figure) -> Figure:
+        name, number = figure.name, 2
+        while name.lower() in taken:
+            name, number = f"{figure.name}-{number}", number + 1
+        taken.add(name.lower())
+        return replace(figure, name=name)
+
+    return [replace(section, figures=[named(figure) for figure in section.figures]) for section in sections]
+
+
+def _without_empty(table: Table) -> Table:
+    kept = [place for place in range(len(table.columns)) if any(row[place] is not None for row in table.rows)]
+    return Table(
+        tuple(table.columns[place] for place in kept), [tuple(row[place] for place in kept) for row in table.rows]
+    )
+
+
+def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
+    facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.kind)]
+    if run.best_value is not None:
+        facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
+    if run.infeasible_step is not None:
+        facts.append(("infeasible at step", str(run.infeasible_step)))
+    curves = {
+        name: (_thinned(steps.tolist()), _thinned(values.tolist())) for name, (steps, values) in run.curves.items()
+    }
+    values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
+    log = folder.trial(run.plan.trial).log
+    return TrialDetail(run.plan.trial, run.state, run.reason, "", values, facts, curves, _tail(log))
+
+
+def _thinned(values: Sequence[_ANY]) -> list[_ANY]:
+    """At most _CURVE_POINTS of the values, evenly, with both ends."""
+    if len(values) <= _CURVE_POINTS:
+        return list(values)
+    last = len(values) - 1
+    return [values[place * last // (_CURVE_POINTS - 1)] for place in range(_CURVE_POINTS)]
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""

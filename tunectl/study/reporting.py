@@ -1,0 +1,219 @@
+"""`report`: what a study says, as findings, a page and plots; under its own objective or under another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.findings import Finding
+from tunectl.analysis.isolation import isolations
+from tunectl.analysis.outcomes import SettingSummary, reselected, settings_summary
+from tunectl.analysis.retrains import retrained
+from tunectl.analysis.runs import MeasuredCurve
+from tunectl.analysis.study_figures import slug
+from tunectl.analysis.study_findings import study_findings
+from tunectl.core import jsontext
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.files import write_if_changed
+from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import CheckpointRule, Direction, Objective
+from tunectl.core.records import TrialOutcome
+from tunectl.report.page_model import StudyPage
+from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
+from tunectl.report.tables import settings_rows, trials_table, write_table
+from tunectl.spec.model import StudySpec
+from tunectl.store.index import Index
+from tunectl.store.provenance import read_provenance
+from tunectl.store.trial_files import ExistingCheckpoints, read_trial
+from tunectl.study.evidence import indexed_curves, measurements_by_trial, read_evidence
+from tunectl.study.looking import StudyAsItStands, looked_at
+from tunectl.study.page import study_page
+from tunectl.study.tabling import setting_names
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a study instead of its own objective; what is None stays as the study has it."""
+
+    metric: str | None = None
+    direction: Direction | None = None
+    checkpoint: CheckpointRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyReport:
+    """What was written: the page, findings.json, and the rest. `header` and `rows` are the settings as shown."""
+
+    spec: StudySpec
+    objective: Objective
+    folder: StudyFolder
+    findings: tuple[Finding, ...]
+    settings: tuple[SettingSummary, ...]
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    page: Path
+    paths: tuple[Path, ...]
+    trials: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON object."""
+        return {
+            "study": self.spec.name,
+            "folder": str(self.folder.path),
+            "objective": asdict(self.objective),
+            "trials": self.trials,
+            "findings": [finding.to_json() for finding in self.findings],
+            "settings": [asdict(item) for item in self.settings],
+            "page": str(self.page),
+            "files": [str(path) for path in self.paths],
+        }
+
+
+def report_study(place: Path, question: Question, *, draw: bool = True) -> StudyReport:
+    """Write the report of the study folder at `place` anew, also while a runner is at work there.
+
+    Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. Raises
+    FolderError where there is no study or nothing can be written, UsageError where the question cannot be answered.
+    """
+    with looked_at(place) as study:
+        evidence, outcomes = evidence_of(study, question)
+    return write_report(study.folder, evidence, outcomes, draw=draw)
+
+
+def evidence_of(study: StudyAsItStands, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
+    """What a study's findings rest on, and its outcomes, both under the objective asked for; raises UsageError."""
+    folder, spec, outcomes = study.folder, study.spec, study.outcomes
+    curves = _known_curves(study.index, outcomes)
+    objective = _asked_objective(spec, question, curves, folder, outcomes)
+    if objective != spec.objective:
+        outcomes = _reselected(folder, outcomes, objective, study.index, curves)
+    return read_evidence(folder, spec, outcomes, curves, objective), outcomes
+
+
+def _known_curves(index: Index | None, outcomes: Sequence[TrialOutcome]) -> dict[int, dict[str, MeasuredCurve]]:
+    """The curves of the trials that the index tells right: of another one the folder is read."""
+    if index is None:
+        return {}
+    try:
+        stored = {item.plan.trial: item for item in index.outcomes()}
+        curves = indexed_curves(index)
+    except FolderError:
+        return {}
+    return {
+        item.plan.trial: curves.get(item.plan.trial, {}) for item in outcomes if stored.get(item.plan.trial) == item
+    }
+
+
+def _asked_objective(
+    spec: StudySpec,
+    question: Question,
+    curves: Mapping[int, Mapping[str, MeasuredCurve]],
+    folder: StudyFolder,
+    outcomes: Sequence[TrialOutcome],
+) -> Objective:
+    own = spec.objective
+    metric = question.metric or own.metric
+    if metric != own.metric and question.direction is None:
+        raise UsageError(f"--objective {metric}: give --direction minimize or --direction maximize, too")
+    measured = {name for item in curves.values() for name in item}
+    if not measured:
+        files = (read_trial(folder.trial(item.plan.trial)) for item in outcomes)
+        measured = {name for trial in files for item in trial.measurements for name in item.metrics}
+    if metric != own.metric and metric not in measured:
+        there = ", ".join(sorted(measured)) or "no metric at all"
+        raise UsageError(f"--objective {metric}: no trial measured it; measured is: {there}")
+    return Objective(metric, question.direction or own.direction, question.checkpoint or own.checkpoint)
+
+
+def _reselected(
+    folder: StudyFolder,
+    outcomes: Sequence[TrialOutcome],
+    objective: Objective,
+    index: Index | None,
+    up_to_date: Container[int],
+) -> list[TrialOutcome]:
+    known = {} if index is None else measurements_by_trial(index, up_to_date)
+    found = []
+    for item in outcomes:
+        home, trial = folder.trial(item.plan.trial), item.plan.trial
+        measurements = known[trial] if trial in known else read_trial(home).measurements
+        found.append(reselected(item, measurements, objective, ExistingCheckpoints(home)))
+    return found
+
+
+def write_report(
+    folder: StudyFolder, evidence: Evidence, outcomes: Sequence[TrialOutcome], *, draw: bool
+) -> StudyReport:
+    """Write findings.json and report.html, with `draw` the plots as files, too; raises FolderError.
+
+    Under another objective than the study's the trials table is written again, beside the study's own.
+    """
+    from tunectl.report.page import page_html
+
+    spec, objective = evidence.spec, evidence.objective
+    names = setting_names(spec)
+    summaries = settings_summary(outcomes, names, objective)
+    findings = study_findings(evidence)
+    page = study_page(folder, evidence, outcomes, summaries, names, findings, read_provenance(folder))
+    variant = _variant(spec.objective, objective)
+    html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
+    content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
+    _write(listed, (json.dumps(json.loads(jsontext.encode(content)), indent=2, ensure_ascii=False) + "\n").encode())
+    _write(html, page_html(page).encode("utf-8", "replace"))
+    paths = [listed, html]
+    tables = {
+        "isolation": isolation_table(isolations(evidence)),
+        "best_trials": best_trials_table(evidence),
+        "retrains": retrains_table(retrained(outcomes)),
+        # Under its own objective the study's own trials table stands there already.
+        "trials": trials_table(outcomes if variant else (), spec.names),
+    }
+    for name, table in tables.items():
+        if table.rows:
+            paths += write_table(folder, f"{name}{variant}", table)
+    if draw:
+        paths += _draw(folder, page, variant)
+    header, rows = settings_rows(summaries, names)
+    return StudyReport(
+        spec,
+        objective,
+        folder,
+        tuple(findings),
+        tuple(summaries),
+        tuple(header),
+        tuple(tuple(row) for row in rows),
+        html,
+        tuple(paths),
+        len(outcomes),
+    )
+
+
+def _draw(folder: StudyFolder, page: StudyPage, variant: str) -> list[Path]:
+    from tunectl.report.plots import write_figures
+
+    figures = [
+        replace(figure, name=f"{figure.name}{variant}") for section in page.sections for figure in section.figures
+    ]
+    try:
+        return write_figures(folder.plots, figures)
+    except OSError as error:
+        raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
+
+
+def _variant(own: Objective, asked: Objective) -> str:
+    """What tells the files of another question from the study's own: "" for its own."""
+    if asked == own:
+        return ""
+    parts = [slug(asked.metric), asked.direction if asked.direction != own.direction else "", asked.checkpoint]
+    return "." + ".".join(part for part in parts if part and part != own.checkpoint)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_if_changed(path, content)
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

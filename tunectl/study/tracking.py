@@ -1,0 +1,148 @@
+"""`ls`: the tracking table of all studies below a folder.
+
+Deep Learning Tuning Playbook, "Setting up experiment tracking": name, link to the configuration, notes, number of
+trials, the best validation performance, and how to reproduce it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.outcomes import best_outcome
+from tunectl.core.errors import FolderError, TunectlError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import ENDED
+from tunectl.report.table import Column, ColumnType, Table
+from tunectl.store.provenance import read_provenance
+from tunectl.store.study_folder import is_study_folder
+from tunectl.study.looking import looked_at
+
+_TYPES: Mapping[str, ColumnType] = {
+    **dict.fromkeys(("planned", "run", "completed", "infeasible", "failed", "best_trial", "best_step"), "whole"),
+    "best_value": "real",
+    "uncommitted": "scalar",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedStudy:
+    """A row of the tracking table.
+
+    `study_file`, `command` (with the folder it was called in), `commit` and `date` (ISO 8601) are those of the last
+    run, "" where they are not known. `run` counts the trials that have ended. `best_*` are of the best completed trial;
+    `best_checkpoint` is a path. `problem` says why a study could not be read; all else is empty then.
+    """
+
+    folder: str
+    study: str = ""
+    kind: str = ""
+    goal: str = ""
+    study_file: str = ""
+    notes: str = ""
+    planned: int | None = None
+    run: int | None = None
+    completed: int | None = None
+    infeasible: int | None = None
+    failed: int | None = None
+    metric: str = ""
+    direction: str = ""
+    best_value: float | None = None
+    best_trial: int | None = None
+    best_step: int | None = None
+    best_checkpoint: str = ""
+    command: str = ""
+    commit: str = ""
+    uncommitted: bool | None = None
+    date: str = ""
+    problem: str = ""
+
+
+def tracked_studies(below: Path) -> list[TrackedStudy]:
+    """All studies in a folder and the folders below it, by path; writes nothing. Raises FolderError without a folder.
+
+    A study that cannot be read is listed with what is wrong with it.
+    """
+    if not below.is_dir():
+        raise FolderError(f"{below}: {'is no folder' if below.exists() else 'there is no such folder'}")
+    return [_tracked(place) for place in sorted(_study_folders(below))]
+
+
+def _study_folders(below: Path) -> Iterator[Path]:
+    if is_study_folder(below):
+        yield below
+        return
+    # What a study folder holds is no study: large ones have ten thousands of trial folders.
+    for place, folders, _ in os.walk(below):
+        studies = [name for name in sorted(folders) if is_study_folder(Path(place, name))]
+        yield from (Path(place, name) for name in studies)
+        folders[:] = sorted(name for name in folders if name not in studies and not name.startswith("."))
+
+
+def _tracked(place: Path) -> TrackedStudy:
+    try:
+        with looked_at(place) as study:
+            spec, outcomes, folder = study.spec, study.outcomes, study.folder
+    except (TunectlError, OSError) as error:
+        return TrackedStudy(str(place), problem=str(error).splitlines()[0])
+    states = [item.state for item in outcomes]
+    best = best_outcome(outcomes, spec.objective)
+    runs = read_provenance(folder)
+    # A retrain reproduces nothing by itself.
+    own = [run for run in runs if "retrain" not in (run.get("command") or ())[1:2]]
+    last: Mapping[str, Any] = own[-1] if own else {}
+    return TrackedStudy(
+        folder=str(place),
+        study=spec.name,
+        kind=_kind(folder),
+        goal=spec.goal,
+        study_file=str((last.get("study_file") or {}).get("path") or ""),
+        notes=spec.notes,
+        planned=len(outcomes),
+        run=sum(state in ENDED for state in states),
+        completed=states.count("completed"),
+        infeasible=states.count("infeasible"),
+        failed=states.count("failed"),
+        metric=spec.objective.metric,
+        direction=spec.objective.direction,
+        best_value=best.best_value if best else None,
+        best_trial=best.plan.trial if best else None,
+        best_step=best.best_step if best else None,
+        best_checkpoint=str(place / best.best_checkpoint) if best and best.best_checkpoint else "",
+        command=_command(last),
+        commit=str((last.get("git") or {}).get("commit") or ""),
+        uncommitted=bool(last.get("uncommitted_sha256")) if last.get("git") else None,
+        date=str(last.get("time") or ""),
+    )
+
+
+def _kind(folder: StudyFolder) -> str:
+    """The procedure that the folder is of, or "study"."""
+    try:
+        asked = json.loads(folder.procedure.read_text())
+    except FileNotFoundError:
+        return "study"
+    except (OSError, ValueError):
+        asked = None
+    return str(asked.get("procedure", "procedure")) if isinstance(asked, dict) else "procedure"
+
+
+def _command(run: Mapping[str, Any]) -> str:
+    """The command of a run as a shell takes it, from anywhere."""
+    words = [str(word) for word in run.get("command") or ()]
+    if not words:
+        return ""
+    words[0] = Path(words[0]).name
+    folder = run.get("folder")
+    return (f"cd {shlex.quote(str(folder))} && " if folder else "") + shlex.join(words)
+
+
+def tracking_table(studies: list[TrackedStudy]) -> Table:
+    """The whole table; empty text is missing."""
+    columns = tuple(Column(name, _TYPES.get(name, "text")) for name in TrackedStudy.__dataclass_fields__)
+    return Table(columns, [tuple(None if cell == "" else cell for cell in asdict(item).values()) for item in studies])
