@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all smoke bench lint torture torture-short readme fuzz
+.PHONY: help run test check check-all smoke bench lint torture torture-short readme fuzz planted
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,11 @@ readme: $(STAMP) ## the README's commands say what the README says
 
 check: lint test smoke readme torture-short ## what CI runs
 
-check-all: check torture ## everything, also the slow proof: 500 faults in a row of studies
+check-all: check planted torture ## everything, also the slow proofs: planted flaws, and 500 faults in a row of studies
+
+planted: $(STAMP) ## planted flaws must be found, in simulated studies and in the ones of studies/planted
+	$(BIN)/python scripts/planted_flaws.py
+	$(BIN)/python scripts/planted_studies.py
 
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times, compare the results
 	$(BIN)/python scripts/torture.py --faults 500

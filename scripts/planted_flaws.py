@@ -5,7 +5,7 @@ noise over the points that a real study would sample, and learning curves that f
 in how many studies it was planted, in how many of them its finding came, in how many as the first warning, and in how
 many of the clean studies it came as a warning or as a note. `--seeds` planted studies a flaw, `--clean` clean ones,
 `--only` some flaws. Ends with 1 where fewer than 95 % of a flaw are found or more than 5 % of the clean studies have
-any warning. Some six minutes of CPU time at the defaults.
+any warning. Some ten minutes of CPU time at the defaults.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ def main() -> int:
     tasks = [(flaw, asked.first_seed + seed) for flaw in flaws for seed in range(asked.seeds)]
     tasks += [(CLEAN, asked.first_seed + seed) for seed in range(count)]
     with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
-        found = pool.map(said, tasks, chunksize=8)
+        found = []
+        for item in pool.imap_unordered(said, tasks, chunksize=4):
+            found.append(item)
+            if len(found) % 100 == 0:
+                print(f"{len(found)} of {len(tasks)} studies", file=sys.stderr, flush=True)
     return table(flaws, [item for item in found if item.flaw != CLEAN], [item for item in found if item.flaw == CLEAN])
 
 

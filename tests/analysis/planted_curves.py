@@ -80,14 +80,12 @@ def _overfitting(generator, run: Run) -> Run:
 
 
 def _late_variance(generator, run: Run) -> Run:
-    fall, noise = healthy_fall(generator), generator.uniform(0.4, 0.6)
-    calm = with_curves(generator, run, fall)
-    level = end_level(run)
+    calm, noise = with_curves(generator, run, healthy_fall(generator)), generator.uniform(0.4, 0.7)
     curves = dict(calm.curves)
-    for name, sign in (("valid/error_rate", 1), ("valid/accuracy", -1)):
-        steps, values = curves[name]
-        late = steps > 0.4 * steps[-1]
-        curves[name] = (steps, values + sign * level * noise * late * np.abs(1 + generator.normal(size=len(steps))))
+    steps, errors = curves["valid/error_rate"]
+    jumps = np.where(steps > 0.3 * steps[-1], np.exp(noise * generator.normal(size=len(steps))), 1.0)
+    curves["valid/error_rate"] = (steps, np.minimum(errors * jumps, 1.0))
+    curves["valid/accuracy"] = (steps, 1 - curves["valid/error_rate"][1])
     return replace(calm, curves=curves)
 
 

@@ -116,7 +116,11 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
     domains = {item.name: item.domain for item in spec.hyperparameters if item.has_coordinate}
     runs = []
     for plan in plan_trials(spec):
-        positions = {name: to_unit(domain, plan.hyperparameters[name]) for name, domain in domains.items()}
+        positions = {
+            name: to_unit(domain, plan.hyperparameters[name])
+            for name, domain in domains.items()
+            if name in plan.hyperparameters
+        }
         error = response.error(plan.setting, positions) * np.exp(response.noise * generator.normal())
         lost = positions.get("learning_rate", 0.0) > response.edge or generator.uniform() < response.scattered
         runs.append(_run(generator, plan, shape, spec.objective, min(float(error), CHANCE), lost=bool(lost)))

@@ -32,6 +32,9 @@ _PART_OF_ONE = 2.5
 trials there are, the nearer to the end a best place inside the range can be told from one beyond.
 """
 
+WORTH_ASKING = 0.1
+"""With no sign of a crowd no trend is looked for."""
+
 OUTER = 0.25
 """The part of the axis in which the best trials are counted, for the sentence."""
 
@@ -44,8 +47,9 @@ class Crowding:
     """How the best trials lie towards one end.
 
     `chance_of_crowd`: the probability of such a crowd, did the hyperparameter not matter. `chance_of_trend`: that of
-    such an improvement towards the end within the part next to it. Of `best` trials `outer` lie in the outer quarter,
-    `uniform` of them would by chance. `best_places`, shape [best], are where the best lie in `positions`.
+    such an improvement towards the end within the part next to it, 1 where there is no sign of a crowd. Of the `best`
+    trials `outer` lie in the outer quarter, `uniform` of them would by chance. `best_places`, shape [best], are where
+    they lie in `positions`.
     """
 
     chance_of_crowd: float
@@ -68,11 +72,12 @@ def crowding(scores: Floats, positions: Floats) -> Crowding | None:
     near = positions <= min(max(_PART_OF_ONE / math.sqrt(count), NARROWEST_PART), WIDEST_PART)
     best = max(3, round(count / 5))
     order = np.argsort(scores, kind="stable")[:best]
-    trend = chance_of_pairing(ranks(scores[near]), positions[near]) if near.sum() > 1 else 1.0
+    # Savage's scores: how good the very best are weighs most.
+    chance = chance_of_pairing(-np.log(places / (count + 1)), (1 - positions) ** NEARNESS)
+    asked = chance <= WORTH_ASKING and near.sum() > 1
     return Crowding(
-        # Savage's scores: how good the very best are weighs most.
-        chance_of_crowd=chance_of_pairing(-np.log(places / (count + 1)), (1 - positions) ** NEARNESS),
-        chance_of_trend=trend,
+        chance_of_crowd=chance,
+        chance_of_trend=chance_of_pairing(ranks(scores[near]), positions[near]) if asked else 1.0,
         best=best,
         outer=int(np.count_nonzero(positions[order] <= OUTER)),
         uniform=best * float(np.mean(positions <= OUTER)),

@@ -40,11 +40,13 @@ RISING_PART = 0.05
 RISING_ERRORS = 4.0
 """The training loss rose where it ends above its lowest level by this part of what it gained, and so many errors."""
 
-SURE_PERIOD = 1e-3
+SURE_PERIOD = 2e-3
+MOSTLY_THERE = 0.9
 PERIOD_SHARE = 0.3
 PERIOD_PART = 0.003
-"""A period counts where so clear a one comes by chance in one study of a thousand, makes up so much of the variance
-about the trend, and moves the curve by this part of what it gained (in standard deviation).
+"""A period counts where so clear a one comes by chance in one study of 500, where it makes up so much of the variance
+about the trend, and moves the curve by this part of what it gained (in standard deviation). Most evaluations must be
+there: where holes are filled in the noise is no longer white.
 """
 
 
@@ -212,6 +214,8 @@ def _alike(evidence: Evidence, metric: str) -> Iterator[tuple[list[Run], list[Fl
             spacing = float(np.median(np.diff(curve.steps)))
             grid = np.arange(curve.total, curve.total / 4, -spacing)[::-1]
             values = np.interp(grid, curve.steps, curve.losses)
+            if np.count_nonzero(curve.steps >= grid.min(initial=curve.total)) < MOSTLY_THERE * len(grid):
+                continue
             if _moves(values, PERIOD_PART * curve.gain):
                 key = (len(grid), spacing, run.plan.hyperparameters.get("batch_size"))
                 groups.setdefault(key, []).append((run, values))

@@ -36,6 +36,8 @@ _FEWEST_FOR_MEDIAN = 8
 _WINDOWS = 5
 _TREND_DEGREE = 3
 _MOST_CORRELATED = 0.9
+_MOST_PARTS = 12
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,20 @@ class LossCurve:
 
     @cached_property
     def quantum(self) -> float:
-        """The smallest difference of two different losses: of an error rate at least that of one example; or 0."""
+        """What one example makes of an error rate: the largest step of which all differences are multiples, or 0.
+
+        Where there is none it is the smallest difference, which of a curve without steps is next to nothing.
+        """
         gaps = np.diff(np.unique(self.losses))
         gaps = gaps[gaps > 1e-9 * max(float(np.ptp(self.losses)), 1e-300)]
-        return float(gaps.min()) if len(gaps) else 0.0
+        if not len(gaps):
+            return 0.0
+        least = float(gaps.min())
+        for parts in range(1, _MOST_PARTS + 1):
+            multiples = gaps / least * parts
+            if np.abs(multiples - np.rint(multiples)).max() < _ROUNDING:
+                return least / parts
+        return least
 
     @cached_property
     def noise(self) -> float:

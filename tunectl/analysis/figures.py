@@ -79,7 +79,7 @@ class PointsFigure:
 
 @dataclass(frozen=True, slots=True)
 class CurvesFigure:
-    """Curves over a common axis. `solid_name` and `dashed_name` say in the legend what dashes mean, if there are any."""
+    """Curves over a common axis. `solid_name` and `dashed_name` say in the legend what dashes mean, if any."""
 
     name: str
     title: str

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.analysis.runs import Floats, UpdateSeries
-from tunectl.analysis.smoothing import MAD_TO_DEVIATION, windowed_level
+from tunectl.analysis.smoothing import MAD_TO_DEVIATION, windowed_level, windowed_median
 
 OUTLIER_WINDOW = 101
 """Norms are compared with so many around them, as the typical norm changes by orders of magnitude over training."""
@@ -58,15 +58,10 @@ def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
         levels, _ = windowed_level(logs, width)
         place = np.clip(np.arange(len(logs)) - width // 2, 0, len(levels) - 1)
         away = logs - levels[place]
-        spread = MAD_TO_DEVIATION * _local_median(np.abs(away), width)[place]
+        spread = MAD_TO_DEVIATION * windowed_median(np.abs(away), width)[place]
         outlying[usable] = away > np.maximum(OUTLIER_DEVIATIONS * spread, math.log(OUTLIER_FACTOR))
     updates = tuple(np.flatnonzero(outlying).tolist())
     return OutlierNorms(updates, len(updates) / max(1, len(gradient_norm)), typical)
-
-
-def _local_median(values: Floats, width: int) -> Floats:
-    level, _ = windowed_level(values, width)
-    return level
 
 
 def clip_threshold(gradient_norm: Floats, percentile: float = CLIP_PERCENTILE) -> float | None:

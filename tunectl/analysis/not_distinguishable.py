@@ -15,6 +15,12 @@ from tunectl.analysis.runs import Run
 from tunectl.spec.wording import counted
 
 _MOST_NAMED = 3
+_MOST_TIMES = 4.0
+"""More than so many times the trials are said, but not asked for."""
+
+_ENOUGH_POINTS = 10
+"""What is asked for where there are too few points to say anything."""
+
 _FIRST_RETRAINS = 5
 """Fewer retrains say little about their own variance."""
 
@@ -76,7 +82,7 @@ def _finding(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: M
         id="settings-not-distinguishable",
         level="warning",
         sentence=_sentence(evidence, best, best_of, alike),
-        action=_action(changes, retrains, deviation, difference),
+        action=_action(changes, _times(alike), retrains, deviation, difference),
         settings=(best, *alike),
         trials=tuple(best_of[setting].plan.trial for setting in (best, *alike)),
         numbers={
@@ -89,7 +95,9 @@ def _finding(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: M
             "retrain_deviation": deviation,
             "retrains_to_tell": retrains,
         },
-        sureness=f"the better one wins {compared.wins:.0%} of the draws of {compared.k} of {compared.points} points",
+        sureness="too few trials to say"
+        if _few(alike)
+        else f"the better one wins {compared.wins:.0%} of the draws of {compared.k} of {compared.points} points",
         command=_command(evidence, changes),
         changes=changes,
     )
@@ -112,16 +120,27 @@ def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[C
     sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
     if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
         return ()
-    # Of too few trials the double are asked for: what they say about still more cannot be read off them.
-    times = [2.0 if found.points < FEWEST_POINTS else found.times for found in alike.values()]
-    needed = [number for number in times if number is not None]
-    if not needed:
+    needed = _times(alike)
+    if needed is None or (needed > _MOST_TIMES and not _few(alike)):
         return ()
     reason = "so many are expected to tell the settings apart, as far as that can be extrapolated"
-    return (Change(("search", "trials"), math.ceil(search.trials * max(needed)), reason),)
+    return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)
 
 
-def _action(changes: Sequence[Change], retrains: int | None, deviation: float | None, difference: float) -> str:
+def _few(alike: Mapping[int, PairedBest]) -> bool:
+    return min(found.points for found in alike.values()) < FEWEST_POINTS
+
+
+def _times(alike: Mapping[int, PairedBest]) -> float | None:
+    """How many times the trials are needed to tell those that more trials would tell; None where there are none."""
+    # What too few trials say about still more cannot be read off them.
+    times = [_ENOUGH_POINTS / one.points if one.points < FEWEST_POINTS else one.times for one in alike.values()]
+    return max((number for number in times if number is not None), default=None)
+
+
+def _action(
+    changes: Sequence[Change], times: float | None, retrains: int | None, deviation: float | None, difference: float
+) -> str:
     if difference == 0:
         last = "their best trials are equal: choose by cost"
     elif retrains is not None:
@@ -131,8 +150,11 @@ def _action(changes: Sequence[Change], retrains: int | None, deviation: float | 
     else:
         last = "retrain the best trial of each"
     if changes:
-        return f"about {changes[0].value} trials a setting would tell (an extrapolation); or {last}"
-    return f"more trials are not expected to tell; {last}"
+        return f"search.trials: {changes[0].value} is expected to tell (an extrapolation); or {last}"
+    much = (
+        "more trials are not expected to tell" if times is None else f"it would take some {times:.0f} times the trials"
+    )
+    return f"{much} (an extrapolation); {last}"
 
 
 def _command(evidence: Evidence, changes: Sequence[Change]) -> str:

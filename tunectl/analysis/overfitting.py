@@ -30,8 +30,8 @@ LARGE_RATIO = 0.15
 level (and a quarter of LARGE_PART): an error rate that rises from 3 to 4 % rises by a third.
 """
 
-FEWEST_QUANTA = 3
-"""It is more than so many examples can make: on the same examples one or two change sides by chance."""
+FEWEST_QUANTA = 6
+"""It is one of so many examples at least: by a sign test five that all change to the wrong side may do so by chance."""
 
 TRAIN_RISE_PART = 0.01
 """A training error that rises by more of its gain (and than noise) makes it an instability, not overfitting."""
@@ -125,7 +125,7 @@ def _finding(
         where = f"In {best}{in_settings(evidence, found_in)}"
     else:
         where = f"In {len(elsewhere)} of the {counted(examined, 'feasible trial')} beside the best"
-    changes = [] if expected else _changes(evidence, worst.run)
+    changes = () if expected else _changes(evidence, worst.run)
     return Finding(
         id="overfitting",
         level="note" if expected else "warning",
@@ -162,13 +162,13 @@ def _action(evidence: Evidence, *, in_best: bool, expected: bool, adds: bool) ->
     return f"add regularisation {before} (weight decay, dropout, label smoothing)"
 
 
-def _changes(evidence: Evidence, run: Run) -> list[Change]:
+def _changes(evidence: Evidence, run: Run) -> tuple[Change, ...]:
     """Weight decay to be tuned, where the study has nothing that regularises and varies."""
     own = evidence.spec.alternatives("weight_decay")
     if any(item.varies for item in regularisers(evidence.spec)) or len(own) > 1:
-        return []
+        return ()
     if own and not isinstance(own[0].domain, FixedValue):
-        return []
+        return ()
     decoupled = run.plan.hyperparameters.get("optimizer") == "adamw"
     value = ADDED_DECOUPLED_DECAY if decoupled else ADDED_WEIGHT_DECAY
-    return [Change(("hyperparameters", "weight_decay"), dict(value), "trials overfit, and nothing regularises")]
+    return (Change(("hyperparameters", "weight_decay"), dict(value), "trials overfit, and nothing regularises"),)

@@ -17,8 +17,10 @@ from tunectl.analysis.not_distinguishable import retrain_deviation, settings_fin
 from tunectl.analysis.runs import Floats, Run
 from tunectl.analysis.scientific_ends import scientific_end_findings
 from tunectl.analysis.stability_edge import (
+    MANY,
     infeasible_fraction_findings,
     of_setting_words,
+    search_places,
     shown_value,
     stability_edge_findings,
 )
@@ -31,14 +33,16 @@ its median trial to its best.
 """
 
 _MOST_NAMED = 6
+_MOST_SETTINGS = 8
 
 
 def search_findings(evidence: Evidence) -> list[Finding]:
     """All findings about the search, the warnings first; what matters more stands earlier."""
+    places = search_places(evidence)
     found = [
-        *infeasible_fraction_findings(evidence),
-        *stability_edge_findings(evidence),
-        *search_boundary_findings(evidence),
+        *infeasible_fraction_findings(evidence, places),
+        *stability_edge_findings(evidence, places),
+        *search_boundary_findings(evidence, places),
         *scientific_end_findings(evidence),
         *settings_findings(evidence),
         *sampled_enough_findings(evidence),
@@ -48,13 +52,14 @@ def search_findings(evidence: Evidence) -> list[Finding]:
 
 
 def sampled_enough_findings(evidence: Evidence) -> list[Finding]:
-    """`sampled-enough`, a note for each setting with ended trials: what fewer trials would have reached, and what twice
-    as many would be expected to gain.
+    """`sampled-enough`, a note for each setting with ended trials, or for the best of many settings: what fewer trials
+    would have reached, and what twice as many would be expected to gain.
     """
     deviation = retrain_deviation(evidence)
-    return [
-        _sampled_enough(evidence, setting, runs, deviation) for setting, runs in evidence.by_setting.items() if runs
-    ]
+    ended = {setting: runs for setting, runs in evidence.by_setting.items() if runs}
+    best = sorted(ended, key=lambda setting: (float(evidence.losses(ended[setting]).min()), setting))
+    chosen = sorted(best[:_MOST_SETTINGS])
+    return [_sampled_enough(evidence, setting, ended[setting], deviation) for setting in chosen]
 
 
 def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], deviation: float | None) -> Finding:
@@ -63,12 +68,13 @@ def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], devia
     feasible = losses[np.isfinite(losses)]
     share = _share(feasible, gain)
     enough = gain is not None and (share <= WORTH_DOUBLING or (deviation is not None and gain <= deviation))
-    changes = () if enough else doubled_trials(evidence, 2.0, "twice the trials are expected to find a better one")
+    lost = len(losses) - len(feasible) >= MANY * len(losses)
+    changes = () if enough or lost else _doubled_trials(evidence)
     return Finding(
         id="sampled-enough",
         level="note",
         sentence=_budget_sentence(evidence, setting, losses, by_budget[-1], gain),
-        action=_budget_action(gain, len(runs), enough=enough, can_change=bool(changes)),
+        action=_budget_action(gain, len(runs), enough=enough, lost=lost, can_change=bool(changes)),
         settings=(setting,),
         trials=tuple(run.plan.trial for run in evidence.ranked(runs)[:1]),
         numbers={
@@ -113,7 +119,9 @@ def _budget_sentence(evidence: Evidence, setting: int, losses: Floats, half: Bes
     return f"{start}{spread}. Twice as many would be expected to gain {gain:.2g}: an extrapolation."
 
 
-def _budget_action(gain: float | None, count: int, *, enough: bool, can_change: bool) -> str:
+def _budget_action(gain: float | None, count: int, *, enough: bool, lost: bool, can_change: bool) -> str:
+    if lost:
+        return "mend what makes so many trials infeasible first: more of the same would mostly be lost, too"
     if enough:
         return "none is due: more trials are expected to gain little"
     how = "raise search.trials; every trial there is stays" if can_change else "add points to the search"
@@ -146,14 +154,14 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def doubled_trials(evidence: Evidence, times: float, reason: str) -> tuple[Change, ...]:
-    """The change that raises search.trials by so many times; none where the points are a grid or written by hand."""
+def _doubled_trials(evidence: Evidence) -> tuple[Change, ...]:
+    """The change that doubles search.trials; none where the points are a grid or written by hand."""
     search = evidence.spec.search
     if search.trials is None or search.sampler not in ("halton", "random"):
         return ()
     if not any(item.has_coordinate for item in evidence.spec.hyperparameters):
         return ()
-    return (Change(("search", "trials"), math.ceil(search.trials * times), reason),)
+    return (Change(("search", "trials"), 2 * search.trials, "twice as many are expected to find a better one"),)
 
 
 def fixed_caveat_findings(evidence: Evidence) -> list[Finding]:
@@ -176,7 +184,7 @@ def fixed_caveat_findings(evidence: Evidence) -> list[Finding]:
             action=_caveat_action(asked, fixed),
             hyperparameters=tuple(values),
             numbers={"fixed": dict(values), "scientific": asked},
-            sureness="by the design of the study",
+            sureness="by design",
         )
     ]
 

@@ -65,7 +65,7 @@ def log_loss(loss: Floats, none: float | None) -> Floats:
 def windowed_median(series: Floats, width: int, hop: int = 1) -> Floats:
     """The medians of the windows of `width` that begin at 0, hop, 2·hop, ..., shape [(n - width) // hop + 1]."""
     windows = sliding_window_view(series, width)[::hop]
-    parts = [np.median(windows[at : at + _ROWS_AT_ONCE], axis=1) for at in range(0, len(windows), _ROWS_AT_ONCE)]
+    parts = [_sorted_quantile(np.sort(part, axis=1), 0.5) for part in _parts(windows)]
     return np.concatenate(parts)
 
 
@@ -75,15 +75,26 @@ def windowed_level(series: Floats, width: int) -> tuple[Floats, Floats]:
     The spread is the standard deviation by the median absolute deviation, or by the distance of the 95th percentile
     where that is more: minibatch losses near zero have a long tail upwards.
     """
-    windows = sliding_window_view(series, width)
     levels, spreads = [], []
-    for at in range(0, len(windows), _ROWS_AT_ONCE):
-        part = windows[at : at + _ROWS_AT_ONCE]
-        level = np.median(part, axis=1)
+    for windows in _parts(sliding_window_view(series, width)):
+        part = np.sort(windows, axis=1)
+        level = _sorted_quantile(part, 0.5)
         levels.append(level)
-        middle = MAD_TO_DEVIATION * np.median(np.abs(part - level[:, None]), axis=1)
-        spreads.append(np.maximum(middle, (np.quantile(part, 0.95, axis=1) - level) / NORMAL_95))
+        middle = MAD_TO_DEVIATION * _sorted_quantile(np.sort(np.abs(part - level[:, None]), axis=1), 0.5)
+        spreads.append(np.maximum(middle, (_sorted_quantile(part, 0.95) - level) / NORMAL_95))
     return np.concatenate(levels), np.concatenate(spreads)
+
+
+def _parts(windows: Floats) -> list[Floats]:
+    return [windows[at : at + _ROWS_AT_ONCE] for at in range(0, len(windows), _ROWS_AT_ONCE)]
+
+
+def _sorted_quantile(rows: Floats, quantile: float) -> Floats:
+    """The quantile of each row of a sorted array, as np.quantile has it; sorting once is several times faster."""
+    place = quantile * (rows.shape[1] - 1)
+    low = int(place)
+    high = min(low + 1, rows.shape[1] - 1)
+    return np.asarray(rows[:, low] + (place - low) * (rows[:, high] - rows[:, low]))
 
 
 def deviation(differences: Floats) -> float:

@@ -11,6 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,20 @@ class StabilityEdge:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class SearchPlaces:
+    """Where the trials of a search lie: every ordered axis in every setting, and the thresholds of feasibility."""
+
+    axes: tuple[SettingAxis, ...]
+    edges: tuple[StabilityEdge, ...]
+
+
+def search_places(evidence: Evidence) -> SearchPlaces:
+    """What the findings about ranges share; found once for all of them."""
+    axes = setting_axes(evidence)
+    return SearchPlaces(tuple(axes), tuple(stability_edges(axes)))
+
+
 def stability_edges(axes: Sequence[SettingAxis]) -> list[StabilityEdge]:
     """The thresholds of feasibility, at most one an axis and setting."""
     asked = [axis for axis in axes if not axis.feasible.all() and axis.feasible.any()]
@@ -93,8 +108,10 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
     # Seen from the other end, so that the threshold is always in the direction of growing positions.
     positions = axis.positions if end == "high" else 1 - axis.positions
     lost = (~axis.feasible).astype(float)
+    if lost.sum() < FEWEST_BEYOND:
+        return None
     chance = family_wise(chance_of_pairing(lost, positions), tests)
-    if lost.sum() < FEWEST_BEYOND or chance > SURE_EDGE:
+    if chance > SURE_EDGE:
         return None
     order = np.argsort(positions, kind="stable")
     at, lost = positions[order], lost[order]
@@ -122,43 +139,32 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
     )
 
 
-def stability_edge_findings(evidence: Evidence) -> list[Finding]:
-    """`stability-edge`: infeasible beyond a threshold of one hyperparameter, and the best trials next to it."""
-    edges = stability_edges(setting_axes(evidence))
-    return [_edge_finding(evidence, edge) for edge in edges if edge.is_next_to_the_best(len(edges))]
+def stability_edge_findings(evidence: Evidence, places: SearchPlaces | None = None) -> list[Finding]:
+    """`stability-edge`, one for each hyperparameter: infeasible beyond a threshold, and the best trials next to it."""
+    edges = (places or search_places(evidence)).edges
+    found: dict[tuple[Any, ...], list[StabilityEdge]] = {}
+    for edge in edges:
+        if edge.is_next_to_the_best(len(edges)):
+            found.setdefault((edge.axis.hyperparameter.path, edge.end), []).append(edge)
+    return [_edge_finding(evidence, own) for own in found.values()]
 
 
-def _edge_finding(evidence: Evidence, edge: StabilityEdge) -> Finding:
-    axis, crowd = edge.axis, edge.crowd
+def _edge_finding(evidence: Evidence, edges: Sequence[StabilityEdge]) -> Finding:
+    edge = min(edges, key=lambda edge: (float(edge.axis.losses.min()), edge.axis.setting))
+    edges = [edge, *(other for other in edges if other is not edge)]
+    key, crowd = edge.axis.hyperparameter.key, edge.crowd
     assert crowd is not None
-    name, key = axis.hyperparameter.name, axis.hyperparameter.key
-    where = "above" if edge.end == "high" else "below"
-    first, last = shown_value(edge.first_infeasible), shown_value(edge.last_feasible)
-    ranked = evidence.ranked(axis.runs)
-    of_setting = of_setting_words(evidence, axis.setting)
-    amount = "All" if edge.beyond == edge.trials_beyond else f"{edge.beyond} of"
-    sentence = (
-        f"{amount} {counted(edge.trials_beyond, 'trial')}{of_setting} with {key} at {first} or {where} "
-        f"{'is' if edge.beyond == 1 else 'are'} infeasible, and the best trials lie next to that threshold: training "
-        f"is held back by instability."
-    )
-    if name == "learning_rate":
-        action = (
-            "look for the unstable rate with lr-sweep, then open higher rates with warmup-sweep (or clip the "
-            "gradients), before the range is changed"
-        )
-        command = _sweep_command(evidence, ranked[0])
-    else:
-        action = (
-            f"make training more stable (a warmup, clipped gradients, a lower learning rate) and search {key} again"
-        )
-        command = ""
+    ranked = evidence.ranked([run for each in edges for run in each.axis.runs])
+    is_rate = edge.axis.hyperparameter.name == "learning_rate"
     return Finding(
         id="stability-edge",
         level="warning",
-        sentence=sentence,
-        action=action,
-        settings=(axis.setting,),
+        sentence=f"{_edge_sentence(evidence, edges)}: training is held back by instability.",
+        action="look for the unstable rate with lr-sweep, then open higher rates with warmup-sweep (or clip the "
+        "gradients), before the range is changed"
+        if is_rate
+        else f"make training more stable (a warmup, clipped gradients, a lower learning rate), then search {key} again",
+        settings=tuple(each.axis.setting for each in edges),
         hyperparameters=(key,),
         trials=tuple(run.plan.trial for run in ranked[: crowd.best]),
         numbers={
@@ -170,9 +176,24 @@ def _edge_finding(evidence: Evidence, edge: StabilityEdge) -> Finding:
             "chance_of_crowd": crowd.chance_of_crowd,
             "chance_of_trend": crowd.chance_of_trend,
         },
-        sureness=f"p = {edge.chance:.2g} for the threshold, {crowd.chance_of_crowd:.2g} for the best next to it "
-        f"at {last}",
-        command=command,
+        sureness=f"p = {edge.chance:.2g} for the threshold, {crowd.chance_of_crowd:.2g} for the best next to it",
+        command=_sweep_command(evidence, ranked[0]) if is_rate else "",
+    )
+
+
+def _edge_sentence(evidence: Evidence, edges: Sequence[StabilityEdge]) -> str:
+    edge = edges[0]
+    amount = "All" if edge.beyond == edge.trials_beyond else f"{edge.beyond} of"
+    where = f"{shown_value(edge.first_infeasible)} or {'above' if edge.end == 'high' else 'below'}"
+    others = [
+        f"{evidence.setting_name(each.axis.setting)} (from {shown_value(each.first_infeasible)} on)"
+        for each in edges[1:]
+    ]
+    named = " and ".join(others[:_MOST_NAMED]) + (" and others" if len(others) > _MOST_NAMED else "")
+    return (
+        f"{amount} {counted(edge.trials_beyond, 'trial')}{of_setting_words(evidence, edge.axis.setting)} with "
+        f"{edge.axis.hyperparameter.key} at {where} are infeasible, and the best trials lie next to that threshold"
+        + (f"; so it is with {named}" if named else "")
     )
 
 
@@ -190,25 +211,29 @@ def _exact(value: Scalar) -> str:
     return f"{value:.6g}" if isinstance(value, float) and float(f"{value:.6g}") != value else as_text(value)
 
 
-def infeasible_fraction_findings(evidence: Evidence) -> list[Finding]:
+def infeasible_fraction_findings(evidence: Evidence, places: SearchPlaces | None = None) -> list[Finding]:
     """`infeasible-fraction`: so many trials are infeasible that the search space is to be changed, or a bug found.
 
     Not said of a setting where nearly all of them lie beyond a stability edge: that asks for stable training first.
     """
-    edges = stability_edges(setting_axes(evidence))
+    edges = (places or search_places(evidence)).edges
     explained = Counter[int]()
     for edge in edges:
         if edge.is_next_to_the_best(len(edges)):
             explained[edge.axis.setting] = max(explained[edge.axis.setting], edge.beyond)
-    concerned = {}
-    for setting, runs in evidence.by_setting.items():
-        lost = sum(not run.feasible for run in runs)
-        if _too_many(lost, len(runs)) and explained[setting] < MOSTLY * lost:
-            concerned[setting] = runs
+    runs_of = evidence.by_setting
+    lost_in = {setting: sum(not run.feasible for run in runs) for setting, runs in runs_of.items()}
+    everywhere = _too_many(sum(lost_in.values()), len(evidence.searched), 1)
+    concerned = {
+        setting: runs
+        for setting, runs in runs_of.items()
+        if lost_in[setting] and explained[setting] < MOSTLY * lost_in[setting]
+        if lost_in[setting] >= MANY * len(runs)
+        if everywhere or _too_many(lost_in[setting], len(runs), len(runs_of))
+    }
     if not concerned:
         return []
-    edges = [edge for edge in edges if edge.axis.setting in concerned]
-    return [_fraction_finding(evidence, concerned, edges)]
+    return [_fraction_finding(evidence, concerned, [edge for edge in edges if edge.axis.setting in concerned])]
 
 
 def _fraction_finding(
@@ -220,11 +245,11 @@ def _fraction_finding(
     reasons = Counter(run.reason for run in lost).most_common()
     named = ", ".join(f"{reason} {count}" for reason, count in reasons)
     trials = sum(len(runs) for runs in concerned.values())
-    all_lost = not evidence.ranked(evidence.searched)
+    all_lost, listed = not evidence.ranked(evidence.searched), "; ".join(shares[:_MOST_NAMED])
     return Finding(
         id="infeasible-fraction",
         level="warning",
-        sentence=f"{'; '.join(shares[:_MOST_NAMED])}{more} ({named}).",
+        sentence=f"{listed[0].upper()}{listed[1:]}{more} ({named}).",
         action=_fraction_action(edges, all_lost=all_lost),
         settings=tuple(concerned),
         hyperparameters=tuple(dict.fromkeys(edge.axis.hyperparameter.key for edge in edges)),
@@ -244,7 +269,8 @@ def _fraction_finding(
     )
 
 
-def _too_many(lost: int, trials: int) -> bool:
+def _too_many(lost: int, trials: int, tests: int) -> bool:
+    """Whether so many lost trials are many, and no accident in one of so many settings."""
     if trials == 0 or lost < MANY * trials:
         return False
     # The binomial probability of so many or more, each term from the one before it.
@@ -252,12 +278,12 @@ def _too_many(lost: int, trials: int) -> bool:
     for count in range(trials + 1):
         found += term if count >= lost else 0.0
         term *= (trials - count) / (count + 1) * COMMON / (1 - COMMON)
-    return found <= SURE_FRACTION
+    return family_wise(found, tests) <= SURE_FRACTION
 
 
 def _share_words(evidence: Evidence, setting: int, runs: Sequence[Run]) -> str:
     lost = sum(not run.feasible for run in runs)
-    amount = f"All {counted(len(runs), 'trial')}" if lost == len(runs) else f"{lost} of {len(runs)} trials"
+    amount = f"all {counted(len(runs), 'trial')}" if lost == len(runs) else f"{lost} of {len(runs)} trials"
     return f"{amount}{of_setting_words(evidence, setting)} are infeasible"
 
 

@@ -150,10 +150,11 @@ def saturated_early(evidence: Evidence) -> list[Finding]:
     curves = learned_curves(evidence)
     telling: dict[Run, float] = {}
     for own in curves.values():
-        falls = {run: _settled(evidence, run, curve) for run, curve in own.items()}
-        settled = {run: share for run, share in falls.items() if share is not None}
-        if most(len(settled), len(own)) and _is_settled(pooled(list(settled.values()))):
-            telling |= {run: -abs(share.value) for run, share in settled.items()}
+        settled = {run: share for run, curve in own.items() if (share := _settled(evidence, run, curve)) is not None}
+        train = [share for run in settled if (share := _train_fall(evidence, run)) is not None]
+        enough = most(len(settled), len(own)) and _is_settled(pooled(list(settled.values())))
+        if enough and (not train or _is_settled(pooled(train))):
+            telling |= {run: -abs(fall.value) for run, fall in settled.items()}
     shown = shown_by_curves(curves, telling)
     if shown is None:
         return []
@@ -168,15 +169,24 @@ def saturated_early(evidence: Evidence) -> list[Finding]:
 
 def _settled(evidence: Evidence, run: Run, curve: LossCurve) -> Share | None:
     """What the objective still gained after the early part of training; None where something had not settled then."""
-    fall = curve.fall(EARLY_PART, SECOND_HALF)
-    if curve.done[0] > EARLY_PART[1] or fall.value > SETTLED + SETTLED_ERRORS * fall.error:
+    fall, train = curve.fall(EARLY_PART, SECOND_HALF), _train_fall(evidence, run)
+    if curve.done[0] > EARLY_PART[1] or not _may_have_settled(fall):
         return None
-    metric = train_metric(evidence, run)
-    train = None if metric == evidence.objective.metric else curve_of(evidence, run, metric)
-    if train is not None and train.learned and not _is_settled(train.fall(EARLY_PART, SECOND_HALF)):
+    if train is not None and not _may_have_settled(train):
         return None
     # A level that rises is overfitting's or an instability's: fewer steps would hide it.
     return fall if fall.value > -4 * SETTLED else None
+
+
+def _train_fall(evidence: Evidence, run: Run) -> Share | None:
+    """What the training error still gained after the early part; None where it is not known."""
+    metric = train_metric(evidence, run)
+    train = None if metric == evidence.objective.metric else curve_of(evidence, run, metric)
+    return train.fall(EARLY_PART, SECOND_HALF) if train is not None and train.learned else None
+
+
+def _may_have_settled(fall: Share) -> bool:
+    return fall.value <= SETTLED + SETTLED_ERRORS * fall.error
 
 
 def _is_settled(fall: Share) -> bool:

@@ -18,26 +18,36 @@ from tunectl.analysis.good_trials import Shown, fixed_field, good_trials, in_set
 from tunectl.analysis.gradient_norms import (
     AGGRESSIVE_FRACTION,
     CLIP_PERCENTILE,
+    OUTLIER_WINDOW,
     clip_threshold,
     clipped_fraction,
     outlier_norms,
 )
-from tunectl.analysis.instability import early_updates, instability
+from tunectl.analysis.instability import LEAST_FACTOR, early_updates, instability
 from tunectl.analysis.runs import Floats, Run
+from tunectl.analysis.smoothing import finite_part, log_loss, near_zero, windowed_median
 
 FEWEST_UPDATES = 60
 """In fewer updates nothing is looked for."""
 
+MOST_JUDGED = 24
+"""So many trials are judged at most (of each setting one at least): each takes tens of milliseconds."""
+
 FEWEST_OUTLIERS = 3
 OUTLIER_SHARE = 1e-3
-"""A trial has outlier gradients where there are so many of them, and of all its updates such a part."""
+FAR_OUT = 5.0
+SETTLING_PART = 0.05
+"""A trial has outlier gradients where there are so many of them, and of all its updates such a part, at so many times
+the norm of those around them, after this part of training: the first gradients are large and soon fall, and those of
+small batches vary by a factor of two or three.
+"""
 
 PLATEAU_BY = 0.1
 PLATEAU_LEVEL = 0.25
 PLATEAU_FALL = 0.01
-"""A plateau is a trouble where it reaches from this part of training to the end, at this part of the first loss or more,
-and where about that time no more than this part of all that was gained was left to gain. What flattens out later is
-normal under a constant rate, and further down the data are fitted.
+"""A plateau is a trouble where it reaches from this part of training to the end, at this part of the first loss or
+more, and where about that time no more than this part of all that was gained was left to gain (within one standard
+error). What flattens out later is normal under a constant rate, and further down the data are fitted.
 """
 
 TYPICAL_RATIO = 1e-3
@@ -66,12 +76,12 @@ Good = Mapping[int, Sequence[Run]]
 def _good_read(evidence: Evidence) -> Good:
     """The good trials of which the updates were read, by setting."""
     found = {
-        setting: tuple(
-            run for run in runs if run.plan.trial in evidence.updates_read and len(run.updates) >= FEWEST_UPDATES
-        )
+        setting: [run for run in runs if run.plan.trial in evidence.updates_read and len(run.updates) >= FEWEST_UPDATES]
         for setting, runs in good_trials(evidence).items()
     }
-    return {setting: runs for setting, runs in found.items() if runs}
+    found = {setting: runs for setting, runs in found.items() if runs}
+    most = max(1, MOST_JUDGED // max(1, len(found)))
+    return {setting: runs[:most] for setting, runs in found.items()}
 
 
 def _telling(good: Good, look: Callable[[Run], float | None]) -> dict[int, float]:
@@ -107,6 +117,8 @@ def diverging(evidence: Evidence) -> list[Finding]:
 def _growth(run: Run) -> float | None:
     """By what factor a loss lies up at the end; None where it came back, or never rose."""
     loss = run.updates.loss
+    if not _ends_up(loss, run.baseline_loss):
+        return None
     last = [period for period in instability(loss, baseline=run.baseline_loss) if period.end is None]
     if last:
         return max(period.factor for period in last)
@@ -117,6 +129,16 @@ def _growth(run: Run) -> float | None:
         return None
     lowest = float(np.min(loss[np.isfinite(loss)], initial=math.inf))
     return float(loss[-1] / lowest) if lowest > 0 and math.isfinite(loss[-1]) else math.inf
+
+
+def _ends_up(loss: Floats, baseline: float | None) -> bool:
+    """Whether a loss ends above its lowest level by what `instability` asks for; looked at first as it is quick."""
+    finite = finite_part(loss)
+    width = max(10, len(finite) // 20)
+    if len(finite) < len(loss) or len(finite) < width:
+        return True
+    levels = windowed_median(log_loss(finite, near_zero(finite, baseline)), width, hop=max(1, width // 4))
+    return bool(levels[-1] - levels.min() > math.log(LEAST_FACTOR))
 
 
 def loss_spikes(evidence: Evidence) -> list[Finding]:
@@ -167,12 +189,12 @@ def gradient_outliers(evidence: Evidence) -> list[Finding]:
             id="gradient-outliers",
             level="warning",
             sentence=f"{share:.1%} of the gradients of trial {shown.trials[0]} are outliers, up to {largest:.3g} times "
-            f"the typical norm, and {shown.them}{in_settings(evidence, shown.settings)} have some: they can make "
+            f"the norms around them, and {shown.them}{in_settings(evidence, shown.settings)} have some: they can make "
             f"training unstable in its middle.",
             action="clip the gradients just above the typical norm",
             settings=shown.settings,
             trials=shown.trials,
-            numbers={"largest_share": share, "times_typical": largest, **_counts(shown)},
+            numbers={"largest_share": share, "times_those_around": largest, **_counts(shown)},
             sureness=shown.sureness,
             command=sweep_command(evidence, "clip-sweep", first),
         )
@@ -180,14 +202,18 @@ def gradient_outliers(evidence: Evidence) -> list[Finding]:
 
 
 def _outliers(run: Run) -> tuple[float, float]:
-    """The share of the updates whose norm is an outlier that nothing clipped, and the largest in typical norms."""
+    """The share of the updates whose norms lie far out, unclipped; how many times those around it the largest is."""
     updates = run.updates
-    seen = outlier_norms(updates.gradient_norm)
-    loose = [update for update in seen.updates if not updates.clipped[update] and not updates.skipped[update]]
-    share = len(loose) / len(updates)
-    if len(loose) < FEWEST_OUTLIERS or share < OUTLIER_SHARE or not seen.typical > 0:
+    norms, first = updates.gradient_norm, SETTLING_PART * len(updates)
+    seen = [update for update in outlier_norms(norms).updates if update >= first and np.isfinite(norms[update])]
+    loose = [update for update in seen if not updates.clipped[update] and not updates.skipped[update]]
+    finite = np.where(np.isfinite(norms), norms, np.nan)
+    around = [finite[max(0, update - OUTLIER_WINDOW // 2) : update + OUTLIER_WINDOW // 2 + 1] for update in loose]
+    times = [norms[update] / max(float(np.nanmedian(near)), 1e-300) for update, near in zip(loose, around, strict=True)]
+    far = [value for value in times if value >= FAR_OUT]
+    if len(far) < FEWEST_OUTLIERS or len(far) < OUTLIER_SHARE * len(updates):
         return 0.0, 0.0
-    return share, float(np.max(updates.gradient_norm[loose])) / seen.typical
+    return len(far) / len(updates), float(max(far))
 
 
 def clipping_too_aggressive(evidence: Evidence) -> list[Finding]:
@@ -273,10 +299,11 @@ def _stuck(run: Run) -> float | None:
         start = min(start, run.baseline_loss)
     if found is None or start <= 0:
         return None
-    around = np.arange(len(loss)) / len(loss) / PLATEAU_BY
-    early = float(np.mean(loss[(around >= 0.5) & (around < 1.5)])) - float(np.mean(loss[len(loss) // 2 :]))
+    count, late = len(loss), loss[len(loss) // 2 :]
+    around = loss[int(0.5 * PLATEAU_BY * count) : int(1.5 * PLATEAU_BY * count)]
+    error = float(np.std(late)) * math.sqrt(1 / len(around) + 1 / len(late))
+    settled = float(around.mean() - late.mean()) <= PLATEAU_FALL * (start - found.level) + error
     level = found.level / start
-    settled = early <= PLATEAU_FALL * (start - found.level)
     return level if settled and level >= PLATEAU_LEVEL else None
 
 

@@ -16,8 +16,8 @@ from tunectl.spec.model import Hyperparameter, Range, ValueSet
 
 End = Literal["low", "high"]
 
-MOST_DECADES = 2.0
-"""A logarithmic range grows by as much as it spans, but by no more than a factor of 100 at once."""
+MOST_DECADES = 1.5
+"""A logarithmic range grows by as much as it spans, but by no more than a factor of 30 at once."""
 
 FEWEST_DECADES = 0.5
 """And by no less than a factor of 3: less is hardly another range."""

@@ -14,6 +14,7 @@ from itertools import chain
 from tunectl.analysis.detection import fits_perfectly
 from tunectl.analysis.figures import Figure
 from tunectl.analysis.instability import instability
+from tunectl.analysis.regularisation import KNOWN_REGULARISATION
 from tunectl.analysis.runs import Run
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
@@ -80,11 +81,6 @@ times the best rate; noise of the seeds moves the best rate by a factor of 2 or 
 EARLY_STEPS = 500
 EARLY_FACTOR = 2.0
 """The playbook's abbreviated run: some 500 steps at twice the current best."""
-
-KNOWN_REGULARISATION = frozenset(
-    {"weight_decay", "dropout", "label_smoothing", "augment", "augmentation", "mixup", "cutmix", "noise", "drop_path"}
-)
-"""Names by which a hyperparameter is known to regularise: --find-max-train-steps wants to know when it is off."""
 
 
 def default_grid(spec: SweepSpec) -> tuple[float, float, int]:

@@ -1,8 +1,8 @@
 """The choice of a recipe, a warmup and a learning rate, that is safe under seeds that had no part in choosing it.
 
-Near the edge of stability one seed in four may be lost, and the median of three does not show it. So a recipe is worth
-what its worst seed is worth. The one that was chosen so was also lucky: the safest few run again under fresh seeds, and
-their worst there decides.
+Near the edge of stability one seed in four may be lost, and the median of three does not show it. Their mean does: a
+lost seed outweighs all others, and where none is lost it is less noisy than the worst of three. The recipe that was
+chosen so was also lucky: the safest few run again under fresh seeds, and their worst there decides.
 """
 
 from __future__ import annotations
@@ -83,19 +83,20 @@ def safest(
 ) -> list[Recipe]:
     """The recipes that are worth running again, the safest first; `warmups` are those of the phases of the sweeps.
 
-    The safest of each warmup come first, then the safest of all the others. A rate is ranked by the worst of its seeds,
-    then by its median; where most of its seeds were lost, it is none.
+    The safest of each warmup come first, then the safest of all the others. A rate is ranked by the mean of its seeds,
+    in which a lost one is infinite, then by their median; where most of its seeds were lost, it is none.
     """
-    ranked: list[tuple[bool, tuple[float, ...], Recipe]] = []
+    ranked: list[tuple[tuple[float, ...], Recipe]] = []
     for phase, warmup in warmups.items():
         of_phase = []
         for rate, runs in runs_by_rate(results, phase).items():
-            recipe = Judged(Recipe(warmup, rate), runs)
-            if recipe.median(objective) is not None:
-                of_phase.append((recipe.rank(objective), recipe.recipe))
+            losses = [run.loss(objective) for run in runs]
+            if math.isfinite(statistics.median(losses)):
+                key = (statistics.fmean(losses), statistics.median(losses), float(warmup or 0), rate)
+                of_phase.append((key, Recipe(warmup, rate)))
         of_phase.sort(key=lambda item: item[0])
-        ranked += [(place > 0, *item) for place, item in enumerate(of_phase)]
-    return [recipe for _, _, recipe in sorted(ranked, key=lambda item: item[:2])[:count]]
+        ranked += [((float(place > 0), *key), recipe) for place, (key, recipe) in enumerate(of_phase)]
+    return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
 def fresh_runs(phase: int, recipes: Sequence[Recipe]) -> list[Wish]:

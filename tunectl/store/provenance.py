@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -96,6 +97,25 @@ def read_provenance(folder: StudyFolder) -> list[dict[str, Any]]:
         return _content(folder.provenance) or []
     except OSError:
         return []
+
+
+def command_of(run: Mapping[str, Any]) -> str:
+    """The command of a run as a shell takes it, from anywhere; "" where it is not known."""
+    words = [str(word) for word in run.get("command") or ()]
+    if not words:
+        return ""
+    words[0] = Path(words[0]).name
+    folder = run.get("folder")
+    return (f"cd {shlex.quote(str(folder))} && " if folder else "") + shlex.join(words)
+
+
+def original_study_file(folder: StudyFolder) -> Path | None:
+    """The study file that the study in a folder was last run from; None where it is not known, or not there."""
+    for run in reversed(read_provenance(folder)):
+        original = (run.get("study_file") or {}).get("path")
+        if isinstance(original, str) and Path(original).is_file():
+            return Path(original)
+    return None
 
 
 def file_sha256(path: Path | None) -> str | None:

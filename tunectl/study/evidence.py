@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -14,6 +15,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
+from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
 from tunectl.store.trial_files import read_trial
 
@@ -42,6 +44,8 @@ def read_evidence(
     """The evidence of a study whose trials stand so; the curves of trials that are not among `curves` are read from
     their folders.
     """
+    # Commands are given with the user's own file: a workload's file may be named from where it stands.
+    spec = replace(spec, label=str(original_study_file(folder) or spec.file))
     telling = telling_trials(outcomes, objective)
     runs = [
         _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes

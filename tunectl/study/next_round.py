@@ -17,7 +17,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.spec.document import dotted
 from tunectl.spec.editing import EditingError, with_value
 from tunectl.spec.reading import parse_study
-from tunectl.store.provenance import read_provenance
+from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text
 from tunectl.study.looking import looked_at
 from tunectl.study.reporting import Question, evidence_of
@@ -105,8 +105,5 @@ def _next_name(study: str) -> str:
 
 def _beside(folder: StudyFolder, name: str) -> Path:
     """Beside the study's own file, whose folder a workload's file may be named from; else in the current folder."""
-    for run in reversed(read_provenance(folder)):
-        original = (run.get("study_file") or {}).get("path")
-        if isinstance(original, str) and Path(original).parent.is_dir():
-            return Path(original).parent / name
-    return Path(name)
+    original = original_study_file(folder)
+    return original.with_name(name) if original is not None else Path(name)

@@ -31,6 +31,7 @@ from tunectl.report.study_tables import best_trials_table, isolation_table, retr
 from tunectl.report.table import Table
 from tunectl.report.tables import settings_table, trials_table
 from tunectl.spec.wording import as_text
+from tunectl.store.provenance import command_of
 
 MOST_TRIALS = 1000
 """So many trials stand in the page's table; of so many at most ..."""
@@ -96,7 +97,7 @@ def _facts(
         commit = (last.get("git") or {}).get("commit")
         if commit:
             yield "commit", f"{commit}{' with uncommitted changes' if last.get('uncommitted_sha256') else ''}"
-        yield "command", " ".join(str(word) for word in last.get("command", ()))
+        yield "command", command_of(last)
     if evidence.spec.notes:
         yield "notes", evidence.spec.notes
 

@@ -16,7 +16,7 @@ from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import trial_seed
-from tunectl.store.provenance import read_provenance
+from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import open_folder
 from tunectl.study.checking import check_study
 from tunectl.study.opening import OpenStudy, grown, opened
@@ -110,11 +110,9 @@ def retrain_study(
 
 def _study_file(place: Path) -> Path:
     """The file that the study in a folder was run from: a workload's file may be named from where it stands."""
-    folder = open_folder(place)
-    for run in reversed(read_provenance(folder)):
-        original = (run.get("study_file") or {}).get("path")
-        if isinstance(original, str) and Path(original).is_file():
-            return Path(original)
+    original = original_study_file(open_folder(place))
+    if original is not None:
+        return original
     raise FolderError(f"{place}: the study file that it was run from is not there any more; name it with --study")
 
 

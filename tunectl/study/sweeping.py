@@ -245,8 +245,8 @@ def _run(folder: TrialFolder, item: TrialOutcome) -> Run:
 def _report(
     procedure: Procedure, checked: CheckedStudy, study: OpenStudy, conclusion: Conclusion | None, *, interrupted: bool
 ) -> ProcedureReport:
-    # pyarrow and altair take a while to load: only when there is something to write.
-    from tunectl.report.plots import write_figure
+    # pyarrow takes a while to load: only when there is something to write.
+    from tunectl.report.plots import write_figures
     from tunectl.study.tabling import write_tables
 
     extra = sorted({name for trial in study.trials for name in trial.hyperparameters} - set(checked.spec.names))
@@ -255,7 +255,7 @@ def _report(
     if conclusion is not None:
         paths += [
             *write_table(study.folder, procedure.name, _table(conclusion)),
-            *(path for figure in conclusion.figures for path in write_figure(study.folder.plots, figure)),
+            *write_figures(study.folder.plots, conclusion.figures),
             _write_conclusion(study.folder, conclusion),
         ]
     return ProcedureReport(procedure.name, study.folder, tuple(study.outcomes), conclusion, tuple(paths), interrupted)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import ENDED
 from tunectl.report.table import Column, ColumnType, Table
-from tunectl.store.provenance import read_provenance
+from tunectl.store.provenance import command_of, read_provenance
 from tunectl.store.study_folder import is_study_folder
 from tunectl.study.looking import looked_at
 
@@ -114,7 +113,7 @@ def _tracked(place: Path) -> TrackedStudy:
         best_trial=best.plan.trial if best else None,
         best_step=best.best_step if best else None,
         best_checkpoint=str(place / best.best_checkpoint) if best and best.best_checkpoint else "",
-        command=_command(last),
+        command=command_of(last),
         commit=str((last.get("git") or {}).get("commit") or ""),
         uncommitted=bool(last.get("uncommitted_sha256")) if last.get("git") else None,
         date=str(last.get("time") or ""),
@@ -130,16 +129,6 @@ def _kind(folder: StudyFolder) -> str:
     except (OSError, ValueError):
         asked = None
     return str(asked.get("procedure", "procedure")) if isinstance(asked, dict) else "procedure"
-
-
-def _command(run: Mapping[str, Any]) -> str:
-    """The command of a run as a shell takes it, from anywhere."""
-    words = [str(word) for word in run.get("command") or ()]
-    if not words:
-        return ""
-    words[0] = Path(words[0]).name
-    folder = run.get("folder")
-    return (f"cd {shlex.quote(str(folder))} && " if folder else "") + shlex.join(words)
 
 
 def tracking_table(studies: list[TrackedStudy]) -> Table:

@@ -1,0 +1,167 @@
+"""`search-boundary`: found where the best lies beyond a range, silent on flat responses, few trials and own ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_studies import Response, Shape, evidence_of, simulated_evidence
+
+from tunectl.analysis.boundary import search_boundary_findings
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.runs import Run
+from tunectl.analysis.scientific_ends import scientific_end_findings
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.reading import parse_study
+
+SEEDS = range(500, 506)
+
+
+def bowl(seed, place, *, names=("learning_rate", "weight_decay"), about="learning_rate", strength=0.6, **changes):
+    optima = dict.fromkeys(names, 0.5) | {about: place}
+    strengths = dict.fromkeys(names, 0.1) | {about: strength}
+    shape = Shape(names=names, **{key: changes.pop(key) for key in list(changes) if key in Shape.__dataclass_fields__})
+    offsets = tuple(0.5 * np.arange(shape.settings))
+    return evidence_of(seed, shape, Response(optima, strengths, **{"offsets": offsets, **changes}))
+
+
+def found_in(seeds, place, **changes):
+    return [search_boundary_findings(bowl(seed, place, **changes)) for seed in seeds]
+
+
+def test_a_planted_narrow_range_is_found_with_its_end_and_the_range_to_try():
+    for seed in SEEDS:
+        evidence = simulated_evidence(seed, flaw="search-boundary")
+        (finding,) = search_boundary_findings(evidence)
+        assert finding.level == "warning"
+        assert finding.hyperparameters == ("learning_rate",)
+        (change,) = finding.changes
+        assert change.path == ("hyperparameters", "learning_rate", "range")
+        low_end = finding.numbers["end"] == "low"
+        assert change.value == pytest.approx([1e-3 / 10**1.5, 1.0] if low_end else [1e-3, 10**1.5], rel=0.03)
+        best = evidence.ranked(evidence.runs)[0].plan.hyperparameters["learning_rate"]
+        assert (best < 0.1) == low_end
+
+
+@pytest.mark.parametrize("about", ["width", "num_layers", "momentum", "label_smoothing"])
+@pytest.mark.parametrize("place", [-0.5, 1.5])
+def test_every_kind_of_ordered_hyperparameter_has_ends(about, place):
+    for findings in found_in(range(3), place, names=("learning_rate", about), about=about, strength=0.3):
+        assert [finding.hyperparameters for finding in findings] == [(about,)]
+        assert findings[0].numbers["end"] == ("low" if place < 0 else "high")
+
+
+def test_a_set_of_numbers_has_its_ends_whatever_the_order_in_the_file():
+    evidence = bowl(0, 0.5, names=("learning_rate", "width"), domains={"width": "values: [128, 512, 32, 256, 64]"})
+    runs = [
+        replace(run, best_value=1 / run.plan.hyperparameters["width"] + 1e-5 * run.plan.trial) for run in evidence.runs
+    ]
+    (finding,) = search_boundary_findings(replace(evidence, runs=tuple(runs)))
+    assert (finding.hyperparameters, finding.numbers["end"]) == (("width",), "high")
+    assert finding.changes[0].value == [128, 512, 32, 256, 64, 1024]
+
+
+@pytest.mark.parametrize("place", [0.3, 0.7])
+def test_a_best_place_inside_the_range_is_none(place):
+    assert not any(found_in(SEEDS, place, strength=2.0))
+
+
+def test_a_best_place_at_a_fifth_of_the_range_is_none_where_many_trials_show_it():
+    assert not any(found_in([7], 0.2, strength=2.0, trials=300))
+
+
+def test_a_flat_response_few_trials_and_a_plateau_are_none():
+    assert not any(found_in(SEEDS, 0.5, strength=0.0))
+    assert not any(found_in(SEEDS, -0.5, trials=7))
+    assert not any(found_in(SEEDS, 0.5, strength=2.0, plateaus={"learning_rate": 0.5}))
+
+
+def test_equal_results_are_no_crowd():
+    evidence = bowl(0, -0.5)
+    assert not search_boundary_findings(
+        replace(evidence, runs=tuple(replace(run, best_value=0.25) for run in evidence.runs))
+    )
+
+
+def test_settings_that_crowd_the_same_end_are_one_finding():
+    (finding,) = search_boundary_findings(bowl(1, -0.5, settings=3))
+    assert finding.settings == (0, 1, 2)
+    assert len(finding.changes) == 1
+
+
+def test_a_maximised_objective_says_the_same():
+    for seed in range(3):
+        minimised, maximised = (
+            search_boundary_findings(bowl(seed, -0.5, direction=direction)) for direction in ("minimize", "maximize")
+        )
+        assert [finding.hyperparameters for finding in minimised] == [finding.hyperparameters for finding in maximised]
+
+
+def test_infeasible_trials_at_the_end_say_that_the_range_does_not_go_on_there():
+    assert not any(found_in(SEEDS, 1.3, edge=0.9))
+
+
+def test_a_natural_end_is_a_note_without_a_change():
+    evidence = bowl(
+        2, -0.5, names=("learning_rate", "label_smoothing"), about="label_smoothing",
+        domains={"label_smoothing": "range: [0, 0.3]"},
+    )  # fmt: skip
+    (finding,) = search_boundary_findings(evidence)
+    assert (finding.level, finding.changes, finding.hyperparameters) == ("note", (), ("label_smoothing",))
+
+
+def two_sided(seed, lows, highs):
+    """Two settings with one learning rate, of which one is best at its low end and the other at its high end."""
+    evidence = bowl(seed, 0.5, settings=2, strength=0.6)
+    generator = np.random.default_rng(seed)
+    runs = []
+    for run in evidence.runs:
+        at = np.log10(run.plan.hyperparameters["learning_rate"]) / 3 + 1
+        best = -0.5 if run.plan.setting in lows else 1.5
+        runs.append(replace(run, best_value=float(0.1 + (at - best) ** 2 + 0.02 * generator.normal())))
+    return replace(evidence, runs=tuple(runs))
+
+
+def test_both_ends_of_one_range_ask_for_one_range():
+    findings = search_boundary_findings(two_sided(0, {0}, {1}))
+    assert {finding.numbers["end"] for finding in findings} == {"low", "high"}
+    low, high = (finding.changes for finding in findings)
+    assert low == high
+    assert low[0].value == pytest.approx([1e-3 / 10**1.5, 10**1.5], rel=0.03)
+
+
+def depths(errors, *, trials=12, values="[2, 4, 6, 8]", name="num_layers"):
+    text = f"""
+workload: tunectl.workloads.digits:mlp
+objective: {{metric: valid/error_rate, direction: minimize}}
+training: {{max_train_steps: 100, eval_every: 10}}
+hyperparameters:
+  optimizer: adam
+  {name}: {{role: scientific, values: {values}}}
+  learning_rate: {{role: nuisance, range: [1e-3, 1], scale: log}}
+search: {{trials: {trials}}}
+"""
+    spec = parse_study(text, Path("/studies/depths.yaml"))
+    generator = np.random.default_rng(0)
+    runs = [
+        Run(plan, "completed", best_value=float(errors[plan.setting] * np.exp(0.1 * generator.normal())), best_step=50)
+        for plan in plan_trials(spec)
+    ]
+    return Evidence(spec, spec.objective, tuple(runs))
+
+
+def test_a_scientific_number_that_is_best_at_its_end_is_found():
+    (finding,) = scientific_end_findings(depths([0.4, 0.3, 0.2, 0.1]))
+    assert finding.hyperparameters == ("num_layers",)
+    assert finding.changes[0].path == ("hyperparameters", "num_layers", "values")
+    assert finding.changes[0].value == [2, 4, 6, 8, 10]
+
+
+def test_an_inner_or_unclear_or_natural_best_is_none():
+    assert not scientific_end_findings(depths([0.4, 0.3, 0.1, 0.2]))
+    assert not scientific_end_findings(depths([0.2, 0.2, 0.2, 0.2]))
+    assert not scientific_end_findings(depths([0.4, 0.3, 0.2, 0.1], trials=3))
+    assert not scientific_end_findings(depths([0.1, 0.2, 0.3, 0.4], values="[1, 2, 3, 4]"))
+    assert not scientific_end_findings(depths([0.1, 0.2, 0.3], values="[relu, gelu, tanh]", name="activation"))
