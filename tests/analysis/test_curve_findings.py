@@ -294,6 +294,17 @@ def test_noise_is_measured_against_the_planted_one():
     assert loss_curve(run_of(0, np.full(21, 0.5)), "valid/error_rate").learned is False
 
 
+def test_noise_that_lasts_does_not_make_a_turn():
+    generator, alarms = np.random.default_rng(12), 0
+    for _ in range(150):
+        noise = generator.normal(size=41)
+        for place in range(1, 41):
+            noise[place] = 0.8 * noise[place - 1] + 0.6 * noise[place]
+        curves = {"valid/error_rate": (np.arange(41.0), np.concatenate([[0.9], 0.1 * np.exp(0.03 * noise[1:])]))}
+        alarms += loss_curve(run_of(0, [0.9, 0.1], curves=curves), "valid/error_rate").turn().deviations > 5
+    assert alarms <= 15
+
+
 def test_a_curve_begins_at_the_loss_of_a_constant_prediction_where_it_was_initialised_worse():
     run = run_of(0, falling(0.1), curves={"train/loss": (STEPS, np.concatenate([[80.0], falling(0.1)[1:]]))})
     assert loss_curve(run, "train/loss", baseline=2.3).start == 2.3

@@ -169,7 +169,7 @@ def test_a_loss_that_flattens_out_at_half_of_training_or_is_fitted_is_no_plateau
     t, noise = np.arange(1000), np.exp(0.1 * generator.normal(size=(3, 1000)))
     stuck = (1.2 + 1.1 * np.exp(-t / 5)) * noise
     halfway = (1.2 + 1.1 * np.clip(1 - t / 500, 0, 1)) * noise
-    fitted = (0.001 + 2.3 * np.exp(-t / 5)) * noise
+    fitted = (0.3 + 2.0 * np.exp(-t / 5)) * noise
     assert [finding.id for finding in loss_plateau(evidence_of(stuck))] == ["plateau"]
     assert loss_plateau(evidence_of(halfway)) == []
     assert loss_plateau(evidence_of(fitted)) == []
