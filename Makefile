@@ -20,7 +20,7 @@ run: $(STAMP) ## train the optimizer study and show its tables
 	$(BIN)/tunectl run studies/optimizer_comparison.yaml
 
 test: $(STAMP) ## the test suite
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(STAMP) ## format, lint, types and the import contracts
 	$(BIN)/ruff format --check .
