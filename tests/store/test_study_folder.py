@@ -45,7 +45,10 @@ def test_an_empty_folder_and_one_that_holds_the_lock_alone_are_taken(tmp_path):
     create(tmp_path, "x: 1\n")
 
 
-@pytest.mark.parametrize("written", [[], ["study.yaml"], [".study.yaml.tmp"], ["lock", "study.yaml"]])
+@pytest.mark.parametrize(
+    "written",
+    [[], ["study.yaml"], [".study.yaml.tmp"], ["lock", "study.yaml"], ["lock", "study.yaml", ".writable.tmp"]],
+)
 def test_a_folder_whose_making_was_killed_is_made_again(tmp_path, written):
     (tmp_path / "trials").mkdir()
     for name in written:

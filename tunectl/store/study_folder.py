@@ -9,6 +9,8 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 
+_PROBE = ".writable.tmp"
+
 
 def study_path(parent: Path, name: str) -> Path:
     """The folder of a study below `parent`; raises FolderError for a name that is no single folder name."""
@@ -44,7 +46,7 @@ def check_place(path: Path) -> bool:
     folder = StudyFolder(path)
     files = (folder.study, folder.procedure)
     begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
-    begun |= {f".{file.name}.tmp" for file in files}
+    begun |= {_PROBE, *(f".{file.name}.tmp" for file in files)}
     if entries <= {folder.lock.name} or (
         folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
     ):
@@ -97,7 +99,7 @@ def read_study_text(folder: StudyFolder) -> str:
 
 def check_writable(folder: StudyFolder) -> None:
     """Raise FolderError unless files can be made in the study folder; leaves nothing behind."""
-    probe = folder.path / ".writable.tmp"
+    probe = folder.path / _PROBE
     try:
         probe.write_bytes(b"")
         probe.unlink()

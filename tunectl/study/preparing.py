@@ -53,12 +53,15 @@ def make_ready(
     trials: Sequence[PlannedTrial],
     slot: Slot,
     stop_requested: Callable[[], int],
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Ready:
     """Load the workload, then try some of the given trials, which tell most, on one batch each.
 
+    `meanwhile` is called while the workload loads, which takes seconds in another process.
     Raises StudyError or WorkloadError for what cannot work, StoppedError when a stop was asked for meanwhile.
     """
     backend.load(checked.reference)
+    meanwhile()
     started = backend.wait_ready(stop_requested)
     if started is None:
         raise StoppedError("interrupted before anything was created or changed")

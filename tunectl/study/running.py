@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -92,7 +93,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         if not check_place(place):
             # Nothing is created for a study that cannot work: the workload is tried first.
             planned = plan_trials(checked.spec)
-            ready = make_ready(backend, checked, planned, slots[0], stops)
+            ready = make_ready(backend, checked, planned, slots[0], stops, _import_the_end)
             # Nor for one that has no room.
             check_room_to_begin(place, disk_need(checked.spec, planned, ready, slots))
         study_at_work = stack.enter_context(opened(checked.spec, place, watcher))
@@ -100,9 +101,15 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         if not left:
             return _report(study_at_work, watcher, untouched=True, interrupted=False)
         if ready is None:
-            ready = make_ready(backend, checked, left, slots[0], stops)
+            ready = make_ready(backend, checked, left, slots[0], stops, _import_the_end)
         train_trials(study_at_work, left, checked, ready, slots, options, watcher, stops)
         return _report(study_at_work, watcher, untouched=False, interrupted=stops() > 0)
+
+
+def _import_the_end() -> None:
+    """Import what writes tables and page: a second of work that would otherwise come when all trials have ended."""
+    for name in ("tunectl.study.tabling", "tunectl.study.reporting", "tunectl.report.page", "tunectl.report.parquet"):
+        importlib.import_module(name)
 
 
 def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunReport:

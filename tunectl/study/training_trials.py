@@ -90,16 +90,21 @@ def train_trials(
 
     ready.backend.hold(study.lock.fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
-    run_trials(
-        jobs[::-1] if options.reverse else jobs,
-        ready.backend,
-        slots,
-        limits=_limits(study.spec),
-        prepare=prepare,
-        on_event=Recorder(study.folder, study.spec, trials, study.index, tally, watcher),
-        stop_requested=stops,
-        poll_seconds=_POLL_SECONDS,
-    )
+    try:
+        run_trials(
+            jobs[::-1] if options.reverse else jobs,
+            ready.backend,
+            slots,
+            limits=_limits(study.spec),
+            prepare=prepare,
+            on_event=Recorder(study.folder, study.spec, trials, study.index, tally, watcher),
+            stop_requested=stops,
+            poll_seconds=_POLL_SECONDS,
+        )
+    except BaseException:
+        # Whoever opened the folder lets go of its lock next: no trial may write into it after that.
+        ready.backend.close()
+        raise
 
 
 def _job(folder: TrialFolder, trial: PlannedTrial) -> Job:
