@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from tunectl.analysis.best_of_k import best_of_k
+from tunectl.analysis.permutations import ranks
 
 Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
 
@@ -112,12 +113,12 @@ def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:
     many of those. Infinite values are ties at the end.
     """
     values = np.array([*lower, *higher], dtype=float)
-    ranks = _ranks(values)
+    rank = ranks(values)
     first, count = len(lower), len(values)
-    seen = float(ranks[:first].sum())
+    seen = float(rank[:first].sum())
     if math.comb(count, first) <= _MOST_ARRANGEMENTS:
         arrangements = np.array(list(combinations(range(count), first)))
-        return float(np.mean(ranks[arrangements].sum(axis=1) <= seen + 1e-9))
+        return float(np.mean(rank[arrangements].sum(axis=1) <= seen + 1e-9))
     mean = first * (count + 1) / 2
     _, ties = np.unique(values, return_counts=True)
     spread = count + 1 - float((ties**3 - ties).sum()) / (count * (count - 1))
@@ -125,13 +126,6 @@ def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:
     if deviation == 0:
         return 1.0
     return 0.5 * math.erfc(-(seen + 0.5 - mean) / deviation / math.sqrt(2))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, the mean rank for ties."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place]
 
 
 def _improvement(old: Sequence[float], new: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:

@@ -87,8 +87,7 @@ def train_loss_rising(evidence: Evidence) -> list[Finding]:
             trials=shown.trials,
             numbers={
                 "median_rise_as_share_of_gain": rise,
-                "trials_showing": len(shown.runs),
-                "good_trials": shown.good,
+                **shown.counts,
             },
             sureness=shown.sureness,
         )
@@ -124,8 +123,7 @@ def late_variance(evidence: Evidence) -> list[Finding]:
             trials=shown.trials,
             numbers={
                 "median_late_deviation": deviation,
-                "trials_showing": len(shown.runs),
-                "good_trials": shown.good,
+                **shown.counts,
             },
             sureness=shown.sureness,
             changes=changes,

@@ -48,7 +48,7 @@ def most(showing: int, good: int) -> bool:
 class Shown:
     """Settings in which most of the good trials show something: `runs` show it, the most telling first.
 
-    `good` counts the good trials of these settings, `judged` those of them that could be looked at.
+    `good` counts the good trials of these settings.
     """
 
     settings: tuple[int, ...]
@@ -59,6 +59,11 @@ class Shown:
     def trials(self) -> tuple[int, ...]:
         """The ids of the trials that show it."""
         return tuple(run.plan.trial for run in self.runs)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of trials as a finding has them."""
+        return {"trials_showing": len(self.runs), "good_trials": self.good}
 
     @property
     def sureness(self) -> str:

@@ -18,8 +18,8 @@ _ALL_PERMUTATIONS = 7
 """Up to so many numbers every permutation is tried: 5,040."""
 
 _FIRST_DRAWN = 1_000
-_ENOUGH_EXCEEDING = 50
 _DRAWN_PERMUTATIONS = 10_000
+_ENOUGH_EXCEEDING = 50
 """Where so many of the first ones exceed the sum, nothing hangs on knowing the chance better."""
 
 _DRAWN_UP_TO = 400

@@ -135,8 +135,7 @@ def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers:
         trials=shown.trials,
         numbers={
             **numbers,
-            "trials_showing": len(shown.runs),
-            "good_trials": shown.good,
+            **shown.counts,
             "decaying_to_zero": len(decaying),
             "max_train_steps": steps,
         },
@@ -236,8 +235,7 @@ def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, ever
         settings=shown.settings,
         trials=shown.trials,
         numbers={
-            "trials_showing": len(shown.runs),
-            "good_trials": shown.good,
+            **shown.counts,
             "overfitting_among_them": len(spoilt),
             "max_train_steps": spec.max_train_steps,
         },

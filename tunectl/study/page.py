@@ -108,18 +108,10 @@ def _sections(
     summaries: Sequence[SettingSummary],
     scientific: Sequence[str],
 ) -> list[Section]:
-    found, again = isolations(evidence), retrained(outcomes)
+    found = isolations(evidence)
     best_step, budget = best_step_figure(evidence), budget_figure(evidence)
     sections = [
-        Section(
-            "Settings",
-            "Each setting of the scientific hyperparameters, by its best feasible trial.",
-            tables=[
-                PageTable("Settings", settings_table(summaries, scientific)),
-                PageTable("The best trials of each setting", best_trials_table(evidence), True),
-                *([PageTable("Trials trained again, with fresh seeds", retrains_table(again), True)] if again else []),
-            ],
-        ),
+        _settings_section(evidence, outcomes, settings_table(summaries, scientific)),
         Section(
             "Isolation",
             "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
@@ -153,6 +145,18 @@ def _sections(
         ),
     ]
     return _with_own_names([section for section in sections if section.figures or section.tables])
+
+
+def _settings_section(evidence: Evidence, outcomes: Sequence[TrialOutcome], settings: Table) -> Section:
+    tables = [
+        PageTable("Settings", settings),
+        PageTable("The best trials of each setting", best_trials_table(evidence), True),
+    ]
+    if again := retrained(outcomes):
+        tables.append(PageTable("Trials trained again, with fresh seeds", retrains_table(again), True))
+    return Section(
+        "Settings", "Each setting of the scientific hyperparameters, by its best feasible trial.", tables=tables
+    )
 
 
 def _with_own_names(sections: Sequence[Section]) -> list[Section]:
