@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import zipfile
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"})
+from pyarrow import parquet
+
+UNCOMPARED = frozenset({"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "attempt"})
 ENDED = ("completed", "infeasible")
 _ELAPSED = re.compile(rb'"elapsed_seconds": ?[^,}]*')
 
@@ -53,9 +56,25 @@ def _tensors(checkpoint: Path) -> bytes:
         return b"".join(archive.read(name) for name in archive.namelist() if "/data/" in name)
 
 
+def _measurements_table(path: Path) -> bytes:
+    table = parquet.read_table(path)
+    kept = [name for name in table.column_names if name not in UNCOMPARED and name != "elapsed_seconds"]
+    return "\n".join(f"{name} {table.column(name).to_pylist()}" for name in kept).encode()
+
+
+def _result(path: Path) -> bytes:
+    content = json.loads(path.read_bytes())
+    return json.dumps({name: value for name, value in content.items() if name not in UNCOMPARED}).encode()
+
+
 def compared(folder: Path) -> dict[str, bytes]:
     """What is compared, by the name of its file; of checkpoints the tensors, since the rest remembers who loaded it."""
     found = {"tables/trials.csv": _trials_table(folder)}
+    measurements = folder / "tables" / "measurements.parquet"
+    if measurements.exists():
+        found[str(measurements.relative_to(folder))] = _measurements_table(measurements)
+    for path in sorted(folder.glob("trials/*/result.json")):
+        found[str(path.relative_to(folder))] = _result(path)
     files = [folder / "tables" / "settings.csv", *sorted(folder.glob("trials/*/steps.jsonl"))]
     found |= {str(path.relative_to(folder)): path.read_bytes() for path in files if path.exists()}
     for path in sorted(folder.glob("trials/*/checkpoints/*")):

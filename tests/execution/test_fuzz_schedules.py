@@ -20,7 +20,7 @@ from tunectl.core.records import ENDED, AttemptEnd, State
 from tunectl.execution.backends import Ended, Started
 from tunectl.execution.devices import CPU, Device
 from tunectl.execution.events import Event, StoppedByFailures, TrialEnded, TrialRetried, TrialStarted
-from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
 from tunectl.execution.scheduler import KILL_PATIENCE_SECONDS, run_trials
 from tunectl.execution.slots import Slot, make_slots
@@ -158,7 +158,9 @@ class RandomBackend:
             return replace(DEATHS[course.ending], trial=attempt.trial, seconds=seconds)
         state, reason, where = RESULTS[course.ending]
         content = {"trial": attempt.trial, "state": state, "reason": reason, "message": "ValueError: x", "where": where}
-        attempt.folder.result.write_text(json.dumps({**content, "attempt": attempt.number}))
+        attempt.folder.result.write_text(
+            json.dumps({**content, "attempt": attempt.number, "provisional": reason == OUT_OF_MEMORY})
+        )
         if course.dies_after_result:
             return Ended(attempt.trial, None, signal.SIGSEGV, seconds)
         return Ended(attempt.trial, 0, None, seconds)

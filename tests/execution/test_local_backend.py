@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tunectl.core.errors import FolderError, TunectlError, WorkloadError
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution import lock, processes
-from tunectl.execution.backends import BACKENDS
+from tunectl.execution.backends import BACKENDS, local
 from tunectl.execution.backends.local import LocalBackend
 
 WORKLOAD = WorkloadReference("toy:works", "works", module="toy")
@@ -429,11 +431,56 @@ def test_a_probe_that_dies_is_an_error_with_its_last_output(toys):
         toys.backend.probe(request("dies"), toys.slots[0])
 
 
-def test_a_server_that_dies_during_a_probe_is_an_error(toys, monkeypatch):
+@pytest.mark.parametrize("victim", ["itself", "its server"])
+def test_one_kill_during_a_probe_says_nothing_about_the_workload(toys, tmp_path, victim):
+    assert toys.backend.probe(request(f"kills {victim} once {tmp_path / 'mark'}"), toys.slots[0]) == 1234
+    toys.launch(0, "completes")
+    (ended,) = toys.until_ended(0)
+    assert ended.code == 0
+
+
+def test_a_probe_that_is_killed_with_every_server_is_an_error_and_leaves_nobody(toys, tmp_path):
     toys.backend.wait_ready()
+    first = toys.server_pid
+    with pytest.raises(WorkloadError, match=r"its process lost its fork server, which was killed by SIGKILL"):
+        toys.backend.probe(request(f"kills its server always {tmp_path / 'mark'}"), toys.slots[0])
+    assert all_gone(first, *map(int, (tmp_path / "mark").read_text().split()))
+
+
+def test_what_a_server_never_launched_is_launched_by_the_next_one(toys):
+    toys.backend.wait_ready()
+    os.kill(toys.server_pid, signal.SIGSTOP)
+    toys.launch(0, "completes")
     os.kill(toys.server_pid, signal.SIGKILL)
-    with pytest.raises(WorkloadError, match="SIGKILL"):
-        toys.backend.probe(request("works"), toys.slots[0])
+    (ended,) = toys.until_ended(0)
+    assert (ended.code, ended.lost) == (0, False), "it never ran, and no retry is used up"
+
+
+def test_a_launch_that_no_server_lives_to_see_is_lost_in_the_end(toys, monkeypatch):
+    monkeypatch.setattr(local, "_MOST_ORDERS", 1)
+    toys.backend.wait_ready()
+    os.kill(toys.server_pid, signal.SIGSTOP)
+    toys.launch(0, "completes")
+    os.kill(toys.server_pid, signal.SIGKILL)
+    (ended,) = toys.until_ended(0)
+    assert ended.lost
+
+
+def test_a_server_that_cannot_be_started_is_an_error_for_people(monkeypatch):
+    def no_room(*_arguments, **_options):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", no_room)
+    with pytest.raises(TunectlError, match=r"cannot be started: Resource temporarily unavailable; .* short of"):
+        LocalBackend().start()
+
+
+def test_a_full_folder_for_temporary_files_keeps_no_server_from_starting(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    toys = Toys(tmp_path / "trials")
+    toys.start()
+    assert toys.backend.probe(request("works"), toys.slots[0]) == 1234
+    toys.backend.close()
 
 
 def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from toy_trials import wait_until
 
 from tunectl.core.errors import FolderError
 from tunectl.execution import lock, processes
@@ -130,6 +131,32 @@ def test_a_copy_in_another_process_holds_the_lock_after_its_taker_died(path):
     finally:
         os.kill(child, signal.SIGKILL)
     lock.acquire(path).release()
+
+
+def test_a_stopped_server_of_a_killed_runner_is_ended_for_the_next_one(path):
+    # SIGSTOP keeps it from seeing that its runner is gone.
+    script = (
+        "import os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from tunectl.execution import lock, processes\n"
+        "held = lock.acquire(Path(sys.argv[1]))\n"
+        "os.set_inheritable(held.fd, True)\n"
+        "mark = processes.mark_of(os.getpid(), processes.start_time(os.getpid())) + '1'\n"
+        "stopped = [sys.executable, '-c', 'import os, signal; os.kill(os.getpid(), signal.SIGSTOP)']\n"
+        "environment = {**os.environ, processes.MARK: mark}\n"
+        "child = subprocess.Popen(stopped, close_fds=False, stdout=subprocess.DEVNULL, env=environment)\n"
+        "print(child.pid, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True, check=True)
+    clock = FakeClock()
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        if clock.now > 5.15:  # it was killed at the last look
+            wait_until(lambda: not processes.is_alive(int(done.stdout)), "what was left is killed")
+
+    lock.acquire(path, 10, clock, sleep).release()
+    assert 5 <= clock.now < 6, "it had time to end by itself"
 
 
 def test_release_frees_the_lock_also_from_copies(path):

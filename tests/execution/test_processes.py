@@ -79,30 +79,33 @@ def test_children_are_listed_by_both_ways(child):
     assert processes._children_by_search() >= {child.pid}
 
 
-def test_processes_are_found_by_what_stood_in_their_environment():
+def test_processes_are_found_by_the_mark_that_they_were_started_with():
     # The grandchild is in a session of its own, under another parent, and has changed its own environment since.
     script = (
         "import os, signal\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
         "    if os.fork() == 0:\n"
-        "        os.environ['MARK'] = 'other'\n"
+        "        os.environ['TUNECTL_SERVER'] = 'other'\n"
         "        print(os.getpid(), flush=True)\n"
         "        signal.pause()\n"
         "    os._exit(0)\n"
     )
-    value = f"here {os.getpid()}"
+    beginning = processes.mark_of(os.getpid(), 17)
     done = subprocess.Popen(
-        [sys.executable, "-c", script], env={**os.environ, "MARK": value}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script],
+        env={**os.environ, processes.MARK: beginning + "8.1"},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert done.stdout is not None
     pid = int(done.stdout.readline())
     done.wait()
     done.stdout.close()
-    wait_until(lambda: processes.with_environment("MARK", value) == {pid}, "the daemon alone is left")
-    assert processes.with_environment("MARK", value + "x") == set()
+    wait_until(lambda: processes.with_mark(beginning) == {pid}, "the daemon alone is left")
+    assert processes.with_mark(processes.mark_of(os.getpid(), 1)) == set()
     processes.kill(pid)
-    wait_until(lambda: processes.with_environment("MARK", value) == set(), "it is gone")
+    wait_until(lambda: processes.with_mark(beginning) == set(), "it is gone")
 
 
 def test_killing_what_is_gone_is_no_error(child):

@@ -22,7 +22,7 @@ from tunectl.execution.events import ServerReady, StoppedByFailures, Tick, Trial
 from tunectl.execution.jobs import Job, Limits
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
-from tunectl.store.trial_files import read_trial, trial_state
+from tunectl.store.trial_files import read_trial, settle_attempts, trial_state
 
 GPUS = (Device("cuda", 0, "A", "GPU-a"), Device("cuda", 1, "B", "GPU-b"))
 
@@ -110,7 +110,7 @@ class FakeBackend:
                 write_result(item.folder, script.ending, "error" if script.ending == "failed" else "")
                 return Ended(trial, 0, None, seconds)
             case "out_of_memory":
-                write_result(item.folder, "infeasible", "out_of_memory")
+                write_result(item.folder, "infeasible", "out_of_memory", provisional=True)
                 return Ended(trial, 0, None, seconds)
             case "segfault_after_result":
                 write_result(item.folder, "completed")
@@ -156,6 +156,7 @@ class Study:
         self.stops = stops or (lambda now: 0)
         self.grace, self.timeout = grace, timeout
         self.prepare = prepare or self.folder
+        self.note = self.events.append
 
     def folder(self, job) -> Path:
         path = self.root / f"{job.trial:05d}"
@@ -169,7 +170,7 @@ class Study:
             self.slots,
             limits=Limits(self.retries, self.timeout, self.grace),
             prepare=self.prepare,
-            on_event=self.events.append,
+            on_event=self.note,
             stop_requested=lambda: self.stops(self.backend.now),
             poll_seconds=1.0,
             clock=self.backend.clock,
@@ -211,6 +212,21 @@ def test_no_trials_is_no_work(tmp_path):
     study = Study(tmp_path, by_trial())
     assert study.run([]) == {}
     assert study.events == []
+
+
+def test_a_listener_that_cannot_note_what_happens_stops_the_study_as_a_request_would(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(2), t1=Script(30)), grace=5.0)
+
+    def note(event):
+        study.events.append(event)
+        if isinstance(event, TrialEnded) and event.trial == 0:
+            raise FolderError("study.db: cannot be read")
+
+    study.note = note
+    with pytest.raises(FolderError, match=r"study\.db: cannot be read"):
+        study.run(jobs(5))
+    ends = [(event.trial, event.state) for event in study.of(TrialEnded)]
+    assert ends == [(0, "completed"), (1, "cancelled")], "what ran could save itself, and nothing more was launched"
 
 
 def test_no_slots_is_refused_instead_of_waiting_for_ever(tmp_path):
@@ -294,6 +310,22 @@ def test_memory_that_ran_out_alone_is_a_result(tmp_path):
     (ended,) = study.of(TrialEnded)
     assert ended.reason == "out_of_memory"
     assert study.of(TrialRetried) == []
+
+
+def test_memory_that_ran_out_before_the_runner_was_killed_is_tried_again_alone(tmp_path):
+    # The result lies there, and nobody has said whether the neighbour was to blame.
+    folder = TrialFolder(tmp_path / "00000")
+    folder.path.mkdir()
+    write_result(folder, "infeasible", "out_of_memory", provisional=True, attempt=1)
+    assert trial_state(read_trial(folder))[0] == "pending"
+    settle_attempts(folder)
+    settle_attempts(folder)
+    study = Study(tmp_path, by_trial())
+    assert study.attempts(0) == [(1, "out_of_memory", False)]
+    again = Job(0, read_trial(folder).attempts)
+    assert (again.alone, again.attempt) == (True, 2)
+    assert study.run([again, Job(1)]) == dict.fromkeys(range(2), "completed")
+    assert study.backend.neighbours == {}
 
 
 def test_memory_that_runs_out_again_alone_is_a_result(tmp_path):

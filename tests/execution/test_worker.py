@@ -18,7 +18,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
 from tunectl.execution import worker
 from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
-from tunectl.store.trial_files import read_trial
+from tunectl.store.trial_files import read_result, read_trial
 
 WORKLOAD = WorkloadReference("mine:factory", "factory", module="mine", search_path=("/a",))
 REQUEST = TrialRequest(
@@ -178,26 +178,46 @@ def test_what_is_no_exception_leaves_no_result(calls, folder, error):
     assert not folder.result.exists()
 
 
-def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, monkeypatch, capsys):
-    def write_bytes(path, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(files, "write_bytes", write_bytes)
+def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys):
+    folder.path.joinpath(".result.json.tmp").symlink_to("/dev/full")
     assert work(folder) == EXIT_UNWRITTEN
     assert "the result of trial 7 could not be written: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+_RAISES = "def write_bytes(number):\n    raise OSError(number, os.strerror(number), 'resume.pt')\n"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_a_disk_that_cannot_be_written_is_told_by_the_exit_code_and_makes_no_failed_trial(
     calls, folder, number, capsys
 ):
-    def does():
-        raise OSError(number, os.strerror(number), "resume.pt")
-
-    calls["does"] = does
+    ours = {"os": os}
+    exec(compile(_RAISES, files.__file__, "exec"), ours)  # a frame of the package, however deep below the user's
+    calls["does"] = lambda: ours["write_bytes"](number)
     assert work(folder) == EXIT_UNWRITTEN
     assert not folder.result.exists()
     assert os.strerror(number) in capsys.readouterr().err
+
+
+def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_stops_no_other(calls, folder):
+    def does():
+        with open("/dev/full", "w") as cache:
+            cache.write("the user's own file")
+
+    calls["does"] = does
+    assert work(folder) == 0
+    result = read_trial(folder).result
+    assert (result.state, result.reason) == ("failed", "error")
+    assert "No space left on device" in result.message
+
+
+def test_memory_that_ran_out_is_a_result_only_when_the_runner_has_judged_it(calls, folder):
+    calls["does"] = lambda: TrialResult(7, "infeasible", "out_of_memory", "no room for 4 GiB")
+    assert work(folder) == 0
+    assert read_result(folder).provisional
+    files_of_it = read_trial(folder)
+    assert files_of_it.result is None
+    assert [(item.attempt, item.reason, item.final) for item in files_of_it.attempts] == [(1, "out_of_memory", False)]
 
 
 def test_other_errors_of_files_are_the_user_s_failures(calls, folder):

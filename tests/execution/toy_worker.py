@@ -61,6 +61,9 @@ def _probe(assignment):
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "hangs":
         signal.pause()
+    if name.startswith("kills "):
+        _kill(name)
+        name = "works"
     answer = {
         "message": name if name != "works" else "",
         "where": "mine.py:3" if name != "works" else "",
@@ -69,6 +72,17 @@ def _probe(assignment):
     }
     os.write(assignment.answer, json.dumps(answer).encode())
     return 0
+
+
+def _kill(order):
+    """`kills itself once PATH`, `kills its server always PATH`; PATH gets the pids."""
+    _, victim, how_often, path = order.replace("its server", "server").split(" ", 3)
+    if how_often == "once" and Path(path).exists():
+        return
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getppid() if victim == "server" else os.getpid(), signal.SIGKILL)
+    signal.pause()
 
 
 def _finish(folder, state="completed", reason=""):

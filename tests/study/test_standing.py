@@ -125,3 +125,40 @@ def test_status_does_without_an_index_that_cannot_be_used(folder: StudyFolder, h
     before = contents(folder)
     assert study_status(folder.path) == told
     assert contents(folder) == before
+
+
+def damage_line(path: Path, number: int) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[number] = lines[number].replace(b'"step"', b'"st\xff')
+    path.write_bytes(b"".join(lines))
+
+
+def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -> None:
+    path = folder.trial(1).measurements
+    before, said = path.read_bytes(), []
+    damage_line(path, 1)
+    with Index.open_for_writing(folder.index) as index:
+        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+    assert path.read_bytes() == before
+    assert (standing[1].final_step, standing[1].message) == (100, "")
+    assert said == [
+        f"{path}: 1 damaged line left out (line 2)",
+        f"{path}: restored, since the index has what the damaged lines held",
+    ]
+
+
+@pytest.mark.parametrize("index", ["is gone", "says otherwise"])
+def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(folder: StudyFolder, index: str) -> None:
+    path = folder.trial(1).measurements
+    if index == "is gone":
+        folder.index.unlink()
+    else:
+        path.write_bytes(path.read_bytes().replace(b"0.25", b"0.26"))
+    damage_line(path, 1)
+    damaged = path.read_bytes()
+    fill_index(folder)
+    assert path.read_bytes() == damaged
+    with Index.open_for_writing(folder.index) as opened:
+        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
+    assert standing[1].message == "1 damaged line of its measurements left out"
+    assert standing[0].message == ""

@@ -33,7 +33,7 @@ def outcome(
         plan=plan,
         state=state[0],
         reason=state[1],
-        message=state[2],
+        message=state[2] or _damage(files.damaged_lines),
         best_step=selection.best_step,
         best_value=selection.best_value,
         final_step=selection.final_step,
@@ -47,6 +47,12 @@ def outcome(
         device=result.device if result else files.attempts[-1].device if files.attempts else "",
         attempts=files.attempt,
     )
+
+
+def _damage(lines: int) -> str:
+    if lines == 0:
+        return ""
+    return f"{lines} damaged line{'s' if lines > 1 else ''} of its measurements left out"
 
 
 def reselected(

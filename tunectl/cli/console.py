@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+
+from tunectl.core.errors import FolderError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +38,51 @@ def say_json(content: Any) -> None:
 def _write(stream: TextIO, text: str) -> None:
     # A terminal that cannot show a character must not end the program.
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
-    stream.flush()
+    outlet = _Outlet(stream)
+    outlet.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    outlet.flush()
+
+
+class _Outlet:
+    """A stream whose reader may go (`tunectl plan … | head`, a terminal that was closed): what was begun is still done,
+    in silence, and the exit code tells how it ended.
+
+    Raises FolderError where results cannot be written (a full disk); messages are let go then.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write as far as somebody reads."""
+        with self._readers_may_go():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as far as somebody reads."""
+        with self._readers_may_go():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _readers_may_go(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # What the stream still holds would fail again when Python flushes it at exit.
+            _silence(self._stream)
+            if self._stream is not sys.stderr and not isinstance(error, BrokenPipeError):
+                raise FolderError(f"the output cannot be written: {error.strerror or error}") from error
+
+
+def _silence(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def console(stream: TextIO) -> Console:
@@ -43,7 +90,7 @@ def console(stream: TextIO) -> Console:
     from rich.console import Console
 
     return Console(
-        file=stream,
+        file=cast("IO[str]", _Outlet(stream)),
         width=None if stream.isatty() else _WIDE,
         highlight=False,
         markup=False,

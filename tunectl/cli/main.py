@@ -80,8 +80,7 @@ def main() -> None:
         note("interrupted")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`tunectl plan … | head`); keep Python from complaining when it flushes at
-        # exit.
+        # Whoever read the help has gone; keep Python from complaining when it flushes at exit.
         sys.stdout = None
         code = 0
     except Exception as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -26,6 +27,28 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a file's new name durable: without it a power cut may lose a file whose content was flushed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot flush a folder
+    finally:
+        os.close(descriptor)
+
+
+def unnamed_file() -> IO[bytes]:
+    """An empty file without a name, for what one process hands to another; gone when the last one closes it.
+
+    In memory where the system can, since the folder for temporary files may be full.
+    """
+    if not hasattr(os, "memfd_create"):
+        return tempfile.TemporaryFile()
+    return os.fdopen(os.memfd_create("tunectl"), "w+b")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -53,3 +76,4 @@ def write_new(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             raise
+    flush_folder(path.parent)

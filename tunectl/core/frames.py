@@ -44,6 +44,16 @@ def innermost_frame(error: BaseException) -> str:
     return next((f"{file}:{line}" for file, line in reversed(_frames(error))), "")
 
 
+def is_own(error: BaseException) -> bool:
+    """Whether this package raised the exception, or called what did: no frame of the user's stands further in."""
+    for file, _ in reversed(_frames(error)):
+        if _is_below(Path(file), _PACKAGE) and is_machinery(file):
+            return True
+        if not is_machinery(file):
+            return False
+    return False
+
+
 def is_machinery(file: str) -> bool:
     """Whether a frame's file is torch's, Python's own or this package's, and so never a user's."""
     path = Path(file)

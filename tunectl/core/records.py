@@ -238,7 +238,7 @@ class TrialResult:
     when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
-    built.
+    built. `provisional`: the runner has yet to say whether the attempt counts; until then it is none that ended.
     """
 
     trial: int
@@ -255,11 +255,15 @@ class TrialResult:
     traceback: str = ""
     attempt: int = 1
     baseline_loss: float | None = None
+    provisional: bool = False
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        return asdict(self)
+        content = asdict(self)
+        return (
+            content if self.provisional else {name: value for name, value in content.items() if name != "provisional"}
+        )
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialResult:

@@ -9,12 +9,12 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, cast
 
 from tunectl.core import lifetime
+from tunectl.core.files import unnamed_file
 from tunectl.execution import processes
 from tunectl.execution.protocol import EXIT_BROKEN, Assignment, Worker
 
@@ -78,7 +78,7 @@ def spawn(assignment: Assignment, worker_name: str, output: int, inherit: Iterab
     too long.
     """
     command = [sys.executable, "-P", "-m", "tunectl.execution.launching", worker_name, str(os.getpid())]
-    with tempfile.TemporaryFile() as order, stop_signals_held_back():
+    with unnamed_file() as order, stop_signals_held_back():
         order.write(json.dumps(assignment.to_json()).encode("ascii"))
         order.seek(0)
         actions = [

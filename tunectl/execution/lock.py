@@ -43,17 +43,21 @@ def acquire(
     """Lock `path` (flock), creating it where it is missing, and write this process's pid and host into it.
 
     Waits `wait_seconds` for the server and the workers of a runner that was killed, which hold the lock until the last
-    of them is gone; gives up at once while the runner itself lives on this machine. Raises FolderError (exit code 3)
+    of them is gone; halfway it kills what is left of them (a server that was stopped, SIGSTOP, does not see that its
+    runner is gone). Gives up at once while the runner itself lives on this machine. Raises FolderError (exit code 3)
     where the lock is not to be had.
     """
-    deadline = clock() + wait_seconds
+    began = clock()
     while True:
         locked = _try(path)
         if locked is not None:
             return locked
         holder = _read_holder(path)
-        if _holder_lives_here(holder) or clock() >= deadline:
+        waited = clock() - began
+        if _holder_lives_here(holder) or waited >= wait_seconds:
             raise FolderError(_in_use(path, holder))
+        if waited >= wait_seconds / 2:
+            _kill_left_by(holder)
         sleep(_POLL_SECONDS)
 
 
@@ -124,6 +128,14 @@ def _holder_lives_here(holder: dict[str, Any]) -> bool:
     if not isinstance(pid, int) or holder.get("host") != socket.gethostname():
         return False
     return processes.is_alive(pid, started if isinstance(started, int) else None)
+
+
+def _kill_left_by(holder: dict[str, Any]) -> None:
+    pid, started = holder.get("pid"), holder.get("started")
+    if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or not isinstance(started, int):
+        return
+    for left in processes.with_mark(processes.mark_of(pid, started)):
+        processes.kill(left)
 
 
 def _in_use(path: Path, holder: dict[str, Any]) -> str:

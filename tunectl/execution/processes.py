@@ -12,6 +12,9 @@ from typing import IO
 from tunectl.core.lifetime import prctl
 
 PROC = Path("/proc")
+MARK = "TUNECTL_SERVER"
+"""The variable that marks all that a runner starts, in the environment of each process."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 _FIELDS_BEFORE_STATE = 2
 
@@ -77,20 +80,25 @@ def group_is_running(group: int) -> bool:
     return False
 
 
-def with_environment(name: str, value: str) -> set[int]:
-    """The running processes that were started with this in their environment, and all that these started since.
+def mark_of(pid: int, started: int | None) -> str:
+    """What the marks begin with of all that a runner started, by its pid and its start time."""
+    return f"{pid}.{started}."
+
+
+def with_mark(beginning: str) -> set[int]:
+    """The running processes whose mark begins so: those a runner started, and all that these started since.
 
     A process shows the environment it was executed with, and a fork that of its parent, so neither a new session nor a
     new parent hides one; only a program started without the environment is missed. Empty where the kernel does not
     tell.
     """
     found: set[int] = set()
-    wanted = f"{name}={value}".encode()
+    wanted = f"\0{MARK}={beginning}".encode()
     with suppress(OSError):
         for entry in PROC.iterdir():
             if entry.name.isdigit():
                 with suppress(OSError):
-                    if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    if wanted in b"\0" + (entry / "environ").read_bytes():
                         found.add(int(entry.name))
     return found
 

@@ -6,12 +6,12 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import AttemptEnd, State, TrialResult
+from tunectl.core.records import AttemptEnd, State
 from tunectl.execution.backends import Backend, Ended, Started
 from tunectl.execution.breaker import CircuitBreaker
 from tunectl.execution.endings import explain, was_stopped
@@ -27,7 +27,7 @@ from tunectl.execution.events import (
 from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
-from tunectl.store.trial_files import append_attempt, read_trial
+from tunectl.store.trial_files import append_attempt, read_result, write_result
 
 KILL_PATIENCE_SECONDS = 10.0
 """How long a killed trial is waited for: a process inside a dead file system cannot be killed."""
@@ -60,6 +60,13 @@ class _Schedule:
     trouble: OSError | FolderError | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     told: bool = False
+
+    def tell(self, event: Event) -> None:
+        """Tell the listener; where it cannot note what happened, the running trials are stopped as at a request."""
+        try:
+            self.on_event(event)
+        except (OSError, FolderError) as error:
+            self.trouble = self.trouble or error
 
     @property
     def stopping(self) -> int:
@@ -122,11 +129,11 @@ class _Schedule:
     def take(self, report: Started | Ended | ServerReady) -> None:
         """Learn what the backend reports."""
         if isinstance(report, ServerReady):
-            self.on_event(report)
+            self.tell(report)
         elif isinstance(report, Started):
             running = self.running.get(report.trial)
             if running is not None:
-                self.on_event(TrialStarted(report.trial, running.slot, running.job.attempt, report.pid))
+                self.tell(TrialStarted(report.trial, running.slot, running.job.attempt, report.pid))
         else:
             running = self.running.pop(report.trial, None)
             if running is not None:
@@ -148,12 +155,13 @@ class _Schedule:
     def _judge(self, running: _Running, ended: Ended) -> None:
         job = running.job
         try:
-            result = read_trial(running.folder).result
-            if result is not None and _is_out_of_memory(result) and running.had_company:
+            result = read_result(running.folder)
+            if result is not None and result.provisional and running.had_company:
                 # Its neighbour may be the one that took the memory: the trial has to try by itself before it counts.
-                running.folder.result.unlink()
                 self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
             elif result is not None:
+                if result.provisional:
+                    write_result(running.folder, replace(result, provisional=False))
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
             elif ended.code == EXIT_UNWRITTEN:
                 # The disk is at fault, not the trial: the others would end alike.
@@ -186,7 +194,7 @@ class _Schedule:
     def _try_again(self, running: _Running, reason: str, message: str) -> None:
         attempt = self._record(running, reason, message, final=False)
         self.waiting.appendleft(running.job.after(attempt))
-        self.on_event(TrialRetried(running.job.trial, reason, message, running.job.attempt))
+        self.tell(TrialRetried(running.job.trial, reason, message, running.job.attempt))
 
     def _cancel(self, running: _Running, seconds: float) -> None:
         self._record(running, "cancelled", "", final=False)
@@ -201,13 +209,13 @@ class _Schedule:
         self.states[job.trial] = state
         if state != "cancelled":
             self.breaker.take(job.trial, state, reason, message, where)
-        self.on_event(TrialEnded(job.trial, state, reason, message, seconds, job.attempt, where))
+        self.tell(TrialEnded(job.trial, state, reason, message, seconds, job.attempt, where))
 
     def tell_why_it_stops(self) -> None:
         """Say once that the first trials failed alike, where there are others that are not run for it."""
         if self.breaker.tripped is not None and not self.told and (self.waiting or self.running):
             self.told = True
-            self.on_event(StoppedByFailures(self.breaker.tripped, len(self.waiting) + len(self.running)))
+            self.tell(StoppedByFailures(self.breaker.tripped, len(self.waiting) + len(self.running)))
 
     def give_up(self) -> None:
         """Let go of the trials that did not die; all that never ran, or would be tried again, stay pending."""
@@ -254,15 +262,11 @@ def run_trials(
         for report in backend.poll(poll_seconds):
             schedule.take(report)
         schedule.tell_why_it_stops()
-        on_event(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping))
+        schedule.tell(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping))
     schedule.give_up()
     if schedule.trouble is not None:
         raise schedule.trouble
     return schedule.states
-
-
-def _is_out_of_memory(result: TrialResult) -> bool:
-    return result.state == "infeasible" and result.reason == OUT_OF_MEMORY
 
 
 def _unwritten(folder: TrialFolder) -> str:

@@ -15,13 +15,13 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any, NoReturn, cast
 
 from tunectl.core import lifetime
+from tunectl.core.files import unnamed_file
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.execution import failures, hazards, launching, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
@@ -126,7 +126,7 @@ class _Server:
                 return _Child(assignment, self._new_process(assignment, log, ()), launched)
             finally:
                 os.close(log)
-        output, answer = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  (closed when the child is reported)
+        output, answer = unnamed_file(), unnamed_file()  # closed when the child is reported
         assignment = replace(assignment, answer=answer.fileno())
         pid = self._new_process(assignment, output.fileno(), (answer.fileno(),))
         return _Child(assignment, pid, launched, output, answer)

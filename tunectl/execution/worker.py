@@ -19,12 +19,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import files, jsontext
 from tunectl.core.errors import LoaderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.frames import is_own
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.execution import failures
+from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.store.trial_files import write_result
 
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
@@ -80,8 +82,9 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     except Exception as error:
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
-        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-            # The machine's fault, which ends when there is room again: no result of this trial.
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE and is_own(error):
+            # The study's disk is at fault, until there is room again: no result of this trial. What the user's own
+            # code reads and writes may lie elsewhere.
             return EXIT_UNWRITTEN
         if isinstance(error, LoaderError):
             return EXIT_LOADER_DIED
@@ -94,11 +97,13 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
             traceback=failure.text,
             **asdict(seconds),
         )
-    return (
-        EXIT_STOPPED
-        if result is None
-        else _write(folder, replace(result, device=assignment.label, attempt=assignment.attempt))
-    )
+    return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment))
+
+
+def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:
+    # A neighbour may be the one that took the memory: whether there was any is for the runner to say.
+    provisional = (result.state, result.reason) == ("infeasible", OUT_OF_MEMORY)
+    return replace(result, device=assignment.label, attempt=assignment.attempt, provisional=provisional)
 
 
 def _run_trial(
@@ -139,9 +144,8 @@ def _measure_throughput(
 
 
 def _write(folder: TrialFolder, result: TrialResult) -> int:
-    content = (jsontext.encode(result.to_json()) + "\n").encode("utf-8", "backslashreplace")
     try:
-        files.write_bytes(folder.result, content)
+        write_result(folder, result)
     except OSError as error:
         sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
         return EXIT_UNWRITTEN

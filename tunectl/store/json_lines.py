@@ -13,6 +13,7 @@ import orjson
 
 from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
+from tunectl.core.files import flush_folder
 
 _BLOCK_BYTES = 65_536
 # A damaged line may hold two objects, and two lines one, so that there are as many objects as lines.
@@ -88,7 +89,7 @@ def append(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
         finally:
             os.close(descriptor)
         if is_new:
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
     except OSError as error:
         raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -116,14 +117,3 @@ def end_of_last_line(descriptor: int) -> int:
         if found >= 0:
             return start + found + 1
     return 0
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a new file's name durable: without it a power cut may lose a file whose content was flushed."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot flush a folder
-    finally:
-        os.close(descriptor)

@@ -28,15 +28,17 @@ _FIELDS_OF: Callable[[Any], tuple[Any, ...]] = itemgetter(*Measurement._fields)
 class TrialFiles:
     """The content of a trial folder.
 
-    `measurements` are sorted by (step, kind), each there once. `result` is None until the trial has ended by itself,
-    and where result.json is unreadable. `attempts` are those that gave no result, with one that nobody could record
-    (see `unrecorded_attempt`). `damage` holds one line for people for everything that was there and could not be read.
+    `measurements` are sorted by (step, kind), each there once; `damaged_lines` counts those that could not be read.
+    `result` is None until the trial has ended by itself, while its result is provisional, and where result.json is
+    unreadable. `attempts` are those that gave no result, with one that nobody could record (see `unrecorded_attempt`).
+    `damage` holds one line for people for everything that was there and could not be read.
     """
 
     measurements: tuple[Measurement, ...] = ()
     result: TrialResult | None = None
     attempts: tuple[AttemptEnd, ...] = ()
     damage: tuple[str, ...] = ()
+    damaged_lines: int = 0
 
     @property
     def attempt(self) -> int:
@@ -52,20 +54,40 @@ def read_trial(folder: TrialFolder) -> TrialFiles:
     later version.
     """
     damage: list[str] = []
-    measurements = _read_measurements(folder.measurements, damage)
+    measurements, damaged_lines = _read_measurements(folder.measurements, damage)
     result = _read_result(folder, damage)
     attempts = _read_attempts(folder.attempts, damage)
-    if result is None:
-        unrecorded = unrecorded_attempt(folder, None, attempts)
+    if result is None or result.provisional:
+        unrecorded = unrecorded_attempt(folder, result, attempts)
         attempts = attempts if unrecorded is None else (*attempts, unrecorded)
-    return TrialFiles(measurements, result, attempts, tuple(damage))
+        result = None
+    return TrialFiles(measurements, result, attempts, tuple(damage), damaged_lines)
+
+
+def read_result(folder: TrialFolder) -> TrialResult | None:
+    """What result.json says, a provisional result too; None where there is none, or none that can be read.
+
+    Raises FolderError where the file may not be read, or was written by a later version.
+    """
+    return _read_result(folder, [])
+
+
+def write_result(folder: TrialFolder, result: TrialResult) -> None:
+    """Write result.json atomically; raises OSError where that cannot be done."""
+    write_bytes(folder.result, (jsontext.encode(result.to_json()) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def unrecorded_attempt(
     folder: TrialFolder, result: TrialResult | None, recorded: Sequence[AttemptEnd]
 ) -> AttemptEnd | None:
-    """What attempts.jsonl lacks: the attempt whose runner was killed, or the one of a failed result to be put aside."""
+    """What attempts.jsonl lacks: the attempt whose runner was killed, also before it had judged what the attempt gave,
+    or the one of a failed result to be put aside.
+    """
     last = recorded[-1].attempt if recorded else 0
+    if result is not None and result.provisional:
+        if result.attempt <= last:
+            return None
+        return AttemptEnd(result.attempt, result.reason, result.message, final=False, device=result.device)
     if result is not None:
         if result.state != "failed" or result.attempt <= last:
             return None
@@ -152,6 +174,15 @@ def write_request(folder: TrialFolder, request: TrialRequest) -> None:
         write_bytes(folder.request, (jsontext.encode(request.to_json()) + "\n").encode("utf-8", "surrogatepass"))
     except OSError as error:
         raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
+
+
+def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement]) -> None:
+    """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
+    content = "".join(jsontext.encode(item.to_json()) + "\n" for item in measurements)
+    try:
+        write_bytes(folder.measurements, content.encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise FolderError(f"{folder.measurements}: cannot be written: {error.strerror or error}") from error
 
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
@@ -250,13 +281,15 @@ def _measurement(line: Mapping[str, Any]) -> Measurement | None:
     return measurement._replace(kind=jsontext.encodable(measurement.kind), checkpoint=checkpoint)
 
 
-def _read_measurements(path: Path, damage: list[str]) -> tuple[Measurement, ...]:
+def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement, ...], int]:
+    """The measurements, and how many lines were damaged."""
     content = _content(path, damage)
     if content is None:
-        return ()
+        return (), 0
     read = _measurements(json_lines.parse_quickly(content))
-    _note_damaged_lines(path, [number for number, item in enumerate(read, start=1) if item is None], damage)
-    return sorted_once([item for item in read if item is not None])
+    damaged = [number for number, item in enumerate(read, start=1) if item is None]
+    _note_damaged_lines(path, damaged, damage)
+    return sorted_once([item for item in read if item is not None]), len(damaged)
 
 
 def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
@@ -293,6 +326,7 @@ def _result(folder: TrialFolder, content: Any) -> TrialResult:
     for name in ("trial", "infeasible_step", "final_step"):
         checked[name] = _whole_number(name, content.get(name))
     checked["attempt"] = _whole_number("attempt", content.get("attempt", 1)) or 1
+    checked["provisional"] = content.get("provisional") is True
     checked["baseline_loss"] = jsontext.number(content.get("baseline_loss"))
     for name in ("train_seconds", "eval_seconds", "startup_seconds"):
         checked[name] = _seconds(name, content.get(name, 0.0))

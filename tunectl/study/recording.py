@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeVar, assert_never
 
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.execution.events import (
@@ -22,8 +23,9 @@ from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
 from tunectl.store.trial_files import MeasurementTail
 from tunectl.study.progress import RunningTrial, Tally, Watcher
-from tunectl.study.standing import store_outcome
+from tunectl.study.standing import read_outcome, store_outcome
 
+_T = TypeVar("_T")
 _SECONDS_BETWEEN_LOOKS = 0.5  # how often the files of running trials are read
 
 
@@ -48,6 +50,7 @@ class Recorder:
         self.tails: dict[int, MeasurementTail] = {}
         self.looked = 0.0
         self.stopping = 0
+        self.index_lost = False
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -76,11 +79,14 @@ class Recorder:
         self.tails[event.trial] = MeasurementTail(self.folder.trial(event.trial))
         steps = self.tally.steps_by_trial[event.trial]
         self.tally.running[event.trial] = RunningTrial(event.trial, trial.setting, event.slot.index, steps=steps)
-        self.index.set_running(event.trial, event.slot.index)
+        self._indexed(lambda: self.index.set_running(event.trial, event.slot.index))
 
     def _ended(self, event: TrialEnded) -> None:
         self.tails.pop(event.trial, None)
-        found = store_outcome(self.folder, self.trials[event.trial], self.objective, self.index, self.watcher.message)
+        trial, report = self.trials[event.trial], self.watcher.message
+        found = self._indexed(lambda: store_outcome(self.folder, trial, self.objective, self.index, report))
+        if found is None:
+            found, _, _ = read_outcome(self.folder, trial, self.objective)
         if event.state == "cancelled":
             self.tally.running.pop(event.trial, None)
             return
@@ -116,10 +122,24 @@ class Recorder:
         for trial, tail in self.tails.items():
             measurements, again = tail.read()
             if measurements or again:
-                self.index.put_measurements(trial, measurements, replace=again)
+                self._store(trial, measurements, again=again)
             if measurements:
                 self.tally.running[trial] = self._moved(self.tally.running[trial], measurements[-1])
         self.watcher.progress(self.tally.snapshot(now))
+
+    def _store(self, trial: int, measurements: Sequence[Measurement], *, again: bool) -> None:
+        self._indexed(lambda: self.index.put_measurements(trial, measurements, replace=again))
+
+    def _indexed(self, write: Callable[[], _T]) -> _T | None:
+        """Write to the index, which the trial folders can make anew: one that fails is let be until the run's end."""
+        if self.index_lost:
+            return None
+        try:
+            return write()
+        except FolderError as error:
+            self.index_lost = True
+            self.watcher.message(f"warning: {error}; the trials go on, and their folders are read again at the end")
+            return None
 
     def _moved(self, running: RunningTrial, last: Measurement) -> RunningTrial:
         return replace(running, step=last.step, value=last.metrics.get(self.objective.metric))

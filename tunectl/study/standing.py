@@ -8,12 +8,21 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from tunectl.analysis.outcomes import outcome
+from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
-from tunectl.core.folders import StudyFolder
+from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import ENDED, PlannedTrial, TrialOutcome
 from tunectl.store.index import Index
-from tunectl.store.trial_files import ExistingCheckpoints, TrialFiles, folder_stamp, read_trial, trial_state
+from tunectl.store.trial_files import (
+    ExistingCheckpoints,
+    TrialFiles,
+    folder_stamp,
+    read_trial,
+    sorted_once,
+    trial_state,
+    write_measurements,
+)
 
 
 def read_outcome(
@@ -82,14 +91,36 @@ def _up_to_date(folder: StudyFolder, trials: Sequence[PlannedTrial], index: Inde
 def store_outcome(
     folder: StudyFolder, trial: PlannedTrial, objective: Objective, index: Index, report: Callable[[str], None]
 ) -> TrialOutcome:
-    """Read one trial's folder into the index."""
+    """Read one trial's folder into the index; damaged measurements that the index still has are written again."""
     found, files, stamp = read_outcome(folder, trial, objective)
     for line in files.damage:
         report(line)
+    if files.damaged_lines and _restored(folder.trial(trial.trial), trial, files, index, report):
+        found, files, stamp = read_outcome(folder, trial, objective)
     with index.transaction():
         index.put_outcome(found, stamp)
         index.put_measurements(trial.trial, files.measurements, replace=True)
     return found
+
+
+def _restored(
+    home: TrialFolder, trial: PlannedTrial, files: TrialFiles, index: Index, report: Callable[[str], None]
+) -> bool:
+    """Write a damaged measurements.jsonl again, where the index has all the measurements that it holds and those that
+    it has lost.
+    """
+    try:
+        stored = sorted_once(item for _, item in index.measurements(trial.trial))
+    except FolderError:
+        return False  # a damaged index tells nothing about a damaged file
+    # As texts: NaN is not equal to itself.
+    left = {jsontext.encode(item.to_json()) for item in files.measurements}
+    known = {jsontext.encode(item.to_json()) for item in stored}
+    if not left <= known or len(known) != len(left) + files.damaged_lines:
+        return False
+    write_measurements(home, stored)
+    report(f"{home.measurements}: restored, since the index has what the damaged lines held")
+    return True
 
 
 def has_ended(item: TrialOutcome) -> bool:

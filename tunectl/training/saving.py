@@ -79,13 +79,18 @@ def save_as_resume(state: TrialState, parts: Mapping[str, Any]) -> None:
     began = state.clock.now()
     own: dict[str, Any] = {"request": checkpoints.identity(state.request)}
     if state.recoveries is not None:
-        state.recoveries.sync()
         own |= {"recoveries_offset": state.recoveries.offset, "good": state.good}
-    state.measurements.sync()
-    state.steps.sync()
+    sync_lines(state)
     checkpoints.save_resume(state.folder, {**parts, **own})
     state.best.resume_written()
     state.clock.saved(began)
+
+
+def sync_lines(state: TrialState) -> None:
+    """Flush what the trial has measured to the disk."""
+    for file in (state.measurements, state.steps, state.recoveries):
+        if file is not None:
+            file.sync()
 
 
 def kept(state: TrialState) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.recovery import go_back, rate_factor
-from tunectl.training.saving import load_parts
+from tunectl.training.saving import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
 from tunectl.training.state import Clock, TrialState, flush
@@ -278,6 +278,8 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
         message = f"the {what} of update {ending.update} is {ending.value}"
         ending = _Verdict(ending.update, ending.reason, message)
     if isinstance(ending, _Verdict):
+        # No resume.pt is written at this end, and result.json must not outlive the lines that it judges.
+        sync_lines(state)
         if ending.reason != "out_of_memory":
             # Nothing is left to go on with; one that ran out of memory may be tried again alone.
             remove_resume(state.folder)

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunectl.core.errors import TunectlError, WorkloadError
+from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import FactorySignature, TrialRequest, WorkloadReference
 from tunectl.execution import processes
@@ -31,17 +31,19 @@ _GROUP_GONE_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _SECONDS_BETWEEN_LOOKS = 0.1  # how often a stop is looked for while the workload loads or is tried
 _OUTPUT_TAIL_BYTES = 4000
-_MARK = "TUNECTL_SERVER"
+_MOST_ORDERS = 3
+"""How often a trial is launched that no server lived to start: the launch itself may be what kills them."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """What the runner knows of a trial's process: the order by which it was launched; `pid` 0 until the server has
-    told.
+    """What the runner knows of a trial's process: the order by which it was launched, and how often that was sent;
+    `pid` 0 until the server has told.
     """
 
     launched: float
     order: Mapping[str, Any]
+    orders: int = 1
     pid: int = 0
     started: int | None = None
 
@@ -77,37 +79,43 @@ class LocalBackend:
         self._died_loading = 0
 
     def start(self) -> None:
-        """Start the server and return. From the main thread: a loading server dies with the thread that started it."""
-        ours, theirs = socket.socketpair()
-        output = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
-        self._starts += 1
-        self._mark = f"{os.getpid()}.{processes.start_time(os.getpid())}.{id(self)}.{self._starts}"
-        inherited = os.environ if self._environ is None else self._environ
-        environment = {**inherited, **_server_environment(), _MARK: self._mark}
-        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when
-        # it is loaded.
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "tunectl.execution.server",
-            str(theirs.fileno()),
-            self._worker,
-            str(os.getpid()),
-        ]
-        process = subprocess.Popen(
-            command,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-        )
-        theirs.close()
-        self._server = _ServerProcess(process, Connection(ours), output)
+        """Start the server and return. From the main thread: a loading server dies with the thread that started it.
+
+        Raises TunectlError where the system has no room for it.
+        """
+        try:
+            self._start()
+        except OSError as error:
+            raise TunectlError(
+                f"the fork server cannot be started: {error.strerror or error}; the system may be short of processes, "
+                "open files or memory"
+            ) from error
         if self._workload is not None:
             self.load(self._workload)
+
+    def _start(self) -> None:
+        self._starts += 1
+        self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}"
+        inherited = os.environ if self._environ is None else self._environ
+        environment = {**inherited, **_server_environment(), processes.MARK: self._mark}
+        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when
+        # it is loaded.
+        with contextlib.ExitStack() as opened:
+            output = opened.enter_context(unnamed_file())
+            ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
+            arguments = [str(theirs.fileno()), self._worker, str(os.getpid())]
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tunectl.execution.server", *arguments],
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+            )
+            opened.pop_all()  # closed with the server
+            theirs.close()
+        self._server = _ServerProcess(process, Connection(ours), output)
 
     def load(self, workload: WorkloadReference) -> None:
         """Let the server load the workload, now or once it has loaded its libraries."""
@@ -131,6 +139,14 @@ class LocalBackend:
 
     def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
         """Build and try the workload in a process of its own; see Backend."""
+        ending = self._probed(request, slot, stop_requested)
+        if ending is not None and ending["signal"] == signal.SIGKILL and not stop_requested():
+            # As while the workload loads: the one kill may say nothing about the workload.
+            ending = self._probed(request, slot, stop_requested)
+        return None if ending is None else _judge_probe(ending)
+
+    def _probed(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int]) -> Mapping[str, Any] | None:
+        """How the process of a probe ended; None when a stop was asked for."""
         self._probes += 1
         number = self._probes
         assignment = Assignment(
@@ -142,12 +158,20 @@ class LocalBackend:
         self._send({"op": "launch", "assignment": assignment.to_json()})
         while number not in self._answers:
             if server.connection.closed:
-                raise WorkloadError(f"the workload could not be tried: the fork server {self._end_server()}")
+                return self._ended_with_server()
             if stop_requested():
                 self._send({"op": "signal", "kind": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
                 return None
             self._receive(_SECONDS_BETWEEN_LOOKS)
-        return _judge_probe(self._answers.pop(number))
+        return self._answers.pop(number)
+
+    def _ended_with_server(self) -> Mapping[str, Any]:
+        """How a probe ended whose server died; another server is started."""
+        how = self._end_server()
+        self._kill_what_is_left()
+        self.start()
+        killed = signal.SIGKILL if how == processes.describe_exit(None, signal.SIGKILL) else None
+        return {"signal": killed, "code": None, "message": f"lost its fork server, which {how}"}
 
     def hold(self, fd: int) -> None:
         """Let the server, and every process it starts from now on, hold a copy of the descriptor."""
@@ -271,10 +295,11 @@ class LocalBackend:
         self._kill_what_is_left()
         now = time.monotonic()
         for trial, known in sorted(self._processes.items()):
-            message = f"the fork server {how} and took the trial with it"
-            self._reports.append(Ended(trial, None, None, now - known.launched, lost=True, message=message))
-        self._processes.clear()
-        self.start()
+            if known.pid or known.orders >= _MOST_ORDERS:
+                message = f"the fork server {how} and took the trial with it"
+                self._reports.append(Ended(trial, None, None, now - known.launched, lost=True, message=message))
+                del self._processes[trial]
+        self._start_again()
 
     def _kill_what_is_left(self) -> None:
         """Kill the trials' groups, and what left its group but bears the server's mark; wait until all are gone."""
@@ -292,7 +317,7 @@ class LocalBackend:
                 for group in groups
                 if processes.signal_group(group, signal.SIGKILL) and processes.group_is_running(group)
             ]
-            strays = processes.with_environment(_MARK, self._mark)
+            strays = processes.with_mark(self._mark)
             for pid in strays:
                 processes.kill(pid)
             if not (groups or strays) or time.monotonic() > deadline:
@@ -315,6 +340,7 @@ class LocalBackend:
 
     def _raise_refused(self, refused: Mapping[str, Any]) -> None:
         self._end_server()
+        self._kill_what_is_left()
         raise _workload_error("the workload could not be loaded", refused)
 
     def _load_once_more(self, server: _ServerProcess) -> _ServerProcess:
@@ -335,10 +361,10 @@ class LocalBackend:
 
     def _start_again(self) -> None:
         """Start another server, and order again the launches that the last one did not live to see."""
-        waiting = [known.order for _, known in sorted(self._processes.items())]
         self.start()
-        for order in waiting:
-            self._send(order)
+        for _, known in sorted(self._processes.items()):
+            known.orders += 1
+            self._send(known.order)
 
 
 def _server_environment() -> dict[str, str]:
