@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import TextIO
 import pytest
 
 from tunectl.cli.console import note, say, say_table
+from tunectl.cli.main import main
+from tunectl.cli.watching import Live
 from tunectl.core.errors import FolderError
+from tunectl.study.progress import Progress
 
 
 @pytest.fixture
@@ -29,6 +33,46 @@ def full() -> Iterator[TextIO]:
     """A stream into a file on a full disk."""
     with open("/dev/full", "w", encoding="utf-8") as stream:
         yield stream
+
+
+@pytest.fixture
+def closed_terminal() -> Iterator[TextIO]:
+    """A stream to a terminal that was closed: writing gives EIO."""
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    with open(theirs, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_terminal_that_was_closed_ends_no_command(
+    closed_terminal: TextIO, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sys, name, closed_terminal)
+    say("a result")
+    note("a message")
+
+
+def test_the_live_table_on_a_terminal_that_was_closed_goes_on(
+    closed_terminal: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", closed_terminal)
+    with Live() as watching:
+        watching.message("a message")
+        watching.progress(Progress(2, 1, 0, 0, (), None, None))
+
+
+def test_streams_that_were_closed_from_the_start_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    say("a result")
+    note("a message")
+    monkeypatch.setattr(sys, "argv", ["tunectl", "ls", "/does/not/exist"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])

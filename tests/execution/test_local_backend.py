@@ -456,6 +456,20 @@ def test_what_a_server_never_launched_is_launched_by_the_next_one(toys):
     assert (ended.code, ended.lost) == (0, False), "it never ran, and no retry is used up"
 
 
+@pytest.mark.parametrize("sign", ["a stop was asked for", "a result is there"])
+def test_a_launch_is_not_ordered_again_where_there_is_a_sign_that_it_should_not(toys, sign):
+    toys.backend.wait_ready()
+    os.kill(toys.server_pid, signal.SIGSTOP)
+    folder = toys.launch(0, "completes")
+    if sign == "a result is there":
+        (folder / "result.json").write_text("{}")
+    else:
+        toys.backend.stop(0)
+    os.kill(toys.server_pid, signal.SIGKILL)
+    (ended,) = toys.until_ended(0)
+    assert (ended.lost, toys.started) == (True, {})
+
+
 def test_a_launch_that_no_server_lives_to_see_is_lost_in_the_end(toys, monkeypatch):
     monkeypatch.setattr(local, "_MOST_ORDERS", 1)
     toys.backend.wait_ready()

@@ -108,6 +108,12 @@ def test_processes_are_found_by_the_mark_that_they_were_started_with():
     wait_until(lambda: processes.with_mark(beginning) == set(), "it is gone")
 
 
+def test_the_lineage_of_a_process_is_itself_and_all_above_it():
+    found = processes.lineage()
+    assert {os.getpid(), os.getppid()} <= found
+    assert 1 in found
+
+
 def test_killing_what_is_gone_is_no_error(child):
     processes.kill(child.pid)
     child.wait()

@@ -183,6 +183,9 @@ class Study:
         files = read_trial(TrialFolder(self.root / f"{trial:05d}"))
         return [(item.attempt, item.reason, item.final) for item in files.attempts]
 
+    def state(self, trial) -> str:
+        return trial_state(read_trial(TrialFolder(self.root / f"{trial:05d}")))[0]
+
 
 def by_trial(**scripts):
     """Scripts by trial (`t3=`), each a Script or one for each attempt, the last for all later ones."""
@@ -309,6 +312,7 @@ def test_memory_that_ran_out_alone_is_a_result(tmp_path):
     assert study.run(jobs(1)) == {0: "infeasible"}
     (ended,) = study.of(TrialEnded)
     assert ended.reason == "out_of_memory"
+    assert study.state(0) == "infeasible", "and not one that waits for a judgement"
     assert study.of(TrialRetried) == []
 
 
@@ -332,6 +336,15 @@ def test_memory_that_runs_out_again_alone_is_a_result(tmp_path):
     study = Study(tmp_path, by_trial(t0=Script(2, "out_of_memory"), t1=Script(20)))
     assert study.run(jobs(3)) == {0: "infeasible", 1: "completed", 2: "completed"}
     assert study.attempts(0) == [(1, "out_of_memory", False)]
+    assert study.state(0) == "infeasible"
+
+
+def test_a_judgement_that_cannot_be_written_leaves_the_trial_to_be_tried_again(tmp_path):
+    study = Study(tmp_path, by_trial(t0=Script(2, "out_of_memory")))
+    study.folder(Job(0)).joinpath(".result.json.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        study.run(jobs(1))
+    assert study.state(0) == "pending"
 
 
 def test_a_neighbour_that_has_ended_already_counts_as_company(tmp_path):

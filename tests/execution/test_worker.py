@@ -211,6 +211,16 @@ def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_sto
     assert "No space left on device" in result.message
 
 
+def test_a_print_of_the_user_s_on_the_study_s_full_disk_is_no_failure_of_the_trial(calls, folder):
+    def does():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder.path.joinpath(".room.tmp").symlink_to("/dev/full")
+    calls["does"] = does
+    assert work(folder) == EXIT_UNWRITTEN
+    assert not folder.result.exists()
+
+
 def test_memory_that_ran_out_is_a_result_only_when_the_runner_has_judged_it(calls, folder):
     calls["does"] = lambda: TrialResult(7, "infeasible", "out_of_memory", "no room for 4 GiB")
     assert work(folder) == 0

@@ -19,7 +19,7 @@ from tunectl.spec.reading import parse_study
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.trial_files import folder_stamp
-from tunectl.study.standing import refresh
+from tunectl.study.standing import refresh, refresh_at_end
 from tunectl.study.status import StatusReport, study_status
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3}")
@@ -162,3 +162,27 @@ def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(fol
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
     assert standing[1].message == "1 damaged line of its measurements left out"
     assert standing[0].message == ""
+
+
+def test_a_repair_that_cannot_be_written_leaves_the_trial_as_it_is(folder: StudyFolder) -> None:
+    path, said = folder.trial(1).measurements, []
+    damage_line(path, 1)
+    path.with_name(f".{path.name}.tmp").symlink_to("/dev/full")
+    with Index.open_for_writing(folder.index) as index:
+        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+    assert standing[1].message == "1 damaged line of its measurements left out"
+    assert "No space left" in said[1]
+
+
+def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(folder: StudyFolder) -> None:
+    trials, said = read_plan(folder.plan), []
+    with Index.open_for_writing(folder.index) as index:
+        before = refresh(folder, trials, SPEC.objective, index, said.append)
+        with open(folder.index, "r+b") as file:
+            file.write(b"scribble" * 2000)
+        write_trial(folder, 2, 0.125)
+        after = refresh_at_end(folder, trials, SPEC.objective, index, said.append)
+        assert [item.best_value for item in index.outcomes()] == [0.5, 0.25, 0.125]
+    assert after[:2] == before[:2]
+    assert len(said) == 1
+    assert "made anew" in said[0]

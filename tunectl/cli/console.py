@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 _WIDE = 32_000  # piped output is not folded: who reads it is a program or a pager
 
 
@@ -35,7 +37,9 @@ def say_json(content: Any) -> None:
     _write(sys.stdout, json.dumps(json.loads(encode(content)), indent=2, ensure_ascii=False))
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # closed by whoever started us
+        return
     # A terminal that cannot show a character must not end the program.
     encoding = stream.encoding or "utf-8"
     outlet = _Outlet(stream)
@@ -52,6 +56,8 @@ class _Outlet:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        # Asked now: a live table puts another stream in the place of sys.stderr.
+        self._is_for_results = stream is sys.stdout
 
     def write(self, text: str) -> int:
         """Write as far as somebody reads."""
@@ -71,10 +77,14 @@ class _Outlet:
     def _readers_may_go(self) -> Iterator[None]:
         try:
             yield
+        except BlockingIOError:
+            if self._is_for_results:
+                raise
+            # A reader that is slow for the moment misses a message.
         except OSError as error:
             # What the stream still holds would fail again when Python flushes it at exit.
             _silence(self._stream)
-            if self._stream is not sys.stderr and not isinstance(error, BrokenPipeError):
+            if self._is_for_results and error.errno not in _READER_GONE:
                 raise FolderError(f"the output cannot be written: {error.strerror or error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -67,8 +68,16 @@ def tunectl(
     pass
 
 
+def _open_closed_streams() -> None:
+    """Give streams that were closed (`>&-`) somewhere to write to: libraries write without asking."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process lives)
+
+
 def main() -> None:
     """Entry point of the `tunectl` script."""
+    _open_closed_streams()
     try:
         code = app(standalone_mode=False)
     except TunectlError as error:
@@ -80,7 +89,7 @@ def main() -> None:
         note("interrupted")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the help has gone; keep Python from complaining when it flushes at exit.
+        # Only click writes past the console: whoever read the help has gone. Python must not complain at exit.
         sys.stdout = None
         code = 0
     except Exception as error:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO
+
+_NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
+# What file systems say that cannot flush a folder: some network file systems.
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -32,11 +36,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def flush_folder(folder: Path) -> None:
     """Make a file's new name durable: without it a power cut may lose a file whose content was flushed."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # one that cannot be listed, or no descriptor left: the file itself is written
     try:
         os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot flush a folder
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
     finally:
         os.close(descriptor)
 
@@ -46,9 +54,10 @@ def unnamed_file() -> IO[bytes]:
 
     In memory where the system can, since the folder for temporary files may be full.
     """
-    if not hasattr(os, "memfd_create"):
+    try:
+        return os.fdopen(os.memfd_create("tunectl"), "w+b")
+    except (AttributeError, OSError):
         return tempfile.TemporaryFile()
-    return os.fdopen(os.memfd_create("tunectl"), "w+b")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -134,7 +134,8 @@ def _kill_left_by(holder: dict[str, Any]) -> None:
     pid, started = holder.get("pid"), holder.get("started")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or not isinstance(started, int):
         return
-    for left in processes.with_mark(processes.mark_of(pid, started)):
+    # This runner may stand below a trial of that one (a shell that a workload opened) and bear its mark.
+    for left in processes.with_mark(processes.mark_of(pid, started)) - processes.lineage():
         processes.kill(left)
 
 

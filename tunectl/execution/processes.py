@@ -103,6 +103,16 @@ def with_mark(beginning: str) -> set[int]:
     return found
 
 
+def lineage() -> set[int]:
+    """The pids of this process and of all above it; of this one alone where the kernel does not tell."""
+    pid, found = os.getpid(), set[int]()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return found
+
+
 def children() -> set[int]:
     """The pids of this process's children, adopted ones included; empty where the kernel does not tell."""
     found: set[int] = set()

@@ -19,6 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import files
 from tunectl.core.errors import LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
@@ -29,6 +30,7 @@ from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWR
 from tunectl.store.trial_files import write_result
 
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+_ROOM_BYTES = 65_536  # a result with a long traceback
 _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
 # What torch imports when it is first needed (first optimizer, first update, first checkpoint): torch._dynamo
 # takes a second, the others 10 ms, once here instead of once a trial. Not every version of torch has them all.
@@ -82,7 +84,7 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     except Exception as error:
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
-        if isinstance(error, OSError) and error.errno in _UNWRITABLE and is_own(error):
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE and _is_the_study_s(error, folder):
             # The study's disk is at fault, until there is room again: no result of this trial. What the user's own
             # code reads and writes may lie elsewhere.
             return EXIT_UNWRITTEN
@@ -98,6 +100,18 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
             **asdict(seconds),
         )
     return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment))
+
+
+def _is_the_study_s(error: OSError, folder: TrialFolder) -> bool:
+    """Whether it is the trial's folder that cannot be written. A print of the user's goes there, too."""
+    if is_own(error):
+        return True
+    try:
+        files.write_bytes(folder.path / "room", bytes(_ROOM_BYTES))
+        (folder.path / "room").unlink()
+    except OSError as found:
+        return found.errno in _UNWRITABLE
+    return False
 
 
 def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:

@@ -69,14 +69,7 @@ class Index:
                 index._wal_begun = schema.is_wal(connection)
             index._forget_running()
             return index
-        try:
-            schema.remove_files(path)
-        except OSError as error:
-            raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
-        with schema.errors_of(path):
-            connection = schema.make(path)
-            schema.create_schema(connection)
-        return cls(connection, path, is_new=True, writes=True)
+        return cls(_made_anew(path), path, is_new=True, writes=True)
 
     @classmethod
     def open_read_only(cls, path: Path) -> Index | None:
@@ -94,6 +87,18 @@ class Index:
         None also where a killed runner left its journal: opening it would write beside it.
         """
         return cls.open_read_only(path) if schema.is_one_file(path) else None
+
+    def make_anew(self) -> None:
+        """Put an empty index in place of one that was damaged, or taken by somebody, while it was open.
+
+        Raises FolderError where that cannot be done.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        self._connection = _made_anew(self._path)
+        self.is_new, self._wal_begun = True, False
+        self._set_ids.clear()
+        self._sets.clear()
 
     def close(self) -> None:
         """End the connection; a writer leaves one plain file, without journals beside it."""
@@ -264,6 +269,17 @@ class Index:
             ((text,),) = self._rows("SELECT names FROM metric_sets WHERE metric_set = ?", (set_id,))
             known = self._sets[set_id] = tuple(json.loads(text))
         return known
+
+
+def _made_anew(path: Path) -> sqlite3.Connection:
+    try:
+        schema.remove_files(path)
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
+    with schema.errors_of(path):
+        connection = schema.make(path)
+        schema.create_schema(connection)
+    return connection
 
 
 class _Rows:

@@ -22,7 +22,7 @@ from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.provenance import read_provenance
 from tunectl.store.study_folder import check_place, check_writable, create, open_folder, read_study_text
 from tunectl.study.progress import Watcher
-from tunectl.study.standing import has_ended, refresh
+from tunectl.study.standing import has_ended, refresh, refresh_at_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def grown(study: OpenStudy, added: Sequence[PlannedTrial], watcher: Watcher) -> 
     if added:
         append_plan(study.folder.plan, added)
     trials = [*study.trials, *added]
-    outcomes = refresh(study.folder, trials, study.spec.objective, study.index, watcher.message)
+    outcomes = refresh_at_end(study.folder, trials, study.spec.objective, study.index, watcher.message)
     return replace(study, trials=trials, outcomes=outcomes)
 
 

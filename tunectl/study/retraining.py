@@ -22,7 +22,7 @@ from tunectl.study.checking import check_study
 from tunectl.study.opening import OpenStudy, grown, opened
 from tunectl.study.preparing import make_ready, study_slots
 from tunectl.study.progress import Watcher
-from tunectl.study.standing import has_ended, refresh
+from tunectl.study.standing import has_ended, refresh_at_end
 from tunectl.study.training_trials import RunOptions, train_trials
 
 
@@ -153,7 +153,7 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.study.tabling import write_tables
 
-    outcomes = refresh(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
+    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     return RetrainReport(study.spec.name, study.folder, study.spec.objective, tuple(found), tables.paths, interrupted)

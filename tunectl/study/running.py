@@ -22,7 +22,7 @@ from tunectl.study.disk import check_room_to_begin
 from tunectl.study.opening import OpenStudy, opened
 from tunectl.study.preparing import make_ready, study_slots
 from tunectl.study.progress import Watcher
-from tunectl.study.standing import has_ended, refresh
+from tunectl.study.standing import has_ended, refresh_at_end
 from tunectl.study.training_trials import RunOptions, disk_need, train_trials
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.study.tabling import write_tables
 
-    outcomes = refresh(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
+    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     tables = write_tables(study.folder, study.spec, outcomes, study.index)
     report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted)
     if report.unfinished:

@@ -58,6 +58,22 @@ def refresh(
     return standing
 
 
+def refresh_at_end(
+    folder: StudyFolder,
+    trials: Sequence[PlannedTrial],
+    objective: Objective,
+    index: Index,
+    report: Callable[[str], None],
+) -> list[TrialOutcome]:
+    """`refresh` after trials were trained: an index that was damaged meanwhile is made anew from the trial folders."""
+    try:
+        return refresh(folder, trials, objective, index, report)
+    except FolderError as error:
+        report(f"warning: {error}; it is made anew from the trial folders")
+        index.make_anew()
+        return refresh(folder, trials, objective, index, report)
+
+
 def read_standing(
     folder: StudyFolder, trials: Sequence[PlannedTrial], objective: Objective, index: Index | None
 ) -> list[TrialOutcome]:
@@ -118,7 +134,11 @@ def _restored(
     known = {jsontext.encode(item.to_json()) for item in stored}
     if not left <= known or len(known) != len(left) + files.damaged_lines:
         return False
-    write_measurements(home, stored)
+    try:
+        write_measurements(home, stored)
+    except FolderError as error:
+        report(str(error))
+        return False
     report(f"{home.measurements}: restored, since the index has what the damaged lines held")
     return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -16,12 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tunectl.core.errors import TunectlError, WorkloadError
+from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import FactorySignature, TrialRequest, WorkloadReference
+from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended, Report, Started
+from tunectl.execution.backends.answers import checkpoint_bytes, signature_of, workload_error
 from tunectl.execution.events import ServerReady
 from tunectl.execution.protocol import Assignment, Connection
 from tunectl.execution.slots import Slot, thread_environment
@@ -37,15 +37,24 @@ _MOST_ORDERS = 3
 
 @dataclass(slots=True)
 class _Process:
-    """What the runner knows of a trial's process: the order by which it was launched, and how often that was sent;
-    `pid` 0 until the server has told.
+    """What the runner knows of a trial's process: the order by which it was launched, how often that was sent, and
+    whether a signal was; `pid` 0 until the server has told.
     """
 
     launched: float
     order: Mapping[str, Any]
+    result: Path
     orders: int = 1
+    signalled: bool = False
     pid: int = 0
     started: int | None = None
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether the launch can be ordered again as if nothing had been: no sign of it, and no wish to end it."""
+        seen = self.pid or self.signalled or self.result.exists()
+        # Without /proc nobody can be found by the mark, and the process may be there unseen.
+        return not seen and self.orders < _MOST_ORDERS and processes.PROC.exists()
 
 
 @dataclass(slots=True)
@@ -95,7 +104,7 @@ class LocalBackend:
 
     def _start(self) -> None:
         self._starts += 1
-        self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}"
+        self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}."
         inherited = os.environ if self._environ is None else self._environ
         environment = {**inherited, **_server_environment(), processes.MARK: self._mark}
         # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when
@@ -142,8 +151,10 @@ class LocalBackend:
         ending = self._probed(request, slot, stop_requested)
         if ending is not None and ending["signal"] == signal.SIGKILL and not stop_requested():
             # As while the workload loads: the one kill may say nothing about the workload.
+            if self._server is None:
+                self.start()
             ending = self._probed(request, slot, stop_requested)
-        return None if ending is None else _judge_probe(ending)
+        return None if ending is None or stop_requested() else checkpoint_bytes(ending)
 
     def _probed(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int]) -> Mapping[str, Any] | None:
         """How the process of a probe ended; None when a stop was asked for."""
@@ -166,10 +177,9 @@ class LocalBackend:
         return self._answers.pop(number)
 
     def _ended_with_server(self) -> Mapping[str, Any]:
-        """How a probe ended whose server died; another server is started."""
+        """How a probe ended whose server died."""
         how = self._end_server()
         self._kill_what_is_left()
-        self.start()
         killed = signal.SIGKILL if how == processes.describe_exit(None, signal.SIGKILL) else None
         return {"signal": killed, "code": None, "message": f"lost its fork server, which {how}"}
 
@@ -195,7 +205,7 @@ class LocalBackend:
             launched=launched,
         )
         order = {"op": "launch", "assignment": assignment.to_json()}
-        self._processes[trial] = _Process(launched, order)
+        self._processes[trial] = _Process(launched, order, files.result)
         self._send(order)
 
     def poll(self, timeout_seconds: float) -> Sequence[Report]:
@@ -238,6 +248,8 @@ class LocalBackend:
         self._running_server().connection.send(message, fds)
 
     def _signal(self, trial: int, number: int, *, group: bool) -> None:
+        if trial in self._processes:
+            self._processes[trial].signalled = True
         self._send({"op": "signal", "kind": "trial", "number": trial, "signal": int(number), "group": group})
 
     def _receive(self, timeout_seconds: float | None) -> None:
@@ -259,7 +271,7 @@ class LocalBackend:
         event = message["event"]
         if event == "ready":
             server.ready = ServerReady(
-                message["seconds"], message["mode"], message["reason"], _signature(message["signature"])
+                message["seconds"], message["mode"], message["reason"], signature_of(message["signature"])
             )
             self._died_loading = 0
             self._reports.append(server.ready)
@@ -293,13 +305,7 @@ class LocalBackend:
             return
         how = self._end_server()
         self._kill_what_is_left()
-        now = time.monotonic()
-        for trial, known in sorted(self._processes.items()):
-            if known.pid or known.orders >= _MOST_ORDERS:
-                message = f"the fork server {how} and took the trial with it"
-                self._reports.append(Ended(trial, None, None, now - known.launched, lost=True, message=message))
-                del self._processes[trial]
-        self._start_again()
+        self._start_again(how)
 
     def _kill_what_is_left(self) -> None:
         """Kill the trials' groups, and what left its group but bears the server's mark; wait until all are gone."""
@@ -311,6 +317,7 @@ class LocalBackend:
             if known.pid and processes.start_time(known.pid) in (known.started, None)
         ]
         deadline = time.monotonic() + _GROUP_GONE_SECONDS
+        killed: dict[int, int | None] = {}
         while True:
             groups = [
                 group
@@ -319,8 +326,11 @@ class LocalBackend:
             ]
             strays = processes.with_mark(self._mark)
             for pid in strays:
+                killed.setdefault(pid, processes.start_time(pid))
                 processes.kill(pid)
-            if not (groups or strays) or time.monotonic() > deadline:
+            # One that is dying has no environment any more, and may still hold files open.
+            dying = any(processes.is_alive(pid, started) for pid, started in killed.items())
+            if not (groups or strays or dying) or time.monotonic() > deadline:
                 return
             time.sleep(_POLL_SECONDS)
 
@@ -341,7 +351,7 @@ class LocalBackend:
     def _raise_refused(self, refused: Mapping[str, Any]) -> None:
         self._end_server()
         self._kill_what_is_left()
-        raise _workload_error("the workload could not be loaded", refused)
+        raise workload_error("the workload could not be loaded", refused)
 
     def _load_once_more(self, server: _ServerProcess) -> _ServerProcess:
         """Start another server in place of one that was killed while it loaded; raises TunectlError at the second.
@@ -356,11 +366,19 @@ class LocalBackend:
             raise TunectlError(
                 f"the process that loads the workload {how}" + (f"; its last output:\n{tail}" if tail else "")
             )
-        self._start_again()
+        self._start_again(how)
         return self._running_server()
 
-    def _start_again(self) -> None:
-        """Start another server, and order again the launches that the last one did not live to see."""
+    def _start_again(self, how: str) -> None:
+        """Start another server, and order again the launches that the last one did not live to see; the other trials
+        are lost.
+        """
+        now = time.monotonic()
+        for trial, known in sorted(self._processes.items()):
+            if not known.never_ran:
+                message = f"the fork server {how} and took the trial with it"
+                self._reports.append(Ended(trial, None, None, now - known.launched, lost=True, message=message))
+                del self._processes[trial]
         self.start()
         for _, known in sorted(self._processes.items()):
             known.orders += 1
@@ -370,32 +388,3 @@ class LocalBackend:
 def _server_environment() -> dict[str, str]:
     # One thread, so that it can be forked; and no CUDA context where an import asks whether there is a GPU.
     return {**thread_environment(1), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-
-
-def _signature(content: Mapping[str, Any] | None) -> FactorySignature | None:
-    if content is None:
-        return None
-    names = {key: tuple(content[key]) for key in ("parameters", "required")}
-    return FactorySignature(**{**content, **names})
-
-
-def _workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
-    message = failure["message"]
-    place = f"{failure['where']}: " if failure["where"] and failure["where"] not in message else ""
-    error = WorkloadError(f"{what}: {place}{message}")
-    error.add_note(failure["traceback"])
-    return error
-
-
-def _judge_probe(ending: Mapping[str, Any]) -> int:
-    try:
-        answer = json.loads(ending["answer"])
-    except (KeyError, ValueError):
-        how = ending["message"] or processes.describe_exit(ending["code"], ending["signal"])
-        said = ending.get("output", "").strip()
-        raise WorkloadError(
-            f"the workload could not be tried: its process {how}" + (f"; its last output:\n{said}" if said else "")
-        ) from None
-    if answer["message"] or answer["traceback"]:
-        raise _workload_error("the workload does not work", answer)
-    return int(answer["checkpoint_bytes"])
