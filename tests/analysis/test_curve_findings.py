@@ -203,6 +203,20 @@ def test_steps_are_halved_only_where_every_setting_has_saturated():
     assert one.changes == ()
 
 
+@pytest.mark.parametrize(("share", "saturated"), [(0.0045, True), (0.0055, False)])
+def test_half_a_per_cent_of_the_gain_after_the_early_part_is_not_saturated_however_noisy(share, saturated):
+    """Two errors are 0.8 % of the gain here, so that the level that counts as settled decides alone."""
+    alternating = 0.0022 * np.where(np.arange(20) % 2, 1.0, -1.0)
+    level = np.where(np.arange(20) < 5, 0.05 + share * 0.85, 0.05)
+    level[2:5] -= alternating[2:5].mean()
+    curve = loss_curve(run_of(0, np.concatenate([[0.9], level + alternating])), "valid/error_rate")
+    fall = curve.fall((0.1, 0.25), (0.5, 1.0))
+    assert fall.value == pytest.approx(share, rel=0.02)
+    assert 0.0065 < 2 * fall.error < 0.0095
+    found_ids = [finding.id for finding in saturated_early(evidence_of([run_of(0, [0.9, *(level + alternating)])]))]
+    assert found_ids == (["saturated-early"] if saturated else [])
+
+
 def test_what_has_settled_on_one_split_alone_is_not_saturated():
     runs = [run_of(i, falling(0.01, seed=i, scatter=0.01), falling(0.4, level=0.0)) for i in range(6)]
     assert saturated_early(evidence_of(runs)) == []
@@ -260,8 +274,19 @@ def test_a_common_period_is_found_and_measured():
     assert seen.evaluations == pytest.approx(4.7, rel=0.1)
 
 
+@pytest.mark.parametrize("length", [2.83, 3.7, 5.8])
+def test_a_period_that_fits_no_whole_number_of_times_is_found_in_few_evaluations(length):
+    generator, place = np.random.default_rng(13), np.arange(15)
+    for _ in range(20):
+        phases = generator.uniform(0, 2 * np.pi, size=3)
+        curves = [np.sin(2 * np.pi * place / length + phase) + 0.3 * generator.normal(size=15) for phase in phases]
+        seen = period(curves)
+        assert seen.chance < 5e-3
+        assert seen.evaluations == pytest.approx(length, rel=0.12)
+
+
 def test_the_chance_of_a_period_in_white_noise_is_honest():
-    """Fisher's combination is exact: p values below 5 % come in about 5 % of the cases, never in more."""
+    """P values below 5 % come in about 5 % of the cases, never in more."""
     generator = np.random.default_rng(9)
     chances = [period(list(generator.normal(size=(count, 31)))).chance for count in (1, 3) for _ in range(250)]
     assert np.mean(np.array(chances) < 0.05) < 0.08

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from tunectl.analysis.paired_best import chance_to_win, chance_to_win_apart, paired_best, retrains_to_tell
+from tunectl.analysis.paired_best import chance_to_win, chance_to_win_apart, paired_best
 
 
 def won(left, right):
@@ -82,13 +82,3 @@ def test_many_points_are_no_trouble():
     generator = np.random.default_rng(5)
     first, second = generator.normal(size=(2, 10_000))
     assert 0 <= chance_to_win(first, second, 5_000) <= 1
-
-
-def test_retrains_to_tell_are_those_of_the_textbook():
-    # n = 2 ((1.96 + 0.84) / d)^2: for a difference of one standard deviation 16 each.
-    assert retrains_to_tell(1.0, 1.0) == 16
-    assert retrains_to_tell(2.0, 1.0) == 4
-    assert retrains_to_tell(-2.0, 1.0) == 4
-    assert retrains_to_tell(1.0, 0.0) == 2
-    assert retrains_to_tell(0.0, 1.0) is None
-    assert retrains_to_tell(math.inf, 1.0) is None

@@ -57,6 +57,24 @@ def test_changes_read_as_the_study_file_does():
     assert "# moved up" in text
 
 
+def test_a_value_of_a_change_is_written_as_a_user_would():
+    text = changes_text(
+        [
+            Change(("hyperparameters", "schedule", "value"), "cosine", ""),
+            Change(("hyperparameters", "momentum"), {"role": "fixed", "value": 0.9}, "makes no difference"),
+            Change(("hyperparameters", "on", "values"), ["no", True, None, "1e3"], ""),
+        ]
+    )
+    assert text.splitlines() == [
+        "hyperparameters:",
+        "  schedule:",
+        "    value: cosine",
+        "  momentum: {role: fixed, value: 0.9}  # makes no difference",
+        "  on:",
+        '    values: [no, true, null, "1e3"]',
+    ]
+
+
 def test_a_change_in_a_list_says_which_entry_it_is_of():
     text = changes_text([Change(("hyperparameters", "learning_rate", 1, "range"), [1, 2], "")])
     assert text.splitlines()[2:] == ["    # entry 2 of the list:", "      range: [1, 2]"]

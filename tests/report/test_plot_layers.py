@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import sys
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import vl_convert
@@ -12,7 +15,7 @@ from made_up_figures import layers_with
 
 from tunectl.analysis.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
 from tunectl.report.curve_layers import MOST_POINTS
-from tunectl.report.drawing import Drawing, draw_all
+from tunectl.report.drawing import Drawing, draw_all, second_renderer
 from tunectl.report.looks import COLOURS
 from tunectl.report.plots import vega_lite, write_figures
 
@@ -213,22 +216,52 @@ def test_definitions_follow_vega_lite_s_schema(every_figure):
         altair.LayerChart.from_dict(definition, validate=True)
 
 
-def test_two_processes_draw_what_one_does(tmp_path):
+def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
     text = json.dumps(vega_lite(boxes(Box(1, 1, 2, 3, 4, 5))))
     found = []
-    for cores in (1, 2):
-        stems = [tmp_path / f"{cores}-{number}" for number in range(4)]
-        draw_all([Drawing(text, f"{stem}.svg", f"{stem}.png") for stem in stems], cores)
-        found.append({stem.with_suffix(kind).read_bytes() for stem in stems for kind in (".svg", ".png")})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
+    for name, start in (("alone", contextlib.nullcontext), ("together", second_renderer)):
+        drawings = drawings_in(tmp_path / name, text)
+        with start() as second:
+            draw_all(drawings, second)
+        found.append({Path(path).read_bytes() for drawing in drawings for path in (drawing.svg, drawing.png)})
     assert len(found[0]) == 2
     assert found[0] == found[1]
 
 
+def test_the_second_process_takes_its_share_and_is_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
+    here = []
+    monkeypatch.setattr("tunectl.report.drawing.draw", here.append)
+    drawings = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))
+    with second_renderer() as second:
+        draw_all(drawings, second)
+    there = [drawing for drawing in drawings if Path(drawing.png).exists()]
+    assert 0 < len(here) < len(drawings)
+    assert {*here, *there} == {*drawings}
+    assert not {*here} & {*there}
+    assert second.process.returncode is not None
+
+
+def test_with_one_core_there_is_no_second_process(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0}, raising=False)
+    with second_renderer() as second:
+        assert second is None
+
+
 def test_what_a_second_process_cannot_draw_is_drawn_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    text = json.dumps(vega_lite(boxes()))
-    draw_all([Drawing(text, str(tmp_path / f"{n}.svg"), str(tmp_path / f"{n}.png")) for n in range(4)], 2)
-    assert len(list(tmp_path.iterdir())) == 8
+    drawings = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))
+    with second_renderer() as second:
+        draw_all(drawings, second)
+    assert len(list(tmp_path.iterdir())) == 2 * len(drawings)
+
+
+def drawings_in(folder, text):
+    """Enough drawings of one definition for two processes."""
+    folder.mkdir(exist_ok=True)
+    return [Drawing(text, f"{folder / str(number)}.svg", f"{folder / str(number)}.png") for number in range(8)]
 
 
 def test_figures_are_written_with_their_paths_in_order(tmp_path):

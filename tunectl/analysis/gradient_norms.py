@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tunectl.analysis.runs import Floats, UpdateSeries
-from tunectl.analysis.smoothing import MAD_TO_DEVIATION, windowed_level, windowed_median
+from tunectl.analysis.smoothing import MAD_TO_DEVIATION, windowed_median
 
 OUTLIER_WINDOW = 101
 """Norms are compared with so many around them, as the typical norm changes by orders of magnitude over training."""
@@ -55,11 +56,13 @@ def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
     if len(usable) >= 10:
         logs = np.log(gradient_norm[usable])
         width = min(OUTLIER_WINDOW, len(logs))
-        levels, _ = windowed_level(logs, width)
+        levels = windowed_median(logs, width)
         place = np.clip(np.arange(len(logs)) - width // 2, 0, len(levels) - 1)
         away = logs - levels[place]
-        spread = MAD_TO_DEVIATION * windowed_median(np.abs(away), width)[place]
-        outlying[usable] = away > np.maximum(OUTLIER_DEVIATIONS * spread, math.log(OUTLIER_FACTOR))
+        # The spread is wanted around the few alone that are high enough.
+        high = np.flatnonzero(away > math.log(OUTLIER_FACTOR))
+        around = sliding_window_view(np.abs(away), width)[place[high]]
+        outlying[usable[high]] = away[high] > OUTLIER_DEVIATIONS * MAD_TO_DEVIATION * np.median(around, axis=1)
     updates = tuple(np.flatnonzero(outlying).tolist())
     return OutlierNorms(updates, len(updates) / max(1, len(gradient_norm)), typical)
 

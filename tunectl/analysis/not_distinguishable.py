@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tunectl.analysis.comparison import retrains_to_tell
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
-from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best, retrains_to_tell
+from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
 from tunectl.analysis.runs import Run
 from tunectl.spec.wording import counted
 

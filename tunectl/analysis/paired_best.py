@@ -23,8 +23,6 @@ _NORMAL = NormalDist()
 _MOST_TIMES = 16
 """More than so many times the trials are no plan but a sign that nothing is to be told."""
 
-_POWER = 0.8
-
 
 @dataclass(frozen=True, slots=True)
 class PairedBest:
@@ -125,14 +123,3 @@ def _times(wins: float, quarter: float | None) -> float | None:
         return None
     doublings = (goal - now) / (now - before)
     return 2**doublings if doublings <= math.log2(_MOST_TIMES) else None
-
-
-def retrains_to_tell(difference: float, deviation: float) -> int | None:
-    """How many retrains of each of two trials show a difference of their means: 95 % sure, in 4 of 5 cases.
-
-    `deviation` is the standard deviation from retrain to retrain. None where there is no difference to show.
-    """
-    if difference == 0 or not math.isfinite(difference):
-        return None
-    needed = 2 * ((_NORMAL.inv_cdf(0.975) + _NORMAL.inv_cdf(_POWER)) * deviation / difference) ** 2
-    return max(2, math.ceil(needed))

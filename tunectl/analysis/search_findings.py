@@ -13,6 +13,7 @@ from tunectl.analysis.best_of_k import QUANTILES, BestOfK, best_by_budget, expec
 from tunectl.analysis.boundary import search_boundary_findings
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.insensitive import insensitive_findings
 from tunectl.analysis.not_distinguishable import retrain_deviation, settings_findings
 from tunectl.analysis.runs import Floats, Run
 from tunectl.analysis.scientific_ends import scientific_end_findings
@@ -46,6 +47,7 @@ def search_findings(evidence: Evidence) -> list[Finding]:
         *scientific_end_findings(evidence),
         *settings_findings(evidence),
         *sampled_enough_findings(evidence),
+        *insensitive_findings(evidence),
         *fixed_caveat_findings(evidence),
     ]
     return sorted(found, key=lambda finding: finding.level != "warning")
@@ -87,7 +89,7 @@ def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], devia
             "enough": enough,
             "best_of_k": [_budget_numbers(evidence, item) for item in by_budget],
         },
-        sureness="an extrapolation from the gains up to half of the trials" if gain is not None else "",
+        sureness="extrapolated from the gains up to half of the trials" if gain is not None else "",
         command=f"tunectl run {shlex.quote(evidence.spec.label)}" if changes else "",
         changes=changes,
     )

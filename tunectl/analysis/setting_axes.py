@@ -103,10 +103,11 @@ def ordered_positions(axis: HyperparameterAxis) -> Floats:
 
 def _columns(axis: HyperparameterAxis, rows: NDArray[np.int_], count: int) -> list[Floats]:
     """What stands for a hyperparameter in a regression, each of shape [searched], NaN where it is not active."""
-    return [_spread(values, rows, count) for values in _regressors(axis)]
+    return [_spread(values, rows, count) for values in regressors(axis)]
 
 
-def _regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
+def regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
+    """What stands for a hyperparameter in a regression: its positions, or for a category a column a value but one."""
     domain = axis.hyperparameter.domain
     if is_ordered(axis.hyperparameter):
         yield ordered_positions(axis)

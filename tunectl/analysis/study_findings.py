@@ -29,6 +29,7 @@ IMPORTANCE = (
     "settings-not-distinguishable",
     "update-ratio",
     "sampled-enough",
+    "insensitive",
     "fixed-caveat",
 )
 """The findings' ids, what is to be mended first standing first: what comes later may follow from it."""

@@ -16,7 +16,7 @@ _WIDEST = 100
 
 
 def say_findings(findings: Sequence[Finding]) -> None:
-    """Every finding with its next action, the warnings first as they come; nothing where there is none."""
+    """Every finding, what to do next and the changes of the study file; the warnings first, as they come."""
     width = min(_WIDEST, console(sys.stdout).width) if sys.stdout.isatty() else _WIDEST
     for finding in findings:
         for line in _lines(finding, width):
@@ -26,11 +26,15 @@ def say_findings(findings: Sequence[Finding]) -> None:
 
 
 def _lines(finding: Finding, width: int) -> list[str]:
+    from tunectl.spec.document import dotted
+    from tunectl.spec.editing import in_flow
+
     head = f"{finding.level} {finding.id}: {finding.sentence}"
     sure = f" ({finding.sureness})" if finding.sureness else ""
     lines = textwrap.wrap(head + sure, width, subsequent_indent="  ", break_on_hyphens=False)
     lines += textwrap.wrap(
         f"→ {finding.action}", width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
     )
-    # A command is to be copied: it is not folded.
+    # A change and a command are to be copied: they are not folded.
+    lines += [f"    {dotted(change.path)}: {in_flow(change.value)}" for change in finding.changes]
     return [*lines, *([f"    {finding.command}"] if finding.command else [])]

@@ -45,14 +45,18 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a study's findings, its page and its plots anew; trains nothing."""
-    from tunectl.study.reporting import Question, report_study
+    from tunectl.report.drawing import second_renderer
 
-    question = Question(
-        objective,
-        cast("Literal['minimize', 'maximize'] | None", direction),
-        cast("Literal['best', 'final'] | None", checkpoint),
-    )
-    found = report_study(folder, question)
+    with second_renderer() as second:
+        # The rest is imported, and the study read, while the renderer starts.
+        from tunectl.study.reporting import Question, report_study
+
+        question = Question(
+            objective,
+            cast("Literal['minimize', 'maximize'] | None", direction),
+            cast("Literal['best', 'final'] | None", checkpoint),
+        )
+        found = report_study(folder, question, second=second)
     if as_json:
         say_json(found.to_json())
     else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,8 +15,12 @@ from tunectl.core.files import write_if_changed
 
 PNG_SCALE = 2
 
-_ENOUGH_FOR_TWO = 4
-"""Fewer drawings than this are done before a second process has started."""
+_FIRST_SECONDS = 0.6
+_DRAWING_SECONDS = 0.15
+_SECONDS_A_BYTE = 3.5e-7
+"""What drawing takes: the first definition for the renderer's start, each for itself and for what it holds (two slow
+cores). Only the ratios count: by them the drawings are shared out.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,9 @@ class Drawing:
     definition: str
     svg: str
     png: str
+
+
+_NOTHING = '{"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "mark": "point", "data": {"values": []}}'
 
 
 def draw(drawing: Drawing) -> None:
@@ -36,31 +45,59 @@ def draw(drawing: Drawing) -> None:
     write_if_changed(Path(drawing.png), vl_convert.svg_to_png(picture, scale=PNG_SCALE))
 
 
-def draw_all(drawings: Sequence[Drawing], cores: int) -> None:
-    """Draw all of them, with a second process where there are several cores and enough to draw.
+@dataclass(frozen=True, slots=True)
+class SecondRenderer:
+    """A second process that draws, ready or getting ready while this one still finds out what to draw."""
+
+    process: subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def second_renderer() -> Iterator[SecondRenderer | None]:
+    """A second process that draws, None where there is one core only; it is gone when the block ends."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores < 2:
+        yield None
+        return
+    command = [sys.executable, "-m", "tunectl.report.drawing"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as process:
+        try:
+            yield SecondRenderer(process)
+        finally:
+            process.kill()
+
+
+def draw_all(drawings: Sequence[Drawing], second: SecondRenderer | None = None) -> None:
+    """Draw all of them, the `second` process its share of them; it takes no others afterwards.
 
     The renderer holds the interpreter's lock, so that threads would wait for each other.
     """
-    if cores < 2 or len(drawings) < _ENOUGH_FOR_TWO:
-        for drawing in drawings:
-            draw(drawing)
-        return
-    by_size = sorted(drawings, key=lambda drawing: -len(drawing.definition))
-    theirs = by_size[1::2]
-    command = [sys.executable, "-m", "tunectl.report.drawing"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as second:
+    ours, theirs = _shared_out(drawings) if second is not None else (drawings, [])
+    if second is not None and theirs:
         # It reads to the end before it draws, so this does not wait for it.
-        _hand_over(second, theirs)
-        try:
-            for drawing in by_size[::2]:
-                draw(drawing)
-        except BaseException:
-            second.kill()
-            raise
-    if second.returncode:
+        _hand_over(second.process, theirs)
+    for drawing in ours:
+        draw(drawing)
+    if second is not None and theirs and second.process.wait() != 0:
         # What went wrong there is seen here.
         for drawing in theirs:
             draw(drawing)
+
+
+def _shared_out(drawings: Sequence[Drawing]) -> tuple[list[Drawing], list[Drawing]]:
+    """Those that this process draws, which has to start its renderer first, and those of the second one, which has."""
+    ours: list[Drawing] = []
+    theirs: list[Drawing] = []
+    our_seconds, their_seconds = _FIRST_SECONDS, 0.0
+    for drawing in sorted(drawings, key=lambda drawing: -len(drawing.definition)):
+        seconds = _DRAWING_SECONDS + _SECONDS_A_BYTE * len(drawing.definition)
+        if our_seconds < their_seconds:
+            ours.append(drawing)
+            our_seconds += seconds
+        else:
+            theirs.append(drawing)
+            their_seconds += seconds
+    return ours, theirs
 
 
 def _hand_over(second: subprocess.Popen[str], drawings: Sequence[Drawing]) -> None:
@@ -73,7 +110,10 @@ def _hand_over(second: subprocess.Popen[str], drawings: Sequence[Drawing]) -> No
 
 
 def main() -> None:
-    """Draw what stands on standard input: a JSON list of drawings."""
+    """Draw what stands on standard input: a JSON list of drawings; until it has come, get the renderer going."""
+    import vl_convert
+
+    vl_convert.vegalite_to_svg(_NOTHING)
     for fields in json.loads(sys.stdin.read()):
         draw(Drawing(**fields))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from tunectl.analysis.findings import Change, Finding, Level
+from tunectl.spec.editing import in_flow
 
 _LEVELS: tuple[Level, ...] = ("warning", "note")
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INDENT = "  "
 _MOST_IN_A_LIST = 6
 
@@ -103,19 +101,11 @@ def changes_text(changes: Sequence[Change]) -> str:
         lines += [_INDENT * depth + _step_text(parents[depth]) for depth in range(shared, len(parents))]
         reason = f"  # {' '.join(change.reason.split())}" if change.reason else ""
         last = change.path[-1] if change.path else ""
-        key = f"# entry {last + 1}: " if isinstance(last, int) else f"{_key_text(last)}: "
-        lines.append(f"{_INDENT * len(parents)}{key}{_value_text(change.value)}{reason}")
+        key = f"# entry {last + 1}: " if isinstance(last, int) else f"{in_flow(last)}: "
+        lines.append(f"{_INDENT * len(parents)}{key}{in_flow(change.value)}{reason}")
         open_path = parents
     return "\n".join(lines)
 
 
 def _step_text(step: str | int) -> str:
-    return f"# entry {step + 1} of the list:" if isinstance(step, int) else f"{_key_text(step)}:"
-
-
-def _key_text(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
-
-
-def _value_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return f"# entry {step + 1} of the list:" if isinstance(step, int) else f"{in_flow(step)}:"

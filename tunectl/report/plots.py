@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, assert_never
@@ -12,7 +11,7 @@ from tunectl.analysis.figures import BoxesFigure, CurvesFigure, Figure, Histogra
 from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
-from tunectl.report.drawing import PNG_SCALE, Drawing, draw_all
+from tunectl.report.drawing import PNG_SCALE, Drawing, SecondRenderer, draw_all
 from tunectl.report.looks import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
 
 __all__ = [
@@ -94,12 +93,12 @@ def write_figure(folder: Path, figure: Figure) -> list[Path]:
     return write_figures(folder, [figure])
 
 
-def write_figures(folder: Path, figures: Iterable[Figure]) -> list[Path]:
-    """Draw the figures as `write_figure` does, and give the paths of all."""
+def write_figures(folder: Path, figures: Iterable[Figure], second: SecondRenderer | None = None) -> list[Path]:
+    """Draw the figures as `write_figure` does, with the `second` process where there is one; the paths of all."""
     folder.mkdir(parents=True, exist_ok=True)
     drawings = [
         Drawing(json.dumps(vega_lite(figure), sort_keys=True), *(f"{folder / figure.name}.{kind}" for kind in KINDS))
         for figure in figures
     ]
-    draw_all(drawings, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    draw_all(drawings, second)
     return [Path(path) for drawing in drawings for path in (drawing.svg, drawing.png)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def _side(place: str) -> tuple[Objective, Side]:
     losses, of_search = ([_loss(item, objective) for item in items] for items in (ended, searched))
     candidate = Candidate(name, chosen.best_value or 0.0, tuple(losses), study_deviation(of_search))
     flag = "" if len(settings) == 1 else " --each-setting"
-    return objective, Side(str(path), chosen.plan.trial, candidate, f"tunectl retrain {path}{flag}")
+    return objective, Side(str(path), chosen.plan.trial, candidate, f"tunectl retrain {shlex.quote(str(path))}{flag}")
 
 
 def _loss(item: TrialOutcome, objective: Objective) -> float:

@@ -22,6 +22,7 @@ from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import TrialOutcome
+from tunectl.report.drawing import SecondRenderer
 from tunectl.report.page_model import StudyPage
 from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.tables import settings_rows, trials_table, write_table
@@ -73,15 +74,18 @@ class StudyReport:
         }
 
 
-def report_study(place: Path, question: Question, *, draw: bool = True) -> StudyReport:
+def report_study(
+    place: Path, question: Question, *, draw: bool = True, second: SecondRenderer | None = None
+) -> StudyReport:
     """Write the report of the study folder at `place` anew, also while a runner is at work there.
 
-    Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. Raises
+    Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. A
+    `second` process that is ready takes its share of the drawing. Raises
     FolderError where there is no study or nothing can be written, UsageError where the question cannot be answered.
     """
     with looked_at(place) as study:
         evidence, outcomes = evidence_of(study, question)
-    return write_report(study.folder, evidence, outcomes, draw=draw)
+    return write_report(study.folder, evidence, outcomes, draw=draw, second=second)
 
 
 def evidence_of(study: StudyAsItStands, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
@@ -146,7 +150,12 @@ def _reselected(
 
 
 def write_report(
-    folder: StudyFolder, evidence: Evidence, outcomes: Sequence[TrialOutcome], *, draw: bool
+    folder: StudyFolder,
+    evidence: Evidence,
+    outcomes: Sequence[TrialOutcome],
+    *,
+    draw: bool,
+    second: SecondRenderer | None = None,
 ) -> StudyReport:
     """Write findings.json and report.html, with `draw` the plots as files, too; raises FolderError.
 
@@ -176,7 +185,7 @@ def write_report(
         if table.rows:
             paths += write_table(folder, f"{name}{variant}", table)
     if draw:
-        paths += _draw(folder, page, variant)
+        paths += _draw(folder, page, variant, second)
     header, rows = settings_rows(summaries, names)
     return StudyReport(
         spec,
@@ -192,14 +201,14 @@ def write_report(
     )
 
 
-def _draw(folder: StudyFolder, page: StudyPage, variant: str) -> list[Path]:
+def _draw(folder: StudyFolder, page: StudyPage, variant: str, second: SecondRenderer | None) -> list[Path]:
     from tunectl.report.plots import write_figures
 
     figures = [
         replace(figure, name=f"{figure.name}{variant}") for section in page.sections for figure in section.figures
     ]
     try:
-        return write_figures(folder.plots, figures)
+        return write_figures(folder.plots, figures, second)
     except OSError as error:
         raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
 

@@ -1,0 +1,35 @@
+"""A study of learning rate and weight decay whose trials have these losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from builders import NUISANCE_RATE, study
+
+from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.runs import Run
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.model import StudySpec
+from tunectl.spec.unit_maps import to_unit
+
+
+def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: StudySpec | None = None) -> Evidence:
+    """Each trial has the loss of (generator, position of its learning rate, of its weight decay); inf: infeasible."""
+    generator = np.random.default_rng([seed, 40])
+    decay = "{role: nuisance, range: [1e-6, 1e-2], scale: log}"
+    spec = spec or study(
+        {"learning_rate": NUISANCE_RATE, "weight_decay": decay}, search=f"{{trials: {trials}, seed: {seed}}}"
+    )
+    domains = {item.name: item.domain for item in spec.hyperparameters if item.has_coordinate}
+    runs = []
+    for plan in plan_trials(spec):
+        rate, at = (
+            to_unit(domains[name], plan.hyperparameters[name]) if name in domains else 0.5
+            for name in ("learning_rate", "weight_decay")
+        )
+        value = float(loss(generator, rate, at))
+        lost = math.isinf(value)
+        runs.append(Run(plan, "infeasible" if lost else "completed", best_value=None if lost else value, best_step=100))
+    return Evidence(spec, spec.objective, tuple(runs))
