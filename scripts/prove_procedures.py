@@ -140,6 +140,8 @@ def prove_recipe(place: Place) -> bool:
         return False
     recipe = yaml.safe_load(warmup["advice"])
     errors = fresh_errors(place, recipe, float(sweep["best_learning_rate"]))
+    won = sum(one < other for one in errors["recipe"] for other in errors["without"])
+    print(f"the recipe is better in {won} of the {FRESH_RUNS**2} pairs of a run with and a run without")
     worst, best = max(errors["recipe"]), min(errors["without"])
     print(f"worst with the recipe {worst:.4f}, best without warmup {best:.4f}: {says(worst < best)}")
     return worst < best and ended - began < MOST_SECONDS

@@ -59,6 +59,23 @@ def test_the_best_rate_and_the_edge_are_found_though_networks_die_without_a_nan(
     assert "at the edge of stability" in found.verdict
 
 
+def test_where_two_seeds_are_lost_the_third_is_spared_and_nothing_is_judged_otherwise():
+    def happens(values, repeat):
+        rate, lost = values["learning_rate"], {"value": 0.9, "state": "infeasible", "reason": "nan_loss"}
+        if rate > 0.3 or (rate > 0.1 and repeat == 0):
+            return lost
+        return {"value": bowl(rate, 0.2)}
+
+    asked, found = play(LR_SWEEP, spec(options={"follow_up": False, "low": 0.01, "high": 1.0}), happens)
+    seeds = {}
+    for wish in asked:
+        seeds.setdefault(wish.changes["learning_rate"], []).append(wish.repeat)
+    assert all(repeats == ([0, 1] if rate > 0.3 else [0, 1, 2]) for rate, repeats in seeds.items())
+    assert found.answers["best_learning_rate"] == pytest.approx(0.2154, rel=1e-3)
+    assert found.answers["unstable_base_learning_rate"] == pytest.approx(0.4642, rel=1e-3)
+    assert {row[0]: row[1] for row in found.rows} == {rate: len(repeats) for rate, repeats in seeds.items()}
+
+
 def test_a_best_rate_well_below_the_edge_is_not_at_it():
     _, found = play(LR_SWEEP, spec(options={"follow_up": False}), world(0.01, 1.0))
     assert found.answers["best_learning_rate"] == pytest.approx(0.01)

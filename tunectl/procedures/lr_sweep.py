@@ -26,6 +26,7 @@ from tunectl.procedures.procedure import (
     Results,
     SweepSpec,
     Wish,
+    by_majority,
     has_all,
     majority,
     repeats,
@@ -97,7 +98,7 @@ def default_grid(spec: SweepSpec) -> tuple[float, float, int]:
 
 def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     """The grid; its extensions where it was too narrow; the edge more closely; then the follow-ups."""
-    wishes = _grid(spec, GRID, log_grid(*default_grid(spec)))
+    wishes = _grid(spec, results, GRID, log_grid(*default_grid(spec)))
     for phases in _EXTENSIONS:
         if not has_all(results, wishes):
             return wishes
@@ -128,12 +129,13 @@ def _training(spec: SweepSpec) -> dict[str, int]:
     return {} if steps is None else {"max_train_steps": steps, "eval_every": min(spec.eval_every, steps)}
 
 
-def _grid(spec: SweepSpec, phase: int, rates: Sequence[float]) -> list[Wish]:
-    return [
+def _grid(spec: SweepSpec, results: Results, phase: int, rates: Sequence[float]) -> list[Wish]:
+    wishes = [
         wish
         for point, rate in enumerate(rates)
         for wish in repeats(phase, point, {**_schedule(spec), "learning_rate": rate}, _training(spec))
     ]
+    return by_majority(results, wishes)
 
 
 def _swept(results: Results) -> dict[float, list[Run]]:
@@ -158,10 +160,10 @@ def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> li
     best = best_rate(judgements)
     if best is None or best.rate == low:
         lower = [rounded(low / step ** (index + 1)) for index in range(count)]
-        return _grid(spec, phases[0], lower)
+        return _grid(spec, results, phases[0], lower)
     if next_unstable(judgements, best.rate) is None:
         higher = [rounded(high * step ** (index + 1)) for index in range(count)]
-        return _grid(spec, phases[1], higher)
+        return _grid(spec, results, phases[1], higher)
     return []
 
 
@@ -181,7 +183,7 @@ def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
     below = max(item.rate for item in judgements if item.rate < unstable.rate)
     # A hair less: the ratio of rounded rates must not count as more than it is.
     parts = math.ceil(math.log(unstable.rate / below) / math.log(NEAR_EDGE) - 1e-3)
-    return _grid(spec, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
+    return _grid(spec, results, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
 
 
 def _above(spec: SweepSpec, results: Results, best: RateJudgement) -> list[Wish]:
@@ -189,7 +191,7 @@ def _above(spec: SweepSpec, results: Results, best: RateJudgement) -> list[Wish]
     trained = list(_swept(results))
     wanted = [rounded(best.rate * factor) for factor in FAR_ABOVE]
     missing = [rate for rate in wanted if not any(_close(rate, other) for other in trained)]
-    return _grid(spec, ABOVE, missing)
+    return _grid(spec, results, ABOVE, missing)
 
 
 def _close(rate: float, other: float) -> bool:

@@ -127,6 +127,20 @@ def has_all(results: Results, wishes: Sequence[Wish]) -> bool:
     return all((wish.phase, wish.point, wish.repeat) in results for wish in wishes)
 
 
+def by_majority(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
+    """These trials without the seeds that can change no judgement by majority.
+
+    Where most of SEEDS seeds were lost already, the point is infeasible whatever the others do. The first seeds, as
+    many as make a majority, come alone; the others follow once these have ended.
+    """
+    most = SEEDS // 2 + 1
+    first = [wish for wish in wishes if wish.repeat < most]
+    if not has_all(results, first):
+        return first
+    kept = {(wish.phase, wish.point) for wish in first if results[wish.phase, wish.point, wish.repeat].feasible}
+    return [wish for wish in wishes if wish.repeat < most or (wish.phase, wish.point) in kept]
+
+
 def majority(judgements: Sequence[bool]) -> bool:
     """Whether more than half of them hold."""
     return 2 * sum(judgements) > len(judgements)

@@ -3,7 +3,8 @@
 Deep Learning Tuning Playbook, "How to apply learning rate warmup": ramp up from 0 to a base rate of about ten times the
 unstable one, train at it for a while, and look for the shortest ramp that does not blow up; then put that ramp before
 the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is by
-its nature close to the edge: one three times as long is swept, too, and `warmup_recipe` chooses among both.
+its nature close to the edge: one three times as long is swept, too, and `warmup_recipe` chooses among both. Where that
+would be too long, one a third as long is: it does not hold the base rate, but it may be the better one below.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
-    SEEDS,
     Conclusion,
     Procedure,
     Results,
     SweepSpec,
     Wish,
+    by_majority,
     has_all,
     repeats,
     runs_of,
 )
 from tunectl.procedures.rates import log_grid, rounded
 from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
+from tunectl.procedures.warmup_holding import hold, holds
 from tunectl.procedures.warmup_recipe import (
     Judged,
     Recipe,
@@ -39,13 +41,13 @@ from tunectl.procedures.warmup_recipe import (
     sweep_rows,
 )
 
-LENGTHS, REFINED, WITHOUT, WITH, LONGER, AGAIN = range(6)
+LENGTHS, REFINED, WITHOUT, WITH, OTHER, AGAIN = range(6)
 PHASES = (
     "warmup lengths",
     "shorter warmups",
     "learning rates without warmup",
     "learning rates with warmup",
-    "learning rates with a longer warmup",
+    "learning rates with another warmup",
     "the safest of each under fresh seeds",
 )
 
@@ -63,17 +65,13 @@ LONG_PART = 0.05
 SHORTEST_STRETCH = 500
 """Updates at the base rate after a warmup: twice the warmup, and at least so many, since blow-ups come late."""
 
-CLEARLY_BELOW = 0.9
-"""A loss below this part of the baseline has been learned, not guessed: a dead network stays within 2 % of it."""
-
-LEARNED_PART = 0.5
-"""Where the workload has no baseline_loss: this part of the loss at step 0."""
-
-RATES = 7
+RATES = 6
 """Rates of each of the two sweeps that are compared."""
 
-HIGHER_RATES = 4
-"""The highest of them, for the longer warmup: the lower ones bear the shorter one."""
+HIGHER_RATES = 3
+"""The highest of them, for another warmup: for a longer one, since the lower rates bear the shorter one; for a shorter
+one without the base rate, which it does not hold.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +94,6 @@ def lengths(max_train_steps: int) -> list[int]:
 def stretch(warmup: int) -> int:
     """How long to train at the base rate after a warmup."""
     return max(2 * warmup, SHORTEST_STRETCH)
-
-
-def holds(run: Run) -> bool:
-    """Whether a run ended with a loss clearly below that of a constant prediction, not merely without a NaN."""
-    _, losses = run.curve("train/loss")
-    if not run.feasible or len(losses) == 0 or not math.isfinite(losses[-1]):
-        return False
-    if run.baseline_loss is not None and run.baseline_loss > 0:
-        return bool(losses[-1] < CLEARLY_BELOW * run.baseline_loss)
-    return bool(losses[-1] < LEARNED_PART * losses[0])
 
 
 def unstable_rate(spec: SweepSpec) -> float | None:
@@ -145,12 +133,13 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     wishes, held = _search(spec, results)
     if held is None:
         return wishes
-    refined = _refined(spec, held)
+    refined = _refined(spec, results, held)
     wishes = [*wishes, *refined]
     if not has_all(results, wishes):
         return wishes
     sweeps = _sweeps(spec, _shortest(results, held))
-    wishes = [*wishes, *(wish for phase, warmup in sweeps.items() for wish in _sweep(spec, phase, held, warmup))]
+    swept = [wish for phase in sweeps for wish in _sweep(spec, phase, held, sweeps)]
+    wishes = [*wishes, *by_majority(results, swept)]
     if not has_all(results, wishes):
         return wishes
     return [*wishes, *fresh_runs(AGAIN, [*_without(spec, results), *_with(spec, results, sweeps)])]
@@ -171,7 +160,7 @@ def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Held | None
     wishes: list[Wish] = []
     held = None
     for factor in down:
-        wishes += _lengths_at(spec, factor)
+        wishes += _lengths_at(spec, results, factor)
         if not has_all(results, wishes):
             return wishes, None
         held = _held_at(spec, results, factor)
@@ -180,7 +169,7 @@ def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Held | None
     if held is None or held.factor != down[0]:
         return wishes, held
     for factor in up:
-        wishes += _lengths_at(spec, factor)
+        wishes += _lengths_at(spec, results, factor)
         if not has_all(results, wishes):
             return wishes, None
         higher = _held_at(spec, results, factor)
@@ -212,11 +201,21 @@ def _all_factors(spec: SweepSpec) -> list[float]:
     return [*down, *up]
 
 
-def _lengths_at(spec: SweepSpec, factor: float) -> list[Wish]:
+def _lengths_at(spec: SweepSpec, results: Results, factor: float) -> list[Wish]:
     tried = lengths(spec.max_train_steps)
     first = _all_factors(spec).index(factor) * len(tried)
     base = _base(spec, factor)
-    return [wish for index, warmup in enumerate(tried) for wish in _warmed_up(LENGTHS, first + index, base, warmup)]
+    wishes = [wish for index, warmup in enumerate(tried) for wish in _warmed_up(LENGTHS, first + index, base, warmup)]
+    return _until_one_is_lost(results, wishes)
+
+
+def _until_one_is_lost(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
+    """The first seed of each warmup, and the others of those that hold it: one lost seed settles that one does not."""
+    first = [wish for wish in wishes if wish.repeat == 0]
+    if not has_all(results, first):
+        return first
+    held = {wish.point for wish in first if holds(results[wish.phase, wish.point, 0])}
+    return [wish for wish in wishes if wish.repeat == 0 or wish.point in held]
 
 
 def _holding(results: Results, phase: int, base: float) -> dict[int, bool]:
@@ -225,7 +224,7 @@ def _holding(results: Results, phase: int, base: float) -> dict[int, bool]:
     for runs in runs_of(results, phase).values():
         values = runs[0].plan.hyperparameters
         if values["learning_rate"] == base:
-            found[int(values["warmup_steps"])] = len(runs) >= SEEDS and all(holds(run) for run in runs)
+            found[int(values["warmup_steps"])] = hold(runs)
     return found
 
 
@@ -235,16 +234,17 @@ def _held_at(spec: SweepSpec, results: Results, factor: float) -> _Held | None:
     return _Held(factor, base, min(holding)) if holding else None
 
 
-def _refined(spec: SweepSpec, held: _Held) -> list[Wish]:
+def _refined(spec: SweepSpec, results: Results, held: _Held) -> list[Wish]:
     """Warmups a third and a ninth as long, as far as they are longer than the last coarse one that did not hold."""
     tried = lengths(spec.max_train_steps)
     below = max((warmup for warmup in tried if warmup < held.warmup), default=0)
     candidates = dict.fromkeys(round(held.warmup / 3**power) for power in (1, 2))
-    return [
+    wishes = [
         wish
         for point, warmup in enumerate(warmup for warmup in candidates if warmup > below)
         for wish in _warmed_up(REFINED, point, held.base, warmup)
     ]
+    return _until_one_is_lost(results, wishes)
 
 
 def _shortest(results: Results, held: _Held) -> int:
@@ -263,24 +263,24 @@ def _longer(spec: SweepSpec, warmup: int) -> int | None:
 
 def _sweeps(spec: SweepSpec, shortest: int) -> dict[int, int | None]:
     """The phases of the sweeps that are compared, with the warmup of each, None for none."""
-    longer = _longer(spec, shortest)
-    return {WITHOUT: None, WITH: shortest} | ({LONGER: longer} if longer is not None else {})
+    other = _longer(spec, shortest) or round(shortest / 3)
+    return {WITHOUT: None, WITH: shortest} | ({OTHER: other} if other > 0 else {})
 
 
 def _rates(spec: SweepSpec, held: _Held) -> list[float]:
-    """From below the best rate without warmup up to the base rate."""
+    """From the best rate without warmup, below which nothing is gained, up to the base rate."""
     best = spec.before.get("best_learning_rate")
-    low = float(best) / 2 if best else (unstable_rate(spec) or held.base) / 6
+    low = float(best) if best else (unstable_rate(spec) or held.base) / 6
     return [rounded(rate) for rate in log_grid(rounded(low), held.base, RATES)]
 
 
-def _sweep(spec: SweepSpec, phase: int, held: _Held, warmup: int | None) -> list[Wish]:
+def _sweep(spec: SweepSpec, phase: int, held: _Held, sweeps: dict[int, int | None]) -> list[Wish]:
     rates = list(enumerate(_rates(spec, held)))
-    return [
-        wish
-        for point, rate in (rates[-HIGHER_RATES:] if phase == LONGER else rates)
-        for wish in repeats(phase, point, Recipe(warmup, rate).changes)
-    ]
+    warmup = sweeps[phase]
+    if phase == OTHER:
+        longer = (warmup or 0) > (sweeps[WITH] or 0)
+        rates = rates[-HIGHER_RATES:] if longer else rates[-HIGHER_RATES - 1 : -1]
+    return [wish for point, rate in rates for wish in repeats(phase, point, Recipe(warmup, rate).changes)]
 
 
 def _without(spec: SweepSpec, results: Results) -> list[Recipe]:
