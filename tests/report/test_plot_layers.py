@@ -14,6 +14,7 @@ import vl_convert
 from made_up_figures import layers_with
 
 from tunectl.analysis.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
+from tunectl.report.axes import drawn
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.drawing import Drawing, draw_all, second_renderer
 from tunectl.report.looks import COLOURS
@@ -45,6 +46,24 @@ def test_momentum_is_drawn_by_its_distance_from_one_with_larger_values_to_the_ri
     assert places == sorted(places, reverse=True)
     at = [float(svg[:place].rsplit("translate(", 1)[1].split(",")[0]) for place in places]
     assert at == sorted(at)
+
+
+@pytest.mark.parametrize(
+    ("scale", "searched", "shown"),
+    [
+        ("log", (1e-4, 1.0), (1e-4, 1.0)),
+        ("linear", (0.0, 0.5), (0.0, 0.5)),
+        ("one_minus_log", (0.8, 0.999), (1e-3, 0.2)),
+    ],
+)
+def test_an_axis_shows_the_range_that_was_searched_though_no_trial_lies_at_its_ends(scale, searched, shown):
+    axis = Axis("x", scale, searched=searched)
+    low, high = drawn(axis, "x", [0.1 if scale == "log" else 0.9 if scale == "one_minus_log" else 0.2]).encoding("x")[
+        "scale"
+    ]["domain"]
+    assert low <= shown[0] * (1 + 1e-9)
+    assert high >= shown[1] * (1 - 1e-9)
+    assert high - low < 2 * (shown[1] - shown[0])
 
 
 def test_a_momentum_of_one_has_no_place_and_one_close_to_it_has():

@@ -14,12 +14,14 @@ class Axis:
     """An axis: its title, with the unit, and its scale.
 
     `one_minus_log` is logarithmic in 1 - value and reads in values, as momentum is searched. `category` has a place for
-    each of `categories`, in their order.
+    each of `categories`, in their order. `searched` are the ends of the range that was searched, which the axis shows
+    whether values lie there or not.
     """
 
     title: str
     scale: AxisScale = "linear"
     categories: Sequence[str] = ()
+    searched: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

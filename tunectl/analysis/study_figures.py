@@ -312,7 +312,7 @@ def _scale(values: Sequence[float]) -> AxisScale:
 def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
     domain = axis.hyperparameter.domain
     if isinstance(domain, Range):
-        return Axis(axis.key, domain.scale)
+        return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
     values = domain.values if isinstance(domain, ValueSet) else (domain.value,)
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values):

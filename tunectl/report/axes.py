@@ -144,6 +144,7 @@ def drawn(
     categories = tuple(axis.categories) or tuple(dict.fromkeys(value for value in given if isinstance(value, str)))
     if axis.scale == "category":
         return DrawnAxis(axis, Interval(-0.5, max(1, len(categories)) - 0.5), direction, categories)
+    given += axis.searched or ()
     given += [mark.value for mark in marks if mark.axis == direction]
     places = [at for value in given if (at := place(value, axis)) is not None]
     whole = all(at.is_integer() for at in places)
