@@ -136,9 +136,9 @@ def timed(arguments: list[str]) -> int:
     times: dict[str, float] = {}
 
     class Timed(LocalBackend):
-        def start(self) -> None:
+        def start(self, *, own_code: bool = False) -> None:
             times["server started"] = time.monotonic()
-            super().start()
+            super().start(own_code=own_code)
 
         def wait_ready(self, *stop: Any) -> Any:
             ready = super().wait_ready(*stop)

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunectl.core.errors import Infeasible
+    from tunectl.core.recording import record
     from tunectl.workloads.workload import Workload
 
 __version__ = "0.1.0"
-__all__ = ["Infeasible", "Workload", "__version__"]
+__all__ = ["Infeasible", "Workload", "__version__", "record"]
 
-_HOMES = {"Infeasible": "tunectl.core.errors", "Workload": "tunectl.workloads.workload"}
+_HOMES = {
+    "Infeasible": "tunectl.core.errors",
+    "Workload": "tunectl.workloads.workload",
+    "record": "tunectl.core.recording",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -125,10 +125,15 @@ BAD = {
         "7:3: hyperparameters.momentum",
         "nobody reads momentum",
     ),
-    "a later command workload": (
+    "a command that is given nothing": (
         changed("tunectl.workloads.digits:mlp", "{command: [python, train.py]}"),
-        "2:11: workload",
-        "not in this version",
+        "7:3: hyperparameters.learning_rate",
+        "the command is not given learning_rate",
+    ),
+    "a script that is not there": (
+        changed("tunectl.workloads.digits:mlp", "{command: [python, none.py, '{optimizer}', '{learning_rate}']}"),
+        "2:30: workload.command[1]",
+        "there is no file",
     ),
 }
 
@@ -306,8 +311,9 @@ def test_the_backend_is_started_before_what_takes_long_to_import() -> None:
 def test_the_public_names_are_these() -> None:
     import tunectl as package
 
-    assert sorted(package.__all__) == ["Infeasible", "Workload", "__version__"]
+    assert sorted(package.__all__) == ["Infeasible", "Workload", "__version__", "record"]
     assert dir(package) == sorted(package.__all__)
     assert {package.Infeasible.__name__, package.Workload.__name__} == {"Infeasible", "Workload"}
+    assert package.record(1, {"loss": 0.5}) is None, "outside of a trial nothing is recorded"
     with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
         package.Trainer  # noqa: B018

@@ -25,7 +25,7 @@ from tunectl.core.records import WorkloadReference
 from tunectl.execution import worker
 from tunectl.execution.protocol import Assignment
 
-worker.warm_up()
+worker.warm_up(own_code=False)
 worker.preload(WorkloadReference(**json.loads(sys.argv[1])))
 told = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
 for folder in sys.argv[2:]:

@@ -17,7 +17,7 @@ from pathlib import Path
 LOADED_PID = os.getpid()
 
 
-def warm_up():
+def warm_up(*, own_code):
     if os.environ.get("TOY_WARM_UP") == "raises":
         raise ImportError("no such library")
 

@@ -23,7 +23,7 @@ def check(
     if probe:
         from tunectl.study.starting import started_backend
 
-        with started_backend() as backend:
+        with started_backend(study) as backend:
             # The rest is imported while the backend loads.
             from tunectl.study.preparing import probe_study
 

@@ -91,7 +91,7 @@ def _run(
 ) -> int:
     from tunectl.study.starting import started_backend
 
-    with started_backend() as backend:
+    with started_backend(study) as backend:
         # The rest is imported while the backend loads.
         from tunectl.study.settling import values_at, values_of_trial
         from tunectl.study.sweeping import ProcedureRequest, run_procedure

@@ -43,7 +43,7 @@ def run(
     """Train the trials of a study, or go on where an earlier run stopped."""
     from tunectl.study.starting import started_backend
 
-    with started_backend() as backend:
+    with started_backend(study) as backend:
         # The rest is imported while the backend loads.
         from tunectl.study.running import run_study
         from tunectl.study.training_trials import RunOptions

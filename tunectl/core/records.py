@@ -14,6 +14,8 @@ Scalar = bool | int | float | str
 
 TrialKind = Literal["search", "retrain", "sweep", "throughput"]
 """What a trial is for: the study's own search, the best one again, a procedure, or to measure how fast it trains."""
+WorkloadKind = Literal["workload", "command", "function"]
+"""What trains: a workload in our loop, a program of the user's own, a function of the user's own."""
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states in which a trial stays: the others are run, or gone on with, by the next `tunectl run`."""
@@ -61,14 +63,16 @@ class WorkloadReference:
     """Where a workload's factory is found.
 
     `text` is what the study says (`module:factory` or `./file.py:factory`). Exactly one of `module` (dotted name) and
-    `file` (absolute path) is set. `search_path` are the folders put in front of `sys.path`, absolute.
+    `file` (absolute path) is set. `search_path` are the folders put in front of `sys.path`, absolute. `kind` is what
+    the name stands for; a command has a text alone, and nothing of it is loaded.
     """
 
     text: str
-    factory: str
+    factory: str = ""
     module: str | None = None
     file: str | None = None
     search_path: tuple[str, ...] = ()
+    kind: WorkloadKind = "workload"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,8 @@ class Assignment:
 class Worker(Protocol):
     """What the server asks of the module that does the work, tunectl.execution.worker; its command line names it."""
 
-    def warm_up(self) -> None:
-        """Import what every trial needs, whatever its workload."""
+    def warm_up(self, *, own_code: bool) -> None:
+        """Import what every trial needs, whatever its workload; `own_code`: what trains is the user's."""
         ...
 
     def preload(self, workload: WorkloadReference) -> FactorySignature | None:

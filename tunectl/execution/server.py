@@ -1,7 +1,7 @@
 """The fork server: loads the workload once, forks a process for each trial, and leaves none behind.
 
-Started as `python -P -m tunectl.execution.server FD WORKER PID` by the runner's main thread, in a session of its own.
-FD is its end of a socket pair: when the other end closes, however the runner died, every trial's process group is
+Started as `python -P -m tunectl.execution.server FD WORKER PID [own]` by the runner's main thread, in a session of its
+own. FD is its end of a socket pair: when the other end closes, however the runner died, every trial's process group is
 killed and reaped, and the server ends.
 """
 
@@ -233,12 +233,12 @@ class _Loaded:
     fds: list[int]
 
 
-def _load(worker: Worker, connection: Connection) -> _Loaded | failures.Failure | None:
+def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded | failures.Failure | None:
     """Load the libraries, while the runner still reads the study, then its workload; None where the runner is gone."""
     in_this_process = not hazards.platform_hazard()
     try:
         if in_this_process:
-            worker.warm_up()
+            worker.warm_up(own_code=own_code)
         messages, fds = _first_orders(connection)
         workload = next((message["workload"] for message in messages if message["op"] == "load"), None)
         if workload is None:
@@ -284,12 +284,12 @@ def _first_orders(connection: Connection) -> tuple[list[dict[str, Any]], list[in
     return messages, fds
 
 
-def _run(end: socket.socket, worker_name: str) -> None:
+def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
     begun = time.monotonic()
     processes.adopt_orphans()
     connection = Connection(end)
     worker = cast(Worker, importlib.import_module(worker_name))
-    loaded = _load(worker, connection)
+    loaded = _load(worker, connection, own_code=own_code)
     if loaded is None:
         return
     if isinstance(loaded, failures.Failure):
@@ -311,7 +311,9 @@ def _run(end: socket.socket, worker_name: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Serve, and end the process; `arguments` are the file descriptor, the worker's module, and the runner's pid."""
+    """Serve, and end the process; `arguments` are the file descriptor, the worker's module, the runner's pid, and
+    "own" where the user's own code is expected to train.
+    """
     # Until it serves, nobody would miss it: it dies with the runner, also inside a long import.
     lifetime.die_with_parent(int(arguments[2]))
     _ignore_stop_signals()
@@ -319,7 +321,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     end.set_inheritable(False)
     code = 1
     try:
-        _run(end, arguments[1])
+        _run(end, arguments[1], own_code="own" in arguments[3:])
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())

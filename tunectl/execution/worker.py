@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from tunectl.core import files
 from tunectl.core.errors import LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
+from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_of
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
@@ -37,9 +38,12 @@ _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
 _IMPORTED_LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization.config")
 
 
-def warm_up() -> None:
-    """Import what every trial needs, whatever its workload."""
+def warm_up(*, own_code: bool) -> None:
+    """Import what every trial needs, whatever its workload; own code brings its libraries itself."""
     with _collecting_no_garbage():
+        if own_code:
+            importlib.import_module("tunectl.training.own_code.command")
+            return
         for name in _LOADED_BEFORE:
             importlib.import_module(name)
         for name in _IMPORTED_LATE:
@@ -47,12 +51,19 @@ def warm_up() -> None:
                 importlib.import_module(name)
 
 
-def preload(workload: WorkloadReference) -> FactorySignature:
-    """Import the workload's module; gives what its factory takes. Raises WorkloadError, or what importing raises."""
+def preload(workload: WorkloadReference) -> FactorySignature | None:
+    """Import the workload's module; gives what its factory takes, None for a command, of which nothing is imported.
+
+    Raises WorkloadError, or what importing raises.
+    """
+    if workload.kind == "command":
+        return None
+    if workload.kind == "workload":
+        warm_up(own_code=False)  # where it was not clear beforehand what trains
     from tunectl.workloads import loading
 
     loading.preload(workload)
-    return loading.factory_signature(loading.load_factory(workload))
+    return loading.factory_signature(loading.load_factory(workload), takes_trial=workload.kind == "function")
 
 
 @contextlib.contextmanager
@@ -77,10 +88,10 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
-    request = TrialRequest.from_json(json.loads(folder.request.read_bytes()))
+    request = request_of(json.loads(folder.request.read_bytes()))
     seconds = TrialSeconds()
     try:
-        result = _run_trial(request, folder, assignment, stop, seconds)
+        result = _run(request, folder, assignment, stop, seconds)
     except Exception as error:
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
@@ -120,6 +131,43 @@ def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:
     return replace(result, device=assignment.label, attempt=assignment.attempt, provisional=provisional)
 
 
+def _run(
+    request: Request,
+    folder: TrialFolder,
+    assignment: Assignment,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+) -> TrialResult | None:
+    match request:
+        case ProgramRequest():
+            from tunectl.training.own_code.command import run_command
+
+            seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
+            return run_command(request, folder, stop=stop, seconds=seconds)
+        case FunctionRequest():
+            from tunectl.training.own_code.function import run_function
+
+            function = _loaded(request.workload, request.threads, assignment, seconds)
+            return run_function(request, folder, function, device=assignment.device, stop=stop, seconds=seconds)
+        case TrialRequest():
+            return _run_trial(request, folder, assignment, stop, seconds)
+        case _:
+            assert_never(request)
+
+
+def _loaded(
+    workload: WorkloadReference, threads: int, assignment: Assignment, seconds: TrialSeconds
+) -> Callable[..., Any]:
+    """The workload's factory, or function; it was imported before where the process was forked."""
+    from tunectl.workloads.loading import load_factory
+
+    _set_threads(threads)
+    try:
+        return load_factory(workload)
+    finally:
+        seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
+
+
 def _run_trial(
     request: TrialRequest,
     folder: TrialFolder,
@@ -128,13 +176,8 @@ def _run_trial(
     seconds: TrialSeconds,
 ) -> TrialResult | None:
     from tunectl.training.trial import run_trial
-    from tunectl.workloads.loading import load_factory
 
-    _set_threads(request.threads)
-    try:
-        factory = load_factory(request.workload)
-    finally:
-        seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
+    factory = _loaded(request.workload, request.threads, assignment, seconds)
     if request.kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)

@@ -25,15 +25,17 @@ _EXTRA: dict[str, tuple[Scalar, ...]] = {
 }
 
 
-def factory_arguments(signature: FactorySignature, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The hyperparameters that go to the factory by keyword.
+def factory_arguments(
+    signature: FactorySignature, values: Mapping[str, Scalar], *, own_code: bool = False
+) -> dict[str, Scalar]:
+    """The hyperparameters that go to the factory, or to a function of the user's own, by keyword.
 
     Those it names; and where it takes any keyword, also those that are no field of the training configuration.
     """
     return {
         name: value
         for name, value in values.items()
-        if name in signature.parameters or (signature.open and name not in FIELDS)
+        if name in signature.parameters or (signature.open and (own_code or name not in FIELDS))
     }
 
 
@@ -49,32 +51,42 @@ class Declared(Protocol):
     def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem: ...
 
 
-def check_names(study: Declared, switches: Collection[str], signature: FactorySignature) -> list[Problem]:
+def check_names(
+    study: Declared, switches: Collection[str], signature: FactorySignature, *, is_function: bool = False
+) -> list[Problem]:
     """What the names alone tell: one that nobody knows, and a keyword without a default that nobody gives.
 
-    `switches` are the names that some condition mentions.
+    `switches` are the names that some condition mentions. `is_function`: what trains is a function of the user's own,
+    and there is no training configuration.
     """
     problems = []
-    read = {*signature.parameters, *FIELDS, *switches}
+    fields: Collection[str] = () if is_function else FIELDS
+    read = {*signature.parameters, *fields, *switches}
     strangers = [name for name in study.names if name not in read] if not signature.open else []
     for name in strangers:
-        near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *FIELDS])
-        message = f"nobody reads {name}: neither the factory nor the training configuration{near}"
+        near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *fields])
+        who = "the function does not take it" if is_function else "neither the factory nor the training configuration"
+        message = f"nobody reads {name}: {who}{near}"
         problems.append(study.problem(("hyperparameters", name), message, at_key=True))
     where = f" (line {signature.line} of {signature.file})" if signature.line else ""
+    called = "function" if is_function else "factory"
     for name in signature.required:
-        if name in study.names or name == _SEED or difflib.get_close_matches(name, strangers, n=1):
+        if (
+            name in study.names
+            or (name == _SEED and not is_function)
+            or difflib.get_close_matches(name, strangers, n=1)
+        ):
             continue
         if name in _UNGIVEABLE:
-            message = f"the factory{where} needs {name}, which no hyperparameter can be called; rename its parameter"
+            message = f"the {called}{where} needs {name}, which no hyperparameter can be called; rename its parameter"
             problems.append(study.problem(("workload",), message))
         else:
-            message = f"the key is missing: the factory{where} needs it and has no default; write its value"
+            message = f"the key is missing: the {called}{where} needs it and has no default; write its value"
             problems.append(study.problem(("hyperparameters", name), message, at_key=True))
     return problems
 
 
-def check_consumption(study: Declared, signature: FactorySignature) -> list[Problem]:
+def check_consumption(study: Declared, signature: FactorySignature, *, is_function: bool = False) -> list[Problem]:
     """What is wrong between a study and its factory: a hyperparameter that nobody reads, a keyword that nobody gives.
 
     Every varying hyperparameter must be read wherever it is active; a fixed one must be read somewhere; a keyword of
@@ -83,8 +95,8 @@ def check_consumption(study: Declared, signature: FactorySignature) -> list[Prob
     """
     conditions = Conditions(study.hyperparameters)
     switches = {parent for parent in conditions.mentioned if parent in conditions.by_name}
-    problems = check_names(study, switches, signature)
-    for item in study.hyperparameters:
+    problems = check_names(study, switches, signature, is_function=is_function)
+    for item in study.hyperparameters if not is_function else ():
         if item.name in FIELDS and item.name not in signature.parameters and item.name not in switches:
             message = _unread(conditions, item)
             if message:

@@ -11,7 +11,7 @@ from tunectl.core.records import Scalar
 from tunectl.spec.configuration import FIELDS, FieldRule
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet
-from tunectl.spec.names import refuse_name
+from tunectl.spec.names import is_own_code, refuse_name
 from tunectl.spec.wording import found, is_number_as_text, nearest, quoted, shown
 
 _DOMAINS = ("value", "values", "range")
@@ -29,7 +29,8 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
     read: list[Hyperparameter] = []
     entries: Mapping[str, Any] = document.content["hyperparameters"]
     if not entries:
-        document.report(("hyperparameters",), "at least optimizer and learning_rate are due, found none")
+        least = "one" if is_own_code(document) else "optimizer and learning_rate"
+        document.report(("hyperparameters",), f"at least {least} {'is' if least == 'one' else 'are'} due, found none")
     for name, entry in entries.items():
         path = ("hyperparameters", name)
         if refuse_name(document, name, path):
@@ -333,8 +334,13 @@ def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condit
     return condition
 
 
+def _rule(document: Document, name: str) -> FieldRule | None:
+    """What a field of the training configuration may hold; own code takes what it takes."""
+    return None if is_own_code(document) else FIELDS.get(name)
+
+
 def _check_field(document: Document, name: str, value: Scalar, path: PathKey) -> None:
-    rule = FIELDS.get(name)
+    rule = _rule(document, name)
     if rule is None or rule.accepts(value):
         return
     near = nearest(value, rule.choices) if isinstance(value, str) and rule.choices else ""
@@ -347,7 +353,7 @@ def _check_field(document: Document, name: str, value: Scalar, path: PathKey) ->
 def _check_field_range(
     document: Document, name: str, bounds: tuple[tuple[float, Any], ...], kind: str, path: PathKey
 ) -> None:
-    rule: FieldRule | None = FIELDS.get(name)
+    rule = _rule(document, name)
     if rule is None:
         return
     if rule.kind is str:

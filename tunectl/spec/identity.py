@@ -21,6 +21,9 @@ def identity(spec: StudySpec) -> dict[str, Any]:
         "search": {**asdict(spec.search), "points": [dict(point) for point in spec.search.points]},
         "hyperparameters": {},
     }
+    if spec.program is not None:
+        # The folder is where the study stands: one that is moved as a whole stays the same study.
+        content["program"] = {key: value for key, value in asdict(spec.program).items() if key != "folder"}
     for name in spec.names:
         alternatives = [
             {

@@ -9,7 +9,8 @@ from typing import Literal
 
 from tunectl.core.errors import Problem
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery, Scalar
+from tunectl.core.programs import Program
+from tunectl.core.records import Recovery, Scalar, WorkloadKind
 from tunectl.spec.document import problem_at
 
 Role = Literal["scientific", "nuisance", "fixed"]
@@ -125,6 +126,7 @@ class ResourcesSection:
     retries: int = 1
     trial_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
+    devices_per_trial: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ class StudySpec:
 
     `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content.
     `hyperparameters` keeps the order of the file, alternatives of a name standing together. `places` gives the line and
-    column of every path in the file.
+    column of every path in the file. `workload` is the text by which the workload is known: a factory's reference
+    (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
     """
 
     name: str
@@ -150,6 +153,13 @@ class StudySpec:
     text: str
     places: Mapping[tuple[str | int, ...], tuple[int, int]]
     key_places: Mapping[tuple[str | int, ...], tuple[int, int]]
+    kind: WorkloadKind = "workload"
+    program: Program | None = None
+
+    @property
+    def own_code(self) -> bool:
+        """Whether the user's own code trains: the fields of the training configuration mean nothing to it."""
+        return self.kind != "workload"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which names a hyperparameter may have."""
+"""Which names a hyperparameter may have, and whose they are."""
 
 from __future__ import annotations
 
@@ -56,3 +56,8 @@ def refuse_name(document: Document, name: str, path: PathKey) -> bool:
     if message:
         document.report(path, message, at_key=True)
     return message is not None
+
+
+def is_own_code(document: Document) -> bool:
+    """Whether the study's workload is a program or a function, whose hyperparameters are the user's own."""
+    return isinstance(document.content, dict) and isinstance(document.content.get("workload"), dict)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core.errors import Problem, StudyError
+from tunectl.core.programs import Program
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
 from tunectl.spec.configuration import BATCH_SIZE, FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, SearchSection, StudySpec, ValueSet
+from tunectl.spec.names import is_own_code
+from tunectl.spec.own_code import read_own_code
 from tunectl.spec.points import check_point
 from tunectl.spec.sections import Sections, read_sections
 from tunectl.spec.wording import found
@@ -25,7 +28,7 @@ class Draft:
     """A study as far as it could be read.
 
     `hyperparameters` are those that could be read, `conditions` is there when theirs hold, and `spec` when nothing at
-    all is wrong.
+    all is wrong. `own_code` is what `read_own_code` gave, None where the workload is none or is wrong.
     """
 
     document: Document
@@ -33,6 +36,7 @@ class Draft:
     hyperparameters: tuple[Hyperparameter, ...]
     conditions: Conditions | None
     spec: StudySpec | None
+    own_code: tuple[str, Program | None] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,7 +108,8 @@ def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
         grid = isinstance(search, dict) and search.get("sampler") == "grid"
         hyperparameters = read_hyperparameters(document, grid=grid)
         conditions = check_conditions(document, hyperparameters)
-    if conditions is not None:
+    own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
+    if conditions is not None and not is_own_code(document):
         try:
             _needed(document, conditions)
             _micro_batches(document, conditions)
@@ -118,7 +123,16 @@ def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
         search_section = _search(document, sections, hyperparameters)
         if not document.problems and search_section is not None:
             spec = _spec(document, path, name, sections, hyperparameters, search_section)
-    return Draft(document, path, hyperparameters, conditions, spec)
+            spec = spec if own is None else _with_own_code(spec, *own)
+    return Draft(document, path, hyperparameters, conditions, spec, own)
+
+
+def _devices(sections: Sections | None) -> int:
+    return 1 if sections is None else sections.resources.devices_per_trial
+
+
+def _with_own_code(spec: StudySpec, text: str, program: Program | None) -> StudySpec:
+    return replace(spec, workload=text, program=program, kind="function" if program is None else "command")
 
 
 def _spec(
@@ -133,7 +147,7 @@ def _spec(
         name=name,
         goal=sections.goal,
         notes=sections.notes,
-        workload=sections.workload,
+        workload=sections.workload if isinstance(sections.workload, str) else "",
         objective=sections.objective,
         training=sections.training,
         hyperparameters=hyperparameters,

@@ -58,17 +58,16 @@ def review(
     rules: tuple[Callable[[_Context], list[Problem]], ...] = (
         _batch_size_as_nuisance,
         _learning_rate_as_scientific,
-        _untuned_optimizer,
         _too_many_dimensions,
         _wants_log_scale,
         _fixed_learning_rate,
         _fixed_regularisation,
         _unequal_dimensions,
-        _small_evaluation_batches,
-        _gradient_accumulation,
         _nothing_sampled,
-        _rare_evaluations,
     )
+    if not spec.own_code:
+        # What own code does with an optimizer's name, or between evaluations, is its own.
+        rules += (_untuned_optimizer, _small_evaluation_batches, _gradient_accumulation, _rare_evaluations)
     return sorted(problem for rule in rules for problem in rule(context))
 
 

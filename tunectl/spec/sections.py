@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from tunectl.core.objective import Objective
 from tunectl.core.records import Recovery
@@ -23,11 +23,6 @@ _LARGEST_COUNT = 2**53  # step counts stay exact as floats
 
 Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
 
-LATER: dict[PathKey, str] = {
-    ("resources", "devices_per_trial"): "several devices for a trial",
-}
-"""Keys that a later version will know: refused by name."""
-
 
 def _slug(value: Any) -> Any:
     if isinstance(value, str) and not _SLUG.fullmatch(value):
@@ -40,15 +35,16 @@ def _slug(value: Any) -> Any:
 
 
 def _workload(value: Any) -> Any:
-    if isinstance(value, dict):
-        kind = next((key for key in ("command", "function") if key in value), None)
-        what = f"`workload: {{{kind}: …}}` is not in this version" if kind else "a workload is text"
-        raise PydanticCustomError("workload", f"{what}; write module:factory or ./file.py:factory")
+    # What stands in a mapping is read elsewhere.
+    if not isinstance(value, (str, dict)):
+        raise PydanticKnownError("string_type")
     return value
 
 
-def _metric(value: Any) -> Any:
-    if isinstance(value, str) and not _METRIC.fullmatch(value):
+def _metric(value: Any, info: ValidationInfo) -> Any:
+    # A program calls its metrics as it does.
+    own_code = bool(info.context)
+    if isinstance(value, str) and not own_code and not _METRIC.fullmatch(value):
         raise PydanticCustomError("metric", "a metric is named split/name, such as valid/error_rate")
     if isinstance(value, str) and value.startswith("test/"):
         raise PydanticCustomError(
@@ -99,6 +95,10 @@ class _TrainingKeys(_Section):
     recovery: _RecoveryKeys | None = None
 
 
+class _OwnTrainingKeys(_TrainingKeys):
+    eval_every: Count = 1  # own code evaluates when it does
+
+
 class _SearchKeys(_Section):
     sampler: Literal["halton", "random", "grid"] = "halton"
     trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -108,6 +108,7 @@ class _SearchKeys(_Section):
 
 class _ResourcesKeys(_Section):
     devices: Annotated[Any, BeforeValidator(_devices)] = "auto"
+    devices_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     trials_per_device: Annotated[int, Field(ge=1, le=1024)] = 1
     threads_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     data_workers: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -119,13 +120,17 @@ class _ResourcesKeys(_Section):
 class _StudyKeys(_Section):
     study: Annotated[str, BeforeValidator(_slug)] | None = None
     goal: str = ""
-    workload: Annotated[str, BeforeValidator(_workload)]
+    workload: Annotated[Any, BeforeValidator(_workload)]
     objective: _ObjectiveKeys
     training: _TrainingKeys
     hyperparameters: dict[str, Any]
     search: _SearchKeys = _SearchKeys()
     resources: _ResourcesKeys = _ResourcesKeys()
     notes: str = ""
+
+
+class _OwnStudyKeys(_StudyKeys):
+    training: _OwnTrainingKeys
 
 
 class Sections:
@@ -162,8 +167,9 @@ def read_sections(document: Document) -> Sections | None:
         for key, value in document.content.items()
         if value is not None or key not in ("search", "resources", "goal", "notes")
     }
+    own_code = isinstance(content.get("workload"), dict)
     try:
-        return Sections(_StudyKeys.model_validate(content))
+        return Sections((_OwnStudyKeys if own_code else _StudyKeys).model_validate(content, context=own_code))
     except ValidationError as error:
         items = error.errors(include_url=False)
         unknown = [tuple(item["loc"]) for item in items if item["type"] == "extra_forbidden"]
@@ -186,7 +192,7 @@ def _note(document: Document, item: Any) -> None:
         document.report(path, _unknown_key(path), at_key=True)
     elif kind == "missing":
         document.report(path, f"the key is missing; {_PURPOSE.get(path, 'write it')}", at_key=True)
-    elif kind in ("slug", "workload", "metric", "devices"):
+    elif kind in ("slug", "metric", "devices"):
         document.report(
             path,
             f"{item['msg'].replace('; ', f', {found(value)}; ', 1)}"
@@ -219,8 +225,6 @@ _SECTION_KEYS: dict[str, type[BaseModel]] = {
 
 def _unknown_key(path: PathKey) -> str:
     key = str(path[-1])
-    if path in LATER:
-        return f"{key} ({LATER[path]}) is not in this version; leave it out"
     if path[:-1] == ("training", "recovery"):
         return f"no such key{nearest(key, _RecoveryKeys.model_fields)}"
     model = _StudyKeys if len(path) == 1 else _SECTION_KEYS[str(path[0])]

@@ -15,7 +15,8 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import ENDED, AttemptEnd, Measurement, State, TrialRequest, TrialResult
+from tunectl.core.programs import Request
+from tunectl.core.records import ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 
 RESULT_FORMAT = 1
@@ -167,7 +168,7 @@ def folder_stamp(folder: TrialFolder) -> str:
     return " ".join(marks)
 
 
-def write_request(folder: TrialFolder, request: TrialRequest) -> None:
+def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)

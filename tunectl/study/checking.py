@@ -4,11 +4,13 @@ user's.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import Problem, StudyError, WorkloadError
+from tunectl.core.programs import Program
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.sampling.listed import check_count, listed_configurations
 from tunectl.sampling.space import SearchSpace, Setting, search_space
@@ -16,6 +18,8 @@ from tunectl.spec.conditions import TooManyWorldsError, too_many_worlds
 from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.spec.consumption import check_consumption, check_names
 from tunectl.spec.model import StudySpec
+from tunectl.spec.placeholders import names_in
+from tunectl.spec.placing import check_program
 from tunectl.spec.reading import Draft, draft_study
 from tunectl.spec.review import Budget, review
 from tunectl.workloads.reference import parse_reference, read_signature
@@ -63,19 +67,59 @@ def _look_at_workload(
     draft: Draft, current_folder: Path, problems: list[Problem]
 ) -> tuple[WorkloadReference, FactorySignature]:
     """The workload and its factory's signature; what is wrong with them, or between them and the study, is added."""
-    nothing = WorkloadReference("", ""), FactorySignature(open=True)
-    if draft.workload is None:
+    nothing = WorkloadReference(""), FactorySignature(open=True)
+    if draft.own_code is not None and draft.own_code[1] is not None:
+        told = {problem.path for problem in problems}
+        found = check_program(draft, draft.own_code[1], unbroken=draft.unbroken)
+        problems += [problem for problem in found if problem.path not in told]
+        return _look_at_program(draft, draft.own_code[1], problems)
+    is_function = draft.own_code is not None
+    text = draft.own_code[0] if draft.own_code is not None else draft.workload
+    if text is None:
         return nothing
     try:
-        reference = parse_reference(draft.workload, draft.path, current_folder)
+        reference = parse_reference(text, draft.path, current_folder)
+        reference = replace(reference, kind="function") if is_function else reference
         signature = read_signature(reference)
     except (ValueError, WorkloadError) as error:
         problems.append(draft.problem(("workload",), str(error)))
         return nothing
     told = {problem.path for problem in problems}
-    found = check_consumption(draft, signature) if draft.unbroken else check_names(draft, draft.switches, signature)
+    if draft.unbroken:
+        found = check_consumption(draft, signature, is_function=is_function)
+    else:
+        found = check_names(draft, draft.switches, signature, is_function=is_function)
     problems += [problem for problem in found if problem.path not in told]
     return reference, signature
+
+
+def _look_at_program(
+    draft: Draft, program: Program, problems: list[Problem]
+) -> tuple[WorkloadReference, FactorySignature]:
+    """The program as a reference, with the script that stands for its code; one that is not there is noted."""
+    where, folder = ("workload", "command"), Path(program.folder)
+    if not folder.is_dir():
+        problems.append(draft.problem(("workload", "folder"), f"there is no folder {folder}; name the program's own"))
+    texts = [item for item in program.arguments if isinstance(item, str) and not names_in(item)]
+    first = program.arguments[0]
+    if isinstance(first, str) and first in texts and which(first, folder) is None:
+        message = f"there is no program {first!r}, neither on the PATH nor below {folder}"
+        problems.append(draft.problem((*where, 0), message))
+    script = None
+    for index, text in enumerate(program.arguments[1:], start=1):
+        # The first file that Python is given is the script; what comes later may be made by it.
+        if isinstance(text, str) and text in texts and text.endswith(".py"):
+            script = folder / text
+            if not script.is_file():
+                problems.append(draft.problem((*where, index), f"there is no file {script}"))
+            break
+    file = str(script) if script is not None and script.is_file() else None
+    return WorkloadReference(draft.own_code[0] if draft.own_code else "", kind="command"), FactorySignature(file=file)
+
+
+def which(program: str, folder: Path) -> str | None:
+    """Where a program stands: on the PATH, or, where it is a path, below the folder in which it will run."""
+    return shutil.which(program if "/" not in program else str(folder / program))
 
 
 def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
@@ -91,7 +135,7 @@ def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
 
 def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
     """Compare the study with the factory as it was found at run. Raises StudyError."""
-    problems = check_consumption(spec, signature)
+    problems = check_consumption(spec, signature, is_function=spec.kind == "function")
     if problems:
         raise StudyError(problems)
 
@@ -107,7 +151,7 @@ def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
 
 def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
     steps = sum(counts) * spec.training.max_train_steps
-    if any(item.name in ("warmup_steps", "warmup") for item in spec.hyperparameters):
+    if not spec.own_code and any(item.name in ("warmup_steps", "warmup") for item in spec.hyperparameters):
         # A prepended warmup makes trials longer, each by its own number of steps.
         from tunectl.sampling.plan import plan_trials
 

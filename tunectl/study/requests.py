@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from tunectl.core.programs import FunctionRequest, ProgramRequest, Request
 from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.spec.consumption import factory_arguments
@@ -16,9 +17,34 @@ def trial_request(
     signature: FactorySignature,
     trial: PlannedTrial,
     attempt: int = 1,
-) -> TrialRequest:
+) -> Request:
     """The request of one trial; defaults are written out, since those of a later version may differ."""
     training = {**asdict(spec.training), **trial.training}
+    if spec.program is not None:
+        return ProgramRequest(
+            study=spec.name,
+            trial=trial.trial,
+            seed=trial.seed,
+            program=spec.program,
+            hyperparameters=dict(trial.hyperparameters),
+            objective=spec.objective,
+            max_train_steps=training["max_train_steps"],
+            keep_checkpoints=training["keep_checkpoints"],
+            attempt=attempt,
+        )
+    if spec.kind == "function":
+        return FunctionRequest(
+            study=spec.name,
+            trial=trial.trial,
+            seed=trial.seed,
+            workload=reference,
+            hyperparameters=factory_arguments(signature, trial.hyperparameters, own_code=True),
+            objective=spec.objective,
+            max_train_steps=training["max_train_steps"],
+            keep_checkpoints=training["keep_checkpoints"],
+            threads=spec.resources.threads_per_trial,
+            attempt=attempt,
+        )
     return TrialRequest(
         study=spec.name,
         trial=trial.trial,
@@ -43,6 +69,8 @@ def trial_request(
 
 
 def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
-    """The number of updates of a trial, its warmup included."""
+    """The number of updates of a trial, its warmup included; of own code what the study says."""
+    if spec.own_code:
+        return trial.training.get("max_train_steps", spec.training.max_train_steps)
     configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)
     return configuration.total_steps(trial.training.get("max_train_steps", spec.training.max_train_steps))

@@ -5,18 +5,33 @@ This module stays light for that; the rest of `study` takes longer to import tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from tunectl.execution.backends import BACKENDS, Backend
 
+_MAPPING = re.compile(r"^workload:[ \t]*(\{|#|$)", re.MULTILINE)
+
 
 @contextmanager
-def started_backend() -> Iterator[Backend]:
-    """A backend that has begun to load what trials need; ended with the block, and every trial with it."""
+def started_backend(study: Path | None = None) -> Iterator[Backend]:
+    """A backend that has begun to load what the trials of a study need; ended with the block, and every trial with
+    it.
+    """
     backend = BACKENDS["local"]()
     try:
-        backend.start()
+        backend.start(own_code=study is not None and _looks_like_own_code(study))
         yield backend
     finally:
         backend.close()
+
+
+def _looks_like_own_code(study: Path) -> bool:
+    """Whether the workload seems to be a mapping. A guess from the text, before YAML is loaded: a wrong one costs time
+    alone.
+    """
+    with suppress(OSError, ValueError):
+        return bool(_MAPPING.search(study.read_text(encoding="utf-8", errors="replace")))
+    return False

@@ -62,10 +62,13 @@ def preload(reference: WorkloadReference) -> None:
         raise _failure(reference, "preload() raised", error) from error
 
 
-def factory_signature(factory: Callable[..., Any]) -> FactorySignature:
-    """What a loaded factory takes; open where it takes any keyword, or where Python cannot tell."""
+def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False) -> FactorySignature:
+    """What a loaded factory takes; open where it takes any keyword, or where Python cannot tell.
+
+    `takes_trial`: it is a training function, whose first parameter is the trial.
+    """
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = [*inspect.signature(factory).parameters.values()][1 if takes_trial else 0 :]
     except (ValueError, TypeError):
         return FactorySignature(open=True, reason="its signature cannot be read")
     named = [item for item in parameters if item.kind in (item.KEYWORD_ONLY, item.POSITIONAL_OR_KEYWORD)]

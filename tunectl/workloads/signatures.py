@@ -114,7 +114,7 @@ def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Searc
         case ast.AsyncFunctionDef():
             raise WorkloadError(f"{wrong} async; a plain def would be right")
         case ast.FunctionDef() | ast.Lambda():
-            return _signature_of_function(value, binding.line, search)
+            return _signature_of_function(value, binding.line, search, bound=search.reference.kind == "function")
         case ast.ClassDef():
             return _signature_of_class(value, search)
         case ast.ImportFrom():
@@ -130,7 +130,9 @@ def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Searc
 
 
 def _signature_of_function(function: _Function, line: int, search: _Search, *, bound: bool = False) -> FactorySignature:
-    """What this function takes by keyword; `bound`: its first parameter is filled already (self)."""
+    """What this function takes by keyword; `bound`: its first parameter is filled already (self,
+    or a training function's trial).
+    """
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + [*arguments.defaults]

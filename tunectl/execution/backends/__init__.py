@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tunectl.core.records import TrialRequest, WorkloadReference
+from tunectl.core.programs import Request
+from tunectl.core.records import WorkloadReference
 from tunectl.execution.events import ServerReady
 from tunectl.execution.slots import Slot
 
@@ -42,8 +43,8 @@ Report = Started | Ended | ServerReady
 class Backend(Protocol):
     """A place where trials run. Its methods are called from one thread."""
 
-    def start(self) -> None:
-        """Begin to load what every trial needs; returns at once."""
+    def start(self, *, own_code: bool = False) -> None:
+        """Begin to load what every trial needs; returns at once. `own_code`: what trains is the user's."""
         ...
 
     def load(self, workload: WorkloadReference) -> None:
@@ -57,7 +58,7 @@ class Backend(Protocol):
         """
         ...
 
-    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
         """Build a workload as a trial on this slot would and take one batch through it.
 
         Gives the size in bytes of a checkpoint's tensors (0 where it cannot be known), None when a stop was asked for

@@ -18,7 +18,8 @@ from typing import IO, Any
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.records import TrialRequest, WorkloadReference
+from tunectl.core.programs import Request
+from tunectl.core.records import WorkloadReference
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended, Report, Started
 from tunectl.execution.backends.answers import checkpoint_bytes, signature_of, workload_error
@@ -86,12 +87,14 @@ class LocalBackend:
         self._starts = 0
         self._mark = ""
         self._died_loading = 0
+        self._own_code = False
 
-    def start(self) -> None:
+    def start(self, *, own_code: bool = False) -> None:
         """Start the server and return. From the main thread: a loading server dies with the thread that started it.
 
         Raises TunectlError where the system has no room for it.
         """
+        self._own_code = self._own_code or own_code
         try:
             self._start()
         except OSError as error:
@@ -112,7 +115,7 @@ class LocalBackend:
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(unnamed_file())
             ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
-            arguments = [str(theirs.fileno()), self._worker, str(os.getpid())]
+            arguments = [str(theirs.fileno()), self._worker, str(os.getpid()), *(["own"] if self._own_code else [])]
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tunectl.execution.server", *arguments],
                 pass_fds=(theirs.fileno(),),
@@ -146,7 +149,7 @@ class LocalBackend:
                 server = self._load_once_more(server)
         return server.ready
 
-    def probe(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
         """Build and try the workload in a process of its own; see Backend."""
         ending = self._probed(request, slot, stop_requested)
         if ending is not None and ending["signal"] == signal.SIGKILL and not stop_requested():
@@ -156,7 +159,7 @@ class LocalBackend:
             ending = self._probed(request, slot, stop_requested)
         return None if ending is None or stop_requested() else checkpoint_bytes(ending)
 
-    def _probed(self, request: TrialRequest, slot: Slot, stop_requested: Callable[[], int]) -> Mapping[str, Any] | None:
+    def _probed(self, request: Request, slot: Slot, stop_requested: Callable[[], int]) -> Mapping[str, Any] | None:
         """How the process of a probe ended; None when a stop was asked for."""
         self._probes += 1
         number = self._probes

@@ -1,0 +1,195 @@
+"""`workload:` as a mapping: commands and functions of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.errors import StudyError
+from tunectl.core.programs import InfeasibleEnds, MetricSource, Optional
+from tunectl.spec.identity import differences, identity
+from tunectl.spec.placeholders import AbsentError, command_line, filled, names_in, value_text
+from tunectl.spec.placing import check_program
+from tunectl.spec.reading import draft_study, parse_study
+
+STUDY = """\
+study: own
+workload:
+{workload}
+objective: {{metric: {metric}, direction: minimize}}
+training: {{max_train_steps: 100}}
+hyperparameters:
+{hyperparameters}
+search: {{trials: 3}}
+"""
+COMMAND = "  command: [python, train.py, --lr, '{learning_rate}']"
+RATE = "  learning_rate: {role: nuisance, range: [1e-3, 1], scale: log}"
+
+
+def text(workload: str = COMMAND, hyperparameters: str = RATE, metric: str = "val_loss") -> str:
+    return STUDY.format(workload=workload, hyperparameters=hyperparameters, metric=metric)
+
+
+def problems(content: str, tmp_path: Path) -> list[str]:
+    path = tmp_path / "study.yaml"
+    path.write_text(content)
+    draft = draft_study(path)
+    found = list(draft.document.problems)
+    if draft.own_code is not None and draft.own_code[1] is not None:
+        found += check_program(draft, draft.own_code[1], unbroken=draft.unbroken)
+    return [f"{problem.line}: {problem.path}: {problem.message}" for problem in found]
+
+
+def test_a_command_with_all_that_it_may_say(tmp_path: Path) -> None:
+    content = text(
+        r"""
+  command: [python, -u, train.py, "--lr={learning_rate}", [--momentum, "{momentum}"], 3, true, 1e-3,
+            {when: {nesterov: true}, arguments: [--nesterov]}]
+  folder: sub
+  environment: {WANDB_MODE: offline, THREADS: 2, FROM: "{trial.resume}"}
+  metrics:
+    - regex: 'step (?P<step>\d+) loss (?P<train__loss>\S+)'
+    - {json_lines: stdout, step: global_step, names: {eval_loss: valid/loss}}
+    - {csv: "{trial.dir}/*/metrics.csv"}
+    - {tensorboard: "{trial.dir}/tb"}
+  checkpoints: "{trial.dir}/checkpoint-{step}"
+  infeasible: {exit_codes: [3], patterns: ["out of memory"]}
+""",
+        RATE
+        + "\n  momentum: {role: nuisance, when: {nesterov: true}, range: [0.5, 0.9]}\n  nesterov: {role: scientific, values: [true, false]}",
+    )
+    assert problems(content, tmp_path) == []
+    spec = parse_study(content, tmp_path / "study.yaml")
+    program = spec.program
+    assert program is not None
+    assert (spec.kind, spec.own_code) == ("command", True)
+    assert program.arguments == (
+        "python",
+        "-u",
+        "train.py",
+        "--lr={learning_rate}",
+        Optional(("--momentum", "{momentum}")),
+        "3",
+        "true",
+        "0.001",
+        Optional(("--nesterov",), {"nesterov": (True,)}),
+    )
+    assert program.folder == str(tmp_path / "sub")
+    assert program.environment == {"WANDB_MODE": "offline", "THREADS": "2", "FROM": "{trial.resume}"}
+    assert program.sources == (
+        MetricSource("regex", r"step (?P<step>\d+) loss (?P<train__loss>\S+)"),
+        MetricSource("json_lines", "stdout", "global_step", {"eval_loss": "valid/loss"}),
+        MetricSource("csv", "{trial.dir}/*/metrics.csv"),
+        MetricSource("tensorboard", "{trial.dir}/tb"),
+    )
+    assert program.checkpoints == "{trial.dir}/checkpoint-{step}"
+    assert program.infeasible == InfeasibleEnds((3,), ("out of memory",))
+    assert spec.workload.startswith("python -u train.py --lr={learning_rate} [--momentum {momentum}]")
+
+
+def test_a_function_is_a_reference(tmp_path: Path) -> None:
+    content = text("  function: ./mine.py:train")
+    assert problems(content, tmp_path) == []
+    spec = parse_study(content, tmp_path / "study.yaml")
+    assert (spec.kind, spec.workload, spec.program) == ("function", "./mine.py:train", None)
+
+
+def test_names_and_values_of_own_code_are_its_own(tmp_path: Path) -> None:
+    """Neither optimizer nor learning_rate is asked for, and `optimizer: lion` is as good as any."""
+    content = text("  command: [a, '{optimizer}', '{batch_size}']", "  optimizer: lion\n  batch_size: huge")
+    assert problems(content, tmp_path) == []
+    assert parse_study(content, tmp_path / "study.yaml").names == ("optimizer", "batch_size")
+
+
+BAD = [
+    ("  command: python train.py", "workload.command: a command is a list of arguments", "no shell reads it"),
+    ("  command: []", "workload.command: a command is a list of arguments", "found an empty list"),
+    ("  command: [[a]]", "workload.command[0]: the program itself comes first", ""),
+    ("  command: [a, ]\n  comand: [b]", "workload.comand: no such key; did you mean command?", ""),
+    ("  command: [a, '{learning_rate']", "workload.command[1]: '{' at character 1 opens or closes no placeholder", ""),
+    ("  command: [a, '{lerning_rate}']", "{lerning_rate} stands for nothing: no hyperparameter", "did you mean learning_rate?"),
+    ("  command: [a, '{learning_rate}', '{trial.dri}']", "{trial.dri} stands for nothing", "did you mean trial.dir?"),
+    ("  command: [a, ~]", "workload.command[1]: an argument is text or a number, found nothing", "''"),
+    ("  command: [a]", "hyperparameters.learning_rate: the command is not given learning_rate", "{trial.hyperparameters}"),
+    ("  command: [a, '{learning_rate}', '{trial.resume}']", "{trial.resume} has no value where a trial begins", "[--option"),
+    ("  commnd: [a]", "workload: a workload is text (module:factory), or a mapping with command or function", "did you mean"),
+    (COMMAND + "\n  metrics: [{regx: a}]", "workload.metrics[0]: a place of metrics has one of regex,", "found a mapping"),
+    (COMMAND + "\n  metrics: [{csv: a, regex: b}]", "workload.metrics[0]: a place of metrics", "found regex and csv"),
+    (COMMAND + "\n  metrics: [{regex: '('}]", "workload.metrics[0].regex: a regular expression as Python reads it", "error"),
+    (COMMAND + "\n  metrics: [{regex: 'loss (.*)'}]", "a group with a name for each metric is due, found none", "__"),
+    (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', step: epoch}]", "workload.metrics[0].step: the name of a group", ""),
+    (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', names: {b: c}}]", "workload.metrics[0].names.b: no group has this", ""),
+    (COMMAND + "\n  metrics: [{csv: '{learning_rate}/a'}]", "{learning_rate} stands for nothing here", ""),
+    (COMMAND + "\n  metrics: stdout", "workload.metrics: metrics are a list of places", ""),
+    (COMMAND + "\n  checkpoints: model.pt", "workload.checkpoints: a path below {trial.dir} with {step}", ""),
+    (COMMAND + "\n  checkpoints: '{trial.dir}/../{step}'", "workload.checkpoints: a path below {trial.dir} is due", ""),
+    (COMMAND + "\n  infeasible: {exit_codes: [0]}", "workload.infeasible.exit_codes[0]: exit codes, 1 to 255", ""),
+    (COMMAND + "\n  infeasible: {patterns: ['(']}", "workload.infeasible.patterns[0]: regular expressions", ""),
+    (COMMAND + "\n  environment: {A=B: 1}", "no variable of the environment can be called so", ""),
+    (COMMAND + "\n  environment: {A: '{nothing}'}", "{nothing} stands for nothing", ""),
+    ("  function: 5", "workload.function: text is due, found 5", ""),
+    ("  function: a:b\n  metrics: []", "workload.metrics: no such key", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("workload", "said", "right"), BAD)
+def test_what_is_wrong_is_told_with_what_would_be_right(tmp_path: Path, workload: str, said: str, right: str) -> None:
+    found = problems(text(workload), tmp_path)
+    assert any(said in line and right in line for line in found), found
+
+
+def test_a_value_that_is_there_only_sometimes_wants_a_list_of_its_own(tmp_path: Path) -> None:
+    entries = RATE + "\n  momentum: {role: nuisance, when: {nesterov: true}, range: [0.5, 0.9]}"
+    entries += "\n  nesterov: {role: scientific, values: [true, false]}"
+    found = problems(
+        text("  command: [a, '{learning_rate}', --momentum, '{momentum}', '{nesterov}']", entries), tmp_path
+    )
+    assert len(found) == 1
+    assert "workload.command[3]: {momentum} has no value where nesterov is false; put it" in found[0]
+
+
+def test_a_program_that_reads_the_file_of_all_is_given_all(tmp_path: Path) -> None:
+    assert problems(text("  command: [a, '{trial.hyperparameters}']"), tmp_path) == []
+
+
+def test_a_switch_needs_no_place(tmp_path: Path) -> None:
+    entries = (
+        RATE.replace("role: nuisance", "role: nuisance, when: {tuned: true}")
+        + "\n  tuned: {role: scientific, values: [true, false]}"
+    )
+    assert problems(text("  command: [a, [--lr, '{learning_rate}']]", entries), tmp_path) == []
+
+
+def test_the_study_stays_the_same_where_it_is_moved_as_a_whole(tmp_path: Path) -> None:
+    one, other = (parse_study(text(), tmp_path / name / "study.yaml") for name in ("a", "b"))
+    assert differences(one, other) == []
+    changed = parse_study(text(COMMAND.replace("--lr", "--rate")), tmp_path / "a" / "study.yaml")
+    assert any("program.arguments" in line for line in differences(one, changed))
+    assert "program.arguments" in identity(one)
+
+
+def test_a_study_of_own_code_needs_steps_and_no_cadence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"training\.max_train_steps: the key is missing"):
+        parse_study(text().replace("max_train_steps: 100", "seed: 0"), tmp_path / "study.yaml")
+
+
+def test_placeholders_and_braces() -> None:
+    assert names_in("{a}{{b}}{ c }") == ("a", "c")
+    assert filled("{a}{{b}}{ c }", {"a": "1", "c": "{x}"}) == "1{b}{x}"
+    with pytest.raises(ValueError, match=r"'\}' at character 3"):
+        names_in("ab}")
+    with pytest.raises(AbsentError):
+        filled("{a}", {})
+
+
+@pytest.mark.parametrize(("value", "shown"), [(1e-5, "1e-05"), (0.1, "0.1"), (3, "3"), (True, "true"), ("a b", "a b")])
+def test_values_as_programs_read_them(value: float | str, shown: str) -> None:
+    assert value_text(value) == shown
+
+
+def test_arguments_under_a_condition_compare_truth_values_and_numbers_apart() -> None:
+    arguments = ("a", Optional(("--one",), {"x": (1, 2)}), Optional(("--yes",), {"x": (True,)}))
+    assert command_line(arguments, {}, {"x": 1}) == ["a", "--one"]
+    assert command_line(arguments, {}, {"x": True}) == ["a", "--yes"]
+    assert command_line(arguments, {}, {}) == ["a"]

@@ -1,0 +1,119 @@
+"""What a program tells, put together by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import Measurement
+from tunectl.store.trial_files import read_trial
+from tunectl.training.lines import LineFile
+from tunectl.training.own_code.collecting import Collector
+
+
+class Trial:
+    """A collector and its file."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = TrialFolder(root)
+        self.file = LineFile(self.folder.measurements)
+        self.now = 0.0
+        self.collector = Collector(lambda: self.now)
+
+    def close(self) -> None:
+        self.file.close()
+
+    def measurements(self) -> list[tuple[int, dict[str, float]]]:
+        self.collector.write(self.file)
+        return [(item.step, dict(item.metrics)) for item in read_trial(self.folder).measurements]
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    made = Trial(tmp_path)
+    yield made
+    made.close()
+
+
+def test_metrics_of_one_step_from_several_places_are_one_measurement(trial: Trial) -> None:
+    trial.collector.take(10, {"train/loss": 0.5})
+    trial.collector.take(10, {"valid/loss": 0.25})
+    trial.collector.take(20, {"train/loss": 0.4})
+    assert trial.measurements() == [(10, {"train/loss": 0.5, "valid/loss": 0.25}), (20, {"train/loss": 0.4})]
+
+
+def test_what_is_told_late_joins_what_was_written(trial: Trial) -> None:
+    for step in (10, 20):
+        trial.collector.take(step, {"train/loss": 1 / step})
+        trial.collector.write(trial.file)
+    trial.collector.take(10, {"valid/loss": 0.25})
+    assert trial.measurements() == [(10, {"train/loss": 0.1, "valid/loss": 0.25}), (20, {"train/loss": 0.05})]
+
+
+def test_metrics_without_a_step_belong_to_the_last_one_told(trial: Trial) -> None:
+    trial.collector.take(10, {"train/loss": 0.5})
+    trial.collector.take(None, {"valid/loss": 0.25})
+    assert trial.measurements() == [(10, {"train/loss": 0.5, "valid/loss": 0.25})]
+
+
+def test_where_no_step_is_ever_told_the_metrics_are_counted(trial: Trial) -> None:
+    for value in (0.5, 0.25, 0.125):
+        trial.collector.take(None, {"train/loss": value})
+        trial.collector.take(None, {"valid/loss": value * 2})
+    found = trial.measurements()
+    assert found == [
+        (n, {"train/loss": value, "valid/loss": 2 * value}) for n, value in ((1, 0.5), (2, 0.25), (3, 0.125))
+    ]
+
+
+def test_nothing_new_writes_nothing(trial: Trial) -> None:
+    for _ in range(2):
+        trial.collector.take(10, {"loss": math.nan, "other": 1.0})
+        trial.collector.write(trial.file)
+    assert len(trial.folder.measurements.read_text().splitlines()) == 1
+
+
+def test_the_first_metric_that_is_no_number_is_remembered_infinite_ones_are_numbers(trial: Trial) -> None:
+    trial.collector.take(10, {"loss": math.inf})
+    assert trial.collector.bad is None
+    trial.collector.take(20, {"loss": math.nan})
+    trial.collector.take(30, {"other": math.nan})
+    assert trial.collector.bad == (20, "loss")
+
+
+def test_learning_rate_and_gradient_norm_are_the_measurement_s_own(trial: Trial) -> None:
+    trial.now = 2.5
+    trial.collector.take(10, {"loss": 0.5, "learning_rate": 0.1, "gradient_norm": 3.0})
+    trial.collector.name_checkpoint(10, "step-00000010.pt")
+    trial.collector.name_checkpoint(99, "nobody knows this step")
+    trial.collector.write(trial.file)
+    (found,) = read_trial(trial.folder).measurements
+    assert found == Measurement(10, {"loss": 0.5}, "evaluation", 0.1, 3.0, 2.5, "step-00000010.pt")
+
+
+def test_a_trial_that_goes_on_keeps_what_it_had_measured_and_its_time(trial: Trial) -> None:
+    earlier = [Measurement(10, {"loss": 0.5}, elapsed_seconds=7.0, learning_rate=0.1, checkpoint="a")]
+    trial.collector.begin_with(earlier)
+    trial.now = 1.0
+    trial.collector.take(20, {"loss": 0.25})
+    trial.collector.name_checkpoint(10, None)
+    trial.collector.write(trial.file)
+    first, second = read_trial(trial.folder).measurements
+    assert first == earlier[0]._replace(checkpoint=None)
+    assert (second.step, second.elapsed_seconds) == (20, 8.0)
+    assert trial.collector.names == {"loss", "learning_rate"}
+
+
+def test_a_long_training_does_not_fill_the_memory(trial: Trial) -> None:
+    for step in range(5000):
+        trial.collector.take(step, {"loss": 1.0})
+        if step == 7:
+            trial.collector.name_checkpoint(step, "kept")
+        if step % 100 == 0:
+            trial.collector.write(trial.file)
+    assert len(trial.collector.steps) < 1200
+    assert trial.collector.value(7, "loss") == 1.0, "a checkpoint's value is needed to rank it"

@@ -1,0 +1,301 @@
+"""A trial that is a program: real programs, well-behaved and not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tunectl.core.errors import WorkloadError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.programs import InfeasibleEnds, MetricSource, Optional, Program, ProgramRequest
+from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.store.trial_files import read_trial
+from tunectl.training.own_code import command
+
+STEPS = MetricSource("regex", r"step (?P<step>\d+) loss (?P<loss>\S+)")
+
+
+class Programs:
+    """Runs Python programs, given by their text, as trials."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = TrialFolder(root / "a b" / "00007")
+        self.folder.path.mkdir(parents=True)
+        self.stopped = False
+        self.seconds = TrialSeconds()
+
+    def request(self, text: str, *arguments: str | Optional, **changes: object) -> ProgramRequest:
+        script = self.folder.path.parent / "program.py"
+        script.write_text(text)
+        program = Program((sys.executable, "-S", str(script), *arguments), str(script.parent), (STEPS,))
+        own = {name: changes.pop(name) for name in list(changes) if name in Program.__dataclass_fields__}
+        request = ProgramRequest(
+            "study",
+            7,
+            5,
+            replace(program, **own),
+            {"learning_rate": 1e-05, "nesterov": True, "name": "a b"},
+            Objective("loss", "minimize"),
+            max_train_steps=20,
+            keep_checkpoints=1,
+        )
+        return replace(request, **changes)
+
+    def run(self, request: ProgramRequest, stop: Callable[[], bool] | None = None) -> TrialResult | None:
+        request = ProgramRequest.from_json(json.loads(json.dumps(request.to_json())))
+        log = os.open(self.folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            return command.run_command(
+                request, self.folder, stop=stop or (lambda: self.stopped), seconds=self.seconds, log=log
+            )
+        finally:
+            os.close(log)
+
+    def measured(self) -> list[tuple[int, dict[str, float]]]:
+        return [(item.step, dict(item.metrics)) for item in read_trial(self.folder).measurements]
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)
+
+
+def test_a_program_that_prints_its_metrics_is_a_trial(programs: Programs) -> None:
+    result = programs.run(programs.request("print('hello')\nfor s in (10, 20): print(f'step {s} loss {1 / s}')"))
+    assert result is not None
+    assert (result.state, result.reason, result.final_step, result.trial) == ("completed", "", 20, 7)
+    assert programs.measured() == [(10, {"loss": 0.1}), (20, {"loss": 0.05})]
+    assert programs.folder.log.read_text().startswith("hello\n")
+    assert programs.seconds.train_seconds > 0
+
+
+def test_a_program_gets_its_hyperparameters_by_arguments_environment_and_file(programs: Programs) -> None:
+    text = (
+        "import json, os, sys\n"
+        "own = {k: v for k, v in os.environ.items() if k.startswith(('TUNECTL_', 'MY'))}\n"
+        "found = {'argv': sys.argv[1:], 'env': own}\n"
+        "found['file'] = json.load(open(os.environ['TUNECTL_TRIAL_HYPERPARAMETERS']))\n"
+        "found['cwd'] = os.getcwd()\n"
+        "json.dump(found, open(os.environ['TUNECTL_TRIAL_DIR'] + '/found.json', 'w'))\n"
+        "print('step 1 loss 1')\n"
+    )
+    arguments = (
+        "--lr={learning_rate}",
+        "{{literally}}",
+        "{name}",
+        Optional(("--momentum", "{momentum}")),
+        Optional(("--resume", "{trial.resume}")),
+        Optional(("--nesterov",), {"nesterov": (True,)}),
+        Optional(("--one",), {"nesterov": (1,)}),
+        "$(echo no shell)",
+    )
+    request = programs.request(text, *arguments, environment={"MY_SEED": "{trial.seed}", "MY_RESUME": "{trial.resume}"})
+    assert programs.run(request) is not None
+    files = programs.folder.path / "files"
+    found = json.loads((files / "found.json").read_text())
+    assert found["argv"] == ["--lr=1e-05", "{literally}", "a b", "--nesterov", "$(echo no shell)"]
+    assert found["file"] == {"learning_rate": 1e-05, "nesterov": True, "name": "a b"}
+    assert yaml.safe_load((programs.folder.path / "hyperparameters.yaml").read_text()) == found["file"]
+    own = {"TUNECTL_LEARNING_RATE": "1e-05", "TUNECTL_NESTEROV": "true", "TUNECTL_NAME": "a b", "MY_SEED": "5"}
+    own |= {"TUNECTL_TRIAL_ID": "7", "TUNECTL_TRIAL_SEED": "5", "TUNECTL_TRIAL_DIR": str(files)}
+    assert own.items() <= found["env"].items()
+    assert "MY_RESUME" not in found["env"]
+    assert found["cwd"] == str(programs.folder.path.parent)
+
+
+def test_what_is_recorded_from_inside_counts_without_a_declaration(programs: Programs) -> None:
+    text = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "import tunectl\n"
+        "class Tensor:\n    def __float__(self): return 0.25\n"
+        "tunectl.record(10, {'loss': Tensor()})\n"
+        "tunectl.record(20, {'loss': float('inf'), 'valid/accuracy': 1})\n"
+    )
+    result = programs.run(programs.request(text, sources=()))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert programs.measured() == [(10, {"loss": 0.25}), (20, {"loss": float("inf"), "valid/accuracy": 1.0})]
+
+
+def test_a_metric_that_turns_nan_ends_the_program_and_is_infeasible_at_that_step(programs: Programs) -> None:
+    text = "import time\nprint('step 1 loss 1')\nprint('step 2 loss nan', flush=True)\ntime.sleep(60)"
+    began = time.monotonic()
+    result = programs.run(programs.request(text))
+    assert result is not None
+    assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "nan_metric", 2)
+    assert result.message == "loss is no number at step 2"
+    assert time.monotonic() - began < 20
+
+
+def test_an_exit_code_or_a_message_of_the_study_s_is_infeasible(programs: Programs) -> None:
+    ends = InfeasibleEnds((3,), ("diverged at", "[Oo]ut of memory"))
+    result = programs.run(programs.request("print('step 1 loss 1'); raise SystemExit(3)", infeasible=ends))
+    assert result is not None
+    assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "exit_code_3", 1)
+    text = "print('step 1 loss 1'); print('RuntimeError: CUDA out of memory. Tried'); raise SystemExit(1)"
+    result = programs.run(programs.request(text, infeasible=ends))
+    assert result is not None
+    assert (result.state, result.reason) == ("infeasible", "out_of_memory")
+    result = programs.run(programs.request("print('it diverged at step 5'); raise SystemExit(9)", infeasible=ends))
+    assert result is not None
+    assert (result.state, result.reason) == ("infeasible", "it diverged at step 5")
+    result = programs.run(programs.request("print('it diverged at step 5'); print('step 1 loss 1')", infeasible=ends))
+    assert result is not None
+    assert result.state == "completed", "what is said before a success is no end"
+
+
+def test_any_other_exit_code_is_a_failure_with_the_last_lines_and_the_place(programs: Programs) -> None:
+    script = programs.folder.path.parent / "train.py"
+    script.write_text("print('step 1 loss 1')\ndef width():\n    raise ValueError('the width\\nis odd')\nwidth()\n")
+    program = Program((sys.executable, "-S", str(script)), str(script.parent), (STEPS,))
+    result = programs.run(replace(programs.request(""), program=program))
+    assert result is not None
+    assert (result.state, result.reason, result.where) == ("failed", "exit_code_1", f"{script}:3")
+    assert result.message == "is odd (exit code 1)"
+    assert "ValueError: the width" in result.traceback
+
+
+def test_a_program_that_a_signal_kills_ends_the_trial_by_the_same_one(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = []
+    monkeypatch.setattr(command, "_die_by", died.append)
+    programs.run(programs.request("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
+    assert died == [signal.SIGSEGV]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pass", r"without telling any metric; looked for: regex step .*; it printed nothing"),
+        ("print('epoch 1'); print('done')", r"its last lines were: epoch 1 / done"),
+    ],
+    ids=["nothing at all", "other things"],
+)
+def test_a_program_that_tells_no_metric_is_a_clear_failure(programs: Programs, text: str, said: str) -> None:
+    result = programs.run(programs.request(text))
+    assert result is not None
+    assert (result.state, result.reason) == ("failed", "no_metric")
+    assert re.search(said, result.message), result.message
+
+
+def test_a_program_that_tells_other_metrics_than_the_objective_names_them(programs: Programs) -> None:
+    request = programs.request("print('step 1 loss 1')", objective=Objective("valid/loss", "minimize"))
+    result = programs.run(request)
+    assert result is not None
+    assert (result.state, result.reason) == ("failed", "no_metric")
+    assert "without telling the objective valid/loss; it told loss" in result.message
+
+
+def test_a_program_that_cannot_be_started_is_an_error_for_people(programs: Programs) -> None:
+    request = replace(programs.request(""), program=Program(("no-such-program",), str(programs.folder.path), (STEPS,)))
+    with pytest.raises(WorkloadError, match=r"'no-such-program' cannot be started in .*: No such file"):
+        programs.run(request)
+
+
+STOPPABLE = """
+import signal, sys, time
+def stop(number, frame):
+    print("saving", flush=True)
+    sys.exit({code})
+signal.signal(signal.SIGTERM, stop)
+print("step {step} loss 1", flush=True)
+for _ in range(600): time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(("code", "step", "state"), [(0, 5, None), (1, 5, None), (143, 5, None), (0, 20, "completed")])
+def test_a_program_that_is_told_to_stop_may_save_and_goes_on_later(
+    programs: Programs, code: int, step: int, state: str | None
+) -> None:
+    """One that was through already is completed."""
+    began = lambda: programs.folder.log.exists() and "loss" in programs.folder.log.read_text()  # noqa: E731
+    result = programs.run(programs.request(STOPPABLE.format(code=code, step=step)), stop=began)
+    assert (None if result is None else result.state) == state
+    assert "saving" in programs.folder.log.read_text()
+
+
+def test_a_program_whose_metric_is_no_number_and_that_ignores_sigterm_is_killed(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_STOP_SECONDS", 0.2)
+    text = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('step 1 loss nan', flush=True)\n"
+        "for _ in range(600): time.sleep(0.1)"
+    )
+    result = programs.run(programs.request(text))
+    assert result is not None
+    assert result.reason == "nan_metric"
+
+
+def test_a_program_that_leaves_children_behind_ends_when_it_ends(programs: Programs) -> None:
+    # The child holds the output open; killing it is the server's business.
+    text = (
+        "import os, time\nif os.fork() == 0:\n    os.write(1, str(os.getpid()).encode() + b'\\n'); time.sleep(60)\n"
+        "else:\n    time.sleep(0.2); print('step 1 loss 1')"
+    )
+    began = time.monotonic()
+    result = programs.run(programs.request(text))
+    os.kill(int(programs.folder.log.read_text().split()[0]), signal.SIGKILL)
+    assert result is not None
+    assert result.state == "completed"
+    assert time.monotonic() - began < 20
+
+
+def test_a_million_lines_binary_output_and_a_line_without_an_end_are_read_past(programs: Programs) -> None:
+    text = (
+        "import sys\nout = sys.stdout.buffer\n"
+        "out.write(b'noise\\n' * 500000 + b'step 10 loss 0.5\\n' + b'\\x00\\xff\\x1b[0m' * 100000 + b'\\n')\n"
+        "out.write(b'progress 10%\\r' * 500000 + b'x' * 3000000 + b'\\nstep 20 loss 0.25')"
+    )
+    result = programs.run(programs.request(text))
+    assert result is not None
+    assert programs.measured() == [(10, {"loss": 0.5}), (20, {"loss": 0.25})]
+
+
+SAVING = """
+import os, sys
+home, resume = sys.argv[1], sys.argv[2:]
+first = int(open(resume[0]).read()) if resume else 0
+for step in range(first + 1, 7):
+    print(f"step {step} loss {1 / step}", flush=True)
+    open(f"{home}/model-{step}.pt", "w").write(str(step))
+    if step == 3 and not resume: sys.exit(9)
+"""
+
+
+def test_a_program_that_takes_a_checkpoint_goes_on_from_its_last_one(programs: Programs) -> None:
+    places = ("{trial.dir}", Optional(("{trial.resume}",)))
+    request = programs.request(SAVING, *places, checkpoints="{trial.dir}/model-{step}.pt")
+    first = programs.run(request)
+    assert first is not None
+    assert first.reason == "exit_code_9"
+    before = programs.measured()
+    assert [step for step, _ in before] == [1, 2, 3]
+    with open(programs.folder.measurements, "a") as file:
+        file.write('{"step": 4, "metrics": {"loss": 9.0}, "kind": "evaluation", "elapsed_seconds": 1.0}\n')
+    second = programs.run(replace(request, attempt=2))
+    assert second is not None
+    assert second.state == "completed"
+    assert programs.measured() == [(step, {"loss": 1 / step}) for step in range(1, 7)]
+    assert {path.name for path in (programs.folder.path / "files").iterdir()} >= {"model-6.pt"}
+    assert (programs.folder.checkpoints / "step-00000006.pt").read_text() == "6"
+    assert read_trial(programs.folder).measurements[-1].checkpoint == "step-00000006.pt"
+
+
+def test_a_program_that_begins_again_finds_nothing_of_the_attempt_before(programs: Programs) -> None:
+    text = "import os, sys; home = sys.argv[1]; print('step 1 loss', len(os.listdir(home))); open(home + '/x', 'w')"
+    for attempt in (1, 2):
+        assert programs.run(programs.request(text, "{trial.dir}", attempt=attempt)) is not None
+        assert programs.measured() == [(1, {"loss": 0.0})]

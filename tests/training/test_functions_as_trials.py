@@ -1,0 +1,205 @@
+"""A trial that is a function of the user's own."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tunectl.core.errors import Infeasible
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.programs import FunctionRequest, request_of
+from tunectl.core.records import TrialResult, TrialSeconds, WorkloadReference
+from tunectl.store.trial_files import read_trial
+from tunectl.training.own_code.function import Trial, run_function
+
+
+class Functions:
+    """Runs functions as one trial, attempt after attempt."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = TrialFolder(root / "00007")
+        self.folder.path.mkdir()
+        self.stopped = False
+
+    def run(self, function: Callable[..., Any], **changes: Any) -> TrialResult | None:
+        reference = WorkloadReference("mine:train", "train", module="mine", kind="function")
+        values = {"learning_rate": 0.1, "width": 8}
+        content = {"max_train_steps": 20, "keep_checkpoints": 1, **changes}
+        request = FunctionRequest("study", 7, 5, reference, values, Objective("valid/loss", "minimize"), **content)
+        read = request_of(json.loads(json.dumps(request.to_json())))
+        assert read == request
+        return run_function(
+            request, self.folder, function, device="cpu", stop=lambda: self.stopped, seconds=TrialSeconds()
+        )
+
+    def measured(self) -> list[tuple[int, dict[str, float]]]:
+        return [(item.step, dict(item.metrics)) for item in read_trial(self.folder).measurements]
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Functions:
+    return Functions(tmp_path)
+
+
+def test_a_function_gets_its_hyperparameters_and_a_trial_to_record_to(functions: Functions) -> None:
+    def train(trial: Trial, *, learning_rate: float, width: int) -> None:
+        assert (learning_rate, width) == (0.1, 8)
+        assert (trial.id, trial.seed, trial.device, trial.max_train_steps) == (7, 5, "cpu", 20)
+        assert trial.hyperparameters == {"learning_rate": 0.1, "width": 8}
+        assert trial.dir.is_dir()
+        assert not trial.should_stop
+        trial.record(10, {"train/loss": torch.tensor(0.5)})
+        trial.record(10, {"valid/loss": 0.25})
+        trial.record(20, {"valid/loss": 0.125})
+
+    result = functions.run(train)
+    assert result is not None
+    assert (result.state, result.final_step) == ("completed", 20)
+    assert functions.measured() == [(10, {"train/loss": 0.5, "valid/loss": 0.25}), (20, {"valid/loss": 0.125})]
+
+
+def test_randomness_is_the_trial_s_own(functions: Functions) -> None:
+    drawn = []
+
+    def train(trial: Trial, **_values: Any) -> None:
+        drawn.append((torch.rand(1).item(), random.random()))
+        trial.record(20, {"valid/loss": 1.0})
+
+    state = random.getstate()
+    for _ in range(2):
+        functions.run(train)
+    random.setstate(state)
+    assert drawn[0] == drawn[1]
+
+
+def test_the_best_and_the_last_of_what_was_saved_are_kept(functions: Functions) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        for step, value in ((5, 0.3), (10, 0.1), (15, 0.2), (20, 0.4)):
+            trial.save(step, {"weights": torch.full((3,), float(step))})
+            trial.record(step, {"valid/loss": value})
+
+    functions.run(train)
+    assert {path.name for path in (functions.folder.path / "files").iterdir()} == {
+        "checkpoint-10.pt",
+        "checkpoint-20.pt",
+    }
+    kept = {item.step: item.checkpoint for item in read_trial(functions.folder).measurements}
+    assert kept[10] == "step-00000010.pt"
+    loaded = torch.load(functions.folder.checkpoints / "step-00000010.pt", weights_only=True)
+    assert loaded["content"]["weights"].tolist() == [10.0] * 3
+
+
+def saving(trial: Trial, **_values: Any) -> None:
+    saved = trial.resume()
+    first = 0 if saved is None else saved["step"]
+    for step in range(first + 5, 25, 5):
+        trial.record(step, {"valid/loss": 1 / step, "from": first})
+        trial.save(step, {"step": step})
+        if step == 10 and saved is None:
+            raise RuntimeError("the machine went down")
+
+
+def test_a_function_goes_on_from_what_it_saved_last(functions: Functions) -> None:
+    with pytest.raises(RuntimeError, match="went down"):
+        functions.run(saving)
+    with open(functions.folder.measurements, "a") as file:
+        file.write('{"step": 13, "metrics": {"valid/loss": 9.0}, "kind": "evaluation", "elapsed_seconds": 1.0}\n')
+    result = functions.run(saving, attempt=2)
+    assert result is not None
+    assert result.state == "completed"
+    assert [(step, values["from"]) for step, values in functions.measured()] == [(5, 0), (10, 0), (15, 10), (20, 10)]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RuntimeError):
+        functions.run(saving, keep_checkpoints=3)
+    path = functions.folder.path / "files" / "checkpoint-10.pt"
+    path.write_bytes(path.read_bytes()[:-20])
+    functions.run(saving, keep_checkpoints=3)
+    assert [(step, values["from"]) for step, values in functions.measured()][:2] == [(5, 0), (10, 5)]
+    assert "checkpoint-10.pt is damaged" in capsys.readouterr().err
+
+
+def test_a_function_that_does_not_resume_begins_anew(functions: Functions) -> None:
+    for value in (0.5, 0.25):
+        functions.run(lambda trial, value=value, **_: trial.record(20, {"valid/loss": value}))
+    assert functions.measured() == [(20, {"valid/loss": 0.25})]
+
+
+def test_resume_comes_first(functions: Functions) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        trial.record(1, {"valid/loss": 1.0})
+        trial.resume()
+
+    with pytest.raises(RuntimeError, match="comes before the first"):
+        functions.run(train)
+
+
+def test_a_metric_that_is_nan_ends_the_function(functions: Functions) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        trial.record(10, {"valid/loss": math.inf})
+        trial.record(15, {"valid/loss": math.nan})
+        raise AssertionError("it went on")
+
+    result = functions.run(train)
+    assert result is not None
+    assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "nan_metric", 15)
+    assert functions.measured()[-1][0] == 15
+
+
+def test_the_function_may_say_that_the_hyperparameters_cannot_work(functions: Functions) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        trial.record(10, {"valid/loss": 1.0})
+        raise Infeasible("no head divides the width")
+
+    result = functions.run(train)
+    assert result is not None
+    assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "no head divides the width", 10)
+
+
+@pytest.mark.parametrize("error", [MemoryError("8 GiB"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_memory_that_runs_out_is_told_as_such(functions: Functions, error: Exception) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        raise error
+
+    result = functions.run(train)
+    assert result is not None
+    assert (result.state, result.reason) == ("infeasible", "out_of_memory")
+
+
+@pytest.mark.parametrize(("step", "state"), [(10, None), (20, "completed")])
+def test_a_function_that_was_asked_to_stop_goes_on_later_unless_it_was_through(
+    functions: Functions, step: int, state: str | None
+) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        functions.stopped = True
+        assert trial.should_stop
+        trial.record(step, {"valid/loss": 1.0})
+
+    result = functions.run(train)
+    assert (None if result is None else result.state) == state
+
+
+@pytest.mark.parametrize("told", [{}, {"loss": 1.0}])
+def test_a_function_that_never_records_the_objective_is_a_clear_failure(functions: Functions, told: Any) -> None:
+    result = functions.run(lambda trial, **_: trial.record(20, told))
+    assert result is not None
+    assert (result.state, result.reason) == ("failed", "no_metric")
+    assert "never recorded the objective valid/loss" in result.message
+    assert ("; it recorded loss" in result.message) == bool(told)
+
+
+@pytest.mark.parametrize("step", [-1, 0.5])
+def test_a_step_is_a_whole_number(functions: Functions, step: float) -> None:
+    with pytest.raises(ValueError, match="a step is a whole number"):
+        functions.run(lambda trial, **_: trial.record(step, {"valid/loss": 1.0}))

@@ -1,0 +1,126 @@
+"""Where programs tell their metrics, and what is understood of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.programs import OUTPUT, MetricSource
+from tunectl.training.own_code.sources import OutputReader, Told, file_source, number, whole_number
+
+
+def told(source: MetricSource, *lines: str) -> list[Told]:
+    reader = OutputReader([source])
+    return [item for line in lines for item in reader.told(line)]
+
+
+LINE = MetricSource(
+    "regex", r"step (?P<step>\d+): loss (?P<train__loss>\S+), acc (?P<acc>\S+)", names={"acc": "valid/acc"}
+)
+
+
+def test_an_expression_finds_step_and_metrics_by_the_names_of_its_groups() -> None:
+    found = told(LINE, "nothing", "epoch 1 step 30: loss 0.25, acc 91.5%", "step 31: loss nan, acc -inf.")
+    assert found[0] == Told(30, {"train/loss": 0.25, "valid/acc": 91.5})
+    assert found[1].step == 31
+    assert math.isnan(found[1].metrics["train/loss"])
+    assert found[1].metrics["valid/acc"] == -math.inf
+
+
+def test_what_is_no_number_is_no_metric() -> None:
+    assert told(LINE, "step 30: loss none, acc 0.5") == [Told(30, {"valid/acc": 0.5})]
+    assert told(LINE, "step 30: loss none, acc none") == []
+
+
+def test_an_expression_may_find_several_things_in_a_line_and_nothing_of_a_group_that_is_left_out() -> None:
+    source = MetricSource("regex", r"(?P<step>\d+)=(?P<a>[\d.]+)(?:/(?P<b>[\d.]+))?")
+    assert told(source, "1=0.5 2=0.25/3") == [Told(1, {"a": 0.5}), Told(2, {"a": 0.25, "b": 3.0})]
+
+
+def test_json_lines_on_stdout_are_flattened_and_other_lines_passed_over() -> None:
+    source = MetricSource("json_lines", OUTPUT, step="global_step", names={"eval/loss": "valid/loss"})
+    lines = [
+        "INFO {not json}",
+        '{"global_step": 10, "eval": {"loss": 0.5, "name": "x"}, "ok": true, "none": null}',
+        '  {"eval": {"loss": NaN}, "lr": 1e-3}  ',
+        "{broken",
+        '{"global_step": 1.5, "a": 1}',
+        "[1, 2]",
+    ]
+    first, second, third = told(source, *lines)
+    assert first == Told(10, {"valid/loss": 0.5})
+    assert second.step is None
+    assert second.metrics["lr"] == 0.001
+    assert math.isnan(second.metrics["valid/loss"])
+    assert third == Told(None, {"a": 1.0}), "a step is a whole number"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.5", 0.5),
+        (" 0.5,", 0.5),
+        ("12%", 12.0),
+        ("1e-3", 0.001),
+        ("3.", 3.0),
+        ("Infinity", math.inf),
+        ("-inf", -math.inf),
+    ],
+)
+def test_numbers_as_programs_print_them(text: str, value: float) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "x", "1_000", "0x10", None, True, [1]])
+def test_what_is_no_number(text: object) -> None:
+    assert number(text) is None
+
+
+def test_steps_are_whole_and_not_negative() -> None:
+    assert [whole_number(value) for value in ("10", 10, "10.0", "1e3", "0")] == [10, 10, 10, 1000, 0]
+    assert [whole_number(value) for value in ("-1", "0.5", "nan", "inf", "", "1e300", None)] == [None] * 7
+
+
+def rows(path: Path, names: list[str], content: list[dict[str, object]]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(content)
+
+
+def test_a_csv_file_is_read_as_it_grows_and_again_when_its_columns_change(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    source = file_source(MetricSource("csv", ""), str(path))
+    assert list(source.read(to_the_end=False)) == []
+    rows(path, ["step", "train_loss"], [{"step": 1, "train_loss": 0.5}])
+    assert list(source.read(to_the_end=False)) == [Told(1, {"train_loss": 0.5})]
+    with open(path, "a") as file:
+        file.write("2,0.25\r\n3,")
+    assert list(source.read(to_the_end=False)) == [Told(2, {"train_loss": 0.25})]
+    rows(path, ["step", "train_loss", "val_loss"], [{"step": 1, "train_loss": 0.5}, {"step": 2, "val_loss": 0.125}])
+    found = list(source.read(to_the_end=True))
+    assert found == [Told(1, {"train_loss": 0.5}), Told(2, {"val_loss": 0.125})]
+
+
+def test_a_csv_file_is_found_by_a_pattern_although_it_is_made_late(tmp_path: Path) -> None:
+    source = file_source(MetricSource("csv", ""), str(tmp_path / "**" / "metrics.csv"))
+    assert list(source.read(to_the_end=False)) == []
+    home = tmp_path / "logs" / "version_0"
+    home.mkdir(parents=True)
+    rows(home / "metrics.csv", ["step", "loss"], [{"step": 5, "loss": 1.5}])
+    assert list(source.read(to_the_end=False)) == [Told(5, {"loss": 1.5})]
+
+
+def test_json_lines_in_a_file_are_read_as_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    source = file_source(MetricSource("json_lines", ""), str(path))
+    path.write_text(json.dumps({"step": 1, "loss": 0.5}) + '\n{"step": 2, "lo')
+    assert list(source.read(to_the_end=False)) == [Told(1, {"loss": 0.5})]
+    with open(path, "a") as file:
+        file.write('ss": 0.25}')
+    assert list(source.read(to_the_end=False)) == []
+    assert list(source.read(to_the_end=True)) == [Told(2, {"loss": 0.25})]

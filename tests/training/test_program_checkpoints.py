@@ -1,0 +1,109 @@
+"""The checkpoints that a program writes by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> TrialFolder:
+    made = TrialFolder(tmp_path / "trial [1] *")
+    (made.path / "files").mkdir(parents=True)
+    return made
+
+
+def kept(
+    folder: TrialFolder, text: str = "{trial.dir}/model-{step}.pt", keep: int = 2, rule: str = "best"
+) -> KeptCheckpoints:
+    pattern = CheckpointPattern.of(text, {"trial.dir": str(folder.path / "files")})
+    return KeptCheckpoints(pattern, folder, Objective("loss", "minimize", rule), keep)
+
+
+def write(folder: TrialFolder, *steps: int) -> None:
+    for step in steps:
+        (folder.path / "files" / f"model-{step}.pt").write_text(str(step))
+
+
+def there(folder: TrialFolder) -> set[str]:
+    return {path.name for path in (folder.path / "files").iterdir()}
+
+
+VALUES = {10: 0.5, 20: 0.1, 30: 0.3, 40: 0.4}
+
+
+def test_the_best_and_the_last_stay(folder: TrialFolder) -> None:
+    write(folder, *VALUES)
+    names = kept(folder, keep=1).tidy(VALUES.get, 40, ended=True)
+    assert there(folder) == {"model-20.pt", "model-40.pt"}
+    assert names == {20: "step-00000020.pt", 40: "step-00000040.pt"}
+    assert {path.name: path.read_text() for path in folder.checkpoints.iterdir()} == {
+        "step-00000020.pt": "20",
+        "step-00000040.pt": "40",
+    }
+
+
+def test_while_the_program_runs_what_may_still_be_written_or_evaluated_is_left_alone(folder: TrialFolder) -> None:
+    write(folder, 10, 20, 30, 40)
+    kept(folder, keep=1).tidy({10: 0.5, 20: 0.1}.get, 30, ended=False)
+    assert there(folder) == {"model-20.pt", "model-30.pt", "model-40.pt"}
+
+
+def test_a_checkpoint_that_is_pushed_out_takes_its_link_with_it(folder: TrialFolder) -> None:
+    looked_after = kept(folder, keep=1)
+    write(folder, 10)
+    looked_after.tidy(VALUES.get, 10, ended=False)
+    write(folder, 20, 30)
+    assert looked_after.tidy(VALUES.get, 30, ended=True) == {20: "step-00000020.pt", 30: "step-00000030.pt"}
+    assert {path.name for path in folder.checkpoints.iterdir()} == {"step-00000020.pt", "step-00000030.pt"}
+
+
+def test_folders_are_checkpoints_too(folder: TrialFolder) -> None:
+    for step in (500, 1000, 1500):
+        home = folder.path / "files" / f"checkpoint-{step}"
+        home.mkdir()
+        (home / "model.safetensors").write_text("x")
+    names = kept(folder, "{trial.dir}/checkpoint-{step}", keep=1).tidy(
+        {500: 0.1, 1000: 0.2, 1500: 0.3}.get, 1500, ended=True
+    )
+    assert there(folder) == {"checkpoint-500", "checkpoint-1500"}
+    assert names == {500: "step-00000500", 1500: "step-00001500"}
+    assert (folder.checkpoints / "step-00000500" / "model.safetensors").exists()
+
+
+def test_other_files_are_never_touched(folder: TrialFolder) -> None:
+    write(folder, 10, 20, 30)
+    for name in ("model-x.pt", "model-10.pt.tmp", "other-10.pt", "model-.pt"):
+        (folder.path / "files" / name).write_text("mine")
+    kept(folder, keep=1).tidy(VALUES.get, 30, ended=True)
+    assert {"model-x.pt", "model-10.pt.tmp", "other-10.pt", "model-.pt"} <= there(folder)
+
+
+def test_a_pattern_may_hold_stars_and_the_step_twice(folder: TrialFolder) -> None:
+    home = folder.path / "files" / "version_0" / "checkpoints"
+    home.mkdir(parents=True)
+    (home / "epoch=3-step=70.ckpt").write_text("x")
+    (home / "last.ckpt").write_text("x")
+    found = CheckpointPattern.of(
+        "{trial.dir}/**/epoch=*-step={step}.ckpt", {"trial.dir": str(folder.path / "files")}
+    ).found()
+    assert list(found) == [70]
+    (home / "7-7").write_text("x")
+    (home / "7-8").write_text("x")
+    twice = CheckpointPattern.of("{trial.dir}/*/*/{step}-{step}", {"trial.dir": str(folder.path / "files")}).found()
+    assert [path.name for path in twice.values()] == ["7-7"]
+
+
+def test_where_the_last_counts_the_last_are_kept(folder: TrialFolder) -> None:
+    write(folder, *VALUES)
+    kept(folder, keep=2, rule="final").tidy(VALUES.get, 40, ended=True)
+    assert there(folder) == {"model-30.pt", "model-40.pt"}
+
+
+def test_no_checkpoint_is_no_trouble(folder: TrialFolder) -> None:
+    assert kept(folder).tidy(VALUES.get, 40, ended=True) == {}

@@ -1,0 +1,173 @@
+"""A trial that is a program of the user's own: how it is called, where it tells its metrics, what its ends mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadReference
+
+SourceKind = Literal["regex", "json_lines", "csv", "tensorboard"]
+
+OUTPUT = "stdout"
+"""Where JSON lines stand among all that a program prints; everything else that `where` may be is a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSource:
+    """One place where a program tells its metrics.
+
+    `where` is a regular expression (kind regex), OUTPUT or a file (json_lines), a file (csv) or a folder (tensorboard);
+    paths hold placeholders and may hold `*`. `step` names the group, key or column of the step. `names` renames: what
+    the program calls a metric to what the study calls it.
+    """
+
+    kind: SourceKind
+    where: str
+    step: str = "step"
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InfeasibleEnds:
+    """The ends that are the hyperparameters' fault: exit codes, and what is said before an end that is no success."""
+
+    exit_codes: tuple[int, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """Arguments that a command line holds only in some trials: where every placeholder has a value, and under `when`.
+
+    `when` gives values by hyperparameter, as a hyperparameter's own `when` does; all must hold.
+    """
+
+    arguments: tuple[str, ...]
+    when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+
+
+Argument = str | Optional
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program as the study declares it; texts hold placeholders.
+
+    `folder` is where it runs, absolute. `checkpoints` is the path of its checkpoints with `{step}`, None where it keeps
+    none that are to be looked after. `devices` is how many devices one trial has; more than one starts it under
+    torchrun.
+    """
+
+    arguments: tuple[Argument, ...]
+    folder: str
+    sources: tuple[MetricSource, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    checkpoints: str | None = None
+    infeasible: InfeasibleEnds = InfeasibleEnds()
+    devices: int = 1
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Program:
+        """The program of a request's content."""
+        return cls(
+            arguments=tuple(_argument(item) for item in content["arguments"]),
+            folder=content["folder"],
+            sources=tuple(MetricSource(**item) for item in content["sources"]),
+            environment=dict(content["environment"]),
+            checkpoints=content["checkpoints"],
+            infeasible=InfeasibleEnds(**{key: tuple(value) for key, value in content["infeasible"].items()}),
+            devices=content["devices"],
+        )
+
+
+def _argument(content: Any) -> Argument:
+    if isinstance(content, str):
+        return content
+    when = {name: tuple(values) for name, values in content["when"].items()}
+    return Optional(tuple(content["arguments"]), when)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRequest:
+    """request.json of a trial that is a program: all that a worker needs to run it.
+
+    `attempt` counts the launches of the trial from 1, over all runs. `max_train_steps` is in the unit in which the
+    program tells its steps.
+    """
+
+    study: str
+    trial: int
+    seed: int
+    program: Program
+    hyperparameters: Mapping[str, Scalar]
+    objective: Objective
+    max_train_steps: int
+    keep_checkpoints: int
+    attempt: int = 1
+    kind: str = "command"
+    format: int = REQUEST_FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        head = {"format": self.format, "kind": self.kind}
+        return head | {key: value for key, value in asdict(self).items() if key not in head}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ProgramRequest:
+        """The request of a file's content; raises ValueError for another format."""
+        if content.get("format") != REQUEST_FORMAT:
+            raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
+        own = {"program": Program.from_json(content["program"]), "objective": Objective(**content["objective"])}
+        return cls(**{**content, **own})
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRequest:
+    """request.json of a trial that is a function; see ProgramRequest."""
+
+    study: str
+    trial: int
+    seed: int
+    workload: WorkloadReference
+    hyperparameters: Mapping[str, Scalar]
+    objective: Objective
+    max_train_steps: int
+    keep_checkpoints: int
+    threads: int = 1
+    attempt: int = 1
+    kind: str = "function"
+    format: int = REQUEST_FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        head = {"format": self.format, "kind": self.kind}
+        return head | {key: value for key, value in asdict(self).items() if key not in head}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FunctionRequest:
+        """The request of a file's content; raises ValueError for another format."""
+        if content.get("format") != REQUEST_FORMAT:
+            raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
+        path = tuple(content["workload"]["search_path"])
+        own = {"workload": WorkloadReference(**{**content["workload"], "search_path": path})}
+        return cls(**{**content, **own, "objective": Objective(**content["objective"])})
+
+
+Request = TrialRequest | ProgramRequest | FunctionRequest
+"""What request.json may hold."""
+
+
+def request_of(content: Mapping[str, Any]) -> Request:
+    """The request that a request.json holds; raises ValueError where it holds none that this version reads."""
+    if not isinstance(content, dict):
+        raise ValueError("a request is a JSON object")
+    match content.get("kind"):
+        case "command":
+            return ProgramRequest.from_json(content)
+        case "function":
+            return FunctionRequest.from_json(content)
+        case _:
+            return TrialRequest.from_json(content)

@@ -1,0 +1,36 @@
+"""`tunectl.record`: what a program of the user's own tells tunectl from inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tunectl.core import jsontext
+
+RECORDED = "recorded.jsonl"
+RECORD_VARIABLE = "TUNECTL_TRIAL_RECORD"
+"""The variable that names the file to write to."""
+
+
+def record(step: int, metrics: Mapping[str, Any]) -> None:
+    """Tell tunectl the metrics of a step, by `split/name`.
+
+    Values are numbers, or what `float` takes (a tensor or an array of one element). Does nothing in a program that
+    tunectl did not start, and in all ranks but 0 of a distributed one. Raises TypeError or ValueError for a step that
+    is no whole number from 0 on, and for values that are no numbers.
+    """
+    whole = int(step)
+    if whole != step or whole < 0:
+        raise ValueError(f"a step is a whole number from 0 on, found {step!r}")
+    told = {str(name): float(value) for name, value in metrics.items()}
+    path = os.environ.get(RECORD_VARIABLE)
+    if not path or os.environ.get("RANK", "0") != "0":
+        return
+    line = (jsontext.encode({**told, "step": whole}) + "\n").encode()
+    # One write: lines of several processes do not mix.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""Placeholders in the texts of a command: `{learning_rate}`, `{trial.dir}`; `{{` and `}}` are braces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from tunectl.core.programs import Argument, Optional
+from tunectl.core.records import Scalar
+
+FILE, RESUME = "trial.hyperparameters", "trial.resume"
+OWN = ("trial.dir", "trial.id", "trial.seed", FILE, RESUME, "max_train_steps")
+"""What a placeholder may name beside hyperparameters."""
+
+_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class AbsentError(LookupError):
+    """A placeholder has no value in this trial; the text is its name."""
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a text's placeholders, in their order; raises ValueError for a brace that stands alone."""
+    found = []
+    for part in _PART.finditer(text):
+        if part[0] in ("{", "}"):
+            raise ValueError(
+                f"{part[0]!r} at character {part.start() + 1} opens or closes no placeholder; write {part[0] * 2} for "
+                "the brace itself"
+            )
+        if part[1] is not None:
+            found.append(part[1].strip())
+    return tuple(found)
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """The text with values in its placeholders; raises AbsentError where one has none."""
+
+    def value(part: re.Match[str]) -> str:
+        if part[1] is None:
+            return part[0][0]
+        name = part[1].strip()
+        if name not in values:
+            raise AbsentError(name)
+        return values[name]
+
+    return _PART.sub(value, text)
+
+
+def command_line(
+    arguments: Iterable[Argument], values: Mapping[str, str], hyperparameters: Mapping[str, Scalar]
+) -> list[str]:
+    """The arguments of one trial: those that are optional are left out where a placeholder of theirs has no value, or
+    where their condition does not hold.
+
+    Raises AbsentError where one that is not optional lacks a value.
+    """
+    line: list[str] = []
+    for argument in arguments:
+        if isinstance(argument, str):
+            line.append(filled(argument, values))
+        elif _holds(argument, hyperparameters) and all(name in values for name in placeholders([argument])):
+            line += [filled(text, values) for text in argument.arguments]
+    return line
+
+
+def placeholders(arguments: Iterable[Argument]) -> list[str]:
+    """The names in the placeholders of all arguments; raises ValueError as `names_in` does."""
+    texts = [text for item in arguments for text in (item.arguments if isinstance(item, Optional) else (item,))]
+    return [name for text in texts for name in names_in(text)]
+
+
+def value_text(value: Scalar) -> str:
+    """A hyperparameter's value as a program reads it: numbers so that they round-trip, `true` and `false`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _holds(argument: Optional, hyperparameters: Mapping[str, Scalar]) -> bool:
+    return all(
+        name in hyperparameters and any(_same(hyperparameters[name], value) for value in values)
+        for name, values in argument.when.items()
+    )
+
+
+def _same(one: Scalar, other: Scalar) -> bool:
+    # To Python 1 == True; to a study they differ.
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

@@ -1,0 +1,115 @@
+"""What a program tells, put together by step and written as measurements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tunectl.core.records import Measurement
+from tunectl.training.lines import LineFile
+
+_STEPS_REMEMBERED = 1000
+"""So many steps back what is told late (by a file that is written seldom) joins what was told before."""
+
+LEARNING_RATE, GRADIENT_NORM = "learning_rate", "gradient_norm"
+"""Metrics of these names are the measurement's own."""
+
+
+@dataclass(slots=True)
+class _Step:
+    metrics: dict[str, float] = field(default_factory=dict)
+    elapsed_seconds: float = 0.0
+    checkpoint: str | None = None
+
+
+@dataclass(slots=True)
+class Collector:
+    """Takes what a program tells, and writes a line for each step of which something new is known.
+
+    A later line of a step holds what the earlier ones did, and counts. Metrics without a step belong to the last step
+    that was told; where none was, the n-th time that the same metric is told is step n.
+    """
+
+    now_seconds: Callable[[], float]
+    before_seconds: float = 0.0
+    steps: dict[int, _Step] = field(default_factory=dict)
+    last_step: int | None = None
+    names: set[str] = field(default_factory=set)
+    bad: tuple[int, str] | None = None
+    _changed: set[int] = field(default_factory=set)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def take(self, step: int | None, metrics: Mapping[str, float]) -> None:
+        """Note what was told. `bad` is the first (step, metric) that is no number."""
+        if not metrics:
+            return
+        if step is None:
+            step = self.last_step if self.last_step is not None and not self._counts else self._counted(metrics)
+        elif self.last_step is None or step > self.last_step:
+            self.last_step = step
+        known = self._of(step)
+        new = {name: value for name, value in metrics.items() if not _same(known.metrics.get(name), value)}
+        if not new:
+            return
+        known.metrics |= new
+        known.elapsed_seconds = self.before_seconds + self.now_seconds()
+        self.names |= new.keys()
+        self._changed.add(step)
+        if self.bad is None:
+            self.bad = next(((step, name) for name, value in new.items() if math.isnan(value)), None)
+
+    def name_checkpoint(self, step: int, name: str | None) -> None:
+        """Note that the evaluation of this step has a checkpoint, or none any more."""
+        known = self.steps.get(step)
+        if known is not None and known.checkpoint != name:
+            known.checkpoint = name
+            self._changed.add(step)
+
+    def begin_with(self, measurements: Sequence[Measurement]) -> None:
+        """Take over what an earlier attempt had measured, from where the program goes on."""
+        for item in measurements:
+            own = {LEARNING_RATE: item.learning_rate, GRADIENT_NORM: item.gradient_norm}
+            metrics = {**item.metrics, **{name: value for name, value in own.items() if value is not None}}
+            self.steps[item.step] = _Step(metrics, item.elapsed_seconds, item.checkpoint)
+            self.names |= metrics.keys()
+        self.last_step = max(self.steps, default=None)
+        self.before_seconds = max((item.elapsed_seconds for item in measurements), default=0.0)
+
+    def write(self, file: LineFile) -> None:
+        """Append a line for each step of which something new is known."""
+        for step in sorted(self._changed):
+            file.append(self._measurement(step, self.steps[step]).to_json())
+        self._changed.clear()
+        for step in list(self.steps)[:-_STEPS_REMEMBERED]:
+            if self.steps[step].checkpoint is None:
+                del self.steps[step]
+
+    def value(self, step: int, metric: str) -> float | None:
+        """What is known of a metric at a step."""
+        known = self.steps.get(step)
+        return None if known is None else known.metrics.get(metric)
+
+    def _of(self, step: int) -> _Step:
+        return self.steps.setdefault(step, _Step())
+
+    def _counted(self, metrics: Mapping[str, float]) -> int:
+        for name in metrics:
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self.last_step = max(self._counts[name] for name in metrics)
+        return self.last_step
+
+    def _measurement(self, step: int, known: _Step) -> Measurement:
+        metrics = {name: value for name, value in known.metrics.items() if name not in (LEARNING_RATE, GRADIENT_NORM)}
+        return Measurement(
+            step,
+            metrics,
+            learning_rate=known.metrics.get(LEARNING_RATE),
+            gradient_norm=known.metrics.get(GRADIENT_NORM),
+            elapsed_seconds=known.elapsed_seconds,
+            checkpoint=known.checkpoint,
+        )
+
+
+def _same(one: float | None, other: float) -> bool:
+    return one is not None and (one == other or (math.isnan(one) and math.isnan(other)))

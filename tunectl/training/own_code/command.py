@@ -1,0 +1,347 @@
+"""A trial that is a program: started, read while it runs, and judged by how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunectl.core import jsontext, lifetime
+from tunectl.core.errors import WorkloadError
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.recording import RECORD_VARIABLE, RECORDED
+from tunectl.core.records import Scalar, TrialResult, TrialSeconds
+from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
+from tunectl.store.trial_files import read_trial, write_measurements
+from tunectl.training.lines import LineFile
+from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
+from tunectl.training.own_code.lines import Tail, last_lines
+from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source
+from tunectl.training.own_code.torchrun import distributed
+
+_LOOK_SECONDS = 0.2
+_MOST_CHUNKS = 16
+_TAIL_LINES = 20
+_STOP_SECONDS = 10.0
+"""How long a program whose metric is no number may take to end before it is killed: its result is known."""
+
+_OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
+_PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
+_RECORDED = MetricSource("json_lines", "")
+
+
+@dataclass(slots=True)
+class _Run:
+    """A program at work, and what is known of it."""
+
+    request: ProgramRequest
+    folder: TrialFolder
+    process: subprocess.Popen[bytes]
+    stop: Callable[[], bool]
+    output: Tail
+    reader: OutputReader
+    files: list[Source]
+    collector: Collector
+    kept: KeptCheckpoints | None
+    measurements: LineFile
+    log_offset: int
+    patterns: list[re.Pattern[str]] = field(default_factory=list)
+    said: str = ""
+    stop_sent: bool = False
+    deadline: float | None = None
+
+    def look(self, *, ended: bool = False) -> None:
+        """Read what has come, write the measurements, tidy the checkpoints."""
+        # A program that prints faster than it can be read is read to its end when it has ended.
+        for _ in itertools.count() if ended else range(_MOST_CHUNKS):
+            lines = self.output.read(to_the_end=ended)
+            if not lines:
+                break
+            for line in lines:
+                self._hear(line)
+        for file in self.files:
+            for told in file.read(to_the_end=ended):
+                self.collector.take(*told)
+        if self.kept is not None:
+            metric, collector = self.request.objective.metric, self.collector
+            names = self.kept.tidy(lambda step: collector.value(step, metric), collector.last_step, ended=ended)
+            for step, name in names.items():
+                collector.name_checkpoint(step, name)
+        self.collector.write(self.measurements)
+
+    def _hear(self, line: str) -> None:
+        for told in self.reader.told(line):
+            self.collector.take(*told)
+        for pattern in self.patterns:
+            if not self.said and pattern.search(line):
+                self.said = line.strip()
+
+    def press(self) -> None:
+        """Tell the program to end, where the trial was told to, or where its result is known already."""
+        if not self.stop_sent and (self.stop() or self.collector.bad is not None):
+            self.stop_sent = True
+            # To the program alone: what it started must live while it saves.
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+            if not self.stop():
+                self.deadline = time.monotonic() + _STOP_SECONDS
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.process.kill()
+
+
+def run_command(
+    request: ProgramRequest,
+    folder: TrialFolder,
+    *,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+    log: int = 1,
+) -> TrialResult | None:
+    """Run the program of a trial to its end; its output goes to the descriptor `log`, which must be the trial's log.
+
+    Gives None where it was stopped before it had ended by itself. A program that was killed by a signal ends this
+    process by the same one. Raises WorkloadError where it cannot be started.
+    """
+    began = time.monotonic()
+    files = folder.path / "files"
+    resume = _prepared(request, folder, files)
+    values = _values(request, folder, files, resume)
+    _write_hyperparameters(request, Path(values["trial.hyperparameters"]))
+    offset = os.fstat(log).st_size
+    collector = Collector(lambda: time.monotonic() - began)
+    with contextlib.closing(LineFile(folder.measurements, _kept_lines(collector, folder, resume))) as measurements:
+        files_to_read = _files(request, values)
+        seconds.startup_seconds += time.monotonic() - began
+        run = _Run(
+            request=request,
+            folder=folder,
+            process=_started(request, values, log),
+            stop=stop,
+            output=Tail(folder.log, offset),
+            reader=OutputReader(request.program.sources),
+            files=files_to_read,
+            collector=collector,
+            kept=_kept(request, folder, values),
+            measurements=measurements,
+            log_offset=offset,
+            patterns=[re.compile(text) for text in request.program.infeasible.patterns],
+        )
+        try:
+            _watch(run)
+        finally:
+            seconds.train_seconds += time.monotonic() - began
+        measurements.sync()
+    return _judged(run, seconds)
+
+
+def _watch(run: _Run) -> None:
+    """Wait for the program's end, looking at what it tells meanwhile."""
+    with contextlib.ExitStack() as stack:
+        poller = select.poll()
+        if hasattr(os, "pidfd_open"):
+            descriptor = os.pidfd_open(run.process.pid)
+            stack.callback(os.close, descriptor)
+            poller.register(descriptor, select.POLLIN)
+        while run.process.poll() is None:
+            poller.poll(_LOOK_SECONDS * 1000)
+            run.look()
+            run.press()
+    run.look(ended=True)
+
+
+def _judged(run: _Run, seconds: TrialSeconds) -> TrialResult | None:
+    """What the program's end means; see `run_command`."""
+    code, collector, ends = run.process.returncode, run.collector, run.request.program.infeasible
+    tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
+
+    def result(state: str, reason: str, message: str, step: int | None = None) -> TrialResult:
+        return TrialResult(
+            trial=run.request.trial,
+            state=state,  # type: ignore[arg-type]
+            reason=reason,
+            message=jsontext.one_line(message),
+            infeasible_step=step,
+            final_step=collector.last_step,
+            train_seconds=seconds.train_seconds,
+            startup_seconds=seconds.startup_seconds,
+            where=_place(tail) if state == "failed" else "",
+            traceback="\n".join(tail) + "\n" if state == "failed" else "",
+        )
+
+    if collector.bad is not None:
+        step, metric = collector.bad
+        return result("infeasible", "nan_metric", f"{metric} is no number at step {step}", step)
+    if run.stop() and not (code == 0 and (collector.last_step or 0) >= run.request.max_train_steps):
+        return None
+    if code == 0:
+        missing = _missing(run)
+        return result("failed", "no_metric", missing) if missing else result("completed", "", "")
+    if code in ends.exit_codes:
+        return result("infeasible", f"exit_code_{code}", f"it ended with exit code {code}", collector.last_step)
+    if run.said:
+        reason = "out_of_memory" if _OUT_OF_MEMORY.search(run.said) else jsontext.one_line(run.said)[:80]
+        return result("infeasible", reason, f"it said: {run.said}", collector.last_step)
+    if code < 0:
+        _die_by(-code)
+    last = tail[-1] if tail else "it printed nothing"
+    return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
+
+
+def _missing(run: _Run) -> str:
+    """What is wrong where the objective was never told, "" where it was."""
+    metric, names = run.request.objective.metric, run.collector.names
+    if metric in names:
+        return ""
+    if names:
+        told = ", ".join(sorted(names)[:10])
+        return f"it ended without telling the objective {metric}; it told {told}: rename one with `names`"
+    wanted = "; ".join(f"{item.kind} {item.where}" for item in run.request.program.sources) or "tunectl.record"
+    tail = last_lines(run.folder.log, run.log_offset, 3)
+    said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
+    return f"it ended without telling any metric; looked for: {wanted}; {said}"
+
+
+def _place(tail: list[str]) -> str:
+    """file:line of the last frame that a Python traceback among these lines names."""
+    found = [match for line in tail if (match := _PLACE.match(line))]
+    return f"{found[-1]['file']}:{found[-1]['line']}" if found else ""
+
+
+def _die_by(number: int) -> None:
+    """End this process by the signal that ended the program: to the runner both are one."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+
+
+def _prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tuple[int, Path] | None:
+    """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
+    that an earlier attempt left is removed otherwise.
+    """
+    files.mkdir(exist_ok=True)
+    if request.program.checkpoints is not None and takes_resume(request):
+        values = {"trial.dir": str(files), "trial.id": str(request.trial), "trial.seed": str(request.seed)}
+        found = CheckpointPattern.of(request.program.checkpoints, values).found()
+        if found:
+            return max(found.items())
+    for path in (files, folder.checkpoints):
+        shutil.rmtree(path, ignore_errors=True)
+    files.mkdir(exist_ok=True)
+    return None
+
+
+def takes_resume(request: ProgramRequest) -> bool:
+    """Whether the program is told from where to go on."""
+    texts = list(request.program.environment.values())
+    for item in request.program.arguments:
+        texts += [item] if isinstance(item, str) else item.arguments
+    return any(RESUME in names_in(text) for text in texts)
+
+
+def _values(
+    request: ProgramRequest, folder: TrialFolder, files: Path, resume: tuple[int, Path] | None
+) -> dict[str, str]:
+    """What the placeholders of this trial stand for."""
+    values = {name: value_text(value) for name, value in request.hyperparameters.items()}
+    own = {
+        "max_train_steps": str(request.max_train_steps),
+        "trial.dir": str(files),
+        "trial.id": str(request.trial),
+        "trial.seed": str(request.seed),
+        "trial.hyperparameters": str(folder.path / "hyperparameters.yaml"),
+    }
+    return values | own | ({RESUME: str(resume[1])} if resume is not None else {})
+
+
+def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str, str]:
+    """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
+    # Lines must come as they are printed, not when a buffer is full.
+    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
+    found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
+    for name, text in request.program.environment.items():
+        with contextlib.suppress(AbsentError):
+            found[name] = filled(text, values)
+    return found
+
+
+def _write_hyperparameters(request: ProgramRequest, path: Path) -> None:
+    """A file that both JSON and YAML 1.1 read alike."""
+    lines = [f"  {json.dumps(name)}: {_scalar(value)}" for name, value in request.hyperparameters.items()]
+    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def _scalar(value: Scalar) -> str:
+    text = json.dumps(value)
+    # To YAML 1.1 a number without a full stop, 1e-05, is text.
+    return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
+
+
+def _kept_lines(collector: Collector, folder: TrialFolder, resume: tuple[int, Path] | None) -> int:
+    """Cut the measurements back to the step from which the program goes on; gives the length of what stays."""
+    kept = [] if resume is None else [item for item in read_trial(folder).measurements if item.step <= resume[0]]
+    write_measurements(folder, kept)
+    collector.begin_with(kept)
+    return folder.measurements.stat().st_size
+
+
+def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[Source]:
+    """The readers of the files that the program writes; `tunectl.record` needs no declaration."""
+    home = Path(request.program.folder)
+    declared = [
+        file_source(item, str(home / filled(item.where, values)))
+        for item in request.program.sources
+        if item.kind != "regex" and item.where != OUTPUT
+    ]
+    return [*declared, JsonLinesFile.at(str(Path(values["trial.dir"]) / RECORDED), _RECORDED)]
+
+
+def _kept(request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str]) -> KeptCheckpoints | None:
+    if request.program.checkpoints is None:
+        return None
+    pattern = CheckpointPattern.of(request.program.checkpoints, values)
+    return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
+
+
+def _started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+    line = command_line(request.program.arguments, values, request.hyperparameters)
+    if request.program.devices > 1:
+        line = distributed(line, request.program.devices, Path(values["trial.dir"]) / "ranks")
+    parent = os.getpid()
+
+    def ready() -> None:
+        # Between fork and exec, in a process of one thread. What is ignored stays so in a new program.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        lifetime.die_with_parent(parent)
+
+    try:
+        return subprocess.Popen(
+            line,
+            cwd=request.program.folder,
+            env=_environment(request, values),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=ready,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WorkloadError(
+            f"the command {line[0]!r} cannot be started in {request.program.folder}: {reason}"
+        ) from error

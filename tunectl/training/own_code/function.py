@@ -1,0 +1,225 @@
+"""A trial that is a function of the user's own, called with a `Trial`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunectl.core.errors import Infeasible
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import FunctionRequest
+from tunectl.core.records import Scalar, TrialResult, TrialSeconds
+from tunectl.store.trial_files import read_trial, write_measurements
+from tunectl.training.lines import LineFile
+from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
+
+_CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
+
+
+class NotANumberError(Infeasible):
+    """A metric that was recorded is no number; ends the function."""
+
+    def __init__(self, step: int, metric: str) -> None:
+        super().__init__("nan_metric")
+        self.step = step
+        self.message = f"{metric} is no number at step {step}"
+
+
+class Trial:
+    """What a training function is given: where it runs, what it tells, what it saves and goes on from.
+
+    Attributes:
+        id: the trial's number in the study.
+        seed: its own seed. Torch, NumPy and random are seeded with it before the function is called.
+        device: "cpu", or "cuda:0", the one GPU that the trial sees.
+        dir: a folder for the function's own files; an attempt that goes on finds what the one before left.
+        hyperparameters: all that are active in this trial.
+        max_train_steps: how many steps the study gives a trial.
+    """
+
+    def __init__(self, request: FunctionRequest, folder: TrialFolder, device: str, stop: Callable[[], bool]) -> None:
+        self.id = request.trial
+        self.seed = request.seed
+        self.device = device
+        self.dir = folder.path / "files"
+        self.hyperparameters: Mapping[str, Scalar] = dict(request.hyperparameters)
+        self.max_train_steps = request.max_train_steps
+        self._request, self._folder, self._stop = request, folder, stop
+        self._began = time.monotonic()
+        self._collector = Collector(lambda: time.monotonic() - self._began)
+        self._file: LineFile | None = None
+        pattern = CheckpointPattern.of(_CHECKPOINTS, {"trial.dir": str(self.dir)})
+        self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the run was asked to stop: save, and return."""
+        return self._stop()
+
+    def record(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Tell the metrics of a step, by `split/name`: numbers, or what `float` takes.
+
+        Raises Infeasible where one is NaN, which ends the trial with that result.
+        """
+        told = {str(name): float(value) for name, value in metrics.items()}
+        self._collector.take(_step(step), told)
+        self._write()
+        bad = next((name for name, value in told.items() if math.isnan(value)), None)
+        if bad is not None:
+            raise NotANumberError(_step(step), bad)
+
+    def save(self, step: int, content: Any) -> Path:
+        """Save what the trial can go on from after `step` steps: tensors, numbers and texts in dicts and lists.
+
+        The best by the objective and the last are kept; gives the file.
+        """
+        from tunectl.training.checkpoints import FORMAT, save
+
+        path = self.dir / f"checkpoint-{_step(step)}.pt"
+        save(path, {"format": FORMAT, "step": _step(step), "content": content})
+        self._write()
+        return path
+
+    def resume(self) -> Any:
+        """What was last saved by an earlier attempt, on the CPU; None where nothing was, and the trial begins.
+
+        What was recorded after that step is forgotten. To be called before anything is recorded. A damaged file is
+        passed over for the one before it.
+        """
+        if self._file is not None:
+            raise RuntimeError("trial.resume() comes before the first trial.record() and trial.save()")
+        from tunectl.training.checkpoints import UnusableResume, load
+
+        for step, path in sorted(self._kept.pattern.found().items(), reverse=True):
+            try:
+                parts = load(path)
+            except UnusableResume as reason:
+                sys.stderr.write(f"{reason}: trial {self.id} goes on from the checkpoint before it\n")
+                path.unlink(missing_ok=True)
+                continue
+            self._open([item for item in read_trial(self._folder).measurements if item.step <= step])
+            return parts["content"]
+        return None
+
+    def _open(self, kept: list[Any]) -> LineFile:
+        write_measurements(self._folder, kept)
+        self._collector.begin_with(kept)
+        self._file = LineFile(self._folder.measurements, self._folder.measurements.stat().st_size)
+        return self._file
+
+    def _write(self, *, ended: bool = False) -> None:
+        file = self._file if self._file is not None else self._open([])
+        collector, metric = self._collector, self._request.objective.metric
+        names = self._kept.tidy(lambda step: collector.value(step, metric), collector.last_step, ended=ended)
+        for step, name in names.items():
+            collector.name_checkpoint(step, name)
+        collector.write(file)
+
+    def close(self) -> None:
+        """Write what is left, durably."""
+        if self._file is None:
+            return
+        self._write(ended=True)
+        self._file.sync()
+        self._file.close()
+        self._file = None
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step that was recorded."""
+        return self._collector.last_step
+
+    @property
+    def metrics(self) -> set[str]:
+        """The names of all that was recorded."""
+        return self._collector.names
+
+
+def _step(step: int) -> int:
+    whole = int(step)
+    if whole != step or whole < 0:
+        raise ValueError(f"a step is a whole number from 0 on, found {step!r}")
+    return whole
+
+
+def run_function(
+    request: FunctionRequest,
+    folder: TrialFolder,
+    function: Callable[..., Any],
+    *,
+    device: str,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+) -> TrialResult | None:
+    """Call the function of a trial and judge how it ends; None where it was stopped before it was through.
+
+    Raises what the function raises, but for what is a result: Infeasible, and memory that ran out.
+    """
+    began = time.monotonic()
+    trial = Trial(request, folder, device, stop)
+    trial.dir.mkdir(exist_ok=True)
+    _seed(request.seed, device)
+
+    def result(state: str, reason: str = "", message: str = "", step: int | None = None) -> TrialResult:
+        return TrialResult(
+            trial=request.trial,
+            state=state,  # type: ignore[arg-type]
+            reason=reason,
+            message=message,
+            infeasible_step=step,
+            final_step=trial.last_step,
+            train_seconds=seconds.train_seconds,
+            startup_seconds=seconds.startup_seconds,
+        )
+
+    try:
+        with contextlib.closing(trial):
+            function(trial, **request.hyperparameters)
+    except NotANumberError as error:
+        seconds.train_seconds += time.monotonic() - began
+        return result("infeasible", error.reason, error.message, error.step)
+    except Infeasible as error:
+        seconds.train_seconds += time.monotonic() - began
+        return result("infeasible", error.reason, error.reason, trial.last_step)
+    except Exception as error:
+        seconds.train_seconds += time.monotonic() - began
+        if _is_out_of_memory(error):
+            return result("infeasible", "out_of_memory", str(error).split("\n", 1)[0], trial.last_step)
+        raise
+    seconds.train_seconds += time.monotonic() - began
+    if stop() and (trial.last_step or 0) < request.max_train_steps:
+        return None
+    metric = request.objective.metric
+    if metric not in trial.metrics:
+        told = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
+        return result("failed", "no_metric", f"the function never recorded the objective {metric}{told}")
+    return result("completed")
+
+
+def _seed(seed: int, device: str) -> None:
+    random.seed(seed)
+    if "torch" in sys.modules:
+        import torch
+
+        from tunectl.training.seeds import Purpose, seed_everything, sequence
+
+        seed_everything(sequence(seed, Purpose.TRAINING), torch.device(device))
+    elif "numpy" in sys.modules:
+        import numpy as np
+
+        np.random.seed(seed % 2**32)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from tunectl.training.trial import is_out_of_memory
+
+    return is_out_of_memory(error)

@@ -1,0 +1,116 @@
+"""The checkpoints that a program writes: the N best by the objective and the last stay, the others go."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.spec.placeholders import filled
+
+STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPattern:
+    """A path with `{step}` in it: finds the files (or folders) and their steps. It may hold `*`."""
+
+    glob: str
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, text: str, values: Mapping[str, str]) -> CheckpointPattern:
+        """The pattern of a path, its other placeholders filled with `values`."""
+        mark = "\0"
+        path = filled(text, {**values, STEP: mark})
+        finding = "".join(glob.escape(part) if index % 2 == 0 else part for index, part in enumerate(_split(path)))
+        head, *tail = path.split(mark)
+        matching = _regex(head) + r"(?P<step>[0-9]+)" + r"(?P=step)".join(map(_regex, tail))
+        return cls(finding.replace(mark, "*"), re.compile(matching))
+
+    def found(self) -> dict[int, Path]:
+        """The checkpoints there are, by step."""
+        paths: dict[int, Path] = {}
+        for path in glob.glob(self.glob, recursive=True):  # noqa: PTH207  (the pattern is absolute)
+            match = self.pattern.fullmatch(path)
+            if match:
+                paths[int(match["step"])] = Path(path)
+        return dict(sorted(paths.items()))
+
+
+def _split(path: str) -> list[str]:
+    """Plain parts at even places, wildcards at odd ones."""
+    return re.split(r"(\*+|\?)", path)
+
+
+def _regex(text: str) -> str:
+    kinds = {"?": "[^/]", "*": "[^/]*"}
+    return "".join(
+        re.escape(part) if index % 2 == 0 else kinds.get(part, ".*") for index, part in enumerate(_split(text))
+    )
+
+
+@dataclass(slots=True)
+class KeptCheckpoints:
+    """Looks after a program's checkpoints.
+
+    A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
+    """
+
+    pattern: CheckpointPattern
+    folder: TrialFolder
+    objective: Objective
+    keep: int
+
+    def tidy(self, value: Callable[[int], float | None], last_step: int | None, *, ended: bool) -> dict[int, str]:
+        """Remove what is no longer wanted, and give the names of what is kept by step.
+
+        `value` gives the objective at a step. The last checkpoint stays, since a trial goes on from it, and so does
+        every one whose step was not evaluated yet: as long as the program runs, and `last_step` is not beyond it.
+        """
+        there = self.pattern.found()
+        if not there:
+            return {}
+        waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
+        ranked = sorted(
+            (step for step in there if self._counts(value(step))), key=lambda step: self._rank(step, value(step))
+        )
+        wanted = {max(there), *ranked[: self.keep]} | waiting
+        for step, path in there.items():
+            if step not in wanted:
+                _remove(path)
+                self._link(step, path).unlink(missing_ok=True)
+        return {step: self._linked(step, there[step]) for step in sorted(wanted)}
+
+    def _counts(self, value: float | None) -> bool:
+        return self.objective.loss(value) < float("inf")
+
+    def _rank(self, step: int, value: float | None) -> tuple[float, int]:
+        return (-step, 0) if self.objective.checkpoint == "final" else self.objective.rank(value, step)
+
+    def _link(self, step: int, path: Path) -> Path:
+        return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"
+
+    def _linked(self, step: int, path: Path) -> str:
+        link = self._link(step, path)
+        if not link.is_symlink():
+            self.folder.checkpoints.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                link.symlink_to(os.path.relpath(path, self.folder.checkpoints))
+        return link.name
+
+
+def _remove(path: Path) -> None:
+    # Somebody else may have removed it first; what cannot be removed only takes room.
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
