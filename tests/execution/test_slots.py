@@ -91,3 +91,24 @@ def test_the_cpu_quota_of_the_control_group_limits_the_cores(tmp_path, membershi
 def test_affinity_alone_counts_where_there_are_no_control_groups(tmp_path):
     assert available_cores(tmp_path / "none", tmp_path, affinity=3) == 3
     assert available_cores() >= 1
+
+
+FOUR_GPUS = tuple(Device("cuda", index, "H100", f"GPU-{name}") for index, name in enumerate("abcd"))
+
+
+def test_a_trial_of_several_gpus_has_a_group_of_its_own():
+    slots = make_slots((*FOUR_GPUS, Device("cuda", 4, "H100", "GPU-e")), devices_per_trial=2)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["GPU-a,GPU-b", "GPU-c,GPU-d"]
+    assert [slot.device.label for slot in slots] == ["GPU-a,GPU-b", "GPU-c,GPU-d"]
+    shared = make_slots(FOUR_GPUS, trials_per_device=2, devices_per_trial=4)
+    assert [slot.device for slot in shared] == [shared[0].device] * 2
+
+
+def test_a_trial_of_several_processes_has_as_many_shares_of_the_cores():
+    assert len(make_slots([CPU], threads_per_trial=2, cores=8, devices_per_trial=2)) == 2
+    assert len(make_slots([CPU], cores=2, devices_per_trial=4)) == 1
+
+
+def test_more_gpus_for_a_trial_than_there_are_is_refused():
+    with pytest.raises(UsageError, match=r"resources\.devices_per_trial: 4, but there are no more GPUs than 2"):
+        make_slots(TWO_GPUS, devices_per_trial=4)

@@ -204,6 +204,26 @@ def test_a_program_that_cannot_be_started_is_an_error_for_people(programs: Progr
         programs.run(request)
 
 
+@pytest.mark.parametrize("active", [True, False])
+def test_python_is_the_active_environment_s_else_tunectl_s_own(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    folder = programs.folder.path.parent / "bin"
+    folder.mkdir()
+    (folder / "python").write_text("#!/bin/sh\necho step 1 loss 7\n")
+    (folder / "python").chmod(0o755)
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    if active:
+        monkeypatch.setenv("VIRTUAL_ENV", str(folder.parent))
+    script = programs.folder.path.parent / "program.py"
+    script.write_text("print('step 1 loss 3')")
+    program = Program(("python", str(script)), str(script.parent), (STEPS,))
+    programs.run(replace(programs.request("print('step 1 loss 3')"), program=program))
+    assert programs.measured() == [(1, {"loss": 7.0 if active else 3.0})]
+
+
 STOPPABLE = """
 import signal, sys, time
 def stop(number, frame):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from tunectl.core.objective import Objective
@@ -88,6 +91,18 @@ def _argument(content: Any) -> Argument:
         return content
     when = {name: tuple(values) for name, values in content["when"].items()}
     return Optional(tuple(content["arguments"]), when)
+
+
+def program_path(environ: Mapping[str, str]) -> str:
+    """The PATH on which a study's programs are looked for.
+
+    Where an environment is active (venv, conda), it is the user's own. Where none is, the folder of this interpreter
+    comes first, so that `python` is the one that tunectl itself, and torch with it, is installed for.
+    """
+    path = environ.get("PATH", os.defpath)
+    if environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX"):
+        return path
+    return os.pathsep.join([str(Path(sys.executable).parent), path])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ class Slot:
     """A place for one trial at a time.
 
     `environment` is added to the trial's; in it CUDA_VISIBLE_DEVICES leaves the trial its own device alone, so that
-    `torch_device` is "cuda:0" on every GPU, "cpu" elsewhere.
+    `torch_device` is "cuda:0" on every GPU, "cpu" elsewhere. Where a trial has several GPUs, `device` stands for them
+    all.
     """
 
     index: int
@@ -31,21 +32,25 @@ def make_slots(
     threads_per_trial: int = 1,
     count: int | None = None,
     cores: int | None = None,
+    devices_per_trial: int = 1,
 ) -> tuple[Slot, ...]:
     """The slots of these devices.
 
     GPUs give `trials_per_device` slots each, ordered so that the first ones lie on different GPUs; the CPU gives as
-    many as `cores` (default: `available_cores()`) hold trials of `threads_per_trial` threads, at least one. `count`
-    (`--slots`) takes fewer of a GPU's slots, and sets the number on the CPU. Raises UsageError for a count below 1 and
-    for more than the GPUs have: two trials on one GPU are asked for by `trials_per_device`, not by accident.
+    many as `cores` (default: `available_cores()`) hold trials of `threads_per_trial` threads, at least one. Where a
+    trial has several devices, GPUs that follow each other are taken together, and on the CPU as many processes. `count`
+    (`--slots`) takes fewer of a GPU's slots, and sets the number on the CPU. Raises UsageError for a count below 1, for
+    more than the GPUs have (two trials on one GPU are asked for by `trials_per_device`, not by accident), and where
+    there are fewer GPUs than a trial wants.
     """
     if count is not None and count < 1:
         raise UsageError(f"--slots: {count}; at least 1 slot is needed")
     if all(device.kind == "cpu" for device in devices):
-        by_cores = max(1, (available_cores() if cores is None else cores) // max(1, threads_per_trial))
+        threads = max(1, threads_per_trial) * devices_per_trial
+        by_cores = max(1, (available_cores() if cores is None else cores) // threads)
         places = [devices[0]] * (count or by_cores)
     else:
-        places = [device for _ in range(trials_per_device) for device in devices]
+        places = [device for _ in range(trials_per_device) for device in _together(devices, devices_per_trial)]
         if count is not None and count > len(places):
             raise UsageError(
                 f"--slots: {count}, but there are {len(places)} (GPUs: {len(devices)}, trials_per_device: "
@@ -53,6 +58,19 @@ def make_slots(
             )
         places = places[:count]
     return tuple(_slot(index, device, threads_per_trial) for index, device in enumerate(places))
+
+
+def _together(devices: Sequence[Device], count: int) -> list[Device]:
+    """Each `count` devices that follow each other as one; those left over stay idle."""
+    if count == 1:
+        return list(devices)
+    if len(devices) < count:
+        raise UsageError(f"resources.devices_per_trial: {count}, but there are no more GPUs than {len(devices)}")
+    groups = [devices[first : first + count] for first in range(0, len(devices) - count + 1, count)]
+    return [
+        Device("cuda", index, group[0].name, ",".join(device.visible for device in group))
+        for index, group in enumerate(groups)
+    ]
 
 
 def _slot(index: int, device: Device, threads: int) -> Slot:

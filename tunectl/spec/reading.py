@@ -109,6 +109,9 @@ def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
         hyperparameters = read_hyperparameters(document, grid=grid)
         conditions = check_conditions(document, hyperparameters)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
+    if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own[1] is None)):
+        message = "one trial of a workload or a function has one device; a command is started on several, by torchrun"
+        document.report(("resources", "devices_per_trial"), message)
     if conditions is not None and not is_own_code(document):
         try:
             _needed(document, conditions)

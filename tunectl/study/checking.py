@@ -4,13 +4,14 @@ user's.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import Problem, StudyError, WorkloadError
-from tunectl.core.programs import Program
+from tunectl.core.programs import Program, program_path
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.sampling.listed import check_count, listed_configurations
 from tunectl.sampling.space import SearchSpace, Setting, search_space
@@ -119,7 +120,7 @@ def _look_at_program(
 
 def which(program: str, folder: Path) -> str | None:
     """Where a program stands: on the PATH, or, where it is a path, below the folder in which it will run."""
-    return shutil.which(program if "/" not in program else str(folder / program))
+    return shutil.which(program if "/" not in program else str(folder / program), path=program_path(os.environ))
 
 
 def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:

@@ -44,7 +44,13 @@ def study_slots(spec: StudySpec, count: int | None, environ: dict[str, str]) -> 
     """The slots of a study: `count` (--slots) of them, or all that its resources give."""
     resources = spec.resources
     devices = find_devices(resources.devices, environ)
-    return make_slots(devices, resources.trials_per_device, resources.threads_per_trial, count)
+    return make_slots(
+        devices,
+        resources.trials_per_device,
+        resources.threads_per_trial,
+        count,
+        devices_per_trial=resources.devices_per_trial,
+    )
 
 
 def make_ready(

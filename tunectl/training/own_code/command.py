@@ -21,7 +21,7 @@ from tunectl.core import jsontext, lifetime
 from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest, program_path
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
@@ -272,7 +272,7 @@ def _values(
 def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str, str]:
     """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
     # Lines must come as they are printed, not when a buffer is full.
-    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
     found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
     found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
     for name, text in request.program.environment.items():
@@ -323,7 +323,9 @@ def _started(request: ProgramRequest, values: Mapping[str, str], log: int) -> su
     line = command_line(request.program.arguments, values, request.hyperparameters)
     if request.program.devices > 1:
         line = distributed(line, request.program.devices, Path(values["trial.dir"]) / "ranks")
-    parent = os.getpid()
+    parent, environment = os.getpid(), _environment(request, values)
+    # Looked for here: the system would search this process's PATH, not the program's.
+    executable = line[0] if "/" in line[0] else shutil.which(line[0], path=environment["PATH"])
 
     def ready() -> None:
         # Between fork and exec, in a process of one thread. What is ignored stays so in a new program.
@@ -333,8 +335,9 @@ def _started(request: ProgramRequest, values: Mapping[str, str], log: int) -> su
     try:
         return subprocess.Popen(
             line,
+            executable=executable,
             cwd=request.program.folder,
-            env=_environment(request, values),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
