@@ -1,7 +1,6 @@
 """A plain PyTorch script: it trains a perceptron on handwritten digits and knows nothing of tunectl."""
 
 import argparse
-import os
 
 import torch
 from sklearn.datasets import load_digits
@@ -38,4 +37,4 @@ for step in range(1, args.steps + 1):
         with torch.no_grad():
             wrong = (model(images[valid]).argmax(1) != labels[valid]).float().mean()
         print(f"step {step}: train loss {loss:.4f}, valid error {wrong:.4f}")
-        torch.save(model.state_dict(), os.path.join(args.out, f"model-{step}.pt"))
+        torch.save(model.state_dict(), f"{args.out}/model-{step}.pt")

@@ -260,3 +260,19 @@ def test_a_perfect_fit_may_be_named():
 
 def test_every_phase_has_its_words():
     assert len(lr_sweep.PHASES) == FITTING + 1
+
+
+def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
+    """It tells its loss three times in all: too little to see a network die in it."""
+
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        told = [0.9, 0.2, 0.1] if rate < 1 else [2.31, 2.30, 2.30]
+        return {"value": bowl(rate, 0.1), "loss": np.array(told), "baseline": None}
+
+    options = {"low": 1e-2, "high": 10.0, "points": 4}
+    asked, conclusion = play(LR_SWEEP, spec(own_code=True, options=options), happens)
+    assert conclusion.answers["best_learning_rate"] == pytest.approx(0.1)
+    assert 0.1 < conclusion.answers["unstable_base_learning_rate"] <= 1.0
+    assert any("ends above where that of the best rate begins" in str(row) for row in conclusion.rows)
+    assert not any(wish.phase == EARLY for wish in asked), "nobody makes own code evaluate every step"

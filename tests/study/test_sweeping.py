@@ -7,7 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from study_calls import Called
+
+from tunectl.procedures.lr_sweep import LR_SWEEP
+from tunectl.spec.reading import parse_study
+from tunectl.study.sweeping import ProcedureRequest, planned_trials, sweep_spec
 
 Write = Callable[..., Path]
 Call = Callable[..., Called]
@@ -61,3 +66,47 @@ def test_a_study_that_is_not_settled_or_a_failing_trial_gives_no_conclusion(
     assert failing.code == 1
     assert "the model broke" in failing.err
     assert not (tmp_path / "b" / "conclusion.json").exists()
+
+
+OWN = """\
+study: own
+workload:
+  command: [python, -c, "pass", "{learning_rate}"]
+  metrics: [{regex: '(?P<step>x) (?P<valid__loss>y)'}]
+objective: {metric: valid/loss, direction: minimize}
+training: {max_train_steps: 10}
+hyperparameters:
+  learning_rate: {role: nuisance, range: [1e-2, 1], scale: log}
+search: {trials: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("procedure", "said"),
+    [
+        ("warmup-sweep", "has not what this needs: a hyperparameter warmup_steps, a metric train/loss"),
+        ("clip-sweep", "has not what this needs: a hyperparameter grad_clip_norm, a metric gradient_norm"),
+        ("range-test", "works in tunectl's own training loop alone, and"),
+        ("batch-size", "works in tunectl's own training loop alone, and"),
+    ],
+)
+def test_on_own_code_a_procedure_names_what_it_lacks_before_anything_is_created(
+    tunectl: Call, tmp_path: Path, procedure: str, said: str
+) -> None:
+    study = tmp_path / "own.yaml"
+    study.write_text(OWN)
+    called = tunectl(procedure, study, "--dir", tmp_path / "out")
+    assert called.code == 2
+    assert f"{procedure}: " in called.err
+    assert said in called.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_own_code_a_sweep_changes_what_the_study_declares_and_nothing_else(tmp_path: Path) -> None:
+    spec = parse_study(OWN, tmp_path / "own.yaml")
+    sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest({"constant": True, "steps": 3}, {}))
+    assert sweep.own_code
+    trials = planned_trials(spec, sweep, LR_SWEEP, {}, ())
+    assert trials
+    assert {tuple(trial.hyperparameters) for trial in trials} == {("learning_rate",)}
+    assert all(trial.training == {} for trial in trials)

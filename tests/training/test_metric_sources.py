@@ -124,3 +124,19 @@ def test_json_lines_in_a_file_are_read_as_it_grows(tmp_path: Path) -> None:
         file.write('ss": 0.25}')
     assert list(source.read(to_the_end=False)) == []
     assert list(source.read(to_the_end=True)) == [Told(2, {"loss": 0.25})]
+
+
+def test_steps_that_count_from_0_get_an_offset_and_what_has_none_is_counted() -> None:
+    shifted = MetricSource("regex", r"(?P<step>\d+) (?P<loss>\S+)", offset=1)
+    assert told(shifted, "19 0.5", "39 0.25") == [Told(20, {"loss": 0.5}), Told(40, {"loss": 0.25})]
+    counted = MetricSource("regex", r"loss (?P<loss>\S+)", every=50)
+    assert told(counted, "loss 3", "nothing", "loss 2") == [Told(50, {"loss": 3.0}), Told(100, {"loss": 2.0})]
+
+
+def test_a_file_that_begins_anew_is_counted_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    source = file_source(MetricSource("csv", "", every=10), str(path))
+    rows(path, ["a"], [{"a": 1}, {"a": 2}])
+    assert [item.step for item in source.read(to_the_end=True)] == [10, 20]
+    rows(path, ["a", "b"], [{"a": 1}, {"a": 2}, {"a": 3}])
+    assert [item.step for item in source.read(to_the_end=True)] == [10, 20, 30]

@@ -71,6 +71,23 @@ def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
     )
 
 
+def told_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
+    """What own code told of its updates: the training loss and the gradient norm, wherever it told both or one.
+
+    Unlike those of our loop they are not of every update. Where one is never told the series has NaN for it.
+    """
+    rows = [
+        (item.metrics.get("train/loss"), item.gradient_norm)
+        for item in sorted(measurements, key=lambda item: item.step)
+        if item.kind == "evaluation" and item.step > 0
+    ]
+    told = [(loss, norm) for loss, norm in rows if loss is not None or norm is not None]
+    loss, norm = (np.array([math.nan if row[place] is None else row[place] for row in told]) for place in (0, 1))
+    if not told or np.isnan(loss).all():
+        loss = np.zeros(0)
+    return UpdateSeries(loss=loss, gradient_norm=norm, learning_rate=np.full(len(norm), math.nan))
+
+
 def curves_of(measurements: Iterable[Measurement]) -> dict[str, MeasuredCurve]:
     """The curve of every metric over the evaluations, or over the blocks in which throughput was measured.
 

@@ -23,14 +23,17 @@ class MetricSource:
     """One place where a program tells its metrics.
 
     `where` is a regular expression (kind regex), OUTPUT or a file (json_lines), a file (csv) or a folder (tensorboard);
-    paths hold placeholders and may hold `*`. `step` names the group, key or column of the step. `names` renames: what
-    the program calls a metric to what the study calls it.
+    paths hold placeholders and may hold `*`. `step` names the group, key or column of the step, to which `offset` is
+    added; with `every` the n-th time that the source tells something is step n times that. `names` renames: what the
+    program calls a metric to what the study calls it.
     """
 
     kind: SourceKind
     where: str
     step: str = "step"
     names: Mapping[str, str] = field(default_factory=dict)
+    offset: int = 0
+    every: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

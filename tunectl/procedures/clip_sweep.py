@@ -17,7 +17,17 @@ from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, Histogra
 from tunectl.analysis.gradient_norms import clip_threshold, clipped_fraction
 from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec, Wish, has_all, repeats, runs_of
+from tunectl.procedures.procedure import (
+    Conclusion,
+    OwnCodeNeeds,
+    Procedure,
+    Results,
+    SweepSpec,
+    Wish,
+    has_all,
+    repeats,
+    runs_of,
+)
 from tunectl.procedures.rate_plot import rate_plot
 from tunectl.procedures.rates import RateJudgement, best_rate, is_unstable, judged, log_grid, rounded, runs_by_rate
 
@@ -239,5 +249,11 @@ def _axis_plot(spec: SweepSpec, results: Results, tried: Sequence[float]) -> Poi
 
 
 CLIP_SWEEP = Procedure(
-    "clip-sweep", frozenset({"learning_rate", "grad_clip_norm"}), PHASES, next_trials, conclude, problems
+    "clip-sweep",
+    frozenset({"learning_rate", "grad_clip_norm"}),
+    PHASES,
+    next_trials,
+    conclude,
+    problems,
+    OwnCodeNeeds(("learning_rate", "grad_clip_norm"), ("gradient_norm",)),
 )

@@ -22,6 +22,7 @@ from tunectl.procedures.lr_figures import curves_above, first_steps
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
     Conclusion,
+    OwnCodeNeeds,
     Procedure,
     Results,
     SweepSpec,
@@ -41,6 +42,7 @@ from tunectl.procedures.rates import (
     next_unstable,
     rounded,
     runs_by_rate,
+    with_lost,
 )
 from tunectl.spec.document import scalar
 
@@ -114,7 +116,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
         return wishes
     best = best_rate(_judgements(spec, results))
     if best is not None and spec.options.get("follow_up", True):
-        wishes = [*wishes, *_above(spec, results, best), *_early(spec, best)]
+        # Own code is not to be made to evaluate every step.
+        wishes = [*wishes, *_above(spec, results, best), *(_early(spec, best) if not spec.own_code else [])]
     if best is not None and spec.options.get("find_max_train_steps") and not _at_boundary(spec, results):
         wishes = [*wishes, *_fitting(spec, results)]
     return wishes
@@ -143,7 +146,9 @@ def _swept(results: Results) -> dict[float, list[Run]]:
 
 
 def _judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
-    return judged(_swept(results), spec.objective)
+    swept = _swept(results)
+    judgements = judged(swept, spec.objective)
+    return with_lost(judgements, swept) if spec.own_code else judgements
 
 
 def _before(results: Results, phase: int) -> Results:
@@ -353,4 +358,6 @@ def _figures(
     return [*figures, first_steps(early, EARLY_FACTOR)] if early else figures
 
 
-LR_SWEEP = Procedure("lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems)
+_NEEDS = OwnCodeNeeds(("learning_rate",))
+
+LR_SWEEP = Procedure("lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS)

@@ -31,7 +31,8 @@ class SweepSpec:
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
     None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
-    procedure that this one goes on from, {} without one.
+    procedure that this one goes on from, {} without one. `own_code`: the user's own code trains, which evaluates when
+    it does and has a schedule of its own.
     """
 
     values: Mapping[str, Scalar]
@@ -42,6 +43,7 @@ class SweepSpec:
     learning_rates: tuple[float, float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
+    own_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,23 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnCodeNeeds:
+    """What a study of own code must have for a procedure: hyperparameters, and metrics that the code tells."""
+
+    hyperparameters: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Procedure:
     """A procedure by its two functions.
 
     `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
     it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
     words what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself.
-    `problems` says what is wrong with what was asked, a line for each, before anything is created. With
-    `one_at_a_time` no trial has a neighbour, which would disturb what it times.
+    `problems` says what is wrong with what was asked, a line for each, before anything is created. `own_code` is what
+    it needs to work on own code, None where only tunectl's own loop will do. With `one_at_a_time` no trial has a
+    neighbour, which would disturb what it times.
     """
 
     name: str
@@ -99,6 +110,7 @@ class Procedure:
     next_trials: Callable[[SweepSpec, Results], Sequence[Wish]]
     conclude: Callable[[SweepSpec, Results], Conclusion]
     problems: Callable[[SweepSpec], Sequence[str]]
+    own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
 
 

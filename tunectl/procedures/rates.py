@@ -6,7 +6,7 @@ import functools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunectl.analysis.instability import instability
 from tunectl.analysis.runs import Run
@@ -36,7 +36,8 @@ class RateJudgement:
 
     `value` is the median of the best values as a number to minimise, infinite where most runs were infeasible; `best`
     is that median in the objective's own sign, None where it is not finite. `reasons` are the reasons of the infeasible
-    runs, each once. `goes_up` says that the loss went up, not down, for a period in most runs.
+    runs, each once. `goes_up` says that the loss went up, not down, for a period in most runs, `is_lost` that own code
+    ended where training had better never begun (see `with_lost`).
     """
 
     rate: float
@@ -46,17 +47,20 @@ class RateJudgement:
     feasible: bool
     goes_up: bool
     reasons: tuple[str, ...]
+    is_lost: bool = False
 
     @property
     def unstable(self) -> bool:
-        """Infeasible, or its loss goes up for a period."""
-        return not self.feasible or self.goes_up
+        """Infeasible, or its loss goes up for a period, or ends where it began."""
+        return not self.feasible or self.goes_up or self.is_lost
 
     @property
     def kind(self) -> str:
         """In which way it is unstable, in words; "" where it is stable."""
         if not self.feasible:
             return f"infeasible: {', '.join(self.reasons)}"
+        if self.is_lost:
+            return "the loss ends above where that of the best rate begins"
         return "the loss goes up for a period" if self.goes_up else ""
 
 
@@ -86,6 +90,25 @@ def is_unstable(run: Run) -> bool:
 def judged(by_rate: Mapping[float, Sequence[Run]], objective: Objective) -> list[RateJudgement]:
     """The judgements, by rate."""
     return [judge_rate(rate, by_rate[rate], objective) for rate in sorted(by_rate)]
+
+
+def with_lost(judgements: Sequence[RateJudgement], by_rate: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
+    """The judgements of own code, which tells too little of its updates to see a dead network in them.
+
+    A rate above the best one is lost where most of its runs end with a training loss above the first that the best
+    rate's runs told (the median of both).
+    """
+    best = best_rate(judgements)
+    begins = [] if best is None else [run.updates.loss[0] for run in by_rate[best.rate] if len(run.updates.loss)]
+    if best is None or not begins:
+        return list(judgements)
+    limit = statistics.median(begins)
+
+    def is_lost(item: RateJudgement) -> bool:
+        ends = [run.updates.loss[-1] for run in by_rate[item.rate] if run.feasible and len(run.updates.loss)]
+        return item.rate > best.rate and bool(ends) and bool(statistics.median(ends) > limit)
+
+    return [replace(item, is_lost=is_lost(item)) for item in judgements]
 
 
 def best_rate(judgements: Iterable[RateJudgement]) -> RateJudgement | None:

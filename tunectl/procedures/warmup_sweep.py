@@ -18,6 +18,7 @@ from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
     Conclusion,
+    OwnCodeNeeds,
     Procedure,
     Results,
     SweepSpec,
@@ -379,5 +380,11 @@ def _length_runs(results: Results) -> list[Run]:
 
 
 WARMUP_SWEEP = Procedure(
-    "warmup-sweep", frozenset({"learning_rate", "warmup_steps"}), PHASES, next_trials, conclude, problems
+    "warmup-sweep",
+    frozenset({"learning_rate", "warmup_steps"}),
+    PHASES,
+    next_trials,
+    conclude,
+    problems,
+    OwnCodeNeeds(("learning_rate", "warmup_steps"), ("train/loss",)),
 )

@@ -143,26 +143,40 @@ def _source(document: Document, item: Any, path: PathKey) -> MetricSource | None
         document.report(path, f"a place of metrics has one of {', '.join(_KINDS)}, {held}")
         return None
     kind = kinds[0]
-    _known_keys(document, item, (kind, "step", "names"), path)
+    _known_keys(document, item, (kind, "step", "names", "offset", "every"), path)
     where = _text(document, item[kind], (*path, kind))
     step = _text(document, item.get("step", STEP), (*path, "step"))
     names = _names(document, item.get("names", {}), (*path, "names"))
+    offset, every = _whole(document, item, "offset", path, least=None), _whole(document, item, "every", path, least=1)
     if where is None or step is None or names is None:
         return None
+    if every is not None and (offset is not None or "step" in item):
+        document.report((*path, "every"), "what is counted has no step to read; leave step and offset out, or every")
+    source = MetricSource(_KINDS[kind], where, step, names, offset or 0, every)
     if kind == "regex":
-        return _regex(document, where, step, names, path, given="step" in item)
+        return _regex(document, source, path, given="step" in item)
     if where != OUTPUT or kind != "json_lines":
         if _placed(document, where, (*path, kind)) is None:
             return None
         _known_placeholders(document, where, (*path, kind), OWN)
-    return MetricSource(_KINDS[kind], where, step, names)
+    return source
 
 
-def _regex(
-    document: Document, where: str, step: str, names: Mapping[str, str], path: PathKey, *, given: bool
-) -> MetricSource | None:
+def _whole(document: Document, item: Any, key: str, path: PathKey, *, least: int | None) -> int | None:
+    value = item.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+        bound = "" if least is None else f" of at least {least}"
+        document.report((*path, key), f"a whole number{bound} is due, {found(value)}")
+        return None
+    return value
+
+
+def _regex(document: Document, source: MetricSource, path: PathKey, *, given: bool) -> MetricSource | None:
+    step, names = source.step, source.names
     try:
-        groups = re.compile(where).groupindex
+        groups = re.compile(source.where).groupindex
     except re.error as error:
         document.report((*path, "regex"), f"a regular expression as Python reads it, found an error in it: {error}")
         return None
@@ -174,7 +188,7 @@ def _regex(
     for name in names:
         if name not in groups:
             document.report((*path, "names", name), f"no group has this name{nearest(name, groups)}", at_key=True)
-    return MetricSource("regex", where, step, names)
+    return source
 
 
 def _names(document: Document, content: Any, path: PathKey) -> Mapping[str, str] | None:

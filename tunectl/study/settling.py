@@ -57,7 +57,7 @@ def _check_names(spec: StudySpec, given: Mapping[str, Scalar]) -> None:
     for name, value in given.items():
         if name not in spec.names:
             raise UsageError(f"--at {name}: the study has no such hyperparameter{nearest(name, spec.names)}")
-        rule = FIELDS.get(name)
+        rule = None if spec.own_code else FIELDS.get(name)
         if rule is not None and not rule.accepts(value):
             raise UsageError(f"--at {name}={as_text(value)}: {name} is {rule.expectation()}")
 

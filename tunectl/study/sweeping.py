@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunectl.analysis.runs import Run, curves_of, joined
+from tunectl.analysis.runs import Run, curves_of, joined, told_updates
 from tunectl.core import jsontext
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
@@ -102,6 +103,8 @@ def run_procedure(
     the folder is in use, belongs to another study or another request, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
+    if checked.spec.own_code:
+        _check_own_code(procedure, checked.spec)
     sweep = sweep_spec(procedure, checked.spec, request)
     wrong = procedure.problems(sweep)
     if wrong:
@@ -163,7 +166,35 @@ def sweep_spec(procedure: Procedure, spec: StudySpec, request: ProcedureRequest)
         learning_rates=(rates[0].low, rates[0].high) if one_range else None,
         options=request.options,
         before=_conclusion_of(request.before) if request.before is not None else {},
+        own_code=spec.own_code,
     )
+
+
+def _check_own_code(procedure: Procedure, spec: StudySpec) -> None:
+    """Refuse a study of own code that lacks what the procedure needs. Raises UsageError that names all of it."""
+    needs = procedure.own_code
+    if needs is None:
+        raise UsageError(
+            f"{procedure.name}: works in tunectl's own training loop alone, and {spec.label} trains by a {spec.kind}"
+        )
+    missing = [f"a hyperparameter {name}" for name in needs.hyperparameters if name not in spec.names]
+    known = _metrics_told(spec)
+    if known is not None:
+        missing += [f"a metric {name}" for name in needs.metrics if name not in known]
+    if missing:
+        raise UsageError(
+            f"{procedure.name}: {spec.label} has not what this needs: {', '.join(missing)}; declare it, and let the "
+            f"{spec.kind} take or tell it"
+        )
+
+
+def _metrics_told(spec: StudySpec) -> set[str] | None:
+    """The metrics that expressions name, None where others may be told."""
+    sources = spec.program.sources if spec.program is not None else ()
+    if not sources or any(item.kind != "regex" for item in sources):
+        return None
+    groups = [(item, name) for item in sources for name in re.compile(item.where).groupindex if name != item.step]
+    return {item.names.get(name, name.replace("__", "/")) for item, name in groups}
 
 
 def _conclusion_of(place: Path) -> dict[str, Any]:
@@ -202,7 +233,11 @@ def planned_trials(
         if identity in known:
             continue
         known.add(identity)
-        values = {**sweep.values, **wish.changes}
+        changes, training = wish.changes, wish.training
+        if spec.own_code:
+            # It has no schedule of ours to change, and trains as long as it does.
+            changes, training = {name: value for name, value in changes.items() if name in spec.names}, {}
+        values = {**sweep.values, **changes}
         added.append(
             PlannedTrial(
                 len(planned) + len(added),
@@ -211,7 +246,7 @@ def planned_trials(
                 hyperparameters={name: value for name, value in values.items() if value is not None},
                 seed=trial_seed(spec.training.seed, wish.repeat),
                 kind=wish.kind,
-                training=dict(wish.training),
+                training=dict(training),
             )
         )
     return added
@@ -223,11 +258,11 @@ def read_results(study: OpenStudy, known: Results) -> Results:
     for item in study.outcomes:
         key = (item.plan.setting, item.plan.point, item.plan.repeat)
         if key not in found:
-            found[key] = _run(study.folder.trial(item.plan.trial), item)
+            found[key] = _run(study.folder.trial(item.plan.trial), item, own_code=study.spec.own_code)
     return found
 
 
-def _run(folder: TrialFolder, item: TrialOutcome) -> Run:
+def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
     files = read_trial(folder)
     return Run(
         plan=item.plan,
@@ -238,7 +273,7 @@ def _run(folder: TrialFolder, item: TrialOutcome) -> Run:
         best_step=item.best_step,
         baseline_loss=files.result.baseline_loss if files.result else None,
         curves=curves_of(files.measurements),
-        updates=joined(read_updates(folder)),
+        updates=told_updates(files.measurements) if own_code else joined(read_updates(folder)),
     )
 
 

@@ -26,6 +26,24 @@ class Told(NamedTuple):
     metrics: Mapping[str, float]
 
 
+class Steps:
+    """The steps to which what one source tells belongs."""
+
+    def __init__(self, source: MetricSource) -> None:
+        self._source, self._times = source, 0
+
+    def begin_anew(self) -> None:
+        """Count from the first again."""
+        self._times = 0
+
+    def of(self, told: Told) -> Told:
+        """The same, with the step that the study means."""
+        if self._source.every is not None:
+            self._times += 1
+            return Told(self._times * self._source.every, told.metrics)
+        return told if told.step is None else Told(max(0, told.step + self._source.offset), told.metrics)
+
+
 class Source(Protocol):
     """A file that a program writes metrics to."""
 
@@ -38,8 +56,8 @@ class OutputReader:
     """Reads the metrics among a program's lines: by regular expressions, and JSON objects."""
 
     def __init__(self, sources: Sequence[MetricSource]) -> None:
-        self._patterns = [(re.compile(item.where), item) for item in sources if item.kind == "regex"]
-        self._json = [item for item in sources if item.kind == "json_lines" and item.where == OUTPUT]
+        self._patterns = [(re.compile(item.where), item, Steps(item)) for item in sources if item.kind == "regex"]
+        self._json = [(item, Steps(item)) for item in sources if item.kind == "json_lines" and item.where == OUTPUT]
 
     @property
     def reads(self) -> bool:
@@ -48,17 +66,17 @@ class OutputReader:
 
     def told(self, line: str) -> Iterator[Told]:
         """What a line tells, once for every source that finds something in it."""
-        for pattern, source in self._patterns:
+        for pattern, source, steps in self._patterns:
             for match in pattern.finditer(line):
                 found = told_by(match.groupdict(), source)
                 if found is not None:
-                    yield found
+                    yield steps.of(found)
         if self._json and line.lstrip().startswith("{"):
             content = _object(line.strip())
-            for source in self._json:
+            for source, steps in self._json:
                 found = None if content is None else told_by(_flat(content), source)
                 if found is not None:
-                    yield found
+                    yield steps.of(found)
 
 
 def told_by(values: Mapping[str, Any], source: MetricSource) -> Told | None:
@@ -131,11 +149,12 @@ class JsonLinesFile:
     pattern: str
     source: MetricSource
     _tails: dict[str, Tail]
+    _steps: Steps
 
     @classmethod
     def at(cls, pattern: str, source: MetricSource) -> JsonLinesFile:
         """The file at a path without placeholders."""
-        return cls(pattern, source, {})
+        return cls(pattern, source, {}, Steps(source))
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
@@ -146,7 +165,7 @@ class JsonLinesFile:
                     content = _object(line)
                     found = None if content is None else told_by(_flat(content), self.source)
                     if found is not None:
-                        yield found
+                        yield self._steps.of(found)
 
 
 @dataclass(slots=True)
@@ -169,16 +188,17 @@ class CsvFile:
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
         for path in matching(self.pattern):
-            rows = self._seen.setdefault(path, _Rows(Tail(Path(path))))
+            rows = self._seen.setdefault(path, _Rows(Tail(Path(path)), Steps(self.source)))
             for row in rows.read(to_the_end=to_the_end):
                 found = told_by(row, self.source)
                 if found is not None:
-                    yield found
+                    yield rows.steps.of(found)
 
 
 @dataclass(slots=True)
 class _Rows:
     tail: Tail
+    steps: Steps
     head: list[str] | None = None
     first: str = ""
     size: int = 0
@@ -186,6 +206,7 @@ class _Rows:
     def read(self, *, to_the_end: bool) -> Iterator[dict[str, str]]:
         if self._begins_anew():
             self.tail, self.head = Tail(self.tail.path), None
+            self.steps.begin_anew()
         while lines := self.tail.read(to_the_end=to_the_end):
             for fields in csv.reader(lines):
                 if self.head is None:
@@ -210,7 +231,7 @@ class EventFiles:
     """TensorBoard's event files below a folder: every scalar, by its tag. Needs the package tensorboard."""
 
     def __init__(self, pattern: str, source: MetricSource) -> None:
-        self._pattern, self._source = pattern, source
+        self._pattern, self._source, self._steps = pattern, source, Steps(source)
         self._loaders: dict[str, Any] = {}
         self._load = _event_loader()
 
@@ -224,7 +245,7 @@ class EventFiles:
                         scalar = _scalar(value)
                         if scalar is not None:
                             name = self._source.names.get(value.tag, value.tag)
-                            yield Told(int(event.step), {name: scalar})
+                            yield self._steps.of(Told(int(event.step), {name: scalar}))
 
 
 def _event_loader() -> Any:
