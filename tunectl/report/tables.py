@@ -56,12 +56,14 @@ def _columns(types: dict[str, ColumnType]) -> list[Column]:
     return [Column(name, kind) for name, kind in types.items()]
 
 
-def metric_columns(names: Iterable[str]) -> list[str]:
-    """The metrics that have a column, sorted: those named split/name.
+def metric_columns(names: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """The metrics that have a column, sorted: all but those that are called like a column which is there already."""
+    return sorted({*names} - {*taken})
 
-    Another name comes from a damaged line, and could be that of a column which is there already.
-    """
-    return sorted(name for name in names if "/" in name)
+
+def measurement_metrics(names: Iterable[str]) -> list[str]:
+    """The metrics that have a column in the measurements table."""
+    return metric_columns(names, [*_MEASUREMENT_HEAD, *_MEASUREMENT_TAIL])
 
 
 def trials_table(outcomes: Iterable[TrialOutcome], hyperparameters: Sequence[str]) -> Table:
@@ -70,7 +72,8 @@ def trials_table(outcomes: Iterable[TrialOutcome], hyperparameters: Sequence[str
     A hyperparameter that is not active is missing. Metrics at the best step are columns by name, sorted.
     """
     ordered = sorted(outcomes, key=lambda item: item.plan.trial)
-    metrics = metric_columns({name for item in ordered for name in item.metrics_at_best})
+    taken = [*_TRIAL_HEAD, *hyperparameters, *_TRIAL_MIDDLE, *_TRIAL_TAIL]
+    metrics = metric_columns({name for item in ordered for name in item.metrics_at_best}, taken)
     columns = [
         *_columns(_TRIAL_HEAD),
         *(Column(name, "scalar") for name in hyperparameters),

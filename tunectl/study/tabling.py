@@ -10,7 +10,7 @@ from tunectl.analysis.outcomes import SettingSummary, settings_summary
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
 from tunectl.report.tables import (
-    metric_columns,
+    measurement_metrics,
     settings_rows,
     settings_table,
     trials_table,
@@ -49,7 +49,7 @@ def write_tables(
     """
     names = setting_names(spec)
     summaries = settings_summary(outcomes, names, spec.objective)
-    metrics = metric_columns(index.metric_names())
+    metrics = measurement_metrics(index.metric_names())
     paths = [
         *write_table(folder, "trials", trials_table(outcomes, (*spec.names, *beyond))),
         *write_table(folder, "settings", settings_table(summaries, names)),
