@@ -16,6 +16,7 @@ from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.spec.document import dotted
 from tunectl.spec.editing import EditingError, with_value
+from tunectl.spec.model import StudySpec
 from tunectl.spec.reading import parse_study
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text
@@ -75,6 +76,7 @@ def next_round(place: Path, to: Path | None = None) -> NextRound:
     if to is not None and path.suffix in (".yaml", ".yml"):
         name = path.stem
     text = with_value(text, ("study",), name)
+    by_hand += _left_behind(spec, folder, path)
     parse_study(text, path)
     try:
         write_new(path, text.encode("utf-8", "surrogatepass"))
@@ -83,6 +85,15 @@ def next_round(place: Path, to: Path | None = None) -> NextRound:
     except OSError as error:
         raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
     return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings))
+
+
+def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
+    """What is named from the study's own folder, where the next round stands in another one."""
+    original = original_study_file(folder)
+    is_named_from_there = spec.program is not None or spec.workload.startswith((".", "/")) or ".py:" in spec.workload
+    if original is None or not is_named_from_there or path.absolute().parent == original.parent:
+        return []
+    return [f"the workload is named from {original.parent}, and this file stands elsewhere: name it from here"]
 
 
 def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:

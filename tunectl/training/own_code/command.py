@@ -19,7 +19,6 @@ from pathlib import Path
 
 from tunectl.core import jsontext, lifetime
 from tunectl.core.errors import WorkloadError
-from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest, program_path
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
@@ -283,8 +282,9 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
 
 def _write_hyperparameters(request: ProgramRequest, path: Path) -> None:
     """A file that both JSON and YAML 1.1 read alike."""
+    # Neither atomic nor flushed: it is made anew for every attempt, before the program starts.
     lines = [f"  {json.dumps(name)}: {_scalar(value)}" for name, value in request.hyperparameters.items()]
-    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def _scalar(value: Scalar) -> str:
@@ -295,7 +295,9 @@ def _scalar(value: Scalar) -> str:
 
 def _kept_lines(collector: Collector, folder: TrialFolder, resume: tuple[int, Path] | None) -> int:
     """Cut the measurements back to the step from which the program goes on; gives the length of what stays."""
-    kept = [] if resume is None else [item for item in read_trial(folder).measurements if item.step <= resume[0]]
+    if resume is None:
+        return 0
+    kept = [item for item in read_trial(folder).measurements if item.step <= resume[0]]
     write_measurements(folder, kept)
     collector.begin_with(kept)
     return folder.measurements.stat().st_size
