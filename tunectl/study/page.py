@@ -89,7 +89,8 @@ def _facts(
     if best:
         yield "best", f"{best[0].best_value:.4g} (trial {best[0].plan.trial}, step {best[0].best_step})"
     yield "settings", f"{len(summaries):,}"
-    yield "training", f"{training.max_train_steps:,} steps, evaluated every {training.eval_every:,}"
+    cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
+    yield "training", f"{training.max_train_steps:,} steps{cadence}"
     yield "workload", evidence.spec.workload
     if provenance:
         last = provenance[-1]
