@@ -280,7 +280,10 @@ def test_a_grid_and_points_say_themselves_how_many_trials_there_are():
         ("[]", "search.points: a list of configurations is due"),
         ("5", "such as [{learning_rate: 0.1}], found 5"),
         ("{learning_rate: 1}", "such as [{learning_rate: 0.1}], found a mapping"),
-        ("points.csv", "search.points: points are listed here; reading them from a file is not in this version"),
+        (
+            "no.csv",
+            "search.points: there is no file /studies/no.csv; name a CSV file of configurations, or list them here",
+        ),
         ("[5]", "search.points[0]: a configuration is a mapping of hyperparameters to values, found 5"),
         ("[{learning_rate: [1]}]", "search.points[0].learning_rate: a value is due, found a list"),
         ("[{learning_rate: }]", "search.points[0].learning_rate: a value is due, found nothing"),

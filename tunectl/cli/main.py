@@ -14,6 +14,8 @@ from tunectl.cli import (
     check,
     clip_sweep,
     compare,
+    init,
+    logs,
     lr_sweep,
     ls,
     next_round,
@@ -40,7 +42,9 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
+app.command("init")(init.init)
 app.command("status")(status.status)
+app.command("logs")(logs.logs)
 app.command("report")(report.report)
 app.command("retrain")(retrain.retrain)
 app.command("compare")(compare.compare)

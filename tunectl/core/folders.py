@@ -79,6 +79,11 @@ class StudyFolder:
         return self.path / "study.yaml"
 
     @property
+    def points(self) -> Path:
+        """The CSV file that the study file's `search.points` names; there only where it names one."""
+        return self.path / "points.csv"
+
+    @property
     def plan(self) -> Path:
         """One JSON line a planned trial; lines are only ever appended."""
         return self.path / "plan.jsonl"

@@ -68,7 +68,8 @@ def scalar(text: str) -> bool | int | float | str | None:
 class Document:
     """A parsed study file: plain values, and where each stands.
 
-    `places` gives every value's place, `key_places` the place of its key (for list items the same).
+    `places` gives every value's place, `key_places` the place of its key (for list items the same). `other_files`: what
+    stands below such a path is written in that file.
     """
 
     file: str
@@ -77,6 +78,7 @@ class Document:
     places: dict[PathKey, Place] = field(default_factory=dict)
     key_places: dict[PathKey, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    other_files: dict[PathKey, str] = field(default_factory=dict)
 
     def report(self, path: PathKey, message: str, *, at_key: bool = False) -> None:
         """Note a problem with the value (or the key) at `path`, or at its nearest parent that stands in the file."""
@@ -84,12 +86,22 @@ class Document:
 
     def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
         """The problem with its place."""
-        return problem_at(self.file, self.key_places if at_key else self.places, path, message)
+        return problem_at(self.file, self.key_places if at_key else self.places, path, message, self.other_files)
 
 
-def problem_at(file: str, places: Mapping[PathKey, Place], path: PathKey, message: str) -> Problem:
-    """A problem with what stands at `path`."""
-    return Problem(file, *place_of(path, places), dotted(path), printable(message))
+def problem_at(
+    file: str,
+    places: Mapping[PathKey, Place],
+    path: PathKey,
+    message: str,
+    other_files: Mapping[PathKey, str] | None = None,
+) -> Problem:
+    """A problem with what stands at `path`; `other_files` as in Document."""
+    stands = _standing(path, places)
+    for below, other in (other_files or {}).items():
+        if len(stands) > len(below) and stands[: len(below)] == below:
+            file = other
+    return Problem(file, *places.get(stands, (1, 1)), dotted(path), printable(message))
 
 
 def printable(text: str) -> str:
@@ -97,12 +109,9 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def place_of(path: PathKey, places: Mapping[PathKey, Place]) -> Place:
-    """The place of `path`, or of its nearest parent that stands in the file."""
-    for length in range(len(path), -1, -1):
-        if path[:length] in places:
-            return places[path[:length]]
-    return (1, 1)
+def _standing(path: PathKey, places: Mapping[PathKey, Place]) -> PathKey:
+    """`path`, or its nearest parent that stands in the file."""
+    return next((path[:length] for length in range(len(path), 0, -1) if path[:length] in places), ())
 
 
 def dotted(path: PathKey) -> str:

@@ -11,7 +11,7 @@ from tunectl.core.errors import Problem
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Program
 from tunectl.core.records import Recovery, Scalar, WorkloadKind
-from tunectl.spec.document import problem_at
+from tunectl.spec.document import PathKey, problem_at
 
 Role = Literal["scientific", "nuisance", "fixed"]
 Scale = Literal["linear", "log", "one_minus_log"]
@@ -129,13 +129,25 @@ class ResourcesSection:
     devices_per_trial: int = 1
 
 
+POINTS: PathKey = ("search", "points")
+
+
+@dataclass(frozen=True, slots=True)
+class PointsFile:
+    """A CSV file of configurations: the path as the user would write it, and the file's content."""
+
+    label: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class StudySpec:
     """A whole study.
 
     `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content.
     `hyperparameters` keeps the order of the file, alternatives of a name standing together. `places` gives the line and
-    column of every path in the file. `workload` is the text by which the workload is known: a factory's reference
+    column of every path in the file; `points_file` is the CSV file that `search.points` names, None where points stand
+    in the study file. `workload` is the text by which the workload is known: a factory's reference
     (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
     """
 
@@ -155,6 +167,7 @@ class StudySpec:
     key_places: Mapping[tuple[str | int, ...], tuple[int, int]]
     kind: WorkloadKind = "workload"
     program: Program | None = None
+    points_file: PointsFile | None = None
 
     @property
     def own_code(self) -> bool:
@@ -172,4 +185,5 @@ class StudySpec:
 
     def problem(self, path: tuple[str | int, ...], message: str, *, at_key: bool = False) -> Problem:
         """A problem with the value (or the key) at `path`, or with its nearest parent that stands in the file."""
-        return problem_at(self.label, self.key_places if at_key else self.places, path, message)
+        others = {POINTS: self.points_file.label} if self.points_file else None
+        return problem_at(self.label, self.key_places if at_key else self.places, path, message, others)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tunectl.core.records import Scalar
-from tunectl.spec.conditions import can_take
-from tunectl.spec.document import PathKey
-from tunectl.spec.model import FixedValue, Hyperparameter, Range
+from tunectl.spec.conditions import Conditions, can_take
+from tunectl.spec.document import Document, PathKey
+from tunectl.spec.model import POINTS, FixedValue, Hyperparameter, Range
 from tunectl.spec.wording import found, is_number_as_text, nearest, shown
+
+Points = tuple[dict[str, Scalar], ...]
 
 
 def check_point(
@@ -34,6 +37,42 @@ def within(item: Hyperparameter, value: Scalar) -> bool:
     if not isinstance(domain, Range) or domain.integer:
         return can_take(item, value)
     return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high
+
+
+def listed_points(document: Document, content: Any, hyperparameters: tuple[Hyperparameter, ...]) -> Points:
+    """The configurations that a study file lists; every problem is noted in the document."""
+    where = POINTS
+    if not isinstance(content, list) or not content:
+        document.report(where, f"a list of configurations is due, such as [{{learning_rate: 0.1}}], {found(content)}")
+        return ()
+    before = len(document.problems)
+    points: list[dict[str, Scalar]] = []
+    for index, item in enumerate(content):
+        if not isinstance(item, dict):
+            document.report(
+                (*where, index), f"a configuration is a mapping of hyperparameters to values, {found(item)}"
+            )
+            continue
+        for name, value in item.items():
+            if value is None or isinstance(value, (dict, list)):
+                document.report((*where, index, name), f"a value is due, {found(value)}")
+        points.append(item)
+    if len(document.problems) > before:
+        check_points(document, content, hyperparameters)
+    return tuple(points)
+
+
+def check_points(document: Document, content: Sequence[Any], hyperparameters: tuple[Hyperparameter, ...]) -> None:
+    """The names and values of the points beside one that is none; where all are, the plan checks them in full."""
+    declared = document.content["hyperparameters"]
+    if len(hyperparameters) != sum(len(entry) if isinstance(entry, list) else 1 for entry in declared.values()):
+        return  # a value may lie in one that could not be read
+    by_name = Conditions(hyperparameters).by_name
+    for index, item in enumerate(content):
+        if isinstance(item, dict):
+            scalars = {name: value for name, value in item.items() if isinstance(value, (str, int, float))}
+            for path, message in check_point(by_name, scalars, (*POINTS, index)):
+                document.report(path, message)
 
 
 def _is_numeric(item: Hyperparameter) -> bool:

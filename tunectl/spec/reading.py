@@ -6,19 +6,18 @@ import difflib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.programs import Program
-from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
 from tunectl.spec.configuration import BATCH_SIZE, FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
-from tunectl.spec.model import FixedValue, Hyperparameter, Range, SearchSection, StudySpec, ValueSet
+from tunectl.spec.model import FixedValue, Hyperparameter, PointsFile, Range, SearchSection, StudySpec, ValueSet
 from tunectl.spec.names import is_own_code
 from tunectl.spec.own_code import read_own_code
-from tunectl.spec.points import check_point
+from tunectl.spec.points import Points, check_points, listed_points
+from tunectl.spec.points_file import read_points_file
 from tunectl.spec.sections import Sections, read_sections
 from tunectl.spec.wording import found
 
@@ -82,13 +81,13 @@ def load_study(path: Path) -> StudySpec:
     return _whole(draft_study(path))
 
 
-def parse_study(text: str, path: Path, default_name: str | None = None) -> StudySpec:
+def parse_study(text: str, path: Path, default_name: str | None = None, points_copy: Path | None = None) -> StudySpec:
     """The study of a text that stands at `path`. Raises StudyError with all problems at once.
 
     `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file
-    was.
+    was. `points_copy` is where the folder keeps the CSV file that `search.points` names.
     """
-    return _whole(_draft(parse_document(text, str(path)), path.absolute(), default_name))
+    return _whole(_draft(parse_document(text, str(path)), path.absolute(), default_name, points_copy))
 
 
 def _whole(draft: Draft) -> StudySpec:
@@ -97,7 +96,7 @@ def _whole(draft: Draft) -> StudySpec:
     return draft.spec
 
 
-def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
+def _draft(document: Document, path: Path, default_name: str | None, points_copy: Path | None = None) -> Draft:
     sections = read_sections(document)
     content = document.content if isinstance(document.content, dict) else {}
     hyperparameters: tuple[Hyperparameter, ...] = ()
@@ -123,9 +122,11 @@ def _draft(document: Document, path: Path, default_name: str | None) -> Draft:
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)
-        search_section = _search(document, sections, hyperparameters)
+        points, points_file = _points(document, sections, path, hyperparameters, points_copy)
+        search_section = _search(document, sections, hyperparameters, points)
         if not document.problems and search_section is not None:
             spec = _spec(document, path, name, sections, hyperparameters, search_section)
+            spec = replace(spec, points_file=points_file)
             spec = spec if own is None else _with_own_code(spec, *own)
     return Draft(document, path, hyperparameters, conditions, spec, own)
 
@@ -178,8 +179,27 @@ def _name(document: Document, sections: Sections, stem: str) -> str:
     return slug
 
 
+def _points(
+    document: Document,
+    sections: Sections,
+    path: Path,
+    hyperparameters: tuple[Hyperparameter, ...],
+    copy: Path | None,
+) -> tuple[Points, PointsFile | None]:
+    """The configurations that are written by hand, and the file in which they are."""
+    if sections.search.sampler != "points":
+        return (), None
+    content, before = sections.points_content, len(document.problems)
+    if isinstance(content, str):
+        points, file = read_points_file(document, content, path, hyperparameters, copy)
+        if len(document.problems) > before:
+            check_points(document, points, hyperparameters)
+        return points, file
+    return listed_points(document, content, hyperparameters), None
+
+
 def _search(
-    document: Document, sections: Sections, hyperparameters: tuple[Hyperparameter, ...]
+    document: Document, sections: Sections, hyperparameters: tuple[Hyperparameter, ...], points: Points
 ) -> SearchSection | None:
     search, where = sections.search, ("search", "trials")
     if search.sampler in ("points", "grid") and "seed" in document.content["search"]:
@@ -187,7 +207,6 @@ def _search(
         document.report(("search", "seed"), f"{kind} and nothing is drawn; leave seed out", at_key=True)
     samples = any(item.has_coordinate for item in hyperparameters)
     if search.sampler == "points":
-        points = _points(document, sections.points_content, hyperparameters)
         if "sampler" in document.content["search"]:
             document.report(
                 ("search", "sampler"), "points are listed by hand; leave sampler out, or leave points out", at_key=True
@@ -213,48 +232,6 @@ def _search(
             return None
         return replace(search, trials=1)
     return search
-
-
-def _points(
-    document: Document, content: Any, hyperparameters: tuple[Hyperparameter, ...]
-) -> tuple[dict[str, Scalar], ...]:
-    where = ("search", "points")
-    if isinstance(content, str):
-        document.report(
-            where, f"points are listed here; reading them from a file is not in this version, {found(content)}"
-        )
-        return ()
-    if not isinstance(content, list) or not content:
-        document.report(where, f"a list of configurations is due, such as [{{learning_rate: 0.1}}], {found(content)}")
-        return ()
-    before = len(document.problems)
-    points: list[dict[str, Scalar]] = []
-    for index, item in enumerate(content):
-        if not isinstance(item, dict):
-            document.report(
-                (*where, index), f"a configuration is a mapping of hyperparameters to values, {found(item)}"
-            )
-            continue
-        for name, value in item.items():
-            if value is None or isinstance(value, (dict, list)):
-                document.report((*where, index, name), f"a value is due, {found(value)}")
-        points.append(item)
-    if len(document.problems) > before:
-        _check_points(document, content, hyperparameters)
-    return tuple(points)
-
-
-def _check_points(document: Document, content: list[Any], hyperparameters: tuple[Hyperparameter, ...]) -> None:
-    """The names and values of the points beside one that is none; where all are, the plan checks them in full."""
-    declared = document.content["hyperparameters"]
-    if len(hyperparameters) != sum(len(entry) if isinstance(entry, list) else 1 for entry in declared.values()):
-        return  # a value may lie in one that could not be read
-    by_name = Conditions(hyperparameters).by_name
-    for index, item in enumerate(content):
-        if isinstance(item, dict):
-            scalars = {name: value for name, value in item.items() if isinstance(value, (str, int, float))}
-            for path, message in check_point(by_name, scalars, ("search", "points", index)):
-                document.report(path, message)
 
 
 def _needed(document: Document, conditions: Conditions) -> None:

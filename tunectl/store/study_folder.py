@@ -44,7 +44,7 @@ def check_place(path: Path) -> bool:
     if is_study_folder(path):
         return True
     folder = StudyFolder(path)
-    files = (folder.study, folder.procedure)
+    files = (folder.study, folder.points, folder.procedure)
     begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     begun |= {_PROBE, *(f".{file.name}.tmp" for file in files)}
     if entries <= {folder.lock.name} or (

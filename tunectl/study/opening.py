@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import FolderError, StudyError
-from tunectl.core.files import write_bytes
+from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.lock import LockedFile, acquire
@@ -135,6 +135,8 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
     planned = read_plan(folder.plan) if folder.plan.exists() else []
     added = planner(planned)
     try:
+        if spec.points_file is not None:
+            write_if_changed(folder.points, spec.points_file.text.encode("utf-8"))
         if read_study_text(folder) != spec.text:
             write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
     except OSError as error:
@@ -150,7 +152,7 @@ def _kept_study(folder: StudyFolder, default_name: str) -> StudySpec:
     original = (runs[0].get("study_file") or {}).get("path") if runs else None
     name = Path(original).stem if isinstance(original, str) else default_name
     try:
-        return parse_study(read_study_text(folder), folder.study, name)
+        return parse_study(read_study_text(folder), folder.study, name, folder.points)
     except StudyError as error:
         raise FolderError(f"{folder.study}: the study it holds cannot be read by this version:\n{error}") from None
 

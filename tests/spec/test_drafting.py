@@ -1,0 +1,233 @@
+"""A command line drafted as a study: what the command is then called with, and what is left to be filled in."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.errors import StudyError
+from tunectl.spec.command_words import given, of_a_shell, parted, with_source_defaults
+from tunectl.spec.drafted_study import MARK, Known, study_text
+from tunectl.spec.drafting import DraftedCommand, Segment, drafted
+from tunectl.spec.help_text import Help, read_help
+from tunectl.spec.model import FixedValue, StudySpec
+from tunectl.spec.placeholders import command_line, value_text
+from tunectl.spec.placing import check_program
+from tunectl.spec.reading import draft_study, load_study
+
+OWN = {"trial.dir": "/runs/7", "trial.id": "7", "trial.seed": "5", "max_train_steps": "9"}
+
+
+def training_script() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="train.py",
+        formatter_class=lambda prog: argparse.ArgumentDefaultsHelpFormatter(prog, width=500),
+    )
+    made.add_argument("data", nargs="?", help="a")
+    made.add_argument("--lr", type=float, default=0.1, help="a")
+    made.add_argument("--wd", "--weight-decay", type=float, default=1e-4, help="a")
+    made.add_argument("--momentum", type=float, default=0.9, help="a")
+    made.add_argument("--betas", nargs=2, type=float, default=[0.9, 0.999], help="a")
+    made.add_argument("--layers", nargs="+", type=int, help="a")
+    made.add_argument("-b", "--batch-size", type=int, default=32, help="a")
+    made.add_argument("-n", "--name", default="x y", help="a")
+    made.add_argument("--opt.name", default="sgd", choices=["sgd", "adam"], help="a")
+    made.add_argument("--nesterov", action="store_true", help="a")
+    made.add_argument("--amp", action=argparse.BooleanOptionalAction, default=True, help="a")
+    made.add_argument("--pin", type=bool, default=False, help="a")
+    made.add_argument("--as-text", default="007", help="a")
+    made.add_argument("--tag", action="append", help="a")
+    made.add_argument("--device", default="cpu", help="a")
+    made.add_argument("--state", default="{a}", help="a")
+    made.add_argument("--max-steps", type=int, default=-1, help="a")
+    made.add_argument("--epochs", type=int, default=3, help="a")
+    made.add_argument("--seed", type=int, default=0, help="a")
+    made.add_argument("--save-dir", default="out", help="a")
+    made.add_argument("--out", default="model.pt", help="a")
+    return made
+
+
+def draft(line: str, text: Help | None = None) -> DraftedCommand:
+    _, program, words = parted(shlex.split(line))
+    told = read_help(training_script().format_help()) if text is None else text
+    pieces, read = given(words, told)
+    assert read == len(words)
+    return drafted(program, [Segment(pieces, told)])
+
+
+def written(path: Path, line: str, command: DraftedCommand, known: Known | None = None) -> Path:
+    known = known or Known("val_loss", "minimize", 9, ("- {json_lines: stdout}",))
+    path.write_text(study_text("a", shlex.split(line), {}, command, known, path.name))
+    return path
+
+
+def checked(path: Path) -> StudySpec:
+    """The study, which its own command fits."""
+    spec = load_study(path)
+    assert spec.program is not None
+    assert check_program(draft_study(path), spec.program) == []
+    return spec
+
+
+def called(spec: StudySpec) -> list[str]:
+    """The words that a trial of the study as it stands is called with."""
+    assert spec.program is not None
+    values = {item.name: item.domain.value for item in spec.hyperparameters if isinstance(item.domain, FixedValue)}
+    texts = {name: value_text(value) for name, value in values.items()}
+    return command_line(spec.program.arguments, texts | OWN, values)
+
+
+LINES = [
+    "",
+    "--lr 0.1 --wd 1e-4",
+    "--lr=3e-4 --weight-decay 0 -b64 -n 'it is a name' ./data",
+    "data --nesterov --no-amp --betas 0.8 0.99 --layers 64 32 16",
+    "--layers 64 -- data",
+    "--mom 0.5 --opt.name adam --pin x --as-text 1e400 --device cuda:0",
+    "--as-text=-dash --state '}{' --name ''",
+    "--tag a --tag b -n True --state null",
+    "--lr .5 -b 0128 --name 2024-01-01 --as-text +5",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_study_calls_the_script_as_the_line_does(tmp_path: Path, line: str) -> None:
+    """Argparse itself judges: what it makes of the trial's words is what it makes of the line."""
+    script = training_script()
+    spec = checked(written(tmp_path / "a.yaml", line, draft(f"python train.py {line}")))
+    assert called(spec)[:2] == ["python", "train.py"]
+    expected = vars(script.parse_args(shlex.split(line)))
+    expected |= {"seed": 5, "save_dir": "/runs/7", "out": "/runs/7/model.pt", "epochs": 9}
+    assert vars(script.parse_args(called(spec)[2:])) == expected
+
+
+def test_every_option_is_fixed_under_a_name_that_the_checks_know() -> None:
+    command = draft("python train.py --lr 0.05 --betas 0.8 0.99")
+    values = {name: shown for name, shown, _ in command.entries}
+    assert values["learning_rate"] == "0.05"
+    assert values["weight_decay"] == "0.0001"
+    assert (values["betas_1"], values["betas_2"]) == ("0.8", "0.99")
+    assert (values["opt_name"], values["nesterov"], values["amp"]) == ("sgd", "false", "true")
+    # Names that a study's tables have for themselves.
+    assert (values["device_option"], values["state_option"]) == ("cpu", '"{a}"')
+    assert not {"seed", "save_dir", "out", "epochs"} & values.keys()
+    assert '- [--lr, "{learning_rate}"]' in command.items
+    assert "- {when: {nesterov: true}, arguments: [--nesterov]}" in command.items
+    assert '- [--seed, "{trial.seed}"]' in command.items
+    assert '- [--epochs, "{max_train_steps}"]' in command.items
+    assert command.steps == ("--epochs", 3)
+    # What cannot be passed on without a guess is told.
+    assert "--pin PIN" in command.left
+    assert "--layers LAYERS [LAYERS ...]" in command.left
+
+
+def test_the_length_is_the_option_that_the_line_gives() -> None:
+    command = draft("python train.py --max-steps 500")
+    assert command.steps == ("--max-steps", 500)
+    assert ("epochs", "3", "") in command.entries
+
+
+def test_two_options_of_one_name_are_told_apart() -> None:
+    text = read_help(
+        "options:\n  --lr LR  (default: 1)\n  --learning-rate LR  (default: 2)\n  --a.b X  (default: 3)\n  --a_b X  (default: 4)\n"
+    )
+    names = [name for name, _, _ in draft("./train", text).entries]
+    assert names == ["lr", "learning_rate", "a_b", "a_b_2"]
+
+
+def test_proposals_are_studies(tmp_path: Path) -> None:
+    """Every entry that is proposed beside a value may stand in its place."""
+    line = "--lr 0.1 --wd 0 --betas 0.9 0.999"
+    path = written(tmp_path / "a.yaml", line, draft(f"python train.py {line}"))
+    text = re.sub(r"^(  \w+): .*# or (\{.*\})$", r"\1: \2", path.read_text(), flags=re.MULTILINE)
+    path.write_text(text.replace("trials: 1}", "trials: 50}"))
+    spec = checked(path)
+    found = {item.name: item.domain for item in spec.hyperparameters if item.varies}
+    assert found.keys() >= {"learning_rate", "weight_decay", "momentum", "betas_1", "betas_2", "nesterov", "opt_name"}
+    for name, value in (("learning_rate", 0.1), ("momentum", 0.9), ("betas_2", 0.999)):
+        assert found[name].low < value < found[name].high  # type: ignore[union-attr]
+
+
+def test_what_is_marked_is_all_that_a_check_complains_of(tmp_path: Path) -> None:
+    text = read_help("options:\n  --lr LR  rate (default: 0.1)\n")
+    path = written(tmp_path / "a.yaml", "", draft("./train", text), Known())
+    lines = path.read_text().splitlines()
+    marked = {number for number, line in enumerate(lines, start=1) if MARK in line}
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    assert {problem.line for problem in caught.value.problems} == marked
+    filled = {"regex:": r"regex: 'step (?P<step>\d+) loss (?P<loss>\S+)'", "metric:": "metric: loss"}
+    filled |= {"direction:": "direction: minimize", "max_train_steps:": "max_train_steps: 100"}
+    for key, content in filled.items():
+        lines = [re.sub(rf"{key} +{MARK}.*", lambda _, content=content: content, line) for line in lines]
+    path.write_text("\n".join(lines))
+    assert checked(path).training.max_train_steps == 100
+
+
+def test_a_command_that_takes_nothing_leaves_its_hyperparameters_to_be_filled_in(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.yaml", "", draft("./train", Help()))
+    with pytest.raises(StudyError, match="hyperparameters"):
+        load_study(path)
+    assert f"hyperparameters:    {MARK}" in path.read_text()
+
+
+def test_a_command_without_help_gives_what_stands_on_its_line(tmp_path: Path) -> None:
+    line = "./train --lr 0.1 --flag --width=3 model.depth=4 -q run"
+    spec = checked(written(tmp_path / "a.yaml", line, draft(line, Help())))
+    assert called(spec) == ["./train", "--lr", "0.1", "--flag", "--width=3", "model.depth=4", "-q", "run"]
+    assert spec.names == ("learning_rate", "flag", "width", "model_depth", "q")
+
+
+def test_subcommands_take_their_own_options(tmp_path: Path) -> None:
+    top = read_help("usage: x [-h] [--seed S] {train,eval} ...\n\noptions:\n  --gpu N  (default: 0)\n")
+    own = read_help("options:\n  --lr LR  (default: 0.1)\n")
+    pieces, read = given(["train", "--lr", "1"], top)
+    assert read == 0
+    command = drafted(["./x"], [Segment(pieces, top, "train"), Segment(given(["--lr", "1"], own)[0], own)])
+    assert command.items == ["- ./x", '- [--gpu, "{gpu}"]', "- train", '- [--lr, "{learning_rate}"]']
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "program", "rest"),
+    [
+        ("python train.py --lr 1", {}, ["python", "train.py"], ["--lr", "1"]),
+        ("A=1 B='x y' python3.11 -u -W error train.py a.py", {"A": "1", "B": "x y"}, ["python3.11", "-u", "-W", "error", "train.py"], ["a.py"]),
+        ("python -m package.train --lr 1", {}, ["python", "-m", "package.train"], ["--lr", "1"]),
+        ("./train.sh --config x.py", {}, ["./train.sh"], ["--config", "x.py"]),
+        ("torchrun --nproc-per-node 2 train.py --lr 1", {}, ["torchrun", "--nproc-per-node", "2", "train.py"], ["--lr", "1"]),
+        ("uv run train --lr 1", {}, ["uv", "run", "train"], ["--lr", "1"]),
+        ("", {}, [], []),
+    ],
+)  # fmt: skip
+def test_the_words_that_start_a_program(
+    line: str, environment: dict[str, str], program: list[str], rest: list[str]
+) -> None:
+    assert parted(shlex.split(line)) == (environment, program, rest)
+
+
+def test_words_for_a_shell_are_found() -> None:
+    assert of_a_shell(["a", "|", "tee", "2>&1", ">", "x", "&&", "lr>3", "(0.9,0.99)", "-"]) == ["|", "2>&1", ">", "&&"]
+
+
+def test_defaults_come_from_the_script_where_its_help_shows_none() -> None:
+    source = (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('-l', '--lr', type=float, default=1e-3)\n"
+        "p.add_argument('--width', default=WIDTH)\np.add_argument('--amp', action=Flag, default=True)\n"
+        "p.add_argument('--told', default=5)\np.add_argument('--none', default=None)\n"
+        "p.add_argument('--nesterov', action='store_true', default=False)\n"
+    )
+    options = "-l LR, --lr LR", "--width W", "--amp, --no-amp", "--told T  (default: 4)", "--none N", "--nesterov"
+    text = with_source_defaults(read_help("options:\n" + "".join(f"  {item}\n" for item in options)), source)
+    assert {item.name: item.default for item in text.options} == {
+        "--lr": "1e-3",
+        "--width": None,
+        "--amp": "true",
+        "--told": "4",
+        "--none": None,
+        "--nesterov": None,
+    }
+    assert with_source_defaults(text, "no python (") == text

@@ -1,0 +1,60 @@
+"""`tunectl init`: a study to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunectl.cli.console import note, say
+
+if TYPE_CHECKING:
+    from tunectl.study.init_study import BegunStudy
+
+
+def init(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to write it [the current folder].", show_default=False)
+    ] = None,
+    line: Annotated[
+        str | None,
+        typer.Option("--from", metavar="COMMAND", help="A study of this command, such as 'python train.py --lr 0.1'."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --from: the file to write [study.yaml].", show_default=False)
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="With --from: the objective's name.")] = None,
+    direction: Annotated[str | None, typer.Option("--direction", help="With --from: minimize or maximize.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="With --from: how many steps a trial trains.", min=1)
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option("--sample", help="With --from: a file with what the command prints, to find its metrics in."),
+    ] = None,
+) -> None:
+    """Write a study to begin with: one that runs as it stands, or one of your own command."""
+    from tunectl.core.errors import UsageError
+    from tunectl.study.init_study import begin_from, begin_study
+
+    if line is None:
+        if (out, metric, direction, steps, sample) != (None, None, None, None, None):
+            raise UsageError("--out, --metric, --direction, --steps and --sample go with --from")
+        _print(begin_study(folder or Path()))
+        return
+    if out is not None and folder is not None:
+        raise UsageError("give the folder or --out, not both")
+    path = out or (folder or Path()) / "study.yaml"
+    _print(begin_from(line, path, Path.cwd(), metric=metric, direction=direction, steps=steps, sample=sample))
+
+
+def _print(begun: BegunStudy) -> None:
+    for text in begun.notes:
+        note(text)
+    for path in begun.files:
+        say(str(path))
+    for number, text in begun.marked:
+        say(f"  line {number}: {text}")
+    first = "fill in the lines above; then" if begun.marked else "next"
+    say(f"{first}: tunectl check {begun.files[0]}, tunectl run {begun.files[0]}")

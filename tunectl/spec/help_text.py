@@ -1,0 +1,197 @@
+"""What a program's `--help` says of its options, as argparse, click, typer and absl print it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BOX = re.compile(r"[─-╿]")
+_ENTRY = re.compile(r" {0,7}(?:\* +)?(-{1,2}(?:[A-Za-z0-9?#]|\[no\]).*)")
+_OF_ABSL = re.compile(r"--(\[no\])?([\w.-]+):(?:\s|$)")
+_NAME = re.compile(r"-{1,2}[^\s,=\[\]]+")
+_HEADING = re.compile(r"\s*([A-Za-z][\w -]*?):?\s*")
+_COMMANDS_IN_USAGE = re.compile(r"\{([\w,.-]+)\} \.\.\.")
+_EXCLUSIVE = re.compile(r"(?<![\w-])(-{1,2}[^\s\[\]()|]+)(?=(?: (?![\[(]?-)[^|\s]+)*? \| \(?(-{1,2}[^\s\[\]()|]+))")
+_METAVAR = re.compile(r"[A-Z][A-Z0-9_.]*( RANGE)?(\.\.\.)?|\[[^\]\s]*\|[^\]\s]*\]|<[^>]+>(\.\.\.)?( \[[^\]]*\])?")
+_IN_BRACKETS = re.compile(
+    r"[(\[](?:[^()\[\]]*[;,.] *)?[Dd]efaults?(?: is| to|:|=)? *((?:[^()\[\];]|\([^()]*\)|\[[^\[\]]*\])*)[;)\]]"
+)
+_IN_PROSE = re.compile(r"\b[Dd]efaults?(?: value)?(?: is| to| =|:|=) *([^\s,;)\]]+)")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NONE = frozenset({"", "None", "==SUPPRESS==", "(dynamic)", "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a program.
+
+    `names` are its spellings. `takes` is how many values follow it: none for a flag; `many`: at least so many.
+    `off` is the spelling that turns a flag off (`--no-amp`). `default` is text as the help shows it, None where the
+    help shows none; of a flag with an `off` it is "true" or "false". `shown` is how the help shows the option.
+    """
+
+    names: tuple[str, ...]
+    takes: int = 0
+    many: bool = False
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+    off: str | None = None
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """The spelling that says most: the first long one."""
+        return next((name for name in self.names if name.startswith("--")), self.names[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What a help text says: the options, the names of subcommands, and spellings of which only one may be given."""
+
+    options: tuple[Option, ...] = ()
+    commands: tuple[str, ...] = ()
+    exclusive: tuple[tuple[str, str], ...] = ()
+
+    def rivals(self, option: Option) -> set[str]:
+        """The names of the options that cannot be given beside this one."""
+        group = {option.name}
+        pairs = [{found.name for name in pair if (found := self.option(name))} for pair in self.exclusive]
+        while grown := [pair for pair in pairs if pair & group and not pair <= group]:
+            group |= grown[0]
+        return group - {option.name}
+
+    def option(self, name: str) -> Option | None:
+        """The option of this spelling, or of a long one that begins so and is the only one."""
+        for option in self.options:
+            if name in (*option.names, option.off):
+                return option
+        near = [item for item in self.options if any(other.startswith(name) for other in item.names)]
+        return near[0] if len(near) == 1 and len(name) > 2 and name.startswith("--") else None
+
+
+def read_help(text: str) -> Help:
+    """The options and subcommands in a help text; what is no help text has none."""
+    lines = [_BOX.sub(" ", _COLOUR.sub("", line)).rstrip() for line in text.splitlines()]
+    options: dict[str, Option] = {}
+    for entry, explanation in _entries(lines):
+        option = _option(entry, explanation)
+        if option is not None:
+            options.setdefault(option.name, option)
+    usage = re.search(r"usage:.*?(?=\n\s*\n|\Z)", "\n".join(lines), re.IGNORECASE | re.DOTALL)
+    exclusive = tuple((pair[1], pair[2]) for pair in _EXCLUSIVE.finditer(usage[0])) if usage else ()
+    return Help(tuple(options.values()), tuple(_commands(lines, usage[0] if usage else "")), exclusive)
+
+
+def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Every option's invocation, and the explanation beside and below it."""
+    entry: str | None = None
+    explanation: list[str] = []
+    for line in [*lines, "end"]:
+        opens = _ENTRY.fullmatch(line)
+        if opens is None and line.startswith("   ") and line.strip() and entry is not None:
+            explanation.append(line.strip())
+            continue
+        if entry is not None:
+            yield entry, " ".join(explanation)
+            entry, explanation = None, []
+        if opens is not None:
+            entry, beside = _parted(opens[1])
+            explanation = [beside] if beside else []
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """An entry's line as the invocation and what stands beside it, two blanks or more apart."""
+    first, *chunks = re.split(r"\s{2,}", line)
+    invocation = [first]
+    # In the tables that typer prints, other spellings and what an option takes have columns of their own.
+    while chunks and _NAME.fullmatch(chunks[0]):
+        invocation.append(chunks.pop(0))
+    if chunks and _METAVAR.fullmatch(chunks[0]) and _NAME.fullmatch(invocation[-1]):
+        invocation.append(chunks.pop(0))
+    return " ".join(invocation), "  ".join(chunks)
+
+
+def _option(entry: str, explanation: str) -> Option | None:
+    if absl := _OF_ABSL.match(entry):
+        name = f"--{absl[2]}"
+        option = Option((name,), 0 if absl[1] else 1, off=f"--no{absl[2]}" if absl[1] else None, shown=name)
+        return replace(option, default=_default(option, f"{entry[absl.end() :]} {explanation}"))
+    names: list[str] = []
+    off: str | None = None
+    arguments = ""
+    for index, part in enumerate(re.split(r"(,\s+(?=-)|\s+/\s+|\s+(?=--?[A-Za-z]))", entry)):
+        if index % 2:
+            slash = "/" in part
+            continue
+        found = _NAME.match(part)
+        if found is None:
+            continue
+        if index and slash:
+            off = off or found[0]
+        else:
+            names.append(found[0])
+        arguments = part[found.end() :].strip(" =") or arguments
+    if not names:
+        return None
+    positive = {"--no-" + name[2:] for name in names if name.startswith("--")}
+    off = off or next((name for name in names if name in positive), None)
+    takes, many, choices = _arguments(arguments)
+    option = Option(tuple(name for name in names if name != off), takes, many, choices, None, off, entry)
+    return replace(option, default=_default(option, explanation))
+
+
+def _arguments(text: str) -> tuple[int, bool, tuple[str, ...]]:
+    """How many values an option takes, whether it may take more, and among what it chooses."""
+    if not text or text == "<bool>":
+        return 0, False, ()
+    if text.startswith("<"):
+        inner = text[1:].partition(">")[0]
+        choices = tuple(inner.split("|")) if "|" in inner else ()
+        return (len(re.split(r"[, ]", inner)) if ">..." in text else 1), False, choices
+    listed = re.search(r"\{([^{}]*)\}", text) or re.fullmatch(r"\[([^\[\]]*\|[^\[\]]*)\]", text)
+    choices = tuple(item.strip() for item in re.split(r"[,|]", listed[1])) if listed else ()
+    if listed and listed[0] == text:
+        return 1, False, choices
+    many = "..." in text
+    plain = re.sub(r"\{[^{}]*\}", "X", text.replace(" RANGE", "")).strip(".")
+    needed = re.sub(r"\[.*\]", "", plain).split()
+    return max(len(needed), 0 if many else 1), many, choices
+
+
+def _default(option: Option, explanation: str) -> str | None:
+    text = None
+    for found in _IN_BRACKETS.finditer(explanation):
+        text = found[1].strip().strip("'\"")
+    if text is None:
+        # In a sentence whatever follows may be its next word.
+        told = [item[1].rstrip(".").strip("'\"`") for item in _IN_PROSE.finditer(explanation)]
+        text = next((item for item in told if _NUMBER.fullmatch(item) or item in option.choices), None)
+    if option.takes == 0 and not option.many:
+        return _switch_default(option, text)
+    return None if text is None or text in _NONE or text.startswith("<") else text
+
+
+def _switch_default(option: Option, text: str | None) -> str | None:
+    """Of a flag that can be turned off; any other is off where it is not given, whatever its target's default is."""
+    if option.off is None:
+        return None
+    word = (text or "").lower().lstrip("-")
+    if word in ("true", *(name.lstrip("-") for name in option.names)):
+        return "true"
+    return "false" if word in ("false", option.off.lstrip("-")) else None
+
+
+def _commands(lines: list[str], usage: str) -> Iterator[str]:
+    found = _COMMANDS_IN_USAGE.search(usage)
+    if found:
+        yield from found[1].split(",")
+        return
+    inside = False
+    for line in lines:
+        heading = _HEADING.fullmatch(line)
+        if heading and (line.endswith(":") or heading[1].lower() in ("commands", "options", "arguments")):
+            inside = heading[1].lower() == "commands"
+        elif inside and (name := re.match(r" {1,4}([a-z][\w.-]*)(?:\s{2,}|$)", line)):
+            yield name[1]

@@ -1,0 +1,52 @@
+"""A program of the user's asked for its `--help`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+LONGEST_SECONDS = 60.0
+"""A script may import large libraries before it reads its options; one that trains instead has none."""
+
+_WIDE = {"COLUMNS": "500", "TERMINAL_WIDTH": "500", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
+"""So that help comes without colours, and without breaks in the middle of it."""
+
+
+def asked_help(
+    program: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float = LONGEST_SECONDS
+) -> tuple[str | None, str]:
+    """What `program --help` prints in `folder`, None where it prints nothing, and how it failed, "" where it did not.
+
+    No shell reads the words. The program has no input, is a process group of its own, and is killed with all it started
+    after `seconds`.
+    """
+    try:
+        process = subprocess.Popen(
+            [*program, "--help"],
+            cwd=folder,
+            env={**os.environ, **environment, **_WIDE},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return None, f"it cannot be started: {getattr(error, 'strerror', None) or error}"
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None, f"it had not ended after {seconds:g} seconds"
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    texts = [text.decode("utf-8", "replace") for text in (output, errors)]
+    told = next((text for text in texts if "--" in text), None)
+    if process.returncode == 0:
+        return told, ""
+    last = [line for text in texts for line in text.splitlines() if line.strip()][-1:]
+    return told, f"it ends with exit code {process.returncode}" + (f": {last[0].strip()}" if last else "")

@@ -1,0 +1,177 @@
+"""`init`: a study to begin with, written once and never over another file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.files import write_new
+from tunectl.spec.command_words import given, of_a_shell, parted, script_of, with_source_defaults
+from tunectl.spec.document import printable
+from tunectl.spec.drafted_study import MARK, Known, study_text
+from tunectl.spec.drafting import Segment, drafted
+from tunectl.spec.editing import in_flow
+from tunectl.spec.help_text import Help, read_help
+from tunectl.spec.sample_lines import read_sample
+from tunectl.study.asking_help import asked_help
+from tunectl.study.checking import which
+from tunectl.study.starter import STUDY, WORKLOAD
+
+_DEEPEST = 5
+"""Subcommands of subcommands whose help is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class BegunStudy:
+    """What was written: the study's file first. `marked` are the lines to be filled in, each with its number."""
+
+    files: tuple[Path, ...]
+    marked: tuple[tuple[int, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def begin_study(folder: Path) -> BegunStudy:
+    """Write a commented study and a small workload that run as they stand.
+
+    Raises UsageError where one of the files is there already, FolderError where they cannot be written.
+    """
+    path = folder / "study.yaml"
+    text = STUDY.replace(" study.yaml ", f" {printable(shlex.quote(str(path)))} ")
+    files = {path: text, folder / "workload.py": WORKLOAD}
+    _write(files)
+    return BegunStudy(tuple(files))
+
+
+def begin_from(
+    line: str,
+    path: Path,
+    current_folder: Path,
+    *,
+    metric: str | None = None,
+    direction: str | None = None,
+    steps: int | None = None,
+    sample: Path | None = None,
+) -> BegunStudy:
+    """Write the study of a command line, every option fixed at the value that it has there or in the command's help.
+
+    The command is asked for its help in `current_folder`, where the line would be typed. `metric`, `direction`, `steps`
+    and `sample`, a file of what the command prints, tell what no help does; what stays unknown is marked in the study.
+    Raises UsageError where the line is no command, or the study's file is there already.
+    """
+    _refuse_existing(path)
+    if direction not in (None, "minimize", "maximize"):
+        raise UsageError(f"--direction is minimize or maximize, found {direction!r}")
+    environment, program, words = _command(line, current_folder)
+    notes: list[str] = []
+    segments = _segments(program, words, current_folder, environment, notes)
+    command = drafted(program, segments)
+    folder = os.path.relpath(current_folder, path.absolute().parent)
+    known = Known(metric=metric, direction=direction, steps=steps, folder=folder)
+    if sample is not None:
+        known = replace(known, metrics=_metrics(sample, metric, notes))
+    text = study_text(_name(path, program), shlex.split(line), environment, command, known, str(path))
+    _write({path: text})
+    lines = enumerate(text.splitlines(), start=1)
+    marked = tuple((number, re.sub(rf":\s*{MARK}", "", item).strip(" -")) for number, item in lines if MARK in item)
+    return BegunStudy((path,), marked, tuple(notes))
+
+
+def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[str]]:
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"--from: {line!r} is no command line: {error}") from None
+    if shell := of_a_shell(words):
+        raise UsageError(f"--from: no shell reads the line, so {shell[0]} means nothing in it; name the command alone")
+    environment, program, rest = parted([str(Path(word).expanduser()) if word[:2] == "~/" else word for word in words])
+    if not program:
+        raise UsageError("--from: a command is due, such as 'python train.py --lr 0.1', found none")
+    if which(program[0], folder) is None:
+        raise UsageError(f"--from: there is no program {program[0]!r}, neither on the PATH nor below {folder}")
+    script = script_of(program)
+    if script is not None and not (folder / script).is_file():
+        raise UsageError(f"--from: there is no file {script} in {folder}; call it from the folder where it is run")
+    return environment, program, rest
+
+
+def _segments(
+    program: Sequence[str], words: Sequence[str], folder: Path, environment: Mapping[str, str], notes: list[str]
+) -> list[Segment]:
+    """What the line gives to the program and to its subcommands, each with the help that it has."""
+    segments: list[Segment] = []
+    called, left = list(program), list(words)
+    source = _source(program, folder)
+    while True:
+        text, reason = asked_help(called, folder, environment)
+        told = read_help(text) if text is not None else None
+        if told is None or not (told.options or told.commands):
+            why = reason or "it names no options"
+            notes.append(f"{shlex.join(called)} --help tells nothing ({why}): only what stands on the line is taken")
+        pieces, read = given(left, told)
+        own = with_source_defaults(told or Help(), source)
+        if read == len(left) or len(segments) == _DEEPEST:
+            return [*segments, Segment(pieces, own)]
+        segments.append(Segment(pieces, own, left[read]))
+        called, left = [*called, left[read]], left[read + 1 :]
+
+
+def _source(program: Sequence[str], folder: Path) -> str:
+    script = script_of(program)
+    try:
+        return (folder / script).read_text("utf-8") if script is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, ...]:
+    try:
+        text = sample.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise UsageError(f"{sample}: cannot be read: {error.strerror or error}") from error
+    found = read_sample(text, metric)
+    if found is None:
+        wanted = f" and {metric}" if metric else ""
+        notes.append(f"{sample}: no line in it gives a step{wanted} by names, such as 'step 100 loss 0.25'")
+        return ()
+    names = ", ".join(found.metrics)
+    notes.append(f"{sample}: {found.lines} lines of it are read, for {names}")
+    return (
+        f"# As it reads {found.lines} lines of {printable(sample.name)}; it gives {names}",
+        f"- regex: {_quoted(found.expression)}",
+    )
+
+
+def _quoted(text: str) -> str:
+    """Text in single quotes, in which a backslash is one."""
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else in_flow(text)
+
+
+def _name(path: Path, program: Sequence[str]) -> str:
+    """The study's name: the file's, or the script's where the file is called study.yaml."""
+    script = Path(script_of(program) or program[-1]).stem
+    stems = (path.stem, "study") if path.stem != "study" else (script, "study")
+    slugs = (re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] for stem in stems)
+    return next(slug for slug in slugs if slug)
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise UsageError(f"{path}: is there already, and nothing is written over; name another place")
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    for path in files:
+        _refuse_existing(path)
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_new(path, text.encode("utf-8", "surrogatepass"))
+        except FileExistsError:
+            raise UsageError(f"{path}: is there already, and nothing is written over; name another place") from None
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
