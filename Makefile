@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FRAMEWORKS := .venv-frameworks
+FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all smoke bench lint torture torture-short readme fuzz planted
+.PHONY: help run test check check-all smoke bench lint torture torture-short readme fuzz planted frameworks
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,6 +16,11 @@ help: ## show what there is to make
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev,all]'
 	@touch $@
 
 run: $(STAMP) ## train the optimizer study and show its tables
@@ -36,7 +43,10 @@ readme: $(STAMP) ## the README's commands say what the README says
 
 check: lint test smoke readme torture-short ## what CI runs
 
-check-all: check planted torture ## everything, also the slow proofs: planted flaws, and 500 faults in a row of studies
+check-all: check frameworks planted torture ## everything, also other tools and the slow proofs: planted flaws, and 500 faults in a row of studies
+
+frameworks: $(FRAMEWORKS_STAMP) ## what is written for other tools, read back by them, in a venv with all extras
+	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks
 
 planted: $(STAMP) ## planted flaws must be found, in simulated studies and in the ones of studies/planted
 	$(BIN)/python scripts/planted_flaws.py

@@ -14,6 +14,8 @@ from tunectl.cli import (
     check,
     clip_sweep,
     compare,
+    export,
+    import_study,
     init,
     logs,
     lr_sweep,
@@ -50,6 +52,8 @@ app.command("retrain")(retrain.retrain)
 app.command("compare")(compare.compare)
 app.command("next")(next_round.next_round)
 app.command("ls")(ls.ls)
+app.command("export")(export.export)
+app.command("import")(import_study.import_study)
 app.command("lr-sweep")(lr_sweep.lr_sweep)
 app.command("warmup-sweep")(warmup_sweep.warmup_sweep)
 app.command("clip-sweep")(clip_sweep.clip_sweep)

@@ -14,24 +14,26 @@ _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, e
 # What file systems say that cannot flush a folder: some network file systems.
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
 
     The temporary name is fixed (`.<name>.tmp`), so a killed writer leaves one file that the next one replaces. It is
-    removed when `write` raises. Raises OSError where the disk is full or the folder cannot be written.
+    removed when `write` raises. After a power cut the file that was there before may be there again, never half of one;
+    where that does not matter either, `durable` false saves the time that flushing takes. Raises OSError where the disk
+    is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
 
 
 def flush_folder(folder: Path) -> None:
@@ -60,9 +62,9 @@ def unnamed_file() -> IO[bytes]:
         return tempfile.TemporaryFile()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
-    write_atomically(path, lambda file: file.write(content))
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `content` to `path` atomically; see `write_atomically`."""
+    write_atomically(path, lambda file: file.write(content), durable=durable)
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:

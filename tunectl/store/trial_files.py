@@ -172,7 +172,9 @@ def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder.request, (jsontext.encode(request.to_json()) + "\n").encode("utf-8", "surrogatepass"))
+        # One that a power cut takes is written again.
+        content = (jsontext.encode(request.to_json()) + "\n").encode("utf-8", "surrogatepass")
+        write_bytes(folder.request, content, durable=False)
     except OSError as error:
         raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
 

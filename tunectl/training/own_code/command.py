@@ -233,7 +233,6 @@ def _prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tupl
     """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
     that an earlier attempt left is removed otherwise.
     """
-    files.mkdir(exist_ok=True)
     if request.program.checkpoints is not None and takes_resume(request):
         values = {"trial.dir": str(files), "trial.id": str(request.trial), "trial.seed": str(request.seed)}
         found = CheckpointPattern.of(request.program.checkpoints, values).found()
@@ -241,7 +240,7 @@ def _prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tupl
             return max(found.items())
     for path in (files, folder.checkpoints):
         shutil.rmtree(path, ignore_errors=True)
-    files.mkdir(exist_ok=True)
+    files.mkdir()
     return None
 
 

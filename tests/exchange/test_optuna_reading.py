@@ -1,0 +1,174 @@
+"""Optuna's storages read: what is there, and what cannot be read or expressed."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from datetime import datetime, timedelta
+
+import pytest
+from exported_studies import INFEASIBLE
+from other_tools import MARKS, library
+
+from tunectl.core.errors import TunectlError, UsageError
+from tunectl.exchange.optuna_reading import read_optuna
+from tunectl.exchange.places import database_url
+from tunectl.study.exporting import export_study, read_for_export
+from tunectl.study.importing import import_study
+from tunectl.study.looking import looked_at
+
+pytestmark = MARKS
+NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
+
+
+@pytest.fixture
+def optuna():
+    return library("optuna")
+
+
+def objective(optuna):
+    def measure(trial):
+        kind = trial.suggest_categorical("kind of optimizer", ["sgd", "adam", None])
+        rate = trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+        layers = trial.suggest_int("layers", 1, 3)
+        for layer in range(layers):
+            trial.suggest_int(f"units_{layer}", 8, 64, step=8)
+        if kind == "sgd":
+            trial.suggest_float("momentum", 0.0, 0.99)
+        if trial.number == 7:
+            raise ValueError("too many")
+        value = math.inf
+        for step in range(5):
+            value = abs(math.log10(rate) + 2) / (step + 1) + 0.1 / layers
+            trial.report(value, step)
+            if trial.number > 5 and trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    return measure
+
+
+@pytest.fixture
+def searched(tmp_path, optuna):
+    """A storage with a study as a user leaves it: complete, pruned, failed and unfinished trials."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = database_url(tmp_path / "theirs.db")
+    study = optuna.create_study(study_name="my study", storage=url, sampler=optuna.samplers.TPESampler(seed=1))
+    study.optimize(objective(optuna), n_trials=30, catch=(ValueError,))
+    study.ask()
+    return tmp_path / "theirs.db"
+
+
+def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, optuna):
+    study = optuna.load_study(study_name="my study", storage=database_url(searched))
+    found = import_study("optuna", str(searched), None, tmp_path / "in", ["tunectl"], NOW)
+    assert found.states == {"completed": 29, "failed": 1}
+    assert any("1 trial left out" in remark for remark in found.remarks)
+    with looked_at(tmp_path / "in") as there:
+        assert there.spec.alternatives("units_1")[0].when == {"layers": (2, 3)}
+        assert there.spec.alternatives("momentum")[0].when == {"kind_of_optimizer": ("sgd",)}
+        assert not there.spec.alternatives("units_0")[0].when
+        for item, trial in zip(there.outcomes, study.trials[:-1], strict=True):
+            values = dict(item.plan.hyperparameters)
+            original = dict(trial.params)
+            assert values.pop("kind_of_optimizer") == str(original.pop("kind of optimizer"))
+            assert values == original
+            if trial.state.name == "COMPLETE":
+                assert (item.best_value, item.best_step) == (trial.value, 5)
+            if trial.state.name == "PRUNED":
+                assert (item.reason, item.final_step) == ("pruned", trial.last_step + 1)
+        best = min(there.outcomes, key=lambda item: item.best_value if item.best_value is not None else math.inf)
+        assert best.plan.trial == study.best_trial.number
+
+
+def test_an_export_comes_back_as_what_it_was(study_folder, tmp_path):
+    export_study(study_folder, "optuna", str(tmp_path / "o.db"))
+    import_study("optuna", str(tmp_path / "o.db"), None, tmp_path / "back", ["tunectl"], NOW)
+    before = {item.plan.trial: item.outcome for item in read_for_export(study_folder).launched}
+    with looked_at(tmp_path / "back") as there:
+        assert len(there.outcomes) == len(before) == 7
+        for item in there.outcomes:
+            old = before[item.plan.trial]
+            assert (item.state, item.best_value, item.best_step) == (old.state, old.best_value, old.best_step)
+        assert (there.outcomes[INFEASIBLE].reason, there.outcomes[INFEASIBLE].infeasible_step) == ("nan_loss", 50)
+        assert there.spec.objective.metric == "valid/error_rate"
+
+
+def test_a_journal_is_read_as_a_database_is(tmp_path, optuna):
+    path = tmp_path / "journal.log"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    study = optuna.create_study(study_name="s", storage=storage, direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    read = read_optuna(str(path), "s")
+    assert (read.direction, len(read.trials)) == ("maximize", 3)
+    assert [trial.value for trial in read.trials] == [trial.params["x"] for trial in read.trials]
+
+
+def test_intervals_that_changed_between_trials_are_joined(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    study = optuna.create_study(study_name="s", storage=url)
+    bounds = iter([(0.1, 1.0), (0.01, 0.5), (0.2, 2.0)])
+    study.optimize(lambda trial: trial.suggest_float("x", *next(bounds), log=True), n_trials=3)
+    (parameter,) = read_optuna(url, None).parameters
+    assert (parameter.low, parameter.high, parameter.log) == (0.01, 2.0, True)
+
+
+def test_what_violates_a_constraint_is_infeasible(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    study = optuna.create_study(study_name="s", storage=url)
+    for violated in (0.0, 2.0):
+        made = optuna.trial.create_trial(
+            value=1.0,
+            params={"x": 0.5},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            system_attrs={"constraints": [violated]},
+        )
+        study.add_trial(made)
+    assert [trial.infeasible for trial in read_optuna(url, None).trials] == ["", "constraint"]
+
+
+def test_a_study_with_several_objectives_is_refused(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    optuna.create_study(study_name="s", storage=url, directions=["minimize", "maximize"])
+    with pytest.raises(UsageError, match="s: has 2 objectives; a study of tunectl has one"):
+        read_optuna(url, None)
+
+
+def test_what_cannot_be_read_is_refused_and_nothing_is_made(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    optuna.create_study(study_name="a", storage=url)
+    (tmp_path / "text.txt").write_text("no storage")
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "broken.log").write_text("{\n")
+    other = tmp_path / "other.db"
+    sqlite3.connect(other).execute("create table t (x)")
+    cases = {
+        (str(tmp_path / "none.db"), None): "there is no such file",
+        (f"sqlite:///{tmp_path}/none.db", None): "there is no such file",
+        (str(tmp_path / "text.txt"), None): "is neither a SQLite database nor a journal",
+        (str(tmp_path / "empty.db"), None): "is empty",
+        (str(tmp_path / "broken.log"), None): "is no journal|has no study",
+        (str(other), None): "Optuna cannot read it",
+        (url, "b"): "--study b: .* has no such study; it has a",
+        (url, None): "a: has no trial that has ended",
+        ("nosuch://host/db", None): "Optuna cannot read it",
+    }
+    before = sorted(tmp_path.iterdir())
+    for (storage, name), message in cases.items():
+        with pytest.raises(TunectlError, match=message):
+            read_optuna(storage, name)
+    assert sorted(tmp_path.iterdir()) == before
+    optuna.create_study(study_name="b", storage=url)
+    with pytest.raises(UsageError, match="has a, b; name one with --study"):
+        read_optuna(url, None)
+
+
+def test_the_time_that_trials_took_is_kept(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    study = optuna.create_study(study_name="s", storage=url)
+    made = optuna.trial.create_trial(
+        value=1.0, params={"x": 0.5}, distributions={"x": optuna.distributions.FloatDistribution(0, 1)}
+    )
+    made.datetime_complete = made.datetime_start + timedelta(seconds=12)
+    study.add_trial(made)
+    assert [trial.seconds for trial in read_optuna(url, None).trials] == [12.0]

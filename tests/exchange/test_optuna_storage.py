@@ -1,0 +1,103 @@
+"""A study written for Optuna, read back by Optuna."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from exported_studies import FAILED, INFEASIBLE, NAN, PENDING, as_texts, curve_of
+from other_tools import MARKS, library
+
+from tunectl.core.errors import FolderError
+from tunectl.exchange.places import database_url
+from tunectl.study.exporting import export_study, read_for_export
+
+pytestmark = MARKS
+
+
+@pytest.fixture
+def optuna():
+    return library("optuna")
+
+
+@pytest.fixture
+def storage(study_folder, tmp_path, optuna):
+    return database_url(export_study(study_folder, "optuna", str(tmp_path / "o.db")).place)
+
+
+@pytest.fixture
+def trials(storage, optuna):
+    return optuna.load_study(study_name="example", storage=storage).trials
+
+
+def test_every_intermediate_value_is_read_back_as_it_was_measured(trials, study_folder):
+    for trial in range(PENDING):
+        there = sorted(trials[trial].intermediate_values.items())
+        assert as_texts(there) == as_texts(curve_of(study_folder, trial, "valid/error_rate"))
+    assert trials[NAN].intermediate_values[75] != trials[NAN].intermediate_values[75]
+
+
+def test_values_parameters_and_states_are_those_of_the_study(trials, study_folder, optuna):
+    states = optuna.trial.TrialState
+    for trial, item in zip(trials, read_for_export(study_folder).trials, strict=True):
+        optimizer = item.plan.hyperparameters["optimizer"]
+        expected = dict(item.plan.hyperparameters)
+        expected[f"learning_rate[optimizer={optimizer}]"] = expected.pop("learning_rate")
+        del expected["num_layers"]
+        assert trial.params == expected
+        assert trial.user_attrs["hyperparameters"] == item.plan.hyperparameters
+        assert trial.user_attrs["state"] == item.outcome.state
+        if item.outcome.state == "completed":
+            assert (trial.state, trial.value) == (states.COMPLETE, item.outcome.best_value)
+    assert (trials[FAILED].state, trials[PENDING].state) == (states.FAIL, states.WAITING)
+
+
+def test_an_infeasible_trial_violates_a_constraint_is_never_the_best_and_says_why(trials, optuna):
+    there = trials[INFEASIBLE]
+    assert (there.state, there.value) == (optuna.trial.TrialState.COMPLETE, math.inf)
+    assert there.system_attrs["constraints"] == [1.0]
+    assert (there.user_attrs["reason"], there.user_attrs["infeasible_step"]) == ("nan_loss", 50)
+    assert trials[0].system_attrs["constraints"] == [0.0]
+
+
+def test_distributions_have_the_ranges_and_scales_of_the_study(trials, optuna):
+    made = optuna.distributions
+    assert trials[0].distributions == {
+        "optimizer": made.CategoricalDistribution(["nesterov", "adam"]),
+        "learning_rate[optimizer=nesterov]": made.FloatDistribution(1e-3, 3, log=True),
+        "momentum": made.FloatDistribution(0.8, 0.999),
+        "width": made.IntDistribution(8, 64, log=True),
+        "activation": made.CategoricalDistribution(["relu", "tanh"]),
+    }
+    assert "momentum" not in trials[1].distributions
+
+
+def test_optuna_finds_the_same_best_trial_and_can_go_on_searching(storage, study_folder, optuna):
+    study = optuna.load_study(study_name="example", storage=storage)
+    completed = [item for item in read_for_export(study_folder).trials if item.outcome.state == "completed"]
+    best = min(completed, key=lambda item: item.outcome.best_value)
+    assert (study.best_trial.number, study.best_value) == (best.plan.trial, best.outcome.best_value)
+    assert study.metric_names == ["valid/error_rate"]
+    assert study.user_attrs["tunectl"]["goal"] == "Which optimizer is better?"
+
+
+def test_a_second_export_replaces_the_first_and_other_studies_stay(storage, study_folder, tmp_path, optuna):
+    optuna.create_study(study_name="mine", storage=storage)
+    export_study(study_folder, "optuna", storage)
+    assert set(optuna.get_all_study_names(storage)) == {"mine", "example"}
+    assert len(optuna.load_study(study_name="example", storage=storage).trials) == 8
+
+
+def test_a_study_of_that_name_that_is_not_ours_is_left_alone(study_folder, tmp_path, optuna):
+    url = database_url(tmp_path / "theirs.db")
+    optuna.create_study(study_name="example", storage=url).add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(FolderError, match=r"has a study 'example' not of tunectl's making; give another --out"):
+        export_study(study_folder, "optuna", url)
+    assert len(optuna.load_study(study_name="example", storage=url).trials) == 1
+
+
+def test_a_trial_that_was_stopped_waits(stopped, tmp_path, optuna):
+    url = database_url(export_study(stopped, "optuna", str(tmp_path / "o.db")).place)
+    there = optuna.load_study(study_name="example", storage=url).trials[0]
+    assert (there.state, there.user_attrs["state"]) == (optuna.trial.TrialState.WAITING, "cancelled")
+    assert len(there.intermediate_values) == 3

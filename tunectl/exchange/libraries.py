@@ -1,0 +1,32 @@
+"""The libraries of other tools: needed by whoever asks for one, and by nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+from tunectl.core.errors import UsageError
+
+
+@contextlib.contextmanager
+def needed(library: str) -> Iterator[None]:
+    """A block that imports a library; raises UsageError that says how to install it where that fails."""
+    try:
+        yield
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == library
+        what = "is not installed" if absent else f"cannot be imported ({error})"
+        raise UsageError(f"{library} {what}; pip install 'tunectl[{library}]'") from error
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are set in the block alone, unless the user set them."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

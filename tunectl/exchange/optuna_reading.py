@@ -1,0 +1,164 @@
+"""Studies read from Optuna's storages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.exchange.foreign import ForeignParameter, ForeignState, ForeignStudy, ForeignTrial
+from tunectl.exchange.libraries import needed
+from tunectl.exchange.optuna_storage import ATTRIBUTE, quiet
+from tunectl.exchange.places import database_url, is_database
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+_SQLITE = "sqlite:///"
+_STATES: Mapping[str, ForeignState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+_CONSTRAINTS = "constraints"
+
+
+def read_optuna(storage: str, name: str | None) -> ForeignStudy:
+    """The study in a storage: a SQLite or journal file, or a database's address; nothing is written to it.
+
+    `name` may be left out where the storage has one study. Raises UsageError where there is no such study, for one with
+    several objectives and without optuna, FolderError where the storage cannot be read.
+    """
+    with needed("optuna"):
+        import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with quiet():
+        try:
+            opened = _opened(storage)
+            study = optuna.load_study(study_name=_chosen(opened, storage, name), storage=opened)
+            return _read(study, storage)
+        except (SQLAlchemyError, RuntimeError, ImportError, optuna.exceptions.StorageInternalError) as error:
+            raise FolderError(f"{storage}: Optuna cannot read it: {str(error).splitlines()[0]}") from error
+
+
+def _opened(storage: str) -> BaseStorage:
+    import optuna
+
+    path = Path(storage.removeprefix(_SQLITE))
+    if "://" in storage and not storage.startswith(_SQLITE):
+        return optuna.storages.RDBStorage(storage, skip_table_creation=True)
+    if not path.is_file():
+        raise FolderError(f"{path}: there is no such file")
+    if path.stat().st_size == 0:
+        raise FolderError(f"{path}: is empty")
+    if is_database(path):
+        return optuna.storages.RDBStorage(database_url(path), skip_table_creation=True)
+    with open(path, "rb") as file:
+        if file.read(1) != b"{":
+            raise FolderError(f"{path}: is neither a SQLite database nor a journal of Optuna")
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    try:
+        return optuna.storages.JournalStorage(backend)
+    except (ValueError, KeyError, TypeError) as error:
+        raise FolderError(f"{path}: is no journal of Optuna ({error})") from error
+
+
+def _chosen(opened: BaseStorage, storage: str, name: str | None) -> str:
+    import optuna
+
+    names = optuna.get_all_study_names(opened)
+    if name is not None and name not in names:
+        raise UsageError(f"--study {name}: {storage} has no such study; it has {_listed(names)}")
+    if name is None and len(names) != 1:
+        raise UsageError(f"{storage}: has {_listed(names)}; name one with --study")
+    return name if name is not None else names[0]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "no study"
+
+
+def _read(study: Study, storage: str) -> ForeignStudy:
+    if len(study.directions) != 1:
+        raise UsageError(
+            f"{study.study_name}: has {len(study.directions)} objectives; a study of tunectl has one, so it cannot be "
+            "imported"
+        )
+    trials = study.get_trials(deepcopy=False)
+    ended = [trial for trial in trials if trial.state.name in _STATES]
+    if not ended:
+        raise UsageError(f"{study.study_name}: has no trial that has ended")
+    metrics = study.metric_names or [""]
+    return ForeignStudy(
+        name=study.study_name,
+        source=storage,
+        direction="maximize" if study.direction.name == "MAXIMIZE" else "minimize",
+        metric=metrics[0],
+        parameters=_parameters(ended),
+        trials=[_trial(trial) for trial in ended],
+        left_out=len(trials) - len(ended),
+        steps_from_zero=ATTRIBUTE in study.user_attrs,
+    )
+
+
+def _trial(trial: FrozenTrial) -> ForeignTrial:
+    duration = trial.duration
+    attributes = trial.user_attrs
+    infeasible, step = "", None
+    if any(value > 0 for value in _constraints(trial.system_attrs)):
+        infeasible = "constraint"
+        if attributes.get("state") == "infeasible":  # an export of ours
+            infeasible, step = str(attributes.get("reason") or infeasible), attributes.get("infeasible_step")
+    return ForeignTrial(
+        number=trial.number,
+        state=_STATES[trial.state.name],
+        params=trial.params,
+        value=trial.value,
+        curve=trial.intermediate_values,
+        seconds=duration.total_seconds() if duration is not None else 0.0,
+        infeasible=infeasible,
+        infeasible_step=step if isinstance(step, int) else None,
+        message=str(trial.system_attrs.get("fail_reason") or attributes.get("message") or ""),
+    )
+
+
+def _constraints(attributes: Mapping[str, Any]) -> list[float]:
+    """A trial's constraints, as every version of Optuna writes them; above 0 is violated."""
+    found = list(attributes.get(_CONSTRAINTS) or [])
+    found += [value for key, value in attributes.items() if key.startswith(f"{_CONSTRAINTS}:")]
+    return [value for value in found if isinstance(value, (int, float)) and not math.isnan(value)]
+
+
+def _parameters(trials: Iterable[FrozenTrial]) -> list[ForeignParameter]:
+    """Every parameter, in the order in which trials first have them; intervals that changed are joined."""
+    found: dict[str, ForeignParameter] = {}
+    for trial in trials:
+        # The order in which a trial asked for its parameters is the storage's business; that of params is kept.
+        for name, distribution in trial.distributions.items():
+            read = _parameter(name, distribution)
+            found[name] = read if name not in found else _joined(found[name], read)
+    return list(found.values())
+
+
+def _parameter(name: str, distribution: BaseDistribution) -> ForeignParameter:
+    import optuna
+
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return ForeignParameter(name, choices=tuple(distribution.choices))
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        step = None if distribution.step == 1 else float(distribution.step)
+        return ForeignParameter(name, distribution.low, distribution.high, distribution.log, integer=True, step=step)
+    if isinstance(distribution, optuna.distributions.FloatDistribution):
+        return ForeignParameter(name, distribution.low, distribution.high, distribution.log, step=distribution.step)
+    raise UsageError(f"{name}: is distributed as {type(distribution).__name__}, which cannot be imported")
+
+
+def _joined(left: ForeignParameter, right: ForeignParameter) -> ForeignParameter:
+    if left == right or left.choices is not None:
+        return left
+    step = left.step if left.step == right.step and left.low == right.low else None
+    return ForeignParameter(
+        left.name, min(left.low, right.low), max(left.high, right.high), left.log, left.integer, step
+    )

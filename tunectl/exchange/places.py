@@ -1,0 +1,112 @@
+"""Where an export goes: it takes the place of an earlier one of the same study as a whole, and of nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunectl import __version__
+from tunectl.core.errors import FolderError, UsageError
+
+MARK = "tunectl-export.json"
+"""The file by which an export of ours is known."""
+
+_SQLITE = "sqlite:///"
+_SQLITE_HEAD = b"SQLite format 3\0"
+
+
+@contextlib.contextmanager
+def replaced_folder(place: Path, study_folder: str, tool: str) -> Iterator[Path]:
+    """An empty folder to write into, which gets the name `place` when the block has ended.
+
+    Raises FolderError, before anything is written, where `place` holds something else than an earlier export of the
+    same study for the same tool. A block that fails leaves what was there.
+    """
+    mark = {"tool": tool, "study": study_folder, "tunectl": __version__}
+    _check_replaceable(place, mark)
+    fresh, old = (place.with_name(f".{place.name}.{word}") for word in ("tmp", "old"))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for left in (fresh, old):
+            if left.is_dir():
+                shutil.rmtree(left)
+        fresh.mkdir()
+        try:
+            yield fresh
+            content = {**mark, "entries": sorted(entry.name for entry in fresh.iterdir())}
+            (fresh / MARK).write_text(json.dumps(content, indent=2) + "\n")
+            if place.exists():
+                place.rename(old)
+            fresh.rename(place)
+        finally:
+            for left in (fresh, old):
+                shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_replaceable(place: Path, mark: Mapping[str, Any]) -> None:
+    try:
+        entries = {entry.name for entry in place.iterdir()}
+    except FileNotFoundError:
+        if place.is_symlink():
+            raise FolderError(f"{place}: is a link to nothing; give another --out") from None
+        return
+    except NotADirectoryError:
+        raise FolderError(f"{place}: is a file, not a folder; give another --out") from None
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
+    if not entries:
+        return
+    try:
+        there = json.loads((place / MARK).read_text())
+    except (OSError, ValueError):
+        there = None
+    if not isinstance(there, dict):
+        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out")
+    if there.get("tool") != mark["tool"] or there.get("study") != mark["study"]:
+        what = f"the export of {there.get('study')} for {there.get('tool')}"
+        raise FolderError(f"{place}: holds {what}; give another --out, or remove it")
+    strange = sorted(entries - {MARK, *(there.get("entries") or ())})
+    if strange:
+        raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
+
+
+def database_file(out: str) -> Path:
+    """The SQLite file that `--out` names, as a path or as sqlite:///PATH; raises UsageError, FolderError.
+
+    It is not there yet, is empty, or holds a SQLite database.
+    """
+    if "://" in out and not out.startswith(_SQLITE):
+        raise UsageError(f"--out {out}: a local SQLite file is due, as a path or as {_SQLITE}PATH")
+    path = Path(out.removeprefix(_SQLITE))
+    if any(mark in str(path.absolute()) for mark in "?#%"):
+        raise UsageError(f"--out {out}: a database's address cannot hold ?, # or %; give another name")
+    if path.is_dir():
+        raise FolderError(f"{path}: is a folder, a file is due; give another --out")
+    if path.exists() and not is_database(path):
+        raise FolderError(f"{path}: is no SQLite database; give another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+    return path
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is empty or a SQLite database; raises FolderError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(_SQLITE_HEAD))
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return head in (b"", _SQLITE_HEAD)
+
+
+def database_url(path: Path) -> str:
+    """The address of a SQLite file."""
+    return f"{_SQLITE}{path.absolute()}"

@@ -1,0 +1,80 @@
+"""When a parameter that not every trial has is there: its condition, told from the trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tunectl.core.records import Scalar
+from tunectl.spec.model import Domain, FixedValue, Range, ValueSet
+
+_MOST_VALUES = 30
+"""A whole-number range of more values is no switch."""
+
+Values = Mapping[str, Scalar]
+When = dict[str, tuple[Scalar, ...]]
+
+
+def conditions(trials: Sequence[Values], domains: Mapping[str, Domain]) -> tuple[dict[str, When], list[str]]:
+    """For each parameter that some trials lack the values of others under which it is there; and those for which
+    nothing explains it.
+
+    A condition is taken where it tells in every one of these trials whether the parameter is there. Only sets and short
+    whole-number ranges can be switches.
+    """
+    switches = [name for name, domain in domains.items() if _may_switch(domain)]
+    found: dict[str, When] = {}
+    unexplained = []
+    for name in domains:
+        present = [name in trial for trial in trials]
+        if all(present):
+            continue
+        when = _explained(name, trials, present, [other for other in switches if other != name], found)
+        if when is None:
+            unexplained.append(name)
+        else:
+            found[name] = when
+    return found, unexplained
+
+
+def _may_switch(domain: Domain) -> bool:
+    if isinstance(domain, Range):
+        return domain.integer and domain.high - domain.low < _MOST_VALUES
+    return isinstance(domain, ValueSet) and not isinstance(domain, FixedValue)
+
+
+def _explained(
+    name: str, trials: Sequence[Values], present: Sequence[bool], switches: Sequence[str], found: Mapping[str, When]
+) -> When | None:
+    """The fewest switches that tell where the parameter is, those that stand before it first."""
+    telling: When = {}
+    for switch in switches:
+        if _waits_for(switch, name, found):
+            continue
+        with_it = [trial for trial, there in zip(trials, present, strict=True) if there]
+        if not with_it or any(switch not in trial for trial in with_it):
+            continue
+        values = tuple(sorted({trial[switch] for trial in with_it}, key=lambda value: (str(type(value)), value)))
+        if any(switch not in trial or trial[switch] not in values for trial in trials):
+            telling[switch] = values
+    for switch, values in telling.items():
+        if _tells({switch: values}, trials, present):
+            return {switch: values}
+    if not telling or not _tells(telling, trials, present):
+        return None
+    for switch in list(telling):
+        fewer = {other: values for other, values in telling.items() if other != switch}
+        if fewer and _tells(fewer, trials, present):
+            telling = fewer
+    return telling
+
+
+def _waits_for(name: str, other: str, found: Mapping[str, When]) -> bool:
+    """Whether `name` is conditional on `other`, directly or not: the other way round would be a circle."""
+    return any(parent == other or _waits_for(parent, other, found) for parent in found.get(name, {}))
+
+
+def _tells(when: When, trials: Sequence[Values], present: Sequence[bool]) -> bool:
+    return all(
+        there == all(switch in trial and trial[switch] in values for switch, values in when.items())
+        for trial, there in zip(trials, present, strict=True)
+    )
