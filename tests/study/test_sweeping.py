@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from study_calls import Called
 
+from tunectl.core.errors import UsageError
 from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.spec.reading import parse_study
 from tunectl.study.sweeping import ProcedureRequest, planned_trials, sweep_spec
@@ -110,3 +111,32 @@ def test_on_own_code_a_sweep_changes_what_the_study_declares_and_nothing_else(tm
     assert trials
     assert {tuple(trial.hyperparameters) for trial in trials} == {("learning_rate",)}
     assert all(trial.training == {} for trial in trials)
+
+
+UNDER_A = "{role: nuisance, when: {o: a}, range: [0.1, 1]}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "at", "expected"),
+    [
+        (
+            "[{role: nuisance, when: {o: a}, range: [0.1, 1]}, {role: nuisance, when: {o: b}, range: [2, 3]}]",
+            "b",
+            (2, 3),
+        ),
+        ("{role: nuisance, values: [0.5, 0.1, 0.2]}", "a", (0.1, 0.5)),
+        (UNDER_A, "b", None),
+    ],
+)
+def test_the_rates_of_a_sweep_are_those_of_the_alternative_that_is_settled(
+    tmp_path: Path, entry: str, at: str, expected: tuple[float, float] | None
+) -> None:
+    text = OWN.replace(
+        "{role: nuisance, range: [1e-2, 1], scale: log}", entry + "\n  o: {role: scientific, values: [a, b]}"
+    )
+    spec = parse_study(text.replace(', "{learning_rate}"', ', ["{learning_rate}"]'), tmp_path / "own.yaml")
+    sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest({}, {"o": at}))
+    assert sweep.learning_rates == expected
+    if expected is None:
+        with pytest.raises(UsageError, match="no learning_rate has a value or a range here; give --low and --high"):
+            LR_SWEEP.problems(sweep)

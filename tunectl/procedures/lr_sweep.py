@@ -90,10 +90,12 @@ def default_grid(spec: SweepSpec) -> tuple[float, float, int]:
     """The lowest and the highest rate, and the number of rates, where the user gave none."""
     given_low, given_high, points = (spec.options.get(name) for name in ("low", "high", "points"))
     low, high = spec.learning_rates or (None, None)
-    if low is None or high is None:
+    if (low is None or high is None) and "learning_rate" in spec.values:
         centre = float(spec.values["learning_rate"])
         low, high = centre / REACH, centre * REACH
     low, high = given_low or low, given_high or high
+    if low is None or high is None:
+        raise UsageError("no learning_rate has a value or a range here; give --low and --high")
     decades = math.log10(high / low) if 0 < low < high else 0.0
     return low, high, points or max(2, math.ceil(decades * POINTS_PER_DECADE) + 1)
 

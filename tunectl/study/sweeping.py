@@ -23,7 +23,7 @@ from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSp
 from tunectl.report.table import Column, Table
 from tunectl.report.tables import write_table
 from tunectl.sampling.plan import trial_seed
-from tunectl.spec.model import Range, StudySpec
+from tunectl.spec.model import Domain, Range, StudySpec, ValueSet
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
@@ -155,19 +155,35 @@ def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watc
 def sweep_spec(procedure: Procedure, spec: StudySpec, request: ProcedureRequest) -> SweepSpec:
     """What the procedure works on; raises UsageError where the study is not settled."""
     values = settle(spec, procedure.swept, request.values, procedure.name)
-    rates = [item.domain for item in spec.alternatives("learning_rate") if isinstance(item.domain, Range)]
-    one_range = len(spec.alternatives("learning_rate")) == 1 and bool(rates) and "learning_rate" not in values
+    active = [
+        item.domain
+        for item in spec.alternatives("learning_rate")
+        if all(values.get(parent) in wanted for parent, wanted in item.when.items())
+    ]
+    ranges = [ends for domain in active if (ends := _ends(domain)) is not None and "learning_rate" not in values]
     return SweepSpec(
         values=values,
         objective=spec.objective,
         max_train_steps=spec.training.max_train_steps,
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
-        learning_rates=(rates[0].low, rates[0].high) if one_range else None,
+        learning_rates=ranges[0] if len(ranges) == len(active) == 1 else None,
         options=request.options,
         before=_conclusion_of(request.before) if request.before is not None else {},
         own_code=spec.own_code,
     )
+
+
+def _ends(domain: Domain) -> tuple[float, float] | None:
+    """The lowest and the highest of what varies over numbers."""
+    if isinstance(domain, Range):
+        return domain.low, domain.high
+    numbers = (
+        [float(value) for value in domain.values if not isinstance(value, (str, bool))]
+        if isinstance(domain, ValueSet)
+        else []
+    )
+    return (min(numbers), max(numbers)) if len(set(numbers)) > 1 else None
 
 
 def _check_own_code(procedure: Procedure, spec: StudySpec) -> None:
