@@ -138,12 +138,13 @@ def test_a_stopped_server_of_a_killed_runner_is_ended_for_the_next_one(path):
     script = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
+        "from tunectl.core import lifetime\n"
         "from tunectl.execution import lock, processes\n"
         "held = lock.acquire(Path(sys.argv[1]))\n"
         "os.set_inheritable(held.fd, True)\n"
         "mark = processes.mark_of(os.getpid(), processes.start_time(os.getpid())) + '1'\n"
         "stopped = [sys.executable, '-c', 'import os, signal; os.kill(os.getpid(), signal.SIGSTOP)']\n"
-        "environment = {**os.environ, processes.MARK: mark}\n"
+        "environment = {**os.environ, lifetime.MARK: mark}\n"
         "child = subprocess.Popen(stopped, close_fds=False, stdout=subprocess.DEVNULL, env=environment)\n"
         "print(child.pid, flush=True)\n"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import StudyError
-from tunectl.core.programs import InfeasibleEnds, MetricSource, Optional
+from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional
 from tunectl.spec.identity import differences, identity
 from tunectl.spec.placeholders import AbsentError, command_line, filled, names_in, value_text
 from tunectl.spec.placing import check_program
@@ -83,7 +83,7 @@ def test_a_command_with_all_that_it_may_say(tmp_path: Path) -> None:
         MetricSource("csv", "{trial.dir}/*/metrics.csv"),
         MetricSource("tensorboard", "{trial.dir}/tb"),
     )
-    assert program.checkpoints == "{trial.dir}/checkpoint-{step}"
+    assert program.checkpoints == Checkpoints("{trial.dir}/checkpoint-{step}")
     assert program.infeasible == InfeasibleEnds((3,), ("out of memory",))
     assert spec.workload.startswith("python -u train.py --lr={learning_rate} [--momentum {momentum}]")
 
@@ -121,6 +121,8 @@ BAD = [
     (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', step: epoch}]", "workload.metrics[0].step: the name of a group", ""),
     (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', names: {b: c}}]", "workload.metrics[0].names.b: no group has this", ""),
     (COMMAND + "\n  metrics: [{csv: '{learning_rate}/a'}]", "{learning_rate} stands for nothing here", ""),
+    (COMMAND + "\n  metrics: [{csv: metrics.csv}]", "a file of the trial's own is due, with {trial.dir} or {trial.id}", ""),
+    (COMMAND + "\n  metrics: [{csv: '{trial.resume}/a'}]", "{trial.resume} stands for nothing here", ""),
     (COMMAND + "\n  metrics: [{csv: a, every: 0}]", "workload.metrics[0].every: a whole number of at least 1", "found 0"),
     (COMMAND + "\n  metrics: [{csv: a, every: 5, step: x}]", "what is counted has no step to read", ""),
     (COMMAND + "\n  metrics: [{csv: a, offset: 0.5}]", "workload.metrics[0].offset: a whole number is due", "found 0.5"),
@@ -196,3 +198,26 @@ def test_arguments_under_a_condition_compare_truth_values_and_numbers_apart() ->
     assert command_line(arguments, {}, {"x": 1}) == ["a", "--one"]
     assert command_line(arguments, {}, {"x": True}) == ["a", "--yes"]
     assert command_line(arguments, {}, {}) == ["a"]
+
+
+SWITCHED = (
+    RATE
+    + """
+  beta: {role: nuisance, when: {optimizer: adam}, range: [0.8, 0.99]}
+  optimizer: {role: scientific, values: [sgd, adam]}"""
+)
+
+
+def test_a_list_that_is_left_out_takes_no_tuned_hyperparameter_with_it(tmp_path: Path) -> None:
+    command = "  command: [a, ['--lr={learning_rate}', '--beta={beta}'], '{optimizer}']"
+    (found,) = problems(text(command, SWITCHED), tmp_path)
+    assert "hyperparameters.learning_rate: learning_rate does not reach the command where optimizer is sgd" in found
+    apart = "  command: [a, '--lr={learning_rate}', ['--beta={beta}'], '{optimizer}']"
+    assert problems(text(apart, SWITCHED), tmp_path) == []
+
+
+@pytest.mark.parametrize(("value", "said"), [('"true"', "nesterov is never true (text)"), ("1", "nesterov is never 1")])
+def test_a_condition_that_no_trial_meets_is_told(tmp_path: Path, value: str, said: str) -> None:
+    command = f"  command: [a, '{{learning_rate}}', {{when: {{nesterov: {value}}}, arguments: [--nesterov]}}]"
+    (found,) = problems(text(command, RATE + "\n  nesterov: {role: scientific, values: [true, false]}"), tmp_path)
+    assert said in found

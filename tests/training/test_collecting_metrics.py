@@ -12,17 +12,18 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import Measurement
 from tunectl.store.trial_files import read_trial
 from tunectl.training.lines import LineFile
+from tunectl.training.own_code import collecting
 from tunectl.training.own_code.collecting import Collector
 
 
 class Trial:
     """A collector and its file."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, counts: bool = False) -> None:
         self.folder = TrialFolder(root)
         self.file = LineFile(self.folder.measurements)
         self.now = 0.0
-        self.collector = Collector(lambda: self.now)
+        self.collector = Collector(lambda: self.now, counts=counts)
 
     def close(self) -> None:
         self.file.close()
@@ -60,11 +61,13 @@ def test_metrics_without_a_step_belong_to_the_last_one_told(trial: Trial) -> Non
     assert trial.measurements() == [(10, {"train/loss": 0.5, "valid/loss": 0.25})]
 
 
-def test_where_no_step_is_ever_told_the_metrics_are_counted(trial: Trial) -> None:
+def test_where_no_step_is_ever_told_the_metrics_are_counted(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, counts=True)
     for value in (0.5, 0.25, 0.125):
         trial.collector.take(None, {"train/loss": value})
         trial.collector.take(None, {"valid/loss": value * 2})
     found = trial.measurements()
+    trial.close()
     assert found == [
         (n, {"train/loss": value, "valid/loss": 2 * value}) for n, value in ((1, 0.5), (2, 0.25), (3, 0.125))
     ]
@@ -108,7 +111,8 @@ def test_a_trial_that_goes_on_keeps_what_it_had_measured_and_its_time(trial: Tri
     assert trial.collector.names == {"loss", "learning_rate"}
 
 
-def test_a_long_training_does_not_fill_the_memory(trial: Trial) -> None:
+def test_a_long_training_does_not_fill_the_memory(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "_STEPS_REMEMBERED", 500)
     for step in range(5000):
         trial.collector.take(step, {"loss": 1.0})
         if step == 7:
@@ -117,3 +121,25 @@ def test_a_long_training_does_not_fill_the_memory(trial: Trial) -> None:
             trial.collector.write(trial.file)
     assert len(trial.collector.steps) < 1200
     assert trial.collector.value(7, "loss") == 1.0, "a checkpoint's value is needed to rank it"
+
+
+def test_what_is_told_before_the_first_step_is_of_step_0(trial: Trial) -> None:
+    trial.collector.take(None, {"valid/loss": 0.9})
+    trial.collector.take(50, {"train/loss": 0.5})
+    trial.collector.take(None, {"valid/loss": 0.45})
+    assert trial.measurements() == [(0, {"valid/loss": 0.9}), (50, {"train/loss": 0.5, "valid/loss": 0.45})]
+    assert (trial.collector.last_step, trial.collector.last_told("valid/loss")) == (50, 50)
+
+
+def test_steps_that_go_back_move_no_end(trial: Trial) -> None:
+    trial.collector.take(50, {"loss": 0.5})
+    trial.collector.take(10, {"loss": 0.9})
+    assert trial.collector.last_step == 50
+
+
+def test_only_what_matters_ends_a_trial(tmp_path: Path) -> None:
+    collector = Collector(lambda: 0.0, matters=lambda name: name == "loss")
+    collector.take(1, {"eta": math.nan})
+    assert collector.bad is None
+    collector.take(2, {"loss": math.nan})
+    assert collector.bad == (2, "loss")

@@ -18,7 +18,7 @@ import yaml
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.programs import InfeasibleEnds, MetricSource, Optional, Program, ProgramRequest
+from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code import command
@@ -297,7 +297,7 @@ for step in range(first + 1, 7):
 
 def test_a_program_that_takes_a_checkpoint_goes_on_from_its_last_one(programs: Programs) -> None:
     places = ("{trial.dir}", Optional(("{trial.resume}",)))
-    request = programs.request(SAVING, *places, checkpoints="{trial.dir}/model-{step}.pt")
+    request = programs.request(SAVING, *places, checkpoints=Checkpoints("{trial.dir}/model-{step}.pt"))
     first = programs.run(request)
     assert first is not None
     assert first.reason == "exit_code_9"
@@ -319,3 +319,100 @@ def test_a_program_that_begins_again_finds_nothing_of_the_attempt_before(program
     for attempt in (1, 2):
         assert programs.run(programs.request(text, "{trial.dir}", attempt=attempt)) is not None
         assert programs.measured() == [(1, {"loss": 0.0})]
+
+
+WRAPPED = """
+import signal, sys, time
+def stop(number, frame):
+    time.sleep(0.3)
+    open(sys.argv[1], "w").write("saved")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("step 5 loss 1", flush=True)
+for _ in range(600): time.sleep(0.1)
+"""
+
+
+def test_what_a_shell_started_may_save_though_the_shell_ends_at_once(programs: Programs) -> None:
+    began = lambda: programs.folder.log.exists() and "loss" in programs.folder.log.read_text()  # noqa: E731
+    request = programs.request(WRAPPED)
+    script, saved = programs.folder.path.parent / "program.py", programs.folder.path.parent / "saved"
+    line = f'{sys.executable} -S "{script}" "{saved}"; echo done'
+    program = Program(("/bin/bash", "-c", line), str(script.parent), (STEPS,))
+    assert programs.run(replace(request, program=program), stop=began) is None
+    assert saved.read_text() == "saved"
+
+
+TORN = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+first = int(open(resume[0]).read()) if resume else 0
+print(f"step {first + 1} loss {1 / (first + 1)}", flush=True)
+open(f"{home}/model-{first + 1}.pt", "w").write(str(first + 1))
+if first == 2: open(f"{home}/model-4.pt", "w").write("to")
+sys.exit(0 if first >= 3 else 9)
+"""
+
+
+def test_a_checkpoint_that_is_torn_is_passed_over_when_it_brought_nothing(programs: Programs) -> None:
+    places = ("{trial.dir}", Optional(("{trial.resume}",)))
+    request = programs.request(
+        TORN, *places, checkpoints=Checkpoints("{trial.dir}/model-{step}.pt"), keep_checkpoints=9
+    )
+    for attempt in range(1, 4):
+        programs.run(replace(request, attempt=attempt))
+    failed = programs.run(replace(request, attempt=4))
+    assert failed is not None
+    assert failed.state == "failed", "model-4.pt is no number"
+    last = programs.run(replace(request, attempt=5))
+    assert last is not None
+    assert last.state == "completed", last.message
+    assert [step for step, _ in programs.measured()][-1] == 4
+
+
+COUNTED = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+first = int(open(resume[0]).read()) if resume else 0
+for number in range(first + 1, 7):
+    print(f"loss {number}", flush=True)
+    open(f"{home}/model-{number * 10}.pt", "w").write(str(number))
+    open(f"{home}/rows.jsonl", "a").write('{"step": %d, "valid": %d}\\n' % (number * 10, number))
+    if number == 3 and not resume:
+        open(f"{home}/rows.jsonl", "a").write('{"step": 35, "valid": NaN}\\n')
+        sys.exit(9)
+"""
+
+
+def test_what_is_counted_goes_on_counting_and_what_an_earlier_attempt_wrote_is_not_told_again(
+    programs: Programs,
+) -> None:
+    counted = MetricSource("regex", r"loss (?P<loss>\S+)", every=10)
+    rows = MetricSource("json_lines", "{trial.dir}/rows.jsonl")
+    places = ("{trial.dir}", Optional(("{trial.resume}",)))
+    own = {"sources": (counted, rows), "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
+    request = programs.request(COUNTED, *places, **own)
+    programs.run(request)
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert programs.measured() == [(10 * n, {"loss": float(n), "valid": float(n)}) for n in range(1, 7)]
+
+
+def test_an_expression_that_never_matches_is_a_failure_that_names_it(programs: Programs) -> None:
+    silent = MetricSource("regex", r"accuracy=(?P<valid__acc>\S+)")
+    result = programs.run(programs.request("print('step 1 loss 1')", sources=(STEPS, silent)))
+    assert result is not None
+    assert (result.state, result.reason) == ("failed", "no_metric")
+    assert "without telling valid/acc, for which the study has the expression 'accuracy=" in result.message
+    assert "step 1 loss 1" in result.message
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "my[run] *").mkdir()
+    programs = Programs(tmp_path / "my[run] *")
+    text = "import sys; open(sys.argv[1] + '/m.jsonl', 'w').write('{\"step\": 1, \"loss\": 0.5}')"
+    request = programs.request(text, "{trial.dir}", sources=(MetricSource("json_lines", "{trial.dir}/*.jsonl"),))
+    result = programs.run(request)
+    assert result is not None
+    assert result.state == "completed", result.message

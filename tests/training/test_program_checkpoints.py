@@ -8,6 +8,7 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.programs import Checkpoints
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 
 
@@ -21,7 +22,7 @@ def folder(tmp_path: Path) -> TrialFolder:
 def kept(
     folder: TrialFolder, text: str = "{trial.dir}/model-{step}.pt", keep: int = 2, rule: str = "best"
 ) -> KeptCheckpoints:
-    pattern = CheckpointPattern.of(text, {"trial.dir": str(folder.path / "files")})
+    pattern = CheckpointPattern.of(Checkpoints(text), {"trial.dir": str(folder.path / "files")})
     return KeptCheckpoints(pattern, folder, Objective("loss", "minimize", rule), keep)
 
 
@@ -90,12 +91,14 @@ def test_a_pattern_may_hold_stars_and_the_step_twice(folder: TrialFolder) -> Non
     (home / "epoch=3-step=70.ckpt").write_text("x")
     (home / "last.ckpt").write_text("x")
     found = CheckpointPattern.of(
-        "{trial.dir}/**/epoch=*-step={step}.ckpt", {"trial.dir": str(folder.path / "files")}
+        Checkpoints("{trial.dir}/**/epoch=*-step={step}.ckpt"), {"trial.dir": str(folder.path / "files")}
     ).found()
     assert list(found) == [70]
     (home / "7-7").write_text("x")
     (home / "7-8").write_text("x")
-    twice = CheckpointPattern.of("{trial.dir}/*/*/{step}-{step}", {"trial.dir": str(folder.path / "files")}).found()
+    twice = CheckpointPattern.of(
+        Checkpoints("{trial.dir}/*/*/{step}-{step}"), {"trial.dir": str(folder.path / "files")}
+    ).found()
     assert [path.name for path in twice.values()] == ["7-7"]
 
 
@@ -107,3 +110,20 @@ def test_where_the_last_counts_the_last_are_kept(folder: TrialFolder) -> None:
 
 def test_no_checkpoint_is_no_trouble(folder: TrialFolder) -> None:
     assert kept(folder).tidy(VALUES.get, 40, ended=True) == {}
+
+
+def test_where_no_checkpoint_was_ever_evaluated_none_is_removed(folder: TrialFolder) -> None:
+    """They count epochs, and the metrics updates."""
+    write(folder, 1, 2, 3, 4)
+    assert set(kept(folder, keep=1).tidy({100: 0.1, 400: 0.2}.get, 400, ended=True)) == {1, 2, 3, 4}
+
+
+def test_a_checkpoint_s_number_may_count_otherwise_than_the_metrics(folder: TrialFolder) -> None:
+    write(folder, 0, 1, 2, 3)
+    pattern = CheckpointPattern.of(
+        Checkpoints("{trial.dir}/model-{step}.pt", every=100, offset=100), {"trial.dir": str(folder.path / "files")}
+    )
+    looked_after = KeptCheckpoints(pattern, folder, Objective("loss", "minimize"), 1)
+    names = looked_after.tidy({100: 0.3, 200: 0.1, 300: 0.2, 400: 0.4}.get, 400, ended=True)
+    assert names == {200: "step-00000200.pt", 400: "step-00000400.pt"}
+    assert there(folder) == {"model-1.pt", "model-3.pt"}

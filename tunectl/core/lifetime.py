@@ -7,6 +7,9 @@ import os
 import signal
 import sys
 
+MARK = "TUNECTL_SERVER"
+"""The variable that marks all that a runner starts, in the environment of each process."""
+
 _PR_SET_PDEATHSIG = 1
 
 

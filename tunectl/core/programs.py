@@ -37,6 +37,17 @@ class MetricSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where a program writes its checkpoints: a path with `{step}`; the number there times `every` plus `offset` is the
+    step as the metrics count it.
+    """
+
+    path: str
+    every: int = 1
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class InfeasibleEnds:
     """The ends that are the hyperparameters' fault: exit codes, and what is said before an end that is no success."""
 
@@ -62,16 +73,15 @@ Argument = str | Optional
 class Program:
     """A program as the study declares it; texts hold placeholders.
 
-    `folder` is where it runs, absolute. `checkpoints` is the path of its checkpoints with `{step}`, None where it keeps
-    none that are to be looked after. `devices` is how many devices one trial has; more than one starts it under
-    torchrun.
+    `folder` is where it runs, absolute. `checkpoints` is None where it keeps none that are to be looked after.
+    `devices` is how many devices one trial has; more than one starts it under torchrun.
     """
 
     arguments: tuple[Argument, ...]
     folder: str
     sources: tuple[MetricSource, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    checkpoints: str | None = None
+    checkpoints: Checkpoints | None = None
     infeasible: InfeasibleEnds = InfeasibleEnds()
     devices: int = 1
 
@@ -83,7 +93,7 @@ class Program:
             folder=content["folder"],
             sources=tuple(MetricSource(**item) for item in content["sources"]),
             environment=dict(content["environment"]),
-            checkpoints=content["checkpoints"],
+            checkpoints=None if content["checkpoints"] is None else Checkpoints(**content["checkpoints"]),
             infeasible=InfeasibleEnds(**{key: tuple(value) for key, value in content["infeasible"].items()}),
             devices=content["devices"],
         )

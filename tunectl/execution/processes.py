@@ -9,12 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from tunectl.core.lifetime import prctl
+from tunectl.core.lifetime import MARK, prctl
 
 PROC = Path("/proc")
-MARK = "TUNECTL_SERVER"
-"""The variable that marks all that a runner starts, in the environment of each process."""
-
 _PR_SET_CHILD_SUBREAPER = 36
 _FIELDS_BEFORE_STATE = 2
 

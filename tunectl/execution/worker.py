@@ -60,6 +60,8 @@ def preload(workload: WorkloadReference) -> FactorySignature | None:
         return None
     if workload.kind == "workload":
         warm_up(own_code=False)  # where it was not clear beforehand what trains
+    else:
+        importlib.import_module("tunectl.training.seeds")  # a trial seeds torch and numpy, which take long to load
     from tunectl.workloads import loading
 
     loading.preload(workload)

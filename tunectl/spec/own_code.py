@@ -7,9 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunectl.core.programs import OUTPUT, Argument, InfeasibleEnds, MetricSource, Optional, Program, SourceKind
+from tunectl.core.programs import (
+    OUTPUT,
+    Argument,
+    Checkpoints,
+    InfeasibleEnds,
+    MetricSource,
+    Optional,
+    Program,
+    SourceKind,
+)
 from tunectl.spec.document import Document, PathKey
-from tunectl.spec.placeholders import OWN, names_in, value_text
+from tunectl.spec.placeholders import OWN, RESUME, names_in, value_text
 from tunectl.spec.wording import found, nearest
 
 _WHERE: PathKey = ("workload",)
@@ -21,6 +30,7 @@ _KINDS: Mapping[str, SourceKind] = {
     "tensorboard": "tensorboard",
 }
 STEP = "step"
+_OF_FILES = tuple(name for name in OWN if name != RESUME)
 
 
 def read_own_code(document: Document, study_file: Path, devices: int) -> tuple[str, Program | None] | None:
@@ -158,7 +168,13 @@ def _source(document: Document, item: Any, path: PathKey) -> MetricSource | None
     if where != OUTPUT or kind != "json_lines":
         if _placed(document, where, (*path, kind)) is None:
             return None
-        _known_placeholders(document, where, (*path, kind), OWN)
+        _known_placeholders(document, where, (*path, kind), _OF_FILES)
+        if not {"trial.dir", "trial.id"} & set(names_in(where)):
+            # Every trial would write it, and read what the others wrote.
+            message = (
+                f"a file of the trial's own is due, with {{trial.dir}} or {{trial.id}} in its path, {found(where)}"
+            )
+            document.report((*path, kind), message)
     return source
 
 
@@ -212,11 +228,17 @@ def _environment(document: Document, content: Any) -> Mapping[str, str]:
     return {name: value for name, value in read.items() if value is not None}
 
 
-def _checkpoints(document: Document, content: Mapping[str, Any]) -> str | None:
-    where = (*_WHERE, "checkpoints")
+def _checkpoints(document: Document, content: Mapping[str, Any]) -> Checkpoints | None:
+    where: PathKey = (*_WHERE, "checkpoints")
     if "checkpoints" not in content:
         return None
-    text = _placed(document, content["checkpoints"], where)
+    declared, every, offset = content["checkpoints"], 1, 0
+    if isinstance(declared, dict):
+        _known_keys(document, declared, ("path", "every", "offset"), where)
+        every = _whole(document, declared, "every", where, least=1) or 1
+        offset = _whole(document, declared, "offset", where, least=None) or 0
+        declared, where = declared.get("path"), (*where, "path")
+    text = _placed(document, declared, where)
     if text is None:
         return None
     names = names_in(text)
@@ -224,10 +246,10 @@ def _checkpoints(document: Document, content: Mapping[str, Any]) -> str | None:
     if names.count(STEP) == 0 or not text.startswith("{trial.dir}/"):
         right = '"{trial.dir}/checkpoint-{step}.pt"'
         document.report(where, f"a path below {{trial.dir}} with {{step}} in it is due, such as {right}, {found(text)}")
-    _known_placeholders(document, text, where, (*OWN, STEP))
+    _known_placeholders(document, text, where, (*_OF_FILES, STEP))
     if ".." in Path(text).parts:
         document.report(where, f"a path below {{trial.dir}} is due, {found(text)}")
-    return text
+    return Checkpoints(text, every, offset)
 
 
 def _infeasible(document: Document, content: Any) -> InfeasibleEnds:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from tunectl.core.errors import Problem
-from tunectl.core.programs import Optional, Program
-from tunectl.spec.conditions import Conditions
+from tunectl.core.programs import Argument, Optional, Program
+from tunectl.core.records import Scalar
+from tunectl.spec.conditions import Conditions, Other, World
 from tunectl.spec.document import PathKey
-from tunectl.spec.model import Hyperparameter
+from tunectl.spec.hyperparameters import same
+from tunectl.spec.model import Domain, Hyperparameter, Range, ValueSet
 from tunectl.spec.placeholders import FILE, OWN, RESUME, names_in, placeholders
-from tunectl.spec.wording import nearest
+from tunectl.spec.wording import as_text, nearest
 
 _WHERE: PathKey = ("workload",)
 
@@ -53,7 +55,9 @@ def check_program(study: Declared, program: Program, *, unbroken: bool = True) -
                 message = f"{{{inner}}} stands for nothing{nearest(inner, known)}"
                 problems.append(study.problem((*_WHERE, "environment", name), message))
     problems += _without_place(study, used)
-    return sorted(problems + (_without_value(study, program) if unbroken else []))
+    if unbroken and not problems:
+        problems += [*_without_value(study, program), *_never_taken(study, program), *_unreached(study, program, used)]
+    return sorted(problems)
 
 
 def _without_place(study: Declared, used: set[str]) -> list[Problem]:
@@ -97,3 +101,68 @@ def _only_sometimes(name: str, where: str) -> str:
         f"{{{name}}} has no value where {where}; put it, with its option, into a list of their own, which is left out "
         f'there: [--option, "{{{name}}}"]'
     )
+
+
+def _never_taken(study: Declared, program: Program) -> list[Problem]:
+    """Conditions of arguments that nothing can meet: `nesterov: "true"` is text, the hyperparameter true or false."""
+    problems = []
+    for index, argument in enumerate(program.arguments):
+        for name, values in argument.when.items() if isinstance(argument, Optional) else ():
+            domains = [item.domain for item in study.hyperparameters if item.name == name]
+            for value in values:
+                if not any(_can_be(domain, value) for domain in domains):
+                    message = f"{name} is never {as_text(value)}{' (text)' if isinstance(value, str) else ''}"
+                    path = (*_WHERE, "command", index, "when", name)
+                    problems.append(study.problem(path, f"{message}; write one of its values"))
+    return problems
+
+
+def _can_be(domain: Domain, value: Scalar) -> bool:
+    if isinstance(domain, Range):
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high
+    if isinstance(domain, ValueSet):
+        return any(same(value, other) for other in domain.values)
+    # A flag that is fixed at false today may be true tomorrow; one that is text never will.
+    return _kind(value) is _kind(domain.value)
+
+
+def _kind(value: Scalar) -> type:
+    return float if isinstance(value, int) and not isinstance(value, bool) else type(value)
+
+
+def _unreached(study: Declared, program: Program, used: set[str]) -> list[Problem]:
+    """Hyperparameters that are active somewhere and whose arguments are left out there."""
+    if FILE in used:
+        return []
+    conditions = Conditions(study.hyperparameters)
+    problems = []
+    for name in study.names:
+        holding = [item for item in program.arguments if name in placeholders([item])]
+        texts = [text for text in program.environment.values() if name in names_in(text)]
+        if not holding and not texts:
+            continue  # a switch, which only decides what else is there
+        needed = {name, *placeholders(holding), *(inner for text in texts for inner in names_in(text))}
+        needed |= {parent for item in holding if isinstance(item, Optional) for parent in item.when}
+        for world in conditions.worlds(sorted(needed & conditions.by_name.keys())):
+            if name in world.active and not any(_is_kept(item, world) for item in (*holding, *texts)):
+                message = f"{name} does not reach the command where {world.in_words()}: what holds it is left out there"
+                path = ("hyperparameters", name)
+                problems.append(study.problem(path, f"{message}; give it a list of its own", at_key=True))
+                break
+    return problems
+
+
+def _is_kept(item: Argument, world: World) -> bool:
+    """Whether an argument, or a variable's text, is there in a world."""
+    names = names_in(item) if isinstance(item, str) else placeholders([item])
+    if any(name not in world.active and name not in OWN for name in names):
+        return False
+    when = item.when if isinstance(item, Optional) else {}
+    return all(
+        parent in world.active and any(_is(world.values.get(parent), value) for value in values)
+        for parent, values in when.items()
+    )
+
+
+def _is(held: Scalar | Other | None, value: Scalar) -> bool:
+    return held is not None and not isinstance(held, Other) and same(held, value)

@@ -142,8 +142,9 @@ class ExistingCheckpoints:
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or name != os.path.basename(name) or name.startswith("."):  # noqa: PTH119
             return False
-        # Not Path.is_file, which raises for a name that is too long; one with a NUL is no file's.
-        return os.path.isfile(self.folder.checkpoints / name)  # noqa: PTH113
+        # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
+        # file's.
+        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
 
 
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:

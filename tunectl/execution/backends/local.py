@@ -18,6 +18,7 @@ from typing import IO, Any
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.lifetime import MARK
 from tunectl.core.programs import Request
 from tunectl.core.records import WorkloadReference
 from tunectl.execution import processes
@@ -109,7 +110,7 @@ class LocalBackend:
         self._starts += 1
         self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}."
         inherited = os.environ if self._environ is None else self._environ
-        environment = {**inherited, **_server_environment(), processes.MARK: self._mark}
+        environment = {**inherited, **_server_environment(), MARK: self._mark}
         # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when
         # it is loaded.
         with contextlib.ExitStack() as opened:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tunectl.core.records import Measurement
 from tunectl.training.lines import LineFile
 
-_STEPS_REMEMBERED = 1000
+_STEPS_REMEMBERED = 50_000
 """So many steps back what is told late (by a file that is written seldom) joins what was told before."""
 
 LEARNING_RATE, GRADIENT_NORM = "learning_rate", "gradient_norm"
@@ -28,36 +28,41 @@ class Collector:
     """Takes what a program tells, and writes a line for each step of which something new is known.
 
     A later line of a step holds what the earlier ones did, and counts. Metrics without a step belong to the last step
-    that was told; where none was, the n-th time that the same metric is told is step n.
+    that was told, at first to step 0; where it is known that none is ever told (`counts`), the n-th time that the same
+    metric is told is step n. A metric that is no number is noted in `bad` where `matters` says so.
     """
 
     now_seconds: Callable[[], float]
     before_seconds: float = 0.0
+    counts: bool = False
+    matters: Callable[[str], bool] = lambda _name: True
     steps: dict[int, _Step] = field(default_factory=dict)
     last_step: int | None = None
     names: set[str] = field(default_factory=set)
     bad: tuple[int, str] | None = None
     _changed: set[int] = field(default_factory=set)
     _counts: dict[str, int] = field(default_factory=dict)
+    _last_told: dict[str, int] = field(default_factory=dict)
 
     def take(self, step: int | None, metrics: Mapping[str, float]) -> None:
         """Note what was told. `bad` is the first (step, metric) that is no number."""
         if not metrics:
             return
         if step is None:
-            step = self.last_step if self.last_step is not None and not self._counts else self._counted(metrics)
-        elif self.last_step is None or step > self.last_step:
-            self.last_step = step
+            step = self._counted(metrics) if self.counts else (self.last_step or 0)
+        self.last_step = step if self.last_step is None else max(step, self.last_step)
         known = self._of(step)
         new = {name: value for name, value in metrics.items() if not _same(known.metrics.get(name), value)}
         if not new:
             return
         known.metrics |= new
+        self._last_told |= {name: max(step, self._last_told.get(name, 0)) for name in new}
         known.elapsed_seconds = self.before_seconds + self.now_seconds()
         self.names |= new.keys()
         self._changed.add(step)
         if self.bad is None:
-            self.bad = next(((step, name) for name, value in new.items() if math.isnan(value)), None)
+            bad = (name for name, value in new.items() if math.isnan(value) and self.matters(name))
+            self.bad = next(((step, name) for name in bad), None)
 
     def name_checkpoint(self, step: int, name: str | None) -> None:
         """Note that the evaluation of this step has a checkpoint, or none any more."""
@@ -73,6 +78,8 @@ class Collector:
             metrics = {**item.metrics, **{name: value for name, value in own.items() if value is not None}}
             self.steps[item.step] = _Step(metrics, item.elapsed_seconds, item.checkpoint)
             self.names |= metrics.keys()
+            self._last_told |= {name: max(item.step, self._last_told.get(name, 0)) for name in metrics}
+        self._counts = dict(self._last_told)
         self.last_step = max(self.steps, default=None)
         self.before_seconds = max((item.elapsed_seconds for item in measurements), default=0.0)
 
@@ -81,9 +88,14 @@ class Collector:
         for step in sorted(self._changed):
             file.append(self._measurement(step, self.steps[step]).to_json())
         self._changed.clear()
-        for step in list(self.steps)[:-_STEPS_REMEMBERED]:
-            if self.steps[step].checkpoint is None:
-                del self.steps[step]
+        if len(self.steps) > 2 * _STEPS_REMEMBERED:
+            for step in list(self.steps)[:-_STEPS_REMEMBERED]:
+                if self.steps[step].checkpoint is None:
+                    del self.steps[step]
+
+    def last_told(self, metric: str) -> int | None:
+        """The last step at which a metric was told."""
+        return self._last_told.get(metric)
 
     def value(self, step: int, metric: str) -> float | None:
         """What is known of a metric at a step."""
@@ -96,8 +108,7 @@ class Collector:
     def _counted(self, metrics: Mapping[str, float]) -> int:
         for name in metrics:
             self._counts[name] = self._counts.get(name, 0) + 1
-        self.last_step = max(self._counts[name] for name in metrics)
-        return self.last_step
+        return max(self._counts[name] for name in metrics)
 
     def _measurement(self, step: int, known: _Step) -> Measurement:
         metrics = {name: value for name, value in known.metrics.items() if name not in (LEARNING_RATE, GRADIENT_NORM)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,18 +30,23 @@ from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, last_lines
-from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source
-from tunectl.training.own_code.torchrun import distributed
+from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source, named_by
+from tunectl.training.own_code.torchrun import cause_of, distributed
 
 _LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.05
 _MOST_CHUNKS = 16
 _TAIL_LINES = 20
+_MOST_OF_TORCHRUN = 200
 _STOP_SECONDS = 10.0
 """How long a program whose metric is no number may take to end before it is killed: its result is known."""
 
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 _PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
 _RECORDED = MetricSource("json_lines", "")
+_RESUMED = "resumed_from"
+_RANK = re.compile(r"^\[[^\]]*\]:\s?")
+"""What torchrun puts before a rank's lines."""
 
 
 @dataclass(slots=True)
@@ -77,12 +83,15 @@ class _Run:
                 self.collector.take(*told)
         if self.kept is not None:
             metric, collector = self.request.objective.metric, self.collector
-            names = self.kept.tidy(lambda step: collector.value(step, metric), collector.last_step, ended=ended)
+            last_told = collector.last_told(metric)
+            names = self.kept.tidy(lambda step: collector.value(step, metric), last_told, ended=ended)
             for step, name in names.items():
                 collector.name_checkpoint(step, name)
         self.collector.write(self.measurements)
 
     def _hear(self, line: str) -> None:
+        if self.request.program.devices > 1:
+            line = _RANK.sub("", line)
         for told in self.reader.told(line):
             self.collector.take(*told)
         for pattern in self.patterns:
@@ -121,9 +130,12 @@ def run_command(
     values = _values(request, folder, files, resume)
     _write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
-    collector = Collector(lambda: time.monotonic() - began)
+    sources = request.program.sources
+    collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
     with contextlib.closing(LineFile(folder.measurements, _kept_lines(collector, folder, resume))) as measurements:
-        files_to_read = _files(request, values)
+        reader, files_to_read = OutputReader(sources), _files(request, values)
+        if resume is not None:
+            _pass_over(files_to_read, reader, resume[0])
         seconds.startup_seconds += time.monotonic() - began
         run = _Run(
             request=request,
@@ -131,7 +143,7 @@ def run_command(
             process=_started(request, values, log),
             stop=stop,
             output=Tail(folder.log, offset),
-            reader=OutputReader(request.program.sources),
+            reader=reader,
             files=files_to_read,
             collector=collector,
             kept=_kept(request, folder, values),
@@ -159,13 +171,34 @@ def _watch(run: _Run) -> None:
             poller.poll(_LOOK_SECONDS * 1000)
             run.look()
             run.press()
+    if run.stop_sent and run.stop():
+        _stop_the_others(run.process.pid)
     run.look(ended=True)
+
+
+def _stop_the_others(group: int) -> None:
+    """Let what a program left behind save, too: a shell or a launcher may end at SIGTERM before what it started.
+
+    How long is for the runner to say, which kills them all after the grace.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGTERM)
+        while True:
+            # Orphans come to this process, and a zombie is a member, too.
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-group, os.WNOHANG)[0]:
+                    pass
+            os.killpg(group, 0)
+            time.sleep(_POLL_SECONDS)
 
 
 def _judged(run: _Run, seconds: TrialSeconds) -> TrialResult | None:
     """What the program's end means; see `run_command`."""
     code, collector, ends = run.process.returncode, run.collector, run.request.program.infeasible
     tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
+    if run.request.program.devices > 1:
+        code, tail = cause_of(code, last_lines(run.folder.log, run.log_offset, _MOST_OF_TORCHRUN))
+        tail = tail[-_TAIL_LINES:]
 
     def result(state: str, reason: str, message: str, step: int | None = None) -> TrialResult:
         return TrialResult(
@@ -202,15 +235,22 @@ def _judged(run: _Run, seconds: TrialSeconds) -> TrialResult | None:
 
 def _missing(run: _Run) -> str:
     """What is wrong where the objective was never told, "" where it was."""
-    metric, names = run.request.objective.metric, run.collector.names
-    if metric in names:
-        return ""
-    if names:
-        told = ", ".join(sorted(names)[:10])
-        return f"it ended without telling the objective {metric}; it told {told}: rename one with `names`"
-    wanted = "; ".join(f"{item.kind} {item.where}" for item in run.request.program.sources) or "tunectl.record"
+    metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
     tail = last_lines(run.folder.log, run.log_offset, 3)
     said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
+    silent = [item for item in sources if item.kind == "regex" and not named_by(item) <= names]
+    if metric in names and not silent:
+        return ""
+    if metric in names:
+        never = ", ".join(sorted(named_by(silent[0]) - names))
+        return f"it ended without telling {never}, for which the study has the expression {silent[0].where!r}; {said}"
+    wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
+    if names:
+        told = ", ".join(sorted(names)[:10])
+        return (
+            f"it ended without telling the objective {metric}; it told {told}: rename one with `names`; looked for: "
+            f"{wanted}; {said}"
+        )
     return f"it ended without telling any metric; looked for: {wanted}; {said}"
 
 
@@ -234,14 +274,56 @@ def _prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tupl
     that an earlier attempt left is removed otherwise.
     """
     if request.program.checkpoints is not None and takes_resume(request):
-        values = {"trial.dir": str(files), "trial.id": str(request.trial), "trial.seed": str(request.seed)}
+        values = _values(request, folder, files, None)
         found = CheckpointPattern.of(request.program.checkpoints, values).found()
-        if found:
-            return max(found.items())
+        chosen = _sound(found, folder)
+        if chosen is not None:
+            (folder.path / _RESUMED).write_text(str(chosen[0]))
+            return chosen
     for path in (files, folder.checkpoints):
         shutil.rmtree(path, ignore_errors=True)
     files.mkdir()
     return None
+
+
+def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] | None:
+    """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
+    try:
+        before = int((folder.path / _RESUMED).read_text())
+    except (OSError, ValueError):
+        before = None
+    steps = sorted(found, reverse=True)
+    if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
+        steps = steps[1:]
+    return (steps[0], found[steps[0]]) if steps else None
+
+
+def _tells_no_step(sources: Sequence[MetricSource]) -> bool:
+    """Whether it is known that a program tells no step at all: its expressions name none."""
+    return bool(sources) and all(
+        item.kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
+        for item in sources
+    )
+
+
+def _declared(request: ProgramRequest) -> Callable[[str], bool]:
+    """Which metrics end a trial when they are no number: the objective, what the study names, what is recorded.
+
+    Files and JSON lines hold other numbers, too (a time that is left, say).
+    """
+    sources = request.program.sources
+    named = {request.objective.metric, *(name for item in sources for name in (*named_by(item), *item.names.values()))}
+    only_recorded = not any(item.kind != "regex" for item in sources)
+    return lambda name: only_recorded or name in named
+
+
+def _pass_over(files: Sequence[Source], reader: OutputReader, step: int) -> None:
+    """Read past what an earlier attempt left in its files; what is counted goes on from a step."""
+    for file in files:
+        for _ in file.read(to_the_end=True):
+            pass
+        file.go_on_from(step)
+    reader.go_on_from(step)
 
 
 def takes_resume(request: ProgramRequest) -> bool:
@@ -272,6 +354,8 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
     # Lines must come as they are printed, not when a buffer is full.
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
     found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
+    # By it the processes of a run are found: no hyperparameter called `server` may take its place.
+    found |= {lifetime.MARK: os.environ[lifetime.MARK]} if lifetime.MARK in os.environ else {}
     found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
     for name, text in request.program.environment.items():
         with contextlib.suppress(AbsentError):
@@ -304,13 +388,15 @@ def _kept_lines(collector: Collector, folder: TrialFolder, resume: tuple[int, Pa
 
 def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[Source]:
     """The readers of the files that the program writes; `tunectl.record` needs no declaration."""
-    home = Path(request.program.folder)
+    # In folders' names nothing is a wildcard.
+    home = Path(glob.escape(request.program.folder))
+    plain = {name: glob.escape(text) for name, text in values.items()}
     declared = [
-        file_source(item, str(home / filled(item.where, values)))
+        file_source(item, str(home / filled(item.where, plain)))
         for item in request.program.sources
         if item.kind != "regex" and item.where != OUTPUT
     ]
-    return [*declared, JsonLinesFile.at(str(Path(values["trial.dir"]) / RECORDED), _RECORDED)]
+    return [*declared, JsonLinesFile.at(str(Path(plain["trial.dir"]) / RECORDED), _RECORDED)]
 
 
 def _kept(request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str]) -> KeptCheckpoints | None:
@@ -343,6 +429,8 @@ def _started(request: ProgramRequest, values: Mapping[str, str], log: int) -> su
             stdout=log,
             stderr=log,
             preexec_fn=ready,
+            # Its own, so that those it started can be told from this process.
+            process_group=0,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from tunectl.core.errors import Infeasible
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import FunctionRequest
+from tunectl.core.programs import Checkpoints, FunctionRequest
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
@@ -55,7 +54,7 @@ class Trial:
         self._began = time.monotonic()
         self._collector = Collector(lambda: time.monotonic() - self._began)
         self._file: LineFile | None = None
-        pattern = CheckpointPattern.of(_CHECKPOINTS, {"trial.dir": str(self.dir)})
+        pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
     @property
@@ -71,9 +70,12 @@ class Trial:
         told = {str(name): float(value) for name, value in metrics.items()}
         self._collector.take(_step(step), told)
         self._write()
-        bad = next((name for name, value in told.items() if math.isnan(value)), None)
-        if bad is not None:
-            raise NotANumberError(_step(step), bad)
+        self.refuse_what_is_no_number()
+
+    def refuse_what_is_no_number(self) -> None:
+        """Raise Infeasible where a metric that was recorded is NaN."""
+        if self._collector.bad is not None:
+            raise NotANumberError(*self._collector.bad)
 
     def save(self, step: int, content: Any) -> Path:
         """Save what the trial can go on from after `step` steps: tensors, numbers and texts in dicts and lists.
@@ -117,7 +119,8 @@ class Trial:
     def _write(self, *, ended: bool = False) -> None:
         file = self._file if self._file is not None else self._open([])
         collector, metric = self._collector, self._request.objective.metric
-        names = self._kept.tidy(lambda step: collector.value(step, metric), collector.last_step, ended=ended)
+        last_told = collector.last_told(metric)
+        names = self._kept.tidy(lambda step: collector.value(step, metric), last_told, ended=ended)
         for step, name in names.items():
             collector.name_checkpoint(step, name)
         collector.write(file)
@@ -181,7 +184,8 @@ def run_function(
 
     try:
         with contextlib.closing(trial):
-            function(trial, **request.hyperparameters)
+            _call(function, trial, request)
+            trial.refuse_what_is_no_number()
     except NotANumberError as error:
         seconds.train_seconds += time.monotonic() - began
         return result("infeasible", error.reason, error.message, error.step)
@@ -201,6 +205,14 @@ def run_function(
         told = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
         return result("failed", "no_metric", f"the function never recorded the objective {metric}{told}")
     return result("completed")
+
+
+def _call(function: Callable[..., Any], trial: Trial, request: FunctionRequest) -> None:
+    try:
+        function(trial, **request.hyperparameters)
+    except SystemExit as wish:
+        if wish.code not in (None, 0):  # a script's way to say that it is through
+            raise
 
 
 def _seed(seed: int, device: str) -> None:

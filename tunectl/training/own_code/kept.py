@@ -13,9 +13,12 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
 
 STEP = "step"
+_STAR, _QUESTION = "\1", "\2"
+# They stand for a star and a question mark of a folder's name while the pattern is made.
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,21 @@ class CheckpointPattern:
 
     glob: str
     pattern: re.Pattern[str]
+    every: int = 1
+    offset: int = 0
 
     @classmethod
-    def of(cls, text: str, values: Mapping[str, str]) -> CheckpointPattern:
-        """The pattern of a path, its other placeholders filled with `values`."""
+    def of(cls, checkpoints: Checkpoints, values: Mapping[str, str]) -> CheckpointPattern:
+        """The pattern of a path, its other placeholders filled with `values`, in which nothing is a wildcard."""
         mark = "\0"
-        path = filled(text, {**values, STEP: mark})
+        stars = {name: text.replace("*", _STAR).replace("?", _QUESTION) for name, text in values.items()}
+        path = filled(checkpoints.path, {**stars, STEP: mark})
         finding = "".join(glob.escape(part) if index % 2 == 0 else part for index, part in enumerate(_split(path)))
         head, *tail = path.split(mark)
         matching = _regex(head) + r"(?P<step>[0-9]+)" + r"(?P=step)".join(map(_regex, tail))
-        return cls(finding.replace(mark, "*"), re.compile(matching))
+        finding = finding.replace(_STAR, "[*]").replace(_QUESTION, "[?]")
+        matching = matching.replace(_STAR, r"\*").replace(_QUESTION, r"\?")
+        return cls(finding.replace(mark, "*"), re.compile(matching), checkpoints.every, checkpoints.offset)
 
     def found(self) -> dict[int, Path]:
         """The checkpoints there are, by step."""
@@ -41,7 +49,7 @@ class CheckpointPattern:
         for path in glob.glob(self.glob, recursive=True):  # noqa: PTH207  (the pattern is absolute)
             match = self.pattern.fullmatch(path)
             if match:
-                paths[int(match["step"])] = Path(path)
+                paths[int(match["step"]) * self.every + self.offset] = Path(path)
         return dict(sorted(paths.items()))
 
 
@@ -72,12 +80,15 @@ class KeptCheckpoints:
     def tidy(self, value: Callable[[int], float | None], last_step: int | None, *, ended: bool) -> dict[int, str]:
         """Remove what is no longer wanted, and give the names of what is kept by step.
 
-        `value` gives the objective at a step. The last checkpoint stays, since a trial goes on from it, and so does
-        every one whose step was not evaluated yet: as long as the program runs, and `last_step` is not beyond it.
+        `value` gives the objective at a step, `last_step` is the last at which it was told. The last checkpoint stays,
+        since a trial goes on from it; so does, while the program runs, every one that may still be evaluated; and so
+        do all where none was ever evaluated: they are counted otherwise than the metrics.
         """
         there = self.pattern.found()
         if not there:
             return {}
+        if not any(self._counts(value(step)) for step in there):
+            return {step: self._linked(step, path) for step, path in there.items()}
         waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
         ranked = sorted(
             (step for step in there if self._counts(value(step))), key=lambda step: self._rank(step, value(step))

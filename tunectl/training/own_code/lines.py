@@ -44,7 +44,7 @@ class Tail:
             if end == 0 and len(content) > _LONGEST_LINE:
                 end = len(content)
             self._torn = content[end:]
-            text = content[:end].decode("utf-8", "replace")
+            text = content[:end].decode("utf-8", "replace").removeprefix("\ufeff")
             lines = [line for line in _ENDS.split(plain(text)) if line]
             if lines:
                 return lines

@@ -6,6 +6,7 @@ import csv
 import glob
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tunectl.core.programs import OUTPUT, MetricSource
 from tunectl.training.own_code.lines import Tail
 
 _LARGEST_STEP = 2**53
+_DELIMITERS = (",", ";", "\t")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?|[+-]?\d{1,3}(?:_\d{3})+(?:\.\d*)?")
 
 
 class Told(NamedTuple):
@@ -26,15 +29,23 @@ class Told(NamedTuple):
     metrics: Mapping[str, float]
 
 
+def named_by(source: MetricSource) -> set[str]:
+    """The metrics that an expression names; {} of other sources, of which nobody knows what they hold."""
+    if source.kind != "regex":
+        return set()
+    groups = [name for name in re.compile(source.where).groupindex if name != source.step]
+    return {source.names.get(name) or _metric_name(name, source) for name in groups}
+
+
 class Steps:
     """The steps to which what one source tells belongs."""
 
     def __init__(self, source: MetricSource) -> None:
         self._source, self._times = source, 0
 
-    def begin_anew(self) -> None:
-        """Count from the first again."""
-        self._times = 0
+    def begin_anew(self, step: int = 0) -> None:
+        """Count from the first again, or from what follows a step."""
+        self._times = step // (self._source.every or 1)
 
     def of(self, told: Told) -> Told:
         """The same, with the step that the study means."""
@@ -51,6 +62,10 @@ class Source(Protocol):
         """What has come since the last call."""
         ...
 
+    def go_on_from(self, step: int) -> None:
+        """Count what is counted from a step on."""
+        ...
+
 
 class OutputReader:
     """Reads the metrics among a program's lines: by regular expressions, and JSON objects."""
@@ -63,6 +78,11 @@ class OutputReader:
     def reads(self) -> bool:
         """Whether anything is looked for in the output."""
         return bool(self._patterns or self._json)
+
+    def go_on_from(self, step: int) -> None:
+        """Count what is counted from a step on."""
+        for steps in (*(item[2] for item in self._patterns), *(item[1] for item in self._json)):
+            steps.begin_anew(step)
 
     def told(self, line: str) -> Iterator[Told]:
         """What a line tells, once for every source that finds something in it."""
@@ -88,7 +108,10 @@ def told_by(values: Mapping[str, Any], source: MetricSource) -> Told | None:
         read = number(value)
         if read is not None:
             metrics[source.names.get(name) or _metric_name(name, source)] = read
-    step = whole_number(values.get(source.step))
+    written = values.get(source.step)
+    step = whole_number(written)
+    if step is None and written not in (None, ""):
+        return None  # a step that cannot be read is not the one before it
     return Told(step, metrics) if metrics else None
 
 
@@ -108,9 +131,12 @@ def number(value: Any) -> float | None:
             return math.inf if value > 0 else -math.inf
     if not isinstance(value, str):
         return None
+    text = value.strip().rstrip(".,;:%)]}")
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "").replace("_", "")
     try:
-        # Not underscores, which Python takes and no program means.
-        return None if "_" in value else float(value.strip().rstrip(".,;:%)]}"))
+        # Not other underscores, which Python takes and no program means.
+        return None if "_" in text else float(text)
     except ValueError:
         return None
 
@@ -156,6 +182,10 @@ class JsonLinesFile:
         """The file at a path without placeholders."""
         return cls(pattern, source, {}, Steps(source))
 
+    def go_on_from(self, step: int) -> None:
+        """See Source."""
+        self._steps.begin_anew(step)
+
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
         for path in matching(self.pattern):
@@ -185,6 +215,11 @@ class CsvFile:
         """The file at a path without placeholders."""
         return cls(pattern, source, {})
 
+    def go_on_from(self, step: int) -> None:
+        """See Source."""
+        for rows in self._seen.values():
+            rows.steps.begin_anew(step)
+
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
         for path in matching(self.pattern):
@@ -202,28 +237,40 @@ class _Rows:
     head: list[str] | None = None
     first: str = ""
     size: int = 0
+    inode: int | None = None
+    delimiter: str = ","
 
     def read(self, *, to_the_end: bool) -> Iterator[dict[str, str]]:
         if self._begins_anew():
             self.tail, self.head = Tail(self.tail.path), None
             self.steps.begin_anew()
         while lines := self.tail.read(to_the_end=to_the_end):
-            for fields in csv.reader(lines):
+            for line in lines:
+                fields = self._fields(line)
                 if self.head is None:
                     self.head = [name.strip() for name in fields]
                 else:
                     yield dict(zip(self.head, fields, strict=False))
 
+    def _fields(self, line: str) -> list[str]:
+        if self.head is None:
+            counts = {mark: line.count(mark) for mark in _DELIMITERS}
+            self.delimiter = max(counts, key=lambda mark: counts[mark])
+        try:
+            return next(csv.reader([line], delimiter=self.delimiter), [])
+        except csv.Error:
+            return []  # a row that is none: the others count
+
     def _begins_anew(self) -> bool:
-        """Whether the file has another head line than it had, or has become shorter."""
+        """Whether the file is another one, has another head line than it had, or has become shorter."""
         try:
             with open(self.tail.path, "rb") as file:
-                first, size = file.readline(65_536), file.seek(0, 2)
+                first, size, inode = file.readline(65_536), file.seek(0, 2), os.fstat(file.fileno()).st_ino
         except OSError:
             return False
         text = first.decode("utf-8", "replace")
-        anew = (bool(self.first) and text != self.first) or size < self.size
-        self.first, self.size = text if text.endswith("\n") else self.first, size
+        anew = (bool(self.first) and text != self.first) or size < self.size or self.inode not in (None, inode)
+        self.first, self.size, self.inode = text if text.endswith("\n") else self.first, size, inode
         return anew
 
 
@@ -234,6 +281,10 @@ class EventFiles:
         self._pattern, self._source, self._steps = pattern, source, Steps(source)
         self._loaders: dict[str, Any] = {}
         self._load = _event_loader()
+
+    def go_on_from(self, step: int) -> None:
+        """See Source."""
+        self._steps.begin_anew(step)
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:  # noqa: ARG002  (an event is written whole)
         """See Source."""

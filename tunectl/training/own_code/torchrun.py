@@ -8,6 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+_REPORT = re.compile(r"=+")
+_EXIT_CODE = re.compile(r"exitcode\s*:\s*(-?\d+)")
+_PREFIX = re.compile(r"^\[[^\]]*\]:\s?")
+_OWN_LINE = re.compile(r"torch[/.]distributed")
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*(\.exe)?")
 
 
@@ -35,3 +39,15 @@ def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
     if rest and rest[0] == "-m":
         module, rest = ["-m"], rest[1:]
     return [first, *interpreter, "-m", "torch.distributed.run", *options, *module, *rest]
+
+
+def cause_of(code: int, tail: Sequence[str]) -> tuple[int, list[str]]:
+    """What ended the first rank that failed: its own exit code, or a signal's number below 0, and the lines before
+    torchrun's report of it. torchrun itself ends with 1 whatever it was.
+    """
+    for place, line in enumerate(tail):
+        if _REPORT.fullmatch(line.strip()):
+            causes = [match for later in tail[place:] if (match := _EXIT_CODE.search(later))]
+            before = [_PREFIX.sub("", earlier) for earlier in tail[:place] if not _OWN_LINE.search(earlier)]
+            return (int(causes[0][1]) if causes else code), before
+    return code, [_PREFIX.sub("", line) for line in tail]
