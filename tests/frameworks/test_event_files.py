@@ -24,12 +24,13 @@ def test_scalars_are_read_as_they_come_by_their_tags(tmp_path: Path) -> None:
     writer.add_scalar("Loss/val", 0.5, 10)
     writer.add_text("note", "no number", 10)
     writer.add_scalar("Loss/train", math.nan, 10)
-    writer.add_scalars("both", {"a": 1.0}, 20)
+    writer.add_scalars("both/losses", {"train": 1.0, "valid": 2.0}, 20)
     writer.flush()
     first = list(source.read(to_the_end=False))
     assert Told(10, {"valid/loss": 0.5}) in first
     assert any(item.step == 10 and math.isnan(item.metrics.get("Loss/train", 0.0)) for item in first)
-    assert Told(20, {"both": 1.0}) in first
+    assert Told(20, {"both/losses/train": 1.0}) in first, "one tag in a folder for each"
+    assert Told(20, {"both/losses/valid": 2.0}) in first
     writer.add_scalar("Loss/val", 0.25, 30)
     writer.close()
     assert list(source.read(to_the_end=True)) == [Told(30, {"valid/loss": 0.25})]

@@ -295,8 +295,15 @@ class EventFiles:
                     for value in event.summary.value:
                         scalar = _scalar(value)
                         if scalar is not None:
-                            name = self._source.names.get(value.tag, value.tag)
+                            tag = _whole_tag(value.tag, Path(path).parent.name)
+                            name = self._source.names.get(tag, tag)
                             yield self._steps.of(Told(int(event.step), {name: scalar}))
+
+
+def _whole_tag(tag: str, folder: str) -> str:
+    """The tag with what `add_scalars(tag, {"train": …})` keeps in the name of a folder (torch, TensorBoard's own)."""
+    begins = tag.replace("/", "_") + "_"
+    return f"{tag}/{folder[len(begins) :]}" if folder.startswith(begins) and len(folder) > len(begins) else tag
 
 
 def _event_loader() -> Any:
