@@ -20,31 +20,8 @@ def trial_request(
 ) -> Request:
     """The request of one trial; defaults are written out, since those of a later version may differ."""
     training = {**asdict(spec.training), **trial.training}
-    if spec.program is not None:
-        return ProgramRequest(
-            study=spec.name,
-            trial=trial.trial,
-            seed=trial.seed,
-            program=spec.program,
-            hyperparameters=dict(trial.hyperparameters),
-            objective=spec.objective,
-            max_train_steps=training["max_train_steps"],
-            keep_checkpoints=training["keep_checkpoints"],
-            attempt=attempt,
-        )
-    if spec.kind == "function":
-        return FunctionRequest(
-            study=spec.name,
-            trial=trial.trial,
-            seed=trial.seed,
-            workload=reference,
-            hyperparameters=factory_arguments(signature, trial.hyperparameters, own_code=True),
-            objective=spec.objective,
-            max_train_steps=training["max_train_steps"],
-            keep_checkpoints=training["keep_checkpoints"],
-            threads=spec.resources.threads_per_trial,
-            attempt=attempt,
-        )
+    if spec.own_code:
+        return _own_code(spec, reference, signature, trial, attempt)
     return TrialRequest(
         study=spec.name,
         trial=trial.trial,
@@ -66,6 +43,30 @@ def trial_request(
         attempt=attempt,
         kind="throughput" if trial.kind == "throughput" else "workload",
     )
+
+
+def _own_code(
+    spec: StudySpec,
+    reference: WorkloadReference,
+    signature: FactorySignature,
+    trial: PlannedTrial,
+    attempt: int,
+) -> Request:
+    training = {**asdict(spec.training), **trial.training}
+    common = {
+        "study": spec.name,
+        "trial": trial.trial,
+        "seed": trial.seed,
+        "objective": spec.objective,
+        "max_train_steps": training["max_train_steps"],
+        "keep_checkpoints": training["keep_checkpoints"],
+        "attempt": attempt,
+    }
+    if spec.program is not None:
+        return ProgramRequest(program=spec.program, hyperparameters=dict(trial.hyperparameters), **common)
+    arguments = factory_arguments(signature, trial.hyperparameters, own_code=True)
+    threads = spec.resources.threads_per_trial
+    return FunctionRequest(workload=reference, hyperparameters=arguments, threads=threads, **common)
 
 
 def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:

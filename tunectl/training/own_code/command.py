@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
-import json
 import os
 import re
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -18,20 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunectl.core import jsontext, lifetime
-from tunectl.core.errors import WorkloadError
+from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest, program_path
-from tunectl.core.recording import RECORD_VARIABLE, RECORDED
-from tunectl.core.records import Scalar, TrialResult, TrialSeconds
-from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
+from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.recording import RECORDED
+from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.spec.placeholders import filled
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, last_lines
 from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source, named_by
-from tunectl.training.own_code.torchrun import cause_of, distributed
+from tunectl.training.own_code.starting import placeholder_values, prepared, started, write_hyperparameters
+from tunectl.training.own_code.torchrun import cause_of
 
 _LOOK_SECONDS = 0.2
 _POLL_SECONDS = 0.05
@@ -44,7 +42,6 @@ _STOP_SECONDS = 10.0
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 _PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
 _RECORDED = MetricSource("json_lines", "")
-_RESUMED = "resumed_from"
 _RANK = re.compile(r"^\[[^\]]*\]:\s?")
 """What torchrun puts before a rank's lines."""
 
@@ -126,9 +123,9 @@ def run_command(
     """
     began = time.monotonic()
     files = folder.path / "files"
-    resume = _prepared(request, folder, files)
-    values = _values(request, folder, files, resume)
-    _write_hyperparameters(request, Path(values["trial.hyperparameters"]))
+    resume = prepared(request, folder, files)
+    values = placeholder_values(request, folder, files, resume)
+    write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
     sources = request.program.sources
     collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
@@ -140,7 +137,7 @@ def run_command(
         run = _Run(
             request=request,
             folder=folder,
-            process=_started(request, values, log),
+            process=started(request, values, log),
             stop=stop,
             output=Tail(folder.log, offset),
             reader=reader,
@@ -269,35 +266,6 @@ def _die_by(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tuple[int, Path] | None:
-    """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
-    that an earlier attempt left is removed otherwise.
-    """
-    if request.program.checkpoints is not None and takes_resume(request):
-        values = _values(request, folder, files, None)
-        found = CheckpointPattern.of(request.program.checkpoints, values).found()
-        chosen = _sound(found, folder)
-        if chosen is not None:
-            (folder.path / _RESUMED).write_text(str(chosen[0]))
-            return chosen
-    for path in (files, folder.checkpoints):
-        shutil.rmtree(path, ignore_errors=True)
-    files.mkdir()
-    return None
-
-
-def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] | None:
-    """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
-    try:
-        before = int((folder.path / _RESUMED).read_text())
-    except (OSError, ValueError):
-        before = None
-    steps = sorted(found, reverse=True)
-    if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
-        steps = steps[1:]
-    return (steps[0], found[steps[0]]) if steps else None
-
-
 def _tells_no_step(sources: Sequence[MetricSource]) -> bool:
     """Whether it is known that a program tells no step at all: its expressions name none."""
     return bool(sources) and all(
@@ -324,56 +292,6 @@ def _pass_over(files: Sequence[Source], reader: OutputReader, step: int) -> None
             pass
         file.go_on_from(step)
     reader.go_on_from(step)
-
-
-def takes_resume(request: ProgramRequest) -> bool:
-    """Whether the program is told from where to go on."""
-    texts = list(request.program.environment.values())
-    for item in request.program.arguments:
-        texts += [item] if isinstance(item, str) else item.arguments
-    return any(RESUME in names_in(text) for text in texts)
-
-
-def _values(
-    request: ProgramRequest, folder: TrialFolder, files: Path, resume: tuple[int, Path] | None
-) -> dict[str, str]:
-    """What the placeholders of this trial stand for."""
-    values = {name: value_text(value) for name, value in request.hyperparameters.items()}
-    own = {
-        "max_train_steps": str(request.max_train_steps),
-        "trial.dir": str(files),
-        "trial.id": str(request.trial),
-        "trial.seed": str(request.seed),
-        "trial.hyperparameters": str(folder.path / "hyperparameters.yaml"),
-    }
-    return values | own | ({RESUME: str(resume[1])} if resume is not None else {})
-
-
-def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str, str]:
-    """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
-    # Lines must come as they are printed, not when a buffer is full.
-    found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
-    found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
-    # By it the processes of a run are found: no hyperparameter called `server` may take its place.
-    found |= {lifetime.MARK: os.environ[lifetime.MARK]} if lifetime.MARK in os.environ else {}
-    found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
-    for name, text in request.program.environment.items():
-        with contextlib.suppress(AbsentError):
-            found[name] = filled(text, values)
-    return found
-
-
-def _write_hyperparameters(request: ProgramRequest, path: Path) -> None:
-    """A file that both JSON and YAML 1.1 read alike."""
-    # Neither atomic nor flushed: it is made anew for every attempt, before the program starts.
-    lines = [f"  {json.dumps(name)}: {_scalar(value)}" for name, value in request.hyperparameters.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
-def _scalar(value: Scalar) -> str:
-    text = json.dumps(value)
-    # To YAML 1.1 a number without a full stop, 1e-05, is text.
-    return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
 
 
 def _kept_lines(collector: Collector, folder: TrialFolder, resume: tuple[int, Path] | None) -> int:
@@ -404,36 +322,3 @@ def _kept(request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str
         return None
     pattern = CheckpointPattern.of(request.program.checkpoints, values)
     return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
-
-
-def _started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
-    line = command_line(request.program.arguments, values, request.hyperparameters)
-    if request.program.devices > 1:
-        line = distributed(line, request.program.devices, Path(values["trial.dir"]) / "ranks")
-    parent, environment = os.getpid(), _environment(request, values)
-    # Looked for here: the system would search this process's PATH, not the program's.
-    executable = line[0] if "/" in line[0] else shutil.which(line[0], path=environment["PATH"])
-
-    def ready() -> None:
-        # Between fork and exec, in a process of one thread. What is ignored stays so in a new program.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        lifetime.die_with_parent(parent)
-
-    try:
-        return subprocess.Popen(
-            line,
-            executable=executable,
-            cwd=request.program.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=ready,
-            # Its own, so that those it started can be told from this process.
-            process_group=0,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise WorkloadError(
-            f"the command {line[0]!r} cannot be started in {request.program.folder}: {reason}"
-        ) from error

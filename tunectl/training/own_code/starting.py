@@ -1,0 +1,138 @@
+"""A program of a trial, started: what it goes on from, what its placeholders stand for, its environment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunectl.core import lifetime
+from tunectl.core.errors import WorkloadError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import ProgramRequest, program_path
+from tunectl.core.recording import RECORD_VARIABLE, RECORDED
+from tunectl.core.records import Scalar
+from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
+from tunectl.store.trial_files import read_trial
+from tunectl.training.own_code.kept import CheckpointPattern
+from tunectl.training.own_code.torchrun import distributed
+
+_RESUMED = "resumed_from"
+
+
+def prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tuple[int, Path] | None:
+    """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
+    that an earlier attempt left is removed otherwise.
+    """
+    if request.program.checkpoints is not None and takes_resume(request):
+        values = placeholder_values(request, folder, files, None)
+        found = CheckpointPattern.of(request.program.checkpoints, values).found()
+        chosen = _sound(found, folder)
+        if chosen is not None:
+            (folder.path / _RESUMED).write_text(str(chosen[0]))
+            return chosen
+    for path in (files, folder.checkpoints):
+        shutil.rmtree(path, ignore_errors=True)
+    files.mkdir()
+    return None
+
+
+def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] | None:
+    """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
+    try:
+        before = int((folder.path / _RESUMED).read_text())
+    except (OSError, ValueError):
+        before = None
+    steps = sorted(found, reverse=True)
+    if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
+        steps = steps[1:]
+    return (steps[0], found[steps[0]]) if steps else None
+
+
+def takes_resume(request: ProgramRequest) -> bool:
+    """Whether the program is told from where to go on."""
+    texts = list(request.program.environment.values())
+    for item in request.program.arguments:
+        texts += [item] if isinstance(item, str) else item.arguments
+    return any(RESUME in names_in(text) for text in texts)
+
+
+def placeholder_values(
+    request: ProgramRequest, folder: TrialFolder, files: Path, resume: tuple[int, Path] | None
+) -> dict[str, str]:
+    """What the placeholders of this trial stand for."""
+    values = {name: value_text(value) for name, value in request.hyperparameters.items()}
+    own = {
+        "max_train_steps": str(request.max_train_steps),
+        "trial.dir": str(files),
+        "trial.id": str(request.trial),
+        "trial.seed": str(request.seed),
+        "trial.hyperparameters": str(folder.path / "hyperparameters.yaml"),
+    }
+    return values | own | ({RESUME: str(resume[1])} if resume is not None else {})
+
+
+def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str, str]:
+    """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
+    # Lines must come as they are printed, not when a buffer is full.
+    found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
+    found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
+    # By it the processes of a run are found: no hyperparameter called `server` may take its place.
+    found |= {lifetime.MARK: os.environ[lifetime.MARK]} if lifetime.MARK in os.environ else {}
+    found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
+    for name, text in request.program.environment.items():
+        with contextlib.suppress(AbsentError):
+            found[name] = filled(text, values)
+    return found
+
+
+def write_hyperparameters(request: ProgramRequest, path: Path) -> None:
+    """A file that both JSON and YAML 1.1 read alike."""
+    # Neither atomic nor flushed: it is made anew for every attempt, before the program starts.
+    lines = [f"  {json.dumps(name)}: {_scalar(value)}" for name, value in request.hyperparameters.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _scalar(value: Scalar) -> str:
+    text = json.dumps(value)
+    # To YAML 1.1 a number without a full stop, 1e-05, is text.
+    return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
+
+
+def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+    """Start the program; its output goes to the descriptor `log`. Raises WorkloadError where it cannot be started."""
+    line = command_line(request.program.arguments, values, request.hyperparameters)
+    if request.program.devices > 1:
+        line = distributed(line, request.program.devices, Path(values["trial.dir"]) / "ranks")
+    parent, environment = os.getpid(), _environment(request, values)
+    # Looked for here: the system would search this process's PATH, not the program's.
+    executable = line[0] if "/" in line[0] else shutil.which(line[0], path=environment["PATH"])
+
+    def ready() -> None:
+        # Between fork and exec, in a process of one thread. What is ignored stays so in a new program.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        lifetime.die_with_parent(parent)
+
+    try:
+        return subprocess.Popen(
+            line,
+            executable=executable,
+            cwd=request.program.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=ready,
+            # Its own, so that those it started can be told from this process.
+            process_group=0,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WorkloadError(
+            f"the command {line[0]!r} cannot be started in {request.program.folder}: {reason}"
+        ) from error
