@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import tunectl
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
@@ -116,7 +117,7 @@ def test_a_program_gets_its_hyperparameters_by_arguments_environment_and_file(pr
 
 def test_what_is_recorded_from_inside_counts_without_a_declaration(programs: Programs) -> None:
     text = (
-        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        f"import sys; sys.path[:0] = {[str(Path(tunectl.__file__).parents[1])]!r}\n"
         "import tunectl\n"
         "class Tensor:\n    def __float__(self): return 0.25\n"
         "tunectl.record(10, {'loss': Tensor()})\n"

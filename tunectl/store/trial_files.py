@@ -140,7 +140,7 @@ class ExistingCheckpoints:
     folder: TrialFolder
 
     def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or name != os.path.basename(name) or name.startswith("."):  # noqa: PTH119
+        if not isinstance(name, str) or not name or name != os.path.basename(name) or name[0] == ".":  # noqa: PTH119
             return False
         # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
         # file's.
