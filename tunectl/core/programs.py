@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,16 @@ class MetricSource:
     names: Mapping[str, str] = field(default_factory=dict)
     offset: int = 0
     every: int | None = None
+
+    def metric(self, name: str) -> str:
+        """What the study calls what the program calls `name`; `__` of a group's name, which holds no stroke, is `/`."""
+        return self.names.get(name) or (name.replace("__", "/") if self.kind == "regex" else name)
+
+    def named(self) -> set[str]:
+        """The metrics that an expression names; {} of other sources, of which nobody knows what they hold."""
+        if self.kind != "regex":
+            return set()
+        return {self.metric(name) for name in re.compile(self.where).groupindex if name != self.step}
 
 
 @dataclass(frozen=True, slots=True)

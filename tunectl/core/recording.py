@@ -13,6 +13,14 @@ RECORD_VARIABLE = "TUNECTL_TRIAL_RECORD"
 """The variable that names the file to write to."""
 
 
+def whole_step(step: Any) -> int:
+    """The step as an int; raises TypeError or ValueError for one that is no whole number from 0 on."""
+    whole = int(step)
+    if whole != step or whole < 0:
+        raise ValueError(f"a step is a whole number from 0 on, found {step!r}")
+    return whole
+
+
 def record(step: int, metrics: Mapping[str, Any]) -> None:
     """Tell tunectl the metrics of a step, by `split/name`.
 
@@ -20,9 +28,7 @@ def record(step: int, metrics: Mapping[str, Any]) -> None:
     tunectl did not start, and in all ranks but 0 of a distributed one. Raises TypeError or ValueError for a step that
     is no whole number from 0 on, and for values that are no numbers.
     """
-    whole = int(step)
-    if whole != step or whole < 0:
-        raise ValueError(f"a step is a whole number from 0 on, found {step!r}")
+    whole = whole_step(step)
     told = {str(name): float(value) for name, value in metrics.items()}
     path = os.environ.get(RECORD_VARIABLE)
     if not path or os.environ.get("RANK", "0") != "0":

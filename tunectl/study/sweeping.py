@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -103,12 +102,7 @@ def run_procedure(
     the folder is in use, belongs to another study or another request, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    if checked.spec.own_code:
-        _check_own_code(procedure, checked.spec)
-    sweep = sweep_spec(procedure, checked.spec, request)
-    wrong = procedure.problems(sweep)
-    if wrong:
-        raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
+    sweep = _checked_sweep(procedure, checked.spec, request)
     slots = study_slots(checked.spec, options.slots, dict(os.environ))
     slots = slots[:1] if procedure.one_at_a_time else slots
     name = f"{checked.spec.name}.{procedure.name}"
@@ -144,6 +138,17 @@ def run_procedure(
             if not added:
                 return _report(procedure, checked, at_work, procedure.conclude(sweep, results), interrupted=False)
             at_work = grown(at_work, added, watcher)
+
+
+def _checked_sweep(procedure: Procedure, spec: StudySpec, request: ProcedureRequest) -> SweepSpec:
+    """What the procedure works on; raises UsageError where it cannot."""
+    if spec.own_code:
+        _check_own_code(procedure, spec)
+    sweep = sweep_spec(procedure, spec, request)
+    wrong = procedure.problems(sweep)
+    if wrong:
+        raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
+    return sweep
 
 
 def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watcher) -> None:
@@ -209,8 +214,7 @@ def _metrics_told(spec: StudySpec) -> set[str] | None:
     sources = spec.program.sources if spec.program is not None else ()
     if not sources or any(item.kind != "regex" for item in sources):
         return None
-    groups = [(item, name) for item in sources for name in re.compile(item.where).groupindex if name != item.step]
-    return {item.names.get(name, name.replace("__", "/")) for item, name in groups}
+    return {name for item in sources for name in item.named()}
 
 
 def _conclusion_of(place: Path) -> dict[str, Any]:

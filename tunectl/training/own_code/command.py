@@ -27,9 +27,9 @@ from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, last_lines
-from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source, named_by
+from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source
 from tunectl.training.own_code.starting import placeholder_values, prepared, started, write_hyperparameters
-from tunectl.training.own_code.torchrun import cause_of
+from tunectl.training.own_code.torchrun import cause_of, without_rank
 
 _LOOK_SECONDS = 0.2
 _POLL_SECONDS = 0.05
@@ -42,8 +42,6 @@ _STOP_SECONDS = 10.0
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 _PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
 _RECORDED = MetricSource("json_lines", "")
-_RANK = re.compile(r"^\[[^\]]*\]:\s?")
-"""What torchrun puts before a rank's lines."""
 
 
 @dataclass(slots=True)
@@ -88,7 +86,7 @@ class _Run:
 
     def _hear(self, line: str) -> None:
         if self.request.program.devices > 1:
-            line = _RANK.sub("", line)
+            line = without_rank(line)
         for told in self.reader.told(line):
             self.collector.take(*told)
         for pattern in self.patterns:
@@ -235,11 +233,11 @@ def _missing(run: _Run) -> str:
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
     tail = last_lines(run.folder.log, run.log_offset, 3)
     said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
-    silent = [item for item in sources if item.kind == "regex" and not named_by(item) <= names]
+    silent = [item for item in sources if item.kind == "regex" and not item.named() <= names]
     if metric in names and not silent:
         return ""
     if metric in names:
-        never = ", ".join(sorted(named_by(silent[0]) - names))
+        never = ", ".join(sorted(silent[0].named() - names))
         return f"it ended without telling {never}, for which the study has the expression {silent[0].where!r}; {said}"
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
@@ -280,7 +278,7 @@ def _declared(request: ProgramRequest) -> Callable[[str], bool]:
     Files and JSON lines hold other numbers, too (a time that is left, say).
     """
     sources = request.program.sources
-    named = {request.objective.metric, *(name for item in sources for name in (*named_by(item), *item.names.values()))}
+    named = {request.objective.metric, *(name for item in sources for name in (*item.named(), *item.names.values()))}
     only_recorded = not any(item.kind != "regex" for item in sources)
     return lambda name: only_recorded or name in named
 

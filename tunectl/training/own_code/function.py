@@ -13,6 +13,7 @@ from typing import Any
 from tunectl.core.errors import Infeasible
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import Checkpoints, FunctionRequest
+from tunectl.core.recording import whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
@@ -68,7 +69,7 @@ class Trial:
         Raises Infeasible where one is NaN, which ends the trial with that result.
         """
         told = {str(name): float(value) for name, value in metrics.items()}
-        self._collector.take(_step(step), told)
+        self._collector.take(whole_step(step), told)
         self._write()
         self.refuse_what_is_no_number()
 
@@ -84,8 +85,8 @@ class Trial:
         """
         from tunectl.training.checkpoints import FORMAT, save
 
-        path = self.dir / f"checkpoint-{_step(step)}.pt"
-        save(path, {"format": FORMAT, "step": _step(step), "content": content})
+        path = self.dir / f"checkpoint-{whole_step(step)}.pt"
+        save(path, {"format": FORMAT, "step": whole_step(step), "content": content})
         self._write()
         return path
 
@@ -143,13 +144,6 @@ class Trial:
     def metrics(self) -> set[str]:
         """The names of all that was recorded."""
         return self._collector.names
-
-
-def _step(step: int) -> int:
-    whole = int(step)
-    if whole != step or whole < 0:
-        raise ValueError(f"a step is a whole number from 0 on, found {step!r}")
-    return whole
 
 
 def run_function(

@@ -29,14 +29,6 @@ class Told(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def named_by(source: MetricSource) -> set[str]:
-    """The metrics that an expression names; {} of other sources, of which nobody knows what they hold."""
-    if source.kind != "regex":
-        return set()
-    groups = [name for name in re.compile(source.where).groupindex if name != source.step]
-    return {source.names.get(name) or _metric_name(name, source) for name in groups}
-
-
 class Steps:
     """The steps to which what one source tells belongs."""
 
@@ -107,17 +99,12 @@ def told_by(values: Mapping[str, Any], source: MetricSource) -> Told | None:
             continue
         read = number(value)
         if read is not None:
-            metrics[source.names.get(name) or _metric_name(name, source)] = read
+            metrics[source.metric(name)] = read
     written = values.get(source.step)
     step = whole_number(written)
     if step is None and written not in (None, ""):
         return None  # a step that cannot be read is not the one before it
     return Told(step, metrics) if metrics else None
-
-
-def _metric_name(name: str, source: MetricSource) -> str:
-    # A group's name cannot hold a stroke.
-    return name.replace("__", "/") if source.kind == "regex" else name
 
 
 def number(value: Any) -> float | None:

@@ -41,6 +41,11 @@ def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
     return [first, *interpreter, "-m", "torch.distributed.run", *options, *module, *rest]
 
 
+def without_rank(line: str) -> str:
+    """A line without the rank that torchrun puts before it."""
+    return _PREFIX.sub("", line)
+
+
 def cause_of(code: int, tail: Sequence[str]) -> tuple[int, list[str]]:
     """What ended the first rank that failed: its own exit code, or a signal's number below 0, and the lines before
     torchrun's report of it. torchrun itself ends with 1 whatever it was.
@@ -48,6 +53,6 @@ def cause_of(code: int, tail: Sequence[str]) -> tuple[int, list[str]]:
     for place, line in enumerate(tail):
         if _REPORT.fullmatch(line.strip()):
             causes = [match for later in tail[place:] if (match := _EXIT_CODE.search(later))]
-            before = [_PREFIX.sub("", earlier) for earlier in tail[:place] if not _OWN_LINE.search(earlier)]
+            before = [without_rank(earlier) for earlier in tail[:place] if not _OWN_LINE.search(earlier)]
             return (int(causes[0][1]) if causes else code), before
-    return code, [_PREFIX.sub("", line) for line in tail]
+    return code, [without_rank(line) for line in tail]
