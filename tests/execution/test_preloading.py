@@ -59,11 +59,20 @@ def _request(trial: int, **configuration: object) -> TrialRequest:
     )
 
 
+CONFIGURATIONS = (
+    {"optimizer": "momentum"},
+    {"optimizer": "adam", "grad_clip_norm": 1.0},
+    {"optimizer": "rmsprop", "polyak_decay": 0.9, "schedule": "cosine"},
+    {"optimizer": "lamb", "accumulate_steps": 2, "precision": "bfloat16"},
+    {"optimizer": "adamw", "precision": "float16"},
+)
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """What the program found: torch is loaded once for all tests here."""
     home = tmp_path_factory.mktemp("trials")
-    requests = [_request(0, optimizer="momentum"), _request(1, optimizer="adam", grad_clip_norm=1.0)]
+    requests = [_request(trial, **configuration) for trial, configuration in enumerate(CONFIGURATIONS)]
     folders = [TrialFolder(home / f"{request.trial:05d}") for request in requests]
     for folder, request in zip(folders, requests, strict=True):
         write_request(folder, request)
@@ -75,7 +84,7 @@ def told(tmp_path_factory):
 
 def test_a_forked_trial_trains_to_its_end_without_importing_anything(told):
     # Hazard: one that torch or numpy loads late costs every trial 10 ms to a second.
-    assert len(told["imported"]) == 2
+    assert len(told["imported"]) == len(CONFIGURATIONS)
     for folder, modules in told["imported"].items():
         result = read_trial(TrialFolder(Path(folder))).result
         assert result is not None

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 OWN = ROOT / "studies" / "own_code"
 
 
-def trials(study: Path, folder: Path) -> list[dict[str, str]]:
+def trials(study: Path, folder: Path, exit_code: int = 0) -> list[dict[str, str]]:
     """The trials table after `tunectl run`."""
     called = subprocess.run(
         [sys.executable, "-m", "tunectl", "run", str(study), "--dir", str(folder), "--quiet"],
@@ -24,7 +24,7 @@ def trials(study: Path, folder: Path) -> list[dict[str, str]]:
         text=True,
         check=False,
     )
-    assert called.returncode == 0, called.stderr + called.stdout
+    assert called.returncode == exit_code, called.stderr + called.stdout
     with open(folder / "tables" / "trials.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -84,3 +84,19 @@ def test_a_command_on_two_devices_is_one_trial_of_which_rank_0_is_heard(tmp_path
     assert (row["state"], float(row["loss"])) == ("completed", 3.0)
     assert (float(row["world"]), float(row["rank"])) == (2.0, 0.0)
     assert "by rank 1" not in (tmp_path / "out" / "trials" / "00000" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "state", "said"),
+    [
+        ("[out of memory]", "infeasible", "it said: RuntimeError: rank 1 is out of memory"),
+        ("[no such thing]", "failed", "RuntimeError: rank 1 is out of memory (exit code 1)"),
+    ],
+)
+def test_what_another_rank_dies_of_is_heard(tmp_path: Path, patterns: str, state: str, said: str) -> None:
+    dies = 'if dist.get_rank() == 1:\n    raise RuntimeError("rank 1 is out " "of memory")\n'
+    (tmp_path / "train.py").write_text(DISTRIBUTED.replace("tunectl.record", f"{dies}tunectl.record"))
+    text = STUDY.replace("objective:", f"  infeasible: {{patterns: {patterns}}}\nobjective:")
+    (tmp_path / "study.yaml").write_text(text)
+    (row,) = trials(tmp_path / "study.yaml", tmp_path / "out", exit_code=0 if state == "infeasible" else 1)
+    assert (row["state"], row["message"]) == (state, said)

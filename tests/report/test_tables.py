@@ -70,7 +70,7 @@ def test_the_trials_table_has_the_columns_of_the_design_in_their_order():
         *NAMES,
         *("seed", "kind", "point", "repeat", "best_step", "best_value", "final_step", "final_value", "best_checkpoint"),
         *("a/b/c", "train/loss", "valid/error_rate"),
-        *("infeasible_step", "train_seconds", "eval_seconds", "startup_seconds", "device", "attempts"),
+        *("infeasible_step", "train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "message"),
     )
     assert [row[0] for row in table().rows] == [0, 1, 2]
 

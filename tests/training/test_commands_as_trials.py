@@ -409,6 +409,61 @@ def test_an_expression_that_never_matches_is_a_failure_that_names_it(programs: P
     assert "step 1 loss 1" in result.message
 
 
+@pytest.mark.parametrize(
+    ("silent", "said"),
+    [
+        (MetricSource("csv", "{trial.dir}/metrics.csv"), r"anything by csv .*metrics\.csv, where the study looks"),
+        (
+            MetricSource("json_lines", "{trial.dir}/*.jsonl"),
+            r"anything by json_lines .*\*\.jsonl, where the study looks",
+        ),
+        (MetricSource("json_lines", "stdout"), r"anything by json_lines stdout, where the study looks"),
+    ],
+    ids=lambda value: value.where if isinstance(value, MetricSource) else "",
+)
+def test_a_declared_place_that_tells_nothing_is_a_failure_that_names_it(
+    programs: Programs, silent: MetricSource, said: str
+) -> None:
+    result = programs.run(programs.request("print('step 1 loss 1')", sources=(STEPS, silent)))
+    assert result is not None
+    assert (result.state, result.reason) == ("failed", "no_metric")
+    assert re.search(said, result.message), result.message
+    assert "step 1 loss 1" in result.message
+
+
+def test_a_renamed_metric_that_never_appears_is_a_failure_that_names_it(programs: Programs) -> None:
+    renamed = MetricSource("json_lines", "stdout", names={"val_acc": "valid/acc"})
+    text = "print('step 1 loss 1'); print('{\"step\": 1, \"acc\": 0.5}')"
+    result = programs.run(programs.request(text, sources=(STEPS, renamed)))
+    assert result is not None
+    assert (result.state, result.reason) == ("failed", "no_metric")
+    assert "without telling valid/acc, for which the study has json_lines 'stdout'" in result.message
+
+
+def test_a_place_that_told_all_it_had_before_the_program_went_on_is_no_failure(programs: Programs) -> None:
+    text = """
+import os, pathlib, sys
+if sys.argv[1:]:
+    print("step 2 loss 2")
+else:
+    print("step 1 loss 1")
+    print('{"step": 1, "acc": 0.5}')
+    here = pathlib.Path(os.environ["TUNECTL_TRIAL_DIR"])
+    (here / "metrics.csv").write_text("step,f1\\n1,0.5\\n")
+    (here / "model-1.pt").touch()
+"""
+    sources = (STEPS, MetricSource("json_lines", "stdout"), MetricSource("csv", "{trial.dir}/metrics.csv"))
+    checkpoints = Checkpoints("{trial.dir}/model-{step}.pt")
+    request = programs.request(text, Optional(("{trial.resume}",)), sources=sources, checkpoints=checkpoints)
+    first = programs.run(request)
+    assert first is not None
+    assert first.state == "completed", first.message
+    again = programs.run(replace(request, attempt=2))
+    assert again is not None
+    assert again.state == "completed", again.message
+    assert [step for step, _ in programs.measured()] == [1, 2]
+
+
 def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "my[run] *").mkdir()
     programs = Programs(tmp_path / "my[run] *")

@@ -43,6 +43,11 @@ class TrialFolder:
         return self.path / "checkpoints"
 
     @property
+    def files(self) -> Path:
+        """The folder that a program or a function of the user's own may write to."""
+        return self.path / "files"
+
+    @property
     def resume(self) -> Path:
         """The checkpoint from which an interrupted trial goes on."""
         return self.path / "resume.pt"

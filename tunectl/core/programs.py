@@ -41,9 +41,9 @@ class MetricSource:
         return self.names.get(name) or (name.replace("__", "/") if self.kind == "regex" else name)
 
     def named(self) -> set[str]:
-        """The metrics that an expression names; {} of other sources, of which nobody knows what they hold."""
+        """The metrics that an expression names; of other sources, of which nobody knows what they hold, the renamed."""
         if self.kind != "regex":
-            return set()
+            return set(self.names.values())
         return {self.metric(name) for name in re.compile(self.where).groupindex if name != self.step}
 
 

@@ -33,9 +33,12 @@ from tunectl.store.trial_files import write_result
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _ROOM_BYTES = 65_536  # a result with a long traceback
 _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
-# What torch imports when it is first needed (first optimizer, first update, first checkpoint): torch._dynamo
-# takes a second, the others 10 ms, once here instead of once a trial. Not every version of torch has them all.
-_IMPORTED_LATE = ("torch._dynamo", "torch.profiler._cupti_monitor", "torch.utils.serialization.config")
+_IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
+"""What torch's optimizers import when they are first used, unless they are ours: two seconds."""
+
+# What torch imports when it is first needed (first update, first checkpoint): 10 ms, once here instead of once a
+# trial. Not every version of torch has them all.
+_IMPORTED_LATE = ("torch.profiler._cupti_monitor", "torch.utils.serialization.config")
 
 
 def warm_up(*, own_code: bool) -> None:
@@ -65,6 +68,8 @@ def preload(workload: WorkloadReference) -> FactorySignature | None:
     from tunectl.workloads import loading
 
     loading.preload(workload)
+    if workload.kind == "function" and "torch" in sys.modules:
+        importlib.import_module(_IMPORTED_BY_OPTIMIZERS)
     return loading.factory_signature(loading.load_factory(workload), takes_trial=workload.kind == "function")
 
 

@@ -33,6 +33,7 @@ _TRIAL_TAIL: dict[str, ColumnType] = {
     "startup_seconds": "real",
     "device": "text",
     "attempts": "whole",
+    "message": "text",
 }
 _SETTING_TAIL: dict[str, ColumnType] = {
     "trials": "whole",
@@ -108,6 +109,7 @@ def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequ
         item.startup_seconds,
         item.device or None,
         item.attempts,
+        item.message or None,
     )
 
 

@@ -26,6 +26,7 @@ TABLE_COLUMNS = frozenset(
         "startup_seconds",
         "device",
         "attempts",
+        "message",
         "trials",
         "completed",
         "infeasible",

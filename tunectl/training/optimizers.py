@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training.eager import eager
 from tunectl.training.update_rules import RuleOptimizer, adam_playbook, lamb, nadam, nadam_playbook, rmsprop_playbook
 
 
@@ -115,27 +116,27 @@ def _made(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim
     fused = True if can_fuse(model) else None
     match configuration.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, fused=fused)
+            return eager(torch.optim.SGD)(groups, lr=rate, fused=fused)
         case "momentum":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)
+            return eager(torch.optim.SGD)(groups, lr=rate, momentum=momentum, fused=fused)
         case "nesterov":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
+            return eager(torch.optim.SGD)(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, lr=rate, betas=betas, eps=epsilon, fused=fused)
+            return eager(torch.optim.Adam)(groups, lr=rate, betas=betas, eps=epsilon, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=epsilon, fused=fused)
+            return eager(torch.optim.AdamW)(groups, lr=rate, betas=betas, eps=epsilon, fused=fused)
         case "nadam":
-            return RuleOptimizer(groups, nadam, **adams)
+            return eager(RuleOptimizer)(groups, nadam, **adams)
         case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=rate, alpha=configuration.rho, eps=epsilon, momentum=momentum)
+            return eager(torch.optim.RMSprop)(groups, lr=rate, alpha=configuration.rho, eps=epsilon, momentum=momentum)
         case "rmsprop_playbook":
             own = {"rho": configuration.rho, "momentum": momentum, "epsilon": epsilon}
-            return RuleOptimizer(groups, rmsprop_playbook, lr=rate, **own)
+            return eager(RuleOptimizer)(groups, rmsprop_playbook, lr=rate, **own)
         case "adam_playbook":
-            return RuleOptimizer(groups, adam_playbook, **adams)
+            return eager(RuleOptimizer)(groups, adam_playbook, **adams)
         case "nadam_playbook":
-            return RuleOptimizer(groups, nadam_playbook, **adams)
+            return eager(RuleOptimizer)(groups, nadam_playbook, **adams)
         case "lamb":
-            return RuleOptimizer(groups, lamb, **adams)
+            return eager(RuleOptimizer)(groups, lamb, **adams)
         case _:
             assert_never(configuration.optimizer)

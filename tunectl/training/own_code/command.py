@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,13 +29,12 @@ from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, last_lines
 from tunectl.training.own_code.sources import JsonLinesFile, OutputReader, Source, file_source
 from tunectl.training.own_code.starting import placeholder_values, prepared, started, write_hyperparameters
-from tunectl.training.own_code.torchrun import cause_of, without_rank
+from tunectl.training.own_code.torchrun import RANKS, cause_of, said_by_rank, without_rank
 
 _LOOK_SECONDS = 0.2
 _POLL_SECONDS = 0.05
 _MOST_CHUNKS = 16
 _TAIL_LINES = 20
-_MOST_OF_TORCHRUN = 200
 _STOP_SECONDS = 10.0
 """How long a program whose metric is no number may take to end before it is killed: its result is known."""
 
@@ -89,7 +88,12 @@ class _Run:
             line = without_rank(line)
         for told in self.reader.told(line):
             self.collector.take(*told)
-        for pattern in self.patterns:
+        if self.patterns:
+            self.search([line])
+
+    def search(self, lines: Iterable[str]) -> None:
+        """Note the first line that says that the hyperparameters are at fault."""
+        for line, pattern in itertools.product(lines, self.patterns):
             if not self.said and pattern.search(line):
                 self.said = line.strip()
 
@@ -120,9 +124,8 @@ def run_command(
     process by the same one. Raises WorkloadError where it cannot be started.
     """
     began = time.monotonic()
-    files = folder.path / "files"
-    resume = prepared(request, folder, files)
-    values = placeholder_values(request, folder, files, resume)
+    resume = prepared(request, folder)
+    values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
     sources = request.program.sources
@@ -192,8 +195,7 @@ def _judged(run: _Run, seconds: TrialSeconds) -> TrialResult | None:
     code, collector, ends = run.process.returncode, run.collector, run.request.program.infeasible
     tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
     if run.request.program.devices > 1:
-        code, tail = cause_of(code, last_lines(run.folder.log, run.log_offset, _MOST_OF_TORCHRUN))
-        tail = tail[-_TAIL_LINES:]
+        code, tail = _cause(run)
 
     def result(state: str, reason: str, message: str, step: int | None = None) -> TrialResult:
         return TrialResult(
@@ -228,17 +230,23 @@ def _judged(run: _Run, seconds: TrialSeconds) -> TrialResult | None:
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
 
 
+def _cause(run: _Run) -> tuple[int, list[str]]:
+    """The exit code and the last lines of the rank that failed first; what others than rank 0 said is heard here."""
+    ranks = run.folder.files / RANKS
+    cause = cause_of(run.process.returncode, run.folder.log, run.log_offset, ranks)
+    for rank in range(1, run.request.program.devices) if cause.code else ():
+        run.search(said_by_rank(ranks, rank))
+    return cause.code, cause.lines[-_TAIL_LINES:]
+
+
 def _missing(run: _Run) -> str:
-    """What is wrong where the objective was never told, "" where it was."""
+    """What is wrong where the objective, or what else the study declares, was never told; "" where all was."""
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
     tail = last_lines(run.folder.log, run.log_offset, 3)
     said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
-    silent = [item for item in sources if item.kind == "regex" and not item.named() <= names]
-    if metric in names and not silent:
-        return ""
     if metric in names:
-        never = ", ".join(sorted(silent[0].named() - names))
-        return f"it ended without telling {never}, for which the study has the expression {silent[0].where!r}; {said}"
+        silent = _silent(run)
+        return f"it ended without telling {silent}; {said}" if silent else ""
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
         told = ", ".join(sorted(names)[:10])
@@ -247,6 +255,21 @@ def _missing(run: _Run) -> str:
             f"{wanted}; {said}"
         )
     return f"it ended without telling any metric; looked for: {wanted}; {said}"
+
+
+def _silent(run: _Run) -> str:
+    """The first thing that the study declares and the program never told, and where it was looked for; "" for none."""
+    files = [item for item in run.request.program.sources if item.kind != "regex" and item.where != OUTPUT]
+    # The last reader is of what `tunectl.record` writes, which nobody declares.
+    unheard = [source for source, file in zip(files, run.files, strict=False) if not file.heard]
+    for source in (*unheard, *run.reader.unheard()):
+        return f"anything by {source.kind} {source.where}, where the study looks for metrics"
+    for source in run.request.program.sources:
+        never = ", ".join(sorted(source.named() - run.collector.names))
+        if never:
+            what = "the expression" if source.kind == "regex" else source.kind
+            return f"{never}, for which the study has {what} {source.where!r}"
+    return ""
 
 
 def _place(tail: list[str]) -> str:
@@ -278,7 +301,7 @@ def _declared(request: ProgramRequest) -> Callable[[str], bool]:
     Files and JSON lines hold other numbers, too (a time that is left, say).
     """
     sources = request.program.sources
-    named = {request.objective.metric, *(name for item in sources for name in (*item.named(), *item.names.values()))}
+    named = {request.objective.metric, *(name for item in sources for name in item.named())}
     only_recorded = not any(item.kind != "regex" for item in sources)
     return lambda name: only_recorded or name in named
 

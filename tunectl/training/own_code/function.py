@@ -48,7 +48,7 @@ class Trial:
         self.id = request.trial
         self.seed = request.seed
         self.device = device
-        self.dir = folder.path / "files"
+        self.dir = folder.files
         self.hyperparameters: Mapping[str, Scalar] = dict(request.hyperparameters)
         self.max_train_steps = request.max_train_steps
         self._request, self._folder, self._stop = request, folder, stop

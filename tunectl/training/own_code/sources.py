@@ -30,10 +30,10 @@ class Told(NamedTuple):
 
 
 class Steps:
-    """The steps to which what one source tells belongs."""
+    """The steps to which what one source tells belongs; `heard` says whether it has told anything."""
 
     def __init__(self, source: MetricSource) -> None:
-        self._source, self._times = source, 0
+        self._source, self._times, self.heard = source, 0, False
 
     def begin_anew(self, step: int = 0) -> None:
         """Count from the first again, or from what follows a step."""
@@ -41,6 +41,7 @@ class Steps:
 
     def of(self, told: Told) -> Told:
         """The same, with the step that the study means."""
+        self.heard = True
         if self._source.every is not None:
             self._times += 1
             return Told(self._times * self._source.every, told.metrics)
@@ -49,6 +50,11 @@ class Steps:
 
 class Source(Protocol):
     """A file that a program writes metrics to."""
+
+    @property
+    def heard(self) -> bool:
+        """Whether it has told anything."""
+        ...
 
     def read(self, *, to_the_end: bool) -> Iterable[Told]:
         """What has come since the last call."""
@@ -72,9 +78,14 @@ class OutputReader:
         return bool(self._patterns or self._json)
 
     def go_on_from(self, step: int) -> None:
-        """Count what is counted from a step on."""
+        """Count what is counted from a step on; what an earlier attempt printed is not read again."""
         for steps in (*(item[2] for item in self._patterns), *(item[1] for item in self._json)):
             steps.begin_anew(step)
+            steps.heard = True
+
+    def unheard(self) -> list[MetricSource]:
+        """The sources among the lines that are JSON which have told nothing."""
+        return [source for source, steps in self._json if not steps.heard]
 
     def told(self, line: str) -> Iterator[Told]:
         """What a line tells, once for every source that finds something in it."""
@@ -169,6 +180,11 @@ class JsonLinesFile:
         """The file at a path without placeholders."""
         return cls(pattern, source, {}, Steps(source))
 
+    @property
+    def heard(self) -> bool:
+        """See Source."""
+        return self._steps.heard
+
     def go_on_from(self, step: int) -> None:
         """See Source."""
         self._steps.begin_anew(step)
@@ -201,6 +217,11 @@ class CsvFile:
     def at(cls, pattern: str, source: MetricSource) -> CsvFile:
         """The file at a path without placeholders."""
         return cls(pattern, source, {})
+
+    @property
+    def heard(self) -> bool:
+        """See Source."""
+        return any(rows.steps.heard for rows in self._seen.values())
 
     def go_on_from(self, step: int) -> None:
         """See Source."""
@@ -268,6 +289,11 @@ class EventFiles:
         self._pattern, self._source, self._steps = pattern, source, Steps(source)
         self._loaders: dict[str, Any] = {}
         self._load = _event_loader()
+
+    @property
+    def heard(self) -> bool:
+        """See Source."""
+        return self._steps.heard
 
     def go_on_from(self, step: int) -> None:
         """See Source."""

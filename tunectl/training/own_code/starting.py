@@ -20,25 +20,25 @@ from tunectl.core.records import Scalar
 from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.kept import CheckpointPattern
-from tunectl.training.own_code.torchrun import distributed
+from tunectl.training.own_code.torchrun import RANKS, distributed
 
 _RESUMED = "resumed_from"
 
 
-def prepared(request: ProgramRequest, folder: TrialFolder, files: Path) -> tuple[int, Path] | None:
+def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] | None:
     """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
     that an earlier attempt left is removed otherwise.
     """
     if request.program.checkpoints is not None and takes_resume(request):
-        values = placeholder_values(request, folder, files, None)
+        values = placeholder_values(request, folder, None)
         found = CheckpointPattern.of(request.program.checkpoints, values).found()
         chosen = _sound(found, folder)
         if chosen is not None:
             (folder.path / _RESUMED).write_text(str(chosen[0]))
             return chosen
-    for path in (files, folder.checkpoints):
+    for path in (folder.files, folder.checkpoints):
         shutil.rmtree(path, ignore_errors=True)
-    files.mkdir()
+    folder.files.mkdir()
     return None
 
 
@@ -62,14 +62,12 @@ def takes_resume(request: ProgramRequest) -> bool:
     return any(RESUME in names_in(text) for text in texts)
 
 
-def placeholder_values(
-    request: ProgramRequest, folder: TrialFolder, files: Path, resume: tuple[int, Path] | None
-) -> dict[str, str]:
+def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: tuple[int, Path] | None) -> dict[str, str]:
     """What the placeholders of this trial stand for."""
     values = {name: value_text(value) for name, value in request.hyperparameters.items()}
     own = {
         "max_train_steps": str(request.max_train_steps),
-        "trial.dir": str(files),
+        "trial.dir": str(folder.files),
         "trial.id": str(request.trial),
         "trial.seed": str(request.seed),
         "trial.hyperparameters": str(folder.path / "hyperparameters.yaml"),
@@ -108,7 +106,7 @@ def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> sub
     """Start the program; its output goes to the descriptor `log`. Raises WorkloadError where it cannot be started."""
     line = command_line(request.program.arguments, values, request.hyperparameters)
     if request.program.devices > 1:
-        line = distributed(line, request.program.devices, Path(values["trial.dir"]) / "ranks")
+        line = distributed(line, request.program.devices, Path(values["trial.dir"]) / RANKS)
     parent, environment = os.getpid(), _environment(request, values)
     # Looked for here: the system would search this process's PATH, not the program's.
     executable = line[0] if "/" in line[0] else shutil.which(line[0], path=environment["PATH"])

@@ -7,10 +7,20 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from tunectl.training.own_code.lines import last_lines
+
+RANKS = "ranks"
+"""The folder, among the files of a trial, where each rank writes what it prints."""
+
+_MOST_LINES = 200
 _REPORT = re.compile(r"=+")
 _EXIT_CODE = re.compile(r"exitcode\s*:\s*(-?\d+)")
-_PREFIX = re.compile(r"^\[[^\]]*\]:\s?")
+_RANK = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)")
+_PREFIX = re.compile(r"^(?:\[default\d+\]:\s?)?(?:\[rank\d+\]: ?)?")
+"""What torchrun puts before what a rank prints, and torch before each line of a traceback."""
+
 _OWN_LINE = re.compile(r"torch[/.]distributed")
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*(\.exe)?")
 
@@ -42,17 +52,43 @@ def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
 
 
 def without_rank(line: str) -> str:
-    """A line without the rank that torchrun puts before it."""
+    """A line without the rank that is put before it."""
     return _PREFIX.sub("", line)
 
 
-def cause_of(code: int, tail: Sequence[str]) -> tuple[int, list[str]]:
-    """What ended the first rank that failed: its own exit code, or a signal's number below 0, and the lines before
-    torchrun's report of it. torchrun itself ends with 1 whatever it was.
+class Cause(NamedTuple):
+    """What ended the first rank that failed: its exit code (below 0 the number of a signal) and its last lines."""
+
+    code: int
+    rank: int
+    lines: list[str]
+
+
+def cause_of(code: int, log: Path, offset: int, logs: Path) -> Cause:
+    """Why a program on several devices ended with `code`, which is torchrun's own and 1 whatever it was.
+
+    `log` holds what rank 0 and torchrun printed, from `offset` on; below `logs` each rank has its own files.
     """
+    cause = reported(code, last_lines(log, offset, _MOST_LINES))
+    own = said_by_rank(logs, cause.rank) if cause.rank > 0 else []
+    return cause._replace(lines=own or cause.lines)
+
+
+def reported(code: int, tail: Sequence[str]) -> Cause:
+    """What torchrun's report among the last lines says, with the lines before it."""
     for place, line in enumerate(tail):
         if _REPORT.fullmatch(line.strip()):
-            causes = [match for later in tail[place:] if (match := _EXIT_CODE.search(later))]
+            codes = [match for later in tail[place:] if (match := _EXIT_CODE.search(later))]
+            ranks = [match for later in tail[place:] if (match := _RANK.search(later))]
             before = [without_rank(earlier) for earlier in tail[:place] if not _OWN_LINE.search(earlier)]
-            return (int(causes[0][1]) if causes else code), before
-    return code, [without_rank(line) for line in tail]
+            return Cause(int(codes[0][1]) if codes else code, int(ranks[0][1]) if ranks else 0, before)
+    return Cause(code, 0, [without_rank(line) for line in tail])
+
+
+def said_by_rank(logs: Path, rank: int) -> list[str]:
+    """The last lines that a rank printed in the latest run below `logs`: its errors last."""
+    found: list[str] = []
+    for name in ("stdout.log", "stderr.log"):
+        files = sorted(logs.glob(f"*/attempt_*/{rank}/{name}"), key=lambda path: path.stat().st_mtime)
+        found += map(without_rank, last_lines(files[-1], 0, _MOST_LINES)) if files else []
+    return found

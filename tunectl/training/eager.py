@@ -1,0 +1,28 @@
+"""torch's optimizers without torch's compiler."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TypeVar, cast
+
+import torch
+from torch.optim import Optimizer
+
+OptimizerType = TypeVar("OptimizerType", bound=Optimizer)
+
+_MADE: dict[type[Optimizer], type[Optimizer]] = {}
+_ASKED_TO_IMPORT = ("step", "add_param_group", "state_dict", "load_state_dict", "zero_grad")
+
+
+def eager(kind: type[OptimizerType]) -> type[OptimizerType]:
+    """The same optimizer, whose methods do not import `torch._dynamo` when they are first called.
+
+    torch wraps them so that `torch.compile` leaves them alone, which imports the compiler: two seconds and two thousand
+    modules, at the start of every run, for nothing where nobody compiles an update. The methods are torch's own,
+    unwrapped, `step` without gradients as in torch. In a torch that does not wrap them this is the class as it is.
+    """
+    if kind not in _MADE:
+        plain = {name: inspect.unwrap(getattr(kind, name)) for name in _ASKED_TO_IMPORT}
+        plain["step"] = torch.no_grad()(plain["step"])
+        _MADE[kind] = type(kind.__name__, (kind,), plain)
+    return cast("type[OptimizerType]", _MADE[kind])
