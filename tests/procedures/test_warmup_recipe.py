@@ -13,6 +13,8 @@ from tunectl.procedures.warmup_recipe import (
     FRESH,
     Judged,
     Recipe,
+    candidates,
+    chosen,
     fresh_runs,
     is_safer,
     judged_again,
@@ -60,6 +62,46 @@ def test_each_warmup_gives_its_safest_rate_before_any_gives_a_second():
 def test_of_equals_the_shorter_warmup_comes_first_and_the_lower_rate():
     results = {**sweep(0, {0.1: [0.05] * 3, 0.2: [0.05] * 3}), **sweep(1, {0.1: [0.05] * 3})}
     assert safest(results, {1: 300, 0: 100}, OBJECTIVE, 2) == [Recipe(100, 0.1), Recipe(300, 0.1)]
+
+
+def test_where_the_next_rate_loses_a_seed_a_lower_one_runs_beside_the_safest_instead_of_the_second_safest():
+    steady = {0.1: [0.05] * 3, 0.2: [0.04] * 3, 0.4: [0.06] * 3}
+    assert candidates(sweep(0, steady), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.1)]
+    beside = {**steady, 0.4: [0.06, LOST, 0.06]}
+    assert candidates(sweep(0, beside), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.141421)]
+    at_the_top = {0.1: [0.05] * 3, 0.2: [0.04] * 3}
+    assert candidates(sweep(0, at_the_top), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.1)]
+    lowest = {0.2: [0.04] * 3, 0.4: [LOST] * 3}
+    assert candidates(sweep(0, lowest), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.141421)]
+    assert candidates(sweep(0, {0.2: [LOST] * 3}), {0: 100}, OBJECTIVE) == []
+
+
+def test_the_edge_is_that_of_the_safest_one_s_own_warmup():
+    results = {**sweep(0, {0.1: [0.05] * 3, 0.2: [LOST] * 3}), **sweep(1, {0.1: [0.03] * 3, 0.2: [0.04] * 3})}
+    assert candidates(results, {0: 100, 1: 300}, OBJECTIVE) == [Recipe(300, 0.1), Recipe(100, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("lower", "expected"),
+    [
+        ([0.045, 0.035, 0.05], 0.1),
+        ([0.04, 0.04, 0.045], 0.1),
+        ([0.06, 0.06, 0.07], 0.2),
+        ([0.04, 0.03, LOST], 0.2),
+    ],
+    ids=["as good by chance", "as good to the last digit", "clearly worse", "loses a seed"],
+)
+def test_of_two_rates_that_seeds_cannot_tell_apart_the_lower_one_is_chosen(lower, expected):
+    best = judged([0.04, 0.04, 0.045], 100, 0.2)
+    found = chosen([best, judged(lower, 100, 0.1)], OBJECTIVE)
+    assert found is not None
+    assert found.recipe.rate == expected
+
+
+def test_another_warmup_is_no_more_cautious_choice_and_a_lower_rate_that_is_better_is_the_best():
+    assert chosen([judged([0.04] * 3, 100, 0.2), judged([0.05] * 3, 300, 0.1)], OBJECTIVE).recipe.warmup == 100
+    assert chosen([judged([0.04, 0.04, LOST], 100, 0.2), judged([0.9] * 3, 100, 0.1)], OBJECTIVE).recipe.rate == 0.1
+    assert chosen([], OBJECTIVE) is None
 
 
 def test_fresh_runs_have_seeds_that_no_sweep_had():

@@ -2,7 +2,9 @@
 
 Near the edge of stability one seed in four may be lost, and the median of three does not show it. Their mean does: a
 lost seed outweighs all others, and where none is lost it is less noisy than the worst of three. The recipe that was
-chosen so was also lucky: the safest few run again under fresh seeds, and their worst there decides.
+chosen so was also lucky: the safest few run again under fresh seeds, and their worst there decides. A rate just below
+one that loses seeds loses one in ten, which eight seeds do not show either: a lower one runs beside it, and is taken
+unless it is clearly worse.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
-from tunectl.procedures.rates import runs_by_rate
+from tunectl.procedures.rates import rounded, runs_by_rate
 
 CANDIDATES = 2
 """Recipes of each kind, with and without warmup, that are run again under fresh seeds: as many of each, since the best
@@ -67,6 +69,15 @@ class Judged:
         warmup = "without warmup" if self.recipe.warmup is None else f"with {self.recipe.warmup} steps of warmup"
         return f"{', '.join(values)} at {self.recipe.rate:g} {warmup}"
 
+    def is_cautious(self, best: Judged, objective: Objective) -> bool:
+        """Whether the rate is lower than the best one's, no seed is lost, and the values are not clearly worse."""
+        mine, theirs = self.losses(objective), best.losses(objective)
+        if self.recipe.rate >= best.recipe.rate or not all(map(math.isfinite, (*mine, *theirs))):
+            return False
+        worse = [here - there for here, there in zip(mine, theirs, strict=True)]
+        error = statistics.stdev(worse) / math.sqrt(len(worse)) if len(worse) > 1 else 0.0
+        return statistics.fmean(worse) <= error
+
     def rank(self, objective: Objective) -> tuple[float, float, int, float]:
         """The lower the better: by the worst seed, then the median; of equals the shorter warmup, the lower rate."""
         losses = self.losses(objective)
@@ -76,6 +87,38 @@ class Judged:
 def own_schedule(warmup: int | None) -> dict[str, Scalar | None]:
     """The changes that put this warmup before the study's own schedule."""
     return {} if warmup is None else {"warmup_steps": warmup, "warmup": None, "post_warmup_steps": None}
+
+
+def candidates(results: Results, warmups: Mapping[int, int | None], objective: Objective) -> list[Recipe]:
+    """The recipes to run again: the safest, and the second safest; where the next rate above the safest lost a seed,
+    the safest and the same warmup at a lower rate instead, half a step of the sweep away from that edge.
+    """
+    found = safest(results, warmups, objective)
+    if not found:
+        return []
+    first = found[0]
+    phase = next(phase for phase, warmup in warmups.items() if warmup == first.warmup)
+    runs = runs_by_rate(results, phase)
+    rates = sorted(runs)
+    place = rates.index(first.rate)
+    if place + 1 == len(rates) or all(run.feasible for run in runs[rates[place + 1]]):
+        return found
+    below = rates[place - 1] if place > 0 else first.rate**2 / rates[place + 1]
+    return [first, Recipe(first.warmup, rounded(math.sqrt(first.rate * below)))]
+
+
+def chosen(judged: Sequence[Judged], objective: Objective) -> Judged | None:
+    """The best under fresh seeds, or one with the same warmup and a lower rate that is not clearly worse.
+
+    Clearly worse is by more than the standard error of the mean difference under the same seeds (the one-standard-error
+    rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3: of models that cannot be told apart, the
+    more cautious). None where there are none.
+    """
+    best = min(judged, key=lambda item: item.rank(objective), default=None)
+    if best is None:
+        return None
+    lower = [item for item in judged if item.recipe.warmup == best.recipe.warmup and item.is_cautious(best, objective)]
+    return min(lower, key=lambda item: item.recipe.rate, default=best)
 
 
 def safest(

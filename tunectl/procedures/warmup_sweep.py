@@ -34,11 +34,12 @@ from tunectl.procedures.warmup_holding import hold, holds
 from tunectl.procedures.warmup_recipe import (
     Judged,
     Recipe,
+    candidates,
+    chosen,
     fresh_runs,
     is_safer,
     judged_again,
     recipe_lines,
-    safest,
     sweep_rows,
 )
 
@@ -285,26 +286,22 @@ def _sweep(spec: SweepSpec, phase: int, held: _Held, sweeps: dict[int, int | Non
 
 
 def _without(spec: SweepSpec, results: Results) -> list[Recipe]:
-    return safest(results, {WITHOUT: None}, spec.objective)
+    return candidates(results, {WITHOUT: None}, spec.objective)
 
 
 def _with(spec: SweepSpec, results: Results, sweeps: dict[int, int | None]) -> list[Recipe]:
     warmups = {phase: warmup for phase, warmup in sweeps.items() if warmup is not None}
-    return safest(results, warmups, spec.objective)
+    return candidates(results, warmups, spec.objective)
 
 
 def _best_of_each(
     spec: SweepSpec, results: Results, sweeps: dict[int, int | None]
 ) -> tuple[Judged | None, Judged | None]:
-    """The safest recipe without warmup and the one with it, by their runs under fresh seeds."""
+    """The recipe without warmup and the one with it, by their runs under fresh seeds."""
     recipes = [*_without(spec, results), *_with(spec, results, sweeps)]
     judged = judged_again(results, AGAIN, recipes)
     without, with_it = (
-        min(
-            (item for item in judged if (item.recipe.warmup is None) is bare),
-            key=lambda item: item.rank(spec.objective),
-            default=None,
-        )
+        chosen([item for item in judged if (item.recipe.warmup is None) is bare], spec.objective)
         for bare in (True, False)
     )
     return without, with_it
