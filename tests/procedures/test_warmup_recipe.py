@@ -64,13 +64,14 @@ def test_of_equals_the_shorter_warmup_comes_first_and_the_lower_rate():
     assert safest(results, {1: 300, 0: 100}, OBJECTIVE, 2) == [Recipe(100, 0.1), Recipe(300, 0.1)]
 
 
-def test_where_the_next_rate_loses_a_seed_a_lower_one_runs_beside_the_safest_instead_of_the_second_safest():
-    steady = {0.1: [0.05] * 3, 0.2: [0.04] * 3, 0.4: [0.06] * 3}
-    assert candidates(sweep(0, steady), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.1)]
+def test_where_the_next_rate_loses_a_seed_or_was_not_tried_a_lower_one_runs_beside_the_safest():
+    steady = {0.05: [0.07] * 3, 0.1: [0.05] * 3, 0.2: [0.04] * 3, 0.4: [0.06] * 3}
+    assert candidates(sweep(0, steady), {0: 100}, OBJECTIVE) == [Recipe(100, rate) for rate in (0.2, 0.1, 0.4)]
     beside = {**steady, 0.4: [0.06, LOST, 0.06]}
-    assert candidates(sweep(0, beside), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.141421)]
+    assert candidates(sweep(0, beside), {0: 100}, OBJECTIVE) == [Recipe(100, rate) for rate in (0.2, 0.141421, 0.1)]
     at_the_top = {0.1: [0.05] * 3, 0.2: [0.04] * 3}
-    assert candidates(sweep(0, at_the_top), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.1)]
+    assert candidates(sweep(0, at_the_top), {0: 100}, OBJECTIVE) == [Recipe(100, rate) for rate in (0.2, 0.141421, 0.1)]
+    assert candidates(sweep(0, {0.2: [0.04] * 3}), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2)]
     lowest = {0.2: [0.04] * 3, 0.4: [LOST] * 3}
     assert candidates(sweep(0, lowest), {0: 100}, OBJECTIVE) == [Recipe(100, 0.2), Recipe(100, 0.141421)]
     assert candidates(sweep(0, {0.2: [LOST] * 3}), {0: 100}, OBJECTIVE) == []
@@ -78,7 +79,11 @@ def test_where_the_next_rate_loses_a_seed_a_lower_one_runs_beside_the_safest_ins
 
 def test_the_edge_is_that_of_the_safest_one_s_own_warmup():
     results = {**sweep(0, {0.1: [0.05] * 3, 0.2: [LOST] * 3}), **sweep(1, {0.1: [0.03] * 3, 0.2: [0.04] * 3})}
-    assert candidates(results, {0: 100, 1: 300}, OBJECTIVE) == [Recipe(300, 0.1), Recipe(100, 0.1)]
+    found = candidates(results, {0: 100, 1: 300}, OBJECTIVE)
+    assert found == [Recipe(300, 0.1), Recipe(100, 0.1), Recipe(300, 0.2)]
+    results = {**sweep(0, {0.1: [0.03] * 3, 0.2: [LOST] * 3}), **sweep(1, {0.1: [0.05] * 3, 0.2: [0.06] * 3})}
+    found = candidates(results, {0: 100, 1: 300}, OBJECTIVE)
+    assert found == [Recipe(100, 0.1), Recipe(100, 0.0707107), Recipe(300, 0.1)]
 
 
 @pytest.mark.parametrize(

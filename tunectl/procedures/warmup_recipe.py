@@ -20,7 +20,7 @@ from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
 from tunectl.procedures.rates import rounded, runs_by_rate
 
-CANDIDATES = 2
+CANDIDATES = 3
 """Recipes of each kind, with and without warmup, that are run again under fresh seeds: as many of each, since the best
 of more looks better by chance.
 """
@@ -90,8 +90,8 @@ def own_schedule(warmup: int | None) -> dict[str, Scalar | None]:
 
 
 def candidates(results: Results, warmups: Mapping[int, int | None], objective: Objective) -> list[Recipe]:
-    """The recipes to run again: the safest, and the second safest; where the next rate above the safest lost a seed,
-    the safest and the same warmup at a lower rate instead, half a step of the sweep away from that edge.
+    """The recipes to run again: the safest few. Where the next rate above the first lost a seed, or was not even tried,
+    the last of them makes room for the first at a lower rate, half a step of its sweep away from that edge.
     """
     found = safest(results, warmups, objective)
     if not found:
@@ -101,10 +101,11 @@ def candidates(results: Results, warmups: Mapping[int, int | None], objective: O
     runs = runs_by_rate(results, phase)
     rates = sorted(runs)
     place = rates.index(first.rate)
-    if place + 1 == len(rates) or all(run.feasible for run in runs[rates[place + 1]]):
+    is_below_a_sound_one = place + 1 < len(rates) and all(run.feasible for run in runs[rates[place + 1]])
+    if is_below_a_sound_one or len(rates) == 1:
         return found
     below = rates[place - 1] if place > 0 else first.rate**2 / rates[place + 1]
-    return [first, Recipe(first.warmup, rounded(math.sqrt(first.rate * below)))]
+    return [first, Recipe(first.warmup, rounded(math.sqrt(first.rate * below))), *found[1 : CANDIDATES - 1]]
 
 
 def chosen(judged: Sequence[Judged], objective: Objective) -> Judged | None:
