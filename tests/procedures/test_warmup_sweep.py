@@ -119,7 +119,7 @@ def test_two_sweeps_are_of_equal_size_and_the_safest_of_each_kind_are_run_again_
     for wish in asked:
         if wish.phase == AGAIN:
             again.setdefault(wish.point, []).append(wish)
-    assert [wishes[0].changes.get("warmup_steps") for wishes in again.values()] == [None, None, 100, 100, 300]
+    assert [wishes[0].changes.get("warmup_steps") for wishes in again.values()] == [None, None, None, 100, 100, 300]
     assert all([wish.repeat for wish in wishes] == [3, 4, 5, 6, 7] for wishes in again.values())
 
 
