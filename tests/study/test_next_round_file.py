@@ -70,6 +70,14 @@ def test_a_file_that_is_there_is_never_written_over(studied, tmp_path):
     assert (found.path, found.study) == (tmp_path / "third.yaml", "third")
 
 
+def test_a_round_in_another_folder_is_told_that_its_workload_is_named_from_the_first_one(studied, tmp_path):
+    elsewhere = next_round(studied(RATE), tmp_path / "third.yaml")
+    assert elsewhere.by_hand == (
+        f"the workload is named from {tmp_path / 'mine'}, and this file stands elsewhere: name it from here",
+    )
+    assert next_round(studied(RATE), tmp_path / "mine" / "third.yaml").by_hand == ()
+
+
 def test_conflicts_are_told_and_nothing_is_guessed(studied):
     found = next_round(studied(STEPS, FEWER, RATE))
     assert "max_train_steps: 200" in found.path.read_text()
