@@ -52,7 +52,7 @@ def test_a_script_of_a_framework_is_a_study(
 
 
 DISTRIBUTED = """\
-import os, sys
+import signal
 import torch
 import torch.distributed as dist
 import tunectl
@@ -94,7 +94,8 @@ def test_a_command_on_two_devices_is_one_trial_of_which_rank_0_is_heard(tmp_path
     ],
 )
 def test_what_another_rank_dies_of_is_heard(tmp_path: Path, patterns: str, state: str, said: str) -> None:
-    dies = 'if dist.get_rank() == 1:\n    raise RuntimeError("rank 1 is out " "of memory")\n'
+    # Rank 0 waits meanwhile, as in a collective call, and is ended for it.
+    dies = 'if dist.get_rank() == 1:\n    raise RuntimeError("rank 1 is out " "of memory")\nsignal.pause()\n'
     (tmp_path / "train.py").write_text(DISTRIBUTED.replace("tunectl.record", f"{dies}tunectl.record"))
     text = STUDY.replace("objective:", f"  infeasible: {{patterns: {patterns}}}\nobjective:")
     (tmp_path / "study.yaml").write_text(text)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_runs import BASELINE, blow_up, descent, play, spec
+from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec
 
+from tunectl.analysis.runs import curves_of
 from tunectl.core.errors import UsageError
+from tunectl.core.records import Measurement
 from tunectl.procedures import lr_sweep
 from tunectl.procedures.lr_sweep import ABOVE, AGAIN_HIGHER, EARLY, EDGE, FITTING, GRID, HIGHER, LOWER, LR_SWEEP, fit_of
-from tunectl.procedures.rates import log_grid
+from tunectl.procedures.procedure import Wish
+from tunectl.procedures.rates import judged, log_grid, with_lost
 
 
 def bowl(rate: float, best: float) -> float:
@@ -262,6 +266,18 @@ def test_every_phase_has_its_words():
     assert len(lr_sweep.PHASES) == FITTING + 1
 
 
+def test_of_own_code_that_tells_no_training_loss_a_rate_is_judged_by_the_objective():
+    def runs(rate, values):
+        points = {10 * (place + 1): value for place, value in enumerate(values)}
+        measured = [Measurement(step, {"valid/error_rate": value}) for step, value in {0: 3.0, **points}.items()]
+        run = made_up(Wish(0, 0, 0, {}), {"learning_rate": rate}, 0, value=min(values))
+        return [replace(run, curves=curves_of(measured), updates=replace(run.updates, loss=np.zeros(0)))] * 3
+
+    swept = {0.1: runs(0.1, [2.0, 1.0, 0.5]), 1.0: runs(1.0, [1.9, 0.9, 1.5]), 10.0: runs(10.0, [1.8, 40.0, 1e6])}
+    found = with_lost(judged(swept, OBJECTIVE), swept, OBJECTIVE)
+    assert [(item.rate, item.is_lost) for item in found] == [(0.1, False), (1.0, False), (10.0, True)]
+
+
 def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
     """It tells its loss three times in all: too little to see a network die in it."""
 
@@ -274,5 +290,5 @@ def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
     asked, conclusion = play(LR_SWEEP, spec(own_code=True, options=options), happens)
     assert conclusion.answers["best_learning_rate"] == pytest.approx(0.1)
     assert 0.1 < conclusion.answers["unstable_base_learning_rate"] <= 1.0
-    assert any("ends above where that of the best rate begins" in str(row) for row in conclusion.rows)
+    assert any("it ends worse than the best rate begins" in str(row) for row in conclusion.rows)
     assert not any(wish.phase == EARLY for wish in asked), "nobody makes own code evaluate every step"

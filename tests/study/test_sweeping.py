@@ -103,6 +103,19 @@ def test_on_own_code_a_procedure_names_what_it_lacks_before_anything_is_created(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_command_that_always_takes_what_a_procedure_leaves_out_is_refused_before_anything_is_created(
+    tunectl: Call, tmp_path: Path
+) -> None:
+    text = OWN.replace('"{learning_rate}"]', '"{learning_rate}", "--clip={grad_clip_norm}"]')
+    text = text.replace("(?P<valid__loss>y)", "(?P<valid__loss>y) (?P<gradient_norm>z)")
+    study = tmp_path / "own.yaml"
+    study.write_text(text.replace("search:", "  grad_clip_norm: 1.0\nsearch:"))
+    called = tunectl("clip-sweep", study, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
+    assert called.code == 2
+    assert 'list of its own, which is left out there: ["--clip={grad_clip_norm}"]' in " ".join(called.err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_on_own_code_a_sweep_changes_what_the_study_declares_and_nothing_else(tmp_path: Path) -> None:
     spec = parse_study(OWN, tmp_path / "own.yaml")
     sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest({"constant": True, "steps": 3}, {}))

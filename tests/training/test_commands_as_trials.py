@@ -22,7 +22,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial
-from tunectl.training.own_code import command
+from tunectl.training.own_code import at_work, command, judging
 
 STEPS = MetricSource("regex", r"step (?P<step>\d+) loss (?P<loss>\S+)")
 
@@ -171,7 +171,7 @@ def test_a_program_that_a_signal_kills_ends_the_trial_by_the_same_one(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = []
-    monkeypatch.setattr(command, "_die_by", died.append)
+    monkeypatch.setattr(judging, "_die_by", died.append)
     programs.run(programs.request("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     assert died == [signal.SIGSEGV]
 
@@ -250,7 +250,7 @@ def test_a_program_that_is_told_to_stop_may_save_and_goes_on_later(
 def test_a_program_whose_metric_is_no_number_and_that_ignores_sigterm_is_killed(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_STOP_SECONDS", 0.2)
+    monkeypatch.setattr(at_work, "_STOP_SECONDS", 0.2)
     text = (
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('step 1 loss nan', flush=True)\n"
         "for _ in range(600): time.sleep(0.1)"
@@ -398,6 +398,118 @@ def test_what_is_counted_goes_on_counting_and_what_an_earlier_attempt_wrote_is_n
     assert result is not None
     assert result.state == "completed", result.message
     assert programs.measured() == [(10 * n, {"loss": float(n), "valid": float(n)}) for n in range(1, 7)]
+
+
+TOLD_UNREAD = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+if resume:
+    print("step 3 loss 3", flush=True)
+else:
+    print("step 1 loss 1", flush=True)
+    print("step 2 loss 2", flush=True)
+    open(f"{home}/rows.csv", "w").write("step,valid\\n1,10\\n2,20\\n3,30\\n")
+    open(f"{home}/model-2.pt", "w").close()
+    sys.exit(9)
+"""
+
+
+def test_what_was_told_before_the_checkpoint_and_not_read_when_the_runner_was_killed_is_not_lost(
+    programs: Programs,
+) -> None:
+    # Hazard: the checkpoint is there at once, the evaluation is read a moment later.
+    rows = MetricSource("csv", "{trial.dir}/rows.csv")
+    own = {"sources": (STEPS, rows), "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
+    request = programs.request(TOLD_UNREAD, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    programs.run(request)
+    first, *_ = programs.folder.measurements.read_text().splitlines(keepends=True)
+    programs.folder.measurements.write_text(first)
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert programs.measured() == [
+        (1, {"loss": 1.0, "valid": 10.0}),
+        (2, {"loss": 2.0, "valid": 20.0}),
+        (3, {"loss": 3.0}),
+    ], "step 3 of the file was told behind the checkpoint, and did not happen again"
+
+
+def test_counted_lines_that_nobody_had_read_are_counted_from_where_that_attempt_went_on(programs: Programs) -> None:
+    text = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+first = int(open(resume[0]).read()) if resume else 0
+for number in range(first + 1, first + 3):
+    print(f"loss {number}", flush=True)
+    open(f"{home}/model-{number * 10}.pt", "w").write(str(number))
+sys.exit(0 if first == 4 else 9)
+"""
+    counted = MetricSource("regex", r"loss (?P<loss>\S+)", every=10)
+    own = {"sources": (counted,), "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt"), "keep_checkpoints": 9}
+    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    for attempt in (1, 2, 3):
+        programs.run(replace(request, attempt=attempt))
+        if attempt < 3:
+            # The last evaluation of each attempt was not read.
+            lines = programs.folder.measurements.read_text().splitlines(keepends=True)
+            last = max(json.loads(line)["step"] for line in lines)
+            kept = [line for line in lines if json.loads(line)["step"] < last]
+            programs.folder.measurements.write_text("".join(kept))
+    assert programs.measured() == [(10 * n, {"loss": float(n)}) for n in range(1, 7)]
+
+
+@pytest.mark.parametrize("history", [False, True], ids=["of later rows alone", "of all rows"])
+def test_a_counted_csv_file_that_is_made_anew_goes_on_counting(programs: Programs, history: bool) -> None:
+    text = f"""
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+first = int(open(resume[0]).read()) if resume else 0
+with open(f"{{home}}/rows.csv", "w") as rows:
+    rows.write("loss\\n")
+    for number in range(1 if {history} else first + 1, 7):
+        rows.write(f"{{number}}\\n")
+        rows.flush()
+        if number > first:
+            open(f"{{home}}/model-{{number * 5}}.pt", "w").write(str(number))
+        if number == 3 and not resume:
+            sys.exit(9)
+"""
+    rows = MetricSource("csv", "{trial.dir}/rows.csv", every=5)
+    own = {"sources": (rows,), "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
+    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    programs.run(request)
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert programs.measured() == [(5 * n, {"loss": float(n)}) for n in range(1, 7)]
+
+
+def test_the_source_line_that_a_traceback_shows_says_nothing_of_the_hyperparameters(programs: Programs) -> None:
+    text = "def attend(x):\n    return x.shape[1]  # wide ones may run out of memory\nattend(())\n"
+    ends = InfeasibleEnds(patterns=("out of memory",))
+    bug = programs.run(programs.request(text, infeasible=ends))
+    assert bug is not None
+    assert (bug.state, bug.reason) == ("failed", "exit_code_1")
+    text = "def diverged(loss):\n    raise ArithmeticError(f'diverged: {loss}')\ndiverged(7)\n"
+    told = programs.run(programs.request(text, infeasible=InfeasibleEnds(patterns=("diverged: ",))))
+    assert told is not None
+    assert (told.state, told.message) == ("infeasible", "it said: ArithmeticError: diverged: 7")
+
+
+@pytest.mark.parametrize(
+    ("printed", "state", "said"),
+    [
+        ("step 1 loss tensor(1.42)", "failed", "'tensor(1.42)', which stands for loss, is no number"),
+        ("step 1 loss 1\nstep 2 loss tensor(3)", "completed", "'tensor(3)', which stands for loss, is no number"),
+        ("epoch 1.0 loss 3\nepoch 1.5 loss 2", "completed", "'1.5', which stands for the step, is no whole number"),
+    ],
+)
+def test_what_was_found_and_cannot_be_read_is_told(programs: Programs, printed: str, state: str, said: str) -> None:
+    sources = (MetricSource("regex", r"(?:step|epoch) (?P<step>\S+) loss (?P<loss>\S+)"),)
+    result = programs.run(programs.request(f"print({printed!r})", sources=sources))
+    assert result is not None
+    assert result.state == state
+    assert f"some of what it told is left out: {said}" in result.message
 
 
 def test_an_expression_that_never_matches_is_a_failure_that_names_it(programs: Programs) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tunectl.core.errors import Infeasible
+import tunectl
+from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import FunctionRequest, request_of
 from tunectl.core.records import TrialResult, TrialSeconds, WorkloadReference
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.function import Trial, run_function
+from tunectl.workloads.loading import factory_signature
 
 
 class Functions:
@@ -197,6 +199,32 @@ def test_a_function_that_never_records_the_objective_is_a_clear_failure(function
     assert (result.state, result.reason) == ("failed", "no_metric")
     assert "never recorded the objective valid/loss" in result.message
     assert ("; it recorded loss" in result.message) == bool(told)
+
+
+def test_what_a_function_tells_by_tunectl_record_is_its_trial_s(functions: Functions) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        tunectl.record(1, {"valid/loss": 0.5})
+        trial.record(2, {"valid/loss": 0.25})
+
+    result = functions.run(train)
+    assert result is not None
+    assert (result.state, functions.measured()) == ("completed", [(1, {"valid/loss": 0.5}), (2, {"valid/loss": 0.25})])
+    tunectl.record(3, {"valid/loss": 0.1})
+    assert len(functions.measured()) == 2, "outside of it, it is nobody's"
+
+
+def test_a_function_that_a_call_does_not_run_is_refused() -> None:
+    def trains_nothing(trial: Trial) -> Iterator[int]:
+        trial.record(1, {"loss": 1.0})
+        yield 1
+
+    async def trains_later(trial: Trial) -> None:
+        trial.record(1, {"loss": 1.0})
+
+    for function in (trains_nothing, trains_later):
+        with pytest.raises(WorkloadError, match=f"{function.__name__} has `yield` or `async` in it"):
+            factory_signature(function, takes_trial=True)
+    assert factory_signature(trains_nothing).parameters == ("trial",), "a workload's factory is another thing"
 
 
 @pytest.mark.parametrize("step", [-1, 0.5])

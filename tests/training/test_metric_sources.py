@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.programs import OUTPUT, MetricSource
-from tunectl.training.own_code.sources import OutputReader, Told, file_source, number, whole_number
+from tunectl.training.own_code.file_sources import file_source
+from tunectl.training.own_code.sources import OutputReader, Told, number, whole_number
 
 
 def told(source: MetricSource, *lines: str) -> list[Told]:
@@ -56,6 +57,19 @@ def test_json_lines_on_stdout_are_flattened_and_other_lines_passed_over() -> Non
     assert second.step is None
     assert second.metrics["lr"] == 0.001
     assert math.isnan(second.metrics["valid/loss"])
+
+
+def test_dicts_as_python_prints_them_are_read_like_json() -> None:
+    source = MetricSource("json_lines", OUTPUT)
+    lines = [
+        "{'loss': 0.5, 'step': 10, 'name': 'a b'}",
+        "{'loss': nan, 'eval': {'loss': -inf}}",
+        "{'a': __import__('os')}",
+    ]
+    first, second = told(source, *lines)
+    assert first == Told(10, {"loss": 0.5})
+    assert math.isnan(second.metrics["loss"])
+    assert second.metrics["eval/loss"] == -math.inf
 
 
 @pytest.mark.parametrize(

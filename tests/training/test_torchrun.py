@@ -38,6 +38,33 @@ def test_without_a_report_the_exit_code_is_torchrun_s() -> None:
     assert reported(0, ["[default0]:step 10 loss 0.5", "plain"]) == (0, 0, ["step 10 loss 0.5", "plain"])
 
 
+TWO_FAILED = """\
+[default0]:step 10 loss 0.5
+============================================================
+train.py FAILED
+------------------------------------------------------------
+Failures:
+[1]:
+  time      : 2026-11-22_12:00:02
+  host      : here
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 124)
+  error_file: <N/A>
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-22_12:00:01
+  host      : here
+  rank      : 1 (local_rank: 1)
+  exitcode  : 1 (pid: 125)
+  error_file: <N/A>
+============================================================""".splitlines()
+
+
+def test_a_rank_that_was_ended_because_of_another_is_not_the_cause() -> None:
+    assert reported(1, TWO_FAILED) == (1, 1, ["step 10 loss 0.5"])
+
+
 def test_another_rank_that_failed_first_speaks_for_itself(tmp_path: Path) -> None:
     log, own = tmp_path / "log.txt", tmp_path / "ranks" / "none_x1" / "attempt_0" / "1"
     own.mkdir(parents=True)

@@ -9,6 +9,9 @@ from tunectl.core.records import State
 ALIKE = 3
 """So many trials, the first of a run to end, must fail alike."""
 
+LAST_WORDS = "; its last line: "
+"""Stands before what a trial printed last, which differs between trials that ended alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommonFailure:
@@ -43,5 +46,6 @@ class CircuitBreaker:
 
 
 def _cause(reason: str, message: str, where: str) -> tuple[str, str, str]:
-    # The same exception at the same place is the same cause, whatever values its message tells.
-    return (reason, where, message.split(":", 1)[0] if where else message)
+    # The same exception at the same place is the same cause, whatever values its message tells; so is the same end,
+    # whatever was printed before.
+    return (reason, where, message.split(":", 1)[0] if where else message.split(LAST_WORDS, 1)[0])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
+from tunectl.core import jsontext
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended
+from tunectl.execution.breaker import LAST_WORDS
 from tunectl.execution.protocol import EXIT_BROKEN, EXIT_LOADER_DIED, EXIT_STOPPED
+from tunectl.training.own_code.lines import last_lines
 
 _SAVED_OR_ENDED = frozenset({EXIT_STOPPED, EXIT_LOADER_DIED})
 
@@ -35,3 +39,17 @@ def explain(ended: Ended) -> str:
             return f"{how} before its result was written: the workload's code may have called sys.exit or os._exit"
         case _:
             return f"{how}, see log.txt"
+
+
+def log_bytes(log: Path) -> int:
+    """How long a trial's log is, 0 where there is none yet."""
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def with_last_words(message: str, log: Path, offset: int) -> str:
+    """The message, and the last line that the attempt whose log begins at `offset` bytes has printed, if any."""
+    said = last_lines(log, offset, 1)
+    return f"{message}{LAST_WORDS}{jsontext.one_line(said[0])}" if said else message

@@ -14,7 +14,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State
 from tunectl.execution.backends import Backend, Ended, Started
 from tunectl.execution.breaker import CircuitBreaker
-from tunectl.execution.endings import explain, was_stopped
+from tunectl.execution.endings import explain, log_bytes, was_stopped, with_last_words
 from tunectl.execution.events import (
     Event,
     ServerReady,
@@ -40,6 +40,7 @@ class _Running:
     folder: TrialFolder
     launched: float
     had_company: bool
+    log_bytes: int = 0
     stop_sent: float | None = None
     kill_sent: float | None = None
     timed_out: bool = False
@@ -102,7 +103,9 @@ class _Schedule:
             company = self._on_device(slot)
             for other in company:
                 other.had_company = True
-            self.running[job.trial] = _Running(job, slot, folder, self.clock(), bool(company))
+            self.running[job.trial] = _Running(
+                job, slot, folder, self.clock(), bool(company), log_bytes=log_bytes(folder.log)
+            )
             self.backend.launch(job.trial, folder.path, slot, job.attempt)
 
     def _next(self) -> tuple[Job, Slot] | None:
@@ -179,7 +182,7 @@ class _Schedule:
 
     def _fail(self, running: _Running, ended: Ended) -> None:
         reason = "lost" if ended.lost else "crashed"
-        message = ended.message or explain(ended)
+        message = with_last_words(ended.message or explain(ended), running.folder.log, running.log_bytes)
         if running.job.failures < self.limits.retries:
             self._try_again(running, reason, message)
             return
@@ -188,6 +191,7 @@ class _Schedule:
 
     def _time_out(self, running: _Running, seconds: float) -> None:
         message = f"it took longer than trial_timeout_seconds: {self.limits.trial_timeout_seconds:g}"
+        message = with_last_words(message, running.folder.log, running.log_bytes)
         self._record(running, "timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
 

@@ -150,7 +150,7 @@ def _swept(results: Results) -> dict[float, list[Run]]:
 def _judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
     swept = _swept(results)
     judgements = judged(swept, spec.objective)
-    return with_lost(judgements, swept) if spec.own_code else judgements
+    return with_lost(judgements, swept, spec.objective) if spec.own_code else judgements
 
 
 def _before(results: Results, phase: int) -> Results:

@@ -60,7 +60,7 @@ class RateJudgement:
         if not self.feasible:
             return f"infeasible: {', '.join(self.reasons)}"
         if self.is_lost:
-            return "the loss ends above where that of the best rate begins"
+            return "it ends worse than the best rate begins"
         return "the loss goes up for a period" if self.goes_up else ""
 
 
@@ -92,23 +92,33 @@ def judged(by_rate: Mapping[float, Sequence[Run]], objective: Objective) -> list
     return [judge_rate(rate, by_rate[rate], objective) for rate in sorted(by_rate)]
 
 
-def with_lost(judgements: Sequence[RateJudgement], by_rate: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
+def with_lost(
+    judgements: Sequence[RateJudgement], by_rate: Mapping[float, Sequence[Run]], objective: Objective
+) -> list[RateJudgement]:
     """The judgements of own code, which tells too little of its updates to see a dead network in them.
 
-    A rate above the best one is lost where most of its runs end with a training loss above the first that the best
-    rate's runs told (the median of both).
+    A rate above the best one is lost where most of its runs end worse than the best rate's runs begin (the median of
+    both), by the training loss, or by the objective where no training loss is told.
     """
     best = best_rate(judgements)
-    begins = [] if best is None else [run.updates.loss[0] for run in by_rate[best.rate] if len(run.updates.loss)]
+    begins = [] if best is None else [told[0] for run in by_rate[best.rate] if (told := _told(run, objective))]
     if best is None or not begins:
         return list(judgements)
     limit = statistics.median(begins)
 
     def is_lost(item: RateJudgement) -> bool:
-        ends = [run.updates.loss[-1] for run in by_rate[item.rate] if run.feasible and len(run.updates.loss)]
-        return item.rate > best.rate and bool(ends) and bool(statistics.median(ends) > limit)
+        ends = [told[-1] for run in by_rate[item.rate] if run.feasible and (told := _told(run, objective))]
+        return item.rate > best.rate and bool(ends) and statistics.median(ends) > limit
 
     return [replace(item, is_lost=is_lost(item)) for item in judgements]
+
+
+def _told(run: Run, objective: Objective) -> list[float]:
+    """The training loss that own code told, else the objective after step 0 as a number to minimise."""
+    if len(run.updates.loss):
+        return [float(value) for value in run.updates.loss]
+    steps, values = run.curve(objective.metric)
+    return [objective.loss(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
 
 
 def best_rate(judgements: Iterable[RateJudgement]) -> RateJudgement | None:

@@ -13,6 +13,7 @@ from tunectl.spec.conditions import Conditions, Other, World, can_take
 from tunectl.spec.configuration import BATCH_SIZE, EVAL_BATCH_SIZE, FIELDS
 from tunectl.spec.document import PathKey
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
+from tunectl.spec.review_own_code import review_own_code
 from tunectl.spec.wording import counted, quoted
 
 # "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
@@ -65,9 +66,10 @@ def review(
         _unequal_dimensions,
         _nothing_sampled,
     )
-    if not spec.own_code:
-        # What own code does with an optimizer's name, or between evaluations, is its own.
-        rules += (_untuned_optimizer, _small_evaluation_batches, _gradient_accumulation, _rare_evaluations)
+    if spec.own_code:
+        return sorted([*(problem for rule in rules for problem in rule(context)), *review_own_code(spec)])
+    # What own code does with an optimizer's name, or between evaluations, is its own.
+    rules += (_untuned_optimizer, _small_evaluation_batches, _gradient_accumulation, _rare_evaluations)
     return sorted(problem for rule in rules for problem in rule(context))
 
 

@@ -23,6 +23,7 @@ from tunectl.report.table import Column, Table
 from tunectl.report.tables import write_table
 from tunectl.sampling.plan import trial_seed
 from tunectl.spec.model import Domain, Range, StudySpec, ValueSet
+from tunectl.spec.placeholders import names_in
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
@@ -120,6 +121,7 @@ def run_procedure(
 
         if not check_place(place):
             first = planner([])
+            _check_places(procedure, checked.spec, first)
             ready = made_ready(first)
             check_room_to_begin(place, disk_need(checked.spec, first, ready, slots))
         at_work = stack.enter_context(opened(checked.spec, place, watcher, planner, asked))
@@ -207,6 +209,17 @@ def _check_own_code(procedure: Procedure, spec: StudySpec) -> None:
             f"{procedure.name}: {spec.label} has not what this needs: {', '.join(missing)}; declare it, and let the "
             f"{spec.kind} take or tell it"
         )
+
+
+def _check_places(procedure: Procedure, spec: StudySpec, trials: Sequence[PlannedTrial]) -> None:
+    """Refuse a command that needs a value which the procedure's first trials do without. Raises UsageError."""
+    for argument in spec.program.arguments if spec.program is not None else ():
+        for name in names_in(argument) if isinstance(argument, str) else ():
+            if name in spec.names and any(name not in trial.hyperparameters for trial in trials):
+                raise UsageError(
+                    f"{procedure.name}: runs trials without {name}, and the command of {spec.label} always takes it: "
+                    f'put it, with its option, into a list of its own, which is left out there: ["{argument}"]'
+                )
 
 
 def _metrics_told(spec: StudySpec) -> set[str] | None:

@@ -65,15 +65,22 @@ def preload(reference: WorkloadReference) -> None:
 def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False) -> FactorySignature:
     """What a loaded factory takes; open where it takes any keyword, or where Python cannot tell.
 
-    `takes_trial`: it is a training function, whose first parameter is the trial.
+    `takes_trial`: it is a training function, whose first parameter is the trial; raises WorkloadError for one that a
+    call does not run.
     """
+    plain = inspect.unwrap(factory)
+    if takes_trial and (inspect.isgeneratorfunction(plain) or inspect.iscoroutinefunction(plain)):
+        raise WorkloadError(
+            f"{getattr(plain, '__name__', 'the function')} has `yield` or `async` in it: calling it trains nothing; "
+            "let it be a plain function that returns when it is through"
+        )
     try:
         parameters = [*inspect.signature(factory).parameters.values()][1 if takes_trial else 0 :]
     except (ValueError, TypeError):
         return FactorySignature(open=True, reason="its signature cannot be read")
     named = [item for item in parameters if item.kind in (item.KEYWORD_ONLY, item.POSITIONAL_OR_KEYWORD)]
     anything = any(item.kind is item.VAR_KEYWORD for item in parameters)
-    code = getattr(inspect.unwrap(factory), "__code__", None)
+    code = getattr(plain, "__code__", None)
     return FactorySignature(
         parameters=tuple(item.name for item in named),
         required=tuple(item.name for item in named if item.default is item.empty),

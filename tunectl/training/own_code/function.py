@@ -13,7 +13,7 @@ from typing import Any
 from tunectl.core.errors import Infeasible
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import Checkpoints, FunctionRequest
-from tunectl.core.recording import whole_step
+from tunectl.core.recording import received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
@@ -177,7 +177,7 @@ def run_function(
         )
 
     try:
-        with contextlib.closing(trial):
+        with contextlib.closing(trial), received_by(trial.record):
             _call(function, trial, request)
             trial.refuse_what_is_no_number()
     except NotANumberError as error:

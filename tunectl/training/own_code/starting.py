@@ -19,10 +19,9 @@ from tunectl.core.recording import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
 from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
 from tunectl.store.trial_files import read_trial
+from tunectl.training.own_code.catching_up import last_beginning
 from tunectl.training.own_code.kept import CheckpointPattern
 from tunectl.training.own_code.torchrun import RANKS, distributed
-
-_RESUMED = "resumed_from"
 
 
 def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] | None:
@@ -34,7 +33,6 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] |
         found = CheckpointPattern.of(request.program.checkpoints, values).found()
         chosen = _sound(found, folder)
         if chosen is not None:
-            (folder.path / _RESUMED).write_text(str(chosen[0]))
             return chosen
     for path in (folder.files, folder.checkpoints):
         shutil.rmtree(path, ignore_errors=True)
@@ -44,10 +42,8 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] |
 
 def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] | None:
     """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
-    try:
-        before = int((folder.path / _RESUMED).read_text())
-    except (OSError, ValueError):
-        before = None
+    beginning = last_beginning(folder)
+    before = beginning.step if beginning is not None else None
     steps = sorted(found, reverse=True)
     if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
         steps = steps[1:]

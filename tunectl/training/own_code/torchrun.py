@@ -17,6 +17,7 @@ RANKS = "ranks"
 _MOST_LINES = 200
 _REPORT = re.compile(r"=+")
 _EXIT_CODE = re.compile(r"exitcode\s*:\s*(-?\d+)")
+_FIRST = "Root Cause"
 _RANK = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)")
 _PREFIX = re.compile(r"^(?:\[default\d+\]:\s?)?(?:\[rank\d+\]: ?)?")
 """What torchrun puts before what a rank prints, and torch before each line of a traceback."""
@@ -78,8 +79,11 @@ def reported(code: int, tail: Sequence[str]) -> Cause:
     """What torchrun's report among the last lines says, with the lines before it."""
     for place, line in enumerate(tail):
         if _REPORT.fullmatch(line.strip()):
-            codes = [match for later in tail[place:] if (match := _EXIT_CODE.search(later))]
-            ranks = [match for later in tail[place:] if (match := _RANK.search(later))]
+            report = tail[place:]
+            # What it lists before are those that were ended because of the first.
+            root = next((index for index, later in enumerate(report) if later.startswith(_FIRST)), 0)
+            codes = [match for later in report[root:] if (match := _EXIT_CODE.search(later))]
+            ranks = [match for later in report[root:] if (match := _RANK.search(later))]
             before = [without_rank(earlier) for earlier in tail[:place] if not _OWN_LINE.search(earlier)]
             return Cause(int(codes[0][1]) if codes else code, int(ranks[0][1]) if ranks else 0, before)
     return Cause(code, 0, [without_rank(line) for line in tail])

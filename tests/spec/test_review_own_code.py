@@ -1,0 +1,56 @@
+"""Warnings about a study of own code: for each a study that raises it and a close neighbour that does not."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tunectl.spec.reading import parse_study
+from tunectl.spec.review import review
+
+STUDY = """\
+study: own
+workload:
+  command: [python, train.py, "{{learning_rate}}"]
+  metrics: [{metrics}]
+objective: {{metric: valid/loss, direction: minimize}}
+training: {{max_train_steps: 10{training}}}
+hyperparameters: {{learning_rate: {{role: nuisance, range: [1e-3, 1], scale: log}}}}
+search: {{trials: 9}}
+"""
+TOLD = r"{regex: 'step (?P<step>\d+) (?P<valid__loss>\S+)'}"
+
+
+def warnings(metrics: str = TOLD, training: str = "") -> list[str]:
+    spec = parse_study(STUDY.format(metrics=metrics, training=training), Path("own.yaml"))
+    return [str(problem) for problem in review(spec, ({},), (9,))]
+
+
+def test_a_study_whose_expression_names_the_objective_raises_none() -> None:
+    assert warnings() == []
+
+
+def test_an_objective_that_no_expression_names_is_warned_about_where_nothing_else_may_tell_it() -> None:
+    other = TOLD.replace("valid__loss", "val_loss")
+    (found,) = warnings(other)
+    assert found.startswith("own.yaml:5:")
+    assert "no expression under workload.metrics names valid/loss; did you mean val_loss?" in found
+    assert "tunectl.record" in found
+    assert warnings(f"{other}, {{json_lines: stdout}}") == [], "which may hold anything"
+    assert warnings("") == [], "it is told by tunectl.record"
+
+
+def test_recovery_is_of_our_own_loop() -> None:
+    (found,) = warnings(training=", recovery: {learning_rate_factor: 0.5, max_recoveries: 2}")
+    assert "recovery is what tunectl's own training loop does; a command trains by itself" in found
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_package_that_is_missing_is_told_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if is_there else None)
+    found = warnings('{tensorboard: "{trial.dir}/logs"}')
+    assert found == [] if is_there else "pip install 'tunectl[tensorboard]'" in found[0]

@@ -1,0 +1,44 @@
+"""Warnings about a study of own code: what it declares that will hardly be told, or that nobody reads."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from tunectl.core.errors import Problem
+from tunectl.spec.model import StudySpec
+from tunectl.spec.wording import nearest
+
+
+def review_own_code(spec: StudySpec) -> list[Problem]:
+    """The warnings, in no order."""
+    return [*_untold_objective(spec), *_unread_recovery(spec), *_missing_package(spec)]
+
+
+def _untold_objective(spec: StudySpec) -> list[Problem]:
+    sources = spec.program.sources if spec.program is not None else ()
+    if not sources or any(item.kind != "regex" for item in sources):
+        return []
+    named = {name for item in sources for name in item.named()}
+    metric = spec.objective.metric
+    if metric in named:
+        return []
+    message = (
+        f"no expression under workload.metrics names {metric}{nearest(metric, sorted(named))}; unless the program "
+        "tells it by tunectl.record, every trial will fail"
+    )
+    return [spec.problem(("objective", "metric"), message)]
+
+
+def _unread_recovery(spec: StudySpec) -> list[Problem]:
+    if spec.training.recovery is None:
+        return []
+    message = f"recovery is what tunectl's own training loop does; a {spec.kind} trains by itself, so leave it out"
+    return [spec.problem(("training", "recovery"), message, at_key=True)]
+
+
+def _missing_package(spec: StudySpec) -> list[Problem]:
+    sources = spec.program.sources if spec.program is not None else ()
+    if all(item.kind != "tensorboard" for item in sources) or importlib.util.find_spec("tensorboard") is not None:
+        return []
+    message = "metrics from TensorBoard's files need the package tensorboard: pip install 'tunectl[tensorboard]'"
+    return [spec.problem(("workload", "metrics"), message, at_key=True)]

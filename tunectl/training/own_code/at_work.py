@@ -1,0 +1,98 @@
+"""A program at work: what it tells is read, its checkpoints are looked after, and it is told when to end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import ProgramRequest
+from tunectl.training.lines import LineFile
+from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.file_sources import Source
+from tunectl.training.own_code.kept import KeptCheckpoints
+from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.sources import OutputReader
+from tunectl.training.own_code.torchrun import without_rank
+
+PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
+"""A frame of a Python traceback; the line after it is that of the source."""
+
+_MOST_CHUNKS = 16
+_STOP_SECONDS = 10.0
+"""How long a program whose metric is no number may take to end before it is killed: its result is known."""
+
+
+@dataclass(slots=True)
+class ProgramRun:
+    """A program at work, and what is known of it."""
+
+    request: ProgramRequest
+    folder: TrialFolder
+    process: subprocess.Popen[bytes]
+    stop: Callable[[], bool]
+    output: Tail
+    reader: OutputReader
+    files: list[Source]
+    collector: Collector
+    kept: KeptCheckpoints | None
+    measurements: LineFile
+    log_offset: int
+    patterns: list[re.Pattern[str]] = field(default_factory=list)
+    said: str = ""
+    is_source: bool = False
+    stop_sent: bool = False
+    deadline: float | None = None
+
+    def look(self, *, ended: bool = False) -> None:
+        """Read what has come, write the measurements, tidy the checkpoints."""
+        # A program that prints faster than it can be read is read to its end when it has ended.
+        for _ in itertools.count() if ended else range(_MOST_CHUNKS):
+            lines = self.output.read(to_the_end=ended)
+            if not lines:
+                break
+            for line in lines:
+                self._hear(line)
+        for file in self.files:
+            for told in file.read(to_the_end=ended):
+                self.collector.take(*told)
+        if self.kept is not None:
+            metric, collector = self.request.objective.metric, self.collector
+            last_told = collector.last_told(metric)
+            names = self.kept.tidy(lambda step: collector.value(step, metric), last_told, ended=ended)
+            for step, name in names.items():
+                collector.name_checkpoint(step, name)
+        self.collector.write(self.measurements)
+
+    def _hear(self, line: str) -> None:
+        if self.request.program.devices > 1:
+            line = without_rank(line)
+        for told in self.reader.told(line):
+            self.collector.take(*told)
+        if self.patterns:
+            self.search([line])
+
+    def search(self, lines: Iterable[str]) -> None:
+        """Note the last line that says that the hyperparameters are at fault; no source line that a traceback shows."""
+        for line in lines:
+            if not self.is_source and any(pattern.search(line) for pattern in self.patterns):
+                self.said = line.strip()
+            self.is_source = PLACE.match(line) is not None
+
+    def press(self) -> None:
+        """Tell the program to end, where the trial was told to, or where its result is known already."""
+        if not self.stop_sent and (self.stop() or self.collector.bad is not None):
+            self.stop_sent = True
+            # To the program alone: what it started must live while it saves.
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+            if not self.stop():
+                self.deadline = time.monotonic() + _STOP_SECONDS
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.process.kill()

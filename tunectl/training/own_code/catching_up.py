@@ -1,0 +1,82 @@
+"""What an earlier attempt at a trial told and nobody had read when its runner was killed.
+
+A program writes its checkpoints by itself: one may be there though the evaluation at its step, which the program had
+told before, was not yet among the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import MetricSource
+from tunectl.core.records import Measurement
+from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.file_sources import Source
+from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.sources import OutputReader
+from tunectl.training.own_code.torchrun import without_rank
+
+_FILE = "began"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where an attempt began: the step of the checkpoint that it went on from, None where it began with nothing, and
+    how long the log was.
+    """
+
+    step: int | None
+    log_bytes: int
+
+
+def last_beginning(folder: TrialFolder) -> Beginning | None:
+    """How the attempt before this one began; None where there was none, or nobody can tell."""
+    try:
+        step, log_bytes = (folder.path / _FILE).read_text().split()
+        return Beginning(None if step == "-" else int(step), int(log_bytes))
+    except (OSError, ValueError):
+        return None
+
+
+def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
+    """Keep how this attempt begins for the next one."""
+    step = "-" if beginning.step is None else beginning.step
+    (folder.path / _FILE).write_text(f"{step} {beginning.log_bytes}\n")
+
+
+def catch_up(
+    collector: Collector,
+    step: int,
+    folder: TrialFolder,
+    before: Beginning | None,
+    earlier: Sequence[Measurement],
+    sources: Sequence[MetricSource],
+    files: Sequence[tuple[MetricSource, Source]],
+) -> None:
+    """Add to the collector what the attempt that began at `before` told of steps up to `step`.
+
+    `earlier` are its measurements as they were found. What it told of later steps happens again. The files are read
+    past what is in them now.
+    """
+    found = Collector(lambda: 0.0, counts=collector.counts)
+    if before is not None:
+        reader = OutputReader(sources)
+        if before.step is not None:
+            found.begin_with([item for item in earlier if item.step <= before.step])
+            reader.go_on_from(before.step)
+        tail = Tail(folder.log, before.log_bytes)
+        while lines := tail.read(to_the_end=True):
+            for line in lines:
+                for told in reader.told(without_rank(line)):
+                    found.take(*told)
+    for source, file in files:
+        # What a file holds of several attempts, of which each went back some way, cannot be counted.
+        is_countable = source.every is None or (before is not None and before.step is None)
+        for told in file.read(to_the_end=True):
+            if is_countable:
+                found.take(*told)
+    for at in sorted(found.steps):
+        if at <= step:
+            collector.take(at, found.steps[at].metrics)
