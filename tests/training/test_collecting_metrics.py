@@ -47,6 +47,15 @@ def test_metrics_of_one_step_from_several_places_are_one_measurement(trial: Tria
     assert trial.measurements() == [(10, {"train/loss": 0.5, "valid/loss": 0.25}), (20, {"train/loss": 0.4})]
 
 
+def test_what_is_told_behind_a_metric_that_is_no_number_does_not_count(trial: Trial) -> None:
+    # Hazard: how much of it is read before the program is stopped is chance, and it may be the best value.
+    trial.collector.take(10, {"loss": 0.5})
+    trial.collector.take(20, {"loss": math.nan})
+    trial.collector.take(30, {"loss": 0.1})
+    assert [step for step, _ in trial.measurements()] == [10, 20]
+    assert (trial.collector.bad, trial.collector.last_step) == ((20, "loss"), 20)
+
+
 def test_what_is_told_late_joins_what_was_written(trial: Trial) -> None:
     for step in (10, 20):
         trial.collector.take(step, {"train/loss": 1 / step})

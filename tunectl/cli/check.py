@@ -49,14 +49,15 @@ def check(
 def cost(checked: CheckedStudy) -> str:
     """What the study costs, in one line."""
     budget, training = checked.budget, checked.spec.training
-    each = f"{budget.trials // budget.settings:,}" if budget.trials % budget.settings == 0 else "some"
+    even = budget.trials % budget.settings == 0
+    each = _count(budget.trials // budget.settings, "trial") if even else "some trials"
     steps = (
-        f"{budget.steps // budget.trials:,}"
+        _count(budget.steps // budget.trials, "step")
         if budget.steps % budget.trials == 0
-        else f"{training.max_train_steps:,} and more"
+        else f"{training.max_train_steps:,} and more steps"
     )
-    product = f"{_count(budget.settings, 'setting')} × {each} trials × {steps} steps"
-    return f"cost: {product} = {_count(budget.trials, 'trial')}, {budget.steps:,} steps in all"
+    product = f"{_count(budget.settings, 'setting')} × {each} × {steps}"
+    return f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"
 
 
 def _count(number: int, noun: str, before: str = "") -> str:

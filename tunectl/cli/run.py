@@ -76,7 +76,7 @@ def _print(report: RunReport) -> None:
     if len(failed) > _MOST_FAILURES:
         note(f"and {len(failed) - _MOST_FAILURES} more; `tunectl status {report.folder.path}` lists them")
     if failed:
-        note("--retry-failed runs failed trials again; they go on from where they were saved")
+        note("--retry-failed runs failed trials again, from where they were saved if they were")
     title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"
     say_table(report.tables.header, report.tables.rows, title=title)
     say()

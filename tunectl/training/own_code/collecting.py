@@ -45,8 +45,10 @@ class Collector:
     _last_told: dict[str, int] = field(default_factory=dict)
 
     def take(self, step: int | None, metrics: Mapping[str, float]) -> None:
-        """Note what was told. `bad` is the first (step, metric) that is no number."""
-        if not metrics:
+        """Note what was told. `bad` is the first (step, metric) that is no number, which ends the trial: what a program
+        tells behind it, before it is stopped, is chance.
+        """
+        if not metrics or self.bad is not None:
             return
         if step is None:
             step = self._counted(metrics) if self.counts else (self.last_step or 0)

@@ -46,7 +46,7 @@ class Steps:
         """What named values tell: those that are numbers are metrics, but the step; None where none is."""
         source, metrics = self._source, {}
         for name, value in values.items():
-            if name == source.step:
+            if name in (source.step, ""):  # the second is the index that pandas writes
                 continue
             read = number(value)
             if read is not None:
