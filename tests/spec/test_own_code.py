@@ -88,6 +88,24 @@ def test_a_command_with_all_that_it_may_say(tmp_path: Path) -> None:
     assert spec.workload.startswith("python -u train.py --lr={learning_rate} [--momentum {momentum}]")
 
 
+def test_a_program_that_runs_in_the_trial_s_own_folder_names_its_files_from_there(tmp_path: Path) -> None:
+    content = text(
+        """
+  command: [python, train.py, "{learning_rate}"]
+  folder: "{trial.dir}"
+  metrics: [{csv: "./logs/*/metrics.csv"}, {json_lines: "{trial.dir}/rows.jsonl"}]
+  checkpoints: checkpoints/{step}.pt
+""",
+        RATE,
+    )
+    assert problems(content, tmp_path) == []
+    program = parse_study(content, tmp_path / "study.yaml").program
+    assert program is not None
+    assert (program.folder, program.in_trial_folder) == (str(tmp_path), True)
+    assert [source.where for source in program.sources] == ["{trial.dir}/logs/*/metrics.csv", "{trial.dir}/rows.jsonl"]
+    assert program.checkpoints == Checkpoints("{trial.dir}/checkpoints/{step}.pt")
+
+
 def test_a_function_is_a_reference(tmp_path: Path) -> None:
     content = text("  function: ./mine.py:train")
     assert problems(content, tmp_path) == []

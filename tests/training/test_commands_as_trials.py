@@ -205,6 +205,23 @@ def test_a_program_that_cannot_be_started_is_an_error_for_people(programs: Progr
         programs.run(request)
 
 
+def test_a_program_that_writes_where_it_runs_can_run_in_the_trial_s_own_folder(programs: Programs) -> None:
+    text = "import sys; open('m.jsonl', 'w').write('{\"step\": 1, \"loss\": 0.5}'); print(open(sys.argv[2]).read())"
+    (programs.folder.path.parent / "my data.txt").write_text("data of the study")
+    program = Program(
+        (sys.executable, "-S", "program.py", "--data", "my data.txt"),
+        str(programs.folder.path.parent),
+        (MetricSource("json_lines", "{trial.dir}/m.jsonl"),),
+        in_trial_folder=True,
+    )
+    result = programs.run(replace(programs.request(text), program=program))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert programs.measured() == [(1, {"loss": 0.5})]
+    assert "data of the study" in programs.folder.log.read_text()
+    assert not (programs.folder.path.parent / "m.jsonl").exists()
+
+
 @pytest.mark.parametrize("active", [True, False])
 def test_python_is_the_active_environment_s_else_tunectl_s_own(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, active: bool

@@ -84,7 +84,8 @@ Argument = str | Optional
 class Program:
     """A program as the study declares it; texts hold placeholders.
 
-    `folder` is where it runs, absolute. `checkpoints` is None where it keeps none that are to be looked after.
+    `folder` is where it runs, absolute; with `in_trial_folder` it runs in a folder of the trial's own, and `folder` is
+    where the files stand that its arguments name. `checkpoints` is None where it keeps none that are to be looked after.
     `devices` is how many devices one trial has; more than one starts it under torchrun.
     """
 
@@ -95,6 +96,7 @@ class Program:
     checkpoints: Checkpoints | None = None
     infeasible: InfeasibleEnds = InfeasibleEnds()
     devices: int = 1
+    in_trial_folder: bool = False
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Program:
@@ -107,6 +109,7 @@ class Program:
             checkpoints=None if content["checkpoints"] is None else Checkpoints(**content["checkpoints"]),
             infeasible=InfeasibleEnds(**{key: tuple(value) for key, value in content["infeasible"].items()}),
             devices=content["devices"],
+            in_trial_folder=content.get("in_trial_folder", False),
         )
 
 

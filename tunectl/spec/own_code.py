@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tunectl.core.programs import (
     SourceKind,
 )
 from tunectl.spec.document import Document, PathKey
-from tunectl.spec.placeholders import OWN, RESUME, names_in, value_text
+from tunectl.spec.placeholders import DIR, OWN, RESUME, names_in, value_text
 from tunectl.spec.wording import found, nearest
 
 _WHERE: PathKey = ("workload",)
@@ -66,14 +67,16 @@ def _shown(argument: Argument) -> str:
 def _program(document: Document, content: Mapping[str, Any], study_file: Path, devices: int) -> Program:
     folder = content.get("folder", ".")
     text = _text(document, folder, (*_WHERE, "folder")) or "."
+    home = f"{{{DIR}}}/" if text.strip().rstrip("/") == f"{{{DIR}}}" else ""
     return Program(
         arguments=_arguments(document, content["command"]),
-        folder=str((study_file.parent / Path(text).expanduser()).resolve()),
-        sources=_sources(document, content.get("metrics")),
+        folder=str((study_file.parent / ("." if home else Path(text).expanduser())).resolve()),
+        sources=_sources(document, content.get("metrics"), home),
         environment=_environment(document, content.get("environment")),
-        checkpoints=_checkpoints(document, content),
+        checkpoints=_checkpoints(document, content, home),
         infeasible=_infeasible(document, content.get("infeasible")),
         devices=devices,
+        in_trial_folder=bool(home),
     )
 
 
@@ -133,7 +136,8 @@ def _text(document: Document, item: Any, path: PathKey) -> str | None:
     return item
 
 
-def _sources(document: Document, content: Any) -> tuple[MetricSource, ...]:
+def _sources(document: Document, content: Any, home: str) -> tuple[MetricSource, ...]:
+    """The places of metrics; `home` stands before paths that are relative, "" where the program's folder does."""
     where = (*_WHERE, "metrics")
     if content is None:
         return ()
@@ -142,11 +146,11 @@ def _sources(document: Document, content: Any) -> tuple[MetricSource, ...]:
     if not isinstance(content, list):
         document.report(where, f"metrics are a list of places where the program tells them, {found(content)}")
         return ()
-    read = [_source(document, item, (*where, index)) for index, item in enumerate(content)]
+    read = [_source(document, item, (*where, index), home) for index, item in enumerate(content)]
     return tuple(item for item in read if item is not None)
 
 
-def _source(document: Document, item: Any, path: PathKey) -> MetricSource | None:
+def _source(document: Document, item: Any, path: PathKey, home: str) -> MetricSource | None:
     kinds = [key for key in _KINDS if isinstance(item, dict) and key in item]
     if len(kinds) != 1:
         held = f"found {' and '.join(kinds)}" if kinds else found(item)
@@ -168,14 +172,21 @@ def _source(document: Document, item: Any, path: PathKey) -> MetricSource | None
     if where != OUTPUT or kind != "json_lines":
         if _placed(document, where, (*path, kind)) is None:
             return None
+        where = _from(home, where)
         _known_placeholders(document, where, (*path, kind), _OF_FILES)
         if not {"trial.dir", "trial.id"} & set(names_in(where)):
             # Every trial would write it, and read what the others wrote.
             message = (
-                f"a file of the trial's own is due, with {{trial.dir}} or {{trial.id}} in its path, {found(where)}"
+                f"a file of the trial's own is due, with {{trial.dir}} or {{trial.id}} in its path, {found(where)}; a "
+                'program that writes below the folder where it runs takes folder: "{trial.dir}"'
             )
             document.report((*path, kind), message)
-    return source
+    return replace(source, where=where)
+
+
+def _from(home: str, path: str) -> str:
+    """A path as it is named from the program's own folder."""
+    return path if not home or path.startswith((home, "/", "~")) else home + path.removeprefix("./")
 
 
 def _whole(document: Document, item: Any, key: str, path: PathKey, *, least: int | None) -> int | None:
@@ -228,7 +239,7 @@ def _environment(document: Document, content: Any) -> Mapping[str, str]:
     return {name: value for name, value in read.items() if value is not None}
 
 
-def _checkpoints(document: Document, content: Mapping[str, Any]) -> Checkpoints | None:
+def _checkpoints(document: Document, content: Mapping[str, Any], home: str) -> Checkpoints | None:
     where: PathKey = (*_WHERE, "checkpoints")
     if "checkpoints" not in content:
         return None
@@ -241,6 +252,7 @@ def _checkpoints(document: Document, content: Mapping[str, Any]) -> Checkpoints 
     text = _placed(document, declared, where)
     if text is None:
         return None
+    text = _from(home, text)
     names = names_in(text)
     # Files that are removed must be this trial's alone.
     if names.count(STEP) == 0 or not text.startswith("{trial.dir}/"):

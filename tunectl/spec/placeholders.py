@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from tunectl.core.programs import Argument, Optional
 from tunectl.core.records import Scalar
 
-FILE, RESUME = "trial.hyperparameters", "trial.resume"
-OWN = ("trial.dir", "trial.id", "trial.seed", FILE, RESUME, "max_train_steps")
+DIR, FILE, RESUME = "trial.dir", "trial.hyperparameters", "trial.resume"
+OWN = (DIR, "trial.id", "trial.seed", FILE, RESUME, "max_train_steps")
 """What a placeholder may name beside hyperparameters."""
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")

@@ -98,9 +98,20 @@ def _scalar(value: Scalar) -> str:
     return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
 
 
+def _from_folder(folder: str, argument: str) -> str:
+    """An argument that names a file below a folder, absolute; every other one as it is."""
+    path = Path(folder) / argument
+    is_path = bool(argument) and not argument.startswith(("-", "/"))
+    return str(path) if is_path and "\0" not in argument and path.is_file() else argument
+
+
 def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
     """Start the program; its output goes to the descriptor `log`. Raises WorkloadError where it cannot be started."""
-    line = command_line(request.program.arguments, values, request.hyperparameters)
+    program = request.program
+    line = command_line(program.arguments, values, request.hyperparameters)
+    folder = values["trial.dir"] if program.in_trial_folder else program.folder
+    if program.in_trial_folder:
+        line = [_from_folder(program.folder, text) for text in line]
     if request.program.devices > 1:
         line = distributed(line, request.program.devices, Path(values["trial.dir"]) / RANKS)
     parent, environment = os.getpid(), _environment(request, values)
@@ -116,7 +127,7 @@ def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> sub
         return subprocess.Popen(
             line,
             executable=executable,
-            cwd=request.program.folder,
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -127,6 +138,4 @@ def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> sub
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WorkloadError(
-            f"the command {line[0]!r} cannot be started in {request.program.folder}: {reason}"
-        ) from error
+        raise WorkloadError(f"the command {line[0]!r} cannot be started in {folder}: {reason}") from error
