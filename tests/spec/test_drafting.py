@@ -11,8 +11,8 @@ import pytest
 
 from tunectl.core.errors import StudyError
 from tunectl.spec.command_words import given, of_a_shell, parted, with_source_defaults
-from tunectl.spec.drafted_study import MARK, Known, study_text
-from tunectl.spec.drafting import DraftedCommand, Segment, drafted
+from tunectl.spec.drafted_study import Known, study_text
+from tunectl.spec.drafting import MARK, DraftedCommand, Segment, drafted
 from tunectl.spec.help_text import Help, read_help
 from tunectl.spec.model import FixedValue, StudySpec
 from tunectl.spec.placeholders import command_line, value_text
@@ -231,3 +231,107 @@ def test_defaults_come_from_the_script_where_its_help_shows_none() -> None:
         "--nesterov": None,
     }
     assert with_source_defaults(text, "no python (") == text
+
+
+def test_a_list_by_default_is_never_passed_as_one_value(tmp_path: Path) -> None:
+    """Argparse itself judges: `--tag "[]"` would append a text, and a lambda would split another."""
+    script = argparse.ArgumentParser(
+        formatter_class=lambda prog: argparse.ArgumentDefaultsHelpFormatter(prog, width=500)
+    )
+    script.add_argument("--lr", type=float, default=0.1, help="a")
+    script.add_argument("--tag", action="append", default=[], help="a")
+    script.add_argument("--milestones", type=lambda text: text.split(","), default=[30, 60], help="a")
+    script.add_argument("--options", default={"a": 1}, help="a")
+    script.add_argument("--style", default="{a}-(b)", help="a")
+    command = draft("python train.py", read_help(script.format_help()))
+    spec = checked(written(tmp_path / "a.yaml", "", command))
+    assert vars(script.parse_args(called(spec)[2:])) == vars(script.parse_args([]))
+    assert "style" in spec.names
+    assert command.left == [
+        "--tag TAG (its default, [], is no single value)",
+        "--milestones MILESTONES (its default, [30, 60], is no single value)",
+        "--options OPTIONS (its default, {'a': 1}, is no single value)",
+    ]
+
+
+def test_an_option_that_repeats_is_told_from_the_script() -> None:
+    source = 'p.add_argument("--tag", action="append", default="a")\nq = click.option("--name", multiple=True)\n'
+    told = read_help("options:\n  --tag T\n  --name N  [default: a, b]\n  --lr L  [default: 1]\n")
+    command = draft("./train", with_source_defaults(told, source))
+    assert [name for name, _, _ in command.entries] == ["learning_rate"]
+    assert [text.partition(" (")[0] for text in command.left] == ["--tag T", "--name N"]
+    assert all("several times" in text for text in command.left)
+
+
+def test_words_of_hydra_follow_the_rules_of_options(tmp_path: Path) -> None:
+    line = (
+        "./train optimizer.lr=0.1 +trainer.max_steps=30 seed=1 model.seed=2 hydra.run.dir=out/a log.dir=x "
+        "gen.wd=1 disc.wd=2 decoder.output=softmax scheduler.steps=5 tag=a tag=b ++net.momentum=0.9"
+    )
+    command = draft(line, Help())
+    spec = checked(
+        written(tmp_path / "a.yaml", line, command, Known("val_loss", "minimize", 9, ("- {json_lines: stdout}",)))
+    )
+    assert called(spec) == [
+        "./train", "optimizer.lr=0.1", "+trainer.max_steps=9", "seed=5", "model.seed=2", "hydra.run.dir=/runs/7",
+        "log.dir=/runs/7", "gen.wd=1", "disc.wd=2", "decoder.output=softmax", "scheduler.steps=5", "tag=a", "tag=b",
+        "++net.momentum=0.9",
+    ]  # fmt: skip
+    assert spec.names == (
+        "learning_rate", "model_seed", "gen_wd", "disc_wd", "decoder_output", "scheduler_steps", "momentum",
+    )  # fmt: skip
+    assert command.steps == ("trainer.max_steps", 30)
+
+
+def test_dotted_options_are_known_by_their_last_part() -> None:
+    text = read_help(
+        "options:\n  --trainer.max_epochs N  (default: 3)\n  --optimizer.lr LR  (default: 1)\n  --seed S\n"
+    )
+    command = draft("./train", text)
+    assert '- [--trainer.max_epochs, "{max_train_steps}"]' in command.items
+    assert command.entries[0][0] == "learning_rate"
+
+
+def test_what_the_script_requires_and_the_line_lacks_is_to_be_filled_in(tmp_path: Path) -> None:
+    script = argparse.ArgumentParser(
+        prog="train.py", formatter_class=lambda prog: argparse.HelpFormatter(prog, width=500)
+    )
+    script.add_argument("data")
+    script.add_argument("model", choices=["a", "b"])
+    script.add_argument("more", nargs="*")
+    script.add_argument("--lr", type=float, required=True)
+    script.add_argument("--betas", nargs=2, type=float, required=True)
+    script.add_argument("--seed", type=int, required=True)
+    group = script.add_mutually_exclusive_group(required=True)
+    group.add_argument("--cpu", metavar="N")
+    group.add_argument("--gpu", metavar="N")
+    text = read_help(script.format_help())
+    whole = draft("./train d a --lr 1 --betas 1 2 --gpu 0", text)
+    assert not [item for item in whole.items if MARK in item]
+    command = draft("./train d --lr 1", text)
+    marked = [item.partition(MARK)[2] for item in command.items if MARK in item]
+    assert [re.sub(r".*requires ", "", item) for item in marked] == [
+        "--betas BETAS BETAS", "one of --cpu, --gpu", "{a,b}, a word without an option",
+    ]  # fmt: skip
+    assert not [item for item in command.left if "--betas" in item]
+    path = written(tmp_path / "a.yaml", "", command)
+    lines = path.read_text().splitlines()
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    assert [problem.line for problem in caught.value.problems] == [n for n, line in enumerate(lines, 1) if MARK in line]
+
+
+@pytest.mark.parametrize(
+    ("text", "positionals", "required"),
+    [
+        ("Usage: train [OPTIONS] DATA [EXTRA] FILES...\n\nOptions:\n  --lr FLOAT  rate  [required]\n", ("DATA", "FILES"), ["--lr"]),
+        ("Usage: cli [OPTIONS] COMMAND [ARGS]...\n\nCommands:\n  train  x\n", (), []),
+        ("usage: x [-h] [--a [A ...]] data [data ...] {train,eval} ...\n\noptions:\n  --a A  b\n", ("data",), []),
+        ("usage: train.py DATA [options]\n\noptions:\n  --lr LR\n", (), []),
+        ("\n       USAGE: ./x.py [flags]\nflags:\n\n./x.py:\n  --lr: rate\n    (default: '0.1')\n", (), []),
+    ],
+)  # fmt: skip
+def test_what_a_usage_line_requires(text: str, positionals: tuple[str, ...], required: list[str]) -> None:
+    told = read_help(text)
+    assert told.positionals == positionals
+    assert [option.name for option in told.options if option.required] == required

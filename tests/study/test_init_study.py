@@ -14,7 +14,7 @@ import pytest
 from study_calls import Called
 
 from tunectl.core.errors import StudyError, UsageError
-from tunectl.spec.drafted_study import MARK
+from tunectl.spec.drafting import MARK
 from tunectl.study.asking_help import asked_help
 from tunectl.study.checking import check_study
 from tunectl.study.init_study import begin_from, begin_study
@@ -133,12 +133,57 @@ def test_a_script_that_has_no_help_gives_its_line(tmp_path: Path) -> None:
         (f"{PYTHON} train.py > log.txt", "no shell reads the line, so > means nothing in it"),
         ("no-such-program-at-all --lr 1", "there is no program 'no-such-program-at-all'"),
         (f"{PYTHON} nothere.py", "there is no file nothere.py"),
+        (PYTHON, "names no script; write the whole command"),
+        (f"env {PYTHON} -u", "names no script; write the whole command"),
     ],
 )
 def test_a_line_that_is_no_command_is_refused(tmp_path: Path, script: Path, line: str, said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         begin_from(line, tmp_path / "study.yaml", tmp_path)
     assert not (tmp_path / "study.yaml").exists()
+
+
+def test_the_user_is_told_before_the_script_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("open('asked', 'w').close()")
+    said: list[tuple[str, bool]] = []
+    begin_from(
+        f"{PYTHON} train.py",
+        tmp_path / "study.yaml",
+        tmp_path,
+        tell=lambda text: said.append((text, (tmp_path / "asked").exists())),
+    )
+    assert said == [(f"asking {PYTHON} train.py --help, for 60 seconds at most", False)]
+    assert (tmp_path / "asked").exists()
+
+
+def test_a_name_with_blanks_and_accents_is_quoted_and_folded(
+    tmp_path: Path, script: Path, tunectl: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = tunectl("init", "--from", f"{PYTHON} train.py", "--out", "my code/étude 1.yaml")
+    assert ended.code == 0, ended.err
+    last = ended.out.splitlines()[-1]
+    assert last.endswith("then: tunectl check 'my code/étude 1.yaml', tunectl run 'my code/étude 1.yaml'")
+    assert "asking " in ended.err
+    assert "study: etude-1\n" in (tmp_path / "my code" / "étude 1.yaml").read_text()
+
+
+def test_the_script_is_asked_with_the_python_that_will_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a trial: where no environment is active, python is tunectl's."""
+    (tmp_path / "bin").mkdir()
+    other = tmp_path / "bin" / "python"
+    other.write_text("#!/bin/sh\necho 'options:'; echo '  --other X  (default: 1)'\n")
+    other.chmod(0o755)
+    (tmp_path / "train.py").write_text("import sys; print('options:\\n  --own X  (default: ' + sys.executable + ')')")
+    monkeypatch.setenv("PATH", str(other.parent), prepend=os.pathsep)
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    told, reason = asked_help(["python", "train.py"], tmp_path, {})
+    assert reason == ""
+    assert told is not None
+    assert str(Path(PYTHON).parent) in told
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    assert "--other" in str(asked_help(["python", "train.py"], tmp_path, {})[0])
 
 
 def test_words_of_a_line_are_never_read_by_a_shell(tmp_path: Path, script: Path) -> None:
@@ -157,7 +202,7 @@ def test_a_script_that_trains_when_asked_for_help_is_killed_with_all_it_started(
     )
     (tmp_path / "train.py").write_text(text)
     told, reason = asked_help([PYTHON, "-S", "train.py"], tmp_path, {}, seconds=2)
-    assert (told, reason) == (None, "it had not ended after 2 seconds")
+    assert (told, reason) == (None, "it had not ended after 2 seconds, and was killed")
     child = int((tmp_path / "started").read_text())
     with contextlib.suppress(ProcessLookupError):
         watched = select.poll()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,10 @@ def init(
     if out is not None and folder is not None:
         raise UsageError("give the folder or --out, not both")
     path = out or (folder or Path()) / "study.yaml"
-    _print(begin_from(line, path, Path.cwd(), metric=metric, direction=direction, steps=steps, sample=sample))
+    begun = begin_from(
+        line, path, Path.cwd(), metric=metric, direction=direction, steps=steps, sample=sample, tell=note
+    )
+    _print(begun)
 
 
 def _print(begun: BegunStudy) -> None:
@@ -57,4 +61,5 @@ def _print(begun: BegunStudy) -> None:
     for number, text in begun.marked:
         say(f"  line {number}: {text}")
     first = "fill in the lines above; then" if begun.marked else "next"
-    say(f"{first}: tunectl check {begun.files[0]}, tunectl run {begun.files[0]}")
+    file = shlex.quote(str(begun.files[0]))
+    say(f"{first}: tunectl check {file}, tunectl run {file}")

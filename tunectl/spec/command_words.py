@@ -14,9 +14,11 @@ from tunectl.spec.help_text import Help, Option
 _LAUNCHERS = re.compile(
     r"python[\d.]*|pypy[\d.]*|torchrun|accelerate|deepspeed|uv|poetry|pipenv|pdm|hatch|conda|srun|env|nice"
 )
+_INTERPRETER = re.compile(r"python[\d.]*|pypy[\d.]*")
+_NAMES_A_MODULE = ("-m", "--module", "-c")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./-]*)=(.*)", re.DOTALL)
+_OVERRIDE = re.compile(r"(\+{0,2}([A-Za-z_][\w./-]*)=)(.*)", re.DOTALL)
 _SHELL = re.compile(r"[|&;<>()]+|\d?>&?\d?.*")
 
 
@@ -24,6 +26,7 @@ _SHELL = re.compile(r"[|&;<>()]+|\d?>&?\d?.*")
 class Given:
     """An option as the line gives it: how it is spelled there, and its values; `joined`: `--lr=0.1` in one word.
 
+    What Hydra and others read, `optimizer.lr=0.1`, is an option `optimizer.lr` that is spelled `optimizer.lr=`.
     `switched` is whether a flag is on. `once`: the line gives it no second time.
     """
 
@@ -37,10 +40,9 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word that is no option: it stays as it is. `key` is there for what Hydra and others read, `key=value`."""
+    """A word that is no option: it stays as it is."""
 
     text: str
-    key: str = ""
 
 
 Piece = Given | Word
@@ -67,7 +69,7 @@ def _program_words(words: Sequence[str]) -> int:
     if not words or not _LAUNCHERS.fullmatch(Path(words[0]).name):
         return min(len(words), 1)
     for index, word in enumerate(words[1:], start=1):
-        if word in ("-m", "--module", "-c"):
+        if word in _NAMES_A_MODULE:
             return min(index + 2, len(words))
         if word.endswith(".py"):
             return index + 1
@@ -75,6 +77,17 @@ def _program_words(words: Sequence[str]) -> int:
     plain = [index for index, word in enumerate(words[1:], start=1) if not word.startswith("-")]
     first = [index for index in plain if words[index] not in ("run", "launch")]
     return first[0] + 1 if first and not Path(words[0]).name.startswith(("python", "pypy")) else len(words)
+
+
+def lacks_script(program: Sequence[str]) -> bool:
+    """Whether the words start an interpreter or a launcher and name nothing that it is to run."""
+    if not program or not _LAUNCHERS.fullmatch(Path(program[0]).name) or script_of(program) is not None:
+        return False
+    if any(word in _NAMES_A_MODULE for word in program):
+        return program[-1] in _NAMES_A_MODULE
+    plain = [word for word in program[1:] if not word.startswith("-") and word not in ("run", "launch")]
+    named = [word for word in plain if not word.isdigit()]
+    return not named or _INTERPRETER.fullmatch(Path(named[-1]).name) is not None
 
 
 def script_of(program: Sequence[str]) -> str | None:
@@ -99,14 +112,20 @@ def given(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
         if not _is_option(word):
             if word in known.commands:
                 return _told_apart(pieces), index
-            override = _OVERRIDE.fullmatch(word)
-            pieces.append(Word(word, override[1] if override else ""))
+            pieces.append(_word(word))
             index += 1
             continue
         piece, used = _option(words[index:], known)
         pieces.append(piece)
         index += used
     return _told_apart(pieces), index
+
+
+def _word(text: str) -> Piece:
+    override = _OVERRIDE.fullmatch(text)
+    if override is None:
+        return Word(text)
+    return Given(Option((override[2],), 1, shown=override[2]), override[1], (override[3],), joined=True)
 
 
 def _is_option(word: str) -> bool:
@@ -148,25 +167,28 @@ def _told_apart(pieces: list[Piece]) -> list[Piece]:
 
 
 def with_source_defaults(text: Help, source: str) -> Help:
-    """The options with the defaults that the script declares, where its help shows none.
+    """The options with the defaults that the script declares, where its help shows none, and whether they repeat.
 
     Read from `add_argument("--lr", default=0.1)` and the like, as far as names and values stand there literally.
     """
-    declared = _declared(source)
+    declared, repeated = _declared(source)
     found = []
     for option in text.options:
         told = next((declared[name] for name in option.names if name in declared), None)
         fits = told is not None and option.default is None and (option.takes > 0 or option.off is not None)
-        found.append(replace(option, default=told) if fits else option)
+        repeats = option.repeats or not repeated.isdisjoint(option.names)
+        found.append(replace(option, default=told if fits else option.default, repeats=repeats))
     return replace(text, options=tuple(found))
 
 
-def _declared(source: str) -> Mapping[str, str]:
+def _declared(source: str) -> tuple[Mapping[str, str], set[str]]:
+    """Defaults by the spellings of their options, and the spellings of options that may be given several times."""
     defaults: dict[str, str] = {}
+    repeated: set[str] = set()
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
-        return defaults
+        return defaults, repeated
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
@@ -174,6 +196,8 @@ def _declared(source: str) -> Mapping[str, str]:
             continue
         names = [item.value for item in node.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
         value = next((item.value for item in node.keywords if item.arg == "default"), None)
+        if any(_repeats(item) for item in node.keywords):
+            repeated.update(names)
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             literal = ast.literal_eval(value) if value is not None else None
             if isinstance(literal, bool):
@@ -182,4 +206,10 @@ def _declared(source: str) -> Mapping[str, str]:
                 defaults |= dict.fromkeys(names, literal)
             elif literal is not None and value is not None:
                 defaults |= dict.fromkeys(names, ast.get_source_segment(source, value) or str(literal))
-    return defaults
+    return defaults, repeated
+
+
+def _repeats(keyword: ast.keyword) -> bool:
+    """Whether an option is declared as one that may be given several times, by argparse or by click."""
+    value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+    return (keyword.arg == "action" and value in ("append", "extend")) or (keyword.arg == "multiple" and value is True)

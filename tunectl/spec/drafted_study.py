@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunectl.spec.document import printable
-from tunectl.spec.drafting import DraftedCommand, escaped
+from tunectl.spec.drafting import MARK, DraftedCommand, escaped
 from tunectl.spec.editing import in_flow
-
-MARK = "# FILL IN"
-"""Stands in every line that the user is to complete."""
 
 
 @dataclass(frozen=True, slots=True)

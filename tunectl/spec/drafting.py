@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from tunectl.core.records import Scalar
 from tunectl.spec.command_words import Given, Piece, Word
-from tunectl.spec.document import scalar
+from tunectl.spec.document import printable, scalar
 from tunectl.spec.editing import in_flow
 from tunectl.spec.help_text import Help, Option
 from tunectl.spec.names import TABLE_COLUMNS
 from tunectl.spec.proposals import proposal
+
+MARK = "# FILL IN"
+"""Stands in every line that the user is to complete."""
 
 _FIELD_NAMES = {
     "lr": "learning_rate",
@@ -25,6 +30,14 @@ _FIELD_NAMES = {
 }
 """Names by which the checks of a study's design and the procedures know what others shorten."""
 
+_KNOWN = {*_FIELD_NAMES.values(), "momentum", "warmup_steps", "grad_clip_norm"}
+"""Names that they know an option by, whatever stands before it: `optimizer.momentum`."""
+
+_NOT_OF_TRAINING = re.compile(
+    "data|split|sched|warm|decay|lr|eval|val|test|model|net|diffus|sampl|log|ema|early|check|callback|save"
+)
+"""What a dotted name may say before `seed` or `steps`: that it is another seed, or the length of something else."""
+
 _STEPS = (
     "max_train_steps", "max_steps", "train_steps", "training_steps", "num_train_steps", "num_training_steps",
     "total_steps", "num_steps", "n_steps", "steps", "max_iterations", "num_iterations", "iterations", "max_iters",
@@ -35,9 +48,10 @@ _SEEDS = ("seed", "random_seed", "manual_seed", "rng_seed", "global_seed", "torc
 _FOLDERS = (
     "output_dir", "out_dir", "outdir", "output_folder", "save_dir", "savedir", "save_folder", "log_dir", "logdir",
     "logging_dir", "checkpoint_dir", "checkpoints_dir", "ckpt_dir", "results_dir", "result_dir", "run_dir", "work_dir",
-    "workdir", "exp_dir", "experiment_dir", "default_root_dir",
+    "workdir", "exp_dir", "experiment_dir", "default_root_dir", "sweep_dir", "dirpath",
 )  # fmt: skip
-_OUTPUTS = (*_FOLDERS, "out", "output", "output_path", "save", "save_path", "save_to")
+_VAGUE_OUTPUTS = ("out", "output", "save")
+_OUTPUTS = (*_FOLDERS, *_VAGUE_OUTPUTS, "output_path", "save_path", "save_to")
 _NOT_PASSED = ("help", "h", "?", "version", "install_completion", "show_completion", "helpfull", "helpshort")
 _PLAIN = re.compile(r"--?[A-Za-z][\w.-]*")
 
@@ -97,13 +111,14 @@ def drafted(program: Sequence[str], segments: Sequence[Segment]) -> DraftedComma
     """The command with a placeholder for every option that has a value, given or by default."""
     draft = DraftedCommand(items=[_item(escaped(word)) for word in program])
     steps = _steps_option(segments)
-    taken = {_name(option) for segment in segments for option in segment.help.options}
+    taken = _names(segments)
     for segment in segments:
         passed = _by_default(segment, steps, draft)
         marks = [index for index, piece in enumerate(segment.pieces) if piece == Word("--")]
         cut = marks[0] if marks else len(segment.pieces)
         for piece in [*segment.pieces[:cut], *passed, *segment.pieces[cut:]]:
             _place(draft, piece, steps, taken)
+        _place_required(draft, segment, passed)
         if segment.command is not None:
             draft.items.append(_item(escaped(segment.command)))
     if steps is not None:
@@ -113,6 +128,48 @@ def drafted(program: Sequence[str], segments: Sequence[Segment]) -> DraftedComma
 
 def _name(option: Option) -> str:
     return re.sub(r"\W", "_", option.name.lstrip("-"))
+
+
+def _names(segments: Sequence[Segment]) -> Mapping[str, int]:
+    """How many options go by a name, or would by the last part of theirs."""
+    options = {option.name: option for segment in segments for option in segment.help.options}
+    given = (piece.option for segment in segments for piece in segment.pieces if isinstance(piece, Given))
+    options |= {option.name: option for option in given}
+    names: Counter[str] = Counter()
+    for option in options.values():
+        names.update({_name(option), _full(_last(option))} if "." in option.name else {_name(option)})
+    return names
+
+
+def _last(option: Option) -> str:
+    """The last part of a dotted name, `max_steps` of `trainer.max_steps`; what has no dots is its own last part."""
+    return re.sub(r"\W", "_", option.name.lstrip("-").rpartition(".")[2])
+
+
+def _full(name: str) -> str:
+    return _FIELD_NAMES.get(name.lower(), name)
+
+
+def _is_of_training(option: Option) -> bool:
+    head = option.name.lstrip("-").rpartition(".")[0]
+    return not _NOT_OF_TRAINING.search(head.lower())
+
+
+def _is_seed(option: Option) -> bool:
+    return _last(option).lower() in _SEEDS and _is_of_training(option)
+
+
+def _output(option: Option, value: str) -> str:
+    """The name by which an option is known as one for the program's output, "" where it is none.
+
+    The name is its last part, or of `hydra.run.dir` the last two. A dotted `decoder.output` must hold a path.
+    """
+    last = _last(option).lower()
+    if last in _OUTPUTS:
+        is_path = "/" in value or PurePath(value).suffix
+        return last if "." not in option.name or last not in _VAGUE_OUTPUTS or is_path else ""
+    two = "_".join(option.name.lower().lstrip("-").split(".")[-2:])
+    return two if two in _FOLDERS else ""
 
 
 def _steps_option(segments: Sequence[Segment]) -> Given | None:
@@ -128,8 +185,10 @@ def _steps_option(segments: Sequence[Segment]) -> Given | None:
         ]
         for rank, items in ((0, stands), (1, rest)):
             for item in items:
-                name = _name(item.option).lower()
+                name = _last(item.option).lower()
                 if name not in _STEPS or item.option.takes != 1 or item.option.many or not item.once:
+                    continue
+                if not _is_of_training(item.option):
                     continue
                 if not item.values or _count(item.values[0]) is not None:
                     found.append((rank if item.values else 2, _STEPS.index(name), item))
@@ -169,20 +228,64 @@ def _by_default(segment: Segment, steps: Given | None, draft: DraftedCommand) ->
                 draft.left.append(option.shown)
             continue
         values = _default_values(option)
-        own = name in _SEEDS or name in _FOLDERS or is_steps
+        own = _is_seed(option) or _output(option, "") in _FOLDERS or is_steps
         if values is not None or (own and option.takes == 1):
             passed.append(Given(option, option.name, values or ()))
-        else:
-            resumes = ' (as [{}, "{{trial.resume}}"], where `checkpoints` says which files they are)'
-            hint = resumes.format(option.name) if name.startswith("resume") else ""
-            draft.left.append(option.shown + hint)
+        elif not option.required:
+            draft.left.append(option.shown + _why_left(option))
     return passed
 
 
+def _why_left(option: Option) -> str:
+    if _name(option).lower().startswith("resume"):
+        return f' (as [{option.name}, "{{trial.resume}}"], where `checkpoints` says which files they are)'
+    if option.takes == 1 and not option.many and option.default is not None:
+        if _is_list(option.default):
+            return f" (its default, {option.default}, is no single value)"
+        if option.repeats:
+            return f" (it may be given several times; its default is {option.default})"
+    return ""
+
+
+def _is_list(default: str) -> bool:
+    """Whether a default is shown as Python shows a list, which no program takes as the text of one value."""
+    ends = default[:1] + default[-1:]
+    if ends != "{}":
+        return ends in ("[]", "()")
+    try:
+        return isinstance(ast.literal_eval(default), (dict, set))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _place_required(draft: DraftedCommand, segment: Segment, passed: Sequence[Given]) -> None:
+    """The words without which the program does not start, and which only the user knows."""
+    there = {piece.option.name for piece in [*segment.pieces, *passed] if isinstance(piece, Given)}
+    for option in segment.help.options:
+        if option.required and option.name not in there and option.takes + option.many:
+            shown = option.shown if option.name in option.shown else option.name
+            draft.items.append(
+                f"-    {MARK}: a list such as [{option.name}, VALUE]; the script requires {printable(shown)}"
+            )
+    for names in segment.help.one_of:
+        options = {found.name for name in names if (found := segment.help.option(name))}
+        if not options & there:
+            draft.items.append(f"-    {MARK}: the script requires one of {printable(', '.join(names))}")
+    words = [piece for piece in segment.pieces if _is_positional(piece)]
+    for word in segment.help.positionals[len(words) :]:
+        draft.items.append(f"-    {MARK}: the script requires {printable(word)}, a word without an option")
+
+
+def _is_positional(piece: Piece) -> bool:
+    return not (piece.text if isinstance(piece, Word) else piece.spelled).startswith("-")
+
+
 def _default_values(option: Option) -> tuple[str, ...] | None:
-    if option.default is None or option.many:
+    if option.default is None or option.many or option.repeats:
         return None
     if option.takes == 1:
+        if _is_list(option.default):
+            return None
         # Many programs read any text as true, also "False".
         is_switch = option.default.lower() in ("true", "false") and option.default not in option.choices
         return None if is_switch else (option.default,)
@@ -190,16 +293,11 @@ def _default_values(option: Option) -> tuple[str, ...] | None:
     return values if len(values) == option.takes else None
 
 
-def _place(draft: DraftedCommand, piece: Piece, steps: Given | None, taken: set[str]) -> None:
+def _place(draft: DraftedCommand, piece: Piece, steps: Given | None, taken: Mapping[str, int]) -> None:
     if isinstance(piece, Word):
-        if piece.key and piece.text.isprintable():
-            head, _, value = piece.text.partition("=")
-            name = draft.fixed(_short(piece.key, taken), value)
-            draft.items.append(f"- {in_flow(escaped(head) + '={' + name + '}')}")
-        else:
-            draft.items.append(_item(escaped(piece.text)))
+        draft.items.append(_item(escaped(piece.text)))
         return
-    name = _short(_name(piece.option), taken)
+    name = _short(piece.option, taken)
     if not piece.once or not all(value.isprintable() for value in piece.values):
         draft.items += [_item(escaped(word)) for word in _spelled(piece, piece.values)]
     elif piece.option.takes == 0 and not piece.option.many:
@@ -218,21 +316,25 @@ def _place(draft: DraftedCommand, piece: Piece, steps: Given | None, taken: set[
         draft.items.append(_list(_spelled(piece, placed)))
 
 
-def _short(name: str, taken: set[str]) -> str:
-    full = _FIELD_NAMES.get(name.lower(), name)
-    return name if full in taken else full
+def _short(option: Option, taken: Mapping[str, int]) -> str:
+    """The name of an option's hyperparameter: one that the checks know, where no other option would have it."""
+    name, full = _name(option), _full(_last(option))
+    if "." in option.name:
+        return full if full in _KNOWN and taken[full] == 1 else name
+    return name if taken[full] else full
 
 
 def _own(piece: Given, steps: Given | None) -> str | None:
     """The trial's own value that an option takes: its length, its seed, a place of its own."""
-    name, value = _name(piece.option).lower(), piece.values[0] if piece.values else ""
+    value = piece.values[0] if piece.values else ""
     if piece.option.takes != 1 or len(piece.values) > 1:
         return None
     if steps is not None and piece.option == steps.option:
         return "{max_train_steps}"
-    if name in _SEEDS:
+    if _is_seed(piece.option):
         return "{trial.seed}"
-    if name in _OUTPUTS and not isinstance(scalar(value), (int, float)):
+    name = _output(piece.option, value)
+    if name and not isinstance(scalar(value), (int, float)):
         ending = PurePath(value).suffix and name not in _FOLDERS
         return "{trial.dir}/" + escaped(PurePath(value).name) if ending else "{trial.dir}"
     return None

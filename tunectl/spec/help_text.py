@@ -20,6 +20,8 @@ _IN_BRACKETS = re.compile(
 )
 _IN_PROSE = re.compile(r"\b[Dd]efaults?(?: value)?(?: is| to| =|:|=) *([^\s,;)\]]+)")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_REQUIRED = re.compile(r"[\[(]required[\])]")
+_USAGE = re.compile(r"^ *usage:(.*(?:\n[ \t]+\S.*)*)", re.IGNORECASE | re.MULTILINE)
 _NONE = frozenset({"", "None", "==SUPPRESS==", "(dynamic)", "null"})
 
 
@@ -29,7 +31,8 @@ class Option:
 
     `names` are its spellings. `takes` is how many values follow it: none for a flag; `many`: at least so many.
     `off` is the spelling that turns a flag off (`--no-amp`). `default` is text as the help shows it, None where the
-    help shows none; of a flag with an `off` it is "true" or "false". `shown` is how the help shows the option.
+    help shows none; of a flag with an `off` it is "true" or "false". `repeats`: it may be given several times, and its
+    values are a list. `required`: the program does not start without it. `shown` is how the help shows the option.
     """
 
     names: tuple[str, ...]
@@ -38,6 +41,8 @@ class Option:
     choices: tuple[str, ...] = ()
     default: str | None = None
     off: str | None = None
+    repeats: bool = False
+    required: bool = False
     shown: str = ""
 
     @property
@@ -48,11 +53,16 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What a help text says: the options, the names of subcommands, and spellings of which only one may be given."""
+    """What a help text says: the options, the names of subcommands, and spellings of which only one may be given.
+
+    `positionals` are the words that the program requires beside its options, `one_of` options of which it wants one.
+    """
 
     options: tuple[Option, ...] = ()
     commands: tuple[str, ...] = ()
     exclusive: tuple[tuple[str, str], ...] = ()
+    positionals: tuple[str, ...] = ()
+    one_of: tuple[tuple[str, ...], ...] = ()
 
     def rivals(self, option: Option) -> set[str]:
         """The names of the options that cannot be given beside this one."""
@@ -81,7 +91,36 @@ def read_help(text: str) -> Help:
             options.setdefault(option.name, option)
     usage = re.search(r"usage:.*?(?=\n\s*\n|\Z)", "\n".join(lines), re.IGNORECASE | re.DOTALL)
     exclusive = tuple((pair[1], pair[2]) for pair in _EXCLUSIVE.finditer(usage[0])) if usage else ()
-    return Help(tuple(options.values()), tuple(_commands(lines, usage[0] if usage else "")), exclusive)
+    told = Help(tuple(options.values()), tuple(_commands(lines, usage[0] if usage else "")), exclusive)
+    line = _USAGE.search("\n".join(lines))
+    return _with_required(told, line[1]) if line else told
+
+
+def _with_required(told: Help, usage: str) -> Help:
+    """The help with what its usage line shows outside of brackets: the program requires it."""
+    begin = re.search(r"\[(?:-h\b|--help\b|OPTIONS\])", usage)
+    if begin is None:
+        return told  # a line of the author's own, in which the program's name cannot be told from its words
+    plain = usage[begin.start() :]
+    while (shorter := re.sub(r"\[[^\[\]]*\]", " ", plain)) != plain:
+        plain = shorter
+    groups = [
+        re.findall(r"(?<![\w-])-{1,2}[^\s()|]+", group[1]) for group in re.finditer(r"\(([^()]*\|[^()]*)\)", plain)
+    ]
+    words = re.findall(r"\{[^{}]*\}|[^\s{}]+", re.sub(r"\([^()]*\|[^()]*\)", " ", plain))
+    required, positionals = set[str](), list[str]()
+    while words:
+        word = words.pop(0)
+        if word.startswith("-") and word != "--":
+            option = told.option(word)
+            if option is not None:
+                required.add(option.name)
+                del words[: option.takes]
+        elif word not in ("--", "...") and words[:1] != ["..."]:  # that is the place of a subcommand
+            positionals.append(word.removesuffix("..."))
+    options = tuple(replace(item, required=item.required or item.name in required) for item in told.options)
+    one_of = tuple(tuple(group) for group in groups if group)
+    return replace(told, options=options, positionals=tuple(positionals), one_of=one_of)
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -138,7 +177,9 @@ def _option(entry: str, explanation: str) -> Option | None:
     positive = {"--no-" + name[2:] for name in names if name.startswith("--")}
     off = off or next((name for name in names if name in positive), None)
     takes, many, choices = _arguments(arguments)
-    option = Option(tuple(name for name in names if name != off), takes, many, choices, None, off, entry)
+    spelled = tuple(name for name in names if name != off)
+    required = _REQUIRED.search(explanation) is not None
+    option = Option(spelled, takes, many, choices, off=off, required=required, shown=entry)
     return replace(option, default=_default(option, explanation))
 
 

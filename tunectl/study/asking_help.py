@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tunectl.core.programs import program_path
+
 LONGEST_SECONDS = 60.0
 """A script may import large libraries before it reads its options; one that trains instead has none."""
 
@@ -28,7 +30,7 @@ def asked_help(
         process = subprocess.Popen(
             [*program, "--help"],
             cwd=folder,
-            env={**os.environ, **environment, **_WIDE},
+            env={**os.environ, "PATH": program_path(os.environ), **environment, **_WIDE},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -39,7 +41,7 @@ def asked_help(
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return None, f"it had not ended after {seconds:g} seconds"
+        return None, f"it had not ended after {seconds:g} seconds, and was killed"
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
-from tunectl.spec.command_words import given, of_a_shell, parted, script_of, with_source_defaults
+from tunectl.spec.command_words import given, lacks_script, of_a_shell, parted, script_of, with_source_defaults
 from tunectl.spec.document import printable
-from tunectl.spec.drafted_study import MARK, Known, study_text
-from tunectl.spec.drafting import Segment, drafted
-from tunectl.spec.editing import in_flow
+from tunectl.spec.drafted_study import Known, study_text
+from tunectl.spec.drafting import MARK, Segment, drafted
 from tunectl.spec.help_text import Help, read_help
 from tunectl.spec.sample_lines import read_sample
-from tunectl.study.asking_help import asked_help
+from tunectl.study.asking_help import LONGEST_SECONDS, asked_help
 from tunectl.study.checking import which
 from tunectl.study.starter import STUDY, WORKLOAD
 
+_LONGEST_SHOWN = 90
 _DEEPEST = 5
 """Subcommands of subcommands whose help is asked."""
 
@@ -56,10 +57,12 @@ def begin_from(
     direction: str | None = None,
     steps: int | None = None,
     sample: Path | None = None,
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> BegunStudy:
     """Write the study of a command line, every option fixed at the value that it has there or in the command's help.
 
-    The command is asked for its help in `current_folder`, where the line would be typed. `metric`, `direction`, `steps`
+    The command is asked for its help in `current_folder`, where the line would be typed; before that `tell` is told,
+    since it may take a while. `metric`, `direction`, `steps`
     and `sample`, a file of what the command prints, tell what no help does; what stays unknown is marked in the study.
     Raises UsageError where the line is no command, or the study's file is there already.
     """
@@ -68,7 +71,7 @@ def begin_from(
         raise UsageError(f"--direction is minimize or maximize, found {direction!r}")
     environment, program, words = _command(line, current_folder)
     notes: list[str] = []
-    segments = _segments(program, words, current_folder, environment, notes)
+    segments = _segments(program, words, current_folder, environment, notes, tell)
     command = drafted(program, segments)
     folder = os.path.relpath(current_folder, path.absolute().parent)
     known = Known(metric=metric, direction=direction, steps=steps, folder=folder)
@@ -77,8 +80,12 @@ def begin_from(
     text = study_text(_name(path, program), shlex.split(line), environment, command, known, str(path))
     _write({path: text})
     lines = enumerate(text.splitlines(), start=1)
-    marked = tuple((number, re.sub(rf":\s*{MARK}", "", item).strip(" -")) for number, item in lines if MARK in item)
+    marked = tuple((number, _without_mark(item)) for number, item in lines if MARK in item)
     return BegunStudy((path,), marked, tuple(notes))
+
+
+def _without_mark(line: str) -> str:
+    return re.sub(rf":\s*{MARK}", "", re.sub(rf"^\s*-\s*{MARK}", "command", line)).strip(" -")
 
 
 def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[str]]:
@@ -93,6 +100,11 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
         raise UsageError("--from: a command is due, such as 'python train.py --lr 0.1', found none")
     if which(program[0], folder) is None:
         raise UsageError(f"--from: there is no program {program[0]!r}, neither on the PATH nor below {folder}")
+    if lacks_script(program):
+        raise UsageError(
+            f"--from: {shlex.join(program)} names no script; write the whole command, such as "
+            "'python train.py --lr 0.1'"
+        )
     script = script_of(program)
     if script is not None and not (folder / script).is_file():
         raise UsageError(f"--from: there is no file {script} in {folder}; call it from the folder where it is run")
@@ -100,13 +112,19 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
 
 
 def _segments(
-    program: Sequence[str], words: Sequence[str], folder: Path, environment: Mapping[str, str], notes: list[str]
+    program: Sequence[str],
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    notes: list[str],
+    tell: Callable[[str], None],
 ) -> list[Segment]:
     """What the line gives to the program and to its subcommands, each with the help that it has."""
     segments: list[Segment] = []
     called, left = list(program), list(words)
     source = _source(program, folder)
     while True:
+        tell(f"asking {shlex.join(called)} --help, for {LONGEST_SECONDS:g} seconds at most")
         text, reason = asked_help(called, folder, environment)
         told = read_help(text) if text is not None else None
         if told is None or not (told.options or told.commands):
@@ -138,24 +156,24 @@ def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, .
         wanted = f" and {metric}" if metric else ""
         notes.append(f"{sample}: no line in it gives a step{wanted} by names, such as 'step 100 loss 0.25'")
         return ()
-    names = ", ".join(found.metrics)
-    notes.append(f"{sample}: {found.lines} lines of it are read, for {names}")
-    return (
-        f"# As it reads {found.lines} lines of {printable(sample.name)}; it gives {names}",
-        f"- regex: {_quoted(found.expression)}",
-    )
-
-
-def _quoted(text: str) -> str:
-    """Text in single quotes, in which a backslash is one."""
-    return "'" + text.replace("'", "''") + "'" if text.isprintable() else in_flow(text)
+    lines = [line for source in found.sources for line in source.in_yaml(sample.name)]
+    for source in found.sources:
+        names = printable(", ".join(source.metrics))
+        notes.append(f"{sample}: {source.lines} line{'s' * (source.lines != 1)} of it are read, for {names}")
+    for missed, count in found.missed:
+        shown = printable(missed[:_LONGEST_SHOWN]) + ("…" if len(missed) > _LONGEST_SHOWN else "")
+        lines.append(f"# Not read, though it seems to tell a metric ({count} such): {shown}")
+        notes.append(f"{sample}: {count} line{'s' * (count != 1)} of it are not read, such as: {shown}")
+    return tuple(lines)
 
 
 def _name(path: Path, program: Sequence[str]) -> str:
     """The study's name: the file's, or the script's where the file is called study.yaml."""
     script = Path(script_of(program) or program[-1]).stem
     stems = (path.stem, "study") if path.stem != "study" else (script, "study")
-    slugs = (re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] for stem in stems)
+    # Letters keep their place without their accents: étude is etude.
+    plain = (re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFKD", stem)) for stem in stems)
+    slugs = (re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] for stem in plain)
     return next(slug for slug in slugs if slug)
 
 
