@@ -26,6 +26,8 @@ hyperparameters:
 search: {trials: 4}
 """
 INFEASIBLE, FAILED, NAN, PENDING = 3, 4, 5, 7
+TOLD, CLASHING = 1, 2
+"""A trial that told its learning rate and gradient norm, and one that has a metric named learning_rate besides."""
 
 
 def lines_of(folder: Path, trial: int) -> list[dict[str, Any]]:
@@ -40,6 +42,17 @@ def lines_of(folder: Path, trial: int) -> list[dict[str, Any]]:
 def curve_of(folder: Path, trial: int, metric: str) -> list[tuple[int, float]]:
     """The steps and values of a metric."""
     return [(line["step"], line["metrics"][metric]) for line in lines_of(folder, trial)]
+
+
+def updates_of(folder: Path, trial: int, field: str) -> list[tuple[int, float]]:
+    """The steps and values of a field of the measurements that says something of the last update."""
+    return [(line["step"], line[field]) for line in lines_of(folder, trial) if line[field] is not None]
+
+
+def of_updates(trial: int) -> dict[str, str]:
+    """The fields of the measurements that say something of the updates, by the names under which they are exported."""
+    rate = {TOLD: "learning_rate", CLASHING: "learning_rate_of_update"}[trial]
+    return {rate: "learning_rate", "gradient_norm": "gradient_norm"}
 
 
 def as_texts(points: Any) -> list[tuple[int, str]]:

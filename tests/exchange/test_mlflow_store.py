@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
-from exported_studies import FAILED, INFEASIBLE, NAN, PENDING, as_texts, curve_of
+from exported_studies import (
+    CLASHING,
+    FAILED,
+    INFEASIBLE,
+    NAN,
+    PENDING,
+    TOLD,
+    as_texts,
+    curve_of,
+    of_updates,
+    updates_of,
+)
 from other_tools import MARKS, library
 
 from tunectl.core.errors import FolderError
@@ -60,6 +75,15 @@ def test_one_parent_has_a_run_a_trial_with_its_metrics_by_step_its_values_and_it
             expected = [(step, min(value, LARGEST)) for step, value in curve_of(study_folder, trial, metric)]
             assert as_texts(sorted((point.step, point.value) for point in history)) == as_texts(expected)
         assert run.data.metrics["best/valid/error_rate"] == item.outcome.best_value
+    for trial in (TOLD, CLASHING):
+        for name, field in of_updates(trial).items():
+            history = client.get_metric_history(runs[f"trial-{trial:05d}"].info.run_id, name)
+            expected = as_texts(updates_of(study_folder, trial, field))
+            assert as_texts(sorted((point.step, point.value) for point in history)) == expected
+    history = client.get_metric_history(runs[f"trial-{CLASHING:05d}"].info.run_id, "learning_rate")
+    assert as_texts(sorted((point.step, point.value) for point in history)) == as_texts(
+        curve_of(study_folder, CLASHING, "learning_rate")
+    )
     assert runs[f"trial-{INFEASIBLE:05d}"].data.tags["tunectl.reason"] == "nan_loss"
     assert runs[f"trial-{FAILED:05d}"].info.status == "FAILED"
     assert f"trial-{PENDING:05d}" not in runs
@@ -73,6 +97,41 @@ def test_a_second_export_replaces_the_first(client, store, study_folder):
     after = {run.info.run_id for run in runs_by_name(client).values()}
     assert len(after) == len(before) == 8
     assert not after & before
+
+
+def test_the_export_of_a_study_folder_that_was_moved_is_replaced_and_a_copy_writes_its_own(
+    empty_store, study_folder, tmp_path
+):
+    place = study_folder / "exports" / "mlflow.db"
+    place.parent.mkdir()
+    place.write_bytes(empty_store)
+    export_study(study_folder, "mlflow")
+    copied = tmp_path / "copied"
+    shutil.copytree(study_folder, copied)
+    for _ in range(2):
+        export_study(copied, "mlflow")
+        there = library("mlflow.tracking").MlflowClient(database_url(copied / "exports" / "mlflow.db"))
+        assert there.get_experiment_by_name("example").tags["tunectl.folder"] == str(copied)
+        assert len(runs_by_name(there)) == 8
+    with pytest.raises(FolderError, match="has an experiment 'example' of the study folder"):
+        export_study(copied, "mlflow", str(place))
+
+
+def test_a_database_of_another_tool_is_left_as_it_is(study_folder, tmp_path):
+    place = export_study(study_folder, "optuna", str(tmp_path / "o.db")).place
+    before = place.read_bytes()
+    with pytest.raises(FolderError, match=r"o\.db: is a database of something else than mlflow"):
+        export_study(study_folder, "mlflow", str(place))
+    assert place.read_bytes() == before
+
+
+def test_a_store_of_another_version_is_refused_in_one_line(store, study_folder):
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        database.commit()
+    with pytest.raises(FolderError, match="MLflow cannot write it: ") as caught:
+        export_study(study_folder, "mlflow", str(store))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_experiment_of_that_name_that_is_not_ours_is_left_alone(client, store, study_folder):

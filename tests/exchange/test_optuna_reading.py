@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
+import warnings
 from datetime import datetime, timedelta
 
 import pytest
 from exported_studies import INFEASIBLE
 from other_tools import MARKS, library
 
-from tunectl.core.errors import TunectlError, UsageError
+from tunectl.analysis.outcomes import best_outcome
+from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.exchange.optuna_reading import read_optuna
 from tunectl.exchange.places import database_url
 from tunectl.study.exporting import export_study, read_for_export
@@ -62,7 +65,9 @@ def searched(tmp_path, optuna):
 def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, optuna):
     study = optuna.load_study(study_name="my study", storage=database_url(searched))
     found = import_study("optuna", str(searched), None, tmp_path / "in", ["tunectl"], NOW)
-    assert found.states == {"completed": 29, "failed": 1}
+    pruned = sum(trial.state.name == "PRUNED" for trial in study.trials)
+    assert pruned > 3
+    assert found.states == {"completed": 29 - pruned, "failed": 1 + pruned}
     assert any("1 trial left out" in remark for remark in found.remarks)
     with looked_at(tmp_path / "in") as there:
         assert there.spec.alternatives("units_1")[0].when == {"layers": (2, 3)}
@@ -77,8 +82,8 @@ def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, 
                 assert (item.best_value, item.best_step) == (trial.value, 5)
             if trial.state.name == "PRUNED":
                 assert (item.reason, item.final_step) == ("pruned", trial.last_step + 1)
-        best = min(there.outcomes, key=lambda item: item.best_value if item.best_value is not None else math.inf)
-        assert best.plan.trial == study.best_trial.number
+                assert item.final_value == trial.value
+        assert best_outcome(there.outcomes, there.spec.objective).plan.trial == study.best_trial.number
 
 
 def test_an_export_comes_back_as_what_it_was(study_folder, tmp_path):
@@ -111,6 +116,22 @@ def test_intervals_that_changed_between_trials_are_joined(tmp_path, optuna):
     study.optimize(lambda trial: trial.suggest_float("x", *next(bounds), log=True), n_trials=3)
     (parameter,) = read_optuna(url, None).parameters
     assert (parameter.low, parameter.high, parameter.log) == (0.01, 2.0, True)
+    assert (parameter.joined, parameter.uneven) == (True, False)
+
+
+def test_steps_that_go_on_from_one_range_to_the_next_are_kept_and_others_are_not(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    study = optuna.create_study(study_name="s", storage=url)
+    lows = iter([0.5, 0.0, 1.0])
+
+    def measure(trial):
+        low = next(lows)
+        return trial.suggest_float("x", low, 2.0, step=0.25) + trial.suggest_float("y", low / 3, 2.0, step=0.25)
+
+    study.optimize(measure, n_trials=3)
+    kept, lost = read_optuna(url, None).parameters
+    assert (kept.low, kept.high, kept.step, kept.joined, kept.uneven) == (0.0, 2.0, 0.25, True, False)
+    assert (lost.step, lost.joined, lost.uneven) == (None, True, True)
 
 
 def test_what_violates_a_constraint_is_infeasible(tmp_path, optuna):
@@ -125,6 +146,46 @@ def test_what_violates_a_constraint_is_infeasible(tmp_path, optuna):
         )
         study.add_trial(made)
     assert [trial.infeasible for trial in read_optuna(url, None).trials] == ["", "constraint"]
+
+
+def test_choices_that_are_lists_are_read_without_a_warning(tmp_path, optuna):
+    url = database_url(tmp_path / "s.db")
+    study = optuna.create_study(study_name="s", storage=url)
+    study.optimize(lambda trial: len(trial.suggest_categorical("layers", [(64,), (64, 64)])), n_trials=6)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        (parameter,) = read_optuna(url, None).parameters
+    assert parameter.choices == ([64], [64, 64])
+    assert not [item for item in told if "Choices for a categorical" in str(item.message)]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nonesuch://me:secret@host/db",
+        "mysql+nonesuch://me:secret@host/db",
+        "mysql://me:secret@host:port/db",
+        "mysql://me:se@cret@",
+    ],
+)
+def test_a_password_is_not_told_where_the_database_cannot_be_reached(address):
+    with pytest.raises(FolderError) as caught:
+        read_optuna(address, None)
+    assert "//me:***@" in str(caught.value)
+    assert not {"secret", "cret"} & set(re.findall(r"\w+", str(caught.value)))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_source_of_a_study_has_no_password(tmp_path, optuna, monkeypatch):
+    url = database_url(tmp_path / "s.db")
+    study = optuna.create_study(study_name="s", storage=url)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    opened = optuna.storages.RDBStorage(url)
+    monkeypatch.setattr("tunectl.exchange.optuna_reading._opened", lambda _storage: opened)
+    address = "mysql://me:secret@host/db"
+    assert read_optuna(address, None).source == "mysql://me:***@host/db"
+    with pytest.raises(UsageError, match=r"--study t: mysql://me:\*\*\*@host/db has no such study; it has s"):
+        read_optuna(address, "t")
 
 
 def test_a_study_with_several_objectives_is_refused(tmp_path, optuna):

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
+import sqlite3
 
 import pytest
-from exported_studies import FAILED, INFEASIBLE, NAN, PENDING, as_texts, curve_of
+from exported_studies import (
+    CLASHING,
+    FAILED,
+    INFEASIBLE,
+    NAN,
+    PENDING,
+    TOLD,
+    as_texts,
+    curve_of,
+    of_updates,
+    updates_of,
+)
 from other_tools import MARKS, library
 
 from tunectl.core.errors import FolderError
@@ -50,6 +64,40 @@ def test_values_parameters_and_states_are_those_of_the_study(trials, study_folde
         if item.outcome.state == "completed":
             assert (trial.state, trial.value) == (states.COMPLETE, item.outcome.best_value)
     assert (trials[FAILED].state, trials[PENDING].state) == (states.FAIL, states.WAITING)
+
+
+def test_what_the_updates_were_like_at_the_best_step_is_told(trials, study_folder):
+    for trial in (TOLD, CLASHING):
+        attributes = trials[trial].user_attrs
+        for name, field in of_updates(trial).items():
+            assert attributes[f"best/{name}"] == dict(updates_of(study_folder, trial, field))[attributes["best_step"]]
+    assert trials[CLASHING].user_attrs["best/learning_rate"] == 50 / 11
+
+
+def test_the_export_of_a_study_folder_that_was_moved_or_copied_is_replaced(study_folder, tmp_path, optuna):
+    place = export_study(study_folder, "optuna").place
+    copied = tmp_path / "copied"
+    shutil.copytree(study_folder, copied)
+    found = export_study(copied, "optuna")
+    study = optuna.load_study(study_name="example", storage=database_url(found.place))
+    assert study.user_attrs["tunectl"]["folder"] == str(copied)
+    with pytest.raises(FolderError, match="has a study 'example' of the study folder"):
+        export_study(copied, "optuna", str(place))
+    elsewhere = export_study(study_folder, "optuna", str(tmp_path / "o.db")).place
+    with pytest.raises(FolderError, match="has a study 'example' of the study folder"):
+        export_study(copied, "optuna", str(elsewhere))
+
+
+def test_a_database_of_something_else_and_the_studys_own_are_left_as_they_are(study_folder, tmp_path):
+    places = (tmp_path / "mine.db", study_folder / "study.db")
+    for place in places:
+        with contextlib.closing(sqlite3.connect(place)) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS version_info (x)")
+    before = [place.read_bytes() for place in places]
+    for place in places:
+        with pytest.raises(FolderError, match=r"is a database of something else than optuna; give another --out"):
+            export_study(study_folder, "optuna", str(place))
+    assert [place.read_bytes() for place in places] == before
 
 
 def test_an_infeasible_trial_violates_a_constraint_is_never_the_best_and_says_why(trials, optuna):

@@ -72,6 +72,21 @@ def test_a_switch_that_is_conditional_itself_explains_and_no_circle_is_made():
     assert found == {"schedule": {"optimizer": ("sgd",)}, "factor": {"optimizer": ("sgd",)}}
 
 
+def test_a_trial_that_was_stopped_tells_where_a_parameter_is_and_not_where_it_is_missing():
+    lines = trials(
+        {"optimizer": "sgd", "layers": 1, "momentum": 0.5},
+        {"optimizer": "sgd", "layers": 1},
+        {"optimizer": "adam", "layers": 1},
+        {"optimizer": "lamb", "layers": 1},
+    )
+    domains = {name: DOMAINS[name] for name in ("optimizer", "layers", "momentum")}
+    explained = {"momentum": {"optimizer": ("sgd",)}}
+    assert conditions(lines, domains, [False, False, True, True]) == (explained, [])
+    assert conditions(lines, domains, [True, True, True, True]) == ({}, ["momentum"])
+    assert conditions(lines, domains, [False, False, False, False]) == ({}, ["momentum"])
+    assert conditions(lines, domains, [False, False, False, True]) == (explained, [])
+
+
 def test_what_is_there_by_chance_is_explained_by_nothing():
     lines = trials({"optimizer": "sgd", "momentum": 0.1}, {"optimizer": "sgd"}, {"optimizer": "adam"})
     assert conditions(lines, DOMAINS)[1][-1] == "momentum"

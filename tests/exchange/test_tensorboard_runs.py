@@ -6,7 +6,18 @@ import threading
 
 import numpy as np
 import pytest
-from exported_studies import FAILED, INFEASIBLE, NAN, PENDING, as_texts, curve_of
+from exported_studies import (
+    CLASHING,
+    FAILED,
+    INFEASIBLE,
+    NAN,
+    PENDING,
+    TOLD,
+    as_texts,
+    curve_of,
+    of_updates,
+    updates_of,
+)
 from other_tools import MARKS, library
 
 from tunectl.study.exporting import export_study, read_for_export
@@ -42,6 +53,17 @@ def test_every_curve_is_read_back_as_it_was_measured_in_single_precision(runs, s
         there = scalars(runs, f"trial-{trial:05d}", metric)
         assert as_texts(there) == as_texts(singles(curve_of(study_folder, trial, metric)))
         assert len(there) >= 3
+
+
+@pytest.mark.parametrize("trial", [TOLD, CLASHING])
+def test_what_the_updates_were_like_has_curves_beside_the_metrics(runs, study_folder, trial):
+    for name, field in of_updates(trial).items():
+        there = scalars(runs, f"trial-{trial:05d}", name)
+        assert as_texts(there) == as_texts(singles(updates_of(study_folder, trial, field)))
+        assert len(there) == 2
+    if trial == CLASHING:
+        there = scalars(runs, f"trial-{trial:05d}", "learning_rate")
+        assert as_texts(there) == as_texts(singles(curve_of(study_folder, trial, "learning_rate")))
 
 
 def test_there_is_a_run_a_launched_trial_and_one_for_the_whole(runs):

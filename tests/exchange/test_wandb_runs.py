@@ -6,7 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from exported_studies import FAILED, INFEASIBLE, NAN, as_texts, curve_of
+from exported_studies import (
+    CLASHING,
+    FAILED,
+    INFEASIBLE,
+    NAN,
+    TOLD,
+    as_texts,
+    curve_of,
+    of_updates,
+    updates_of,
+)
 from other_tools import MARKS, library
 
 from tunectl.core import jsontext
@@ -76,12 +86,24 @@ def test_every_trial_is_a_run_with_its_curves_values_and_end(exported, study_fol
         for metric in ("valid/error_rate", "train/loss"):
             points = [(line["_step"], _number(line[metric])) for line in history if metric in line]
             assert as_texts(points) == as_texts(curve_of(study_folder, item.plan.trial, metric))
+        times = {line["_step"]: line["_timestamp"] for line in history}
+        expected = {point.step: item.started + point.elapsed_seconds for point in item.measurements}
+        assert times == pytest.approx(expected, abs=1e-3)
         summary = {}
         for record in of_kind(records, "summary"):
             summary |= values_of(record.summary.update)
         assert summary["best/valid/error_rate"] == item.outcome.best_value
         ends = [record.exit.exit_code for record in of_kind(records, "exit")]
         assert ends == [1 if item.plan.trial == FAILED else 0]
+        if item.plan.trial in (TOLD, CLASHING):
+            for name, field in of_updates(item.plan.trial).items():
+                points = [(line["_step"], line[name]) for line in history if name in line]
+                assert as_texts(points) == as_texts(updates_of(study_folder, item.plan.trial, field))
+        if item.plan.trial == CLASHING:
+            for metric in ("learning_rate", "elapsed_seconds"):
+                points = [(line["_step"], line[metric]) for line in history]
+                assert as_texts(points) == as_texts(curve_of(study_folder, CLASHING, metric))
+            assert [line["elapsed_seconds_of_update"] for line in history] == [0.0, 5.0, 10.0]
     assert {INFEASIBLE, NAN} <= {item.plan.trial for item in launched}
 
 

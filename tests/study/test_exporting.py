@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
+import shutil
+import sqlite3
 import sys
 
 import pandas as pd
@@ -83,6 +86,48 @@ def test_a_study_that_has_not_begun_and_one_that_is_none(folder, tmp_path):
     assert (place / "trials.csv").read_text().count("pending") == 4
     with pytest.raises(FolderError, match="is no study folder"):
         export_study(tmp_path / "nowhere", "csv")
+    with pytest.raises(FolderError, match=r"is not empty and is no study folder$"):
+        export_study(tmp_path, "csv")
+
+
+def test_the_users_home_is_known(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert export_study(folder, "csv", "~/mine").place == tmp_path / "mine"
+    assert (tmp_path / "mine" / "trials.csv").is_file()
+
+
+def test_the_folder_of_a_study_that_was_moved_or_copied_is_exported_into_again(folder, tmp_path):
+    export_study(folder, "csv")
+    copied, moved = tmp_path / "copied", tmp_path / "moved"
+    shutil.copytree(folder, copied)
+    assert export_study(copied, "csv").place == copied / "exports" / "csv"
+    folder.rename(moved)
+    export_study(moved, "csv")
+    with pytest.raises(FolderError, match=f"holds the export of {moved} for csv"):
+        export_study(copied, "csv", str(moved / "exports" / "csv"))
+    other = made_up_folder(tmp_path / "other", TEXT.replace("study: example", "study: other"), lambda _: 0.5).path
+    (other / "exports").mkdir()
+    shutil.copytree(moved / "exports" / "csv", other / "exports" / "csv")
+    with pytest.raises(FolderError, match=f"holds the export of {moved} for csv"):
+        export_study(other, "csv")
+
+
+@pytest.mark.parametrize("tool", ["mlflow", "optuna"])
+def test_a_database_of_something_else_and_the_studys_own_are_never_written_to(folder, tmp_path, tool):
+    theirs, own = tmp_path / "theirs.db", folder / "study.db"
+    with contextlib.closing(sqlite3.connect(theirs)) as database:
+        database.execute("CREATE TABLE photographs (x)")
+    before = theirs.read_bytes()
+    with pytest.raises(FolderError, match=f"{theirs}: is a database of something else than {tool}"):
+        export_study(folder, tool, str(theirs))
+    assert theirs.read_bytes() == before
+    own.unlink(missing_ok=True)
+    for there in (False, True):
+        if there:
+            own.touch()
+        with pytest.raises(FolderError, match="is the study's own index; give another --out"):
+            export_study(folder, tool, str(tmp_path / "example" / ".." / "example" / "study.db"))
+        assert own.exists() == there
 
 
 @pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "wandb", "optuna"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
+from tunectl.exchange.places import Owner
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import Domain, FixedValue, Hyperparameter, Range, Scale, StudySpec, ValueSet
 
@@ -44,16 +46,35 @@ class ExportedTrial:
         return self.started is not None
 
     def curve(self) -> list[Measurement]:
-        """The measurements that its curves are made of, by step."""
-        return sorted((item for item in self.measurements if item.kind in DRAWN), key=lambda item: item.step)
+        """The measurements that its curves are made of, by step.
+
+        Their metrics hold the learning rate and the gradient norm, too, by these names or, where the trial has a metric
+        of that name, by a longer one.
+        """
+        drawn = sorted((item for item in self.measurements if item.kind in DRAWN), key=lambda item: item.step)
+        rate, norm = self.free_name("learning_rate"), self.free_name("gradient_norm")
+        found = []
+        for item in drawn:
+            of_update = {rate: item.learning_rate, norm: item.gradient_norm}
+            more = {name: value for name, value in of_update.items() if value is not None}
+            found.append(item._replace(metrics={**item.metrics, **more}))
+        return found
+
+    def free_name(self, name: str) -> str:
+        """The name, with `_of_update` behind it where it is that of a metric."""
+        taken = {metric for item in self.measurements for metric in item.metrics}
+        while name in taken:
+            name += "_of_update"
+        return name
 
     def time_of(self, item: Measurement) -> float:
         """When it was measured, in seconds since 1970."""
         return (self.started or 0.0) + item.elapsed_seconds
 
     def reached(self) -> dict[str, float]:
-        """Every metric at the best step as `best/<metric>`, and the objective's last value; finite ones alone."""
-        found = {f"best/{name}": value for name, value in self.outcome.metrics_at_best.items()}
+        """What was measured at the best step as `best/<name>`, and the objective's last value; finite ones alone."""
+        best = next((item.metrics for item in self.curve() if item.step == self.outcome.best_step), {})
+        found = {f"best/{name}": value for name, value in {**best, **self.outcome.metrics_at_best}.items()}
         if self.outcome.final_value is not None:
             found["final_value"] = self.outcome.final_value
         return {name: value for name, value in found.items() if math.isfinite(value)}
@@ -96,6 +117,13 @@ class ExportedStudy:
     def objective(self) -> Objective:
         """The study's own objective, under which the trials' best values are."""
         return self.spec.objective
+
+    @property
+    def owner(self) -> Owner:
+        """Whose its exports are: a study that is moved or copied keeps its name and its first trial as planned."""
+        first = [trial.plan.to_json() for trial in self.trials[:1]]
+        text = json.dumps([self.spec.name, first], sort_keys=True, default=str)
+        return Owner(self.folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     @property
     def launched(self) -> list[ExportedTrial]:

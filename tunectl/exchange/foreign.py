@@ -15,7 +15,8 @@ ForeignState = Literal["complete", "pruned", "failed"]
 class ForeignParameter:
     """A parameter: an interval with both ends, or `choices`, which may hold anything.
 
-    `step` is the distance of its values from one another, None where any may be taken.
+    `step` is the distance of its values from one another, None where any may be taken. `joined`: not all trials had the
+    same interval, and this one holds all of them; `uneven`: they had steps that do not fit into one.
     """
 
     name: str
@@ -25,11 +26,14 @@ class ForeignParameter:
     integer: bool = False
     step: float | None = None
     choices: tuple[Any, ...] | None = None
+    joined: bool = False
+    uneven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignTrial:
-    """A trial that has ended. `curve` are its intermediate values by step; `value` is its end result.
+    """A trial that has ended. `curve` are its intermediate values by step; `value` is its end result, None where it did
+    not come to its end.
 
     `infeasible` says why the tool counts it as infeasible, "" where it does not.
     """

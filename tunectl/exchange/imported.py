@@ -28,6 +28,9 @@ _HEAD = """\
 # `metrics` where it tells {metric}, such as {{regex: 'value (?P<{group}>\\S+)'}}.
 """
 
+PRUNED = "pruned"
+"""The reason of a trial that the other tool stopped early."""
+
 Rule = Literal["best", "final", "apart"]
 """How a trial's end result and its intermediate values belong together: it is the best of them, the last of them, or
 something else, and then a metric of its own.
@@ -64,8 +67,8 @@ def imported(study: ForeignStudy, seed_of: Callable[[int], int]) -> ImportedStud
     names = legal_names(parameter.name for parameter in study.parameters)
     domains = {names[parameter.name]: domain_of(parameter) for parameter in study.parameters}
     values = [_values(study, trial, names, domains) for trial in study.trials]
-    whole = [item for item, trial in zip(values, study.trials, strict=True) if trial.state == "complete"]
-    whens, unexplained = conditions(whole or values, domains)
+    whole = [trial.state == "complete" for trial in study.trials]
+    whens, unexplained = conditions(values, domains, whole)
     rule, shift = _rule(study), 0 if study.steps_from_zero else _shift(study)
     metric = metric_name(study.metric)
     trials = [
@@ -74,7 +77,10 @@ def imported(study: ForeignStudy, seed_of: Callable[[int], int]) -> ImportedStud
     ]
     longest = max((item.step for trial in trials for item in trial.measurements), default=0)
     name = study_name(study.name)
-    remarks = _remarks(study, names, whens, unexplained, rule, shift, metric)
+    remarks = [
+        *_told_of_trials(study, rule, shift, metric),
+        *_told_of_parameters(study, names, domains, whens, unexplained),
+    ]
     text = _text(study, name, metric, rule, max(longest, 1), _entries(domains, whens), remarks)
     return ImportedStudy(name, text, trials, remarks)
 
@@ -127,8 +133,9 @@ def _trial(
     points: dict[int, dict[str, float]] = {
         step: {intermediate(metric) if rule == "apart" else metric: value} for step, value in curve.items()
     }
-    if trial.value is not None and math.isfinite(trial.value) and (rule == "apart" or not curve):
-        points.setdefault(last, {})[metric] = trial.value
+    value = trial.value if trial.state == "complete" else None
+    if value is not None and math.isfinite(value) and (rule == "apart" or not curve):
+        points.setdefault(last, {})[metric] = value
     measurements = [
         Measurement(step, metrics, elapsed_seconds=trial.seconds if step == last else 0.0)
         for step, metrics in points.items()
@@ -139,12 +146,21 @@ def _trial(
         place,
         state,
         reason,
-        one_line(trial.message) or (f"trial {trial.number} failed in Optuna" if state == "failed" else ""),
+        one_line(trial.message) or _message(trial, state, curve),
         infeasible_step=trial.infeasible_step,
         final_step=last if points else None,
         train_seconds=trial.seconds,
     )
     return ImportedTrial(plan, measurements, result)
+
+
+def _message(trial: ForeignTrial, state: State, curve: Mapping[int, float]) -> str:
+    """What is said of a trial that told nothing itself."""
+    if state != "failed":
+        return ""
+    if trial.state == "pruned":
+        return f"Optuna pruned trial {trial.number}" + (f" after step {max(curve)}" if curve else "")
+    return f"trial {trial.number} failed in Optuna"
 
 
 def intermediate(metric: str) -> str:
@@ -155,8 +171,9 @@ def intermediate(metric: str) -> str:
 def _state(trial: ForeignTrial) -> tuple[State, str]:
     """The trial's state and reason.
 
-    A pruned trial worked, and was stopped since it did worse than others: it is completed with what it had reached, and
-    no sign that its hyperparameters are infeasible. One that was pruned before it reported anything was refused.
+    A pruned trial worked, and was stopped early by the tool, not by its hyperparameters: what it had reached cannot be
+    compared with the end of another, nor is it a sign that its hyperparameters are infeasible. Only failed trials are
+    left out of both kinds of evidence, are never the best, and are not run again by themselves.
     """
     if trial.infeasible:
         return "infeasible", trial.infeasible
@@ -164,7 +181,7 @@ def _state(trial: ForeignTrial) -> tuple[State, str]:
         case "complete":
             return ("completed", "") if math.isfinite(trial.value or 0.0) else ("infeasible", "value_not_finite")
         case "pruned":
-            return ("completed", "pruned") if trial.curve else ("infeasible", "pruned")
+            return "failed", PRUNED
         case "failed":
             return "failed", "error"
 
@@ -219,35 +236,54 @@ def _text(
     return head + "\n".join(lines) + "\n"
 
 
-def _remarks(
+def _told_of_trials(study: ForeignStudy, rule: Rule, shift: int, metric: str) -> list[str]:
+    """What a reader of the study has to know of its trials and their values."""
+    told = ["Imported from Optuna: its sampler may have drawn the points where earlier trials were good, not evenly."]
+    pruned = sum(trial.state == "pruned" and not trial.infeasible for trial in study.trials)
+    if pruned:
+        told.append(
+            f"{counted(pruned, 'trial')} pruned: failed here, with the reason {PRUNED}, so that what they reached is "
+            "compared with no trial that went to its end, and does not count as infeasible; their curves are kept."
+        )
+    if study.left_out:
+        told.append(f"{counted(study.left_out, 'trial')} left out that had not ended.")
+    if not study.metric:
+        told.append(f"Its objective has no name there: it is {metric} here.")
+    elif study.metric != metric:
+        told.append(f"Its objective {one_line(study.metric)} is {metric} here.")
+    if shift:
+        told.append("Its step 0 is step 1 here, where steps count finished updates.")
+    if rule == "apart":
+        told.append(f"Its intermediate values are {intermediate(metric)}, since they do not lead to the end results.")
+    return told
+
+
+def _told_of_parameters(
     study: ForeignStudy,
     names: Mapping[str, str],
+    domains: Mapping[str, Domain],
     whens: Mapping[str, When],
     unexplained: Sequence[str],
-    rule: Rule,
-    shift: int,
-    metric: str,
 ) -> list[str]:
-    """What a reader of the study has to know about how it came to be."""
-    remarks = [
-        "Imported from Optuna: its sampler may have drawn the points where earlier trials were good, not evenly."
-    ]
-    pruned = sum(trial.state == "pruned" and not trial.infeasible and bool(trial.curve) for trial in study.trials)
-    if pruned:
-        remarks.append(f"{counted(pruned, 'trial')} pruned: completed here, with what they had reached.")
-    if study.left_out:
-        remarks.append(f"{counted(study.left_out, 'trial')} left out that had not ended.")
-    if shift:
-        remarks.append("Its step 0 is step 1 here, where steps count finished updates.")
-    if rule == "apart":
-        remarks.append(
-            f"Its intermediate values are {intermediate(metric)}, since they do not lead to the end results."
-        )
-    renamed = [f"{old} is {new}" for old, new in names.items() if old != new]
+    """What a reader of the study has to know of its hyperparameters."""
+    told = []
+    renamed = [f"{old or 'the one without a name'} is {new}" for old, new in names.items() if old != new]
     if renamed:
-        remarks.append(f"Renamed: {one_line(', '.join(renamed))}.")
+        told.append(f"Renamed: {one_line(', '.join(renamed))}.")
+    joined = [names[item.name] for item in study.parameters if item.joined]
+    if joined:
+        told.append(f"Its trials had different ranges, which are joined here: {', '.join(joined)}.")
+    loose = [
+        names[item.name]
+        for item in study.parameters
+        if item.uneven or (item.step is not None and isinstance(domains[names[item.name]], Range))
+    ]
+    if loose:
+        told.append(
+            f"Had steps between its values there, and may take any value of its range here: {', '.join(loose)}."
+        )
     if whens:
-        remarks.append(f"Conditions told from the trials: {', '.join(whens)}.")
+        told.append(f"Conditions told from the trials: {', '.join(whens)}.")
     if unexplained:
-        remarks.append(f"Only some trials have {', '.join(unexplained)}, and no other parameter tells when.")
-    return remarks
+        told.append(f"Only some trials have {', '.join(unexplained)}, and no other parameter tells when.")
+    return told

@@ -20,6 +20,11 @@ def needed(library: str) -> Iterator[None]:
         raise UsageError(f"{library} {what}; pip install 'tunectl[{library}]'") from error
 
 
+def in_one_line(error: Exception) -> str:
+    """What a library's error says first: behind it come statements of SQL, for makers of the library."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+
+
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables that are set in the block alone, unless the user set them."""

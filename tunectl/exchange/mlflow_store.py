@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, assert_never
 
 from tunectl.core.errors import FolderError
 from tunectl.core.records import State
+from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.exported import ExportedStudy, ExportedTrial, as_json
-from tunectl.exchange.libraries import environment, needed
+from tunectl.exchange.libraries import environment, in_one_line, needed
 from tunectl.exchange.places import database_url
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 FOLDER_TAG = "tunectl.folder"
 """The tag of an experiment that says which study folder it is of."""
+
+IDENTITY_TAG = "tunectl.identity"
+"""The tag that says which study it is of, wherever its folder was moved to."""
+TABLES = ("experiments", "runs")
+"""The tables by which a store of MLflow is known."""
 
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """What MLflow takes in one call."""
@@ -43,8 +49,8 @@ def write_mlflow(study: ExportedStudy, database: Path) -> int:
 
         try:
             return _write(MlflowClient, study, database)
-        except MlflowException as error:
-            raise FolderError(f"{database}: MLflow cannot write it: {error}") from error
+        except (MlflowException, *database_errors()) as error:
+            raise FolderError(f"{database}: MLflow cannot write it: {in_one_line(error)}") from error
 
 
 def _write(connect: Callable[[str], MlflowClient], study: ExportedStudy, database: Path) -> int:
@@ -86,14 +92,16 @@ def _experiment(client: MlflowClient, study: ExportedStudy, database: Path) -> t
     there = client.get_experiment_by_name(name)
     if there is None:
         location = database.absolute().with_name(f"{database.name}.artifacts").as_uri()
-        tags = {FOLDER_TAG: study.folder, _NOTE: study.spec.goal}
+        tags = {FOLDER_TAG: study.folder, IDENTITY_TAG: study.owner.identity, _NOTE: study.spec.goal}
         return client.create_experiment(name, artifact_location=location, tags=tags), []
     owner = there.tags.get(FOLDER_TAG)
-    if owner != study.folder:
+    if not study.owner.owns(database, owner, there.tags.get(IDENTITY_TAG)):
         whose = f"of the study folder {owner}" if owner else "not of tunectl's making"
         raise FolderError(f"{database}: has an experiment {name!r} {whose}; give another --out")
     if there.lifecycle_stage != "active":
         client.restore_experiment(there.experiment_id)
+    if owner != study.folder:
+        client.set_experiment_tag(there.experiment_id, FOLDER_TAG, study.folder)
     return there.experiment_id, _runs(client, there.experiment_id)
 
 

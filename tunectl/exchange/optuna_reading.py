@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunectl.core.errors import FolderError, UsageError
+from tunectl.exchange.addresses import masked
+from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.foreign import ForeignParameter, ForeignState, ForeignStudy, ForeignTrial
-from tunectl.exchange.libraries import needed
+from tunectl.exchange.libraries import in_one_line, needed
 from tunectl.exchange.optuna_storage import ATTRIBUTE, quiet
 from tunectl.exchange.places import database_url, is_database
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _STATES: Mapping[str, ForeignState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 _CONSTRAINTS = "constraints"
+_ROUNDING = 1e-9
 
 
 def read_optuna(storage: str, name: str | None) -> ForeignStudy:
@@ -32,15 +37,16 @@ def read_optuna(storage: str, name: str | None) -> ForeignStudy:
     """
     with needed("optuna"):
         import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
-    with quiet():
+    shown = masked(storage)
+    with quiet(), warnings.catch_warnings():
+        # Choices may be anything there; here they become texts.
+        warnings.filterwarnings("ignore", "Choices for a categorical distribution should be", UserWarning)
         try:
             opened = _opened(storage)
-            study = optuna.load_study(study_name=_chosen(opened, storage, name), storage=opened)
-            return _read(study, storage)
-        except (SQLAlchemyError, RuntimeError, ImportError, optuna.exceptions.StorageInternalError) as error:
-            raise FolderError(f"{storage}: Optuna cannot read it: {str(error).splitlines()[0]}") from error
+            study = optuna.load_study(study_name=_chosen(opened, shown, name), storage=opened)
+            return _read(study, shown)
+        except (*database_errors(), RuntimeError, ImportError, optuna.exceptions.StorageInternalError) as error:
+            raise FolderError(f"{shown}: Optuna cannot read it: {masked(in_one_line(error))}") from error
 
 
 def _opened(storage: str) -> BaseStorage:
@@ -48,7 +54,10 @@ def _opened(storage: str) -> BaseStorage:
 
     path = Path(storage.removeprefix(_SQLITE))
     if "://" in storage and not storage.startswith(_SQLITE):
-        return optuna.storages.RDBStorage(storage, skip_table_creation=True)
+        try:
+            return optuna.storages.RDBStorage(storage, skip_table_creation=True)
+        except ValueError as error:
+            raise FolderError(f"{masked(storage)}: is no address of a database ({masked(str(error))})") from error
     if not path.is_file():
         raise FolderError(f"{path}: there is no such file")
     if path.stat().st_size == 0:
@@ -115,7 +124,8 @@ def _trial(trial: FrozenTrial) -> ForeignTrial:
         number=trial.number,
         state=_STATES[trial.state.name],
         params=trial.params,
-        value=trial.value,
+        # Of a pruned trial Optuna gives the last intermediate value there.
+        value=trial.value if trial.state.name == "COMPLETE" else None,
         curve=trial.intermediate_values,
         seconds=duration.total_seconds() if duration is not None else 0.0,
         infeasible=infeasible,
@@ -156,9 +166,19 @@ def _parameter(name: str, distribution: BaseDistribution) -> ForeignParameter:
 
 
 def _joined(left: ForeignParameter, right: ForeignParameter) -> ForeignParameter:
-    if left == right or left.choices is not None:
+    if left.choices is not None or (left.low, left.high, left.step) == (right.low, right.high, right.step):
         return left
-    step = left.step if left.step == right.step and left.low == right.low else None
-    return ForeignParameter(
-        left.name, min(left.low, right.low), max(left.high, right.high), left.log, left.integer, step
+    even = left.step == right.step and (left.step is None or _fits((right.low - left.low) / left.step))
+    return replace(
+        left,
+        low=min(left.low, right.low),
+        high=max(left.high, right.high),
+        step=left.step if even else None,
+        joined=left.joined or (left.low, left.high) != (right.low, right.high),
+        uneven=left.uneven or not even,
     )
+
+
+def _fits(steps: float) -> bool:
+    """Whether a distance is a whole number of steps, as far as rounding tells."""
+    return abs(steps - round(steps)) < _ROUNDING

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from tunectl.core.errors import FolderError
 from tunectl.core.records import Scalar, TrialOutcome
+from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
-from tunectl.exchange.libraries import needed
+from tunectl.exchange.libraries import in_one_line, needed
 from tunectl.exchange.places import database_url
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import Range
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
 
+TABLES = ("version_info", "studies")
+"""The tables by which a storage of Optuna is known."""
 ATTRIBUTE = "tunectl"
 """The user attribute of a study that holds what tunectl says of it."""
 
@@ -45,8 +48,6 @@ def write_optuna(study: ExportedStudy, database: Path) -> int:
     """
     with needed("optuna"):
         import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
     with quiet():
         try:
             storage = optuna.storages.RDBStorage(database_url(database))
@@ -57,18 +58,18 @@ def write_optuna(study: ExportedStudy, database: Path) -> int:
             except BaseException:
                 optuna.delete_study(study_name=study.spec.name, storage=storage)
                 raise
-        except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
-            raise FolderError(f"{database}: Optuna cannot write it: {error}") from error
+        except (*database_errors(), RuntimeError, optuna.exceptions.StorageInternalError) as error:
+            raise FolderError(f"{database}: Optuna cannot write it: {in_one_line(error)}") from error
     return len(study.trials)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from telling what it does."""
+    """Keep Optuna from telling what it does, and from telling of an error before it raises it."""
     import optuna
 
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -84,8 +85,9 @@ def _remove_earlier(storage: BaseStorage, study: ExportedStudy, database: Path) 
         if there.study_name != study.spec.name:
             continue
         attribute = there.user_attrs.get(ATTRIBUTE)
-        owner = attribute.get("folder") if isinstance(attribute, dict) else None
-        if owner != study.folder:
+        marks = attribute if isinstance(attribute, dict) else {}
+        owner = marks.get("folder")
+        if not study.owner.owns(database, owner, marks.get("identity")):
             whose = f"of the study folder {owner}" if owner else "not of tunectl's making"
             raise FolderError(f"{database}: has a study {study.spec.name!r} {whose}; give another --out")
         optuna.delete_study(study_name=study.spec.name, storage=storage)
@@ -93,7 +95,7 @@ def _remove_earlier(storage: BaseStorage, study: ExportedStudy, database: Path) 
 
 def _fill(made: Any, study: ExportedStudy) -> None:
     made.set_metric_names([study.objective.metric])
-    made.set_user_attr(ATTRIBUTE, study.facts())
+    made.set_user_attr(ATTRIBUTE, {**study.facts(), "identity": study.owner.identity})
     varying = {item.key: item for item in dimensions(study)}
     distributions = {key: _distribution(item) for key, item in varying.items()}
     for trial in study.trials:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tunectl import __version__
 from tunectl.core.errors import FolderError, UsageError
+from tunectl.exchange.addresses import masked
+from tunectl.store.foreign_database import table_names
 
 MARK = "tunectl-export.json"
 """The file by which an export of ours is known."""
@@ -19,15 +21,31 @@ _SQLITE = "sqlite:///"
 _SQLITE_HEAD = b"SQLite format 3\0"
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose an export is: `folder` is the study folder's absolute path, `identity` what stays when it is moved."""
+
+    folder: str
+    identity: str
+
+    def owns(self, place: Path, folder: object, identity: object) -> bool:
+        """Whether the export at `place` that carries these marks is of this study.
+
+        What lies inside the study folder was moved or copied with it.
+        """
+        inside = Path(self.folder) in place.resolve().parents
+        return folder == self.folder or (inside and identity == self.identity)
+
+
 @contextlib.contextmanager
-def replaced_folder(place: Path, study_folder: str, tool: str) -> Iterator[Path]:
+def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     """An empty folder to write into, which gets the name `place` when the block has ended.
 
     Raises FolderError, before anything is written, where `place` holds something else than an earlier export of the
     same study for the same tool. A block that fails leaves what was there.
     """
-    mark = {"tool": tool, "study": study_folder, "tunectl": __version__}
-    _check_replaceable(place, mark)
+    _check_replaceable(place, owner, tool)
+    mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
     fresh, old = (place.with_name(f".{place.name}.{word}") for word in ("tmp", "old"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +67,7 @@ def replaced_folder(place: Path, study_folder: str, tool: str) -> Iterator[Path]
         raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
-def _check_replaceable(place: Path, mark: Mapping[str, Any]) -> None:
+def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
     try:
         entries = {entry.name for entry in place.iterdir()}
     except FileNotFoundError:
@@ -68,7 +86,7 @@ def _check_replaceable(place: Path, mark: Mapping[str, Any]) -> None:
         there = None
     if not isinstance(there, dict):
         raise FolderError(f"{place}: is not empty and is no export of ours; give another --out")
-    if there.get("tool") != mark["tool"] or there.get("study") != mark["study"]:
+    if there.get("tool") != tool or not owner.owns(place, there.get("study"), there.get("identity")):
         what = f"the export of {there.get('study')} for {there.get('tool')}"
         raise FolderError(f"{place}: holds {what}; give another --out, or remove it")
     strange = sorted(entries - {MARK, *(there.get("entries") or ())})
@@ -76,20 +94,24 @@ def _check_replaceable(place: Path, mark: Mapping[str, Any]) -> None:
         raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
 
 
-def database_file(out: str) -> Path:
+def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
     """The SQLite file that `--out` names, as a path or as sqlite:///PATH; raises UsageError, FolderError.
 
-    It is not there yet, is empty, or holds a SQLite database.
+    It is not there yet, is empty, or is a database of the tool, which is known by having all of `tables`.
     """
     if "://" in out and not out.startswith(_SQLITE):
-        raise UsageError(f"--out {out}: a local SQLite file is due, as a path or as {_SQLITE}PATH")
-    path = Path(out.removeprefix(_SQLITE))
+        raise UsageError(f"--out {masked(out)}: a local SQLite file is due, as a path or as {_SQLITE}PATH")
+    path = Path(out.removeprefix(_SQLITE)).expanduser()
     if any(mark in str(path.absolute()) for mark in "?#%"):
         raise UsageError(f"--out {out}: a database's address cannot hold ?, # or %; give another name")
     if path.is_dir():
         raise FolderError(f"{path}: is a folder, a file is due; give another --out")
-    if path.exists() and not is_database(path):
-        raise FolderError(f"{path}: is no SQLite database; give another --out")
+    if path.exists():
+        if not path.is_file() or not is_database(path):
+            raise FolderError(f"{path}: is no SQLite database; give another --out")
+        there = table_names(path)
+        if there and not there.issuperset(tables):
+            raise FolderError(f"{path}: is a database of something else than {tool}; give another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

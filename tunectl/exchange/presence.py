@@ -14,21 +14,26 @@ Values = Mapping[str, Scalar]
 When = dict[str, tuple[Scalar, ...]]
 
 
-def conditions(trials: Sequence[Values], domains: Mapping[str, Domain]) -> tuple[dict[str, When], list[str]]:
+def conditions(
+    trials: Sequence[Values], domains: Mapping[str, Domain], whole: Sequence[bool] = ()
+) -> tuple[dict[str, When], list[str]]:
     """For each parameter that some trials lack the values of others under which it is there; and those for which
     nothing explains it.
 
-    A condition is taken where it tells in every one of these trials whether the parameter is there. Only sets and short
-    whole-number ranges can be switches.
+    `whole` says which trials came to their end, all where none did: another may lack a parameter since it was stopped
+    before it was asked for one, so that it counts only where it has the parameter. A condition is taken where it tells
+    in every trial that counts whether the parameter is there. Only sets and short whole-number ranges can be switches.
     """
     switches = [name for name, domain in domains.items() if _may_switch(domain)]
     found: dict[str, When] = {}
     unexplained = []
+    certain = whole if any(whole) else [True] * len(trials)
     for name in domains:
-        present = [name in trial for trial in trials]
+        telling = [trial for trial, sure in zip(trials, certain, strict=True) if sure or name in trial]
+        present = [name in trial for trial in telling]
         if all(present):
             continue
-        when = _explained(name, trials, present, [other for other in switches if other != name], found)
+        when = _explained(name, telling, present, [other for other in switches if other != name], found)
         if when is None:
             unexplained.append(name)
         else:

@@ -18,7 +18,9 @@ _LONGEST_GROUP = 128
 def write_wandb(study: ExportedStudy, folder: Path) -> int:
     """Write offline runs below an empty folder; the number of trials in them. Raises UsageError without wandb.
 
-    Nothing is sent anywhere. A trial's run keeps its id in every export of the study folder.
+    Nothing is sent anywhere. A trial's run keeps its id in every export of the study folder. It starts when the trial
+    did, and its points have the times at which they were measured; what W&B does not let one say is when the run ended,
+    so that the duration it shows by itself is that of the export: `train_seconds` and `eval_seconds` are the trial's.
     """
     with environment(_QUIET), needed("wandb"):
         import wandb
@@ -49,8 +51,10 @@ def _write_run(study: ExportedStudy, trial: ExportedTrial, folder: Path) -> None
         reinit="create_new",
         settings=_settings(trial),
     )
+    elapsed = trial.free_name("elapsed_seconds")
     for item in trial.curve():
-        run.log({**item.metrics, "elapsed_seconds": item.elapsed_seconds}, step=item.step)
+        values = {**item.metrics, elapsed: item.elapsed_seconds, "_timestamp": trial.time_of(item)}
+        run.log(values, step=item.step)
     run.summary.update({**trial.reached(), **facts})
     run.finish(exit_code=1 if outcome.state == "failed" else 0)
 

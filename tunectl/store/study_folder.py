@@ -25,8 +25,10 @@ def is_study_folder(path: Path) -> bool:
     return folder.study.is_file() and folder.plan.is_file()
 
 
-def check_place(path: Path) -> bool:
+def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     """Whether a study folder stands at `path` already; False where one may be made. Changes nothing.
+
+    `advice` is what an error ends with.
 
     Raises FolderError where `path` is a file, a folder of something else, or a study folder whose plan is missing. A
     folder that a run began to make before it was killed may be made again.
@@ -35,10 +37,10 @@ def check_place(path: Path) -> bool:
         entries = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
         if path.is_symlink():
-            raise FolderError(f"{path}: is a link to nothing; give another --dir") from None
+            raise FolderError(f"{path}: is a link to nothing{advice}") from None
         return False
     except NotADirectoryError:
-        raise FolderError(f"{path}: is a file, not a folder; give another --dir") from None
+        raise FolderError(f"{path}: is a file, not a folder{advice}") from None
     except OSError as error:
         raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
     if is_study_folder(path):
@@ -52,8 +54,8 @@ def check_place(path: Path) -> bool:
     ):
         return False
     if folder.study.is_file() and folder.trials.is_dir():
-        raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing; give another --dir")
-    raise FolderError(f"{path}: is not empty and is no study folder; give another --dir")
+        raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing{advice}")
+    raise FolderError(f"{path}: is not empty and is no study folder{advice}")
 
 
 def _is_empty(path: Path) -> bool:
@@ -82,7 +84,7 @@ def create(path: Path, study_text: str) -> StudyFolder:
 
 def open_folder(path: Path) -> StudyFolder:
     """The study folder at `path`; raises FolderError where there is none."""
-    if check_place(path):
+    if check_place(path, advice=""):
         return StudyFolder(path)
     raise FolderError(f"{path}: is no study folder (study.yaml and plan.jsonl are missing)")
 

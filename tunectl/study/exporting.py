@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tunectl.analysis.outcomes import settings_summary
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
@@ -23,6 +24,9 @@ from tunectl.study.tabling import setting_names
 
 Tool = Literal["tensorboard", "mlflow", "wandb", "optuna", "csv", "parquet"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+_TABLES: Mapping[Tool, Sequence[str]] = {"mlflow": mlflow_store.TABLES, "optuna": optuna_storage.TABLES}
+"""The tools that take a SQLite file, with the tables by which a file of theirs is known."""
 
 _MEASUREMENT_COLUMNS: dict[str, ColumnType] = {
     "trial": "whole",
@@ -67,12 +71,21 @@ def export_study(place: Path, tool: Tool, out: str | None = None) -> Export:
     holds something else, and UsageError where the tool's library is missing.
     """
     study = read_for_export(place)
-    exports = StudyFolder(place).path / "exports"
-    database = {"mlflow": "mlflow.db", "optuna": "optuna.db"}.get(tool)
-    where = out if out is not None else str(exports / (database or tool))
-    target = database_file(where) if database else Path(where)
+    target = _target(StudyFolder(place), tool, out)
     written, view = _write(study, tool, target)
     return Export(study.spec.name, study.folder, tool, target, written, len(study.trials), shlex.join(view))
+
+
+def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
+    """Where it is written, `~` resolved; raises FolderError where that can be seen to hold something else."""
+    tables = _TABLES.get(tool)
+    where = out if out is not None else str(folder.path / "exports" / (f"{tool}.db" if tables else tool))
+    if not tables:
+        return Path(where).expanduser()
+    target = database_file(where, tool, tables)
+    if target.resolve() == folder.index.resolve():
+        raise FolderError(f"{target}: is the study's own index; give another --out")
+    return target
 
 
 def read_for_export(place: Path) -> ExportedStudy:
@@ -125,7 +138,7 @@ def _write(study: ExportedStudy, tool: Tool, target: Path) -> tuple[int, Sequenc
 
 
 def _into_folder(study: ExportedStudy, tool: Tool, target: Path, write: Callable[[ExportedStudy, Path], int]) -> int:
-    with replaced_folder(target, study.folder, tool) as folder:
+    with replaced_folder(target, study.owner, tool) as folder:
         return write(study, folder)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.folders import StudyFolder
+from tunectl.exchange.addresses import masked
 from tunectl.exchange.foreign import ForeignStudy
 from tunectl.exchange.imported import ImportedStudy, ImportedTrial, imported
 from tunectl.exchange.optuna_reading import read_optuna
@@ -90,7 +91,8 @@ def _fill(
     append_plan(folder.plan, trials)
     for item in made.trials:
         _write_trial(folder, item)
-    run = describe_run(command, workload_file=None, study_file=None, study_folder=folder.path, now=now)
+    shown = [masked(word) for word in command]
+    run = describe_run(shown, workload_file=None, study_file=None, study_folder=folder.path, now=now)
     append_provenance(folder, run)
     with Index.open_for_writing(folder.index) as index:
         outcomes = refresh(folder, trials, spec.objective, index, lambda _line: None)

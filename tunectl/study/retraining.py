@@ -16,7 +16,7 @@ from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import trial_seed
-from tunectl.store.provenance import original_study_file
+from tunectl.store.provenance import original_study_file, read_provenance
 from tunectl.store.study_folder import open_folder
 from tunectl.study.checking import check_study
 from tunectl.study.opening import OpenStudy, grown, opened
@@ -110,9 +110,16 @@ def retrain_study(
 
 def _study_file(place: Path) -> Path:
     """The file that the study in a folder was run from: a workload's file may be named from where it stands."""
-    original = original_study_file(open_folder(place))
+    folder = open_folder(place)
+    original = original_study_file(folder)
     if original is not None:
         return original
+    runs = read_provenance(folder)
+    if runs and not any(run.get("study_file") for run in runs):
+        raise FolderError(
+            f"{place}: was imported, and names no program that could train its trials again; `tunectl next {place}` "
+            "writes a study of a next round, in which one can be named"
+        )
     raise FolderError(f"{place}: the study file that it was run from is not there any more; name it with --study")
 
 
