@@ -27,7 +27,13 @@ from tunectl.training.own_code.judging import judged
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail
 from tunectl.training.own_code.sources import OutputReader
-from tunectl.training.own_code.starting import placeholder_values, prepared, started, write_hyperparameters
+from tunectl.training.own_code.starting import (
+    placeholder_values,
+    prepared,
+    started,
+    takes_resume,
+    write_hyperparameters,
+)
 
 _LOOK_SECONDS = 0.2
 _POLL_SECONDS = 0.05
@@ -53,7 +59,8 @@ def run_command(
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
-    note_beginning(folder, Beginning(None if resume is None else resume[0], offset))
+    if takes_resume(request):
+        note_beginning(folder, Beginning(None if resume is None else resume[0], offset))
     sources = request.program.sources
     collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
     reader, files_to_read, kept_bytes = OutputReader(sources), _files(request, values), 0
@@ -91,8 +98,8 @@ def _watch(run: ProgramRun) -> None:
             descriptor = os.pidfd_open(run.process.pid)
             stack.callback(os.close, descriptor)
             poller.register(descriptor, select.POLLIN)
-        while run.process.poll() is None:
-            poller.poll(_LOOK_SECONDS * 1000)
+        # Not looked at once more before the last look.
+        while poller.poll(_LOOK_SECONDS * 1000) is not None and run.process.poll() is None:
             run.look()
             run.press()
     if run.stop_sent and run.stop():

@@ -21,10 +21,8 @@ _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
     """What the program's end means; see `run_command`."""
-    code, collector, ends = run.process.returncode, run.collector, run.request.program.infeasible
-    tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
-    if run.request.program.devices > 1:
-        code, tail = _cause(run)
+    collector, ends = run.collector, run.request.program.infeasible
+    code, tail = _cause(run)
 
     def result(state: str, reason: str, message: str, step: int | None = None) -> TrialResult:
         return TrialResult(
@@ -47,7 +45,10 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         return None
     if code == 0:
         missing = _missing(run)
-        return result("failed", "no_metric", missing) if missing else result("completed", "", _left_out(run))
+        if not missing:
+            return result("completed", "", _left_out(run))
+        tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
+        return result("failed", "no_metric", missing)
     if code in ends.exit_codes:
         return result("infeasible", f"exit_code_{code}", f"it ended with exit code {code}", collector.last_step)
     if run.said:
@@ -66,10 +67,18 @@ def _left_out(run: ProgramRun) -> str:
 
 
 def _cause(run: ProgramRun) -> tuple[int, list[str]]:
-    """The exit code and the last lines of the rank that failed first; what others than rank 0 said is heard here."""
+    """The exit code, and the last lines where that is not 0.
+
+    On several devices they are those of the rank that failed first; what others than rank 0 said is heard here.
+    """
+    code = run.process.returncode
+    if code == 0:
+        return 0, []
+    if run.request.program.devices == 1:
+        return code, last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
     ranks = run.folder.files / RANKS
-    cause = cause_of(run.process.returncode, run.folder.log, run.log_offset, ranks)
-    for rank in range(1, run.request.program.devices) if cause.code else ():
+    cause = cause_of(code, run.folder.log, run.log_offset, ranks)
+    for rank in range(1, run.request.program.devices):
         run.search(said_by_rank(ranks, rank))
     return cause.code, cause.lines[-_TAIL_LINES:]
 
@@ -77,13 +86,15 @@ def _cause(run: ProgramRun) -> tuple[int, list[str]]:
 def _missing(run: ProgramRun) -> str:
     """What is wrong where the objective, or what else the study declares, was never told; "" where all was."""
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
+    silent = _silent(run) if metric in names else ""
+    if metric in names and not silent:
+        return ""
     tail = last_lines(run.folder.log, run.log_offset, 3)
     said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
     left_out = _left_out(run)
     said = f"{left_out}; {said}" if left_out else said
-    if metric in names:
-        silent = _silent(run)
-        return f"it ended without telling {silent}; {said}" if silent else ""
+    if silent:
+        return f"it ended without telling {silent}; {said}"
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
         told = ", ".join(sorted(names)[:10])
