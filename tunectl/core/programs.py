@@ -85,8 +85,8 @@ class Program:
     """A program as the study declares it; texts hold placeholders.
 
     `folder` is where it runs, absolute; with `in_trial_folder` it runs in a folder of the trial's own, and `folder` is
-    where the files stand that its arguments name. `checkpoints` is None where it keeps none that are to be looked after.
-    `devices` is how many devices one trial has; more than one starts it under torchrun.
+    where the files stand that its arguments name. `checkpoints` is None where it keeps none that are to be looked
+    after. `devices` is how many devices one trial has; more than one starts it under torchrun.
     """
 
     arguments: tuple[Argument, ...]

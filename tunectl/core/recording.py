@@ -40,8 +40,8 @@ def record(step: int, metrics: Mapping[str, Any]) -> None:
     """Tell tunectl the metrics of a step, by `split/name`.
 
     Values are numbers, or what `float` takes (a tensor or an array of one element). Does nothing in a program that
-    tunectl did not start, and in all ranks but 0 of a distributed one; inside a function it is `trial.record`. Raises TypeError or ValueError for a step that
-    is no whole number from 0 on, and for values that are no numbers.
+    tunectl did not start, and in all ranks but 0 of a distributed one; inside a function it is `trial.record`. Raises
+    TypeError or ValueError for a step that is no whole number from 0 on, and for values that are no numbers.
     """
     whole = whole_step(step)
     told = {str(name): float(value) for name, value in metrics.items()}
