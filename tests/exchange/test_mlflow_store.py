@@ -118,6 +118,8 @@ def test_the_export_of_a_study_folder_that_was_moved_is_replaced_and_a_copy_writ
 
 
 def test_a_database_of_another_tool_is_left_as_it_is(study_folder, tmp_path):
+    for name in ("optuna", "mlflow"):
+        library(name)
     place = export_study(study_folder, "optuna", str(tmp_path / "o.db")).place
     before = place.read_bytes()
     with pytest.raises(FolderError, match=r"o\.db: is a database of something else than mlflow"):

@@ -86,6 +86,7 @@ def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, 
         assert best_outcome(there.outcomes, there.spec.objective).plan.trial == study.best_trial.number
 
 
+@pytest.mark.usefixtures("optuna")
 def test_an_export_comes_back_as_what_it_was(study_folder, tmp_path):
     export_study(study_folder, "optuna", str(tmp_path / "o.db"))
     import_study("optuna", str(tmp_path / "o.db"), None, tmp_path / "back", ["tunectl"], NOW)
@@ -168,6 +169,7 @@ def test_choices_that_are_lists_are_read_without_a_warning(tmp_path, optuna):
         "mysql://me:se@cret@",
     ],
 )
+@pytest.mark.usefixtures("optuna")
 def test_a_password_is_not_told_where_the_database_cannot_be_reached(address):
     with pytest.raises(FolderError) as caught:
         read_optuna(address, None)
