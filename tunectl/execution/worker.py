@@ -36,9 +36,13 @@ _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, unless they are ours: two seconds."""
 
-# What torch imports when it is first needed (first update, first checkpoint): 10 ms, once here instead of once a
-# trial. Not every version of torch has them all.
-_IMPORTED_LATE = ("torch.profiler._cupti_monitor", "torch.utils.serialization.config")
+# What torch imports when it is first needed: symbolic shapes by a backward pass (half a second), the others, 10 ms, by
+# the first update and the first checkpoint; once here instead of once a trial. Not every version of torch has them all.
+_IMPORTED_LATE = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.profiler._cupti_monitor",
+    "torch.utils.serialization.config",
+)
 
 
 def warm_up(*, own_code: bool) -> None:

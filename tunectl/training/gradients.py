@@ -67,9 +67,7 @@ class MeanLoss:
             self._starts[examples] = start, widen
         if widen:
             losses = losses.to(start.dtype)
-        # With an argument `losses.backward` would check its shape by way of torch's symbolic shapes: half a second of
-        # imports in every run. The gradient of the dot product is the other factor, to the last bit.
-        torch.dot(losses, start if self._scale is None else start * self._scale).backward()  # type: ignore[no-untyped-call]
+        losses.backward(gradient=start if self._scale is None else start * self._scale)  # type: ignore[no-untyped-call]
         part = losses.detach().sum()
         self._sum = part if self._sum is None else self._sum + part
 
