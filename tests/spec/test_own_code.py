@@ -93,7 +93,7 @@ def test_a_program_that_runs_in_the_trial_s_own_folder_names_its_files_from_ther
         """
   command: [python, train.py, "{learning_rate}"]
   folder: "{trial.dir}"
-  metrics: [{csv: "./logs/*/metrics.csv"}, {json_lines: "{trial.dir}/rows.jsonl"}]
+  metrics: [{csv: "./logs/*/metrics.csv"}, {json_lines: "./{trial.dir}/rows.jsonl"}, {tensorboard: "{trial.dir}"}]
   checkpoints: checkpoints/{step}.pt
 """,
         RATE,
@@ -102,7 +102,11 @@ def test_a_program_that_runs_in_the_trial_s_own_folder_names_its_files_from_ther
     program = parse_study(content, tmp_path / "study.yaml").program
     assert program is not None
     assert (program.folder, program.in_trial_folder) == (str(tmp_path), True)
-    assert [source.where for source in program.sources] == ["{trial.dir}/logs/*/metrics.csv", "{trial.dir}/rows.jsonl"]
+    assert [source.where for source in program.sources] == [
+        "{trial.dir}/logs/*/metrics.csv",
+        "{trial.dir}/rows.jsonl",
+        "{trial.dir}",
+    ]
     assert program.checkpoints == Checkpoints("{trial.dir}/checkpoints/{step}.pt")
 
 

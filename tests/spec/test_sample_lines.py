@@ -214,3 +214,15 @@ def test_a_sample_without_metrics_gives_no_source(text: str) -> None:
 
 def test_a_metric_that_no_line_has_gives_no_source() -> None:
     assert read_sample("step 1 loss 2\n", "accuracy") is None
+
+
+@pytest.mark.timeout(20)
+def test_a_line_that_says_one_name_many_times_is_passed_over_and_takes_no_time():
+    # Hazard: an expression with the name as often would try all ways to tell the numbers of another line apart.
+    def line(number: int, count: int, end: str) -> str:
+        return f"epoch {number} {' '.join(f'iou 0.{number}{place}' for place in range(count))} {end} 0.3"
+
+    lines = [line(number, count, end) for count, end in ((9, "loss"), (40, "miou")) for number in range(3)]
+    found = read_sample("\n".join([*lines, "epoch 1 acc 0.5"]))
+    assert found is not None
+    assert [source.metrics for source in found.sources] == [("acc",)]

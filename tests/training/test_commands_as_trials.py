@@ -209,7 +209,7 @@ def test_a_program_that_writes_where_it_runs_can_run_in_the_trial_s_own_folder(p
     text = "import sys; open('m.jsonl', 'w').write('{\"step\": 1, \"loss\": 0.5}'); print(open(sys.argv[2]).read())"
     (programs.folder.path.parent / "my data.txt").write_text("data of the study")
     program = Program(
-        (sys.executable, "-S", "program.py", "--data", "my data.txt"),
+        (sys.executable, "-S", "program.py", "--data", "my data.txt", "x" * 5000),
         str(programs.folder.path.parent),
         (MetricSource("json_lines", "{trial.dir}/m.jsonl"),),
         in_trial_folder=True,
@@ -449,6 +449,52 @@ def test_what_was_told_before_the_checkpoint_and_not_read_when_the_runner_was_ki
         (2, {"loss": 2.0, "valid": 20.0}),
         (3, {"loss": 3.0}),
     ], "step 3 of the file was told behind the checkpoint, and did not happen again"
+
+
+def test_a_number_that_may_be_none_hides_nothing_that_nobody_had_read(programs: Programs) -> None:
+    text = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+if not resume:
+    for step in (1, 2):
+        print('{"step": %d, "loss": %d, "eta": NaN}' % (step, step), flush=True)
+    open(f"{home}/model-2.pt", "w").close()
+    sys.exit(9)
+"""
+    sources = (MetricSource("json_lines", "stdout"),)
+    own = {"sources": sources, "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
+    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    programs.run(request)
+    programs.folder.measurements.write_text("")
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert [(step, values["loss"]) for step, values in programs.measured()] == [(1, 1.0), (2, 2.0)]
+
+
+def test_being_stopped_twice_before_the_next_evaluation_loses_no_checkpoint(programs: Programs) -> None:
+    # Hazard: an attempt that comes no further than the checkpoint it went on from may have met a torn one.
+    text = """
+import sys, time
+home, resume = sys.argv[1], sys.argv[2:]
+if resume:
+    print("went on", flush=True)
+    time.sleep(60)
+print("step 10 loss 1", flush=True)
+open(f"{home}/model-10.pt", "w").close()
+time.sleep(60)
+"""
+    places = ("{trial.dir}", Optional(("{trial.resume}",)))
+    request = programs.request(text, *places, checkpoints=Checkpoints("{trial.dir}/model-{step}.pt"))
+
+    def when(said: str, times: int) -> Callable[[], bool]:
+        return lambda: (
+            programs.folder.log.read_text().count(said) >= times and any(programs.folder.files.glob("model-*.pt"))
+        )
+
+    for attempt, stop in enumerate((when("step 10", 1), when("went on", 1), when("went on", 2)), start=1):
+        assert programs.run(replace(request, attempt=attempt), stop=stop) is None
+    assert programs.folder.log.read_text().count("step 10") == 1, "it never began anew"
 
 
 def test_counted_lines_that_nobody_had_read_are_counted_from_where_that_attempt_went_on(programs: Programs) -> None:

@@ -171,6 +171,16 @@ def test_csv_files_with_other_separators_a_byte_order_mark_and_a_broken_row(tmp_
     assert found == [Told(10, {"loss": 0.5}), Told(20, {"loss": 0.25})]
 
 
+def test_a_counted_csv_file_that_appears_after_the_program_went_on_is_counted_from_there(tmp_path: Path) -> None:
+    source = file_source(MetricSource("csv", "", every=10), str(tmp_path / "*" / "m.csv"))
+    source.go_on_from(30)
+    (tmp_path / "v1").mkdir()
+    for rows in ("loss\n4\n", "loss,acc\n4,1\n5,2\n"):
+        (tmp_path / "v1" / "m.csv").write_text(rows)
+        found = list(source.read(to_the_end=False))
+    assert [(told.step, told.metrics["loss"]) for told in found] == [(40, 4.0), (50, 5.0)]
+
+
 def test_a_csv_file_that_is_replaced_is_counted_anew(tmp_path: Path) -> None:
     path, other = tmp_path / "m.csv", tmp_path / "other"
     source = file_source(MetricSource("csv", "", every=10), str(path))

@@ -91,6 +91,16 @@ def test_another_rank_that_failed_first_speaks_for_itself(tmp_path: Path) -> Non
             ["/opt/py/bin/python3.11", "-m", "torch.distributed.run"],
             ["-m", "mine"],
         ),
+        (
+            ["python", "-W", "ignore", "-X", "faulthandler", "train.py"],
+            ["python", "-W", "ignore", "-X", "faulthandler", "-m", "torch.distributed.run"],
+            ["train.py"],
+        ),
+        (
+            ["python", "-c", "pass"],
+            ["python", "-m", "torch.distributed.run"],
+            ["--no-python", "python", "-c", "pass"],
+        ),
         (["./launch.sh", "1"], [sys.executable, "-m", "torch.distributed.run"], ["--no-python", "./launch.sh", "1"]),
     ],
 )

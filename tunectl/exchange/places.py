@@ -94,6 +94,14 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
         raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
 
 
+def expanded(out: str) -> Path:
+    """The path that `--out` names, `~` resolved; raises UsageError for somebody who has no home here."""
+    try:
+        return Path(out).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--out {out}: nobody of that name has a home folder here; write the path out") from None
+
+
 def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
     """The SQLite file that `--out` names, as a path or as sqlite:///PATH; raises UsageError, FolderError.
 
@@ -101,7 +109,7 @@ def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
     """
     if "://" in out and not out.startswith(_SQLITE):
         raise UsageError(f"--out {masked(out)}: a local SQLite file is due, as a path or as {_SQLITE}PATH")
-    path = Path(out.removeprefix(_SQLITE)).expanduser()
+    path = expanded(out.removeprefix(_SQLITE))
     if any(mark in str(path.absolute()) for mark in "?#%"):
         raise UsageError(f"--out {out}: a database's address cannot hold ?, # or %; give another name")
     if path.is_dir():

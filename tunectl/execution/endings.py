@@ -41,14 +41,6 @@ def explain(ended: Ended) -> str:
             return f"{how}, see log.txt"
 
 
-def log_bytes(log: Path) -> int:
-    """How long a trial's log is, 0 where there is none yet."""
-    try:
-        return log.stat().st_size
-    except OSError:
-        return 0
-
-
 def with_last_words(message: str, log: Path, offset: int) -> str:
     """The message, and the last line that the attempt whose log begins at `offset` bytes has printed, if any."""
     said = last_lines(log, offset, 1)

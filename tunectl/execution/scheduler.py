@@ -14,7 +14,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State
 from tunectl.execution.backends import Backend, Ended, Started
 from tunectl.execution.breaker import CircuitBreaker
-from tunectl.execution.endings import explain, log_bytes, was_stopped, with_last_words
+from tunectl.execution.endings import explain, was_stopped, with_last_words
 from tunectl.execution.events import (
     Event,
     ServerReady,
@@ -28,6 +28,7 @@ from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
+from tunectl.training.own_code.lines import log_bytes
 
 KILL_PATIENCE_SECONDS = 10.0
 """How long a killed trial is waited for: a process inside a dead file system cannot be killed."""

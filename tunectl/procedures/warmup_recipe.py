@@ -39,6 +39,12 @@ class Recipe:
     warmup: int | None
     rate: float
 
+    def is_of(self, run: Run) -> bool:
+        """Whether a run is one of this recipe: a folder may hold those of an earlier way to choose."""
+        values = run.plan.hyperparameters
+        of_warmup = self.warmup is None or values.get("warmup_steps", self.warmup) == self.warmup
+        return of_warmup and values["learning_rate"] == self.rate
+
     @property
     def changes(self) -> dict[str, Scalar | None]:
         """What a trial of it changes."""
@@ -151,7 +157,11 @@ def fresh_runs(phase: int, recipes: Sequence[Recipe]) -> list[Wish]:
 def judged_again(results: Results, phase: int, recipes: Sequence[Recipe]) -> list[Judged]:
     """The recipes with their runs under fresh seeds; those that have none are left out."""
     runs = runs_of(results, phase)
-    return [Judged(recipe, runs[point]) for point, recipe in enumerate(recipes) if point in runs]
+    return [
+        Judged(recipe, runs[point])
+        for point, recipe in enumerate(recipes)
+        if point in runs and recipe.is_of(runs[point][0])
+    ]
 
 
 def is_safer(one: Judged, other: Judged | None, objective: Objective) -> bool:

@@ -79,12 +79,18 @@ def _program_words(words: Sequence[str]) -> int:
     return first[0] + 1 if first and not Path(words[0]).name.startswith(("python", "pypy")) else len(words)
 
 
-def lacks_script(program: Sequence[str]) -> bool:
-    """Whether the words start an interpreter or a launcher and name nothing that it is to run."""
+def lacks_script(program: Sequence[str], rest: Sequence[str]) -> bool:
+    """Whether the words start an interpreter or a launcher and name nothing that it is to run.
+
+    `rest` are the words behind them: what a launcher runs may stand there, behind the value of an option of its own.
+    """
     if not program or not _LAUNCHERS.fullmatch(Path(program[0]).name) or script_of(program) is not None:
         return False
     if any(word in _NAMES_A_MODULE for word in program):
         return program[-1] in _NAMES_A_MODULE
+    is_interpreter = _INTERPRETER.fullmatch(Path(program[0]).name) is not None
+    if not is_interpreter and any(not word.startswith("-") and not word.isdigit() for word in rest):
+        return False
     plain = [word for word in program[1:] if not word.startswith("-") and word not in ("run", "launch")]
     named = [word for word in plain if not word.isdigit()]
     return not named or _INTERPRETER.fullmatch(Path(named[-1]).name) is not None

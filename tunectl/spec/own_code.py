@@ -186,7 +186,8 @@ def _source(document: Document, item: Any, path: PathKey, home: str) -> MetricSo
 
 def _from(home: str, path: str) -> str:
     """A path as it is named from the program's own folder."""
-    return path if not home or path.startswith((home, "/", "~")) else home + path.removeprefix("./")
+    path = path.removeprefix("./")
+    return path if not home or path.startswith((f"{{{DIR}}}", "/", "~")) else home + path
 
 
 def _whole(document: Document, item: Any, key: str, path: PathKey, *, least: int | None) -> int | None:

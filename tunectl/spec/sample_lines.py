@@ -25,6 +25,7 @@ _DECIMAL = re.compile(r"\d\.\d")
 _EPOCH = re.compile(r"\W*epoch\W+(\d+)", re.IGNORECASE)
 _WHOLE = re.compile(r"\d+(?:,\d{3})*(?:\.0*)?")
 _MOST_METRICS = 12
+_MOST_OF_A_NAME = 3  # an expression with more of one name would try all ways to tell them apart
 _MOST_SOURCES = 4
 _MOST_LINES = 20_000
 _LONGEST_LINE = 2_000
@@ -157,7 +158,7 @@ class _Reader:
     def choose(self, metric: str | None) -> None:
         """Note a source for every kind that tells something new."""
         for kind in sorted(self.kinds, key=lambda kind: self._rank(kind, metric), reverse=True):
-            if self._is_covered(kind):
+            if self._is_covered(kind) or max(Counter(kind.names).values()) > _MOST_OF_A_NAME:
                 self.passed.append(kind)
             elif len(self.sources) < _MOST_SOURCES:
                 groups = self._groups(kind)

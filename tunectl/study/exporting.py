@@ -14,7 +14,7 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
 from tunectl.exchange.exported import ExportedStudy, ExportedTrial
-from tunectl.exchange.places import database_file, replaced_folder
+from tunectl.exchange.places import database_file, expanded, replaced_folder
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes
 from tunectl.report.tables import settings_table, trials_table
@@ -81,7 +81,7 @@ def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
     tables = _TABLES.get(tool)
     where = out if out is not None else str(folder.path / "exports" / (f"{tool}.db" if tables else tool))
     if not tables:
-        return Path(where).expanduser()
+        return expanded(where)
     target = database_file(where, tool, tables)
     if target.resolve() == folder.index.resolve():
         raise FolderError(f"{target}: is the study's own index; give another --out")

@@ -100,7 +100,7 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
         raise UsageError("--from: a command is due, such as 'python train.py --lr 0.1', found none")
     if which(program[0], folder) is None:
         raise UsageError(f"--from: there is no program {program[0]!r}, neither on the PATH nor below {folder}")
-    if lacks_script(program):
+    if lacks_script(program, rest):
         raise UsageError(
             f"--from: {shlex.join(program)} names no script; write the whole command, such as "
             "'python train.py --lr 0.1'"

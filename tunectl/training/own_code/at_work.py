@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.kept import KeptCheckpoints
-from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.lines import Tail, log_bytes
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
 
@@ -52,13 +51,13 @@ class ProgramRun:
 
     def look(self, *, ended: bool = False) -> None:
         """Read what has come, write the measurements, tidy the checkpoints."""
-        # A program that prints faster than it can be read is read to its end when it has ended.
-        for _ in itertools.count() if ended else range(_MOST_CHUNKS):
-            lines = self.output.read(to_the_end=ended)
+        if ended:
+            self._read_to_the_end()
+        for _ in range(_MOST_CHUNKS if not ended else 0):
+            lines = self.output.read()
             if not lines:
                 break
-            for line in lines:
-                self._hear(line)
+            self._hear_all(lines)
         for file in self.files:
             for told in file.read(to_the_end=ended):
                 self.collector.take(*told)
@@ -69,6 +68,17 @@ class ProgramRun:
             for step, name in names.items():
                 collector.name_checkpoint(step, name)
         self.collector.write(self.measurements)
+
+    def _read_to_the_end(self) -> None:
+        """Read what a program that has ended had printed by now: what it left behind may print for ever."""
+        end = log_bytes(self.output.path)
+        while self.output.offset < end and (lines := self.output.read()):
+            self._hear_all(lines)
+        self._hear_all(self.output.read(to_the_end=True))
+
+    def _hear_all(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._hear(line)
 
     def _hear(self, line: str) -> None:
         if self.request.program.devices > 1:

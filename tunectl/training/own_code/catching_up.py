@@ -18,24 +18,25 @@ from tunectl.training.own_code.lines import Tail
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
 
-_FILE = "began"
+_FILE, _STOPPED = "began", "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Where an attempt began: the step of the checkpoint that it went on from, None where it began with nothing, and
-    how long the log was.
+    how long the log was. `was_stopped`: it was told to end, so that how far it came says nothing of its checkpoint.
     """
 
     step: int | None
     log_bytes: int
+    was_stopped: bool = False
 
 
 def last_beginning(folder: TrialFolder) -> Beginning | None:
     """How the attempt before this one began; None where there was none, or nobody can tell."""
     try:
-        step, log_bytes = (folder.path / _FILE).read_text().split()
-        return Beginning(None if step == "-" else int(step), int(log_bytes))
+        step, log_bytes, *stopped = (folder.path / _FILE).read_text().split()
+        return Beginning(None if step == "-" else int(step), int(log_bytes), stopped == [_STOPPED])
     except (OSError, ValueError):
         return None
 
@@ -43,7 +44,8 @@ def last_beginning(folder: TrialFolder) -> Beginning | None:
 def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
     """Keep how this attempt begins for the next one."""
     step = "-" if beginning.step is None else beginning.step
-    (folder.path / _FILE).write_text(f"{step} {beginning.log_bytes}\n")
+    stopped = f" {_STOPPED}" if beginning.was_stopped else ""
+    (folder.path / _FILE).write_text(f"{step} {beginning.log_bytes}{stopped}\n")
 
 
 def catch_up(
@@ -60,7 +62,7 @@ def catch_up(
     `earlier` are its measurements as they were found. What it told of later steps happens again. The files are read
     past what is in them now.
     """
-    found = Collector(lambda: 0.0, counts=collector.counts)
+    found = Collector(lambda: 0.0, counts=collector.counts, matters=lambda _name: False)
     if before is not None:
         reader = OutputReader(sources)
         if before.step is not None:

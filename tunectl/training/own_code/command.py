@@ -10,6 +10,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
@@ -59,14 +60,17 @@ def run_command(
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
-    if takes_resume(request):
-        note_beginning(folder, Beginning(None if resume is None else resume[0], offset))
+    beginning = Beginning(None if resume is None else resume[0], offset)
     sources = request.program.sources
     collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
     reader, files_to_read, kept_bytes = OutputReader(sources), _files(request, values), 0
     if resume is not None:
         kept_bytes = _gone_on(collector, resume[0], folder, before, sources, reader, files_to_read)
     with contextlib.closing(LineFile(folder.measurements, kept_bytes)) as measurements:
+        if takes_resume(request):
+            # What was caught up with is written before its place in the log is forgotten.
+            collector.write(measurements)
+            note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
             request=request,
@@ -83,15 +87,16 @@ def run_command(
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
         )
         try:
-            _watch(run)
+            _watch(run, beginning)
         finally:
             seconds.train_seconds += time.monotonic() - began
         measurements.sync()
     return judged(run, seconds)
 
 
-def _watch(run: ProgramRun) -> None:
+def _watch(run: ProgramRun, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
+    noted = not takes_resume(run.request)
     with contextlib.ExitStack() as stack:
         poller = select.poll()
         if hasattr(os, "pidfd_open"):
@@ -102,6 +107,9 @@ def _watch(run: ProgramRun) -> None:
         while poller.poll(_LOOK_SECONDS * 1000) is not None and run.process.poll() is None:
             run.look()
             run.press()
+            if run.stop_sent and not noted:
+                note_beginning(run.folder, replace(beginning, was_stopped=True))
+                noted = True
     if run.stop_sent and run.stop():
         _stop_the_others(run.process.pid)
     run.look(ended=True)

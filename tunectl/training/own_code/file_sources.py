@@ -118,7 +118,10 @@ class CsvFile:
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
         for path in matching(self.pattern):
-            rows = self._seen.setdefault(path, _Rows(Tail(Path(path)), Steps(self.source, self._resumed)))
+            rows = self._seen.get(path)
+            if rows is None:
+                rows = _Rows(Tail(Path(path)), Steps(self.source, self._resumed), resumed=self._resumed)
+                self._seen[path] = rows
             for row in rows.read(to_the_end=to_the_end):
                 found = rows.steps.told_by(row)
                 if found is not None:

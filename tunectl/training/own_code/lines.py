@@ -30,6 +30,11 @@ class Tail:
         self._torn = b""
         self._inode: int | None = None
 
+    @property
+    def offset(self) -> int:
+        """How many bytes have been read."""
+        return self._offset
+
     def read(self, *, to_the_end: bool = False) -> list[str]:
         """The lines that have been completed since the last call, some thousands at a time and [] when there are no
         more; with `to_the_end` the last one too, although its end is missing.
@@ -68,6 +73,14 @@ def file_status(descriptor: int) -> tuple[int, int]:
     """Size in bytes and inode of an open file."""
     status = os.fstat(descriptor)
     return status.st_size, status.st_ino
+
+
+def log_bytes(path: Path) -> int:
+    """How long a log is, 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def last_lines(path: Path, offset: int, count: int) -> list[str]:

@@ -43,7 +43,7 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] |
 def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] | None:
     """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
     beginning = last_beginning(folder)
-    before = beginning.step if beginning is not None else None
+    before = beginning.step if beginning is not None and not beginning.was_stopped else None
     steps = sorted(found, reverse=True)
     if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
         steps = steps[1:]
@@ -100,9 +100,10 @@ def _scalar(value: Scalar) -> str:
 
 def _from_folder(folder: str, argument: str) -> str:
     """An argument that names a file below a folder, absolute; every other one as it is."""
-    path = Path(folder) / argument
     is_path = bool(argument) and not argument.startswith(("-", "/"))
-    return str(path) if is_path and "\0" not in argument and path.is_file() else argument
+    path = str(Path(folder) / argument)
+    # Unlike Path.is_file, false for what is too long to be a path.
+    return path if is_path and os.path.isfile(path) else argument  # noqa: PTH113
 
 
 def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:

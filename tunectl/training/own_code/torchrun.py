@@ -44,8 +44,12 @@ def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
     if not _PYTHON.fullmatch(os.path.basename(first)):  # noqa: PTH119
         return [sys.executable, "-m", "torch.distributed.run", *options, "--no-python", *line]
     interpreter = []
-    while rest and rest[0].startswith("-") and rest[0] != "-m":
+    while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
         interpreter.append(rest.pop(0))
+        if interpreter[-1] in ("-W", "-X") and rest:
+            interpreter.append(rest.pop(0))
+    if rest and rest[0] == "-c":
+        return [first, "-m", "torch.distributed.run", *options, "--no-python", *line]
     module = []
     if rest and rest[0] == "-m":
         module, rest = ["-m"], rest[1:]
