@@ -148,9 +148,7 @@ def nadam_playbook(update: Update) -> None:
     """
     gradients = update.with_l2()
     first, second = update.moments(gradients)
-    ahead = list(torch._foreach_mul(first, update.group["beta1"]))
-    torch._foreach_add_(ahead, gradients, alpha=1 - update.group["beta1"])
-    _adam_step(update, ahead, second)
+    _adam_step(update, list(torch._foreach_lerp(first, gradients, 1 - update.group["beta1"])), second)
 
 
 def _adam_step(update: Update, first: list[Tensor], second: list[Tensor]) -> None:
