@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.fx.experimental.symbolic_shapes  # by a backward pass, else in every fork
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_builders import comparable, make_request, parabola, plain_workload
