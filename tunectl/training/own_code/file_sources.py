@@ -41,19 +41,11 @@ class Source(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class JsonLinesFile:
-    """A file of JSON lines, found by a path that may hold `*`."""
+class _CountedTogether:
+    """A source whose files, where steps are counted, are counted as one."""
 
-    pattern: str
-    source: MetricSource
-    _tails: dict[str, Tail]
+    __slots__ = ()
     _steps: Steps
-
-    @classmethod
-    def at(cls, pattern: str, source: MetricSource) -> JsonLinesFile:
-        """The file at a path without placeholders."""
-        return cls(pattern, source, {}, Steps(source))
 
     @property
     def heard(self) -> bool:
@@ -68,6 +60,21 @@ class JsonLinesFile:
     def go_on_from(self, step: int) -> None:
         """See Source."""
         self._steps.begin_anew(step)
+
+
+@dataclass(slots=True)
+class JsonLinesFile(_CountedTogether):
+    """A file of JSON lines, found by a path that may hold `*`."""
+
+    pattern: str
+    source: MetricSource
+    _tails: dict[str, Tail]
+    _steps: Steps
+
+    @classmethod
+    def at(cls, pattern: str, source: MetricSource) -> JsonLinesFile:
+        """The file at a path without placeholders."""
+        return cls(pattern, source, {}, Steps(source))
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
@@ -196,27 +203,13 @@ class _Rows:
         return anew
 
 
-class EventFiles:
+class EventFiles(_CountedTogether):
     """TensorBoard's event files below a folder: every scalar, by its tag. Needs the package tensorboard."""
 
     def __init__(self, pattern: str, source: MetricSource) -> None:
         self._pattern, self._source, self._steps = pattern, source, Steps(source)
         self._loaders: dict[str, Any] = {}
         self._load = _event_loader()
-
-    @property
-    def heard(self) -> bool:
-        """See Source."""
-        return self._steps.heard
-
-    @property
-    def unread(self) -> str:
-        """See Source."""
-        return self._steps.unread
-
-    def go_on_from(self, step: int) -> None:
-        """See Source."""
-        self._steps.begin_anew(step)
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:  # noqa: ARG002  (an event is written whole)
         """See Source."""
