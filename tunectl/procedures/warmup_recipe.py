@@ -3,8 +3,8 @@
 Near the edge of stability one seed in four may be lost, and the median of three does not show it. Their mean does: a
 lost seed outweighs all others, and where none is lost it is less noisy than the worst of three. The recipe that was
 chosen so was also lucky: the safest few run again under fresh seeds, and their worst there decides. A rate just below
-one that loses seeds loses one in ten, which eight seeds do not show either: a lower one runs beside it, and is taken
-unless it is clearly worse.
+one that loses seeds may lose one in twenty, which eight seeds do not show either: a lower one runs beside it, and is
+taken unless it is clearly worse.
 """
 
 from __future__ import annotations

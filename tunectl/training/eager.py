@@ -17,8 +17,8 @@ _ASKED_TO_IMPORT = ("step", "add_param_group", "state_dict", "load_state_dict", 
 def eager(kind: type[OptimizerType]) -> type[OptimizerType]:
     """The same optimizer, whose methods do not import `torch._dynamo` when they are first called.
 
-    torch wraps them so that `torch.compile` leaves them alone, which imports the compiler: two seconds and two thousand
-    modules, at the start of every run, for nothing where nobody compiles an update. The methods are torch's own,
+    torch wraps them so that `torch.compile` leaves them alone, which imports the compiler: one to three
+    seconds at the start of every run, for nothing where nobody compiles an update. The methods are torch's own,
     unwrapped, `step` without gradients as in torch. In a torch that does not wrap them this is the class as it is.
     """
     if kind not in _MADE:

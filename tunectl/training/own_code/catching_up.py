@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import MetricSource
+from tunectl.core.programs import MetricSource, Program
 from tunectl.core.records import Measurement
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.file_sources import Source
@@ -54,7 +54,7 @@ def catch_up(
     folder: TrialFolder,
     before: Beginning | None,
     earlier: Sequence[Measurement],
-    sources: Sequence[MetricSource],
+    program: Program,
     files: Sequence[tuple[MetricSource, Source]],
 ) -> None:
     """Add to the collector what the attempt that began at `before` told of steps up to `step`.
@@ -64,14 +64,14 @@ def catch_up(
     """
     found = Collector(lambda: 0.0, counts=collector.counts, matters=lambda _name: False)
     if before is not None:
-        reader = OutputReader(sources)
+        reader = OutputReader(program.sources)
         if before.step is not None:
             found.begin_with([item for item in earlier if item.step <= before.step])
             reader.go_on_from(before.step)
         tail = Tail(folder.log, before.log_bytes)
         while lines := tail.read(to_the_end=True):
             for line in lines:
-                for told in reader.told(without_rank(line)):
+                for told in reader.told(without_rank(line) if program.devices > 1 else line):
                     found.take(*told)
     for source, file in files:
         # What a file holds of several attempts, of which each went back some way, cannot be counted.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.programs import OUTPUT, MetricSource, Program, ProgramRequest
 from tunectl.core.recording import RECORDED
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.spec.placeholders import filled
@@ -65,7 +65,7 @@ def run_command(
     collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
     reader, files_to_read, kept_bytes = OutputReader(sources), _files(request, values), 0
     if resume is not None:
-        kept_bytes = _gone_on(collector, resume[0], folder, before, sources, reader, files_to_read)
+        kept_bytes = _gone_on(collector, resume[0], folder, before, request.program, reader, files_to_read)
     with contextlib.closing(LineFile(folder.measurements, kept_bytes)) as measurements:
         if takes_resume(request):
             # What was caught up with is written before its place in the log is forgotten.
@@ -155,7 +155,7 @@ def _gone_on(
     step: int,
     folder: TrialFolder,
     before: Beginning | None,
-    sources: Sequence[MetricSource],
+    program: Program,
     reader: OutputReader,
     files: Sequence[tuple[MetricSource, Source]],
 ) -> int:
@@ -167,7 +167,7 @@ def _gone_on(
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     collector.begin_with(kept)
-    catch_up(collector, step, folder, before, measurements, sources, files)
+    catch_up(collector, step, folder, before, measurements, program, files)
     for _, file in files:
         file.go_on_from(step)
     reader.go_on_from(step)
