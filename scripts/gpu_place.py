@@ -54,7 +54,8 @@ class Place:
 
     def environment(self, **changes: str | None) -> dict[str, str]:
         """The environment of a call, with these variables set, or taken out where they are None."""
-        inherited = {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        inherited = {**os.environ, "PYTHONPATH": path, **changes}
         if self.rehearse:
             inherited["CUDA_VISIBLE_DEVICES"] = ""
         return {name: value for name, value in inherited.items() if value is not None}

@@ -143,17 +143,17 @@ def prove_loop(place: Place, name: str, factory: Factory, steps: int) -> Found:
 
 
 def prove_loop_mlp(place: Place) -> Found:
-    return prove_loop(place, "MLP 64-128-10", networks.mlp, place.size(3000, 60))
+    return prove_loop(place, "MLP 64-128-10", networks.mlp, place.size(1500, 60))
 
 
 def prove_loop_cnn(place: Place) -> Found:
     factory = partial(networks.cnn, width=place.size(32, 4))
-    return prove_loop(place, "CNN", factory, place.size(600, 10))
+    return prove_loop(place, "CNN", factory, place.size(300, 10))
 
 
 def prove_loop_resnet(place: Place) -> Found:
     factory = partial(networks.resnet18, width=place.size(64, 4))
-    return prove_loop(place, "ResNet-18", factory, place.size(200, 4))
+    return prove_loop(place, "ResNet-18", factory, place.size(150, 4))
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
