@@ -6,11 +6,14 @@ from tunectl.analysis.curve_findings import curve_findings
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Finding
 from tunectl.analysis.search_findings import search_findings
+from tunectl.analysis.seed_findings import seed_findings
 from tunectl.analysis.update_findings import update_findings
 
 IMPORTANCE = (
     # A bug in the data or most trials lost: nothing else counts before that is mended.
     "periodic-evaluations",
+    # Without it, no deviation, comparison or verdict rests on anything.
+    "seed-without-effect",
     "infeasible-fraction",
     "diverging",
     "stability-edge",
@@ -37,7 +40,12 @@ IMPORTANCE = (
 
 def study_findings(evidence: Evidence) -> list[Finding]:
     """The findings of a study, the warnings before the notes, each by importance."""
-    found = [*search_findings(evidence), *curve_findings(evidence), *update_findings(evidence)]
+    found = [
+        *seed_findings(evidence),
+        *search_findings(evidence),
+        *curve_findings(evidence),
+        *update_findings(evidence),
+    ]
     return sorted(found, key=_rank)
 
 

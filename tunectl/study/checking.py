@@ -23,6 +23,7 @@ from tunectl.spec.placeholders import names_in
 from tunectl.spec.placing import check_program
 from tunectl.spec.reading import Draft, draft_study
 from tunectl.spec.review import Budget, review
+from tunectl.spec.review_own_code import review_seed
 from tunectl.workloads.reference import parse_reference, read_signature
 
 
@@ -58,10 +59,19 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
         space = search_space(draft.spec)
         counts = _count_trials(draft.spec, space)
         warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
+        warnings += review_seed(draft.spec, _source_of(signature))
     except TooManyWorldsError:
         raise StudyError([draft.problem(("hyperparameters",), too_many_worlds(), at_key=True)]) from None
     budget = _budget(draft.spec, counts)
     return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
+
+
+def _source_of(signature: FactorySignature) -> str | None:
+    """The text of the program's, or the function's, own file; None where it is not known or cannot be read."""
+    try:
+        return Path(signature.file).read_text(errors="replace") if signature.file else None
+    except OSError:
+        return None
 
 
 def _look_at_workload(

@@ -19,6 +19,7 @@ from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome
 from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
+from tunectl.procedures.repeated_seeds import without_evidence
 from tunectl.report.table import Column, Table
 from tunectl.report.tables import write_table
 from tunectl.sampling.plan import trial_seed
@@ -138,7 +139,8 @@ def run_procedure(
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
-                return _report(procedure, checked, at_work, procedure.conclude(sweep, results), interrupted=False)
+                conclusion = without_evidence(procedure.conclude(sweep, results), results)
+                return _report(procedure, checked, at_work, conclusion, interrupted=False)
             at_work = grown(at_work, added, watcher)
 
 
