@@ -13,6 +13,7 @@ from tunectl.spec.conditions import Conditions, Other, World, can_take
 from tunectl.spec.configuration import BATCH_SIZE, EVAL_BATCH_SIZE, FIELDS
 from tunectl.spec.document import PathKey
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
+from tunectl.spec.regularisation import is_off, regularises
 from tunectl.spec.review_own_code import review_own_code
 from tunectl.spec.wording import counted, quoted
 
@@ -31,10 +32,6 @@ _MOST_NAMED = 3
 _SIZES = frozenset((
     "batch_size", "width", "num_layers", "depth", "hidden_size", "hidden_dim", "model_dim", "d_model", "num_heads",
     "num_blocks", "num_units", "channels", "num_channels", "model_size"
-))  # fmt: skip
-_REGULARISATION = frozenset((
-    "weight_decay", "dropout", "dropout_rate", "label_smoothing", "l1", "l2", "l1_penalty", "l2_penalty", "mixup",
-    "mixup_alpha", "cutmix", "cutmix_alpha", "drop_path", "stochastic_depth"
 ))  # fmt: skip
 
 
@@ -288,7 +285,7 @@ def _fixed_regularisation(context: _Context) -> list[Problem]:
     return [
         context.warn(item, message.format(item.name))
         for item in context.spec.hyperparameters
-        if item.name in _REGULARISATION and isinstance(item.domain, FixedValue) and item.domain.value not in (0, "none")
+        if regularises(item.name) and isinstance(item.domain, FixedValue) and not is_off(item.domain.value)
     ]
 
 
