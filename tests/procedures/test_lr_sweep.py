@@ -136,7 +136,11 @@ def test_a_sweep_that_is_all_infeasible_goes_lower_and_gives_up_in_words():
     _, found = play(LR_SWEEP, spec(options=options), world(1e-9, 1e-8))
     # One seed of three survives everywhere: no majority.
     answers = dict(found.answers)
-    assert (answers.pop("at_boundary"), answers.pop("confirmed"), answers.pop("not_told_apart")) == (True, False, [])
+    assert (answers.pop("at_boundary"), answers.pop("confirmed"), answers.pop("not_distinguishable")) == (
+        True,
+        False,
+        [],
+    )
     assert set(answers.values()) == {None}
     assert found.advice == ""
     assert found.verdict.startswith("No learning rate in the sweep is feasible")

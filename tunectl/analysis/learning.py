@@ -18,11 +18,11 @@ are distributed a little otherwise than those of train, for which the constant i
 """
 
 ERRORS = 3.0
-"""... and by so many standard errors over the seeds."""
+"""... and by this number of standard errors over the seeds."""
 
 CHANCE_DEVIATIONS = 4.0
-"""Another metric is clearly better than at step 0 by so many deviations of what untrained networks have there under
-several seeds: that is how much a guess varies on this split, and the best of dozens of guesses lies 2 to 3 above.
+"""Another metric is clearly better than at step 0 by this number of deviations of what untrained networks have there
+under several seeds: that is how much a guess varies on this split, and the best of dozens of guesses lies 2 to 3 above.
 """
 
 

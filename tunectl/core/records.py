@@ -108,11 +108,11 @@ class TrialRequest:
 
     `attempt` counts the launches of the trial from 1, over all runs. `arguments` go to the factory by keyword,
     `configuration` holds every field of the training configuration. `train_examples` is None where the train split is
-    evaluated on as many examples as `valid` has, `recovery` where there is none. `stop_after` ends the trial after so
-    many of its max_train_steps, under the schedule of all of them; None trains to their end. Evaluations come at step
-    0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `kind` is `workload`, or `throughput`
-    where speed alone is measured; then `memory_limit_bytes` is what it may take beyond what loading took, None for what
-    is free.
+    evaluated on as many examples as `valid` has, `recovery` where there is none. `stop_after` ends the trial after
+    that number of its max_train_steps, under the schedule of all of them; None trains to their end. Evaluations come at
+    step 0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `kind` is `workload`, or
+    `throughput` where speed alone is measured; then `memory_limit_bytes` is what it may take beyond what loading took,
+    None for what is free.
     """
 
     study: str

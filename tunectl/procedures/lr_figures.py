@@ -12,7 +12,7 @@ JUST_ABOVE = 2
 """So many rates next above the best one are drawn."""
 
 SHOWN_STEPS = 25
-"""Figure 5 shows so many of the first steps, each evaluated."""
+"""Figure 5 shows the first 25 steps, each evaluated."""
 
 
 def curves_above(swept: Mapping[float, Sequence[Run]], best: float, far_above: Sequence[float]) -> CurvesFigure:

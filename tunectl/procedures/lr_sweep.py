@@ -274,7 +274,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         judgements=judgements,
         best=best,
         nominal=nominal,
-        unstable=next_unstable(judgements, rate) if rate is not None else None,
+        # Where nothing is learned, a loss that stays where it is says nothing about stability.
+        unstable=next_unstable([item for item in judgements if best or item.when], rate) if rate is not None else None,
         learning=learning(runs, spec.objective),
         again=again,
         level=_level(spec, results, best),
@@ -293,7 +294,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
 
 
 def _level(spec: SweepSpec, results: Results, best: Confirmed | None) -> list[float]:
-    """The other rates that the seeds do not tell from the best one: the fresh ones, without them the sweep's."""
+    """The other rates that the seeds cannot distinguish from the best one: the fresh ones, without them the sweep's."""
     if best is None:
         return []
     again = confirmed(results, _swept(results))

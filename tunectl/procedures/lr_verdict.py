@@ -24,9 +24,9 @@ class Found:
 
     `judgements` are by all runs of each rate. `best` is None where no rate is feasible, or none is better than a
     constant prediction; `nominal` is then the best of the sweep. `unstable` is the smallest unstable rate above it.
-    `again` are the rates that ran under fresh seeds, `level` those that seeds do not tell from the best. `early`: the
-    loss goes up in the first steps at twice the best rate, None where that was not looked at. `guess` is None where
-    max_train_steps was not asked for.
+    `again` are the rates that ran under fresh seeds, `level` those that seeds cannot distinguish from the best.
+    `early`: the loss goes up in the first steps at twice the best rate, None where that was not looked at. `guess` is
+    None where max_train_steps was not asked for.
     """
 
     judgements: Sequence[RateJudgement]
@@ -80,7 +80,7 @@ def answers(found: Found) -> dict[str, Any]:
         "confirmed": bool(best and best.fresh),
         "seeds": len(best.runs) if best else None,
         "lost_seeds": best.lost if best else None,
-        "not_told_apart": list(found.level),
+        "not_distinguishable": list(found.level),
         "fastest_constant_rate": guess.rate if guess else None,
         "max_train_steps_resolution": guess.resolution if guess else None,
     }
@@ -168,7 +168,7 @@ def _certainty(found: Found, best: Confirmed) -> list[str]:
         parts.append(f"It was chosen by {len(best.runs)} seeds and not confirmed under fresh ones.")
     if found.level:
         rates = " and ".join(f"{rate:g}" for rate in found.level)
-        parts.append(f"The seeds do not tell {rates} from it.")
+        parts.append(f"The seeds cannot distinguish {rates} from it.")
     again = {item.rate: item for item in found.again}
     for item in found.shaken():
         if not item.unstable or item.rate in again:

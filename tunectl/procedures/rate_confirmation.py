@@ -19,13 +19,13 @@ from tunectl.procedures.procedure import Results, Wish, has_all, runs_of
 from tunectl.procedures.warmup_recipe import FRESH
 
 CONTENDERS = 3
-"""So many of the best rates are run again, as far as seeds do not tell them apart."""
+"""At most this number of the best rates run again: those that the seeds of the sweep cannot distinguish."""
 
 MORE_LOWER = 3
-"""Where each of them loses a seed, so many lower rates at most, one after the other, until one loses none."""
+"""Where each of them loses a seed, at most this number of lower rates, one after the other, until one loses none."""
 
 APART = 2.0
-"""Two means differ when they lie so many standard errors apart."""
+"""Two means differ when they lie this number of standard errors apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Confirmed:
         return (self.lost, self.mean(objective), self.rate)
 
     def is_level_with(self, best: Confirmed, objective: Objective) -> bool:
-        """Whether the fresh seeds do not tell the two apart; a pair of runs has the same seed."""
+        """Whether the fresh seeds cannot distinguish the two; a pair of runs has the same seed."""
         pairs = [
             (here.loss(objective), there.loss(objective)) for here, there in zip(self.fresh, best.fresh, strict=False)
         ]

@@ -197,12 +197,12 @@ def why_apart(best: float, high: float) -> str:
     """Why a range test may miss the best rate of a sweep; which of the two holds."""
     if best > high:
         reason = (
-            "its loss is lowest before the rate is reached, because lower rates have trained the network for hundreds "
-            "of updates by then, to where the loss is sharper than where a run with that rate begins"
+            "in a range test the loss is lowest before that rate is reached, because lower rates have trained the "
+            "network for hundreds of updates by then, to where the loss is sharper than where a run begins"
         )
     else:
         reason = (
-            "it sees only what a rate does to the training loss within a few updates, not what it does to "
+            "a range test sees only what a rate does to the training loss within a few updates, not what it does to "
             "the whole of training"
         )
     return f"{reason}. The sweep trains in full and holds."
