@@ -47,6 +47,7 @@ def made_up(
     trial: int,
     *,
     value: float = 0.05,
+    start: float | None = 0.9,
     state: str = "completed",
     reason: str = "",
     loss: np.ndarray | None = None,
@@ -58,10 +59,10 @@ def made_up(
     longest: int = 400,
 ) -> Run:
     # Shorter than what was asked for, which the procedures do not look at: detection takes its time.
-    updates = min(wish.training.get("max_train_steps", longest), longest)
+    updates = min(*(wish.training.get(name, longest) for name in ("max_train_steps", "stop_after")), longest)
     loss = descent(updates, trial) if loss is None else loss
     every = wish.training.get("eval_every", 100)
-    places = sorted({*range(0, len(loss) + 1, every), len(loss)})
+    places = sorted({*range(0, len(loss) + 1, every), len(loss)} - ({0} if start is None else set()))
     norms = np.full(len(loss), 1.0) if norms is None else norms
     measurements = tuple(
         Measurement(
@@ -69,7 +70,7 @@ def made_up(
             {
                 "train/loss": float(evaluated(place) if evaluated else loss[max(0, min(place, len(loss) - 1))]),
                 "train/error_rate": 0.0 if perfect_at is not None and place >= perfect_at else 0.3,
-                "valid/error_rate": value,
+                "valid/error_rate": start if place == 0 and start is not None else value,
             },
         )
         for place in places

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tunectl.core.records import Scalar
 from tunectl.spec.configuration import FIELDS
 from tunectl.spec.model import Hyperparameter, Range, ValueSet
+from tunectl.spec.regularisation import is_share
 
 End = Literal["low", "high"]
 
@@ -27,9 +28,6 @@ _NEAR_BOUND = 0.05
 
 _CLOSEST_TO_ONE = 1e-5
 """A fraction that only comes near 1 (momentum, an average's decay) is not taken nearer than this at once."""
-
-_SHARES = frozenset({"dropout", "label_smoothing", "drop_path", "mixup", "cutmix", "stochastic_depth"})
-"""Words in the name of a hyperparameter that is a share of something: it lies between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def natural_bounds(item: Hyperparameter) -> Bounds:
         low, high = (-math.inf if rule.low is None else rule.low), (math.inf if rule.high is None else rule.high)
         return Bounds(low, high, rule.low_open, rule.high_open)
     numbers = _numbers(item)
-    if any(word in item.name.lower() for word in _SHARES):
+    if is_share(item.name):
         return Bounds(0.0, 1.0, high_open=True)
     whole = all(isinstance(number, int) for number in numbers)
     if min(numbers) == 0:

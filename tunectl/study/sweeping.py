@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
 from tunectl.study.checking import CheckedStudy, check_study
+from tunectl.study.conclusions import conclusions_beside
 from tunectl.study.disk import check_room_to_begin
 from tunectl.study.opening import OpenStudy, grown, opened
 from tunectl.study.preparing import Ready, make_ready, study_slots
@@ -139,7 +140,8 @@ def run_procedure(
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
-                conclusion = without_evidence(procedure.conclude(sweep, results), results)
+                known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
+                conclusion = without_evidence(procedure.conclude(known, results), results)
                 return _report(procedure, checked, at_work, conclusion, interrupted=False)
             at_work = grown(at_work, added, watcher)
 
@@ -180,6 +182,7 @@ def sweep_spec(procedure: Procedure, spec: StudySpec, request: ProcedureRequest)
         options=request.options,
         before=_conclusion_of(request.before) if request.before is not None else {},
         own_code=spec.own_code,
+        train_examples=spec.training.train_examples,
     )
 
 

@@ -218,7 +218,7 @@ def _batches(
         seed=request.seed,
         batch_size=configuration.batch_size,
         first_update=first,
-        total_updates=configuration.total_steps(request.max_train_steps),
+        total_updates=configuration.total_steps(request.trained_steps),
         device=device,
         data_workers=request.data_workers,
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
