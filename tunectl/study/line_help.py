@@ -168,8 +168,9 @@ def _config_files(
         return  # its help shows the configuration after all of them
     by_line = {piece.option.name for piece in pieces if isinstance(piece, Given)}
     for option in text.options:
-        if option.name not in by_line and option.takes and option.default and _is_config(option.names):
-            yield replace(_read(option.default, folder), by_default=True)
+        named = option.default if option.name not in by_line and _is_config(option.names) else None
+        if named and (folder / named).is_file():
+            yield replace(_read(named, folder), by_default=True)
     for value in environment.values():
         if _has_ending(value) and (folder / value).is_file():
             yield _read(value, folder)
