@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from study_calls import Called
 
 from tunectl.spec.model import FixedValue, StudySpec
 from tunectl.spec.placeholders import command_line, value_text
@@ -99,6 +100,15 @@ def printed(
 def begun(folder: Path, line: str, **more: Any) -> BegunStudy:
     more = {"metric": "loss", "direction": "minimize", "sample": folder / "sample.txt"} | more
     return begin_from(line, folder / "study.yaml", folder, **more)
+
+
+def parser(*lines: str) -> str:
+    """A script with these options, each with its default, and other lines of its own."""
+    own = [
+        "p.add_argument('{}', default={})".format(*line.split(" ", 1)) if line.startswith("--") else line
+        for line in lines
+    ]
+    return "\n".join(["import argparse, json", "p = argparse.ArgumentParser()", *own, "p.parse_args()\n"])
 
 
 def called(spec: StudySpec) -> list[str]:
@@ -193,3 +203,115 @@ def test_what_init_offers_may_be_uncommented(folder: Path, printed: Callable[...
     assert len(spec.names) > 3
     by_hand = printed([PYTHON, *shlex.split(line)], {})
     assert printed(called(spec), {}) == by_hand | {key: value for key, value in OWN.items() if key in by_hand}
+
+
+def test_the_head_says_what_comes_from_the_files(folder: Path) -> None:
+    study = begun(folder, f"{PYTHON} two_stage_config.py -c big.yaml other.yaml --lr 0.01")
+    head = study.files[0].read_text().partition("study:")[0]
+    assert "# From big.yaml: width: 512, momentum: 0.5.\n" in head
+    assert "# From other.yaml: width: 32, lr: 0.7.\n" in head
+    below = study.files[0].read_text().partition("hyperparameters:")[2]
+    assert re.search(r"# width: 32 +# from other.yaml", below)
+    assert re.search(r"# momentum: 0.5 +# from big.yaml; or \{role: nuisance", below)
+
+
+def test_a_file_that_cannot_be_read_leaves_the_length_to_be_filled_in(folder: Path) -> None:
+    (folder / "more.yaml").write_text("_base_: big.yaml\n")
+    study = begun(folder, f"{PYTHON} two_stage_config.py --config more.yaml --lr 0.01")
+    assert [text for _, text in study.marked] == [
+        "max_train_steps: goes to --steps; the last step that the command prints, as a whole number"
+    ]
+    assert "# From more.yaml: _base_: big.yaml; it may set more than could be read.\n" in study.files[0].read_text()
+    (folder / "torn.yaml").write_text("width: [512\n")
+    (folder / "study.yaml").unlink()
+    study = begun(folder, f"{PYTHON} two_stage_config.py --config torn.yaml --lr 0.01")
+    assert study.notes[0].startswith("with the line's own words it shows no help (it ends with exit code 1: ")
+    assert study.notes[0].endswith("does the line run by hand?")
+
+
+def test_a_file_that_the_script_reads_by_itself_is_not_overridden_by_a_declared_default(folder: Path) -> None:
+    (folder / "hidden.json").write_text(json.dumps({"steps": 7}))
+    (folder / "train.py").write_text(
+        parser("--lr 0.1", "--steps 3", "p.set_defaults(**json.load(open('hidden.json')))")
+    )
+    study = begun(folder, f"{PYTHON} train.py --lr 0.01")
+    assert [text.partition(":")[0] for _, text in study.marked] == ["max_train_steps"]
+
+
+def test_data_is_no_file_of_options(folder: Path) -> None:
+    (folder / "train.json").write_text(json.dumps({"labels": [1, 2], "rows": 3}))
+    (folder / "train.py").write_text(parser("--data None", "--steps 3"))
+    study = begun(folder, f"{PYTHON} train.py --data train.json")
+    assert study.marked == ()
+    assert "From train.json" not in study.files[0].read_text()
+    assert "max_train_steps: 3" in study.files[0].read_text()
+
+
+def test_places_that_all_trials_would_share_are_named(folder: Path) -> None:
+    (folder / "shared.yaml").write_text("width: 3\ncsv: {save_dir: logs}\nrandom_seed: 4\n")
+    study = begun(folder, f"{PYTHON} two_stage_config.py --config shared.yaml --lr 0.01")
+    assert [note.partition(", and no option")[0] for note in study.notes[:-1]] == [
+        "shared.yaml sets csv.save_dir: logs",
+        "shared.yaml sets random_seed: 4",
+    ]
+    (folder / "study.yaml").unlink()
+    callbacks = (
+        "trainer:\n  callbacks:\n    - {class_path: x.Checkpoint, init_args: {dirpath: kept}}\nmodel: {width: 1}\n"
+    )
+    (folder / "list.yaml").write_text(callbacks)
+    study = begun(folder, f"{PYTHON} lightning_cli.py fit --config list.yaml --trainer.max_epochs 2")
+    assert study.notes[0].startswith("list.yaml sets trainer.callbacks[0].init_args.dirpath: kept, and no option")
+
+
+def test_an_option_is_placed_by_name(
+    folder: Path,
+    printed: Callable[..., dict[str, Any]],
+    tunectl: Callable[..., Called],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    line = f"{PYTHON} two_stage_config.py --config big.yaml --lr 0.01"
+    more = ["--metric", "loss", "--direction", "minimize", "--sample", "sample.txt"]
+    ended = tunectl("init", "--from", line, "--place", "widht", *more)
+    assert (ended.code, (folder / "study.yaml").exists()) == (2, False)
+    assert "--place: the command's help shows no option widht; did you mean width?" in ended.err
+    ended = tunectl("init", "--from", line, "--place", "width", "--place", "--nesterov", *more)
+    assert ended.code == 0, ended.err
+    spec = check_study(folder / "study.yaml", folder).spec
+    assert spec.names == ("config", "learning_rate", "width", "nesterov")
+    assert printed(called(spec), {})["width"] == 512
+    (folder / "study.yaml").unlink()
+    ended = tunectl("init", "--from", line.replace("two_stage_config", "hydra_app") + " -m width=4,5", *more)
+    assert ended.code == 2
+    assert "with --multirun the line is several trainings" in ended.err
+
+
+def test_a_module_is_asked_and_read_as_a_script_is(folder: Path) -> None:
+    (folder / "package").mkdir()
+    (folder / "package" / "train.py").write_text(parser("--lr 0.1", "--wd 1e-4", "--epochs 3"))
+    study = begun(folder, f"{PYTHON} -m package.train --lr 0.3", place=["wd"])
+    spec = check_study(study.files[0], folder).spec
+    assert (spec.name, spec.training.max_train_steps) == ("train", 3)
+    assert spec.names == ("learning_rate", "weight_decay")
+    assert called(spec)[:3] == [PYTHON, "-m", "package.train"]
+
+
+def test_fire_is_not_asked_with_the_words_of_the_line(folder: Path) -> None:
+    """It would train: behind other words its --help is that of what the function returns."""
+    asked: list[str] = []
+    begun(folder, f"{PYTHON} fire_cli.py big.yaml --lr=0.3", tell=asked.append)
+    assert [text.partition(", for")[0] for text in asked] == [f"asking {PYTHON} fire_cli.py --help"]
+
+
+def test_trials_of_hydra_write_to_folders_of_their_own(folder: Path, tunectl: Callable[..., Called]) -> None:
+    begun(folder, f"{PYTHON} hydra_app.py optimizer.lr=0.3", sample=None)
+    text = (folder / "study.yaml").read_text()
+    text = re.sub(r"- regex:.*", r"- regex: 'epoch (?P<step>\\d+): loss (?P<loss>\\S+)'", text)
+    text = re.sub(
+        r"optimizer_lr: .*|learning_rate: .*", "learning_rate: {role: nuisance, range: [0.1, 1]}", text, count=1
+    )
+    (folder / "study.yaml").write_text(text.replace("{trials: 1}", "{trials: 4}"))
+    ended = tunectl("run", folder / "study.yaml", "--dir", folder / "runs", "--quiet", "--json")
+    assert ended.code == 0, ended.err
+    assert len(list((folder / "runs").rglob("model.txt"))) == 4
+    assert not (folder / "outputs").exists()

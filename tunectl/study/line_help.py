@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,8 +83,10 @@ def line_help(
         found.files += files
         text = plain
         if _may_change(plain, why, found.files):
-            own, _ = asking.help_of([*called, *left[:read]])
-            text = _joined(found, plain, own)
+            own, failed = asking.help_of([*called, *left[:read]])
+            text, why = _joined(found, plain, own), failed or why
+            if plain is not None and own is None:
+                found.notes.append(f"with the line's own words it shows no help ({failed}): does the line run by hand?")
             pieces, read = given(left, text)
         if text is None:
             found.notes.append(
@@ -137,7 +140,7 @@ def _apply_files(found: LineHelp, source: str) -> None:
     """Put the values of the files in the place of the program's own, in the help of every part of the line."""
     files, under = list(found.files), None
     for index, segment in enumerate(found.segments):
-        text = with_source_defaults(segment.help, source)
+        text = segment.help if _sets_defaults(source, found) else with_source_defaults(segment.help, source)
         read = [_with_words(file, text) for file in files]
         is_last = index == len(found.segments) - 1
         text = with_config(text, read, under, shows_files=bool(found.shown), is_last=is_last)
@@ -145,6 +148,13 @@ def _apply_files(found: LineHelp, source: str) -> None:
         pairs = zip(found.files, read, strict=True)
         found.files = [replace(old, values={**old.values, **new.values}) for old, new in pairs]
         under = segment.command or under
+
+
+def _sets_defaults(source: str, found: LineHelp) -> bool:
+    """Whether a file that neither line nor help names replaces the defaults that the script declares."""
+    options = [option for segment in found.segments for option in segment.help.options]
+    named = bool(found.files) or any(_is_config(option.names) for option in options)
+    return not named and re.search(r"\bset_defaults\(\s*\*\*", source) is not None
 
 
 def _with_words(file: ConfigFile, text: Help) -> ConfigFile:
