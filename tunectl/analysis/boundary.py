@@ -12,7 +12,7 @@ from tunectl.analysis.crowding import Crowding, crowding, family_wise
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.setting_axes import SettingAxis
-from tunectl.analysis.stability_edge import SearchPlaces, search_places, shown_value
+from tunectl.analysis.stability_edge import search_places, shown_value
 from tunectl.analysis.widening import End, Wider, wider
 from tunectl.core.records import Scalar
 from tunectl.spec.model import Hyperparameter, Range, ValueSet
@@ -43,12 +43,12 @@ class _Crowd:
         return [self.axis.runs[feasible[place]].plan.trial for place in self.crowd.best_places]
 
 
-def search_boundary_findings(evidence: Evidence, places: SearchPlaces | None = None) -> list[Finding]:
+def search_boundary_findings(evidence: Evidence) -> list[Finding]:
     """`search-boundary`, one for each end of a hyperparameter that is crowded in some setting.
 
     A warning, or a note where the end is the hyperparameter's own and nothing lies beyond it.
     """
-    places = places or search_places(evidence)
+    places = search_places(evidence)
     at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in places.edges}
     tested = [
         (axis, end, found) for axis in places.axes for end in _ENDS if (found := _crowding(axis, end)) is not None

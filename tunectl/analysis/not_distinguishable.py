@@ -12,7 +12,7 @@ from tunectl.analysis.comparison import retrains_to_tell
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
-from tunectl.analysis.runs import Run
+from tunectl.analysis.runs import LARGEST, Run
 from tunectl.spec.wording import counted
 
 _MOST_NAMED = 3
@@ -64,7 +64,7 @@ def retrain_deviation(evidence: Evidence) -> float | None:
     groups: dict[tuple[int, int], list[float]] = {}
     for run in evidence.runs:
         loss = run.loss(evidence.objective)
-        if run.plan.kind == "retrain" and math.isfinite(loss):
+        if run.plan.kind == "retrain" and abs(loss) < LARGEST:
             groups.setdefault((run.plan.setting, run.plan.point), []).append(loss)
     samples = [np.array(losses) for losses in groups.values() if len(losses) > 1]
     freedom = sum(len(losses) - 1 for losses in samples)
