@@ -137,7 +137,7 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
         beyond=int(beyond[cut]),
         trials_beyond=count,
         chance=chance,
-        crowd=crowding(axis.scores[feasible[axis.feasible]], distances),
+        crowd=crowding(axis.scores.chosen(feasible[axis.feasible]), distances),
     )
 
 
