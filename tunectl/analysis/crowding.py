@@ -72,8 +72,8 @@ class Crowding:
     `chance_of_crowd`: the probability of such a crowd, did the hyperparameter not matter. `chance_of_trend`: that of
     such an improvement towards the end within the part next to it, 1 where there is no sign of a crowd; `in_order`
     says that each of the `near` trials there is better than all that are further from the end, which few cannot exceed.
-    Of the `best` trials `outer` lie in the outer quarter, `uniform` of them would by chance. `best_places`, shape [best], are
-    where they lie in `positions`.
+    Of the `best` trials `outer` lie in the outer quarter, `uniform` of them would by chance. `best_places`, shape
+    [best], are where they lie in `positions`.
     """
 
     chance_of_crowd: float
