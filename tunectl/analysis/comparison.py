@@ -18,6 +18,7 @@ import numpy as np
 
 from tunectl.analysis.best_of_k import best_of_k
 from tunectl.analysis.permutations import ranks
+from tunectl.analysis.runs import LARGEST
 from tunectl.analysis.seed_variation import NO_VARIATION
 
 Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
@@ -177,5 +178,8 @@ def retrains_to_tell(difference: float, deviation: float) -> int | None:
     if difference == 0 or not math.isfinite(difference):
         return None
     quantiles = _NORMAL.inv_cdf(1 - LEVEL) + _NORMAL.inv_cdf(POWER)
-    needed = 2 * (quantiles * deviation / difference) ** 2 * math.pi / 3
+    apart = quantiles * deviation / difference
+    if abs(apart) >= LARGEST:
+        return None
+    needed = 2 * apart**2 * math.pi / 3
     return max(FEWEST_RETRAINS, math.ceil(needed) + 1)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tunectl.analysis.runs import Floats, MeasuredCurve, Run, UpdateSeries
+from tunectl.analysis.runs import Floats, MeasuredCurve, Run, UpdateSeries, usable
 from tunectl.analysis.smoothing import (
     START_UPDATES,
     deviation,
@@ -80,7 +80,7 @@ def non_finite(updates: UpdateSeries) -> NonFinite | None:
     """The first NaN or infinity; at the same update the loss's comes first."""
     found: list[NonFinite] = []
     for name, values in (("loss", updates.loss), ("gradient_norm", updates.gradient_norm)):
-        bad = np.flatnonzero(~np.isfinite(values))
+        bad = np.flatnonzero(~usable(values))
         if name == "gradient_norm":
             bad = np.setdiff1d(bad, np.flatnonzero(updates.skipped))
         if len(bad):
@@ -192,7 +192,7 @@ def diverged(loss: Floats, start_mean: float | None = None, start_spread: float 
     if not len(loss):
         return False
     tail = loss[-min(len(loss), max(10, len(loss) // 20)) :]
-    if not np.isfinite(tail).all():
+    if not usable(tail).all():
         return True
     if start_mean is None or start_spread is None:
         noise = deviation(np.diff(tail))
@@ -257,7 +257,7 @@ def ends_flat_at(loss: Floats, level: float, tolerance: float = 0.1) -> bool:
     Noise that would hide more than `tolerance` gives no answer: False.
     """
     tail = loss[-max(1, len(loss) // 4) :]
-    if len(tail) < 2 * START_UPDATES or not np.isfinite(tail).all():
+    if len(tail) < 2 * START_UPDATES or not usable(tail).all():
         return False
     half = len(tail) // 2
     near = max(1e-3 * abs(level), FLAT_ERRORS * float(tail.std(ddof=1)) / math.sqrt(len(tail)))

@@ -12,7 +12,7 @@ from tunectl.analysis.comparison import retrains_to_tell
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
-from tunectl.analysis.runs import Run
+from tunectl.analysis.runs import LARGEST, Run
 from tunectl.analysis.seed_findings import repeats
 from tunectl.analysis.seed_variation import runs_are_identical
 from tunectl.spec.wording import counted
@@ -65,7 +65,7 @@ def retrain_deviation(evidence: Evidence) -> float | None:
     """The standard deviation from retrain to retrain of one trial, over all trials that have two or more; else None."""
     samples = []
     for runs in repeats(evidence).values():
-        losses = [loss for run in runs if math.isfinite(loss := run.loss(evidence.objective))]
+        losses = [loss for run in runs if abs(loss := run.loss(evidence.objective)) < LARGEST]
         # Where seeds change nothing, a deviation of 0 says nothing about luck.
         if len(losses) > 1 and not runs_are_identical(runs):
             samples.append(np.array(losses))

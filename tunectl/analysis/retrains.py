@@ -49,7 +49,7 @@ class Retrained:
     @property
     def mean(self) -> float | None:
         """The mean of the values."""
-        return statistics.fmean(self.values) if self.values else None
+        return statistics.mean(self.values) if self.values else None
 
     @property
     def standard_deviation(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.findings import Finding
+from tunectl.analysis.findings import Finding, FindingFunctions
 from tunectl.analysis.runs import Run
 from tunectl.analysis.seed_variation import NO_VARIATION, PASS_THE_SEED, runs_are_identical
 
@@ -46,3 +46,6 @@ def seed_findings(evidence: Evidence) -> list[Finding]:
             sureness="every number of every evaluation is the same",
         )
     ]
+
+
+SEED_FINDINGS: FindingFunctions = {"seed-without-effect": seed_findings}

@@ -12,7 +12,7 @@ import numpy as np
 
 from tunectl.analysis.curve_shapes import LossCurve, Share, pooled
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
 from tunectl.analysis.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.overfitting import overfit
@@ -49,16 +49,6 @@ CONSISTENT = 0.9
 
 FEWEST_EARLY = 2
 """In a flat curve one best step in ten lies in the first 10 %; of two trials both do in one study of a hundred."""
-
-
-def length_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about the length of training."""
-    return [
-        *still_improving(evidence),
-        *best_step_late(evidence),
-        *saturated_early(evidence),
-        *best_step_early(evidence),
-    ]
 
 
 def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
@@ -247,3 +237,11 @@ def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, ever
 def _overfits(evidence: Evidence, run: Run) -> bool:
     valid = curve_of(evidence, run, valid_metric(evidence))
     return overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run))) is not None
+
+
+LENGTH_FINDINGS: FindingFunctions = {
+    "still-improving": still_improving,
+    "best-step-late": best_step_late,
+    "saturated-early": saturated_early,
+    "best-step-early": best_step_early,
+}

@@ -29,6 +29,9 @@ _NEAR_BOUND = 0.05
 _CLOSEST_TO_ONE = 1e-5
 """A fraction that only comes near 1 (momentum, an average's decay) is not taken nearer than this at once."""
 
+_LARGEST = 1e300
+"""Near the largest float the width of a range overflows: nothing goes on beyond this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -101,9 +104,11 @@ def _wider_range(domain: Range, bounds: Bounds, end: End) -> Wider | None:
     if (end == "low" and beyond <= bound) or (end == "high" and beyond >= bound):
         # Towards an end that is no value itself nine tenths of the way are gone.
         beyond = bound + (at - bound) / 10 if is_open or (domain.scale == "log" and bound <= 0) else bound
+    if abs(beyond) > _LARGEST:
+        return None
     new: float = round(beyond) if domain.integer else _rounded(beyond, domain)
     new = min(max(new, bounds.low), bounds.high)
-    if new == at or (end == "low") != (new < at):
+    if new == at or (end == "low") != (new < at) or (domain.scale == "log" and new <= 0):
         return None
     return Wider("range", [new, domain.high] if end == "low" else [domain.low, new])
 
@@ -145,6 +150,8 @@ def _longer_set(values: tuple[Scalar, ...], bounds: Bounds, end: End) -> Wider |
     ratios = [left / right for left, right in pairwise(numbers) if right != 0]
     geometric = len(ratios) == len(numbers) - 1 and min(ratios) > 0 and max(ratios) < 1.5 * min(ratios)
     new = last * (last / next_to_last) if geometric else last + (last - next_to_last)
+    if abs(new) > _LARGEST:
+        return None
     whole = all(isinstance(value, int) for value in values)
     new = round(new) if whole else float(f"{new:.3g}")
     outside = new < bounds.low or new > bounds.high or (bounds.low_open and new == bounds.low)
