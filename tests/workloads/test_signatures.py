@@ -242,7 +242,7 @@ def test_a_dubious_escape_in_the_source_is_no_warning_here(folder):
 @pytest.mark.parametrize("name", ["digits:mlp", "digits:cnn", "mnist1d:mlp"])
 def test_the_built_in_workloads_are_read(folder, name):
     signature = folder.read(f"tunectl.workloads.{name}")
-    keywords = ("num_layers", "width", "activation", "dropout", "normalization", "init_scale")
-    assert signature.parameters == keywords
+    network = ("num_layers", "width", "activation", "dropout", "normalization")
+    assert signature.parameters == (*network, "init", "init_scale", "init_scale_scope")
     assert signature.required == ()
     assert not signature.open
