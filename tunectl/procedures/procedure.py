@@ -32,7 +32,8 @@ class SweepSpec:
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
     None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
     procedure that this one goes on from, {} without one. `own_code`: the user's own code trains, which evaluates when
-    it does and has a schedule of its own.
+    it does and has a schedule of its own. `init_scale` is the scale of the initial weights, the study's or the
+    factory's default, None where nothing takes one.
     """
 
     values: Mapping[str, Scalar]
@@ -44,6 +45,7 @@ class SweepSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     own_code: bool = False
+    init_scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
