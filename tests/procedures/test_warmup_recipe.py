@@ -16,6 +16,7 @@ from tunectl.procedures.warmup_recipe import (
     Recipe,
     candidates,
     chosen,
+    fresh_repeats,
     fresh_runs,
     is_safer,
     judged_again,
@@ -138,6 +139,20 @@ def test_fresh_runs_have_seeds_that_no_sweep_had():
     assert wishes[-1].changes["warmup"] is None, "prepended"
     results = sweep(7, {0.1: [0.05] * 3})
     assert [item.recipe for item in judged_again(results, 7, recipes)] == recipes[:1]
+
+
+@pytest.mark.parametrize(
+    ("before", "first"),
+    [
+        ({}, 3),
+        ({"best_learning_rate": 0.1}, 3),
+        ({"confirmed": True}, 8),
+        ({"confirmed": False}, 3),
+        ({"seeds_used": 13}, 13),
+    ],
+)
+def test_seeds_are_fresh_to_every_procedure_before_this_one(before, first):
+    assert fresh_repeats(spec(before=before)) == range(first, first + 5)
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,7 @@ AFTER_CLIPPING = {
     "recipe": {"learning_rate": 0.02, "grad_clip_norm": 1.3},
     "adopt": True,
     "edge_of_stability": True,
+    "seeds_used": 8,
 }
 
 
@@ -287,6 +288,8 @@ def test_after_a_clip_sweep_every_trial_is_clipped_and_the_recipe_holds_both():
     assert recipe == {"learning_rate": recipe["learning_rate"], "warmup_steps": 100, "grad_clip_norm": 1.3}
     assert recipe["learning_rate"] > 0.02
     assert yaml.safe_load(found.advice) == recipe, "one block with all of it"
+    assert {wish.repeat for wish in asked if wish.phase == AGAIN} == {8, 9, 10, 11, 12}, "not those of the clip-sweep"
+    assert found.answers["seeds_used"] == 13
     assert "with 100 steps of warmup, clipped at 1.3, against" in found.verdict
 
 

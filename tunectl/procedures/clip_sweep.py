@@ -51,6 +51,7 @@ from tunectl.procedures.warmup_recipe import (
     candidates,
     chosen,
     compared,
+    fresh_repeats,
     fresh_runs,
     judged_again,
     recipe_lines,
@@ -115,7 +116,10 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     ]
     if not has_all(results, wishes):
         return wishes
-    wishes = [*wishes, *fresh_runs(AGAIN, [*_without(spec, results, sweeps), *_with(spec, results, sweeps)])]
+    wishes = [
+        *wishes,
+        *fresh_runs(AGAIN, [*_without(spec, results, sweeps), *_with(spec, results, sweeps)], fresh_repeats(spec)),
+    ]
     if not has_all(results, wishes):
         return wishes
     levers = _levers_so_far(spec, results, typical)

@@ -120,6 +120,9 @@ def problems_before(before: Mapping[str, Any], lever: str) -> list[str]:
         for name, value in {**{name: before[name] for name in _RATES}, **recipe}.items()
         if name in _ABOVE_0 and value is not None and not _is_above_0(value)
     ]
+    used = before.get("seeds_used", 0)
+    if not isinstance(used, int) or isinstance(used, bool) or used < 0:
+        found.append(f"--from: conclusion.json: seeds_used: expected a whole number, got {used!r}")
     if not found and recipe.get(lever) is not None:
         found.append(f"--from: that recipe has {lever}: {recipe[lever]:g} already; give the folder it came from")
     return found

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from tunectl.procedures.levers import Levers, quartered
 from tunectl.procedures.procedure import Results, SweepSpec, Wish, by_majority, has_all, repeats
-from tunectl.procedures.warmup_recipe import Judged, Recipe, candidates, chosen, fresh_runs, is_safer, judged_again
+from tunectl.procedures.warmup_recipe import (
+    Judged,
+    Recipe,
+    candidates,
+    chosen,
+    fresh_repeats,
+    fresh_runs,
+    is_safer,
+    judged_again,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,8 @@ def quarter_trials(
     wishes = by_majority(results, swept(phases.sweep, smaller, rates))
     if not has_all(results, wishes):
         return wishes
-    return [*wishes, *fresh_runs(phases.again, candidates(results, {phases.sweep: smaller}, spec.objective))]
+    recipes = candidates(results, {phases.sweep: smaller}, spec.objective)
+    return [*wishes, *fresh_runs(phases.again, recipes, fresh_repeats(spec))]
 
 
 def swept(phase: int, levers: Levers, rates: Sequence[float]) -> list[Wish]:

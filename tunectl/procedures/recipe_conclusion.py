@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunectl.procedures.levers import Levers, earlier
-from tunectl.procedures.lr_sweep import AT_EDGE
 from tunectl.procedures.procedure import Results, SweepSpec
 from tunectl.procedures.rates import RateJudgement, judged, next_unstable, runs_by_rate, with_lost
-from tunectl.procedures.warmup_recipe import Judged, Recipe
+from tunectl.procedures.warmup_recipe import Judged, Recipe, fresh_repeats
+
+AT_EDGE = 5.0
+"""The best rate is at the edge where training is unstable within this factor above it, as lr-sweep has it."""
 
 
 def going_on(
@@ -18,7 +20,8 @@ def going_on(
     """The answers by which another procedure goes on, named like those of lr-sweep.
 
     `recipe` is adopted where the best under fresh seeds is not the bare one, without the lever; else what was adopted
-    before stays, and so do the rates. `sweeps` are the levers by phase.
+    before stays, and so do the rates. `seeds_used` is how many seeds have had a part in choosing. `sweeps` are the
+    levers by phase.
     """
     if best is None or best is bare:
         return staying(spec, bare.recipe.rate if bare is not None else None)
@@ -29,6 +32,7 @@ def going_on(
         "best_learning_rate": best.recipe.rate,
         "unstable_base_learning_rate": unstable.rate if unstable else None,
         "edge_of_stability": unstable is not None and unstable.rate <= AT_EDGE * best.recipe.rate,
+        "seeds_used": fresh_repeats(spec).stop,
     }
 
 
@@ -41,6 +45,7 @@ def staying(spec: SweepSpec, rate: float | None = None) -> dict[str, Any]:
         "best_learning_rate": known.best_rate if known.best_rate is not None else rate,
         "unstable_base_learning_rate": spec.options.get("unstable_lr") or known.unstable_rate,
         "edge_of_stability": known.is_at_edge,
+        "seeds_used": fresh_repeats(spec).stop,
     }
 
 

@@ -165,9 +165,16 @@ def safest(
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
-def fresh_runs(phase: int, recipes: Sequence[Recipe]) -> list[Wish]:
+def fresh_repeats(spec: SweepSpec) -> range:
+    """The repeats whose seeds had no part in choosing, in this procedure or in those that it goes on from."""
+    # lr-sweep confirms its best rate under FRESH and says so; it sweeps under SEEDS.
+    used = spec.before.get("seeds_used", FRESH.stop if spec.before.get("confirmed") else SEEDS)
+    return range(used, used + FRESH_SEEDS)
+
+
+def fresh_runs(phase: int, recipes: Sequence[Recipe], repeats: range = FRESH) -> list[Wish]:
     """Each recipe under seeds that had no part in choosing it."""
-    return [Wish(phase, point, repeat, recipe.changes) for point, recipe in enumerate(recipes) for repeat in FRESH]
+    return [Wish(phase, point, repeat, recipe.changes) for point, recipe in enumerate(recipes) for repeat in repeats]
 
 
 def judged_again(results: Results, phase: int, recipes: Sequence[Recipe]) -> list[Judged]:

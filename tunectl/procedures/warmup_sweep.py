@@ -39,6 +39,7 @@ from tunectl.procedures.warmup_recipe import (
     candidates,
     chosen,
     compared,
+    fresh_repeats,
     fresh_runs,
     judged_again,
     recipe_lines,
@@ -120,7 +121,10 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     wishes = [*wishes, *by_majority(results, [wish for phase in sweeps for wish in _sweep(spec, phase, held, sweeps)])]
     if not has_all(results, wishes):
         return wishes
-    wishes = [*wishes, *fresh_runs(AGAIN, [*_without(spec, results), *_with(spec, results, sweeps)])]
+    wishes = [
+        *wishes,
+        *fresh_runs(AGAIN, [*_without(spec, results), *_with(spec, results, sweeps)], fresh_repeats(spec)),
+    ]
     if not has_all(results, wishes):
         return wishes
     levers = _levers_so_far(spec, results, held, sweeps)
