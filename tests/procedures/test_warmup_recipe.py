@@ -184,6 +184,7 @@ def test_the_lines_to_adopt_are_yaml_that_says_under_which_seeds_they_were_judge
     lines = recipe_lines(spec(), judged([0.03, 0.04, 0.05], 300, 0.07), judged([0.06, LOST, 0.08], None, 0.01))
     assert yaml.safe_load(lines) == {"learning_rate": 0.07, "warmup_steps": 300}
     comments = [line for line in lines.splitlines() if line.startswith("# ")]
+    assert max(map(len, lines.splitlines())) <= 80
     assert "0.03, 0.04, 0.05 at 0.07 with 300 steps of warmup" in comments[0]
     assert "0.06, no_progress, 0.08 at 0.01 without warmup" in comments[1]
     assert "seeds 0, 0, 0" in comments[2]

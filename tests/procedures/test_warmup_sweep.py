@@ -120,6 +120,7 @@ def test_two_sweeps_are_of_equal_size_and_the_safest_of_each_kind_are_run_again_
     assert (len(set(grids[0])), min(grids[0]), max(grids[0])) == (6, 0.02, 0.5)
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == WITH} == {100}
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == OTHER} == {300}
+    assert {wish.point for wish in asked if wish.phase == OTHER} == {3, 4, 5}, "a rate has one number in all sweeps"
     again = {}
     for wish in asked:
         if wish.phase == AGAIN:

@@ -52,7 +52,7 @@ class Levers:
         if self.clip is not None:
             parts.append(f"clipped at {self.clip:g}" if math.isfinite(self.clip) else "without clipping")
         if self.init_scale is not None:
-            parts.append(f"init_scale {self.init_scale:g}")
+            parts.append(f"with init_scale {self.init_scale:g}")
         return ", ".join(parts) if parts else "without warmup"
 
     @property

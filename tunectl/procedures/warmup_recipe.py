@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -210,11 +211,12 @@ def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
     """The lines of YAML to adopt, below comments that say by which runs, under which seeds, they were judged."""
     seeds = ", ".join(str(run.plan.seed) for run in recipe.runs)
     against = other.in_words(spec.objective) if other is not None else "no feasible rate without it"
-    lines = [
-        f"# {spec.objective.metric}: {recipe.in_words(spec.objective)};",
-        f"# {against}",
-        f"# (one run for each of the seeds {seeds}, under which nothing was chosen before)",
+    comments = [
+        f"{spec.objective.metric}: {recipe.in_words(spec.objective)};",
+        against,
+        f"(one run for each of the seeds {seeds}, under which nothing was chosen before)",
     ]
+    lines = [f"# {line}" for comment in comments for line in textwrap.wrap(comment, 78)]
     for name, value in recipe.recipe.settings(spec).items():
         lines.append(f"{name}: {as_text(value)}" if value is not None else f"# without {name}")
     return "\n".join(lines)

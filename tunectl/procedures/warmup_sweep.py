@@ -170,8 +170,8 @@ def _sweep(spec: SweepSpec, phase: int, held: Held, sweeps: Mapping[int, Levers]
     if phase != OTHER:
         return wishes
     longer = (sweeps[OTHER].warmup or 0) > (sweeps[WITH].warmup or 0)
-    rates = _rates(spec, held)
-    return swept(phase, sweeps[phase], rates[-HIGHER_RATES:] if longer else rates[-HIGHER_RATES - 1 : -1])
+    first = RATES - HIGHER_RATES - (0 if longer else 1)
+    return [wish for wish in wishes if first <= wish.point < first + HIGHER_RATES]
 
 
 def _without(spec: SweepSpec, results: Results) -> list[Recipe]:
