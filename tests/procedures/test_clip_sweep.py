@@ -51,6 +51,7 @@ def test_the_threshold_lies_just_above_the_typical_norm_and_restores_training():
     assert found.answers["clipped_fraction"] == pytest.approx(0.1, abs=0.03)
     assert found.answers["too_aggressive"] is False
     assert found.answers["adopt"] is True
+    assert found.answers["at_boundary"] is False
     assert yaml.safe_load(found.advice) == recipe, "what is printed is what is kept"
     assert f"at {recipe['learning_rate']:g} clipped at {threshold:g}, against" in found.verdict
     assert {figure.name for figure in found.figures} == {
@@ -92,6 +93,7 @@ def test_clipping_that_brings_nothing_is_not_advised():
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), calm)
     assert found.answers["recipe"] is None
     assert found.answers["best_learning_rate"] == 0.01, "as it was before"
+    assert found.answers["at_boundary"] is None
     assert "does not help" in found.verdict
 
 
@@ -163,6 +165,17 @@ def test_the_best_rate_of_before_is_among_those_that_are_compared():
     asked, _ = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
     rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITHOUT})
     assert (rates[0], rates[1], rates[-1], len(rates)) == (0.005, 0.01, 0.3, 6)
+
+
+def test_a_best_rate_at_the_upper_end_of_the_sweep_is_said_to_be_there():
+    def happens(values, repeat):
+        found = world(2.0)(values, repeat)
+        return found if "loss" in found else {**found, "value": 0.5 - values["learning_rate"]}
+
+    _, found = play(CLIP_SWEEP, spec(before=BEFORE), happens)
+    assert found.answers["recipe"]["learning_rate"] == 0.3
+    assert found.answers["at_boundary"] is True
+    assert found.verdict.endswith("Its rate lies at the upper end of the sweep: a higher one may be better.")
 
 
 def test_a_threshold_that_loses_a_fresh_seed_is_not_adopted():

@@ -44,7 +44,7 @@ from tunectl.procedures.rates import (
     rounded,
     runs_by_rate,
 )
-from tunectl.procedures.recipe_conclusion import going_on, staying
+from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
 from tunectl.procedures.warmup_recipe import (
     Judged,
     Recipe,
@@ -289,10 +289,12 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     shown = adopted or with_it
     fraction = _median_clipped(shown.runs) if shown is not None else None
     found = _Found(without, with_it, small if smaller_levers is not None else None, adopted, fraction)
+    going = going_on(spec, results, best, without, every)
     return Conclusion(
-        verdict=_verdict(spec, found, tried_quarter=smaller_levers is not None),
+        verdict=_verdict(spec, found, tried_quarter=smaller_levers is not None)
+        + (f" {AT_BOUNDARY}" if going["at_boundary"] else ""),
         answers={
-            **going_on(spec, results, best, without, every),
+            **going,
             "compared": compared(spec, [without, with_it, small]),
             "clipped_fraction": fraction,
             "too_aggressive": None if fraction is None else fraction > TOO_AGGRESSIVE,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from tunectl.analysis.runs import Run
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import Results, SweepSpec
 from tunectl.procedures.rates import RateJudgement, judged, next_unstable, runs_by_rate, with_lost
@@ -20,7 +22,8 @@ def going_on(
     """The answers by which another procedure goes on, named like those of lr-sweep.
 
     `recipe` is adopted where the best under fresh seeds is not the bare one, without the lever; else what was adopted
-    before stays, and so do the rates. `seeds_used` is how many seeds have had a part in choosing. `sweeps` are the
+    before stays, and so do the rates. `at_boundary` says whether a rate above those of the sweep may be better, None
+    where no rate was chosen; `seeds_used` is how many seeds have had a part in choosing. `sweeps` are the
     levers by phase.
     """
     if best is None or best is bare:
@@ -32,6 +35,7 @@ def going_on(
         "best_learning_rate": best.recipe.rate,
         "unstable_base_learning_rate": unstable.rate if unstable else None,
         "edge_of_stability": unstable is not None and unstable.rate <= AT_EDGE * best.recipe.rate,
+        "at_boundary": best.recipe.rate > _second_highest(results, best.recipe, sweeps),
         "seeds_used": fresh_repeats(spec).stop,
     }
 
@@ -45,16 +49,30 @@ def staying(spec: SweepSpec, rate: float | None = None) -> dict[str, Any]:
         "best_learning_rate": known.best_rate if known.best_rate is not None else rate,
         "unstable_base_learning_rate": spec.options.get("unstable_lr") or known.unstable_rate,
         "edge_of_stability": known.is_at_edge,
+        "at_boundary": None,
         "seeds_used": fresh_repeats(spec).stop,
     }
+
+
+AT_BOUNDARY = "Its rate lies at the upper end of the sweep: a higher one may be better."
 
 
 def _unstable_above(
     spec: SweepSpec, results: Results, recipe: Recipe, sweeps: Mapping[int, Levers]
 ) -> RateJudgement | None:
     """The smallest unstable rate above the recipe's in the sweep with its levers."""
-    runs = runs_by_rate(results, *(phase for phase, levers in sweeps.items() if levers == recipe.levers))
+    runs = _runs_of_sweep(results, recipe, sweeps)
     judgements = judged(runs, spec.objective)
     if spec.own_code:
         judgements = with_lost(judgements, runs, spec.objective)
     return next_unstable(judgements, recipe.rate)
+
+
+def _second_highest(results: Results, recipe: Recipe, sweeps: Mapping[int, Levers]) -> float:
+    """The rate next below the highest in the sweep with the recipe's levers, infinite where there is but one."""
+    rates = sorted(_runs_of_sweep(results, recipe, sweeps))
+    return rates[-2] if len(rates) > 1 else math.inf
+
+
+def _runs_of_sweep(results: Results, recipe: Recipe, sweeps: Mapping[int, Levers]) -> dict[float, list[Run]]:
+    return runs_by_rate(results, *(phase for phase, levers in sweeps.items() if levers == recipe.levers))

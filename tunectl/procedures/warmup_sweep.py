@@ -31,7 +31,7 @@ from tunectl.procedures.procedure import (
 )
 from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
 from tunectl.procedures.rates import log_grid, rounded
-from tunectl.procedures.recipe_conclusion import going_on, staying
+from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
 from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_recipe import (
     Judged,
@@ -226,6 +226,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         "raise_max_train_steps": too_long,
     }
     parts = [_opened(spec, held), _comparison(spec, found)]
+    if answers["at_boundary"] and (best is small or not _is_out_of_reach(spec, held)):
+        parts.append(AT_BOUNDARY)
     if too_long:
         parts.append(f"It takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps.")
     return Conclusion(
@@ -272,8 +274,15 @@ def _opened(spec: SweepSpec, held: Held) -> str:
     if held.levers != earlier(spec).levers:
         beside = f" with a quarter of the initialisation (init_scale {held.levers.init_scale:g}), and none does without"
     text = f"A warmup lets training bear {held.base:g}, {held.factor:g} times the unstable rate{beside}"
-    asked = float(spec.options.get("factor", START_FACTOR))
-    return f"{text}; {asked:g} times it is out of reach." if held.factor < asked else f"{text}."
+    return f"{text}; {_asked(spec):g} times it is out of reach." if _is_out_of_reach(spec, held) else f"{text}."
+
+
+def _asked(spec: SweepSpec) -> float:
+    return float(spec.options.get("factor", START_FACTOR))
+
+
+def _is_out_of_reach(spec: SweepSpec, held: Held) -> bool:
+    return held.factor < _asked(spec)
 
 
 def _comparison(spec: SweepSpec, found: _Found) -> str:
