@@ -19,7 +19,6 @@ from tunectl.analysis.figures import Figure
 from tunectl.analysis.gradient_norms import clip_threshold, clipped_fraction
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
-from tunectl.core.records import Scalar
 from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
@@ -299,8 +298,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
             "clipped_fraction": fraction,
             "too_aggressive": None if fraction is None else fraction > TOO_AGGRESSIVE,
         },
-        header=("grad_clip_norm", "learning_rate", f"best {spec.objective.metric}", "clipped"),
-        rows=_rows(spec, results, every),
+        header=("grad_clip_norm", "init_scale", "learning_rate", f"best {spec.objective.metric}", "clipped"),
+        rows=[_row(spec, results, phase, levers) for phase, levers in every.items()],
         figures=_figures(spec, results, typical, adopted),
         advice=recipe_lines(spec, adopted, without) if adopted is not None else "",
     )
@@ -328,31 +327,26 @@ def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
     against = found.without.in_words(spec.objective) if found.without else "no feasible rate without clipping"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {against}"
     part = f"{found.fraction or 0:.0%} of the updates"
+    more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
     if found.adopted is None:
         too_much = found.fraction is not None and found.fraction > TOO_AGGRESSIVE
         if too_much and safer_of(spec, shown, found.without) is shown:
-            return f"{text}; but it clips {part}, a lower learning rate in disguise: cut the rate."
-        return f"{text}: clipping does not help here."
+            return f"{text}; but it clips {part}, a lower learning rate in disguise: cut the rate.{more}"
+        return f"{text}: clipping does not help here.{more}"
     if shown is found.small:
         beside = found.with_it.in_words(spec.objective) if found.with_it else "no feasible rate"
         return f"{text}, and {beside} without the quarter of the initialisation: adopt it as a whole; it clips {part}."
-    more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
     return f"{text}: adopt it as a whole; it clips {part}.{more}"
 
 
-def _rows(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[tuple[object, ...]]:
-    """The best rate of each sweep, a row for each threshold."""
-    return [_row(spec, results, phase, levers) for phase, levers in sweeps.items()]
-
-
 def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
+    """The best rate of a sweep and what it reached."""
     runs = runs_by_rate(results, phase)
     best = best_rate(judged(runs, spec.objective))
-    threshold: Scalar | None = levers.clip if levers.clip is not None and math.isfinite(levers.clip) else None
-    if phase == SMALL:
-        threshold = f"{'none' if threshold is None else format(threshold, 'g')}, a quarter of the initialisation"
+    threshold = levers.clip if levers.clip is not None and math.isfinite(levers.clip) else None
     fraction = _median_clipped(runs[best.rate]) if best is not None and threshold is not None else None
-    return (threshold, best.rate if best else None, best.best if best else None, fraction)
+    init_scale = levers.init_scale if levers.init_scale is not None else spec.init_scale
+    return (threshold, init_scale, best.rate if best else None, best.best if best else None, fraction)
 
 
 def _figures(spec: SweepSpec, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
