@@ -28,12 +28,12 @@ CONSTANT_RATE: Mapping[str, Scalar | None] = {
 class SweepSpec:
     """What a procedure works on: one configuration of a study, settled, and what the user asked for.
 
+    `init_scale` is the scale of the initial weights: the study's, else the factory's default, None where there is none.
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
     None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
     procedure that this one goes on from, {} without one. `own_code`: the user's own code trains, which evaluates when
-    it does and has a schedule of its own. `init_scale` is the scale of the initial weights, the study's or the
-    factory's default, None where nothing takes one.
+    it does and has a schedule of its own.
     """
 
     values: Mapping[str, Scalar]
@@ -42,10 +42,10 @@ class SweepSpec:
     eval_every: int
     off: Mapping[str, Scalar] = field(default_factory=dict)
     learning_rates: tuple[float, float] | None = None
+    init_scale: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     own_code: bool = False
-    init_scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,10 +184,10 @@ def sweep_spec(
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
         learning_rates=ranges[0] if len(ranges) == len(active) == 1 else None,
+        init_scale=_init_scale(spec, values, signature),
         options=request.options,
         before=before,
         own_code=spec.own_code,
-        init_scale=_init_scale(spec, values, signature),
     )
 
 
