@@ -152,6 +152,18 @@ def test_a_recipe_settles_what_varies_in_the_study_and_one_that_the_study_does_n
         sweep_spec(LR_SWEEP, own, ProcedureRequest({}, {}, before))
 
 
+def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
+    write_study: Write, tunectl: Call, tmp_path: Path
+) -> None:
+    old = tmp_path / "warmup"
+    old.mkdir()
+    (old / "conclusion.json").write_text('{"base_learning_rate": 0.15, "warmup_steps": 300, "adopt": true}')
+    called = tunectl("clip-sweep", write_study(), "--from", old, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
+    assert called.code == 2
+    assert "of an older warmup-sweep" in called.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "defaults", "expected"),
     [

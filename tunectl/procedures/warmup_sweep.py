@@ -303,7 +303,9 @@ def _comparison(spec: SweepSpec, found: _Found) -> str:
 def _nothing_held(spec: SweepSpec, results: Results) -> Conclusion:
     answers = {**staying(spec), "held": None, "compared": [], "raise_max_train_steps": None}
     if not is_needed(spec):
-        verdict = "A warmup is not needed: no instability keeps the best learning rate down."
+        verdict = (
+            "A warmup is not needed: no instability keeps the best learning rate down. --unstable-lr tries one anyway."
+        )
     else:
         levers = earlier(spec).levers
         lowest = factors(spec)[0][-1]
