@@ -41,6 +41,13 @@ def test_levers_change_what_they_are_about_and_nothing_else():
     assert Levers(clip=math.inf).changes == {"grad_clip_norm": None}
 
 
+def test_levers_are_said_in_words():
+    assert Levers(100, 1.3, 0.5).in_words == "with 100 steps of warmup and init_scale 0.5, clipped at 1.3"
+    assert Levers(clip=math.inf).in_words == "without clipping"
+    assert Levers(init_scale=0.5).in_words == "with init_scale 0.5"
+    assert Levers().in_words == "without warmup"
+
+
 def test_a_recipe_that_is_adopted_is_read_again_as_it_was():
     levers = Levers(100, 1.3, 0.5)
     recipe = Recipe(levers, 0.07).settings(spec())

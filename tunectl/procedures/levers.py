@@ -48,11 +48,12 @@ class Levers:
     @property
     def in_words(self) -> str:
         """What they are, such as "with 100 steps of warmup, clipped at 1.3"."""
-        parts = [f"with {self.warmup} steps of warmup"] if self.warmup is not None else []
+        added = [f"{self.warmup} steps of warmup"] if self.warmup is not None else []
+        if self.init_scale is not None:
+            added.append(f"init_scale {self.init_scale:g}")
+        parts = [f"with {' and '.join(added)}"] if added else []
         if self.clip is not None:
             parts.append(f"clipped at {self.clip:g}" if math.isfinite(self.clip) else "without clipping")
-        if self.init_scale is not None:
-            parts.append(f"with init_scale {self.init_scale:g}")
         return ", ".join(parts) if parts else "without warmup"
 
     @property
