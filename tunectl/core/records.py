@@ -81,7 +81,8 @@ class FactorySignature:
 
     `parameters` are the keywords it accepts, `required` those without a default. `open` is true where the source does
     not tell (`**kwargs`, a decorator, a re-export, no source); `reason` then says why, in a few words.
-    `file` and `line` are where the `def` stands, None where it was not found.
+    `file` and `line` are where the `def` stands, None where it was not found. `defaults` are the defaults that the
+    `def` shows as plain numbers, text, true or false.
     """
 
     parameters: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class FactorySignature:
     reason: str = ""
     file: str | None = None
     line: int | None = None
+    defaults: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ CONSTANT_RATE: Mapping[str, Scalar | None] = {
 class SweepSpec:
     """What a procedure works on: one configuration of a study, settled, and what the user asked for.
 
+    `init_scale` is the scale of the initial weights: the study's, else the factory's default, None where there is none.
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
     None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
@@ -43,6 +44,7 @@ class SweepSpec:
     eval_every: int
     off: Mapping[str, Scalar] = field(default_factory=dict)
     learning_rates: tuple[float, float] | None = None
+    init_scale: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     own_code: bool = False
