@@ -54,3 +54,22 @@ def test_a_package_that_is_missing_is_told_before_anything_is_trained(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if is_there else None)
     found = warnings('{tensorboard: "{trial.dir}/logs"}')
     assert found == [] if is_there else "pip install 'tunectl[tensorboard]'" in found[0]
+
+
+RESUME = "{when: {trial.resume: true}, arguments: [--resume]}"
+
+
+def test_a_program_that_goes_on_from_nowhere_is_warned_about() -> None:
+    def found(checkpoints: str, metrics: str = TOLD) -> list[str]:
+        content = STUDY.replace(
+            '"{{learning_rate}}"', f'"{{{{learning_rate}}}}", {RESUME.replace("{", "{{").replace("}", "}}")}'
+        )
+        content = content.format(metrics=metrics, training="").replace("\nobjective", f"{checkpoints}\nobjective")
+        return [str(problem) for problem in review(parse_study(content, Path("own.yaml")), ({},), (9,))]
+
+    (warning,) = found("")
+    assert "the command takes trial.resume, but nothing says where the program saves: add checkpoints" in warning
+    assert found('\n  checkpoints: "{trial.dir}/ckpt.pt"') == []
+    (warning,) = found('\n  checkpoints: "{trial.dir}/ckpt.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}")
+    assert "such a trial will begin anew" in warning
+    assert found('\n  checkpoints: "{trial.dir}/{step}.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}") == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 
 from tunectl.core.errors import Problem
+from tunectl.core.programs import RESUME
 from tunectl.spec.model import StudySpec
 from tunectl.spec.wording import nearest
 
 
 def review_own_code(spec: StudySpec) -> list[Problem]:
     """The warnings, in no order."""
-    return [*_untold_objective(spec), *_unread_recovery(spec), *_missing_package(spec)]
+    return [*_untold_objective(spec), *_unread_recovery(spec), *_missing_package(spec), *_unused_resume(spec)]
 
 
 def _untold_objective(spec: StudySpec) -> list[Problem]:
@@ -34,6 +35,23 @@ def _unread_recovery(spec: StudySpec) -> list[Problem]:
         return []
     message = f"recovery is what tunectl's own training loop does; a {spec.kind} trains by itself, so leave it out"
     return [spec.problem(("training", "recovery"), message, at_key=True)]
+
+
+def _unused_resume(spec: StudySpec) -> list[Problem]:
+    program = spec.program
+    if program is None or not program.takes_resume:
+        return []
+    if program.checkpoints is None:
+        message = f"the command takes {RESUME}, but nothing says where the program saves: add checkpoints"
+        return [spec.problem(("workload", "command"), message, at_key=True)]
+    if program.checkpoints.is_one and program.counts_steps:
+        message = (
+            "a trial that goes on from one file goes on from a step that only the program knows, and where its metrics "
+            "are counted they say none: such a trial will begin anew; read a step with the metrics, or put {step} into "
+            "the path"
+        )
+        return [spec.problem(("workload", "checkpoints"), message)]
+    return []
 
 
 def _missing_package(spec: StudySpec) -> list[Problem]:

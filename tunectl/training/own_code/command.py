@@ -32,7 +32,6 @@ from tunectl.training.own_code.starting import (
     placeholder_values,
     prepared,
     started,
-    takes_resume,
     write_hyperparameters,
 )
 
@@ -62,12 +61,14 @@ def run_command(
     offset = os.fstat(log).st_size
     beginning = Beginning(None if resume is None else resume[0], offset)
     sources = request.program.sources
-    collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
+    collector = Collector(
+        lambda: time.monotonic() - began, counts=request.program.prints_no_step, matters=_declared(request)
+    )
     reader, files_to_read, kept_bytes = OutputReader(sources), _files(request, values), 0
     if resume is not None:
         kept_bytes = _gone_on(collector, resume[0], folder, before, request.program, reader, files_to_read)
     with contextlib.closing(LineFile(folder.measurements, kept_bytes)) as measurements:
-        if takes_resume(request):
+        if request.program.takes_resume:
             # What was caught up with is written before its place in the log is forgotten.
             collector.write(measurements)
             note_beginning(folder, beginning)
@@ -96,7 +97,7 @@ def run_command(
 
 def _watch(run: ProgramRun, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
-    noted = not takes_resume(run.request)
+    noted = not run.request.program.takes_resume
     with contextlib.ExitStack() as stack:
         poller = select.poll()
         if hasattr(os, "pidfd_open"):
@@ -129,14 +130,6 @@ def _stop_the_others(group: int) -> None:
                     pass
             os.killpg(group, 0)
             time.sleep(_POLL_SECONDS)
-
-
-def _tells_no_step(sources: Sequence[MetricSource]) -> bool:
-    """Whether it is known that a program tells no step at all: its expressions name none."""
-    return bool(sources) and all(
-        item.kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
-        for item in sources
-    )
 
 
 def _declared(request: ProgramRequest) -> Callable[[str], bool]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from tunectl.core import lifetime
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import ProgramRequest, program_path
+from tunectl.core.programs import RESUME, ProgramRequest, program_path
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
-from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
+from tunectl.spec.placeholders import AbsentError, command_line, filled, value_text
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.catching_up import last_beginning
 from tunectl.training.own_code.kept import CheckpointPattern
@@ -28,7 +28,7 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] |
     """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
     that an earlier attempt left is removed otherwise.
     """
-    if request.program.checkpoints is not None and takes_resume(request):
+    if request.program.goes_on and request.program.checkpoints is not None:
         values = placeholder_values(request, folder, None)
         found = CheckpointPattern.of(request.program.checkpoints, values).found()
         chosen = _sound(found, folder)
@@ -48,14 +48,6 @@ def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] |
     if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
         steps = steps[1:]
     return (steps[0], found[steps[0]]) if steps else None
-
-
-def takes_resume(request: ProgramRequest) -> bool:
-    """Whether the program is told from where to go on."""
-    texts = list(request.program.environment.values())
-    for item in request.program.arguments:
-        texts += [item] if isinstance(item, str) else item.arguments
-    return any(RESUME in names_in(text) for text in texts)
 
 
 def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: tuple[int, Path] | None) -> dict[str, str]:
