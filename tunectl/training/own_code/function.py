@@ -119,12 +119,9 @@ class Trial:
 
     def _write(self, *, ended: bool = False) -> None:
         file = self._file if self._file is not None else self._open([])
-        collector, metric = self._collector, self._request.objective.metric
-        last_told = collector.last_told(metric)
-        names = self._kept.tidy(lambda step: collector.value(step, metric), last_told, ended=ended)
-        for step, name in names.items():
-            collector.name_checkpoint(step, name)
-        collector.write(file)
+        for step, name in self._kept.look(self._collector, ended=ended).items():
+            self._collector.name_checkpoint(step, name)
+        self._collector.write(file)
 
     def close(self) -> None:
         """Write what is left, durably."""

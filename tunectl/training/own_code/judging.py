@@ -46,7 +46,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
     if code == 0:
         missing = _missing(run)
         if not missing:
-            return result("completed", "", _left_out(run))
+            notes = (_left_out(run), "" if run.kept is None else run.kept.note)
+            return result("completed", "", "; ".join(note for note in notes if note))
         tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
         return result("failed", "no_metric", missing)
     if code in ends.exit_codes:

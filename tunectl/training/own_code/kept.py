@@ -6,7 +6,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
+from tunectl.training.own_code import contents
+from tunectl.training.own_code.collecting import Collector
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -65,6 +66,11 @@ def _regex(text: str) -> str:
     )
 
 
+def rank(objective: Objective, step: int, value: float | None) -> tuple[float, int]:
+    """What checkpoints are sorted by, the best first."""
+    return (-step, 0) if objective.checkpoint == "final" else objective.rank(value, step)
+
+
 @dataclass(slots=True)
 class KeptCheckpoints:
     """Looks after a program's checkpoints.
@@ -76,6 +82,12 @@ class KeptCheckpoints:
     folder: TrialFolder
     objective: Objective
     keep: int
+    note: str = ""
+
+    def look(self, collector: Collector, *, ended: bool) -> dict[int, str]:
+        """As `tidy`, by what is known of the objective."""
+        metric = self.objective.metric
+        return self.tidy(lambda step: collector.value(step, metric), collector.last_told(metric), ended=ended)
 
     def tidy(self, value: Callable[[int], float | None], last_step: int | None, *, ended: bool) -> dict[int, str]:
         """Remove what is no longer wanted, and give the names of what is kept by step.
@@ -96,7 +108,7 @@ class KeptCheckpoints:
         wanted = {max(there), *ranked[: self.keep]} | waiting
         for step, path in there.items():
             if step not in wanted:
-                _remove(path)
+                contents.remove(path)
                 self._link(step, path).unlink(missing_ok=True)
         return {step: self._linked(step, there[step]) for step in sorted(wanted)}
 
@@ -104,7 +116,7 @@ class KeptCheckpoints:
         return self.objective.loss(value) < float("inf")
 
     def _rank(self, step: int, value: float | None) -> tuple[float, int]:
-        return (-step, 0) if self.objective.checkpoint == "final" else self.objective.rank(value, step)
+        return rank(self.objective, step, value)
 
     def _link(self, step: int, path: Path) -> Path:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"
@@ -116,12 +128,3 @@ class KeptCheckpoints:
             with contextlib.suppress(FileExistsError):
                 link.symlink_to(os.path.relpath(path, self.folder.checkpoints))
         return link.name
-
-
-def _remove(path: Path) -> None:
-    # Somebody else may have removed it first; what cannot be removed only takes room.
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
