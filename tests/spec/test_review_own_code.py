@@ -73,3 +73,14 @@ def test_a_program_that_goes_on_from_nowhere_is_warned_about() -> None:
     (warning,) = found('\n  checkpoints: "{trial.dir}/ckpt.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}")
     assert "such a trial will begin anew" in warning
     assert found('\n  checkpoints: "{trial.dir}/{step}.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}") == []
+
+
+def test_a_baseline_beside_no_training_loss_is_warned_about() -> None:
+    def found(metrics: str) -> list[str]:
+        content = STUDY.format(metrics=metrics, training="").replace("\nobjective", "\n  baseline_loss: 2.3\nobjective")
+        return [str(problem) for problem in review(parse_study(content, Path("own.yaml")), ({},), (9,))]
+
+    (warning,) = found(TOLD)
+    assert "trials are judged by train/loss, which no expression under workload.metrics names" in warning
+    assert found(TOLD + r", {regex: 'train (?P<train__loss>\S+)'}") == []
+    assert found(TOLD + ", {json_lines: stdout}") == [], "which may hold anything"

@@ -16,6 +16,9 @@ from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadR
 RESUME = "trial.resume"
 """The checkpoint that a trial goes on from: a placeholder, and in the condition of an argument whether there is one."""
 
+TRAINING_LOSS = "train/loss"
+"""The metric by which own code is judged; a program's own name is made this one by `names`."""
+
 SourceKind = Literal["regex", "json_lines", "csv", "tensorboard"]
 
 OUTPUT = "stdout"

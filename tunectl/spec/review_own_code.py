@@ -5,14 +5,20 @@ from __future__ import annotations
 import importlib.util
 
 from tunectl.core.errors import Problem
-from tunectl.core.programs import RESUME
+from tunectl.core.programs import RESUME, TRAINING_LOSS
 from tunectl.spec.model import StudySpec
 from tunectl.spec.wording import nearest
 
 
 def review_own_code(spec: StudySpec) -> list[Problem]:
     """The warnings, in no order."""
-    return [*_untold_objective(spec), *_unread_recovery(spec), *_missing_package(spec), *_unused_resume(spec)]
+    return [
+        *_untold_objective(spec),
+        *_unread_recovery(spec),
+        *_missing_package(spec),
+        *_unused_resume(spec),
+        *_unused_baseline(spec),
+    ]
 
 
 def _untold_objective(spec: StudySpec) -> list[Problem]:
@@ -52,6 +58,20 @@ def _unused_resume(spec: StudySpec) -> list[Problem]:
         )
         return [spec.problem(("workload", "checkpoints"), message)]
     return []
+
+
+def _unused_baseline(spec: StudySpec) -> list[Problem]:
+    """A baseline beside no training loss, where it is known what the program prints."""
+    sources = spec.program.sources if spec.program is not None else ()
+    named = sorted({name for item in sources for name in item.named()})
+    is_known = bool(sources) and all(item.kind == "regex" for item in sources)
+    if spec.baseline_loss is None or not is_known or TRAINING_LOSS in named:
+        return []
+    message = (
+        f"trials are judged by {TRAINING_LOSS}, which no expression under workload.metrics names"
+        f"{nearest(TRAINING_LOSS, named)}; call its group train__loss, or rename it with names"
+    )
+    return [spec.problem(("workload", "baseline_loss"), message)]
 
 
 def _missing_package(spec: StudySpec) -> list[Problem]:

@@ -18,6 +18,7 @@ from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.judging import told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
@@ -171,6 +172,7 @@ def run_function(
             final_step=trial.last_step,
             train_seconds=seconds.train_seconds,
             startup_seconds=seconds.startup_seconds,
+            baseline_loss=request.baseline_loss,
         )
 
     try:
@@ -195,7 +197,8 @@ def run_function(
     if metric not in trial.metrics:
         told = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
         return result("failed", "no_metric", f"the function never recorded the objective {metric}{told}")
-    return result("completed")
+    found = told_verdict(request, folder)
+    return result("completed") if found is None else result("infeasible", found.reason, found.message, trial.last_step)
 
 
 def _call(function: Callable[..., Any], trial: Trial, request: FunctionRequest) -> None:
