@@ -6,10 +6,12 @@ from tunectl.analysis.curve_findings import curve_findings
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Finding
 from tunectl.analysis.search_findings import search_findings
+from tunectl.analysis.step_units import steps_findings
 from tunectl.analysis.update_findings import update_findings
 
 IMPORTANCE = (
     # A bug in the data or most trials lost: nothing else counts before that is mended.
+    "steps-do-not-fit",
     "periodic-evaluations",
     "infeasible-fraction",
     "diverging",
@@ -31,13 +33,19 @@ IMPORTANCE = (
     "sampled-enough",
     "insensitive",
     "fixed-caveat",
+    "steps-from-zero",
 )
 """The findings' ids, what is to be mended first standing first: what comes later may follow from it."""
 
 
 def study_findings(evidence: Evidence) -> list[Finding]:
     """The findings of a study, the warnings before the notes, each by importance."""
-    found = [*search_findings(evidence), *curve_findings(evidence), *update_findings(evidence)]
+    found = [
+        *steps_findings(evidence),
+        *search_findings(evidence),
+        *curve_findings(evidence),
+        *update_findings(evidence),
+    ]
     return sorted(found, key=_rank)
 
 

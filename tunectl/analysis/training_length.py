@@ -17,6 +17,7 @@ from tunectl.analysis.good_curves import curve_of, learned_curves, shown_by_curv
 from tunectl.analysis.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.overfitting import overfit
 from tunectl.analysis.runs import Run
+from tunectl.analysis.step_units import steps_fit
 
 THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
 EARLY_PART, SECOND_HALF = (0.1, 0.25), (0.5, 1.0)
@@ -52,7 +53,9 @@ FEWEST_EARLY = 2
 
 
 def length_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about the length of training."""
+    """All findings about the length of training; none where the steps that are printed are of another unit."""
+    if not steps_fit(evidence):
+        return []
     return [
         *still_improving(evidence),
         *best_step_late(evidence),
