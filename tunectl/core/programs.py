@@ -56,13 +56,14 @@ class MetricSource:
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """Where a program writes its checkpoints: a path with `{step}`; the number there times `every` plus `offset` is the
-    step as the metrics count it. A path without `{step}` is that of one file (or folder) that is written again and
-    again.
+    step as the metrics count it (`offset` None: 0, but the study does not say so).
+
+    A path without `{step}` is that of one file (or folder) that is written again and again.
     """
 
     path: str
     every: int = 1
-    offset: int = 0
+    offset: int | None = None
 
     @property
     def is_one(self) -> bool:

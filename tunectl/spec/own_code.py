@@ -267,11 +267,11 @@ def _checkpoints(document: Document, content: Mapping[str, Any], home: str) -> C
     where: PathKey = (*_WHERE, "checkpoints")
     if "checkpoints" not in content:
         return None
-    declared, every, offset = content["checkpoints"], 1, 0
+    declared, every, offset = content["checkpoints"], 1, None
     if isinstance(declared, dict):
         _known_keys(document, declared, ("path", "every", "offset"), where)
         every = _whole(document, declared, "every", where, least=1) or 1
-        offset = _whole(document, declared, "offset", where, least=None) or 0
+        offset = _whole(document, declared, "offset", where, least=None)
         declared, where = declared.get("path"), (*where, "path")
     text = _placed(document, declared, where)
     if text is None:

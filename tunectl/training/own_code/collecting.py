@@ -119,6 +119,10 @@ class Collector:
         """All that is known, by step."""
         return [self._measurement(step, self.steps[step]) for step in sorted(self.steps)]
 
+    def evaluations(self, metric: str) -> list[tuple[int, Mapping[str, float]]]:
+        """The steps at which a metric was told, in their order, with all that was told there."""
+        return [(step, self.steps[step].metrics) for step in sorted(self.steps) if metric in self.steps[step].metrics]
+
     def tellings(self, metric: str) -> int:
         """How often something new of a metric was told since the program started."""
         return self._tellings.get(metric, 0)

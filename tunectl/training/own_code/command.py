@@ -214,4 +214,4 @@ def _kept(
         one.begin(collector)
         return one
     pattern = CheckpointPattern.of(request.program.checkpoints, values)
-    return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
+    return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints, request.max_train_steps)

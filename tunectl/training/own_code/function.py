@@ -56,7 +56,7 @@ class Trial:
         self._began = time.monotonic()
         self._collector = Collector(lambda: time.monotonic() - self._began)
         self._file: LineFile | None = None
-        pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS), {"trial.dir": str(self.dir)})
+        pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
     @property

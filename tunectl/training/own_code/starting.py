@@ -23,6 +23,7 @@ from tunectl.spec.placeholders import AbsentError, command_line, filled, value_t
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.catching_up import last_beginning
+from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched
 from tunectl.training.own_code.kept import CheckpointPattern
 from tunectl.training.own_code.overwritten import existing_copies
 from tunectl.training.own_code.torchrun import RANKS, distributed
@@ -45,7 +46,9 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> Resume | None:
         if checkpoints.is_one:
             chosen = _sound_one(Path(filled(checkpoints.path, values)), folder)
         else:
-            chosen = _sound(CheckpointPattern.of(checkpoints, values).found(), folder)
+            chosen = _with_known_step(
+                _sound(CheckpointPattern.of(checkpoints, values).found(), folder), request, folder
+            )
         if chosen is not None:
             return chosen
     for path in (folder.files, folder.checkpoints):
@@ -70,6 +73,18 @@ def mark_of(path: Path, folder: TrialFolder) -> str:
     with contextlib.suppress(OSError):
         found.update(folder.measurements.read_bytes())
     return found.hexdigest()
+
+
+def _with_known_step(found: Resume | None, request: ProgramRequest, folder: TrialFolder) -> Resume | None:
+    """The same, with the step as the metrics count it where the name is a number of another unit."""
+    measurements, metric = read_trial(folder).measurements, request.objective.metric
+    last = max((item.step for item in measurements), default=None)
+    if found is None or found.step is None or not is_other_unit([found.step], last, request.max_train_steps):
+        return found
+    evaluations = [(item.step, item.metrics) for item in measurements if metric in item.metrics]
+    step = matched({found.step: found.path}, evaluations, metric).get(found.step)
+    # What is counted can only go on from a step that is known.
+    return None if step is None and request.program.counts_steps else Resume(step, found.path)
 
 
 def _sound_one(path: Path, folder: TrialFolder) -> Resume | None:
