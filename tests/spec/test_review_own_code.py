@@ -115,3 +115,33 @@ def test_a_function_is_warned_about_only_where_it_seeds_something_itself() -> No
 
 def test_a_workload_of_a_factory_takes_its_seed_from_tunectl() -> None:
     assert review_seed(study(), None) == []
+
+
+RESUME = "{when: {trial.resume: true}, arguments: [--resume]}"
+
+
+def test_a_program_that_goes_on_from_nowhere_is_warned_about() -> None:
+    def found(checkpoints: str, metrics: str = TOLD) -> list[str]:
+        content = STUDY.replace(
+            '"{{learning_rate}}"', f'"{{{{learning_rate}}}}", {RESUME.replace("{", "{{").replace("}", "}}")}'
+        )
+        content = content.format(metrics=metrics, training="").replace("\nobjective", f"{checkpoints}\nobjective")
+        return [str(problem) for problem in review(parse_study(content, Path("own.yaml")), ({},), (9,))]
+
+    (warning,) = found("")
+    assert "the command takes trial.resume, but nothing says where the program saves: add checkpoints" in warning
+    assert found('\n  checkpoints: "{trial.dir}/ckpt.pt"') == []
+    (warning,) = found('\n  checkpoints: "{trial.dir}/ckpt.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}")
+    assert "such a trial will begin anew" in warning
+    assert found('\n  checkpoints: "{trial.dir}/{step}.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}") == []
+
+
+def test_a_baseline_beside_no_training_loss_is_warned_about() -> None:
+    def found(metrics: str) -> list[str]:
+        content = STUDY.format(metrics=metrics, training="").replace("\nobjective", "\n  baseline_loss: 2.3\nobjective")
+        return [str(problem) for problem in review(parse_study(content, Path("own.yaml")), ({},), (9,))]
+
+    (warning,) = found(TOLD)
+    assert "trials are judged by train/loss, which no expression under workload.metrics names" in warning
+    assert found(TOLD + r", {regex: 'train (?P<train__loss>\S+)'}") == []
+    assert found(TOLD + ", {json_lines: stdout}") == [], "which may hold anything"

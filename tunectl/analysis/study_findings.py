@@ -11,10 +11,12 @@ from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Finding, FindingFunctions
 from tunectl.analysis.search_findings import SEARCH_FINDINGS
 from tunectl.analysis.seed_findings import SEED_FINDINGS
+from tunectl.analysis.step_units import STEP_FINDINGS
 from tunectl.analysis.update_findings import UPDATE_FINDINGS
 
 IMPORTANCE = (
     # A bug in the data or most trials lost: nothing else counts before that is mended.
+    "steps-do-not-fit",
     "periodic-evaluations",
     # Without it, no deviation, comparison or verdict rests on anything.
     "seed-without-effect",
@@ -38,11 +40,12 @@ IMPORTANCE = (
     "sampled-enough",
     "insensitive",
     "fixed-caveat",
+    "steps-from-zero",
 )
 """The findings' ids, what is to be mended first standing first: what comes later may follow from it."""
 
 
-FINDINGS: FindingFunctions = {**SEED_FINDINGS, **SEARCH_FINDINGS, **CURVE_FINDINGS, **UPDATE_FINDINGS}
+FINDINGS: FindingFunctions = {**STEP_FINDINGS, **SEED_FINDINGS, **SEARCH_FINDINGS, **CURVE_FINDINGS, **UPDATE_FINDINGS}
 
 
 class Attempt(Protocol):

@@ -6,7 +6,7 @@ and "Deciding how long to train" (the best step in the first 10 % or the last 25
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tunectl.analysis.good_curves import curve_of, learned_curves, shown_by_curv
 from tunectl.analysis.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.overfitting import overfit
 from tunectl.analysis.runs import Run
+from tunectl.analysis.step_units import steps_fit
 
 THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
 EARLY_PART, SECOND_HALF = (0.1, 0.25), (0.5, 1.0)
@@ -239,9 +240,18 @@ def _overfits(evidence: Evidence, run: Run) -> bool:
     return overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run))) is not None
 
 
+def _where_steps_fit(find: Callable[[Evidence], list[Finding]]) -> Callable[[Evidence], list[Finding]]:
+    """No finding about the length of training where the steps that are printed are of another unit."""
+
+    def found(evidence: Evidence) -> list[Finding]:
+        return find(evidence) if steps_fit(evidence) else []
+
+    return found
+
+
 LENGTH_FINDINGS: FindingFunctions = {
-    "still-improving": still_improving,
-    "best-step-late": best_step_late,
-    "saturated-early": saturated_early,
-    "best-step-early": best_step_early,
+    "still-improving": _where_steps_fit(still_improving),
+    "best-step-late": _where_steps_fit(best_step_late),
+    "saturated-early": _where_steps_fit(saturated_early),
+    "best-step-early": _where_steps_fit(best_step_early),
 }

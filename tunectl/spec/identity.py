@@ -24,6 +24,8 @@ def identity(spec: StudySpec) -> dict[str, Any]:
     if spec.program is not None:
         # The folder is where the study stands: one that is moved as a whole stays the same study.
         content["program"] = {key: value for key, value in asdict(spec.program).items() if key != "folder"}
+    if spec.baseline_loss is not None:
+        content["baseline_loss"] = spec.baseline_loss
     for name in spec.names:
         alternatives = [
             {

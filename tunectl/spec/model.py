@@ -149,6 +149,8 @@ class StudySpec:
     column of every path in the file; `points_file` is the CSV file that `search.points` names, None where points stand
     in the study file. `workload` is the text by which the workload is known: a factory's reference
     (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
+    `baseline_loss` is the training loss of the best constant prediction, as a study of own code says it; None where it
+    does not, and for a workload, which has its own.
     """
 
     name: str
@@ -167,6 +169,7 @@ class StudySpec:
     key_places: Mapping[tuple[str | int, ...], tuple[int, int]]
     kind: WorkloadKind = "workload"
     program: Program | None = None
+    baseline_loss: float | None = None
     points_file: PointsFile | None = None
 
     @property

@@ -6,7 +6,7 @@ import importlib.util
 import re
 
 from tunectl.core.errors import Problem
-from tunectl.core.programs import Optional, Program
+from tunectl.core.programs import RESUME, TRAINING_LOSS, Optional, Program
 from tunectl.spec.model import StudySpec
 from tunectl.spec.wording import nearest
 
@@ -20,7 +20,13 @@ _TRIAL_SEED = re.compile(r"\.\s*seed\b(?!\s*\()|\.\s*hyperparameters\b")
 
 def review_own_code(spec: StudySpec) -> list[Problem]:
     """The warnings, in no order."""
-    return [*_untold_objective(spec), *_unread_recovery(spec), *_missing_package(spec)]
+    return [
+        *_untold_objective(spec),
+        *_unread_recovery(spec),
+        *_missing_package(spec),
+        *_unused_resume(spec),
+        *_unused_baseline(spec),
+    ]
 
 
 def _untold_objective(spec: StudySpec) -> list[Problem]:
@@ -43,6 +49,37 @@ def _unread_recovery(spec: StudySpec) -> list[Problem]:
         return []
     message = f"recovery is what tunectl's own training loop does; a {spec.kind} trains by itself, so leave it out"
     return [spec.problem(("training", "recovery"), message, at_key=True)]
+
+
+def _unused_resume(spec: StudySpec) -> list[Problem]:
+    program = spec.program
+    if program is None or not program.takes_resume:
+        return []
+    if program.checkpoints is None:
+        message = f"the command takes {RESUME}, but nothing says where the program saves: add checkpoints"
+        return [spec.problem(("workload", "command"), message, at_key=True)]
+    if program.checkpoints.is_one and program.counts_steps:
+        message = (
+            "a trial that goes on from one file goes on from a step that only the program knows, and where its metrics "
+            "are counted they say none: such a trial will begin anew; read a step with the metrics, or put {step} into "
+            "the path"
+        )
+        return [spec.problem(("workload", "checkpoints"), message)]
+    return []
+
+
+def _unused_baseline(spec: StudySpec) -> list[Problem]:
+    """A baseline beside no training loss, where it is known what the program prints."""
+    sources = spec.program.sources if spec.program is not None else ()
+    named = sorted({name for item in sources for name in item.named()})
+    is_known = bool(sources) and all(item.kind == "regex" for item in sources)
+    if spec.baseline_loss is None or not is_known or TRAINING_LOSS in named:
+        return []
+    message = (
+        f"trials are judged by {TRAINING_LOSS}, which no expression under workload.metrics names"
+        f"{nearest(TRAINING_LOSS, named)}; call its group train__loss, or rename it with names"
+    )
+    return [spec.problem(("workload", "baseline_loss"), message)]
 
 
 def _missing_package(spec: StudySpec) -> list[Problem]:

@@ -79,13 +79,13 @@ def _look_at_workload(
 ) -> tuple[WorkloadReference, FactorySignature]:
     """The workload and its factory's signature; what is wrong with them, or between them and the study, is added."""
     nothing = WorkloadReference(""), FactorySignature(open=True)
-    if draft.own_code is not None and draft.own_code[1] is not None:
+    if draft.own_code is not None and draft.own_code.program is not None:
         told = {problem.path for problem in problems}
-        found = check_program(draft, draft.own_code[1], unbroken=draft.unbroken)
+        found = check_program(draft, draft.own_code.program, unbroken=draft.unbroken)
         problems += [problem for problem in found if problem.path not in told]
-        return _look_at_program(draft, draft.own_code[1], problems)
+        return _look_at_program(draft, draft.own_code.program, problems)
     is_function = draft.own_code is not None
-    text = draft.own_code[0] if draft.own_code is not None else draft.workload
+    text = draft.own_code.text if draft.own_code is not None else draft.workload
     if text is None:
         return nothing
     try:
@@ -125,7 +125,7 @@ def _look_at_program(
                 problems.append(draft.problem((*where, index), f"there is no file {script}"))
             break
     file = str(script) if script is not None and script.is_file() else None
-    return WorkloadReference(draft.own_code[0] if draft.own_code else "", kind="command"), FactorySignature(file=file)
+    return WorkloadReference(draft.own_code.text if draft.own_code else "", kind="command"), FactorySignature(file=file)
 
 
 def which(program: str, folder: Path) -> str | None:

@@ -62,6 +62,8 @@ def _own_code(
         "objective": spec.objective,
         "max_train_steps": training["max_train_steps"],
         "keep_checkpoints": training["keep_checkpoints"],
+        "baseline_loss": spec.baseline_loss,
+        "no_progress": training["no_progress"],
         "attempt": attempt,
     }
     if spec.program is not None:

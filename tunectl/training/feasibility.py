@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tunectl.training.divergence import deviations_above, is_diverged
+
 FIXED_BATCH_EXAMPLES = 64
 FIXED_BATCH_EVALUATIONS = 20
 """The losses of a fixed batch are taken so often in the second half of a trial: enough for a rank test, next to no
@@ -17,12 +19,6 @@ time.
 
 MIN_UPDATES = 20
 """In fewer updates a noisy series cannot be called flat."""
-
-FAR_ABOVE = 5.0
-"""`diverged` begins so many standard deviations of the examples' losses at step 0 above their mean."""
-
-LEAST_SPREAD = 0.05
-"""The least such standard deviation, relative to the mean: a last layer of zeros gives every example the same loss."""
 
 STANDARD_ERRORS = 3.0
 """A mean lies below the baseline when it does so by more than so many of its standard errors ..."""
@@ -129,21 +125,6 @@ def _learned(losses: Sequence[float], baseline: float) -> bool:
 
 def _last_half(series: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
     return series[len(series) // 2 :]
-
-
-def deviations_above(smoothed: float, start_mean: float, start_spread: float) -> float:
-    """How many standard deviations of the examples' losses at step 0 a smoothed training loss lies above their mean."""
-    unit = max(start_spread, LEAST_SPREAD * abs(start_mean))
-    return (smoothed - start_mean) / unit if unit > 0 else math.nan
-
-
-def is_diverged(smoothed: float, start_mean: float, start_spread: float) -> bool:
-    """Whether a smoothed training loss lies more than FAR_ABOVE of these above; not where the start is not finite."""
-    return (
-        math.isfinite(start_mean)
-        and math.isfinite(start_spread)
-        and deviations_above(smoothed, start_mean, start_spread) > FAR_ABOVE
-    )
 
 
 def _diverged(evidence: Evidence) -> Verdict | None:
