@@ -56,6 +56,32 @@ def fixed_batch_steps(total_steps: int) -> frozenset[int]:
     return frozenset(half - (-span * place // count) for place in range(1, count + 1))
 
 
+EXCHANGED_EXAMPLES = 1024
+"""Predictions are exchanged between at most this many examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The losses of `examples` examples, and how they change when each is given another example's prediction.
+
+    `loss` and `spread`: mean and standard deviation of the losses. `gain` and `gain_spread`: those of the differences,
+    other prediction's loss minus own one's. `changed`: the root mean square of the differences.
+    """
+
+    examples: int
+    loss: float
+    spread: float
+    gain: float
+    gain_spread: float
+
+    @classmethod
+    def of(cls, own: Any, others: Any) -> Exchange:
+        """The summary of two series of losses, shape [examples]."""
+        own, others = np.asarray(own, dtype=np.float64), np.asarray(others, dtype=np.float64)
+        gains = others - own
+        return cls(len(own), float(own.mean()), float(own.std()), float(gains.mean()), float(gains.std()))
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the end of a trial is judged by; all losses in the unit of the workload's loss.
