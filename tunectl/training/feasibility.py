@@ -176,10 +176,12 @@ def _diverged(evidence: Evidence) -> Verdict | None:
     at_end = (evidence.tail_mean, evidence.start_mean, evidence.start_spread)
     if not is_diverged(*at_end):
         return None
+    deviations = deviations_above(*at_end)
+    count = f"{deviations:.1f}" if deviations < 1e6 else f"{deviations:.3g}"
     return Verdict(
         "diverged",
-        f"the training loss ended at {evidence.tail_mean:.4g}, {deviations_above(*at_end):.1f} standard"
-        f" deviations above its {evidence.start_mean:.4g} at step 0",
+        f"the training loss ended at {evidence.tail_mean:.4g}, {count} standard deviations above its"
+        f" {evidence.start_mean:.4g} at step 0",
     )
 
 
