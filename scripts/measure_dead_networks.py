@@ -6,11 +6,13 @@ each network is at its end is found without the rule that is measured, from its 
 train and valid (probabilities; of a regression, the predictions in standard deviations of the target), and from what it
 can still learn:
 
-- living: the predictions of 2 % of the examples or more differ from the median by more than 0.01; or the examples' own
-  predictions have a lower loss than each other's by more than 6 standard errors; or, with predictions as near to each
-  other as they may be, 500 updates by Adam at a rate of 0.001 bring the loss below 0.95 of the best constant's;
+- living: the predictions of 2 % of the examples or more differ from the median by more than 0.01; or by more than
+  single precision shows, and the examples' own predictions have a lower loss than each other's by more than 6 standard
+  errors (in double precision), or 200 updates by Adam at a rate of 0.003 bring the loss below 0.95 of the best
+  constant's;
 - dead: the predictions of 98 % differ from the median by less than 0.00001, and it cannot be brought to learn so;
-- unclear, which counts as neither: what is between them.
+- unclear, which counts as neither: all else, such as predictions that are the same to the last digit in a network that
+  could still be brought to learn.
 
 A trial that ended otherwise (a loss that is not finite, `diverged`) counts nowhere. `--trials` asks for that many dead
 and living networks of each kind of network and schedule and ends when they are there, or after `--minutes`. `--json`
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -43,9 +46,9 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
 from tunectl.training import checkpoints
-from tunectl.training.dependence import exchanged_losses
+from tunectl.training.dependence import exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits
-from tunectl.training.feasibility import is_flat, kendall_tau
+from tunectl.training.feasibility import is_flat, kendall_tau, moved
 from tunectl.training.progress import Progress
 from tunectl.training.trial import run_trial
 from tunectl.workloads import digits
@@ -56,9 +59,13 @@ from tunectl.workloads.workload import Workload
 NETWORKS = ("mlp", "cnn", "lstm")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt", "step")
 TASKS = ("labels", "noise", "regression")
-DEAD, LIVING = 1e-5, 1e-2
+SAME, DEAD, LIVING = 1e-7, 1e-5, 1e-2
 AIM = 0.01
 CPU = torch.device("cpu")
+
+
+Task = tuple[str, str, int, int]
+"""Network, schedule, seed, and what is wanted, as AIMS has it."""
 
 
 class Recurrent(nn.Module):
@@ -75,10 +82,19 @@ class Recurrent(nn.Module):
         return scores
 
 
-def drawn(network: str, schedule: str, seed: int) -> dict[str, Any]:
+AIMS = {
+    "destroy": (0.4, 0.75, 0.0),
+    "planted": (0.15, 0.25, 0.0),
+    "slow": (0.3, 0.0, 0.6),
+    "ordinary": (0.15, 0.0, 0.4),
+}
+"""How often networks are trained at what rates, where both kinds are wanted, where dead ones are, and living ones."""
+
+
+def drawn(network: str, schedule: str, seed: int, wanted: int) -> dict[str, Any]:
     """The hyperparameters of a trial, from rates that move next to nothing to rates that destroy."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, NETWORKS.index(network), SCHEDULES.index(schedule)]))
-    aim = str(rng.choice(["destroy", "planted", "slow", "ordinary"], p=[0.4, 0.15, 0.3, 0.15]))
+    aim = str(rng.choice(list(AIMS), p=[shares[wanted] for shares in AIMS.values()]))
     adaptive = bool(rng.random() < 0.4)
     low, high = {
         "destroy": (-2.5, 0.7) if adaptive else (-1.0, 1.5),
@@ -174,7 +190,7 @@ def truth(built: Workload, task: str) -> dict[str, Any]:
     model = built.model.eval()
     images, labels = _examples(built)
     with torch.no_grad():
-        scores = model(images).to(torch.float64)
+        scores = copy.deepcopy(model).double()(images.double())
     if task == "regression":
         target = labels.to(torch.float64)
         predicted = scores.squeeze(1)
@@ -190,15 +206,17 @@ def truth(built: Workload, task: str) -> dict[str, Any]:
         error = float((scores.argmax(1) != labels).to(torch.float64).mean())
     differs = float(deviations.quantile(0.98))
     found: dict[str, Any] = {"differs": differs, "farthest": float(deviations.max()), "error": error}
-    found |= {"loss": float(own.mean()), "gain_t": _t(others - own) if differs > DEAD else 0.0, "learns": None}
+    found |= {"loss": float(own.mean()), "gain_t": _t(others - own), "learns": None}
     if not bool(torch.isfinite(scores).all()):
         return found | {"truth": "other"}
-    if differs > LIVING or found["gain_t"] > 6:
+    if differs > LIVING or (differs > SAME and found["gain_t"] > 6):
         return found | {"truth": "living"}
     # On the real labels: noise cannot be learned so soon.
     real = torch.cat([digits.load().splits[name].tensors[1] for name in ("train", "valid")])
     found["learns"] = learns(model, images, real, task)
-    return found | {"truth": "living" if found["learns"] else "dead" if differs < DEAD else "unclear"}
+    if found["learns"]:
+        return found | {"truth": "living" if differs > SAME else "unclear"}
+    return found | {"truth": "dead" if differs < DEAD else "unclear"}
 
 
 def _examples(built: Workload) -> tuple[Tensor, Tensor]:
@@ -210,11 +228,11 @@ def _examples(built: Workload) -> tuple[Tensor, Tensor]:
 def learns(model: nn.Module, images: Tensor, labels: Tensor, task: str) -> bool:
     """Whether the network can still be brought to learn: a good optimizer at a good rate, from where it is."""
     model = copy.deepcopy(model).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     target = labels.to(torch.float32)
     baseline = float(target.var()) if task == "regression" else math.log(CLASSES)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
-    for update in range(500):
+    for update in range(200):
         chosen = order[torch.arange(update * 64, update * 64 + 64) % len(order)]
         scores = model(images[chosen])
         if task == "regression":
@@ -239,10 +257,10 @@ def _t(differences: Tensor) -> float:
     return float(differences.mean()) / error if error > 0 else 0.0
 
 
-def trial(task: tuple[str, str, int]) -> dict[str, Any]:
+def trial(task: Task) -> dict[str, Any]:
     """Train one network and measure it."""
-    network, schedule, seed = task
-    of = drawn(network, schedule, seed)
+    network, schedule, seed, wanted = task
+    of = drawn(network, schedule, seed, wanted)
     built: list[Workload] = []
 
     def factory() -> Workload:
@@ -279,7 +297,7 @@ def measured(parts: Mapping[str, Any], built: Workload, request: TrialRequest) -
     evidence = Progress.from_state(parts["progress"], CPU).evidence(request.max_train_steps)
     losses = np.array(evidence.fixed_batch_losses)
     splits = evaluated_splits(built, None)
-    swapped = exchanged_losses(Evaluator(built, splits, 1024, request.seed, CPU))
+    exchanged = exchange(Evaluator(built, splits, 1024, request.seed, CPU))
     return {
         "baseline": built.baseline_loss,
         "evidence": {
@@ -293,23 +311,8 @@ def measured(parts: Mapping[str, Any], built: Workload, request: TrialRequest) -
         "trend": float(kendall_tau(losses.mean(axis=1))),
         "flat": is_flat(losses.tolist(), request.max_train_steps),
         "distinct": len(set(np.round(losses[-1], 6).tolist())),
-        "moved": float(np.sqrt(np.mean((losses - losses[-1]) ** 2))),
-        "exchange": None if swapped is None else _exchange(*(part.to(torch.float64) for part in swapped)),
-    }
-
-
-QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 1.0)
-
-
-def _exchange(own: Tensor, others: Tensor) -> dict[str, Any]:
-    gains = others - own
-    return {
-        "examples": len(own),
-        "loss": float(own.mean()),
-        "spread": float(own.std()),
-        "gain": float(gains.mean()),
-        "gain_spread": float(gains.std()),
-        "quantiles": gains.abs().quantile(torch.tensor(QUANTILES, dtype=torch.float64)).tolist(),
+        "moved": moved(losses.tolist()),
+        "exchange": None if exchanged is None else dataclasses.asdict(exchanged),
     }
 
 
@@ -319,25 +322,27 @@ def prepare() -> None:
     digits.load()
 
 
-def safe(task: tuple[str, str, int]) -> dict[str, Any]:
+def safe(task: Task) -> dict[str, Any]:
     """As `trial`; a failure is a row, too, so that one never costs the others."""
     try:
         return trial(task)
     except Exception as error:
-        network, schedule, seed = task
+        network, schedule, seed, _ = task
         reason = f"{type(error).__name__}: {error}"[:200]
         return {"network": network, "schedule": schedule, "seed": seed, "truth": "failed", "reason": reason}
 
 
-def tasks(asked: argparse.Namespace, counts: Counter[tuple[str, ...]]) -> Iterable[tuple[str, str, int]]:
+def tasks(asked: argparse.Namespace, counts: Counter[tuple[str, ...]]) -> Iterable[Task]:
     """Seeds for the cells that lack networks yet, until all have what was asked for."""
     for number in range(asked.most):
         lacking = False
         for network in asked.networks:
             for schedule in asked.schedules:
-                if min(counts[network, schedule, "dead"], counts[network, schedule, "living"]) < asked.trials:
+                dead, living = (counts[network, schedule, kind] < asked.trials for kind in ("dead", "living"))
+                if dead or living:
                     lacking = True
-                    yield network, schedule, asked.seed * 1_000_000 + number
+                    wanted = 0 if dead and living else 1 if dead else 2
+                    yield network, schedule, asked.seed * 1_000_000 + number, wanted
         if not lacking:
             return
 
