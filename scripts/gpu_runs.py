@@ -8,6 +8,9 @@ import os
 import re
 import signal
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +110,31 @@ def prove_cost(place: Place) -> Found:
         figures[f"between two trials, {name}"] = statistics.median(gaps)
         if touch and not place.rehearse:
             figures["start of CUDA"] = statistics.median(line["cuda_seconds"] for line in lines)
+    # What a slow disk or a slow machine makes of it: the runner flushes some ten files between two trials.
+    figures["one flush of a file to this disk"] = flush_seconds(place.folder)
+    figures["a Python process that imports torch"] = import_seconds(place)
     said = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in figures.items())
     return Found(figures["between two trials, idle"] <= GOAL_TRIAL_SECONDS, f"{said}; goal 80 ms idle", figures)
+
+
+def flush_seconds(folder: Path, times: int = 20) -> float:
+    """The median time of writing a small file and flushing it to the disk."""
+    found = []
+    for number in range(times):
+        began = time.perf_counter()
+        with open(folder / f"flushed-{number}", "wb") as file:
+            file.write(b"a line\n")
+            file.flush()
+            os.fsync(file.fileno())
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+def import_seconds(place: Place) -> float:
+    """The time of a fresh process that imports torch and ends: what a trial without the fork server costs at least."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], env=place.environment(), check=True)
+    return time.perf_counter() - began
 
 
 HUNGRY = """\
