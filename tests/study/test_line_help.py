@@ -296,6 +296,27 @@ def test_a_module_is_asked_and_read_as_a_script_is(folder: Path) -> None:
     assert called(spec)[:3] == [PYTHON, "-m", "package.train"]
 
 
+def test_help_is_asked_before_the_words_that_are_no_options(folder: Path) -> None:
+    """Behind `--` it would be one of them, and the script would train."""
+    asked: list[str] = []
+    begun(folder, f"{PYTHON} two_stage_config.py --lr 0.1 -- big.yaml", tell=asked.append)
+    assert asked[1].startswith(f"asking {PYTHON} two_stage_config.py --lr 0.1 --help -- big.yaml, for")
+
+
+def test_a_file_for_a_part_of_the_options(folder: Path) -> None:
+    (folder / "model.yaml").write_text("width: 512\nmomentum: 0.5\n")
+    study = begun(folder, f"{PYTHON} lightning_cli.py fit --model model.yaml --model.lr 0.01 --trainer.max_epochs 2")
+    assert study.marked == ()
+    assert "# From model.yaml: model.width: 512, model.momentum: 0.5.\n" in study.files[0].read_text()
+
+
+@pytest.mark.parametrize(("value", "known"), [("3", True), ("fast", False)])
+def test_an_option_named_like_a_file_of_options_may_hold_a_number(folder: Path, value: str, known: bool) -> None:
+    (folder / "train.py").write_text(parser("--num-params None", "--steps 3"))
+    study = begun(folder, f"{PYTHON} train.py --num-params {value}")
+    assert (study.marked == ()) is known
+
+
 def test_fire_is_not_asked_with_the_words_of_the_line(folder: Path) -> None:
     """It would train: behind other words its --help is that of what the function returns."""
     asked: list[str] = []

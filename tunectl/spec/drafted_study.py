@@ -98,7 +98,7 @@ def _says(config: ConfigFile) -> str:
     name = printable(config.name)
     read = " (read by default)" if config.by_default else ""
     if not config.values:
-        return f"{name}{read}: a file of options that init cannot read, so that its values are not known here."
+        return f"{name}{read} sets options that init cannot read: their values are not known here."
     rest = "" if config.whole else "; it may set more than could be read"
     return f"From {name}{read}: {_listed(config.values)}{rest}."
 

@@ -25,15 +25,16 @@ def asked_help(
     seconds: float = LONGEST_SECONDS,
     *,
     option: str = "--help",
+    after: Sequence[str] = (),
 ) -> tuple[str | None, str]:
     """What a program prints in `folder` when it is asked for help, None where nothing, and how it failed, "" where not.
 
     No shell reads the words. The program has no input, is a process group of its own, and is killed with all it started
-    after `seconds`. `option` is what asks for help.
+    after `seconds`. `option` is what asks for help, and `after` are words that follow it.
     """
     try:
         process = subprocess.Popen(
-            [*program, option],
+            [*program, option, *after],
             cwd=folder,
             env={**os.environ, "PATH": program_path(os.environ), **environment, **_WIDE},
             stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from tunectl.spec.command_words import Given, Piece, Word, given, module_of, script_of, with_source_defaults
 from tunectl.spec.config_values import ENDINGS, ConfigFile, key_of, names_config, read_config, with_config
+from tunectl.spec.document import scalar
 from tunectl.spec.drafting import Segment
 from tunectl.spec.help_text import read_help
 from tunectl.spec.options import Help
@@ -50,14 +51,21 @@ class _Asking:
     environment: Mapping[str, str]
     tell: Callable[[str], None]
 
-    def help_of(self, words: Sequence[str], option: str = "--help") -> tuple[Help | None, str]:
-        """What the help says, None where it names no options; and why it does not, "" where it may be asked again."""
-        self.tell(f"asking {shlex.join([*words, option])}, for {LONGEST_SECONDS:g} seconds at most")
-        text, reason = asked_help(words, self.folder, self.environment, option=option)
+    def help_of(
+        self, called: Sequence[str], given: Sequence[str] = (), option: str = "--help"
+    ) -> tuple[Help | None, str]:
+        """What the help says, None where it names no options, and then why.
+
+        `given` are words of the line; behind a `--` among them no option is one any more.
+        """
+        cut = given.index("--") if "--" in given else len(given)
+        words, after = [*called, *given[:cut]], given[cut:]
+        self.tell(f"asking {shlex.join([*words, option, *after])}, for {LONGEST_SECONDS:g} seconds at most")
+        text, reason = asked_help(words, self.folder, self.environment, option=option, after=after)
         told = read_help(text) if text is not None else None
         if told is not None and (told.options or told.commands or told.framework):
             if option == "--help" and text is not None and "Try --helpfull" in text:
-                return self.help_of(words, "--helpfull")[0] or told, ""
+                return self.help_of(called, given, "--helpfull")[0] or told, ""
             return told, ""
         return None, reason or "it names no options"
 
@@ -83,8 +91,8 @@ def line_help(
         found.files += files
         text = plain
         if _may_change(plain, why, found.files):
-            own, failed = asking.help_of([*called, *left[:read]])
-            text, why = _joined(found, plain, own), failed or why
+            own, failed = asking.help_of(called, left[:read])
+            text, why = _joined(found, plain, own, pieces), failed or why
             if plain is not None and own is None:
                 found.notes.append(f"with the line's own words it shows no help ({failed}): does the line run by hand?")
             pieces, read = given(left, text)
@@ -125,12 +133,13 @@ def _may_change(plain: Help | None, why: str, files: Sequence[ConfigFile]) -> bo
     return plain.framework == "hydra" or (plain.framework != "fire" and bool(files))
 
 
-def _joined(found: LineHelp, plain: Help | None, own: Help | None) -> Help | None:
+def _joined(found: LineHelp, plain: Help | None, own: Help | None, pieces: Sequence[Piece]) -> Help | None:
     """The help of the line itself; what its defaults say beyond those of the program alone is noted."""
     if own is None or not (own.options or own.commands):
         return plain
+    by_line = {piece.option.name for piece in pieces if isinstance(piece, Given)}
     for option in own.options:
-        before = plain.option(option.name) if plain is not None else None
+        before = plain.option(option.name) if plain is not None and option.name not in by_line else None
         if before is not None and option.default is not None and option.default != before.default:
             found.shown[option.name] = option.default
     return own
@@ -188,14 +197,24 @@ def _config_files(
         if isinstance(piece, Word):
             if _is_named_file(piece.text, folder):
                 yield _read(piece.text, folder)
-        elif _is_config(piece.option.names):
-            yield from (_read(value, folder) for value in piece.values)
         else:
-            for value in piece.values:
-                if _has_ending(value) and (folder / value).is_file():
-                    file = _read(value, folder)
-                    if any(key_of(option, file) for option in text.options):
-                        yield file
+            yield from _files_of(piece, text, folder)
+
+
+def _files_of(piece: Given, text: Help, folder: Path) -> Iterator[ConfigFile]:
+    """The files of options that an option of the line names; of another option a file may be data."""
+    part, is_named = f"{piece.option.name}.", _is_config(piece.option.names)
+    for value in piece.values:
+        is_file = _has_ending(value) and (folder / value).is_file()
+        if is_file and text.framework == "jsonargparse" and any(item.name.startswith(part) for item in text.options):
+            file = _read(value, folder)  # --model model.yaml sets what is below model
+            yield replace(file, values={f"{part.lstrip('-')}{name}": item for name, item in file.values.items()})
+        elif is_file:
+            file = _read(value, folder)
+            if is_named or any(key_of(option, file) for option in text.options):
+                yield file
+        elif is_named and isinstance(scalar(value), str):
+            yield _read(value, folder)
 
 
 def _is_config(names: Sequence[str]) -> bool:
