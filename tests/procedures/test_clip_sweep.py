@@ -242,12 +242,16 @@ def test_a_quarter_of_the_initialisation_is_tried_on_top_and_adopted_where_it_is
 
     def happens(values, repeat):
         found = needs_warmup_and(helps)(values, repeat)
-        return found if "loss" in found or not quarter(values) else {**found, "value": found["value"] - 0.02}
+        better = {**found, "value": found["value"] - 0.02, "norms": norms_of(repeat) / 20}
+        return found if "loss" in found or not quarter(values) else better
 
     asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP, init_scale=2.0), happens)
-    small = [wish for wish in asked if wish.phase in (SMALL, SMALL_AGAIN)]
+    small = [wish for wish in asked if wish.phase in (SMALL_NORMS, SMALL, SMALL_AGAIN)]
     assert {wish.changes["init_scale"] for wish in small} == {0.5}
-    assert all("init_scale" not in wish.changes for wish in asked if wish.phase not in (SMALL, SMALL_AGAIN))
+    assert all("init_scale" not in wish.changes for wish in asked if wish not in small)
+    clips = {wish.changes["grad_clip_norm"] for wish in small if wish.phase != SMALL_NORMS}
+    assert clips == {found.answers["recipe"]["grad_clip_norm"]}
+    assert next(iter(clips)) == pytest.approx(np.exp(0.25 * 1.34) / 20, rel=0.1), "from the norms of the quarter"
     assert set(found.answers["recipe"]) == {"learning_rate", "warmup_steps", "grad_clip_norm", "init_scale"}
     assert found.answers["recipe"]["init_scale"] == 0.5
     assert "without the quarter of the initialisation" in found.verdict

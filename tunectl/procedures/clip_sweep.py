@@ -5,7 +5,7 @@ of the unclipped norms is a starting point, a smaller one is to be tried where i
 than half of the updates is a strange way of lowering the learning rate.
 
 After a warmup-sweep, all of this has its warmup. Where the model takes `init_scale`, a quarter of it is tried on top,
-and where no run is stable without it, from the start.
+with a threshold from the norms there, and where no run is stable without it, from the start.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     ]
     if not has_all(results, wishes):
         return wishes
-    levers = _levers_so_far(spec, results, typical)
-    return [*wishes, *quarter_trials(spec, results, _QUARTER, levers, rates)]
+    norms, smaller = _on_top(spec, results, typical)
+    return [*wishes, *norms, *quarter_trials(spec, results, _QUARTER, smaller, rates)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,7 @@ def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | 
     for phase, levers in ((NORMS, bare), (SMALL_NORMS, quartered(spec, bare))):
         if levers is None:
             break
-        rates = [rounded(best * part) for part in NEAR]
-        wishes += swept(phase, levers, rates)
+        wishes += _near(phase, levers, best)
         if not has_all(results, wishes):
             break
         run = most_stable(results, phase)
@@ -171,6 +170,10 @@ def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | 
         if run is not None and found:
             return wishes, _Typical(run, found, bare, levers)
     return wishes, None
+
+
+def _near(phase: int, levers: Levers, best: float) -> list[Wish]:
+    return swept(phase, levers, [rounded(best * part) for part in NEAR])
 
 
 def _rates(spec: SweepSpec) -> list[float]:
@@ -267,6 +270,25 @@ def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Leve
     return best.recipe.levers if best is not None else typical.sweeps[FIRST_THRESHOLD]
 
 
+def _on_top(spec: SweepSpec, results: Results, typical: _Typical) -> tuple[list[Wish], Levers | None]:
+    """The levers of the best recipe so far with a quarter of the initialisation, and the trials that show which norms
+    are typical with it: where the recipe clips, the threshold is the same part of those.
+
+    The levers are None while that is open, and where the quarter cannot be tried or was there from the start.
+    """
+    levers = _levers_so_far(spec, results, typical)
+    smaller = quartered(spec, levers)
+    if smaller is None or levers.clip not in typical.thresholds:
+        return [], smaller
+    wishes = _near(SMALL_NORMS, replace(smaller, clip=math.inf), centre(spec) or math.nan)
+    if not has_all(results, wishes):
+        return wishes, None
+    run = most_stable(results, SMALL_NORMS)
+    found = thresholds(run) if run is not None else []
+    place = typical.thresholds.index(levers.clip)
+    return wishes, replace(smaller, clip=found[place]) if found else None
+
+
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The recipe with the largest threshold that does as well as any, and whether it is more than a lower rate."""
     _, typical = _typical(spec, results)
@@ -277,9 +299,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
             {**staying(spec), "compared": [], "clipped_fraction": None, "too_aggressive": None},
         )
     without, with_it = _best_of_each(spec, results, typical.sweeps)
-    levers = _levers_so_far(spec, results, typical)
-    smaller_levers = quartered(spec, levers)
-    small = best_with_quarter(spec, results, _QUARTER, levers)
+    _, smaller_levers = _on_top(spec, results, typical)
+    small = best_with_quarter(spec, results, _QUARTER, smaller_levers)
     if small is not None and _is_too_aggressive(small):
         small = None
     best = safer_of(spec, small, _safer_with(spec, with_it, without))

@@ -127,8 +127,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     ]
     if not has_all(results, wishes):
         return wishes
-    levers = _levers_so_far(spec, results, held, sweeps)
-    return [*wishes, *quarter_trials(spec, results, _QUARTER, levers, _rates(spec, held))]
+    smaller = quartered(spec, _levers_so_far(spec, results, held, sweeps))
+    return [*wishes, *quarter_trials(spec, results, _QUARTER, smaller, _rates(spec, held))]
 
 
 def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], Held | None]:
@@ -212,9 +212,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         return _nothing_held(spec, results)
     sweeps = _sweeps(spec, held)
     without, with_it = _best_of_each(spec, results, sweeps)
-    levers = _levers_so_far(spec, results, held, sweeps)
-    smaller = quartered(spec, levers)
-    small = best_with_quarter(spec, results, _QUARTER, levers)
+    smaller = quartered(spec, _levers_so_far(spec, results, held, sweeps))
+    small = best_with_quarter(spec, results, _QUARTER, smaller)
     best = safer_of(spec, small, safer_of(spec, with_it, without))
     every = sweeps if smaller is None else {**sweeps, SMALL: smaller}
     found = _Found(without, with_it, small, best, smaller is not None)
