@@ -14,9 +14,8 @@ from tunectl.procedures.clip_sweep import (
     SMALL_AGAIN,
     SMALL_NORMS,
     WITHOUT,
-    most_stable,
-    thresholds,
 )
+from tunectl.procedures.clip_thresholds import most_stable, thresholds
 
 BEFORE = {"best_learning_rate": 0.01, "unstable_base_learning_rate": 0.03}
 
@@ -139,7 +138,7 @@ def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
         values = {**sweep.values, **wish.changes}
         values = {name: value for name, value in values.items() if value is not None}
         results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, 0, **happens(values, wish.repeat))
-    chosen = most_stable(results)
+    chosen = most_stable(results, NORMS)
     assert chosen.plan.hyperparameters["learning_rate"] == pytest.approx(0.001)
     assert thresholds(chosen)[0] == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
 

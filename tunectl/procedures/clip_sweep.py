@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tunectl.analysis.figures import Figure
-from tunectl.analysis.gradient_norms import clip_threshold, clipped_fraction
+from tunectl.analysis.gradient_norms import clipped_fraction
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
+from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
     Conclusion,
@@ -30,20 +31,18 @@ from tunectl.procedures.procedure import (
     Wish,
     by_majority,
     has_all,
-    runs_of,
 )
 from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
 from tunectl.procedures.rates import (
     RateJudgement,
     best_rate,
-    is_unstable,
     judged,
     log_grid,
     next_unstable,
     rounded,
     runs_by_rate,
 )
-from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
+from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_recipe import (
     Judged,
     Recipe,
@@ -57,10 +56,6 @@ from tunectl.procedures.warmup_recipe import (
 )
 
 NORMS, WITHOUT, FIRST_THRESHOLD = range(3)
-PERCENTILE = 90.0
-SMALLER = (1.0, 1 / 3, 1 / 10)
-"""Thresholds, as parts of the first one; more than half of the updates are clipped soon after."""
-
 SMALL_NORMS, AGAIN, SMALL, SMALL_AGAIN = range(FIRST_THRESHOLD + len(SMALLER), FIRST_THRESHOLD + len(SMALLER) + 4)
 PHASES = (
     "gradient norms without clipping",
@@ -183,28 +178,6 @@ def _rates(spec: SweepSpec) -> list[float]:
     return [rounded(best / 2), *(rounded(rate) for rate in log_grid(rounded(best), highest, RATES - 1))]
 
 
-def most_stable(results: Results, phase: int = NORMS) -> Run | None:
-    """The run whose norms are taken as typical: of those that came to their end the one at the highest rate whose loss
-    never went up for a period; where all did, the one at the lowest rate. None where none came to its end.
-    """
-    runs = [run for runs in runs_of(results, phase).values() for run in runs if run.feasible]
-    if not runs:
-        return None
-    calm = [run for run in runs if not is_unstable(run)]
-    key = (lambda run: -_rate(run)) if calm else _rate
-    return min(calm or runs, key=lambda run: (key(run), run.plan.repeat))
-
-
-def _rate(run: Run) -> float:
-    return float(run.plan.hyperparameters["learning_rate"])
-
-
-def thresholds(run: Run) -> list[float]:
-    """The thresholds to sweep at, the largest first; [] where the run has no norm above 0."""
-    first = clip_threshold(run.updates.gradient_norm, PERCENTILE)
-    return [] if first is None or not math.isfinite(first) else [rounded(first * part) for part in SMALLER]
-
-
 def _without(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
     return candidates(results, {WITHOUT: sweeps[WITHOUT]}, spec.objective)
 
@@ -311,8 +284,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     found = _Found(without, with_it, small if smaller_levers is not None else None, adopted, fraction)
     going = going_on(spec, results, best, without, every)
     return Conclusion(
-        verdict=_verdict(spec, found, tried_quarter=smaller_levers is not None)
-        + (f" {AT_BOUNDARY}" if going["at_boundary"] else ""),
+        verdict=" ".join([_verdict(spec, found, tried_quarter=smaller_levers is not None), *remarks(going, adopted)]),
         answers={
             **going,
             "compared": compared(spec, [without, with_it, small]),

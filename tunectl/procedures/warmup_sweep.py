@@ -31,7 +31,7 @@ from tunectl.procedures.procedure import (
 )
 from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
 from tunectl.procedures.rates import log_grid, rounded
-from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
+from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_recipe import (
     Judged,
@@ -225,8 +225,9 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         "raise_max_train_steps": too_long,
     }
     parts = [_opened(spec, held), _comparison(spec, found)]
-    if answers["at_boundary"] and (best is small or not _is_out_of_reach(spec, held)):
-        parts.append(AT_BOUNDARY)
+    # A rate above those of the sweep with this initialisation is known not to hold.
+    is_highest = best is not small and _is_out_of_reach(spec, held)
+    parts += remarks({**answers, "at_boundary": answers["at_boundary"] and not is_highest}, best)
     if too_long:
         parts.append(f"It takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps.")
     return Conclusion(
