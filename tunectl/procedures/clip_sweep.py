@@ -273,9 +273,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         )
     without, with_it = _best_of_each(spec, results, typical.sweeps)
     _, smaller_levers = _on_top(spec, results, typical)
-    small = best_with_quarter(spec, results, _QUARTER, smaller_levers)
-    if small is not None and _is_too_aggressive(small):
-        small = None
+    small = best_with_quarter(spec, results, _QUARTER, smaller_levers, may_be=lambda item: not _is_too_aggressive(item))
     best = safer_of(spec, small, _safer_with(spec, with_it, without))
     every = typical.sweeps if smaller_levers is None else {**typical.sweeps, SMALL: smaller_levers}
     adopted = best if best is not without else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunectl.procedures.levers import Levers
@@ -46,13 +46,19 @@ def swept(phase: int, levers: Levers, rates: Sequence[float]) -> list[Wish]:
 
 
 def best_with_quarter(
-    spec: SweepSpec, results: Results, phases: QuarterPhases, smaller: Levers | None
+    spec: SweepSpec,
+    results: Results,
+    phases: QuarterPhases,
+    smaller: Levers | None,
+    *,
+    may_be: Callable[[Judged], bool] = lambda _: True,
 ) -> Judged | None:
-    """The best of them under fresh seeds; None where none was feasible or none was tried."""
+    """The best under fresh seeds of those that `may_be` adopted; None where there is none or none was tried."""
     if smaller is None:
         return None
     recipes = candidates(results, {phases.sweep: smaller}, spec.objective)
-    return chosen(judged_again(results, phases.again, recipes), spec.objective)
+    again = judged_again(results, phases.again, recipes)
+    return chosen([item for item in again if may_be(item)], spec.objective)
 
 
 def safer_of(spec: SweepSpec, one: Judged | None, other: Judged | None) -> Judged | None:
