@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import blow_up, descent, play, play_in_pieces, spec
+from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec
 
+from tunectl.analysis.runs import UpdateSeries
 from tunectl.procedures.clip_sweep import (
     AGAIN,
     CLIP_SWEEP,
@@ -14,8 +18,10 @@ from tunectl.procedures.clip_sweep import (
     SMALL_AGAIN,
     SMALL_NORMS,
     WITHOUT,
+    median_clipped,
 )
 from tunectl.procedures.clip_thresholds import most_stable, thresholds
+from tunectl.procedures.procedure import Wish
 
 BEFORE = {"best_learning_rate": 0.01, "unstable_base_learning_rate": 0.03}
 
@@ -132,8 +138,6 @@ def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
 
     results = {}
     sweep = spec(before=BEFORE)
-    from made_up_runs import made_up
-
     for wish in CLIP_SWEEP.next_trials(sweep, {}):
         values = {**sweep.values, **wish.changes}
         values = {name: value for name, value in values.items() if value is not None}
@@ -164,6 +168,14 @@ def test_the_best_rate_of_before_is_among_those_that_are_compared():
     asked, _ = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
     rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITHOUT})
     assert (rates[0], rates[1], rates[-1], len(rates)) == (0.005, 0.01, 0.3, 6)
+
+
+def test_of_own_code_the_part_that_is_clipped_is_that_of_the_norms_above_the_threshold():
+    wish, values = Wish(0, 0, 0, {}), {"learning_rate": 0.1, "grad_clip_norm": 1.0}
+    run = made_up(wish, values, 0)
+    told = UpdateSeries(loss=run.updates.loss[:4], gradient_norm=np.array([0.5, math.nan, 3.0, 0.9]))
+    assert median_clipped([replace(run, updates=told)]) == pytest.approx(1 / 3)
+    assert median_clipped([replace(run, updates=UpdateSeries())]) is None
 
 
 def test_a_best_rate_at_the_upper_end_of_the_sweep_is_said_to_be_there():

@@ -15,6 +15,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tunectl.analysis.figures import Figure
 from tunectl.analysis.gradient_norms import clipped_fraction
 from tunectl.analysis.runs import Run
@@ -219,14 +221,23 @@ def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
     return chosen([item for item in as_good if item.recipe.levers.clip == largest], objective) or best
 
 
-def _median_clipped(runs: Sequence[Run]) -> float | None:
-    """The part of the updates that were clipped, the median over the runs; None where there was no update."""
-    parts = [clipped_fraction(run.updates) for run in runs if len(run.updates)]
+def median_clipped(runs: Sequence[Run]) -> float | None:
+    """The part of the updates that were clipped, the median over the runs; None where it is not known.
+
+    Own code does not say which it clipped: there it is the part of the norms it told that lie above the threshold.
+    """
+    parts = []
+    for run in runs:
+        clip, norms = run.plan.hyperparameters.get("grad_clip_norm"), run.updates.gradient_norm
+        if len(run.updates.clipped):
+            parts.append(clipped_fraction(run.updates))
+        elif clip is not None and not np.isnan(norms).all():
+            parts.append(float((norms[~np.isnan(norms)] > float(clip)).mean()))
     return statistics.median(parts) if parts else None
 
 
 def _is_too_aggressive(item: Judged) -> bool:
-    return (_median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
+    return (median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
 
 
 def _safer_with(spec: SweepSpec, with_it: Judged | None, without: Judged | None) -> Judged | None:
@@ -278,7 +289,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     every = typical.sweeps if smaller_levers is None else {**typical.sweeps, SMALL: smaller_levers}
     adopted = best if best is not without else None
     shown = adopted or with_it
-    fraction = _median_clipped(shown.runs) if shown is not None else None
+    fraction = median_clipped(shown.runs) if shown is not None else None
     found = _Found(without, with_it, small if smaller_levers is not None else None, adopted, fraction)
     going = going_on(spec, results, best, without, every)
     return Conclusion(
@@ -317,7 +328,7 @@ def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
         )
     against = found.without.in_words(spec.objective) if found.without else "no feasible rate without clipping"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {against}"
-    part = f"{found.fraction or 0:.0%} of the updates"
+    part = "an unknown part of the updates" if found.fraction is None else f"{found.fraction:.0%} of the updates"
     more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
     if found.adopted is None:
         too_much = found.fraction is not None and found.fraction > TOO_AGGRESSIVE
@@ -335,7 +346,7 @@ def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple
     runs = runs_by_rate(results, phase)
     best = best_rate(judged(runs, spec.objective))
     threshold = levers.clip if levers.clip is not None and math.isfinite(levers.clip) else None
-    fraction = _median_clipped(runs[best.rate]) if best is not None and threshold is not None else None
+    fraction = median_clipped(runs[best.rate]) if best is not None and threshold is not None else None
     init_scale = levers.init_scale if levers.init_scale is not None else spec.init_scale
     return (threshold, init_scale, best.rate if best else None, best.best if best else None, fraction)
 
