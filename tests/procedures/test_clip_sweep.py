@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import blow_up, descent, play, play_in_pieces, spec
+from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec
 
+from tunectl.analysis.runs import UpdateSeries
 from tunectl.procedures.clip_sweep import (
     AGAIN,
     CLIP_SWEEP,
@@ -14,9 +18,10 @@ from tunectl.procedures.clip_sweep import (
     SMALL_AGAIN,
     SMALL_NORMS,
     WITHOUT,
-    most_stable,
-    thresholds,
+    median_clipped,
 )
+from tunectl.procedures.clip_thresholds import most_stable, thresholds
+from tunectl.procedures.procedure import Wish
 
 BEFORE = {"best_learning_rate": 0.01, "unstable_base_learning_rate": 0.03}
 
@@ -133,13 +138,11 @@ def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
 
     results = {}
     sweep = spec(before=BEFORE)
-    from made_up_runs import made_up
-
     for wish in CLIP_SWEEP.next_trials(sweep, {}):
         values = {**sweep.values, **wish.changes}
         values = {name: value for name, value in values.items() if value is not None}
         results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, 0, **happens(values, wish.repeat))
-    chosen = most_stable(results)
+    chosen = most_stable(results, NORMS)
     assert chosen.plan.hyperparameters["learning_rate"] == pytest.approx(0.001)
     assert thresholds(chosen)[0] == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
 
@@ -165,6 +168,14 @@ def test_the_best_rate_of_before_is_among_those_that_are_compared():
     asked, _ = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
     rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITHOUT})
     assert (rates[0], rates[1], rates[-1], len(rates)) == (0.005, 0.01, 0.3, 6)
+
+
+def test_of_own_code_the_part_that_is_clipped_is_that_of_the_norms_above_the_threshold():
+    wish, values = Wish(0, 0, 0, {}), {"learning_rate": 0.1, "grad_clip_norm": 1.0}
+    run = made_up(wish, values, 0)
+    told = UpdateSeries(loss=run.updates.loss[:4], gradient_norm=np.array([0.5, math.nan, 3.0, 0.9]))
+    assert median_clipped([replace(run, updates=told)]) == pytest.approx(1 / 3)
+    assert median_clipped([replace(run, updates=UpdateSeries())]) is None
 
 
 def test_a_best_rate_at_the_upper_end_of_the_sweep_is_said_to_be_there():
@@ -242,12 +253,16 @@ def test_a_quarter_of_the_initialisation_is_tried_on_top_and_adopted_where_it_is
 
     def happens(values, repeat):
         found = needs_warmup_and(helps)(values, repeat)
-        return found if "loss" in found or not quarter(values) else {**found, "value": found["value"] - 0.02}
+        better = {**found, "value": found["value"] - 0.02, "norms": norms_of(repeat) / 20}
+        return found if "loss" in found or not quarter(values) else better
 
     asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP, init_scale=2.0), happens)
-    small = [wish for wish in asked if wish.phase in (SMALL, SMALL_AGAIN)]
+    small = [wish for wish in asked if wish.phase in (SMALL_NORMS, SMALL, SMALL_AGAIN)]
     assert {wish.changes["init_scale"] for wish in small} == {0.5}
-    assert all("init_scale" not in wish.changes for wish in asked if wish.phase not in (SMALL, SMALL_AGAIN))
+    assert all("init_scale" not in wish.changes for wish in asked if wish not in small)
+    clips = {wish.changes["grad_clip_norm"] for wish in small if wish.phase != SMALL_NORMS}
+    assert clips == {found.answers["recipe"]["grad_clip_norm"]}
+    assert next(iter(clips)) == pytest.approx(np.exp(0.25 * 1.34) / 20, rel=0.1), "from the norms of the quarter"
     assert set(found.answers["recipe"]) == {"learning_rate", "warmup_steps", "grad_clip_norm", "init_scale"}
     assert found.answers["recipe"]["init_scale"] == 0.5
     assert "without the quarter of the initialisation" in found.verdict

@@ -282,8 +282,25 @@ AFTER_CLIPPING = {
 }
 
 
+def clipped(norm: float):
+    """The world of a warmup of 100 steps, whose gradients have this norm."""
+
+    def happens(values, repeat):
+        norms, clip = np.full(400, norm), values.get("grad_clip_norm")
+        return {**world(opens(10, 100))(values, repeat), "norms": norms, "clip": clip}
+
+    return happens
+
+
+def test_a_threshold_that_clips_nothing_any_more_is_left_out_of_the_recipe():
+    _, found = play(WARMUP_SWEEP, spec(before=AFTER_CLIPPING), clipped(0.5))
+    assert set(found.answers["recipe"]) == {"learning_rate", "warmup_steps"}
+    assert yaml.safe_load(found.advice) == found.answers["recipe"]
+    assert found.verdict.endswith("Its threshold clips none of the updates and is left out of the recipe.")
+
+
 def test_after_a_clip_sweep_every_trial_is_clipped_and_the_recipe_holds_both():
-    asked, found = play(WARMUP_SWEEP, spec(before=AFTER_CLIPPING), world(opens(10, 100)))
+    asked, found = play(WARMUP_SWEEP, spec(before=AFTER_CLIPPING), clipped(2.0))
     assert {wish.changes["grad_clip_norm"] for wish in asked} == {1.3}
     recipe = found.answers["recipe"]
     assert recipe == {"learning_rate": recipe["learning_rate"], "warmup_steps": 100, "grad_clip_norm": 1.3}

@@ -5,7 +5,7 @@ of the unclipped norms is a starting point, a smaller one is to be tried where i
 than half of the updates is a strange way of lowering the learning rate.
 
 After a warmup-sweep, all of this has its warmup. Where the model takes `init_scale`, a quarter of it is tried on top,
-and where no run is stable without it, from the start.
+with a threshold from the norms there, and where no run is stable without it, from the start.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tunectl.analysis.figures import Figure
-from tunectl.analysis.gradient_norms import clip_threshold, clipped_fraction
+from tunectl.analysis.gradient_norms import clipped_fraction
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
+from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
     Conclusion,
@@ -30,20 +33,18 @@ from tunectl.procedures.procedure import (
     Wish,
     by_majority,
     has_all,
-    runs_of,
 )
 from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
 from tunectl.procedures.rates import (
     RateJudgement,
     best_rate,
-    is_unstable,
     judged,
     log_grid,
     next_unstable,
     rounded,
     runs_by_rate,
 )
-from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
+from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_recipe import (
     Judged,
     Recipe,
@@ -57,10 +58,6 @@ from tunectl.procedures.warmup_recipe import (
 )
 
 NORMS, WITHOUT, FIRST_THRESHOLD = range(3)
-PERCENTILE = 90.0
-SMALLER = (1.0, 1 / 3, 1 / 10)
-"""Thresholds, as parts of the first one; more than half of the updates are clipped soon after."""
-
 SMALL_NORMS, AGAIN, SMALL, SMALL_AGAIN = range(FIRST_THRESHOLD + len(SMALLER), FIRST_THRESHOLD + len(SMALLER) + 4)
 PHASES = (
     "gradient norms without clipping",
@@ -121,8 +118,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     ]
     if not has_all(results, wishes):
         return wishes
-    levers = _levers_so_far(spec, results, typical)
-    return [*wishes, *quarter_trials(spec, results, _QUARTER, levers, rates)]
+    norms, smaller = _on_top(spec, results, typical)
+    return [*wishes, *norms, *quarter_trials(spec, results, _QUARTER, smaller, rates)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +159,7 @@ def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | 
     for phase, levers in ((NORMS, bare), (SMALL_NORMS, quartered(spec, bare))):
         if levers is None:
             break
-        rates = [rounded(best * part) for part in NEAR]
-        wishes += swept(phase, levers, rates)
+        wishes += _near(phase, levers, best)
         if not has_all(results, wishes):
             break
         run = most_stable(results, phase)
@@ -173,33 +169,15 @@ def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | 
     return wishes, None
 
 
+def _near(phase: int, levers: Levers, best: float) -> list[Wish]:
+    return swept(phase, levers, [rounded(best * part) for part in NEAR])
+
+
 def _rates(spec: SweepSpec) -> list[float]:
     """From half the best rate on, the best itself, and up to far beyond the unstable one."""
     best = centre(spec) or math.nan
     highest = rounded(float(earlier(spec).unstable_rate or best) * BEYOND)
     return [rounded(best / 2), *(rounded(rate) for rate in log_grid(rounded(best), highest, RATES - 1))]
-
-
-def most_stable(results: Results, phase: int = NORMS) -> Run | None:
-    """The run whose norms are taken as typical: of those that came to their end the one at the highest rate whose loss
-    never went up for a period; where all did, the one at the lowest rate. None where none came to its end.
-    """
-    runs = [run for runs in runs_of(results, phase).values() for run in runs if run.feasible]
-    if not runs:
-        return None
-    calm = [run for run in runs if not is_unstable(run)]
-    key = (lambda run: -_rate(run)) if calm else _rate
-    return min(calm or runs, key=lambda run: (key(run), run.plan.repeat))
-
-
-def _rate(run: Run) -> float:
-    return float(run.plan.hyperparameters["learning_rate"])
-
-
-def thresholds(run: Run) -> list[float]:
-    """The thresholds to sweep at, the largest first; [] where the run has no norm above 0."""
-    first = clip_threshold(run.updates.gradient_norm, PERCENTILE)
-    return [] if first is None or not math.isfinite(first) else [rounded(first * part) for part in SMALLER]
 
 
 def _without(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
@@ -243,14 +221,23 @@ def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
     return chosen([item for item in as_good if item.recipe.levers.clip == largest], objective) or best
 
 
-def _median_clipped(runs: Sequence[Run]) -> float | None:
-    """The part of the updates that were clipped, the median over the runs; None where there was no update."""
-    parts = [clipped_fraction(run.updates) for run in runs if len(run.updates)]
+def median_clipped(runs: Sequence[Run]) -> float | None:
+    """The part of the updates that were clipped, the median over the runs; None where it is not known.
+
+    Own code does not say which it clipped: there it is the part of the norms it told that lie above the threshold.
+    """
+    parts = []
+    for run in runs:
+        clip, norms = run.plan.hyperparameters.get("grad_clip_norm"), run.updates.gradient_norm
+        if len(run.updates.clipped):
+            parts.append(clipped_fraction(run.updates))
+        elif clip is not None and not np.isnan(norms).all():
+            parts.append(float((norms[~np.isnan(norms)] > float(clip)).mean()))
     return statistics.median(parts) if parts else None
 
 
 def _is_too_aggressive(item: Judged) -> bool:
-    return (_median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
+    return (median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
 
 
 def _safer_with(spec: SweepSpec, with_it: Judged | None, without: Judged | None) -> Judged | None:
@@ -267,6 +254,25 @@ def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Leve
     return best.recipe.levers if best is not None else typical.sweeps[FIRST_THRESHOLD]
 
 
+def _on_top(spec: SweepSpec, results: Results, typical: _Typical) -> tuple[list[Wish], Levers | None]:
+    """The levers of the best recipe so far with a quarter of the initialisation, and the trials that show which norms
+    are typical with it: where the recipe clips, the threshold is the same part of those.
+
+    The levers are None while that is open, and where the quarter cannot be tried or was there from the start.
+    """
+    levers = _levers_so_far(spec, results, typical)
+    smaller = quartered(spec, levers)
+    if smaller is None or levers.clip not in typical.thresholds:
+        return [], smaller
+    wishes = _near(SMALL_NORMS, replace(smaller, clip=math.inf), centre(spec) or math.nan)
+    if not has_all(results, wishes):
+        return wishes, None
+    run = most_stable(results, SMALL_NORMS)
+    found = thresholds(run) if run is not None else []
+    place = typical.thresholds.index(levers.clip)
+    return wishes, replace(smaller, clip=found[place]) if found else None
+
+
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The recipe with the largest threshold that does as well as any, and whether it is more than a lower rate."""
     _, typical = _typical(spec, results)
@@ -277,21 +283,17 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
             {**staying(spec), "compared": [], "clipped_fraction": None, "too_aggressive": None},
         )
     without, with_it = _best_of_each(spec, results, typical.sweeps)
-    levers = _levers_so_far(spec, results, typical)
-    smaller_levers = quartered(spec, levers)
-    small = best_with_quarter(spec, results, _QUARTER, levers)
-    if small is not None and _is_too_aggressive(small):
-        small = None
+    _, smaller_levers = _on_top(spec, results, typical)
+    small = best_with_quarter(spec, results, _QUARTER, smaller_levers, may_be=lambda item: not _is_too_aggressive(item))
     best = safer_of(spec, small, _safer_with(spec, with_it, without))
     every = typical.sweeps if smaller_levers is None else {**typical.sweeps, SMALL: smaller_levers}
     adopted = best if best is not without else None
     shown = adopted or with_it
-    fraction = _median_clipped(shown.runs) if shown is not None else None
+    fraction = median_clipped(shown.runs) if shown is not None else None
     found = _Found(without, with_it, small if smaller_levers is not None else None, adopted, fraction)
     going = going_on(spec, results, best, without, every)
     return Conclusion(
-        verdict=_verdict(spec, found, tried_quarter=smaller_levers is not None)
-        + (f" {AT_BOUNDARY}" if going["at_boundary"] else ""),
+        verdict=" ".join([_verdict(spec, found, tried_quarter=smaller_levers is not None), *remarks(going, adopted)]),
         answers={
             **going,
             "compared": compared(spec, [without, with_it, small]),
@@ -326,7 +328,7 @@ def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
         )
     against = found.without.in_words(spec.objective) if found.without else "no feasible rate without clipping"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {against}"
-    part = f"{found.fraction or 0:.0%} of the updates"
+    part = "an unknown part of the updates" if found.fraction is None else f"{found.fraction:.0%} of the updates"
     more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
     if found.adopted is None:
         too_much = found.fraction is not None and found.fraction > TOO_AGGRESSIVE
@@ -344,7 +346,7 @@ def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple
     runs = runs_by_rate(results, phase)
     best = best_rate(judged(runs, spec.objective))
     threshold = levers.clip if levers.clip is not None and math.isfinite(levers.clip) else None
-    fraction = _median_clipped(runs[best.rate]) if best is not None and threshold is not None else None
+    fraction = median_clipped(runs[best.rate]) if best is not None and threshold is not None else None
     init_scale = levers.init_scale if levers.init_scale is not None else spec.init_scale
     return (threshold, init_scale, best.rate if best else None, best.best if best else None, fraction)
 

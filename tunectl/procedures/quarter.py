@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tunectl.procedures.levers import Levers, quartered
+from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import Results, SweepSpec, Wish, by_majority, has_all, repeats
 from tunectl.procedures.warmup_recipe import (
     Judged,
@@ -28,12 +28,9 @@ class QuarterPhases:
 
 
 def quarter_trials(
-    spec: SweepSpec, results: Results, phases: QuarterPhases, levers: Levers, rates: Sequence[float]
+    spec: SweepSpec, results: Results, phases: QuarterPhases, smaller: Levers | None, rates: Sequence[float]
 ) -> list[Wish]:
-    """The trials of these levers with a quarter of the initialisation; [] where the model takes no scale, or has the
-    quarter already.
-    """
-    smaller = quartered(spec, levers)
+    """The trials of these levers, which have a quarter of the initialisation; [] where there are none."""
     if smaller is None:
         return []
     wishes = by_majority(results, swept(phases.sweep, smaller, rates))
@@ -48,13 +45,20 @@ def swept(phase: int, levers: Levers, rates: Sequence[float]) -> list[Wish]:
     return [wish for point, rate in enumerate(rates) for wish in repeats(phase, point, Recipe(levers, rate).changes)]
 
 
-def best_with_quarter(spec: SweepSpec, results: Results, phases: QuarterPhases, levers: Levers) -> Judged | None:
-    """The best of them under fresh seeds; None where none was feasible or none was tried."""
-    smaller = quartered(spec, levers)
+def best_with_quarter(
+    spec: SweepSpec,
+    results: Results,
+    phases: QuarterPhases,
+    smaller: Levers | None,
+    *,
+    may_be: Callable[[Judged], bool] = lambda _: True,
+) -> Judged | None:
+    """The best under fresh seeds of those that `may_be` adopted; None where there is none or none was tried."""
     if smaller is None:
         return None
     recipes = candidates(results, {phases.sweep: smaller}, spec.objective)
-    return chosen(judged_again(results, phases.again, recipes), spec.objective)
+    again = judged_again(results, phases.again, recipes)
+    return chosen([item for item in again if may_be(item)], spec.objective)
 
 
 def safer_of(spec: SweepSpec, one: Judged | None, other: Judged | None) -> Judged | None:

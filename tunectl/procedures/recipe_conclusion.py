@@ -30,7 +30,7 @@ def going_on(
         return staying(spec, bare.recipe.rate if bare is not None else None)
     unstable = _unstable_above(spec, results, best.recipe, sweeps)
     return {
-        "recipe": best.recipe.settings(spec),
+        "recipe": best.settings(spec),
         "adopt": True,
         "best_learning_rate": best.recipe.rate,
         "unstable_base_learning_rate": unstable.rate if unstable else None,
@@ -54,7 +54,16 @@ def staying(spec: SweepSpec, rate: float | None = None) -> dict[str, Any]:
     }
 
 
-AT_BOUNDARY = "Its rate lies at the upper end of the sweep: a higher one may be better."
+def remarks(answers: Mapping[str, Any], best: Judged | None) -> list[str]:
+    """What is to be said of the recipe that was adopted, a sentence each."""
+    if not answers["adopt"] or best is None:
+        return []
+    found = (
+        ["Its rate lies at the upper end of the sweep: a higher one may be better."] if answers["at_boundary"] else []
+    )
+    if best.is_idle:
+        found.append("Its threshold clips none of the updates and is left out of the recipe.")
+    return found
 
 
 def _unstable_above(

@@ -13,7 +13,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
@@ -78,6 +78,18 @@ class Judged:
 
     recipe: Recipe
     runs: Sequence[Run]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its threshold scaled no gradient down in any of its runs, which are then the same without it."""
+        clip = self.recipe.levers.clip
+        clipped = [run.updates.clipped for run in self.runs]
+        return clip is not None and math.isfinite(clip) and all(len(item) and not item.any() for item in clipped)
+
+    def settings(self, spec: SweepSpec) -> dict[str, Scalar | None]:
+        """The hyperparameters to adopt, as `Recipe.settings`, without a threshold that is idle."""
+        levers = replace(self.recipe.levers, clip=math.inf) if self.is_idle else self.recipe.levers
+        return replace(self.recipe, levers=levers).settings(spec)
 
     def losses(self, objective: Objective) -> list[float]:
         """The best value of each run as a number to minimise, infinite for an infeasible one."""
@@ -200,11 +212,7 @@ def is_safer(one: Judged, other: Judged | None, objective: Objective) -> bool:
 
 def compared(spec: SweepSpec, judged: Sequence[Judged | None]) -> list[dict[str, object]]:
     """What each recipe reached, for conclusion.json: its own settings beside its own values."""
-    return [
-        {"recipe": item.recipe.settings(spec), "best": item.median(spec.objective)}
-        for item in judged
-        if item is not None
-    ]
+    return [{"recipe": item.settings(spec), "best": item.median(spec.objective)} for item in judged if item is not None]
 
 
 def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
@@ -217,7 +225,7 @@ def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
         f"(one run for each of the seeds {seeds}, under which nothing was chosen before)",
     ]
     lines = [f"# {line}" for comment in comments for line in textwrap.wrap(comment, 78)]
-    for name, value in recipe.recipe.settings(spec).items():
+    for name, value in recipe.settings(spec).items():
         lines.append(f"{name}: {as_text(value)}" if value is not None else f"# without {name}")
     return "\n".join(lines)
 

@@ -31,7 +31,7 @@ from tunectl.procedures.procedure import (
 )
 from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
 from tunectl.procedures.rates import log_grid, rounded
-from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
+from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_recipe import (
     Judged,
@@ -127,8 +127,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     ]
     if not has_all(results, wishes):
         return wishes
-    levers = _levers_so_far(spec, results, held, sweeps)
-    return [*wishes, *quarter_trials(spec, results, _QUARTER, levers, _rates(spec, held))]
+    smaller = quartered(spec, _levers_so_far(spec, results, held, sweeps))
+    return [*wishes, *quarter_trials(spec, results, _QUARTER, smaller, _rates(spec, held))]
 
 
 def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], Held | None]:
@@ -212,9 +212,8 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         return _nothing_held(spec, results)
     sweeps = _sweeps(spec, held)
     without, with_it = _best_of_each(spec, results, sweeps)
-    levers = _levers_so_far(spec, results, held, sweeps)
-    smaller = quartered(spec, levers)
-    small = best_with_quarter(spec, results, _QUARTER, levers)
+    smaller = quartered(spec, _levers_so_far(spec, results, held, sweeps))
+    small = best_with_quarter(spec, results, _QUARTER, smaller)
     best = safer_of(spec, small, safer_of(spec, with_it, without))
     every = sweeps if smaller is None else {**sweeps, SMALL: smaller}
     found = _Found(without, with_it, small, best, smaller is not None)
@@ -226,8 +225,9 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         "raise_max_train_steps": too_long,
     }
     parts = [_opened(spec, held), _comparison(spec, found)]
-    if answers["at_boundary"] and (best is small or not _is_out_of_reach(spec, held)):
-        parts.append(AT_BOUNDARY)
+    # A rate above those of the sweep with this initialisation is known not to hold.
+    is_highest = best is not small and _is_out_of_reach(spec, held)
+    parts += remarks({**answers, "at_boundary": answers["at_boundary"] and not is_highest}, best)
     if too_long:
         parts.append(f"It takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps.")
     return Conclusion(
