@@ -81,6 +81,15 @@ Argument = str | Optional
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramReading:
+    """What of a program says how its output and its end are read: changed, a trial that has ended is read again."""
+
+    sources: tuple[MetricSource, ...] = ()
+    checkpoints: Checkpoints | None = None
+    infeasible: InfeasibleEnds = InfeasibleEnds()
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A program as the study declares it; texts hold placeholders.
 
@@ -97,6 +106,11 @@ class Program:
     infeasible: InfeasibleEnds = InfeasibleEnds()
     devices: int = 1
     in_trial_folder: bool = False
+
+    @property
+    def reading(self) -> ProgramReading:
+        """How its output and its end are read."""
+        return ProgramReading(self.sources, self.checkpoints, self.infeasible)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Program:

@@ -10,7 +10,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
@@ -61,16 +61,14 @@ def run_command(
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
     beginning = Beginning(None if resume is None else resume[0], offset)
-    sources = request.program.sources
-    collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
-    reader, files_to_read, kept_bytes = OutputReader(sources), _files(request, values), 0
+    reading, kept_bytes = reading_of(request, values, lambda: time.monotonic() - began), 0
+    collector, reader, files_to_read = reading.collector, reading.reader, reading.files
     if resume is not None:
         kept_bytes = _gone_on(collector, resume[0], folder, before, request.program, reader, files_to_read)
     with contextlib.closing(LineFile(folder.measurements, kept_bytes)) as measurements:
-        if takes_resume(request):
-            # What was caught up with is written before its place in the log is forgotten.
-            collector.write(measurements)
-            note_beginning(folder, beginning)
+        # What was caught up with is written before another place in the log is the last one.
+        collector.write(measurements)
+        note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
             request=request,
@@ -92,6 +90,22 @@ def run_command(
             seconds.train_seconds += time.monotonic() - began
         measurements.sync()
     return judged(run, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reads a program's output and files, and puts together what they tell."""
+
+    collector: Collector
+    reader: OutputReader
+    files: list[tuple[MetricSource, Source]]
+
+
+def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
+    """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
+    sources = request.program.sources
+    collector = Collector(now_seconds, counts=_tells_no_step(sources), matters=_declared(request))
+    return Reading(collector, OutputReader(sources), _files(request, values))
 
 
 def _watch(run: ProgramRun, beginning: Beginning) -> None:
