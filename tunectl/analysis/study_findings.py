@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from tunectl.analysis.curve_findings import curve_findings
 from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings import Finding
 from tunectl.analysis.search_findings import search_findings
 from tunectl.analysis.update_findings import update_findings
 
 IMPORTANCE = (
+    # Trials that overwrite each other's files are none of their own.
+    SHARED_FILES,
     # A bug in the data or most trials lost: nothing else counts before that is mended.
     "periodic-evaluations",
     "infeasible-fraction",
@@ -37,7 +40,12 @@ IMPORTANCE = (
 
 def study_findings(evidence: Evidence) -> list[Finding]:
     """The findings of a study, the warnings before the notes, each by importance."""
-    found = [*search_findings(evidence), *curve_findings(evidence), *update_findings(evidence)]
+    found = [
+        *file_findings(evidence.spec, evidence.written, evidence.shared_folders),
+        *search_findings(evidence),
+        *curve_findings(evidence),
+        *update_findings(evidence),
+    ]
     return sorted(found, key=_rank)
 
 

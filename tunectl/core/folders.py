@@ -129,6 +129,11 @@ class StudyFolder:
         return self.path / "conclusion.json"
 
     @property
+    def written(self) -> Path:
+        """The files that trials wrote below the folder where they run: a JSON line for every change, where one was."""
+        return self.path / "written.jsonl"
+
+    @property
     def rereading(self) -> Path:
         """There while trials that have ended are read again, by a study that reads their output in another way."""
         return self.path / "rereading"

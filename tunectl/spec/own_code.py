@@ -23,7 +23,7 @@ from tunectl.spec.placeholders import DIR, OWN, RESUME, names_in, value_text
 from tunectl.spec.wording import found, nearest
 
 _WHERE: PathKey = ("workload",)
-_COMMAND_KEYS = ("command", "folder", "environment", "metrics", "checkpoints", "infeasible")
+_COMMAND_KEYS = ("command", "folder", "environment", "metrics", "checkpoints", "infeasible", "shared_files")
 _KINDS: Mapping[str, SourceKind] = {
     "regex": "regex",
     "json_lines": "json_lines",
@@ -42,7 +42,7 @@ def read_own_code(document: Document, study_file: Path, devices: int) -> tuple[s
     content = document.content["workload"]
     before = len(document.problems)
     if "function" in content:
-        _known_keys(document, content, ("function",), _WHERE)
+        _known_keys(document, content, ("function", "shared_files"), _WHERE)
         text = _text(document, content["function"], (*_WHERE, "function"))
         return (text, None) if text is not None and len(document.problems) == before else None
     if "command" not in content:
@@ -54,6 +54,14 @@ def read_own_code(document: Document, study_file: Path, devices: int) -> tuple[s
     if len(document.problems) > before:
         return None
     return " ".join(_shown(item) for item in program.arguments), program
+
+
+def read_shared_files(document: Document) -> tuple[str, ...]:
+    """The patterns under `workload.shared_files`, () where there are none; every problem is noted."""
+    where, content = (*_WHERE, "shared_files"), document.content["workload"].get("shared_files", [])
+    right = "patterns of files below the folder where trials run, such as results/*.csv"
+    listed = _list(document, content, where, lambda item: isinstance(item, str) and bool(item), right)
+    return tuple(item.removeprefix("./") for item in listed if isinstance(item, str))
 
 
 def _near(content: Mapping[str, Any]) -> str:

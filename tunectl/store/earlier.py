@@ -85,6 +85,6 @@ def _moved(folder: StudyFolder) -> Iterator[Path]:
     """What is moved and is still there; study.yaml last, so that until then the folder is known to be a study's."""
     made = sorted([*folder.path.glob("findings*.json"), *folder.path.glob("report*.html")])
     of_trials = (folder.trials, folder.tables, folder.plots, folder.conclusion, folder.procedure, folder.points)
-    for path in (*made, *of_trials, folder.rereading, folder.plan, folder.study):
+    for path in (*made, *of_trials, folder.written, folder.rereading, folder.plan, folder.study):
         if path.exists():
             yield path
