@@ -27,14 +27,13 @@ def file_findings(
     spec: StudySpec, written: Sequence[WrittenFile], folders: SharedFolders | None = None
 ) -> list[Finding]:
     """What is to be said of files that more than one trial wrote, beside those that are meant to be shared."""
-    shared = [
-        item for item in sorted(written, key=lambda item: item.path) if item.is_shared and not _is_meant(spec, item)
-    ]
+    by_path = sorted(written, key=lambda item: item.path)
+    shared = [item for item in by_path if item.is_shared and not _is_meant(spec, item.path)]
     lost = [item for item in shared if item.how == "overwritten"]
     found = []
     if lost:
         found.append(_finding(spec, "warning", "Trials overwrite each other's files", lost))
-    elif folders is not None:
+    elif folders is not None and not _is_meant(spec, folders.example):
         sentence = (
             f"{folders.trials} trials made {folders.folders} folder{'s' if folders.folders > 1 else ''} such as "
             f"{folders.example}, so that some wrote into the same one."
@@ -49,19 +48,14 @@ def file_findings(
 
 def must_stop(spec: StudySpec, written: Sequence[WrittenFile]) -> list[WrittenFile]:
     """The overwritten files that trials read: where metrics are read from, or what a program goes on from."""
-    return [
-        item
-        for item in written
-        if item.how == "overwritten"
-        and not _is_meant(spec, item)
-        and (_is_read(spec, item) or _is_gone_on_from(spec, item))
-    ]
+    # Where nothing is left of which one trial may be the only writer, there is no doubt.
+    lost = [item for item in written if item.how == "overwritten" and not item.alone and not _is_meant(spec, item.path)]
+    return [item for item in lost if _is_read(spec, item) or _is_gone_on_from(spec, item)]
 
 
-def _is_meant(spec: StudySpec, item: WrittenFile) -> bool:
+def _is_meant(spec: StudySpec, path: str) -> bool:
     return any(
-        fnmatchcase(item.path, pattern) or item.path.startswith(pattern.rstrip("/") + "/")
-        for pattern in spec.shared_files
+        fnmatchcase(path, pattern) or path.startswith(pattern.rstrip("/") + "/") for pattern in spec.shared_files
     )
 
 
@@ -100,6 +94,7 @@ def _options(spec: StudySpec) -> list[tuple[str, str]]:
 
 def _finding(spec: StudySpec, level: Level, what: str, shared: Sequence[WrittenFile]) -> Finding:
     named = ", ".join(f"{item.path}{_by(item)}" for item in shared[:_MOST_NAMES])
+    paths = [item.path for item in shared]
     more = f" and {len(shared) - _MOST_NAMES} more" if len(shared) > _MOST_NAMES else ""
     trials = dict.fromkeys(
         trial for item in shared for group in item.trials or () if len(group) == 1 for trial in group
@@ -108,7 +103,9 @@ def _finding(spec: StudySpec, level: Level, what: str, shared: Sequence[WrittenF
         id=SHARED_FILES,
         level=level,
         sentence=f"{what}: {named}{more}.",
-        action=_remedy(spec, [item.path for item in shared]),
+        action=_remedy(spec, paths)
+        if level == "warning"
+        else f"Nothing is to be done; `shared_files: [{_common(paths)}]` under workload says that it is meant.",
         trials=tuple(trials),
         numbers={"files": len(shared)},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Collection
@@ -46,6 +47,7 @@ def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snaps
     later ones are given these.
     """
     files: dict[str, Mark] = {}
+    own = _own_output()
     folders: set[str] = set()
     too_large: set[str] = set(skipped or ())
     waiting = deque([""])
@@ -71,10 +73,21 @@ def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snaps
                         waiting.append(path)
                 elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(_LEFT_OUT_SUFFIXES):
                     status = entry.stat(follow_symlinks=False)
-                    files[path] = Mark(status.st_ino, status.st_mtime_ns, status.st_size)
+                    if (status.st_dev, status.st_ino) not in own:
+                        files[path] = Mark(status.st_ino, status.st_mtime_ns, status.st_size)
             except OSError:
                 continue  # it has gone meanwhile
     return Snapshot(files, frozenset(folders), frozenset(too_large))
+
+
+def _own_output() -> set[tuple[int, int]]:
+    """The files to which this process prints, as under nohup."""
+    found = set()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            status = os.fstat(descriptor)
+            found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

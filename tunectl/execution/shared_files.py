@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ class WrittenFiles:
     folder: Path
     files: dict[str, WrittenFile] = field(default_factory=dict)
     shared_folders: SharedFolders | None = None
+    _ends: dict[str, list[frozenset[int]]] = field(default_factory=dict)
     _last: Snapshot = field(default_factory=Snapshot)
     _before: Snapshot = field(default_factory=Snapshot)
     _first: str | None = None
@@ -42,8 +44,13 @@ class WrittenFiles:
             if mark is not None and mark != known.mark:
                 self.files[path] = replace(known, mark=mark, digest=digest(self.folder / path, mark.size))
 
-    def take(self, snapshot: Snapshot, ran: AbstractSet[int]) -> list[WrittenFile]:
-        """Take a snapshot, before which only these trials `ran` since the last one; gives the files that changed."""
+    def take(
+        self, snapshot: Snapshot, ran: AbstractSet[int], ended: AbstractSet[int] = frozenset()
+    ) -> list[WrittenFile]:
+        """Take a snapshot, before which only these trials `ran` since the last one, and these of them `ended`.
+
+        Gives the files that changed.
+        """
         changed: list[WrittenFile] = []
         left = _BYTES_A_SNAPSHOT
         for path, mark in snapshot.files.items():
@@ -51,6 +58,8 @@ class WrittenFiles:
                 continue
             found = self._written(path, mark, frozenset(ran), with_digest=left > 0)
             left -= min(mark.size, _WHOLE_BYTES)
+            if ended:
+                self._ends.setdefault(path, []).append(frozenset(ended))
             self.files[path] = found
             changed.append(found)
         for path in self._last.files.keys() - snapshot.files.keys():
@@ -65,13 +74,30 @@ class WrittenFiles:
         now = digest(file, mark.size) if with_digest else ""
         if known is None:
             return WrittenFile(path, mark, ran, now)
+        worst = max(known.worst, _how(file, known, mark, now), key=HOWS.index)
         alone = known.alone & ran
-        if alone and not known.is_shared:
-            return replace(known, mark=mark, alone=alone, digest=now)
-        how = _how(file, known, mark, now)
-        if known.is_shared and HOWS.index(how) <= HOWS.index(known.how or how):
-            return replace(known, mark=mark, alone=frozenset(), digest=now)
-        return replace(known, mark=mark, alone=frozenset(), digest=now, how=how, trials=(known.alone or ran, ran))
+        now_known = replace(known, mark=mark, alone=alone, digest=now, worst=worst)
+        if known.is_shared:
+            return replace(now_known, how=worst)
+        return now_known if alone else replace(now_known, how=worst, trials=(known.alone, ran))
+
+    def take_for_shared(self, trials: AbstractSet[int]) -> list[WrittenFile]:
+        """Take the files for shared that changed when several of these trials ended, where all ran side by side.
+
+        Each such file may still be one trial's own. Then every other trial, which runs the same program, would have one
+        like it: at the same depth, with the same suffix.
+        """
+        found = []
+        kinds = Counter(map(_kind, self._ends))
+        for path, groups in self._ends.items():
+            known = self.files.get(path)
+            often = sum(bool(group & trials) for group in groups) > 1
+            if known is None or known.is_shared or known.worst != "overwritten" or not often:
+                continue
+            if kinds[_kind(path)] < len(trials):
+                self.files[path] = replace(known, how=known.worst)
+                found.append(self.files[path])
+        return found
 
     def count_folders(self, snapshot: Snapshot, trials: int) -> None:
         """Compare how many folders with numbers in their names there are with the trials of this run that trained.
@@ -96,6 +122,10 @@ def _home(path: str, new: AbstractSet[str]) -> str | None:
     return next((item for item in folders if item in new and _NUMBER.search(PurePosixPath(item).name)), None)
 
 
+def _kind(path: str) -> tuple[int, str]:
+    return path.count("/"), PurePosixPath(path).suffix
+
+
 def _shape(path: str) -> str:
     return re.sub(r"\d+", "#", path)
 
@@ -105,7 +135,8 @@ def _how(file: Path, known: WrittenFile, mark: Mark, now: str) -> How:
         return "overwritten"
     if mark.size == known.mark.size and now == known.digest:
         return "identical"
-    grown = mark.size > known.mark.size and digest(file, known.mark.size) == known.digest
+    # One that is empty was just cut to be written anew.
+    grown = mark.size > known.mark.size > 0 and digest(file, known.mark.size) == known.digest
     return "appended" if grown else "overwritten"
 
 

@@ -27,15 +27,16 @@ class Mark(NamedTuple):
 class WrittenFile:
     """A file that trials wrote.
 
-    `alone` are the trials each of which may have written it alone: empty where at least two did. `trials` are two
-    groups of trials of which one wrote it each, where that is known: the earlier one and the later one. `how` says how
-    the later write changed it.
+    `alone` are the trials each of which may have written it alone: empty where at least two did. `worst` is how it was
+    changed at worst, by whichever trial, and `how` is the same once it is taken for written by several. `trials` are
+    two groups of trials of which one wrote it each, the earlier and the later one, where that is known.
     """
 
     path: str
     mark: Mark
     alone: frozenset[int]
     digest: str = ""
+    worst: How = "identical"
     how: How | None = None
     trials: tuple[frozenset[int], frozenset[int]] | None = None
 
@@ -59,6 +60,7 @@ class WrittenFile:
                 mark=Mark(*map(int, line["mark"])),
                 alone=frozenset(map(int, line["alone"])),
                 digest=str(line["digest"]),
+                worst=line["worst"] if line["worst"] in HOWS else "overwritten",
                 how=line["how"] if line["how"] in HOWS else None,
                 trials=(frozenset(map(int, first)), frozenset(map(int, second))) if line["trials"] else None,
             )

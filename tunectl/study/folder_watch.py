@@ -20,7 +20,11 @@ from tunectl.study.progress import Watcher
 
 ALONE_SECONDS = 60.0
 """How long the first trial of a study runs alone at most: what it writes until then is known to be its own."""
-_PATIENCE_SECONDS = 0.05  # a small folder is looked at in less; a large one is not waited for
+_PATIENCE_SECONDS = 0.05  # a small folder is looked at in less
+_LONGEST_WAIT_SECONDS = 1.0
+"""How long a launch waits for the snapshot of a large folder; what that shows may be of the new trial then, too."""
+_LONG_SECONDS, _SHARE = 0.2, 0.1
+# A snapshot that takes longer is taken in so large a share of the time at most.
 
 Changes = tuple[Sequence[WrittenFile], SharedFolders | None]
 
@@ -42,8 +46,13 @@ class FolderWatch:
         self._skipped: frozenset[str] = frozenset()
         self._running: set[int] = set()
         self._ran: set[int] = set()
+        self._ran_before: set[int] = set()
+        self._began = self._not_before = 0.0
         self._fresh: set[int] = set()
-        self._trained = 0
+        self._completed: set[int] = set()
+        self._ended: set[int] = set()
+        self._launched: set[int] = set()
+        self._most_at_once = 0
         self._alone: tuple[int, float] | None = None
         self._said: set[str] = set()
         self._executor = ThreadPoolExecutor(1, "folder")
@@ -71,23 +80,27 @@ class FolderWatch:
             self._alone = (job.trial, self._clock())
         self._running.add(job.trial)
         self._ran.add(job.trial)
+        self._ran_before.add(job.trial)
+        self._launched.add(job.trial)
+        self._most_at_once = max(self._most_at_once, len(self._running))
         if job.attempt == 1:
             self._fresh.add(job.trial)
 
     def ended(self, trial: int, state: str) -> None:
         """Note that all processes of a trial are gone."""
         self._running.discard(trial)
+        self._ended.add(trial)
         if state == "completed" and trial in self._fresh:
-            self._trained += 1
+            self._completed.add(trial)
         if self._alone is not None and self._alone[0] == trial:
             self._alone = None
         self._look()
 
     def may_launch(self, running: int) -> bool:
         """Whether another trial may be launched beside those that run."""
-        self._collect(None if running == 0 else _PATIENCE_SECONDS)
-        if self._future is not None:
-            return False
+        self._collect(_LONGEST_WAIT_SECONDS if running == 0 else _PATIENCE_SECONDS)
+        if self._future is not None and self._clock() - self._began < _LONGEST_WAIT_SECONDS:
+            return running == 0
         if self._alone is None or running == 0:
             return True
         trial, since = self._alone
@@ -97,38 +110,50 @@ class FolderWatch:
         self._alone = None
         self._look()
         self._collect(_PATIENCE_SECONDS)
-        return self._future is None
+        return self._future is None or self._clock() - self._began >= _LONGEST_WAIT_SECONDS
 
     def finish(self) -> None:
         """Take the last snapshots, and say what they show."""
-        self._collect(None)
+        while self._future is not None or self._again:
+            self._not_before = 0.0
+            self._collect(None)
         self._executor.shutdown()
+        if self._most_at_once >= len(self._launched) > 1 and not self._is_over:
+            shared = self._written.take_for_shared(self._completed)
+            keep_written(self._study.folder.written, shared, None, self._watcher.message)
+            self._judge()
 
     def _look(self) -> None:
         if self._is_over:
             return
-        if self._future is not None:
+        if self._future is not None or self._clock() < self._not_before:
             self._again = True
             return
-        ran, self._ran = frozenset(self._ran | self._running), set(self._running)
+        self._again, self._began = False, self._clock()
+        # Who is launched while the snapshot is taken may have written what it shows.
+        self._ran_before, self._ran = self._ran | self._running, set(self._running)
+        ended, self._ended = frozenset(self._ended), set()
         # While the first one runs alone, it is one that has trained.
-        trained = self._trained or 1
-        self._future = self._executor.submit(self._taken, ran, trained)
+        self._future = self._executor.submit(self._taken, self._ran_before, ended, len(self._completed) or 1)
 
-    def _taken(self, ran: frozenset[int], trained: int) -> Changes:
+    def _taken(self, ran: set[int], ended: frozenset[int], trained: int) -> Changes:
         """In the thread: what has changed, and what is known of folders."""
         snapshot = take_snapshot(self._written.folder, self._skipped)
         if not snapshot.is_whole:
             raise _TooManyError
         before = self._written.shared_folders
-        changed = self._written.take(snapshot, ran)
+        changed = self._written.take(snapshot, ran, ended)
         self._written.count_folders(snapshot, trained)
         now = self._written.shared_folders
         return changed, now if now != before else None
 
     def _collect(self, patience_seconds: float | None) -> None:
         """Take what the thread has found, waiting for it at most so long."""
-        while self._future is not None:
+        while self._future is not None or self._again:
+            if self._future is None:
+                self._look()
+            if self._future is None:
+                return
             if not wait([self._future], patience_seconds).done:
                 return
             try:
@@ -136,16 +161,14 @@ class FolderWatch:
             except _TooManyError:
                 self._give_up()
                 return
-            self._future = None
+            self._future, seconds = None, self._clock() - self._began
+            self._not_before = self._clock() + seconds / _SHARE if seconds > _LONG_SECONDS else 0.0
             keep_written(self._study.folder.written, changed, folders, self._watcher.message)
             if folders is not None or any(item.is_shared for item in changed):
                 self._judge()
-            if self._again:
-                self._again = False
-                self._look()
 
     def _give_up(self) -> None:
-        self._future, self._is_over = None, True
+        self._future, self._again, self._is_over = None, False, True
         self._watcher.message(
             f"note: {self._written.folder} holds more than {2 * MOST_ENTRIES:,} files and folders by now; it is not "
             "watched any more for files that trials overwrite"
