@@ -8,7 +8,7 @@ import pytest
 
 from tunectl.core.errors import StudyError
 from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional
-from tunectl.spec.identity import differences, identity
+from tunectl.spec.identity import Differences, differences, identity
 from tunectl.spec.placeholders import AbsentError, command_line, filled, names_in, value_text
 from tunectl.spec.placing import check_program
 from tunectl.spec.reading import draft_study, parse_study
@@ -190,9 +190,9 @@ def test_a_switch_needs_no_place(tmp_path: Path) -> None:
 
 def test_the_study_stays_the_same_where_it_is_moved_as_a_whole(tmp_path: Path) -> None:
     one, other = (parse_study(text(), tmp_path / name / "study.yaml") for name in ("a", "b"))
-    assert differences(one, other) == []
+    assert differences(one, other) == Differences()
     changed = parse_study(text(COMMAND.replace("--lr", "--rate")), tmp_path / "a" / "study.yaml")
-    assert any("program.arguments" in line for line in differences(one, changed))
+    assert any("program.arguments" in line for line in differences(one, changed).results)
     assert "program.arguments" in identity(one)
 
 
