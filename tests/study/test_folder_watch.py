@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from study_calls import Called
+
+from tunectl.execution.folder_snapshot import Snapshot, take_snapshot
+from tunectl.execution.jobs import Job
+from tunectl.spec.reading import load_study
+from tunectl.study import folder_watch
+from tunectl.study.folder_watch import ALONE_SECONDS, FolderWatch
+from tunectl.study.opening import opened
 
 Call = Callable[..., Called]
 
@@ -118,3 +126,90 @@ def test_a_function_that_writes_to_the_current_folder_is_watched(tunectl: Call, 
     assert called.code == 0, called.err
     assert findings(tmp_path) == [("warning", "Trials overwrite each other's files: model.pt (trials 0 and 1).")]
     assert "Write to trial.dir" in called.out
+
+
+class Silent:
+    """A watcher that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def finished(self, *_: object) -> None: ...
+
+    def progress(self, *_: object) -> None: ...
+
+
+class Watched:
+    """A watch of a study whose trials are played."""
+
+    def __init__(self, home: Path, watch: FolderWatch, said: Silent) -> None:
+        self.home, self.watch, self.said = home, watch, said
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    (tmp_path / "program.py").write_text("")
+    (tmp_path / "own.yaml").write_text(STUDY)
+    said = Silent()
+    with opened(load_study(tmp_path / "own.yaml"), tmp_path / "runs" / "own", said) as study:
+        played = Watched(tmp_path, FolderWatch(tmp_path, study, said, lambda: played.now), said)
+        played.watch.begin(first_alone=True)
+        yield played
+        played.watch.finish()
+
+
+@pytest.mark.parametrize("has_measured", [True, False])
+def test_the_first_trial_runs_alone_until_it_has_measured_something_or_the_time_is_over(
+    watched: Watched, *, has_measured: bool
+) -> None:
+    watch = watched.watch
+    assert watch.may_launch(0)
+    watch.launching(Job(0))
+    assert not watch.may_launch(1)
+    watched.now = ALONE_SECONDS - 1
+    assert not watch.may_launch(1)
+    if has_measured:
+        measured = watched.home / "runs" / "own" / "trials" / "00000" / "measurements.jsonl"
+        measured.parent.mkdir(parents=True)
+        measured.write_text("{}\n")
+    else:
+        watched.now = ALONE_SECONDS
+    assert watch.may_launch(1)
+    watch.launching(Job(1))
+    assert watch.may_launch(2)
+
+
+def test_a_launch_waits_for_a_large_folder_for_a_second_and_what_it_shows_may_be_of_the_new_trial_then(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, goes_on = watched.watch, threading.Event()
+
+    def slow(folder: Path, skipped: frozenset[str]) -> Snapshot:
+        goes_on.wait(30)
+        return take_snapshot(folder, skipped)
+
+    watch.launching(Job(0))
+    (watched.home / "model.pt").write_text("0")
+    watch.ended(0, "completed")
+    assert watch.may_launch(0)
+    watch.launching(Job(1))
+    monkeypatch.setattr(folder_watch, "take_snapshot", slow)
+    (watched.home / "model.pt").write_text("0 again")
+    watch.launching(Job(2))
+    watch.ended(2, "completed")
+    assert not watch.may_launch(1)
+    watched.now += 1.5
+    assert watch.may_launch(1)
+    watch.launching(Job(3))
+    goes_on.set()
+    watch.finish()
+    kept = [json.loads(line) for line in (watched.home / "runs" / "own" / "written.jsonl").read_text().splitlines()]
+    assert [item["alone"] for item in kept if item["path"] == "model.pt"] == [[0], []]
+    assert kept[-1]["trials"] == [[0], [1, 2, 3]]

@@ -105,7 +105,9 @@ def next_correction(
     if file is None or is_set_aside(folder):
         return None
     try:
-        found = correction(kept, load_study(file), lambda: outcomes)
+        spec = load_study(file)
+        # Under another name it is run in another folder.
+        found = correction(kept, spec, lambda: outcomes) if spec.name == kept.name else Correction("nothing")
     except StudyError:
         return None  # a run says what is wrong with it
     if folder.rereading.exists() and found.what == "nothing":
