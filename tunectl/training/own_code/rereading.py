@@ -62,7 +62,7 @@ def read_again(
     """
     files = read_trial(folder)
     if isinstance(now, FunctionRequest) or isinstance(before, FunctionRequest):
-        _keep(folder, files, files.measurements, _recorded_result(now, files))
+        _keep_result(folder, files, _recorded_result(now, files), is_copied=False)
     else:
         begun = _beginnings(folder, files, now)
         if files.attempt and not begun:
@@ -109,11 +109,15 @@ def _read(
         found = read_trial(scratch).measurements
     finally:
         shutil.rmtree(scratch.path, ignore_errors=True)
-    result = _judged(run, files)
-    if result is not None and now.program.checkpoints != before.program.checkpoints:
+    if now.program.checkpoints != before.program.checkpoints:
         _forget_links(folder)
     measurements = _completed(found, files, _checkpoints(now, folder, values, found), folder)
-    _keep(folder, files, measurements, result)
+    is_other = measurements != list(files.measurements)
+    if is_other:
+        _copy(folder)
+        write_measurements(folder, measurements)
+    # Judged by what the folder says now.
+    _keep_result(folder, files, _judged(run, files), is_copied=is_other)
 
 
 def _heard(
@@ -250,16 +254,12 @@ def _completed(
     return completed
 
 
-def _keep(
-    folder: TrialFolder, files: TrialFiles, measurements: Sequence[Measurement], result: TrialResult | None
-) -> None:
-    """Write what was read where it differs from what is there, which goes to the trial's `earlier`."""
-    is_other = list(measurements) != list(files.measurements)
-    if not is_other and result == files.result:
+def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | None, *, is_copied: bool) -> None:
+    """Write the result where it is another one; what was there goes to the trial's `earlier`."""
+    if result == files.result:
         return
-    _copy(folder)
-    if is_other:
-        write_measurements(folder, measurements)
+    if not is_copied:
+        _copy(folder)
     try:
         if result is not None:
             write_result(folder, result)
