@@ -9,7 +9,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all smoke bench lint torture torture-short readme fuzz planted frameworks
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short readme fuzz planted frameworks
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ torture-short: $(STAMP) ## the same with 40 faults, for CI
 
 fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 14 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
+
+gpu: $(STAMP) ## prove on a GPU what can be shown nowhere else; without one it says so
+	$(BIN)/python scripts/prove_gpu.py
 
 bench: $(STAMP) ## measure start-up, runner, loop, lines and scale, each beside a reference from the same run
 	@for script in scripts/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done

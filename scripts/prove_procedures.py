@@ -155,19 +155,21 @@ def cpu_seconds() -> float:
 
 def fresh_errors(place: Place, recipe: Mapping[str, Any], rate: float) -> dict[str, list[float]]:
     """Both configurations as one study of points, each five times; a trial's seed follows its number."""
-    pair = [
-        {"learning_rate": float(recipe["learning_rate"]), "warmup_steps": int(recipe["warmup_steps"])},
-        {"learning_rate": rate, "warmup_steps": 0},
-    ]
     study = derived(UNSTABLE, seed=FRESH_SEED)
-    study["hyperparameters"]["warmup_steps"] = {"role": "nuisance", "values": [0, pair[0]["warmup_steps"]]}
+    # PyYAML reads 1e-3 as text.
+    adopted = {name: yaml.safe_load(str(value)) for name, value in recipe.items()}
+    adopted["learning_rate"] = float(recipe["learning_rate"])
+    before = {"warmup_steps": 0, **study["hyperparameters"], "learning_rate": rate}
+    pair = [adopted, {name: before[name] for name in adopted}]
+    for name in adopted.keys() - {"learning_rate"}:
+        study["hyperparameters"][name] = {"role": "nuisance", "values": [point[name] for point in pair]}
     study["search"] = {"points": [point for _ in range(FRESH_RUNS) for point in pair]}
     path = place.write("fresh-seeds", study)
     place.tunectl("run", path, "--dir", place.folder / "fresh-seeds", "--slots", place.slots)
     trials = results(place.folder / "fresh-seeds")
     errors = {"recipe": trials[0::2], "without": trials[1::2]}
     table(
-        ("five fresh seeds", "learning_rate", "warmup_steps", "valid/error_rate, sorted", "median"),
+        ("five fresh seeds", *adopted, "valid/error_rate, sorted", "median"),
         [
             (name, *point.values(), " ".join(f"{x:.4f}" for x in sorted(found)), f"{statistics.median(found):.4f}")
             for (name, found), point in zip(errors.items(), pair, strict=True)

@@ -8,6 +8,7 @@ from analysis.loss_curves import LN_10, calm, healthy
 
 from tunectl.analysis.detection import (
     NonFinite,
+    PerfectFit,
     diverged,
     ends_flat_at,
     explosion,
@@ -159,19 +160,19 @@ def run_with(**metrics):
 
 
 def test_a_perfect_fit_is_the_first_step_without_an_error_on_train():
-    assert fits_perfectly(run_with(train__error_rate=[0.9, 0.1, 0.0, 0.01, 0.0])) == 200
+    assert fits_perfectly(run_with(train__error_rate=[0.9, 0.1, 0.0, 0.01, 0.0])) == PerfectFit(200, before=100)
     assert fits_perfectly(run_with(train__error_rate=[0.9, 0.1, 0.001])) is None
     assert fits_perfectly(run_with(train__error_rate=[0.9, math.nan, 0.1])) is None
-    assert fits_perfectly(run_with(train__accuracy=[0.1, 0.99, 0.999, 1.0])) == 300
+    assert fits_perfectly(run_with(train__accuracy=[0.1, 0.99, 0.999, 1.0])) == PerfectFit(300, before=200)
     assert fits_perfectly(run_with(train__loss=[2.3, 0.0])) is None
 
 
 def test_a_named_loss_fits_at_the_threshold():
     run = run_with(train__loss=[2.3, 0.5, 0.01, 0.001])
-    assert fits_perfectly(run, "train/loss", 0.01) == 200
+    assert fits_perfectly(run, "train/loss", 0.01) == PerfectFit(200, before=100)
     assert fits_perfectly(run, "train/loss", 1e-6) is None
     assert fits_perfectly(run, "train/perplexity", 1.0) is None
 
 
 def test_a_perfect_fit_before_any_update_does_not_count():
-    assert fits_perfectly(run_with(train__error_rate=[0.0, 0.1, 0.0])) == 200
+    assert fits_perfectly(run_with(train__error_rate=[0.0, 0.1, 0.0])) == PerfectFit(200, before=100)

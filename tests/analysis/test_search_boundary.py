@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated_studies import Response, Shape, evidence_of, simulated_evidence
+from simulated_studies import DOMAINS, Response, Shape, evidence_of, simulated_evidence
 
-from tunectl.analysis.boundary import search_boundary_findings
+from tunectl.analysis.boundary import crowded_ends, search_boundary_findings
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.runs import Run
 from tunectl.analysis.scientific_ends import scientific_end_findings
+from tunectl.analysis.setting_axes import setting_axes
+from tunectl.analysis.stability_edge import SearchPlaces
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.reading import parse_study
 
@@ -74,8 +77,52 @@ def test_a_best_place_at_a_fifth_of_the_range_is_none_where_many_trials_show_it(
 
 def test_a_flat_response_few_trials_and_a_plateau_are_none():
     assert not any(found_in(SEEDS, 0.5, strength=0.0))
-    assert not any(found_in(SEEDS, -0.5, trials=7))
+    assert not any(found_in(SEEDS, -0.5, trials=4))
     assert not any(found_in(SEEDS, 0.5, strength=2.0, plateaus={"learning_rate": 0.5}))
+
+
+def in_order(names, trials, *, settings=1, seed=0):
+    """The best trials are those of the lowest learning rates, in perfect order; the others make no difference."""
+    evidence = bowl(seed, 0.5, names=names, trials=trials, settings=settings)
+    runs = [replace(run, best_value=run.plan.hyperparameters["learning_rate"]) for run in evidence.runs]
+    return replace(evidence, runs=tuple(runs))
+
+
+@pytest.mark.parametrize("trials", [5, 6, 8, 10, 16])
+@pytest.mark.parametrize("others", [(), ("weight_decay",), ("weight_decay", "momentum")])
+def test_trials_in_perfect_order_are_found_from_five_on(trials, others):
+    (finding,) = search_boundary_findings(in_order(("learning_rate", *others), trials))
+    assert (finding.hyperparameters, finding.numbers["end"]) == (("learning_rate",), "low")
+    assert finding.changes[0].value[0] < 1e-3
+
+
+def test_settings_that_agree_are_found_where_none_of_them_could_be_alone():
+    names = ("learning_rate", "weight_decay", "momentum")
+    (finding,) = search_boundary_findings(in_order(names, 5, settings=4))
+    assert finding.settings == (0, 1, 2, 3)
+    assert finding.numbers["end"] == "low"
+
+
+@pytest.mark.parametrize(("trials", "names"), [(5, 1), (5, 2), (6, 1)])
+def test_of_all_orders_of_few_trials_at_most_one_in_twenty_is_called_a_crowd(trials, names):
+    axes = setting_axes(bowl(0, 0.5, names=("learning_rate", "weight_decay")[:names], trials=trials))
+    found = [
+        bool(crowded_ends(SearchPlaces(tuple(replace(axis, losses=np.array(order)) for axis in axes), ())))
+        for order in permutations(np.arange(float(trials)))
+    ]
+    assert 0 < np.mean(found) <= 0.05
+
+
+@pytest.mark.parametrize(("trials", "names"), [(10, 4), (12, 4), (16, 3)])
+def test_a_flat_surface_of_many_hyperparameters_gives_at_most_one_false_alarm_in_twenty(trials, names):
+    generator = np.random.default_rng(0)
+    axes = setting_axes(bowl(1, 0.5, names=tuple(DOMAINS)[:names], trials=trials))
+    found = 0
+    for _ in range(80):
+        losses = generator.normal(size=trials)
+        found += bool(crowded_ends(SearchPlaces(tuple(replace(axis, losses=losses) for axis in axes), ())))
+    # Of 80 studies with a chance of 5 % each more than 8 would be one case in 40.
+    assert found <= 8
 
 
 def test_equal_results_are_no_crowd():

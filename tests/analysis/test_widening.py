@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tunectl.analysis.widening import wider
 from tunectl.spec.hyperparameters import same
@@ -65,3 +69,22 @@ def test_whole_numbers_stay_whole(item):
 def test_what_is_proposed_holds_what_was_searched():
     item = listed("x", 1, 2, 5)
     assert all(any(same(value, other) for other in wider(item, "high").value) for value in item.domain.values)
+
+
+_ENDS_OF_RANGES = st.floats(-1e308, 1e308) | st.floats(1e-320, 1e308) | st.floats(0, 1)
+
+
+@given(low=_ENDS_OF_RANGES, high=_ENDS_OF_RANGES, scale=st.sampled_from(["linear", "log", "one_minus_log"]))
+def test_whatever_a_range_is_the_wider_one_is_a_range_too(low, high, scale):
+    assume(low < high and math.isfinite(high - low))
+    assume((scale != "log" or low > 0) and (scale != "one_minus_log" or high < 1))
+    for end in ("low", "high"):
+        found = wider(Hyperparameter("odd", "odd", "nuisance", Range(low, high, scale)), end)
+        if found is None:
+            continue
+        new_low, new_high = found.value
+        assert new_low <= low < high <= new_high
+        assert (new_low, new_high) != (low, high)
+        assert math.isfinite(new_high - new_low)
+        assert scale != "log" or new_low > 0
+        assert scale != "one_minus_log" or new_high < 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ def made_up(
     trial: int,
     *,
     value: float = 0.05,
+    start: float | None = 0.9,
     state: str = "completed",
     reason: str = "",
     loss: np.ndarray | None = None,
@@ -58,10 +59,10 @@ def made_up(
     longest: int = 400,
 ) -> Run:
     # Shorter than what was asked for, which the procedures do not look at: detection takes its time.
-    updates = min(wish.training.get("max_train_steps", longest), longest)
+    updates = min(*(wish.training.get(name, longest) for name in ("max_train_steps", "stop_after")), longest)
     loss = descent(updates, trial) if loss is None else loss
     every = wish.training.get("eval_every", 100)
-    places = sorted({*range(0, len(loss) + 1, every), len(loss)})
+    places = sorted({*range(0, len(loss) + 1, every), len(loss)} - ({0} if start is None else set()))
     norms = np.full(len(loss), 1.0) if norms is None else norms
     measurements = tuple(
         Measurement(
@@ -69,7 +70,7 @@ def made_up(
             {
                 "train/loss": float(evaluated(place) if evaluated else loss[max(0, min(place, len(loss) - 1))]),
                 "train/error_rate": 0.0 if perfect_at is not None and place >= perfect_at else 0.3,
-                "valid/error_rate": value,
+                "valid/error_rate": start if place == 0 and start is not None else value,
             },
         )
         for place in places
@@ -91,11 +92,22 @@ def made_up(
     )
 
 
-def play(procedure: Procedure, sweep: SweepSpec, world: World) -> tuple[list[Wish], Conclusion]:
-    """Run a procedure to its end in a made-up world; what was asked for first is never taken back."""
+def play_in_pieces(procedure: Procedure, sweep: SweepSpec, world: World, seed: int) -> tuple[list[Wish], Conclusion]:
+    """As `play`, but it is asked again whenever some of the trials have ended, whichever, as after a kill."""
+    generator = np.random.default_rng(seed)
+    return play(procedure, sweep, world, lambda new: generator.choice(len(new), -(-len(new) // 2), replace=False))
+
+
+def play(
+    procedure: Procedure, sweep: SweepSpec, world: World, chosen: Callable[[list[Wish]], Iterable[int]] | None = None
+) -> tuple[list[Wish], Conclusion]:
+    """Run a procedure to its end in a made-up world; what was asked for first is never taken back.
+
+    `chosen` says which of the new trials end before it is asked again, by their places; all of them without it.
+    """
     results: dict[tuple[int, int, int], Run] = {}
     asked: list[Wish] = []
-    for _ in range(50):
+    for _ in range(200):
         wishes = procedure.next_trials(sweep, results)
         new = [wish for wish in wishes if (wish.phase, wish.point, wish.repeat) not in results]
         assert len({(wish.phase, wish.point, wish.repeat) for wish in wishes}) == len(wishes), "each trial once"
@@ -103,7 +115,7 @@ def play(procedure: Procedure, sweep: SweepSpec, world: World) -> tuple[list[Wis
         assert all(0 <= wish.phase < len(procedure.phases) for wish in wishes)
         if not new:
             return asked, procedure.conclude(sweep, results)
-        for wish in new:
+        for wish in new if chosen is None else [new[place] for place in chosen(new)]:
             values = {name: value for name, value in {**sweep.values, **wish.changes}.items() if value is not None}
             made = made_up(wish, values, len(asked), **world(values, wish.repeat))
             results[wish.phase, wish.point, wish.repeat] = made

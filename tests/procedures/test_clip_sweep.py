@@ -2,18 +2,30 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up_runs import blow_up, descent, play, spec
+import yaml
+from made_up_runs import blow_up, descent, play, play_in_pieces, spec
 
-from tunectl.procedures.clip_sweep import CLIP_SWEEP, NORMS, WITHOUT, most_stable, thresholds
+from tunectl.procedures.clip_sweep import (
+    AGAIN,
+    CLIP_SWEEP,
+    FIRST_THRESHOLD,
+    NORMS,
+    SMALL,
+    SMALL_AGAIN,
+    SMALL_NORMS,
+    WITHOUT,
+    most_stable,
+    thresholds,
+)
 
 BEFORE = {"best_learning_rate": 0.01, "unstable_base_learning_rate": 0.03}
 
 
-def norms_of(repeat: int, updates: int = 800) -> np.ndarray:
+def norms_of(repeat: int, updates: int = 400) -> np.ndarray:
     """Lognormal norms about 1 with rare huge ones: their 90th percentile is known."""
     generator = np.random.default_rng(repeat)
     norms = np.exp(generator.normal(0, 0.25, updates))
-    norms[generator.choice(updates, 8, replace=False)] = 1e4
+    norms[generator.choice(updates, updates // 100, replace=False)] = 1e4
     return norms
 
 
@@ -24,24 +36,28 @@ def world(restores_up_to: float, *, part: float = 1.0):
         rate, clip = values["learning_rate"], values.get("grad_clip_norm")
         norms = norms_of(repeat) * part
         if rate > 0.005 and (clip is None or clip > restores_up_to):
-            return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(800, repeat, 50)}
-        return {"value": 0.05 - 0.2 * min(rate, 0.1), "longest": 800, "norms": norms, "clip": clip}
+            return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 50)}
+        return {"value": 0.05 - 0.2 * min(rate, 0.1), "longest": 400, "norms": norms, "clip": clip}
 
     return happens
 
 
 def test_the_threshold_lies_just_above_the_typical_norm_and_restores_training():
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
-    threshold = found.answers["grad_clip_norm"]
+    recipe = found.answers["recipe"]
+    threshold = recipe["grad_clip_norm"]
     # The 90th percentile of a lognormal with deviation 0.25, and 1 % of outliers: exp(0.25 * 1.34).
     assert threshold == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
     assert found.answers["clipped_fraction"] == pytest.approx(0.1, abs=0.03)
     assert found.answers["too_aggressive"] is False
-    assert f"grad_clip_norm: {threshold:g}" in found.advice
-    assert "no feasible rate without clipping" not in found.verdict or found.answers["grad_clip_norm"]
+    assert found.answers["adopt"] is True
+    assert found.answers["at_boundary"] is False
+    assert yaml.safe_load(found.advice) == recipe, "what is printed is what is kept"
+    assert f"at {recipe['learning_rate']:g} clipped at {threshold:g}, against" in found.verdict
     assert {figure.name for figure in found.figures} == {
         "gradient-norm",
         "gradient-norm-histogram",
+        "gradient-norm-by-threshold",
         "learning-rate-by-threshold",
     }
 
@@ -52,17 +68,18 @@ def test_every_threshold_is_swept_at_the_same_rates_and_the_study_s_own_threshol
     assert {wish.changes["grad_clip_norm"] for wish in asked if wish.phase in (NORMS, WITHOUT)} == {None}
     by_phase = {}
     for wish in asked:
-        if wish.phase != NORMS:
+        if NORMS < wish.phase < AGAIN and wish.repeat < 2:
             by_phase.setdefault(wish.phase, set()).add((wish.changes["learning_rate"], wish.repeat))
     assert len(by_phase) == 4, "none, and three thresholds"
     assert len({frozenset(pairs) for pairs in by_phase.values()}) == 1
-    clips = sorted({wish.changes["grad_clip_norm"] for wish in asked if wish.phase > WITHOUT})
+    clips = sorted({wish.changes["grad_clip_norm"] for wish in asked if WITHOUT < wish.phase < AGAIN})
     assert clips == pytest.approx([clips[-1] / 10, clips[-1] / 3, clips[-1]], rel=1e-4)
 
 
 def test_a_threshold_that_clips_most_updates_is_called_a_lower_learning_rate():
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), world(0.2))
-    assert found.answers["grad_clip_norm"] == pytest.approx(np.exp(0.25 * 1.34) / 10, rel=0.1)
+    assert found.answers["recipe"] is None
+    assert found.answers["compared"][-1]["recipe"]["grad_clip_norm"] == pytest.approx(np.exp(0.25 * 1.34) / 10, rel=0.1)
     assert found.answers["clipped_fraction"] > 0.99
     assert found.answers["too_aggressive"] is True
     assert "a lower learning rate in disguise" in found.verdict
@@ -71,10 +88,12 @@ def test_a_threshold_that_clips_most_updates_is_called_a_lower_learning_rate():
 
 def test_clipping_that_brings_nothing_is_not_advised():
     def calm(values, repeat):
-        return {"value": 0.05, "longest": 800, "norms": norms_of(repeat), "clip": values.get("grad_clip_norm")}
+        return {"value": 0.05, "longest": 400, "norms": norms_of(repeat), "clip": values.get("grad_clip_norm")}
 
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), calm)
-    assert found.answers["grad_clip_norm"] is None
+    assert found.answers["recipe"] is None
+    assert found.answers["best_learning_rate"] == 0.01, "as it was before"
+    assert found.answers["at_boundary"] is None
     assert "does not help" in found.verdict
 
 
@@ -82,18 +101,18 @@ def test_a_smaller_threshold_that_is_better_only_within_the_spread_of_its_seeds_
     def happens(values, repeat):
         clip = values.get("grad_clip_norm")
         if clip is None:
-            return {"value": 0.5, "longest": 800, "norms": norms_of(repeat)}
-        value = 0.02 if clip > 1 else (0.016, 0.017, 0.021)[repeat]
-        return {"value": value, "longest": 800, "norms": norms_of(repeat), "clip": clip}
+            return {"value": 0.5, "longest": 400, "norms": norms_of(repeat)}
+        value = 0.02 if clip > 1 else (0.016, 0.017, 0.021)[repeat % 3]
+        return {"value": value, "longest": 400, "norms": norms_of(repeat), "clip": clip}
 
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), happens)
-    assert found.answers["grad_clip_norm"] > 1
+    assert found.answers["recipe"]["grad_clip_norm"] > 1
 
     def without_is_as_good(values, repeat):
         return {**happens({**values, "grad_clip_norm": 0.1}, repeat), "clip": values.get("grad_clip_norm")}
 
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), without_is_as_good)
-    assert found.answers["grad_clip_norm"] is None
+    assert found.answers["recipe"] is None
 
 
 def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
@@ -104,13 +123,13 @@ def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
                 "value": 0.9,
                 "state": "infeasible",
                 "reason": "nan_loss",
-                "longest": 800,
+                "longest": 400,
                 "norms": norms_of(repeat) * 1e6,
             }
         if rate == pytest.approx(0.01 / 3, rel=1e-3):
-            bumpy = np.concatenate([descent(400, 1), blow_up(400, 1, 100)])
-            return {"value": 0.05, "loss": bumpy, "longest": 800, "norms": norms_of(repeat) * 1e3}
-        return {"value": 0.06, "longest": 800, "norms": norms_of(repeat), "clip": values.get("grad_clip_norm")}
+            bumpy = np.concatenate([descent(200, 1), blow_up(200, 1, 50)])
+            return {"value": 0.05, "loss": bumpy, "longest": 400, "norms": norms_of(repeat) * 1e3}
+        return {"value": 0.06, "longest": 400, "norms": norms_of(repeat), "clip": values.get("grad_clip_norm")}
 
     results = {}
     sweep = spec(before=BEFORE)
@@ -122,16 +141,17 @@ def test_the_norms_never_come_from_a_run_that_ended_badly_or_went_up():
         results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, 0, **happens(values, wish.repeat))
     chosen = most_stable(results)
     assert chosen.plan.hyperparameters["learning_rate"] == pytest.approx(0.001)
-    assert thresholds(results)[0] == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
+    assert thresholds(chosen)[0] == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
 
 
 def test_where_nothing_comes_to_its_end_no_norm_is_typical():
     def lost(values, repeat):
         del values
-        return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(800, repeat, 5)}
+        return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 5)}
 
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), lost)
-    assert found.answers == {"grad_clip_norm": None, "clipped_fraction": None, "too_aggressive": None}
+    assert (found.answers["recipe"], found.answers["adopt"]) == (None, False)
+    assert (found.answers["clipped_fraction"], found.answers["too_aggressive"]) == (None, None)
     assert "no norm is typical" in found.verdict
 
 
@@ -139,3 +159,132 @@ def test_without_a_good_rate_the_command_is_refused():
     values = {"optimizer": "sgd"}
     assert "--from LR_SWEEP_DIR" in CLIP_SWEEP.problems(spec(values=values))[0]
     assert CLIP_SWEEP.problems(spec()) == []
+
+
+def test_the_best_rate_of_before_is_among_those_that_are_compared():
+    asked, _ = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
+    rates = sorted({wish.changes["learning_rate"] for wish in asked if wish.phase == WITHOUT})
+    assert (rates[0], rates[1], rates[-1], len(rates)) == (0.005, 0.01, 0.3, 6)
+
+
+def test_a_best_rate_at_the_upper_end_of_the_sweep_is_said_to_be_there():
+    def happens(values, repeat):
+        found = world(2.0)(values, repeat)
+        return found if "loss" in found else {**found, "value": 0.5 - values["learning_rate"]}
+
+    _, found = play(CLIP_SWEEP, spec(before=BEFORE), happens)
+    assert found.answers["recipe"]["learning_rate"] == 0.3
+    assert found.answers["at_boundary"] is True
+    assert found.verdict.endswith("Its rate lies at the upper end of the sweep: a higher one may be better.")
+
+
+def test_a_threshold_that_loses_a_fresh_seed_is_not_adopted():
+    def happens(values, repeat):
+        lost = repeat == 5 and values.get("grad_clip_norm") is not None
+        return world(0.0 if lost else 2.0)(values, repeat)
+
+    asked, found = play(CLIP_SWEEP, spec(before=BEFORE), happens)
+    assert {wish.repeat for wish in asked if wish.phase == AGAIN} == {3, 4, 5, 6, 7}
+    assert found.answers["recipe"] is None
+    assert found.advice == ""
+
+
+AFTER_WARMUP = {
+    **BEFORE,
+    "recipe": {"learning_rate": 0.04, "warmup_steps": 100},
+    "adopt": True,
+    "best_learning_rate": 0.04,
+    "unstable_base_learning_rate": 0.1,
+}
+
+
+def needs_warmup_and(helps):
+    """Nothing trains without the warmup; above 0.04 it takes what `helps` says."""
+
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        if values.get("warmup_steps") != 100 or (rate > 0.04 and not helps(values)):
+            return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 50)}
+        clip = values.get("grad_clip_norm")
+        return {"value": 0.08 - 0.2 * min(rate, 0.1) + 0.001 * repeat, "norms": norms_of(repeat), "longest": 400} | (
+            {} if clip is None else {"clip": clip}
+        )
+
+    return happens
+
+
+def test_after_a_warmup_sweep_every_trial_has_its_warmup_and_the_recipe_holds_both():
+    world_of_both = needs_warmup_and(lambda values: values.get("grad_clip_norm") is not None)
+    asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP), world_of_both)
+    assert {wish.changes["warmup_steps"] for wish in asked} == {100}
+    recipe = found.answers["recipe"]
+    assert recipe["warmup_steps"] == 100
+    assert recipe["grad_clip_norm"] == pytest.approx(np.exp(0.25 * 1.34), rel=0.1)
+    assert recipe["learning_rate"] > 0.04
+    assert found.answers["best_learning_rate"] == recipe["learning_rate"]
+    assert yaml.safe_load(found.advice) == recipe
+
+
+def test_where_clipping_brings_nothing_the_recipe_before_stays_as_a_whole():
+    asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP), needs_warmup_and(lambda values: False))
+    assert asked
+    assert found.answers["adopt"] is False
+    assert found.answers["recipe"] == AFTER_WARMUP["recipe"]
+    assert (found.answers["best_learning_rate"], found.answers["unstable_base_learning_rate"]) == (0.04, 0.1)
+
+
+def test_a_quarter_of_the_initialisation_is_tried_on_top_and_adopted_where_it_is_safer():
+    def helps(values):
+        return values.get("grad_clip_norm") is not None and (values["learning_rate"] <= 0.2 or quarter(values))
+
+    def quarter(values):
+        return values.get("init_scale") == 0.5
+
+    def happens(values, repeat):
+        found = needs_warmup_and(helps)(values, repeat)
+        return found if "loss" in found or not quarter(values) else {**found, "value": found["value"] - 0.02}
+
+    asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP, init_scale=2.0), happens)
+    small = [wish for wish in asked if wish.phase in (SMALL, SMALL_AGAIN)]
+    assert {wish.changes["init_scale"] for wish in small} == {0.5}
+    assert all("init_scale" not in wish.changes for wish in asked if wish.phase not in (SMALL, SMALL_AGAIN))
+    assert set(found.answers["recipe"]) == {"learning_rate", "warmup_steps", "grad_clip_norm", "init_scale"}
+    assert found.answers["recipe"]["init_scale"] == 0.5
+    assert "without the quarter of the initialisation" in found.verdict
+    asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP, init_scale=2.0), needs_warmup_and(helps))
+    assert "init_scale" not in found.answers["recipe"]
+    assert "A quarter of the initialisation brings nothing more." in found.verdict
+
+
+def test_where_no_run_is_stable_without_it_the_quarter_is_there_from_the_start():
+    def happens(values, repeat):
+        if values.get("init_scale") != 0.5 or (values["learning_rate"] > 0.005 and "grad_clip_norm" not in values):
+            return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 5)}
+        return {"value": 0.05, "norms": norms_of(repeat), "longest": 400, "clip": values.get("grad_clip_norm")}
+
+    asked, found = play(CLIP_SWEEP, spec(before=BEFORE, init_scale=2.0), happens)
+    assert {wish.changes.get("init_scale") for wish in asked if wish.phase == SMALL_NORMS} == {0.5}
+    assert {wish.changes.get("init_scale") for wish in asked if FIRST_THRESHOLD <= wish.phase < SMALL_NORMS} == {0.5}
+    assert {wish.changes.get("init_scale") for wish in asked if wish.phase == WITHOUT} == {None}
+    assert found.answers["recipe"]["init_scale"] == 0.5
+    assert found.answers["recipe"]["grad_clip_norm"] > 1
+
+
+def test_the_norms_under_each_threshold_are_drawn_at_a_rate_that_is_unstable_without():
+    _, found = play(CLIP_SWEEP, spec(before=BEFORE), world(2.0))
+    (figure,) = [figure for figure in found.figures if figure.name == "gradient-norm-by-threshold"]
+    threshold = found.answers["recipe"]["grad_clip_norm"]
+    assert [curve.series for curve in figure.curves] == ["none", *(f"{mark.value:g}" for mark in figure.marks)]
+    assert figure.marks[0].value == pytest.approx(threshold)
+    assert len(figure.marks) == 3
+    assert "learning rate 0.01" in figure.title, "the smallest unstable one: 0.005 is calm"
+    assert figure.curves[1].y[:3] == pytest.approx(norms_of(0)[:3])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_trials_that_end_in_any_order_lead_to_the_same_conclusion(seed):
+    sweep = spec(before=AFTER_WARMUP, init_scale=2.0)
+    happens = needs_warmup_and(lambda values: values.get("grad_clip_norm") is not None)
+    _, calm = play(CLIP_SWEEP, sweep, happens)
+    _, found = play_in_pieces(CLIP_SWEEP, sweep, happens, seed)
+    assert (found.answers, found.verdict, found.rows) == (calm.answers, calm.verdict, calm.rows)

@@ -10,8 +10,21 @@ from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, s
 from tunectl.analysis.runs import curves_of
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Measurement
-from tunectl.procedures import lr_sweep
-from tunectl.procedures.lr_sweep import ABOVE, AGAIN_HIGHER, EARLY, EDGE, FITTING, GRID, HIGHER, LOWER, LR_SWEEP, fit_of
+from tunectl.procedures.lr_phases import (
+    ABOVE,
+    AGAIN_HIGHER,
+    EARLY,
+    EDGE,
+    FIT_FINER,
+    FIT_FINEST,
+    FIT_WIDER,
+    FITTING,
+    GRID,
+    HIGHER,
+    LOWER,
+    PHASES,
+)
+from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
 from tunectl.procedures.procedure import Wish
 from tunectl.procedures.rates import judged, log_grid, with_lost
 
@@ -122,14 +135,14 @@ def test_a_sweep_that_is_all_infeasible_goes_lower_and_gives_up_in_words():
     assert found.answers["best_learning_rate"] < 0.3
     _, found = play(LR_SWEEP, spec(options=options), world(1e-9, 1e-8))
     # One seed of three survives everywhere: no majority.
-    assert found.answers == {
-        "best_learning_rate": None,
-        "unstable_base_learning_rate": None,
-        "edge_of_stability": None,
-        "at_boundary": True,
-        "early_instability": None,
-        "max_train_steps": None,
-    }
+    answers = dict(found.answers)
+    assert (answers.pop("at_boundary"), answers.pop("confirmed"), answers.pop("not_distinguishable")) == (
+        True,
+        False,
+        [],
+    )
+    assert set(answers.values()) == {None}
+    assert found.advice == ""
     assert found.verdict.startswith("No learning rate in the sweep is feasible")
 
 
@@ -143,10 +156,11 @@ def test_the_follow_ups_train_far_above_the_best_rate_and_evaluate_the_first_ste
     early = [wish for wish in asked if wish.phase == EARLY]
     assert len(early) == 3
     assert {tuple(sorted(wish.training.items())) for wish in early} == {
-        (("eval_every", 1), ("keep_checkpoints", 1), ("max_train_steps", 500))
-    }
+        (("eval_every", 1), ("eval_from", 0), ("keep_checkpoints", 1), ("stop_after", 500))
+    }, "the first 500 updates of a run of the study's own length"
     assert [wish.changes["learning_rate"] for wish in early] == pytest.approx([2 * best] * 3, rel=1e-5)
-    assert {figure.name for figure in found.figures} == {"learning-rate", "curves-above", "first-steps"}
+    names = [figure.name for figure in found.figures]
+    assert names == ["learning-rate", "curves-above", "evaluated-as-in-the-study", "first-steps"]
 
 
 @pytest.mark.parametrize(("points", "expected"), [(7, 1), (4, 2), (3, 2), (13, 0)])
@@ -200,28 +214,94 @@ def test_the_fastest_perfect_fit_is_the_first_guess_for_max_train_steps():
     fitting = [wish for wish in asked if wish.phase == FITTING]
     assert {(wish.changes["weight_decay"], wish.changes["schedule"]) for wish in fitting} == {(0, "constant")}
     highest_stable = max(rate for rate in log_grid(0.01, 1.0, 7) if rate < 0.5)
-    expected = math.ceil(round(60 / highest_stable) / 100) * 100
-    assert found.answers["max_train_steps"] == expected, "at the resolution of the evaluations"
+    true, answer = round(60 / highest_stable), found.answers["max_train_steps"]
+    assert answer - found.answers["max_train_steps_resolution"] < true <= answer
+    assert 20 * found.answers["max_train_steps_resolution"] < answer, "finer than a twentieth of the answer"
+    assert found.answers["fastest_constant_rate"] == highest_stable
+    assert {wish.training["train_examples"] for wish in asked if wish.phase in (FITTING, FIT_FINER)} == {10_000}
+    again = [wish for wish in asked if wish.phase == FIT_FINER]
+    assert {wish.changes["learning_rate"] for wish in again} == {highest_stable}, "the fastest alone"
+    assert {wish.training["stop_after"] for wish in again} == {200}
+    assert f"max_train_steps: {answer}" in found.advice
+    assert "(weight_decay 0)" in found.verdict
 
 
-def test_no_number_of_steps_is_given_where_nothing_fits_or_the_best_rate_is_at_the_boundary():
+def test_a_fit_before_the_first_evaluation_is_looked_for_until_it_is_known_finely_enough():
+    def happens(values, repeat):
+        del repeat
+        rate = values["learning_rate"]
+        lost = {"state": "infeasible", "reason": "nan_loss", "value": math.inf}
+        return {"value": bowl(rate, 0.2), "perfect_at": round(2 / rate), "longest": 2000} if rate < 0.5 else lost
+
+    options = {"low": 0.01, "high": 1.0, "find_max_train_steps": True}
+    asked, found = play(LR_SWEEP, spec(max_train_steps=20_000, eval_every=1000, options=options), happens)
+    assert found.answers["max_train_steps"] == round(2 / 0.464159)
+    assert found.answers["max_train_steps_resolution"] == 1
+    assert {wish.phase for wish in asked} >= {FIT_FINER, FIT_FINEST}
+
+
+@pytest.mark.parametrize("highest", [5.0, 1e9])
+def test_the_boundary_is_that_of_the_constant_rates_not_of_the_ordinary_sweep(highest):
+    """The ordinary sweep's best is in its middle; without regularisation the fastest rate is beyond its end."""
+
+    def happens(values, repeat):
+        del repeat
+        rate, regularised = values["learning_rate"], values.get("dropout_rate", 0) > 0
+        if rate > (0.5 if regularised else highest):
+            return {"state": "infeasible", "reason": "nan_loss", "value": math.inf}
+        return {"value": bowl(rate, 0.1), "perfect_at": None if regularised else max(1, round(200 / (1 + rate)))}
+
+    values = {"optimizer": "sgd", "learning_rate": 0.1, "dropout_rate": 0.3}
+    options = {"low": 0.01, "high": 1.0, "find_max_train_steps": True, "follow_up": False}
+    asked, found = play(LR_SWEEP, spec(values=values, options=options), happens)
+    assert found.answers["at_boundary"] is False
+    assert {wish.changes["dropout_rate"] for wish in asked if wish.phase == FITTING} == {0}
+    assert any(wish.phase == FIT_WIDER for wish in asked), "the constant rates go on beyond the end"
+    if highest == 5.0:
+        rates = {wish.changes["learning_rate"] for wish in asked if wish.phase >= FITTING}
+        assert found.answers["fastest_constant_rate"] == max(rate for rate in rates if rate < 5)
+    else:
+        assert found.answers["max_train_steps"] is None
+        assert "is the highest one that was trained, at the boundary" in found.verdict
+
+
+def test_an_ordinary_sweep_whose_best_rate_is_at_its_end_costs_no_answer_about_the_steps():
+    def happens(values, repeat):
+        del repeat
+        fits = round(20 + 100 * math.log10(values["learning_rate"] / 0.1) ** 2) if "schedule" in values else None
+        return {"value": bowl(values["learning_rate"], 1e6), "perfect_at": fits}
+
+    options = {"low": 0.01, "high": 1.0, "find_max_train_steps": True, "follow_up": False}
+    _, found = play(LR_SWEEP, spec(options=options), happens)
+    assert found.answers["at_boundary"] is True
+    assert found.answers["fastest_constant_rate"] == pytest.approx(0.1)
+    assert found.answers["max_train_steps"] == 20
+
+
+def test_no_number_of_steps_is_given_where_nothing_fits():
     options = {"low": 0.01, "high": 1.0, "find_max_train_steps": True}
     _, found = play(LR_SWEEP, spec(options=options), world(0.2, 0.5))
     assert found.answers["max_train_steps"] is None
-    assert "No number of steps is given: no rate fits the training set perfectly" in found.verdict
-    asked, found = play(LR_SWEEP, spec(options=options), world(500.0, 1e6))
-    assert found.answers["max_train_steps"] is None
-    assert "lies at the boundary of the sweep" in found.verdict
-    assert not any(wish.phase == FITTING for wish in asked)
+    assert "No number of steps is given: no constant rate fits the training set perfectly" in found.verdict
 
 
 def test_what_regularises_and_does_not_say_when_it_is_off_is_refused_by_name():
     values = {"optimizer": "sgd", "learning_rate": 0.1, "dropout": 0.3, "weight_decay": 0, "width": 64}
-    (line,) = LR_SWEEP.problems(spec(values=values, options={"find_max_train_steps": True}))
-    assert line.startswith("dropout: ")
-    assert "write dropout: {value: 0.3, off: …}" in line
-    assert LR_SWEEP.problems(spec(values=values, off={"dropout": 0}, options={"find_max_train_steps": True})) == []
-    assert LR_SWEEP.problems(spec(values=values)) == []
+    find = {"find_max_train_steps": True}
+    assert LR_SWEEP.problems(spec(values=values, options=find)) == [], "a strength is off at 0"
+    policy, unknown = LR_SWEEP.problems(spec(values={**values, "augment": "rand", "gamma": 2.0}, options=find))
+    assert policy.startswith("augment: ")
+    assert "give --off augment=VALUE, or in the study augment: {value: rand, off: …}" in policy
+    assert unknown.startswith("gamma: ")
+    assert "or --off gamma=2.0 if it is none" in unknown
+    said = {**find, "off": {"augment": "none", "gamma": 2.0}}
+    assert LR_SWEEP.problems(spec(values={**values, "augment": "rand", "gamma": 2.0}, options=said)) == []
+    assert LR_SWEEP.problems(spec(values={**values, "augment": "rand"})) == []
+    (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"dropuot": 0}}))
+    assert "--off dropuot: this configuration has no such hyperparameter" in line
+    assert "dropout" in line
+    (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"weight_decay": -1}}))
+    assert "--off weight_decay=-1" in line
 
 
 @pytest.mark.parametrize(
@@ -238,7 +318,7 @@ def test_a_maximised_objective_takes_the_highest_value():
 
     def happens(values, repeat):
         del repeat
-        return {"value": 1 - bowl(values["learning_rate"], 0.3)}
+        return {"value": 1 - bowl(values["learning_rate"], 0.3), "start": 0.1}
 
     _, found = play(LR_SWEEP, sweep, happens)
     assert found.answers["best_learning_rate"] == pytest.approx(0.2154, rel=1e-3)
@@ -263,7 +343,7 @@ def test_a_perfect_fit_may_be_named():
 
 
 def test_every_phase_has_its_words():
-    assert len(lr_sweep.PHASES) == FITTING + 1
+    assert len(PHASES) == FIT_FINEST + 1
 
 
 def test_of_own_code_that_tells_no_training_loss_a_rate_is_judged_by_the_objective():
@@ -284,7 +364,7 @@ def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
     def happens(values, repeat):
         rate = values["learning_rate"]
         told = [0.9, 0.2, 0.1] if rate < 1 else [2.31, 2.30, 2.30]
-        return {"value": bowl(rate, 0.1), "loss": np.array(told), "baseline": None}
+        return {"value": bowl(rate, 0.1), "loss": np.array(told), "baseline": None, "start": None}
 
     options = {"low": 1e-2, "high": 10.0, "points": 4}
     asked, conclusion = play(LR_SWEEP, spec(own_code=True, options=options), happens)

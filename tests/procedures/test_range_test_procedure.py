@@ -9,15 +9,15 @@ from tunectl.procedures.range_test import RANGE_TEST
 RATES = np.geomspace(1e-7, 10, 500)
 
 
-def concluded(loss: np.ndarray):
-    """What is concluded from a run with this loss."""
+def concluded(loss: np.ndarray, **beside: dict):
+    """What is concluded from a run with this loss, beside the conclusions of other procedures."""
     (wish,) = RANGE_TEST.next_trials(spec(), {})
     values = {name: value for name, value in {**spec().values, **wish.changes}.items() if value is not None}
     run = made_up(wish, values, 0, loss=loss)
     object.__setattr__(run.updates, "learning_rate", RATES)
     results = {(0, 0, 0): run}
     assert list(RANGE_TEST.next_trials(spec(), results)) == [wish], "one run is all"
-    return RANGE_TEST.conclude(spec(), results)
+    return RANGE_TEST.conclude(spec(beside={name.replace("_", "-"): said for name, said in beside.items()}), results)
 
 
 def test_it_is_one_run_in_which_the_rate_rises_without_schedule_warmup_or_clipping():
@@ -54,9 +54,36 @@ def test_of_a_wild_initialisation_only_what_lies_below_the_baseline_counts():
 def test_a_curve_that_does_not_say_is_called_unclear():
     noise = np.random.default_rng(0).normal(2.3, 0.1, 500)
     found = concluded(noise)
-    assert found.answers == {"suggestion": None, "low": None, "high": None, "clear": False}
+    nothing = {"suggestion": None, "low": None, "high": None, "sweep_best_learning_rate": None}
+    assert found.answers == {**nothing, "clear": False}
     assert found.verdict.startswith("Unclear: ")
     assert found.advice == ""
+
+
+@pytest.mark.parametrize(
+    ("best", "said", "why"),
+    [
+        (0.02, "lies in that range", None),
+        (0.5, "does not lie", "lower rates have trained"),
+        (1e-4, "not lie", "few updates"),
+    ],
+)
+def test_where_a_sweep_of_the_study_exists_both_rates_are_named_and_why_they_differ(best, said, why):
+    fall = 0.3 + 2 / (1 + np.exp(4 * (np.log10(RATES) + 2)))
+    loss = np.where(RATES < 0.1, fall, fall * (RATES / 0.1) ** 3)
+    alone = concluded(loss)
+    found = concluded(loss, lr_sweep={"best_learning_rate": best})
+    assert found.answers["sweep_best_learning_rate"] == best
+    assert f"lr-sweep found {best:g}" in found.verdict
+    assert said in found.verdict
+    assert alone.verdict in found.verdict
+    if why is None:
+        assert found.advice == alone.advice
+    else:
+        assert why in found.verdict
+        low, high = (float(end) for end in found.advice.partition("[")[2].partition("]")[0].split(", "))
+        assert low < best < high
+        assert f"to include {best:g}" in found.advice
 
 
 @pytest.mark.parametrize("options", [{"low": 1.0, "high": 0.1}, {"low": -1.0}, {"steps": 10}])

@@ -4,20 +4,23 @@ import math
 
 import numpy as np
 import pytest
-from made_up_runs import BASELINE, blow_up, descent, made_up, play, spec
+import yaml
+from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec
 
 from tunectl.procedures.procedure import Wish
 from tunectl.procedures.warmup_holding import hold, holds
+from tunectl.procedures.warmup_search import lengths, stretch
 from tunectl.procedures.warmup_sweep import (
     AGAIN,
     LENGTHS,
     OTHER,
     REFINED,
+    SMALL,
+    SMALL_AGAIN,
+    SMALL_LENGTHS,
     WARMUP_SWEEP,
     WITH,
     WITHOUT,
-    lengths,
-    stretch,
 )
 
 BEFORE = {"best_learning_rate": 0.02, "unstable_base_learning_rate": 0.05, "edge_of_stability": True}
@@ -58,12 +61,14 @@ def test_a_warmup_that_opens_three_times_the_unstable_rate_is_found_and_ten_time
     asked, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(3, 60)))
     rates = [wish.changes["learning_rate"] for wish in asked if wish.phase == LENGTHS]
     assert list(dict.fromkeys(rates)) == pytest.approx([0.5, 0.25, 0.15]), "10, 5 and 3 times"
-    assert found.answers["base_learning_rate"] == pytest.approx(0.15)
-    assert found.answers["warmup_steps"] == 100, "33 does not hold"
-    assert found.answers["post_warmup_steps"] == 500
+    held = {"learning_rate": pytest.approx(0.15), "warmup_steps": 100, "post_warmup_steps": 500}
+    assert found.answers["held"] == held, "33 does not hold"
     assert "3 times the unstable rate; 10 times it is out of reach" in found.verdict
     assert found.answers["adopt"] is True
-    assert found.answers["warmup_best"] < found.answers["baseline_best"]
+    without, with_it = found.answers["compared"]
+    assert with_it["best"] < without["best"]
+    assert set(without["recipe"]) == {"learning_rate"}
+    assert with_it["recipe"] == found.answers["recipe"]
     assert found.advice.endswith("warmup_steps: 100")
     assert found.answers["raise_max_train_steps"] is False
 
@@ -71,13 +76,13 @@ def test_a_warmup_that_opens_three_times_the_unstable_rate_is_found_and_ten_time
 def test_the_ladder_of_thirds_finds_a_shorter_one():
     asked, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 30)))
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == REFINED} == {33, 11}
-    assert found.answers["warmup_steps"] == 33
+    assert found.answers["held"]["warmup_steps"] == 33
     assert "10 times the unstable rate." in found.verdict
 
 
 def test_one_lost_seed_of_three_means_that_a_warmup_does_not_hold():
     _, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100), seeds_lost=1))
-    assert found.answers["warmup_steps"] == 100
+    assert found.answers["held"]["warmup_steps"] == 100
 
 
 def test_the_other_seeds_of_a_warmup_that_loses_the_first_are_spared():
@@ -86,7 +91,7 @@ def test_the_other_seeds_of_a_warmup_that_loses_the_first_are_spared():
     assert [(wish.changes["warmup_steps"], wish.repeat) for wish in at_ten_times] == [(10, 0), (100, 0), (300, 0)]
     at_three_times = [wish for wish in asked if wish.phase == LENGTHS and wish.changes["learning_rate"] == 0.15]
     assert [wish.changes["warmup_steps"] for wish in at_three_times] == [10, 100, 300, 100, 100, 300, 300]
-    assert found.answers["warmup_steps"] == 100
+    assert found.answers["held"]["warmup_steps"] == 100
 
 
 def test_trials_train_at_a_constant_rate_for_twice_the_warmup():
@@ -115,6 +120,7 @@ def test_two_sweeps_are_of_equal_size_and_the_safest_of_each_kind_are_run_again_
     assert (len(set(grids[0])), min(grids[0]), max(grids[0])) == (6, 0.02, 0.5)
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == WITH} == {100}
     assert {wish.changes["warmup_steps"] for wish in asked if wish.phase == OTHER} == {300}
+    assert {wish.point for wish in asked if wish.phase == OTHER} == {3, 4, 5}, "a rate has one number in all sweeps"
     again = {}
     for wish in asked:
         if wish.phase == AGAIN:
@@ -142,8 +148,8 @@ def test_a_longer_warmup_is_adopted_where_the_shortest_holds_only_the_seeds_that
 
     _, found = play(WARMUP_SWEEP, spec(before=BEFORE), happens)
     assert found.answers["adopt"] is True
-    assert found.answers["warmup_steps"] == 300
-    assert "A warmup of 100 steps lets training bear 0.5" in found.verdict
+    assert found.answers["recipe"]["warmup_steps"] == 300
+    assert "A warmup lets training bear 0.5" in found.verdict
     assert found.advice.splitlines()[-1] == "warmup_steps: 300"
 
 
@@ -159,7 +165,8 @@ def test_where_no_warmup_helps_the_next_measures_are_named():
     assert {wish.phase for wish in asked} == {LENGTHS}
     assert len({wish.changes["learning_rate"] for wish in asked}) == 4, "10, 5, 3 and 2 times"
     assert found.answers["adopt"] is False
-    assert found.answers["warmup_steps"] is None
+    assert found.answers["recipe"] is None
+    assert found.answers["held"] is None
     assert "clip-sweep" in found.verdict
     assert found.verdict.index("optimizer") < found.verdict.index("initialisation") < found.verdict.index("lower")
 
@@ -168,12 +175,12 @@ def test_a_factor_of_100_goes_upwards_as_long_as_a_warmup_holds():
     asked, found = play(WARMUP_SWEEP, spec(before=BEFORE, options={"factor": 100.0}), world(opens(30, 100)))
     rates = dict.fromkeys(wish.changes["learning_rate"] for wish in asked if wish.phase == LENGTHS)
     assert list(rates) == pytest.approx([0.5, 1.5, 5.0])
-    assert found.answers["base_learning_rate"] == pytest.approx(1.5)
+    assert found.answers["held"]["learning_rate"] == pytest.approx(1.5)
 
 
 def test_a_long_warmup_asks_for_more_steps():
     _, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 300)))
-    assert found.answers["warmup_steps"] == 300
+    assert found.answers["recipe"]["warmup_steps"] == 300
     assert found.answers["raise_max_train_steps"] is True
     assert "raising max_train_steps" in found.verdict
 
@@ -201,8 +208,6 @@ def test_without_a_rate_to_start_from_the_command_is_refused():
     (line,) = WARMUP_SWEEP.problems(spec())
     assert "--from LR_SWEEP_DIR or --unstable-lr" in line
     assert WARMUP_SWEEP.problems(spec(before=BEFORE)) == []
-    (line,) = WARMUP_SWEEP.problems(spec(before={"grad_clip_norm": 1}))
-    assert "no lr-sweep's" in line
     assert len(WARMUP_SWEEP.problems(spec(before=BEFORE, options={"factor": 1.0}))) == 1
 
 
@@ -260,7 +265,100 @@ def test_where_the_shortest_that_holds_is_the_longest_one_a_third_of_it_is_swept
     other = [wish.changes for wish in asked if wish.phase == OTHER]
     assert {change["warmup_steps"] for change in other} == {100}
     assert sorted({change["learning_rate"] for change in other}) == rates[2:5], "not at the base rate"
-    assert found.answers["base_learning_rate"] == rates[-1] == 0.5
-    assert found.answers["warmup_steps"] == 100
+    assert found.answers["held"]["learning_rate"] == rates[-1] == 0.5
+    assert found.answers["held"]["warmup_steps"] == 300
+    assert found.answers["recipe"] == {"learning_rate": 0.262653, "warmup_steps": 100}, "one recipe, not a bit of each"
     assert found.advice.splitlines()[-2:] == ["learning_rate: 0.262653", "warmup_steps: 100"]
-    assert "A warmup of 300 steps lets training bear 0.5" in found.verdict
+    assert "at 0.262653 with 100 steps of warmup" in found.verdict
+    assert "300 steps" not in found.verdict
+
+
+AFTER_CLIPPING = {
+    **BEFORE,
+    "recipe": {"learning_rate": 0.02, "grad_clip_norm": 1.3},
+    "adopt": True,
+    "edge_of_stability": True,
+    "seeds_used": 8,
+}
+
+
+def test_after_a_clip_sweep_every_trial_is_clipped_and_the_recipe_holds_both():
+    asked, found = play(WARMUP_SWEEP, spec(before=AFTER_CLIPPING), world(opens(10, 100)))
+    assert {wish.changes["grad_clip_norm"] for wish in asked} == {1.3}
+    recipe = found.answers["recipe"]
+    assert recipe == {"learning_rate": recipe["learning_rate"], "warmup_steps": 100, "grad_clip_norm": 1.3}
+    assert recipe["learning_rate"] > 0.02
+    assert yaml.safe_load(found.advice) == recipe, "one block with all of it"
+    assert {wish.repeat for wish in asked if wish.phase == AGAIN} == {8, 9, 10, 11, 12}, "not those of the clip-sweep"
+    assert found.answers["seeds_used"] == 13
+    assert "with 100 steps of warmup, clipped at 1.3, against" in found.verdict
+
+
+def test_what_was_adopted_before_stays_where_a_warmup_brings_nothing_or_is_not_needed():
+    _, found = play(WARMUP_SWEEP, spec(before=AFTER_CLIPPING), world(opens(10, 100), gain=-0.02))
+    assert found.answers["adopt"] is False
+    assert found.answers["recipe"] == AFTER_CLIPPING["recipe"]
+    calm = {**AFTER_CLIPPING, "unstable_base_learning_rate": None, "edge_of_stability": False}
+    asked, found = play(WARMUP_SWEEP, spec(before=calm), world(opens(10, 100)))
+    assert asked == []
+    assert found.answers["recipe"] == calm["recipe"]
+    assert found.answers["best_learning_rate"] == 0.02
+
+
+def test_the_next_procedure_goes_on_from_the_recipe_s_rate_and_the_one_at_which_it_becomes_unstable():
+    def happens(values, repeat):
+        rate, warmup = values["learning_rate"], values.get("warmup_steps", 0)
+        if rate > (0.3 if warmup else 0.05) and values.get("schedule") != "constant":
+            return dead(400, repeat) | {"state": "infeasible", "reason": "no_progress"}
+        return world(opens(10, 100))(values, repeat)
+
+    _, found = play(WARMUP_SWEEP, spec(before=BEFORE), happens)
+    answers = found.answers
+    assert answers["best_learning_rate"] == answers["recipe"]["learning_rate"] < 0.3
+    assert answers["unstable_base_learning_rate"] == 0.5
+    assert answers["edge_of_stability"] is True
+
+
+def test_where_no_warmup_holds_the_search_is_made_again_with_a_quarter_of_the_initialisation():
+    def happens(values, repeat):
+        small = values.get("init_scale") == 0.5
+        return world(opens(10, 100) if small else opens(1, 0))(values, repeat)
+
+    asked, found = play(WARMUP_SWEEP, spec(before=BEFORE, init_scale=2.0), happens)
+    assert {wish.changes.get("init_scale") for wish in asked if wish.phase == LENGTHS} == {None}
+    assert {wish.changes.get("init_scale") for wish in asked if wish.phase in (SMALL_LENGTHS, WITH)} == {0.5}
+    assert not [wish for wish in asked if wish.phase == SMALL], "it is in the recipes already"
+    assert found.answers["recipe"]["init_scale"] == 0.5
+    assert found.answers["recipe"]["warmup_steps"] == 100
+    assert "init_scale: 0.5" in found.advice
+    assert "with a quarter of the initialisation (init_scale 0.5), and none does without" in found.verdict
+    assert len({figure.name for figure in found.figures}) == len(found.figures)
+    _, found = play(WARMUP_SWEEP, spec(before=BEFORE, init_scale=2.0), world(opens(1, 0)))
+    assert "not even with a quarter of the initialisation (init_scale 0.5)" in found.verdict
+
+
+@pytest.mark.parametrize(("gain", "adopted"), [(0.01, True), (0.0, False)])
+def test_a_quarter_of_the_initialisation_is_tried_on_top_of_the_warmup(gain, adopted):
+    def happens(values, repeat):
+        made = world(opens(10, 100))(values, repeat)
+        return made | {"value": made["value"] - (gain if "init_scale" in values else 0.0)}
+
+    asked, found = play(WARMUP_SWEEP, spec(before=BEFORE, init_scale=2.0), happens)
+    small = [wish for wish in asked if wish.phase in (SMALL, SMALL_AGAIN)]
+    assert {(wish.changes["init_scale"], wish.changes["warmup_steps"]) for wish in small} == {(0.5, 100)}
+    assert ("init_scale" in found.answers["recipe"]) is adopted
+    assert ("brings nothing more" in found.verdict) is not adopted
+    assert found.header[-1] == "with_quarter_init"
+    trained = [{**wish.changes} for wish in asked if wish.phase in (AGAIN, SMALL_AGAIN)]
+    assert any(found.answers["recipe"].items() <= changes.items() for changes in trained), "trained as it is adopted"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trials_that_end_in_any_order_lead_to_the_same_conclusion(seed):
+    sweep = spec(before=AFTER_CLIPPING, init_scale=2.0)
+    asked, calm = play(WARMUP_SWEEP, sweep, world(opens(10, 100)))
+    disturbed, found = play_in_pieces(WARMUP_SWEEP, sweep, world(opens(10, 100)), seed)
+    assert (found.answers, found.verdict, found.rows) == (calm.answers, calm.verdict, calm.rows)
+    assert {(wish.phase, wish.point, wish.repeat) for wish in asked} == {
+        (wish.phase, wish.point, wish.repeat) for wish in disturbed
+    }

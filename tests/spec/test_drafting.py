@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tunectl.core.errors import StudyError
 from tunectl.spec.command_words import given, of_a_shell, parted, with_source_defaults
 from tunectl.spec.drafted_study import Known, study_text
-from tunectl.spec.drafting import MARK, DraftedCommand, Segment, drafted
+from tunectl.spec.drafting import MARK, DraftedCommand, Entry, Segment, drafted
 from tunectl.spec.help_text import Help, read_help
 from tunectl.spec.model import FixedValue, StudySpec
 from tunectl.spec.placeholders import command_line, value_text
@@ -51,12 +52,12 @@ def training_script() -> argparse.ArgumentParser:
     return made
 
 
-def draft(line: str, text: Help | None = None) -> DraftedCommand:
+def draft(line: str, text: Help | None = None, place: Sequence[str] = ()) -> DraftedCommand:
     _, program, words = parted(shlex.split(line))
     told = read_help(training_script().format_help()) if text is None else text
     pieces, read = given(words, told)
     assert read == len(words)
-    return drafted(program, [Segment(pieces, told)])
+    return drafted(program, [Segment(pieces, told)], place)
 
 
 def written(path: Path, line: str, command: DraftedCommand, known: Known | None = None) -> Path:
@@ -81,8 +82,11 @@ def called(spec: StudySpec) -> list[str]:
     return command_line(spec.program.arguments, texts | OWN, values)
 
 
+EVERY = (
+    "lr", "--wd", "momentum", "betas", "-b", "name", "opt.name", "nesterov", "amp", "as_text", "device", "state",
+    "max-steps",
+)  # fmt: skip
 LINES = [
-    "",
     "--lr 0.1 --wd 1e-4",
     "--lr=3e-4 --weight-decay 0 -b64 -n 'it is a name' ./data",
     "data --nesterov --no-amp --betas 0.8 0.99 --layers 64 32 16",
@@ -94,55 +98,105 @@ LINES = [
 ]
 
 
+@pytest.mark.parametrize("place", [(), EVERY], ids=["the line alone", "every option"])
 @pytest.mark.parametrize("line", LINES)
-def test_the_study_calls_the_script_as_the_line_does(tmp_path: Path, line: str) -> None:
+def test_the_study_calls_the_script_as_the_line_does(tmp_path: Path, line: str, place: Sequence[str]) -> None:
     """Argparse itself judges: what it makes of the trial's words is what it makes of the line."""
     script = training_script()
-    spec = checked(written(tmp_path / "a.yaml", line, draft(f"python train.py {line}")))
+    spec = checked(written(tmp_path / "a.yaml", line, draft(f"python train.py {line}", place=place)))
     assert called(spec)[:2] == ["python", "train.py"]
     expected = vars(script.parse_args(shlex.split(line)))
     expected |= {"seed": 5, "save_dir": "/runs/7", "out": "/runs/7/model.pt", "epochs": 9}
     assert vars(script.parse_args(called(spec)[2:])) == expected
 
 
-def test_every_option_is_fixed_under_a_name_that_the_checks_know() -> None:
+def test_only_what_the_line_gives_and_what_is_the_trials_own_is_placed(tmp_path: Path) -> None:
     command = draft("python train.py --lr 0.05 --betas 0.8 0.99")
-    values = {name: shown for name, shown, _ in command.entries}
+    assert [entry.name for entry in command.entries] == ["learning_rate", "betas_1", "betas_2"]
+    assert [item for item in command.items if not item.startswith("#")] == [
+        "- python",
+        "- train.py",
+        '- [--lr, "{learning_rate}"]',
+        '- [--betas, "{betas_1}", "{betas_2}"]',
+        '- [--epochs, "{max_train_steps}"]',
+        '- [--seed, "{trial.seed}"]',
+        '- [--save-dir, "{trial.dir}"]',
+        '- [--out, "{trial.dir}/model.pt"]',
+    ]
+    assert command.steps == ("--epochs", 3)
+    # What has no value that can be offered without a guess is named.
+    assert "--pin PIN" in command.left
+    assert "--layers LAYERS [LAYERS ...]" in command.left
+    assert called(checked(written(tmp_path / "a.yaml", "", command)))[2:] == [
+        "--lr", "0.05", "--betas", "0.8", "0.99", "--epochs", "9", "--seed", "5", "--save-dir", "/runs/7",
+        "--out", "/runs/7/model.pt",
+    ]  # fmt: skip
+
+
+def test_what_is_uncommented_in_both_places_is_a_hyperparameter(tmp_path: Path) -> None:
+    """Every option that is offered, all at once: argparse reads what it would by itself."""
+    line = "--lr 0.05"
+    path = written(tmp_path / "a.yaml", line, draft(f"python train.py {line}"))
+    text = re.sub(r"^(\s+)# (- [\[{].*)$", r"\1\2", path.read_text(), flags=re.MULTILINE)
+    path.write_text(re.sub(r"^  # (\w+: \S.*)$", _uncommented, text, flags=re.MULTILINE))
+    spec = checked(path)
+    script = training_script()
+    expected = vars(script.parse_args(shlex.split(line)))
+    expected |= {"seed": 5, "save_dir": "/runs/7", "out": "/runs/7/model.pt", "epochs": 9}
+    assert vars(script.parse_args(called(spec)[2:])) == expected
+    assert {"weight_decay", "nesterov", "amp", "opt_name", "device_option", "max_steps"} <= set(spec.names)
+
+
+def _uncommented(entry: re.Match[str]) -> str:
+    """A comment of the study's without its mark, where it is a hyperparameter."""
+    return entry[0] if entry[1].startswith(("checkpoints:", "infeasible:")) else f"  {entry[1]}"
+
+
+def test_every_option_goes_by_a_name_that_the_checks_know() -> None:
+    command = draft("python train.py --lr 0.05", place=EVERY)
+    values = {entry.name: entry.value for entry in command.entries}
     assert values["learning_rate"] == "0.05"
     assert values["weight_decay"] == "0.0001"
-    assert (values["betas_1"], values["betas_2"]) == ("0.8", "0.99")
+    assert (values["betas_1"], values["betas_2"]) == ("0.9", "0.999")
     assert (values["opt_name"], values["nesterov"], values["amp"]) == ("sgd", "false", "true")
     # Names that a study's tables have for themselves.
     assert (values["device_option"], values["state_option"]) == ("cpu", '"{a}"')
     assert not {"seed", "save_dir", "out", "epochs"} & values.keys()
-    assert '- [--lr, "{learning_rate}"]' in command.items
     assert "- {when: {nesterov: true}, arguments: [--nesterov]}" in command.items
-    assert '- [--seed, "{trial.seed}"]' in command.items
-    assert '- [--epochs, "{max_train_steps}"]' in command.items
-    assert command.steps == ("--epochs", 3)
-    # What cannot be passed on without a guess is told.
-    assert "--pin PIN" in command.left
-    assert "--layers LAYERS [LAYERS ...]" in command.left
+
+
+def test_an_option_is_placed_by_any_of_its_names() -> None:
+    text = read_help(
+        "options:\n  -w W, --weight-decay W  (default: 1)\n  --optim.lr LR  (default: 2)\n  --width N\n  --tag T [T ...]\n"
+    )
+    for name in ("-w", "w", "weight-decay", "--weight_decay", "weight_decay"):
+        assert [entry.name for entry in draft("./train", text, [name]).entries] == ["weight_decay"]
+    for name in ("lr", "optim.lr", "--optim.lr", "learning_rate"):
+        assert [entry.name for entry in draft("./train", text, [name]).entries] == ["learning_rate"]
+    # Without a default its value is to be filled in.
+    command = draft("./train", text, ["width", "tag", "depth"])
+    assert [(entry.name, entry.value) for entry in command.entries] == [("width", None), ("tag", None)]
+    assert command.unknown == ["depth"]
 
 
 def test_the_length_is_the_option_that_the_line_gives() -> None:
     command = draft("python train.py --max-steps 500")
     assert command.steps == ("--max-steps", 500)
-    assert ("epochs", "3", "") in command.entries
+    assert Entry("epochs", "3") in command.offered
 
 
 def test_two_options_of_one_name_are_told_apart() -> None:
     text = read_help(
         "options:\n  --lr LR  (default: 1)\n  --learning-rate LR  (default: 2)\n  --a.b X  (default: 3)\n  --a_b X  (default: 4)\n"
     )
-    names = [name for name, _, _ in draft("./train", text).entries]
+    names = [entry.name for entry in draft("./train", text).offered]
     assert names == ["lr", "learning_rate", "a_b", "a_b_2"]
 
 
 def test_proposals_are_studies(tmp_path: Path) -> None:
     """Every entry that is proposed beside a value may stand in its place."""
     line = "--lr 0.1 --wd 0 --betas 0.9 0.999"
-    path = written(tmp_path / "a.yaml", line, draft(f"python train.py {line}"))
+    path = written(tmp_path / "a.yaml", line, draft(f"python train.py {line}", place=EVERY))
     text = re.sub(r"^(  \w+): .*# or (\{.*\})$", r"\1: \2", path.read_text(), flags=re.MULTILINE)
     path.write_text(text.replace("trials: 1}", "trials: 50}"))
     spec = checked(path)
@@ -154,7 +208,7 @@ def test_proposals_are_studies(tmp_path: Path) -> None:
 
 def test_what_is_marked_is_all_that_a_check_complains_of(tmp_path: Path) -> None:
     text = read_help("options:\n  --lr LR  rate (default: 0.1)\n")
-    path = written(tmp_path / "a.yaml", "", draft("./train", text), Known())
+    path = written(tmp_path / "a.yaml", "", draft("./train --lr 1", text), Known())
     lines = path.read_text().splitlines()
     marked = {number for number, line in enumerate(lines, start=1) if MARK in line}
     with pytest.raises(StudyError) as caught:
@@ -187,8 +241,10 @@ def test_subcommands_take_their_own_options(tmp_path: Path) -> None:
     own = read_help("options:\n  --lr LR  (default: 0.1)\n")
     pieces, read = given(["train", "--lr", "1"], top)
     assert read == 0
-    command = drafted(["./x"], [Segment(pieces, top, "train"), Segment(given(["--lr", "1"], own)[0], own)])
-    assert command.items == ["- ./x", '- [--gpu, "{gpu}"]', "- train", '- [--lr, "{learning_rate}"]']
+    command = drafted(["./x"], [Segment(pieces, top, "train"), Segment(given(["--lr", "1"], own)[0], own)], ["gpu"])
+    assert command.items == [
+        "- ./x", '- [--gpu, "{gpu}"]', "- train", '- [--lr, "{learning_rate}"]',
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -243,7 +299,7 @@ def test_a_list_by_default_is_never_passed_as_one_value(tmp_path: Path) -> None:
     script.add_argument("--milestones", type=lambda text: text.split(","), default=[30, 60], help="a")
     script.add_argument("--options", default={"a": 1}, help="a")
     script.add_argument("--style", default="{a}-(b)", help="a")
-    command = draft("python train.py", read_help(script.format_help()))
+    command = draft("python train.py", read_help(script.format_help()), ["lr", "style"])
     spec = checked(written(tmp_path / "a.yaml", "", command))
     assert vars(script.parse_args(called(spec)[2:])) == vars(script.parse_args([]))
     assert "style" in spec.names
@@ -258,7 +314,7 @@ def test_an_option_that_repeats_is_told_from_the_script() -> None:
     source = 'p.add_argument("--tag", action="append", default="a")\nq = click.option("--name", multiple=True)\n'
     told = read_help("options:\n  --tag T\n  --name N  [default: a, b]\n  --lr L  [default: 1]\n")
     command = draft("./train", with_source_defaults(told, source))
-    assert [name for name, _, _ in command.entries] == ["learning_rate"]
+    assert [entry.name for entry in command.offered] == ["learning_rate"]
     assert [text.partition(" (")[0] for text in command.left] == ["--tag T", "--name N"]
     assert all("several times" in text for text in command.left)
 
@@ -289,7 +345,7 @@ def test_dotted_options_are_known_by_their_last_part() -> None:
     )
     command = draft("./train", text)
     assert '- [--trainer.max_epochs, "{max_train_steps}"]' in command.items
-    assert command.entries[0][0] == "learning_rate"
+    assert command.offered[0].name == "learning_rate"
 
 
 def test_what_the_script_requires_and_the_line_lacks_is_to_be_filled_in(tmp_path: Path) -> None:

@@ -149,8 +149,15 @@ BAD = [
     (COMMAND + "\n  metrics: [{csv: a, every: 5, step: x}]", "what is counted has no step to read", ""),
     (COMMAND + "\n  metrics: [{csv: a, offset: 0.5}]", "workload.metrics[0].offset: a whole number is due", "found 0.5"),
     (COMMAND + "\n  metrics: stdout", "workload.metrics: metrics are a list of places", ""),
-    (COMMAND + "\n  checkpoints: model.pt", "workload.checkpoints: a path below {trial.dir} with {step}", ""),
+    (COMMAND + "\n  checkpoints: model.pt", "workload.checkpoints: expected a path below {trial.dir}, such as", ""),
     (COMMAND + "\n  checkpoints: '{trial.dir}/../{step}'", "workload.checkpoints: a path below {trial.dir} is due", ""),
+    (COMMAND + "\n  checkpoints: '{trial.dir}/*/last.pt'", "wildcards needs {step} in it", "found '{trial.dir}/*/last.pt'"),
+    (COMMAND + "\n  checkpoints: {path: '{trial.dir}/a.pt', every: 5}", "every and offset are about the {step}", ""),
+    (COMMAND + "\n  baseline_loss: ln 10", "workload.baseline_loss: the training loss of the best constant", "2.303"),
+    (COMMAND + "\n  baseline_loss: .inf", "workload.baseline_loss: the training loss of the best constant", "found"),
+    ("  command: [a, '{learning_rate}', {when: resume, arguments: [-r]}]", "{when: {trial.resume: true}, arguments:", ""),
+    ("  command: [a, '{learning_rate}', {when: {trial.resum: true}, arguments: [-r]}]", "did you mean trial.resume?", ""),
+    ("  command: [a, '{learning_rate}', {when: {trial.resume: 'true'}, arguments: [-r]}]", "is never true (text)", ""),
     (COMMAND + "\n  infeasible: {exit_codes: [0]}", "workload.infeasible.exit_codes[0]: exit codes, 1 to 255", ""),
     (COMMAND + "\n  infeasible: {patterns: ['(']}", "workload.infeasible.patterns[0]: regular expressions", ""),
     (COMMAND + "\n  environment: {A=B: 1}", "no variable of the environment can be called so", ""),
@@ -243,3 +250,54 @@ def test_a_condition_that_no_trial_meets_is_told(tmp_path: Path, value: str, sai
     command = f"  command: [a, '{{learning_rate}}', {{when: {{nesterov: {value}}}, arguments: [--nesterov]}}]"
     (found,) = problems(text(command, RATE + "\n  nesterov: {role: scientific, values: [true, false]}"), tmp_path)
     assert said in found
+
+
+RESUMING = "{when: {trial.resume: true}, arguments: [--init_from=resume]}"
+
+
+def test_arguments_for_a_trial_that_goes_on_are_left_out_where_one_begins(tmp_path: Path) -> None:
+    command = f"  command: [a, '{{learning_rate}}', {RESUMING}, {{when: {{trial.resume: false}}, arguments: [--new]}}]"
+    content = text(command + "\n  checkpoints: '{trial.dir}/ckpt.pt'")
+    assert problems(content, tmp_path) == []
+    program = parse_study(content, tmp_path / "study.yaml").program
+    assert program is not None
+    assert (program.takes_resume, program.goes_on, program.checkpoints) == (
+        True,
+        True,
+        Checkpoints("{trial.dir}/ckpt.pt"),
+    )
+    values = {"learning_rate": "0.1"}
+    assert command_line(program.arguments, values, {}) == ["a", "0.1", "--new"]
+    resumed = {**values, "trial.resume": "/x/ckpt.pt"}
+    assert command_line(program.arguments, resumed, {}) == ["a", "0.1", "--init_from=resume"]
+
+
+def test_a_condition_on_going_on_goes_with_others(tmp_path: Path) -> None:
+    condition = "{when: {trial.resume: true, nesterov: true}, arguments: ['--from={trial.resume}']}"
+    switch = RATE + "\n  nesterov: {role: scientific, values: [true, false]}"
+    content = text(f"  command: [a, '{{learning_rate}}', {condition}]", switch)
+    assert problems(content, tmp_path) == []
+    program = parse_study(content, tmp_path / "study.yaml").program
+    assert program is not None
+    values = {"learning_rate": "0.1", "trial.resume": "c"}
+    assert command_line(program.arguments, values, {"nesterov": True}) == ["a", "0.1", "--from=c"]
+    assert command_line(program.arguments, values, {"nesterov": False}) == ["a", "0.1"]
+
+
+@pytest.mark.parametrize(("value", "where"), [("true", "a trial begins"), ("false", "a trial goes on")])
+def test_a_hyperparameter_must_reach_a_trial_that_begins_and_one_that_goes_on(
+    tmp_path: Path, value: str, where: str
+) -> None:
+    command = f"  command: [a, {{when: {{trial.resume: {value}}}, arguments: ['{{learning_rate}}']}}]"
+    (found,) = problems(text(command), tmp_path)
+    assert f"learning_rate does not reach the command where {where}" in found
+
+
+def test_a_baseline_belongs_to_the_study_and_one_without_stays_what_it_was(tmp_path: Path) -> None:
+    plain = parse_study(text(), tmp_path / "study.yaml")
+    given = parse_study(text(COMMAND + "\n  baseline_loss: 2.303"), tmp_path / "study.yaml")
+    assert (plain.baseline_loss, given.baseline_loss) == (None, 2.303)
+    assert "baseline_loss" not in identity(plain)
+    assert differences(plain, given).results == ("baseline_loss: was not there, is 2.303",)
+    function = parse_study(text("  {function: ./a.py:b, baseline_loss: 1}"), tmp_path / "study.yaml")
+    assert (function.kind, function.baseline_loss) == ("function", 1.0)

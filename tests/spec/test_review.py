@@ -8,7 +8,8 @@ import pytest
 from builders import study
 
 from tunectl.sampling.space import search_space
-from tunectl.spec.review import affordable_dimensions, review
+from tunectl.spec.review import review
+from tunectl.spec.review_budget import affordable_dimensions
 
 RATE = "{role: nuisance, range: [1e-3, 1], scale: log}"
 DEPTH = "{role: scientific, values: [1, 2]}"
@@ -24,7 +25,8 @@ EACH_TUNED = {
 
 
 def warnings(hyperparameters, trials=20, counts=None, **sections):
-    spec = study({"learning_rate": RATE, **hyperparameters}, **{"search": f"{{trials: {trials}}}", **sections})
+    plain = {"goal": "Which is better after these steps?", "search": f"{{trials: {trials}}}"}
+    spec = study({"learning_rate": RATE, **hyperparameters}, **{**plain, **sections})
     settings = tuple(setting.values for setting in search_space(spec).settings)
     found = review(spec, settings, counts or (trials,) * len(settings))
     assert found == sorted(found)
@@ -99,7 +101,7 @@ PAIRS = {
     "evaluations that come too late": (
         {},
         "training.eval_every: eval_every (5,000) is more than max_train_steps (2,000): only the last step would be evaluated",
-        {"warmup_steps": "3000"},
+        {"warmup_steps": "60000"},
     ),
     "more nuisance hyperparameters than trials": (
         nuisances(2),
@@ -175,6 +177,76 @@ PAIRS = {
         {"num_layers": DEPTH, "learning_rate": "0.1"},
         "search.trials: nothing is sampled, so the 20 trials of a setting differ by their seed alone",
         {"num_layers": DEPTH},
+    ),
+    "one range of the learning rate for two optimizers": (
+        {"optimizer": OPTIMIZERS},
+        "hyperparameters.learning_rate: one range of learning_rate for nesterov and adam: the same number means something else",
+        EACH_TUNED,
+    ),
+    "one range of weight decay for two optimizers": (
+        {**EACH_TUNED, "weight_decay": "{role: nuisance, range: [1e-5, 1e-1], scale: log}"},
+        "hyperparameters.weight_decay: one range of weight_decay for nesterov and adam",
+        {**EACH_TUNED, "weight_decay": "[{role: nuisance, when: {optimizer: nesterov}, range: [1e-5, 1e-2], scale: log}, {role: nuisance, when: {optimizer: adam}, range: [1e-5, 1e-1], scale: log}]"},
+    ),
+    "one range for optimizers that are sampled": (
+        {"optimizer": "{role: scientific, values: [sgd, adam, adamw], sampled: true}"},
+        "one range of learning_rate for sgd and adam",
+        {"optimizer": "{role: scientific, values: [momentum, nesterov], sampled: true}"},
+    ),
+    "the optimizer as nuisance": (
+        {"optimizer": "{role: nuisance, values: [nesterov, adam]}"},
+        "hyperparameters.optimizer: optimizer as nuisance: the best values of its own hyperparameters differ",
+        {"optimizer": "{role: nuisance, values: [adam]}"},
+    ),
+    "an architecture as nuisance": (
+        {"num_layers": "{role: nuisance, range: [1, 4], type: int}"},
+        "hyperparameters.num_layers: num_layers as nuisance: it changes what a trial and the model in use cost",
+        {"num_layers": DEPTH},
+    ),
+    "beta1 as scientific": (
+        {"optimizer": "adam", "beta1": "{role: scientific, values: [0.8, 0.9]}"},
+        "hyperparameters.beta1: beta1 as scientific: its best value changes with nearly every other change",
+        {"optimizer": "adam", "beta1": "{role: nuisance, range: [0.8, 0.99], scale: one_minus_log}"},
+    ),
+    "a schedule as scientific": (
+        {"schedule": "{role: scientific, values: [linear, cosine]}"},
+        "hyperparameters.schedule: schedule as scientific: its best value changes",
+        {"schedule": "{role: nuisance, values: [linear, cosine]}"},
+    ),
+    "a strength of regularisation as scientific": (
+        {"dropout_rate": "{role: scientific, values: [0.1, 0.3, 0.5]}"},
+        "hyperparameters.dropout_rate: dropout_rate as scientific: whether to use a regularisation is a question",
+        {"dropout_rate": "{role: scientific, values: [0, 0.5]}"},
+    ),
+    "a strength of regularisation as scientific, without a switch": (
+        {"weight_decay": "{role: scientific, range: [1e-5, 1e-1], scale: log}"},
+        "hyperparameters.weight_decay: weight_decay as scientific",
+        {"decay": "{role: scientific, values: [false, true]}", "weight_decay": "[{value: 0, when: {decay: false}}, {role: scientific, range: [1e-5, 1e-1], scale: log, when: {decay: true}}]"},
+    ),
+    "momentum fixed while the batch size varies": (
+        {"optimizer": "momentum", "momentum": "0.9", "batch_size": "{role: scientific, values: [32, 64]}"},
+        "hyperparameters.momentum: momentum is fixed while batch_size varies: the best momentum and learning rate change",
+        {"optimizer": "momentum", "momentum": "{role: nuisance, range: [0.8, 0.99], scale: one_minus_log}", "batch_size": "{role: scientific, values: [32, 64]}"},
+    ),
+    "momentum left out while the batch size varies": (
+        {"optimizer": "nesterov", "batch_size": "{role: scientific, values: [32, 64]}"},
+        "hyperparameters.batch_size: momentum is left out while batch_size varies",
+        {"optimizer": "sgd", "batch_size": "{role: scientific, values: [32, 64]}"},
+    ),
+    "three questions at once": (
+        {"num_layers": DEPTH, "width": "{role: scientific, values: [32, 64]}", "activation": "{role: scientific, values: [relu, tanh]}"},
+        "hyperparameters: 3 scientific hyperparameters (num_layers, width, activation): each combination is a setting",
+        {"num_layers": DEPTH, "width": "{role: scientific, values: [32, 64]}"},
+    ),
+    "a warmup of more than a tenth": (
+        {"warmup_steps": "{role: nuisance, range: [10, 400], type: int}"},
+        "hyperparameters.warmup_steps: warmup_steps up to 400 are 20% of max_train_steps: the longest that is worth trying is a tenth, 200",
+        {"warmup_steps": "100"},
+    ),
+    "a warmup of more than a twentieth": (
+        {"warmup_steps": "150"},
+        "hyperparameters.warmup_steps: warmup_steps up to 150 are 8% of max_train_steps: where a warmup of more than 5 % is needed",
+        {"warmup_steps": "100"},
     ),
 }  # fmt: skip
 
@@ -268,7 +340,7 @@ def test_a_switch_that_brings_a_scientific_range_leaves_the_settings_equal():
 def test_settings_that_get_unequal_trials_may_have_unequal_numbers_of_nuisance_hyperparameters():
     uneven = {"num_layers": DEPTH, "dropout": "{role: nuisance, values: [0.1, 0.5], when: {num_layers: 2}}"}
     grid = {**uneven, "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log, points: 2}"}
-    assert warnings(grid, counts=(2, 4), search="{sampler: grid}") == []
+    assert warnings(grid, counts=(5, 10), search="{sampler: grid}") == []
 
 
 def test_a_study_of_many_settings_is_reviewed_without_looking_at_all_settings_for_each():
@@ -283,3 +355,90 @@ def test_a_set_of_one_value_is_a_fixed_value_in_other_words():
     found = warnings({"learning_rate": "{role: nuisance, values: [0.1]}", "num_layers": DEPTH}, trials=2)
     assert any("learning_rate is fixed while num_layers is scientific" in warning for warning in found)
     assert any("nothing is sampled" in warning for warning in found)
+
+
+def kinds(found: list[str], words: str) -> list[str]:
+    return [line for line in found if words in line]
+
+
+def test_a_question_wants_a_goal_and_a_plain_search_wants_none():
+    (found,) = warnings({"num_layers": DEPTH}, goal=None)
+    assert found.startswith("hyperparameters: no goal: num_layers is asked about")
+    assert warnings({}, goal=None) == []
+    assert kinds(warnings({"num_layers": DEPTH}, goal="''"), "no goal")
+
+
+def test_batch_sizes_are_compared_by_steps_or_by_epochs_and_the_goal_says_which():
+    sizes = {"batch_size": "{role: scientific, values: [32, 256]}"}
+    (found,) = warnings(sizes, goal="Which batch is better?")
+    assert found.startswith("hyperparameters.batch_size: batch sizes are compared after the same number of steps")
+    assert "see 8 times the data" in found
+    assert warnings(sizes, goal="Which batch is better after 20 epochs?") == []
+
+
+@pytest.mark.parametrize(("trials", "warned"), [(2, True), (4, True), (5, False), (20, False)])
+def test_settings_that_share_too_few_trials_are_left_to_luck(trials: int, warned: bool):
+    found = kinds(warnings({"num_layers": DEPTH}, trials=trials), "2 settings share")
+    assert bool(found) == warned
+
+
+def test_settings_without_anything_to_optimise_over_need_one_trial():
+    assert kinds(warnings({"num_layers": DEPTH, "learning_rate": "0.1"}, trials=1), "settings share") == []
+
+
+@pytest.mark.parametrize(("axes", "warned"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_grid_is_for_one_or_two_dimensions(axes: int, warned: bool):
+    names = {f"n{index}": "{role: nuisance, values: [1, 2, 3]}" for index in range(axes)}
+    rate = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log, points: 3}"}
+    found = kinds(warnings({**names, **rate}, search="{sampler: grid}", counts=(3 ** (axes + 1),)), "a grid in")
+    assert found == ([f"search.sampler: {found[0].split(': ', 1)[1]}"] if warned else [])
+    assert not warned or f"a grid in {axes + 1} nuisance dimensions" in found[0]
+
+
+def test_random_points_cover_sampled_scientific_values_by_chance():
+    sampled = {"num_layers": "{role: scientific, values: [1, 2, 3], sampled: true}"}
+    (found,) = warnings(sampled, search="{sampler: random, trials: 20}")
+    assert found.startswith("hyperparameters.num_layers: random points cover the values of num_layers")
+    assert warnings({"num_layers": DEPTH}, search="{sampler: random, trials: 20}") == []
+    assert warnings(sampled) == []
+
+
+def test_listed_points_that_cover_scientific_values_unevenly_are_counted():
+    points = [{"num_layers": 1, "learning_rate": rate / 10} for rate in range(1, 8)]
+    few = [{"num_layers": 2, "learning_rate": 0.1}, {"num_layers": 2, "learning_rate": 0.2}]
+    rates = {"num_layers": DEPTH, "learning_rate": "{role: nuisance, range: [0.01, 1], scale: log}"}
+    (found,) = kinds(warnings(rates, search=f"{{points: {points + few}}}", counts=(7, 2)), "unevenly")
+    assert "7 have 1, 2 2" in found
+    even = [*points, *({**point, "num_layers": 2} for point in points)]
+    assert warnings(rates, search=f"{{points: {even}}}", counts=(7, 7)) == []
+
+
+@pytest.mark.parametrize(
+    ("eval_every", "said"),
+    [
+        (100, ""),
+        (200, ""),
+        (250, "gives 8 evaluations in max_train_steps (2,000): too few"),
+        (2000, "is the length of a trial, max_train_steps (2,000): only its start and its end are evaluated"),
+        (2001, "is more than max_train_steps (2,000): only the last step would be evaluated"),
+    ],
+)
+def test_fewer_than_ten_evaluations_show_no_curve(eval_every: int, said: str):
+    found = warnings({}, training=f"{{max_train_steps: 2000, eval_every: {eval_every}}}")
+    assert (len(found), all(said in line for line in found)) == (bool(said), True), found
+
+
+def test_a_trial_of_few_steps_that_evaluates_each_of_them_can_do_no_more():
+    assert warnings({}, training="{max_train_steps: 5, eval_every: 1}") == []
+
+
+def test_advice_on_the_batch_size_is_never_to_search_for_a_better_value():
+    (found,) = kinds(warnings({"batch_size": "{role: nuisance, values: [32, 64]}"}), "batch_size as nuisance")
+    assert "scientific" not in found
+    assert "tunectl batch-size" in found
+
+
+def test_no_design_is_warned_about_twice_at_one_place_with_one_reason():
+    found = warnings({"optimizer": "{role: scientific, values: [momentum, adam]}", "momentum": "{value: 0.9, when: {optimizer: momentum}}", "batch_size": "{role: scientific, values: [32, 64]}"})  # fmt: skip
+    assert len(found) == len(set(found))
+    assert len(kinds(found, "momentum is fixed")) == 2  # for the optimizer and for the batch size, each with its reason

@@ -144,11 +144,11 @@ def test_the_bars_of_keras(tmp_path: Path) -> None:
 
 
 def test_the_lines_of_the_imagenet_example(tmp_path: Path) -> None:
-    """Its epochs count from 0, and the training's accuracy is not that of the summary."""
+    """Its epochs count from 0, the training's accuracy is not that of the summary, and Time is no metric."""
     assert told(tmp_path / "a.yaml", IMAGENET) == {
         1: {
-            "Time": 0.2, "Loss": 6.5, "Acc_1": 0.5, "Acc_5": 2.0,
-            "test_Time": 0.1, "test_Loss": 4.0, "test_Acc_1": 11.0, "test_Acc_5": 30.0,
+            "Loss": 6.5, "Acc_1": 0.5, "Acc_5": 2.0,
+            "test_Loss": 4.0, "test_Acc_1": 11.0, "test_Acc_5": 30.0,
             "summary_Acc_1": 71.2, "summary_Acc_5": 90.1,
         }
     }  # fmt: skip
@@ -192,11 +192,11 @@ def test_a_line_that_seems_to_hold_a_metric_and_is_not_read_is_told() -> None:
 
 
 def test_the_kind_of_line_that_has_the_metric_comes_first_and_the_others_are_read_too() -> None:
-    text = "step 1 loss 0.5\nstep 2 loss 0.4\nstep 2 valid/error 0.3 seconds 5\n"
+    text = "step 1 loss 0.5\nstep 2 loss 0.4\nstep 2 valid/error 0.3 f1 5\n"
     often, wanted = reading_of(text), reading_of(text, "valid/error")
     assert [(source.metrics, source.lines) for source in often.sources] == [
         (("loss",), 2),
-        (("valid/error", "seconds"), 1),
+        (("valid/error", "f1"), 1),
     ]
     assert wanted.sources == often.sources[::-1]
 

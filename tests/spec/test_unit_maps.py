@@ -178,3 +178,10 @@ def test_a_value_beyond_a_range_lies_at_its_nearer_end_and_one_outside_a_set_is_
         to_unit(ValueSet((1, 2)), 3)
     with pytest.raises(ValueError, match="none of"):
         to_unit(ValueSet((1, 2)), True)
+
+
+@pytest.mark.parametrize("u", [0.0, 0.25, 0.5, 0.9, 1.0])
+def test_a_range_whose_ends_are_further_apart_than_a_float_holds_has_places_inside(u):
+    value = 10.0 ** (-300 + 600 * u)
+    assert to_unit(Range(1e-300, 1e300, "log"), value) == pytest.approx(u, abs=1e-12)
+    assert to_unit(Range(-1e308, 1e308), -1e308 + u * 1e308 + u * 1e308) == pytest.approx(u)

@@ -69,7 +69,7 @@ def test_nothing_is_written_over(tmp_path: Path, script: Path) -> None:
 
 
 def test_a_script_becomes_a_study_that_wants_what_no_help_tells(tmp_path: Path, script: Path) -> None:
-    begun = begin_from(f"{PYTHON} train.py --lr 0.5", tmp_path / "study.yaml", tmp_path)
+    begun = begin_from(f"{PYTHON} train.py --lr 0.5", tmp_path / "study.yaml", tmp_path, place=["wd"])
     assert begun.notes == ()
     lines = begun.files[0].read_text().splitlines()
     assert [number for number, _ in begun.marked] == [n for n, line in enumerate(lines, start=1) if MARK in line]
@@ -99,7 +99,7 @@ def test_a_sample_of_its_output_leaves_nothing_to_be_filled_in(tmp_path: Path, s
     (tmp_path / "sample.txt").write_text("starting\nepoch 1/3: loss 0.1, valid/loss 0.2\n")
     path = tmp_path / "studies" / "mine.yaml"
     begun = begin_from(
-        f"{PYTHON} train.py",
+        f"{PYTHON} train.py --lr 0.1",
         path,
         tmp_path,
         metric="valid/loss",
@@ -119,7 +119,7 @@ def test_a_script_that_has_no_help_gives_its_line(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import sys; sys.exit('no such option: ' + sys.argv[1])")
     begun = begin_from(f"{PYTHON} train.py --lr 0.5", tmp_path / "study.yaml", tmp_path)
     assert begun.notes[0].endswith(
-        "(it ends with exit code 1: no such option: --help): only what stands on the line is taken"
+        "(it ends with exit code 1: no such option: --help): only what is in the line is taken"
     )
     assert "learning_rate: 0.5" in begun.files[0].read_text()
 

@@ -40,7 +40,7 @@ def studied(tmp_path, monkeypatch):
             Finding(f"finding-{number}", "warning", "so it is", "do it", changes=(change,))
             for number, change in enumerate(changes)
         ]
-        monkeypatch.setattr(module, "study_findings", lambda _evidence: findings)
+        monkeypatch.setattr(module, "study_findings", lambda _evidence, _attempt: findings)
         return folder.path
 
     return ask

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import pytest
 from builders import study_text
 
 from tunectl.core import jsontext
@@ -17,7 +18,7 @@ from tunectl.sampling.plan import plan_trials
 from tunectl.spec.reading import parse_study
 from tunectl.store.index import Index
 from tunectl.study.progress import Tally
-from tunectl.study.recording import Recorder
+from tunectl.study.recording import Recorder, stop_in_words
 from tunectl.study.standing import refresh
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 2}")
@@ -74,3 +75,27 @@ def test_trials_go_on_while_the_index_cannot_be_written_and_are_read_again_at_th
         standing = refresh(folder, TRIALS, SPEC.objective, index, watching.message)
         assert [(item.state, item.best_value) for item in standing] == [("completed", 0.5), ("completed", 0.25)]
         assert [item.best_value for item in index.outcomes()] == [0.5, 0.25]
+
+
+OWN = """\
+workload: {{{workload}}}
+objective: {{metric: loss, direction: minimize}}
+training: {{max_train_steps: 5}}
+hyperparameters: {{rate: 1}}
+"""
+CHECKPOINTS = 'checkpoints: "{trial.dir}/ckpt.pt", metrics: [{json_lines: stdout}]'
+
+
+@pytest.mark.parametrize(
+    ("workload", "said"),
+    [
+        ('command: [a, "{rate}"]', "ending the running trials; they will start over"),
+        (f'command: [a, "{{rate}}"], {CHECKPOINTS}', "ending the running trials; they will start over"),
+        (f'command: [a, "{{rate}}", ["{{trial.resume}}"]], {CHECKPOINTS}', "saving the running trials"),
+        ("function: a:b", "the running trials may save; those that do not will start over"),
+    ],
+)
+def test_a_stop_says_that_trials_are_saved_only_where_they_can_be(workload: str, said: str) -> None:
+    spec = parse_study(OWN.format(workload=workload), Path("own.yaml"))
+    assert stop_in_words(spec) == said
+    assert stop_in_words(SPEC) == "saving the running trials"

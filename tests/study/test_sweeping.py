@@ -11,6 +11,8 @@ import pytest
 from study_calls import Called
 
 from tunectl.core.errors import UsageError
+from tunectl.core.records import FactorySignature
+from tunectl.procedures.clip_sweep import CLIP_SWEEP
 from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.spec.reading import parse_study
 from tunectl.study.sweeping import ProcedureRequest, planned_trials, sweep_spec
@@ -29,7 +31,8 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     conclusion = json.loads((folder / "conclusion.json").read_text())
     assert set(conclusion) == {
         *("best_learning_rate", "unstable_base_learning_rate", "edge_of_stability", "at_boundary"),
-        *("early_instability", "max_train_steps", "verdict"),
+        *("early_instability", "max_train_steps", "verdict", "better_than_constant", "unstable_when", "confirmed"),
+        *("seeds", "lost_seeds", "not_distinguishable", "fastest_constant_rate", "max_train_steps_resolution"),
     }
     assert conclusion["verdict"] in called.out
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -124,6 +127,59 @@ def test_on_own_code_a_sweep_changes_what_the_study_declares_and_nothing_else(tm
     assert trials
     assert {tuple(trial.hyperparameters) for trial in trials} == {("learning_rate",)}
     assert all(trial.training == {} for trial in trials)
+
+
+def written_conclusion(folder: Path, recipe: dict[str, object]) -> Path:
+    content = {"recipe": recipe, "best_learning_rate": 0.1, "unstable_base_learning_rate": 0.3}
+    folder.mkdir()
+    (folder / "conclusion.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_recipe_settles_what_varies_in_the_study_and_one_that_the_study_does_not_take_is_refused(
+    write_study: Write, tmp_path: Path
+) -> None:
+    text = write_study(more="  warmup_steps: {role: nuisance, range: [1, 9], type: int}").read_text()
+    spec = parse_study(text, tmp_path / "s.yaml")
+    before = written_conclusion(tmp_path / "warmup", {"learning_rate": 0.1, "warmup_steps": 3})
+    sweep = sweep_spec(CLIP_SWEEP, spec, ProcedureRequest({}, {}, before))
+    assert "warmup_steps" not in sweep.values
+    trials = planned_trials(spec, sweep, CLIP_SWEEP, {}, ())
+    assert {trial.hyperparameters["warmup_steps"] for trial in trials} == {3}
+    with pytest.raises(UsageError, match="warmup_steps"):
+        sweep_spec(CLIP_SWEEP, spec, ProcedureRequest({}, {}))
+    own = parse_study(OWN, tmp_path / "own.yaml")
+    with pytest.raises(UsageError, match=r"its recipe sets warmup_steps, and .*own\.yaml has no such name"):
+        sweep_spec(LR_SWEEP, own, ProcedureRequest({}, {}, before))
+
+
+def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
+    write_study: Write, tunectl: Call, tmp_path: Path
+) -> None:
+    old = tmp_path / "warmup"
+    old.mkdir()
+    (old / "conclusion.json").write_text('{"base_learning_rate": 0.15, "warmup_steps": 300, "adopt": true}')
+    called = tunectl("clip-sweep", write_study(), "--from", old, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
+    assert called.code == 2
+    assert "of an older warmup-sweep" in called.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "defaults", "expected"),
+    [
+        ("  init_scale: 2.0", {"init_scale": 1.0}, 2.0),
+        ("", {"init_scale": 1.0}, 1.0),
+        ("", {}, None),
+        ("", {"init_scale": "small"}, None),
+    ],
+)
+def test_the_scale_of_the_initial_weights_is_the_study_s_or_the_factory_s_default(
+    write_study: Write, tmp_path: Path, more: str, defaults: dict[str, object], expected: float | None
+) -> None:
+    spec = parse_study(write_study(more=more).read_text(), tmp_path / "s.yaml")
+    signature = FactorySignature(("init_scale",), defaults=defaults)  # type: ignore[arg-type]
+    assert sweep_spec(LR_SWEEP, spec, ProcedureRequest({}, {}), signature).init_scale == expected
 
 
 UNDER_A = "{role: nuisance, when: {o: a}, range: [0.1, 1]}"

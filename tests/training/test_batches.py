@@ -14,6 +14,7 @@ from training_builders import Augmented, frozen, labelled
 
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.training.batches import (
+    RESIDENT_PART,
     Batches,
     DataOrder,
     DrawnBatches,
@@ -21,6 +22,7 @@ from tunectl.training.batches import (
     TensorBatches,
     copied,
     moved,
+    resident,
     training_batches,
     unwritten,
 )
@@ -124,6 +126,15 @@ def test_a_subclass_of_tensor_dataset_is_asked_for_its_examples():
     data = torch.arange(10.0)
     assert isinstance(make(Doubling(data)), DrawnBatches)
     assert torch.equal(make(Doubling(data)).take(3)[0], make(TensorDataset(data)).take(3)[0] * 2)
+
+
+def test_a_small_data_set_of_tensors_is_kept_on_the_gpu_and_a_large_one_on_the_host():
+    # The meta device stands for a GPU: it has no memory, so that its size is a number of the test's.
+    tensors, device = (torch.zeros(100, 3), torch.zeros(100, dtype=torch.int64)), torch.device("meta")
+    size = 100 * 3 * 4 + 100 * 8
+    assert [t.device.type for t in resident(tensors, device, int(size / RESIDENT_PART) + 1)] == ["meta", "meta"]
+    assert [t.device.type for t in resident(tensors, device, int(size / RESIDENT_PART) - 1)] == ["cpu", "cpu"]
+    assert resident(tensors, torch.device("cpu"), 2**40) == tensors
 
 
 def test_blocks_end_nowhere_visible(monkeypatch: pytest.MonkeyPatch):

@@ -167,6 +167,26 @@ def test_evaluating_more_often_does_not_change_the_training(folder: TrialFolder,
     assert series(folder, "loss") == series(other, "loss")
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
+def test_a_trial_that_stops_early_is_the_beginning_of_its_full_length_schedule_after_a_whole_warmup(
+    folder: TrialFolder, tmp_path: Any, schedule: str
+):
+    whole = TrialFolder(tmp_path / "whole")
+    whole.path.mkdir()
+    fields = {"schedule": schedule, "warmup_steps": 4, "max_train_steps": 40}
+    train_trial(make_request(**fields), whole, stochastic_workload)
+    train_trial(make_request(**fields, stop_after=9, eval_every=1, eval_from=4), folder, stochastic_workload)
+    assert len(series(folder, "loss")) == 4 + 9, "the warmup is not counted"
+    for name in ("learning_rate", "loss", "gradient_norm"):
+        assert series(folder, name) == series(whole, name)[:13]
+    assert [line.step for line in measured(folder)] == [0, *range(4, 14)]
+
+
+def test_a_trial_that_is_to_stop_later_than_it_ends_trains_to_its_end(folder: TrialFolder):
+    train_trial(make_request(max_train_steps=14, stop_after=500), folder)
+    assert [line.step for line in measured(folder)] == [0, 7, 14]
+
+
 def test_two_trials_of_one_seed_are_equal_and_of_two_seeds_are_not(folder: TrialFolder, tmp_path: Any):
     others = [TrialFolder(tmp_path / name) for name in "ab"]
     for other in others:

@@ -16,7 +16,9 @@ _DEFAULTS = {
     "activation": "relu",
     "dropout": 0.0,
     "normalization": "none",
+    "init": "he_normal",
     "init_scale": 1.0,
+    "init_scale_scope": "hidden",
 }
 
 
@@ -83,6 +85,39 @@ def test_weights_are_those_of_he_times_the_scale_but_for_the_output_s_and_biases
             assert (layer.bias == 0).all()
 
 
+def _drawn(make, **changes) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {name: value.detach() for name, value in make(width=256, **changes).named_parameters()}
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_a_scale_of_all_multiplies_every_variable_the_network_would_have_begun_with(make, normalization):
+    plain = _drawn(make, normalization=normalization)
+    scaled = _drawn(make, normalization=normalization, init_scale=0.25, init_scale_scope="all")
+    assert plain.keys() == scaled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(scaled[name], 0.25 * value)
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_a_scale_of_hidden_layers_leaves_the_output_and_the_normalizations_alone(make):
+    plain = _drawn(make, normalization="batch")
+    scaled = _drawn(make, normalization="batch", init_scale=0.25)
+    changed = {name for name, value in plain.items() if not torch.equal(scaled[name], value)}
+    hidden = [name for name, value in plain.items() if value.ndim > 1][:-1]
+    assert changed == set(hidden)
+
+
+@pytest.mark.parametrize("make", [_mlp, _cnn])
+def test_weights_of_lecun_have_half_the_variance_of_he_s(make):
+    he, lecun = _drawn(make), _drawn(make, init="lecun_normal")
+    for name, value in he.items():
+        torch.testing.assert_close(lecun[name], value / math.sqrt(2))
+    for name in (name for name, value in lecun.items() if value.ndim > 1):
+        assert (lecun[name].std() * math.sqrt(lecun[name][0].numel())).item() == pytest.approx(1, rel=0.1)
+
+
 def test_he_weights_keep_the_signal_through_a_deep_network():
     torch.manual_seed(0)
     network = multilayer_perceptron(256, 256, **{**_DEFAULTS, "num_layers": 20, "width": 256})
@@ -127,6 +162,8 @@ def test_dropout_acts_in_training_alone(make):
         ("init_scale", 0.0, "above 0"),
         ("init_scale", math.inf, "above 0"),
         ("init_scale", math.nan, "above 0"),
+        ("init", "glorot", "he_normal, lecun_normal"),
+        ("init_scale_scope", True, "hidden, all"),
     ],
 )
 def test_values_outside_their_range_are_refused_with_what_would_be_right(make, keyword, value, right):

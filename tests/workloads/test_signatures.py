@@ -242,7 +242,15 @@ def test_a_dubious_escape_in_the_source_is_no_warning_here(folder):
 @pytest.mark.parametrize("name", ["digits:mlp", "digits:cnn", "mnist1d:mlp"])
 def test_the_built_in_workloads_are_read(folder, name):
     signature = folder.read(f"tunectl.workloads.{name}")
-    keywords = ("num_layers", "width", "activation", "dropout", "normalization", "init_scale")
-    assert signature.parameters == keywords
+    network = ("num_layers", "width", "activation", "dropout", "normalization")
+    assert signature.parameters == (*network, "init", "init_scale", "init_scale_scope")
+    assert signature.defaults["init_scale"] == 1.0
+    assert signature.defaults["init"] == "he_normal"
     assert signature.required == ()
     assert not signature.open
+
+
+def test_defaults_that_are_plain_values_are_read_and_others_are_not(folder):
+    signature = _one(folder, "def build(*, width, scale=2.0, name='a', on=True, at=None, low=-1, many=(1, 2)): ...")
+    assert signature.defaults == {"scale": 2.0, "name": "a", "on": True}
+    assert signature.required == ("width",)

@@ -109,5 +109,7 @@ def expected_gain_of_doubling(losses: Floats) -> float | None:
         return None
     eighth, quarter, half = (item.expected for item in best_by_budget(feasible, [count // 8, count // 4, count // 2]))
     before, last = max(eighth - quarter, 0.0), max(quarter - half, 0.0)
+    if not math.isfinite(before + last):
+        return None
     part = min(last / before, 1.0) if before > 0 else 0.0
     return last * part**2

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.crowding import Crowding, crowding, family_wise
+from tunectl.analysis.crowding import Crowding, combined_chance, crowding, family_wise
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.setting_axes import SettingAxis
@@ -17,13 +17,19 @@ from tunectl.analysis.widening import End, Wider, wider
 from tunectl.core.records import Scalar
 from tunectl.spec.model import Hyperparameter, Range, ValueSet
 
-SURE_CROWD = 0.03
-"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident."""
+SURE_CROWD = 0.049
+"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Five
+trials in perfect order reach it with three hyperparameters, and do not reach it with four.
+"""
 
 SURE_TREND = 0.02
 """The chance of such an improvement within the part next to the end: without one, as on a plateau that reaches the end,
 nothing better is to be expected beyond it.
 """
+
+FEW_NEAR = 5
+SURE_TREND_OF_FEW = 0.05
+"""The same where so few trials lie in that part that only two of their 120 orders, or none, would be as rare."""
 
 _OUTERMOST = 0.15
 _LOST = 0.4
@@ -31,7 +37,9 @@ _LOST = 0.4
 
 
 @dataclass(frozen=True, eq=False)
-class _Crowd:
+class CrowdedEnd:
+    """An end that the best trials of a setting crowd; `chance` is that of such a crowd over all that is asked."""
+
     axis: SettingAxis
     end: End
     crowd: Crowding
@@ -39,30 +47,54 @@ class _Crowd:
 
     @property
     def trials(self) -> list[int]:
+        """The ids of the best trials, the best first."""
         feasible = np.flatnonzero(self.axis.feasible)
         return [self.axis.runs[feasible[place]].plan.trial for place in self.crowd.best_places]
 
 
-def search_boundary_findings(evidence: Evidence, places: SearchPlaces | None = None) -> list[Finding]:
+def search_boundary_findings(evidence: Evidence) -> list[Finding]:
     """`search-boundary`, one for each end of a hyperparameter that is crowded in some setting.
 
     A warning, or a note where the end is the hyperparameter's own and nothing lies beyond it.
     """
-    places = places or search_places(evidence)
-    at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in places.edges}
-    tested = [
-        (axis, end, found) for axis in places.axes for end in _ENDS if (found := _crowding(axis, end)) is not None
-    ]
-    crowds: dict[tuple[Any, ...], list[_Crowd]] = {}
-    for axis, end, found in tested:
-        chance = family_wise(found.chance_of_crowd, len(tested))
-        path = axis.hyperparameter.path
-        is_crowd = chance <= SURE_CROWD and found.chance_of_trend <= SURE_TREND and found.outer > found.uniform
-        if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
-            crowds.setdefault((path, end), []).append(_Crowd(axis, end, found, chance))
+    crowds: dict[tuple[Any, ...], list[CrowdedEnd]] = {}
+    for crowd in crowded_ends(search_places(evidence)):
+        crowds.setdefault((crowd.axis.hyperparameter.path, crowd.end), []).append(crowd)
     ends = {key: wider(own[0].axis.hyperparameter, own[0].end) for key, own in crowds.items()}
     values = _joined(ends)
     return [_finding(evidence, own, values.get(key[0]), ends[key]) for key, own in crowds.items()]
+
+
+def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
+    """The ends that the best trials crowd, by hyperparameter and setting, that are no thresholds of feasibility.
+
+    Each end of each hyperparameter is a question in each setting, and where there are several settings one more in all
+    of them together: what none of few trials can say alone, several settings that agree can.
+    """
+    found: dict[tuple[Any, ...], list[tuple[SettingAxis, End, Crowding]]] = {}
+    for axis in places.axes:
+        for end in _ENDS:
+            crowd = _crowding(axis, end)
+            if crowd is not None:
+                found.setdefault((axis.hyperparameter.path, end), []).append((axis, end, crowd))
+    questions = sum(len(asked) + (len(asked) > 1) for asked in found.values())
+    at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in places.edges}
+    crowds = []
+    for (path, _), asked in found.items():
+        together = combined_chance([crowd.chance_of_crowd for _, _, crowd in asked])
+        agree = family_wise(together, questions) <= SURE_CROWD
+        for axis, end, crowd in asked:
+            chance = family_wise(together if agree else crowd.chance_of_crowd, questions)
+            is_crowd = chance <= SURE_CROWD and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
+            if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
+                crowds.append(CrowdedEnd(axis, end, crowd, chance))
+    return crowds
+
+
+def _gets_better(crowd: Crowding) -> bool:
+    """Whether results get better towards the end, as far as so many trials can show it."""
+    sure = SURE_TREND_OF_FEW if crowd.near <= FEW_NEAR else SURE_TREND
+    return (crowd.chance_of_trend <= sure or crowd.in_order) and crowd.outer > crowd.uniform
 
 
 _ENDS: tuple[End, ...] = ("low", "high")
@@ -99,7 +131,7 @@ def _joined(ends: Mapping[tuple[Any, ...], Wider | None]) -> dict[Any, Wider]:
     return found
 
 
-def _finding(evidence: Evidence, crowds: Sequence[_Crowd], joined: Wider | None, own: Wider | None) -> Finding:
+def _finding(evidence: Evidence, crowds: Sequence[CrowdedEnd], joined: Wider | None, own: Wider | None) -> Finding:
     crowds = sorted(crowds, key=lambda item: item.chance)
     first = crowds[0]
     item, crowd = first.axis.hyperparameter, first.crowd

@@ -18,6 +18,8 @@ import numpy as np
 
 from tunectl.analysis.best_of_k import best_of_k
 from tunectl.analysis.permutations import ranks
+from tunectl.analysis.runs import LARGEST
+from tunectl.analysis.seed_variation import NO_VARIATION
 
 Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
 
@@ -41,17 +43,21 @@ class Candidate:
 
     `losses` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
     is the standard deviation of the best of the search that drawing other points would give, None where unknown.
+    `identical`: the retrains, under different seeds, are exactly alike, so that they are no sample of anything.
     """
 
     name: str
     search_value: float
     losses: tuple[float, ...]
     study_deviation: float | None = None
+    identical: bool = False
 
     @property
     def retrain_deviation(self) -> float | None:
-        """The standard deviation of the retrains (n - 1), None with fewer than two or with one that has no value."""
-        if len(self.losses) < 2 or not all(map(math.isfinite, self.losses)):
+        """The standard deviation of the retrains (n - 1), None with fewer than two, with one that has no value,
+        and where seeds change nothing.
+        """
+        if self.identical or len(self.losses) < 2 or not all(map(math.isfinite, self.losses)):
             return None
         return statistics.stdev(self.losses)
 
@@ -80,6 +86,7 @@ class Comparison:
     are the bounds of its 90 % confidence interval (Welch). `p_better` is how often chance alone ranks the new one's
     retrains so high, `p_worse` so low (exact rank test, one-sided); None without retrains. `more` is the number of
     retrains of each that would tell a difference as large as the one seen, None where that cannot be known.
+    `seeds_change_nothing` are the names of the candidates whose retrains are identical: more retrains would not help.
     """
 
     verdict: Verdict
@@ -89,10 +96,15 @@ class Comparison:
     p_better: float | None = None
     p_worse: float | None = None
     more: int | None = None
+    seeds_change_nothing: tuple[str, ...] = ()
 
 
 def compare(old: Candidate, new: Candidate) -> Comparison:
     """Judge whether to adopt `new` in place of `old`; needs two retrains of each at the least."""
+    identical = tuple(candidate.name for candidate in (old, new) if candidate.identical)
+    if identical:
+        reason = f"{NO_VARIATION} ({' and '.join(identical)})"
+        return Comparison("not enough evidence", reason, seeds_change_nothing=identical)
     least = min(len(old.losses), len(new.losses))
     if least < 2:
         how = "with one run of each the variance is unknown" if least == 0 else "one retrain tells no variance"
@@ -166,5 +178,8 @@ def retrains_to_tell(difference: float, deviation: float) -> int | None:
     if difference == 0 or not math.isfinite(difference):
         return None
     quantiles = _NORMAL.inv_cdf(1 - LEVEL) + _NORMAL.inv_cdf(POWER)
-    needed = 2 * (quantiles * deviation / difference) ** 2 * math.pi / 3
+    apart = quantiles * deviation / difference
+    if abs(apart) >= LARGEST:
+        return None
+    needed = 2 * apart**2 * math.pi / 3
     return max(FEWEST_RETRAINS, math.ceil(needed) + 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tunectl.analysis.curve_shapes import LossCurve
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.good_curves import (
     TRAIN_LOSSES,
     GoodCurves,
@@ -24,7 +24,7 @@ from tunectl.analysis.good_trials import decays_to_zero, fixed_field, good_trial
 from tunectl.analysis.overfitting import overfitting
 from tunectl.analysis.periodicity import Period, period
 from tunectl.analysis.runs import Floats, Run
-from tunectl.analysis.training_length import length_findings
+from tunectl.analysis.training_length import LENGTH_FINDINGS
 from tunectl.spec.wording import counted
 
 NOISY_PART = 0.04
@@ -52,13 +52,7 @@ there: where holes are filled in the noise is no longer white.
 
 def curve_findings(evidence: Evidence) -> list[Finding]:
     """All findings about curves, the length of training among them."""
-    return [
-        *overfitting(evidence),
-        *train_loss_rising(evidence),
-        *length_findings(evidence),
-        *late_variance(evidence),
-        *periodic_evaluations(evidence),
-    ]
+    return [finding for find in CURVE_FINDINGS.values() for finding in find(evidence)]
 
 
 def train_loss_rising(evidence: Evidence) -> list[Finding]:
@@ -225,3 +219,12 @@ def _moves(values: Floats, least: float) -> bool:
     """Whether a curve moves about its trend by this standard deviation."""
     bends = np.diff(values, 2)
     return bool(len(bends) and np.abs(bends).mean() > least)
+
+
+CURVE_FINDINGS: FindingFunctions = {
+    "overfitting": overfitting,
+    "train-loss-rising": train_loss_rising,
+    **LENGTH_FINDINGS,
+    "late-variance": late_variance,
+    "periodic-evaluations": periodic_evaluations,
+}

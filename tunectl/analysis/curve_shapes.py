@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tunectl.analysis.runs import Floats, Run
+from tunectl.analysis.runs import LARGEST, Floats, Run, usable
 from tunectl.analysis.smoothing import MAD_TO_DEVIATION
 
 FEWEST_EVALUATIONS = 4
@@ -202,13 +202,13 @@ def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float
     constant prediction, where that is lower: a bad initialisation is soon forgotten.
     """
     steps, values = run.curve(metric)
-    known = np.isfinite(values)
+    known = usable(values)
     steps, losses = steps[known], (-values if maximize else values)[known]
     trained = steps > 0
     if np.count_nonzero(trained) < FEWEST_EVALUATIONS:
         return None
     start = float(losses[0])
-    if baseline is not None and math.isfinite(baseline):
+    if baseline is not None and abs(baseline) < LARGEST:
         start = min(start, baseline)
     losses = np.asarray(losses[trained], dtype=float)
     ratio_scale = not maximize and bool(losses.min() >= 0)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tunectl.analysis.runs import Floats, Run, UpdateSeries
+from tunectl.analysis.runs import Floats, MeasuredCurve, Run, UpdateSeries, usable
 from tunectl.analysis.smoothing import (
     START_UPDATES,
     deviation,
@@ -80,7 +80,7 @@ def non_finite(updates: UpdateSeries) -> NonFinite | None:
     """The first NaN or infinity; at the same update the loss's comes first."""
     found: list[NonFinite] = []
     for name, values in (("loss", updates.loss), ("gradient_norm", updates.gradient_norm)):
-        bad = np.flatnonzero(~np.isfinite(values))
+        bad = np.flatnonzero(~usable(values))
         if name == "gradient_norm":
             bad = np.setdiff1d(bad, np.flatnonzero(updates.skipped))
         if len(bad):
@@ -192,7 +192,7 @@ def diverged(loss: Floats, start_mean: float | None = None, start_spread: float 
     if not len(loss):
         return False
     tail = loss[-min(len(loss), max(10, len(loss) // 20)) :]
-    if not np.isfinite(tail).all():
+    if not usable(tail).all():
         return True
     if start_mean is None or start_spread is None:
         noise = deviation(np.diff(tail))
@@ -257,7 +257,7 @@ def ends_flat_at(loss: Floats, level: float, tolerance: float = 0.1) -> bool:
     Noise that would hide more than `tolerance` gives no answer: False.
     """
     tail = loss[-max(1, len(loss) // 4) :]
-    if len(tail) < 2 * START_UPDATES or not np.isfinite(tail).all():
+    if len(tail) < 2 * START_UPDATES or not usable(tail).all():
         return False
     half = len(tail) // 2
     near = max(1e-3 * abs(level), FLAT_ERRORS * float(tail.std(ddof=1)) / math.sqrt(len(tail)))
@@ -267,19 +267,37 @@ def ends_flat_at(loss: Floats, level: float, tolerance: float = 0.1) -> bool:
     return bool(level - near <= tail.mean() <= level + tolerance * abs(level) + near and falls <= 2 * near)
 
 
-def fits_perfectly(run: Run, metric: str | None = None, threshold: float = 0.0) -> int | None:
-    """The first step after 0 at which the model fits its training data, None where it never does.
-
-    Zero `train/error_rate`, or `train/accuracy` 1 where that is what is measured; with `metric` named (a loss), its
-    first value of at most `threshold`. Deviations below 1e-9 are rounding.
+@dataclass(frozen=True, slots=True)
+class PerfectFit:
+    """The first evaluation at which the model fits its training data, and the one before it: it does so between them,
+    or at `step`.
     """
-    if metric is None:
-        steps, values = run.curve("train/error_rate")
-        if not len(steps):
-            steps, accuracies = run.curve("train/accuracy")
-            values = 1.0 - accuracies
-        threshold = 1e-9
-    else:
-        steps, values = run.curve(metric)
-    fitting = steps[(steps > 0) & (values <= threshold)]
-    return int(fitting[0]) if len(fitting) else None
+
+    step: int
+    before: int
+
+
+def misfit(run: Run, metric: str | None = None) -> MeasuredCurve:
+    """What a perfect fit brings to 0, or below a threshold: the metric that is named, else `train/error_rate`, or
+    1 - `train/accuracy` where that is what is measured; empty where it is not measured.
+    """
+    if metric is not None:
+        return run.curve(metric)
+    steps, values = run.curve("train/error_rate")
+    if len(steps):
+        return steps, values
+    steps, accuracies = run.curve("train/accuracy")
+    return steps, 1.0 - accuracies
+
+
+def fits_perfectly(run: Run, metric: str | None = None, threshold: float = 0.0) -> PerfectFit | None:
+    """When the model first fits its training data after step 0, None where it never does.
+
+    That is where `misfit` is 0, or at most `threshold` where its metric is named. Deviations below 1e-9 are rounding.
+    """
+    steps, values = misfit(run, metric)
+    fitting = np.flatnonzero((steps > 0) & (values <= (1e-9 if metric is None else threshold)))
+    if not len(fitting):
+        return None
+    first = int(fitting[0])
+    return PerfectFit(int(steps[first]), int(steps[first - 1]) if first > 0 else 0)

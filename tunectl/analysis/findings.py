@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tunectl.analysis.evidence import Evidence
 
 Level = Literal["warning", "note"]
 
@@ -47,3 +50,7 @@ class Finding:
         content = asdict(self)
         content["changes"] = [{**change, "path": list(change["path"])} for change in content["changes"]]
         return content
+
+
+FindingFunctions = Mapping[str, "Callable[[Evidence], Sequence[Finding]]"]
+"""What looks for findings, each under the name that is shown where it fails."""

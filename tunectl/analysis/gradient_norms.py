@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tunectl.analysis.runs import Floats, UpdateSeries
+from tunectl.analysis.runs import Floats, UpdateSeries, usable
 from tunectl.analysis.smoothing import MAD_TO_DEVIATION, windowed_median
 
 OUTLIER_WINDOW = 101
@@ -49,12 +49,12 @@ def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
     there are fewer) by more than OUTLIER_DEVIATIONS robust standard deviations, and by ln OUTLIER_FACTOR. `typical`
     is the median over all finite norms, NaN without any.
     """
-    finite = np.isfinite(gradient_norm)
+    finite = usable(gradient_norm)
     typical = float(np.median(gradient_norm[finite])) if finite.any() else math.nan
     outlying: NDArray[np.bool_] = ~finite
-    usable = np.flatnonzero(finite & (gradient_norm > 0))
-    if len(usable) >= 10:
-        logs = np.log(gradient_norm[usable])
+    positive = np.flatnonzero(finite & (gradient_norm > 0))
+    if len(positive) >= 10:
+        logs = np.log(gradient_norm[positive])
         width = min(OUTLIER_WINDOW, len(logs))
         levels = windowed_median(logs, width)
         place = np.clip(np.arange(len(logs)) - width // 2, 0, len(levels) - 1)
@@ -62,14 +62,14 @@ def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
         # The spread is wanted around the few alone that are high enough.
         high = np.flatnonzero(away > math.log(OUTLIER_FACTOR))
         around = sliding_window_view(np.abs(away), width)[place[high]]
-        outlying[usable[high]] = away[high] > OUTLIER_DEVIATIONS * MAD_TO_DEVIATION * np.median(around, axis=1)
+        outlying[positive[high]] = away[high] > OUTLIER_DEVIATIONS * MAD_TO_DEVIATION * np.median(around, axis=1)
     updates = tuple(np.flatnonzero(outlying).tolist())
     return OutlierNorms(updates, len(updates) / max(1, len(gradient_norm)), typical)
 
 
 def clip_threshold(gradient_norm: Floats, percentile: float = CLIP_PERCENTILE) -> float | None:
     """The percentile of the finite unclipped norms, None where there is no finite one above 0."""
-    finite = gradient_norm[np.isfinite(gradient_norm)]
+    finite = gradient_norm[usable(gradient_norm)]
     if not (finite > 0).any():
         return None
     threshold = float(np.percentile(finite, percentile))

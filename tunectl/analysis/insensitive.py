@@ -107,7 +107,9 @@ def hyperparameter_effects(evidence: Evidence, axis: HyperparameterAxis) -> Sequ
         return ()
     others = [column for other in evidence.axes if other is not axis for column in _columns(other, runs)]
     others += [(settings == setting).astype(float) for setting in list(medians)[1:]]
-    own = np.array(list(regressors(axis)))[:, : len(runs)]
+    own = np.array(list(regressors(axis))).reshape(-1, len(axis.runs))[:, : len(runs)]
+    if not any(np.ptp(column[better]) > 0 for column in own):
+        return ()  # one value alone: another was not tried, or did badly
     return [
         _effect(_scores(losses[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
         for chosen in (np.full(len(runs), True), better)

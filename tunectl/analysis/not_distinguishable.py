@@ -12,7 +12,9 @@ from tunectl.analysis.comparison import retrains_to_tell
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
-from tunectl.analysis.runs import Run
+from tunectl.analysis.runs import LARGEST, Run
+from tunectl.analysis.seed_findings import repeats
+from tunectl.analysis.seed_variation import runs_are_identical
 from tunectl.spec.wording import counted
 
 _MOST_NAMED = 3
@@ -61,12 +63,12 @@ def by_point(evidence: Evidence, setting: int) -> dict[int, float]:
 
 def retrain_deviation(evidence: Evidence) -> float | None:
     """The standard deviation from retrain to retrain of one trial, over all trials that have two or more; else None."""
-    groups: dict[tuple[int, int], list[float]] = {}
-    for run in evidence.runs:
-        loss = run.loss(evidence.objective)
-        if run.plan.kind == "retrain" and math.isfinite(loss):
-            groups.setdefault((run.plan.setting, run.plan.point), []).append(loss)
-    samples = [np.array(losses) for losses in groups.values() if len(losses) > 1]
+    samples = []
+    for runs in repeats(evidence).values():
+        losses = [loss for run in runs if abs(loss := run.loss(evidence.objective)) < LARGEST]
+        # Where seeds change nothing, a deviation of 0 says nothing about luck.
+        if len(losses) > 1 and not runs_are_identical(runs):
+            samples.append(np.array(losses))
     freedom = sum(len(losses) - 1 for losses in samples)
     if not freedom:
         return None

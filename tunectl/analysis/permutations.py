@@ -17,9 +17,9 @@ _NORMAL = NormalDist()
 _ALL_PERMUTATIONS = 7
 """Up to so many numbers every permutation is tried: 5,040."""
 
-_FIRST_DRAWN = 1_000
+FIRST_DRAWN = 1_000
 _DRAWN_PERMUTATIONS = 10_000
-_ENOUGH_EXCEEDING = 50
+ENOUGH_EXCEEDING = 50
 """Where so many of the first ones exceed the sum, nothing hangs on knowing the chance better."""
 
 _DRAWN_UP_TO = 400
@@ -57,25 +57,32 @@ def chance_of_pairing(left: Floats, right: Floats) -> float:
     sum_seen = float(left @ right)
     enough = sum_seen - 1e-9 * math.sqrt(spread)
     if count <= _ALL_PERMUTATIONS:
-        orders = np.array(list(permutations(range(count))))
-        return float(np.mean(right[orders] @ left >= enough))
+        return float(np.mean(right[drawn_orders(count)] @ left >= enough))
     approximate = _by_moments(left, right, sum_seen)
     if approximate > _WORTH_DRAWING or count > _DRAWN_UP_TO:
         return approximate
-    orders = _orders(count)
-    exceeding = int(np.count_nonzero(right[orders[:_FIRST_DRAWN]] @ left >= enough))
-    draws = _FIRST_DRAWN
-    if exceeding < _ENOUGH_EXCEEDING:
+    orders = drawn_orders(count)
+    exceeding = int(np.count_nonzero(right[orders[:FIRST_DRAWN]] @ left >= enough))
+    draws = FIRST_DRAWN
+    if exceeding < ENOUGH_EXCEEDING:
         exceeding, draws = int(np.count_nonzero(right[orders] @ left >= enough)), len(orders)
     drawn = (1 + exceeding) / (1 + draws)
     # Where no draw reaches it, the approximation, which errs upwards here, says more than the number of draws does.
     return min(drawn, approximate) if exceeding == 0 else drawn
 
 
-@lru_cache(maxsize=8)
-def _orders(count: int) -> NDArray[np.uint16]:
+@lru_cache(maxsize=16)
+def drawn_orders(count: int) -> NDArray[np.uint16]:
+    """Orders of so many numbers, shape [orders, count]: every one of up to 7 numbers, else always the same 10,000."""
+    if count <= _ALL_PERMUTATIONS:
+        return np.array(list(permutations(range(count))), dtype=np.uint16)
     places = np.tile(np.arange(count, dtype=np.uint16), (_DRAWN_PERMUTATIONS, 1))
     return np.random.default_rng(0).permuted(places, axis=1)
+
+
+def is_every_order(count: int) -> bool:
+    """Whether `drawn_orders` are all orders of so many numbers, and not a sample of them."""
+    return count <= _ALL_PERMUTATIONS
 
 
 def _by_moments(left: Floats, right: Floats, sum_seen: float) -> float:

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunectl.analysis.seed_variation import outcomes_are_identical
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 
@@ -20,7 +21,8 @@ class Retrained:
     """A trial of the search and its retrains, in the order of their repeats, finished or not.
 
     `values` are the best values of the completed ones; `mean` is theirs, None without one; `standard_deviation` (with
-    n - 1) is None with fewer than two. `lost` counts the retrains that ended without a value: infeasible and failed.
+    n - 1) is None with fewer than two, and where seeds change nothing. `lost` counts the retrains that ended without a
+    value: infeasible and failed.
     """
 
     searched: TrialOutcome
@@ -39,14 +41,20 @@ class Retrained:
         return ended - len(self.values)
 
     @property
+    def identical(self) -> bool:
+        """Whether seeds change nothing: the retrains are exactly alike, or the only one is exactly as its trial was."""
+        ended = [item for item in self.retrains if item.state in ("completed", "infeasible")]
+        return outcomes_are_identical(ended if len(ended) > 1 else [self.searched, *ended])
+
+    @property
     def mean(self) -> float | None:
         """The mean of the values."""
-        return statistics.fmean(self.values) if self.values else None
+        return statistics.mean(self.values) if self.values else None
 
     @property
     def standard_deviation(self) -> float | None:
         """The standard deviation of the values, unbiased in its square."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        return statistics.stdev(self.values) if len(self.values) > 1 and not self.identical else None
 
 
 def retrained(outcomes: Sequence[TrialOutcome]) -> list[Retrained]:

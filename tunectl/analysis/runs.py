@@ -20,7 +20,15 @@ MeasuredCurve = tuple[Floats, Floats]
 """The steps of a metric's evaluations, increasing, and its values there, each of shape [evaluations]."""
 
 
+LARGEST = 1e150
+"""What is larger overflows when it is squared: such a value counts as infinite."""
+
 _DRAWN = ("evaluation", "throughput")
+
+
+def usable(values: Floats) -> NDArray[np.bool_]:
+    """Which of the values can be worked with: those that are finite and smaller than LARGEST, shape of `values`."""
+    return np.asarray(np.abs(values) < LARGEST)
 
 
 def _no_floats() -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 from tunectl.analysis.best_of_k import QUANTILES, BestOfK, best_by_budget, expected_gain_of_doubling
 from tunectl.analysis.boundary import search_boundary_findings
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.insensitive import insensitive_findings
 from tunectl.analysis.not_distinguishable import retrain_deviation, settings_findings
 from tunectl.analysis.runs import Floats, Run
@@ -21,7 +21,6 @@ from tunectl.analysis.stability_edge import (
     MANY,
     infeasible_fraction_findings,
     of_setting_words,
-    search_places,
     shown_value,
     stability_edge_findings,
 )
@@ -39,17 +38,7 @@ _MOST_SETTINGS = 8
 
 def search_findings(evidence: Evidence) -> list[Finding]:
     """All findings about the search, the warnings first; what matters more stands earlier."""
-    places = search_places(evidence)
-    found = [
-        *infeasible_fraction_findings(evidence, places),
-        *stability_edge_findings(evidence, places),
-        *search_boundary_findings(evidence, places),
-        *scientific_end_findings(evidence),
-        *settings_findings(evidence),
-        *sampled_enough_findings(evidence),
-        *insensitive_findings(evidence),
-        *fixed_caveat_findings(evidence),
-    ]
+    found = [finding for find in SEARCH_FINDINGS.values() for finding in find(evidence)]
     return sorted(found, key=lambda finding: finding.level != "warning")
 
 
@@ -96,8 +85,11 @@ def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], devia
 
 
 def _share(feasible: Floats, gain: float | None) -> float:
-    gained = float(np.median(feasible) - feasible.min()) if len(feasible) else 0.0
-    return gain / gained if gain is not None and gained > 0 else 0.0
+    if gain is None or not len(feasible):
+        return 0.0
+    # By halves, as the whole distance of two huge values overflows.
+    half_gained = float(np.median(feasible / 2) - feasible.min() / 2)
+    return gain / 2 / half_gained if half_gained > 0 else 0.0
 
 
 def _budget_sentence(evidence: Evidence, setting: int, losses: Floats, half: BestOfK, gain: float | None) -> str:
@@ -203,3 +195,15 @@ def _caveat_action(asked: Sequence[str], fixed: Sequence[Hyperparameter]) -> str
 
 def _of_fixed(value: Any) -> str:
     return shown_value(value) if isinstance(value, float) else as_text(value)
+
+
+SEARCH_FINDINGS: FindingFunctions = {
+    "infeasible-fraction": infeasible_fraction_findings,
+    "stability-edge": stability_edge_findings,
+    "search-boundary": search_boundary_findings,
+    "search-boundary of the scientific hyperparameters": scientific_end_findings,
+    "settings-not-distinguishable": settings_findings,
+    "sampled-enough": sampled_enough_findings,
+    "insensitive": insensitive_findings,
+    "fixed-caveat": fixed_caveat_findings,
+}

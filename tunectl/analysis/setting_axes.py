@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.analysis.crowding import adjusted_scores
+from tunectl.analysis.crowding import AdjustedScores, adjusted_scores
 from tunectl.analysis.evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.runs import Floats, Run
 from tunectl.core.records import Scalar
@@ -42,8 +42,8 @@ class SettingAxis:
         return np.isfinite(self.losses)
 
     @cached_property
-    def scores(self) -> Floats:
-        """How the feasible trials compare, the other hyperparameters accounted for: the lower the better."""
+    def scores(self) -> AdjustedScores:
+        """How the feasible trials compare, the other hyperparameters accounted for."""
         return adjusted_scores(
             self.losses[self.feasible],
             self.positions[self.feasible],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tunectl.analysis.runs import Floats
+from tunectl.analysis.runs import Floats, usable
 
 MAD_TO_DEVIATION = 1.4826
 """The median absolute deviation times this is the standard deviation of a normal distribution."""
@@ -27,8 +27,8 @@ _ROWS_AT_ONCE = 20_000
 
 
 def finite_part(series: Floats) -> Floats:
-    """The series up to its first value that is not finite."""
-    bad = np.flatnonzero(~np.isfinite(series))
+    """The series up to its first value that is not finite, or as good as infinite."""
+    bad = np.flatnonzero(~usable(series))
     return series[: bad[0]] if len(bad) else series
 
 

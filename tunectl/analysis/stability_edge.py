@@ -11,6 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ class SearchPlaces:
     edges: tuple[StabilityEdge, ...]
 
 
+@lru_cache(maxsize=1)
 def search_places(evidence: Evidence) -> SearchPlaces:
     """What the findings about ranges share; found once for all of them."""
     axes = setting_axes(evidence)
@@ -135,13 +137,13 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
         beyond=int(beyond[cut]),
         trials_beyond=count,
         chance=chance,
-        crowd=crowding(axis.scores[feasible[axis.feasible]], distances),
+        crowd=crowding(axis.scores.chosen(feasible[axis.feasible]), distances),
     )
 
 
-def stability_edge_findings(evidence: Evidence, places: SearchPlaces | None = None) -> list[Finding]:
+def stability_edge_findings(evidence: Evidence) -> list[Finding]:
     """`stability-edge`, one for each hyperparameter: infeasible beyond a threshold, and the best trials next to it."""
-    edges = (places or search_places(evidence)).edges
+    edges = search_places(evidence).edges
     found: dict[tuple[Any, ...], list[StabilityEdge]] = {}
     for edge in edges:
         if edge.is_next_to_the_best(len(edges)):
@@ -211,12 +213,12 @@ def _exact(value: Scalar) -> str:
     return f"{value:.6g}" if isinstance(value, float) and float(f"{value:.6g}") != value else as_text(value)
 
 
-def infeasible_fraction_findings(evidence: Evidence, places: SearchPlaces | None = None) -> list[Finding]:
+def infeasible_fraction_findings(evidence: Evidence) -> list[Finding]:
     """`infeasible-fraction`: so many trials are infeasible that the search space is to be changed, or a bug found.
 
     Not said of a setting where nearly all of them lie beyond a stability edge: that asks for stable training first.
     """
-    edges = (places or search_places(evidence)).edges
+    edges = search_places(evidence).edges
     explained = Counter[int]()
     for edge in edges:
         if edge.is_next_to_the_best(len(edges)):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from tunectl.analysis.curve_findings import curve_findings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from tunectl.analysis.curve_findings import CURVE_FINDINGS
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.file_findings import SHARED_FILES, file_findings
-from tunectl.analysis.findings import Finding
-from tunectl.analysis.search_findings import search_findings
-from tunectl.analysis.update_findings import update_findings
+from tunectl.analysis.file_findings import FILE_FINDINGS, SHARED_FILES
+from tunectl.analysis.findings import Finding, FindingFunctions
+from tunectl.analysis.search_findings import SEARCH_FINDINGS
+from tunectl.analysis.seed_findings import SEED_FINDINGS
+from tunectl.analysis.step_units import STEP_FINDINGS
+from tunectl.analysis.update_findings import UPDATE_FINDINGS
 
 IMPORTANCE = (
     # Trials that overwrite each other's files are none of their own.
     SHARED_FILES,
     # A bug in the data or most trials lost: nothing else counts before that is mended.
+    "steps-do-not-fit",
     "periodic-evaluations",
+    # Without it, no deviation, comparison or verdict rests on anything.
+    "seed-without-effect",
     "infeasible-fraction",
     "diverging",
     "stability-edge",
@@ -34,18 +43,38 @@ IMPORTANCE = (
     "sampled-enough",
     "insensitive",
     "fixed-caveat",
+    "steps-from-zero",
 )
 """The findings' ids, what is to be mended first standing first: what comes later may follow from it."""
 
 
-def study_findings(evidence: Evidence) -> list[Finding]:
-    """The findings of a study, the warnings before the notes, each by importance."""
-    found = [
-        *file_findings(evidence.spec, evidence.written, evidence.shared_folders),
-        *search_findings(evidence),
-        *curve_findings(evidence),
-        *update_findings(evidence),
-    ]
+FINDINGS: FindingFunctions = {
+    **FILE_FINDINGS,
+    **STEP_FINDINGS,
+    **SEED_FINDINGS,
+    **SEARCH_FINDINGS,
+    **CURVE_FINDINGS,
+    **UPDATE_FINDINGS,
+}
+
+
+class Attempt(Protocol):
+    """How a finding is looked for: what `work` returns, or `instead` where it fails and that is passed over."""
+
+    def __call__(
+        self, name: str, work: Callable[[], Sequence[Finding]], instead: Sequence[Finding]
+    ) -> Sequence[Finding]:
+        """The findings of the function with this name."""
+
+
+def study_findings(evidence: Evidence, attempt: Attempt | None = None) -> list[Finding]:
+    """The findings of a study, the warnings before the notes, each by importance.
+
+    One that fails raises, unless an `attempt` passes over it and keeps what went wrong.
+    """
+    found: list[Finding] = []
+    for name, find in FINDINGS.items():
+        found += find(evidence) if attempt is None else attempt(name, partial(find, evidence), ())
     return sorted(found, key=_rank)
 
 

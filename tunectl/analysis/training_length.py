@@ -6,17 +6,18 @@ and "Deciding how long to train" (the best step in the first 10 % or the last 25
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from tunectl.analysis.curve_shapes import LossCurve, Share, pooled
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
 from tunectl.analysis.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.overfitting import overfit
 from tunectl.analysis.runs import Run
+from tunectl.analysis.step_units import steps_fit
 
 THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
 EARLY_PART, SECOND_HALF = (0.1, 0.25), (0.5, 1.0)
@@ -49,16 +50,6 @@ CONSISTENT = 0.9
 
 FEWEST_EARLY = 2
 """In a flat curve one best step in ten lies in the first 10 %; of two trials both do in one study of a hundred."""
-
-
-def length_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about the length of training."""
-    return [
-        *still_improving(evidence),
-        *best_step_late(evidence),
-        *saturated_early(evidence),
-        *best_step_early(evidence),
-    ]
 
 
 def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
@@ -247,3 +238,20 @@ def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, ever
 def _overfits(evidence: Evidence, run: Run) -> bool:
     valid = curve_of(evidence, run, valid_metric(evidence))
     return overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run))) is not None
+
+
+def _where_steps_fit(find: Callable[[Evidence], list[Finding]]) -> Callable[[Evidence], list[Finding]]:
+    """No finding about the length of training where the steps that are printed are of another unit."""
+
+    def found(evidence: Evidence) -> list[Finding]:
+        return find(evidence) if steps_fit(evidence) else []
+
+    return found
+
+
+LENGTH_FINDINGS: FindingFunctions = {
+    "still-improving": _where_steps_fit(still_improving),
+    "best-step-late": _where_steps_fit(best_step_late),
+    "saturated-early": _where_steps_fit(saturated_early),
+    "best-step-early": _where_steps_fit(best_step_early),
+}

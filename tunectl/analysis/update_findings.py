@@ -13,7 +13,7 @@ import numpy as np
 
 from tunectl.analysis.detection import Spike, diverged, explosion, plateau, spikes
 from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.good_trials import Shown, fixed_field, good_trials, in_settings, shown_by_most, sweep_command
 from tunectl.analysis.gradient_norms import (
     AGGRESSIVE_FRACTION,
@@ -24,7 +24,7 @@ from tunectl.analysis.gradient_norms import (
     outlier_norms,
 )
 from tunectl.analysis.instability import LEAST_FACTOR, early_updates, instability
-from tunectl.analysis.runs import Floats, Run
+from tunectl.analysis.runs import Floats, Run, usable
 from tunectl.analysis.smoothing import finite_part, log_loss, near_zero, windowed_median
 
 FEWEST_UPDATES = 60
@@ -60,14 +60,7 @@ FEWEST_RATIOS = 3
 
 def update_findings(evidence: Evidence) -> list[Finding]:
     """All findings about updates, of the trials whose updates were read."""
-    return [
-        *diverging(evidence),
-        *loss_spikes(evidence),
-        *gradient_outliers(evidence),
-        *clipping_too_aggressive(evidence),
-        *loss_plateau(evidence),
-        *update_ratio(evidence),
-    ]
+    return [finding for find in UPDATE_FINDINGS.values() for finding in find(evidence)]
 
 
 Good = Mapping[int, Sequence[Run]]
@@ -205,9 +198,9 @@ def _outliers(run: Run) -> tuple[float, float]:
     """The share of the updates whose norms lie far out, unclipped; how many times those around it the largest is."""
     updates = run.updates
     norms, first = updates.gradient_norm, SETTLING_PART * len(updates)
-    seen = [update for update in outlier_norms(norms).updates if update >= first and np.isfinite(norms[update])]
+    seen = [update for update in outlier_norms(norms).updates if update >= first and usable(norms[update])]
     loose = [update for update in seen if not updates.clipped[update] and not updates.skipped[update]]
-    finite = np.where(np.isfinite(norms), norms, np.nan)
+    finite = np.where(usable(norms), norms, np.nan)
     around = [finite[max(0, update - OUTLIER_WINDOW // 2) : update + OUTLIER_WINDOW // 2 + 1] for update in loose]
     times = [norms[update] / max(float(np.nanmedian(near)), 1e-300) for update, near in zip(loose, around, strict=True)]
     far = [value for value in times if value >= FAR_OUT]
@@ -340,7 +333,7 @@ def _mid_ratio(run: Run) -> float | None:
     """The median of the update ratios in the middle of training, None with too few."""
     at, ratios = run.updates.update_ratio_steps, run.updates.update_ratio
     low, high = (part * len(run.updates) for part in MID_TRAINING)
-    chosen: Floats = ratios[(at >= low) & (at <= high) & np.isfinite(ratios)]
+    chosen: Floats = ratios[(at >= low) & (at <= high) & usable(ratios)]
     return float(np.median(chosen)) if len(chosen) >= FEWEST_RATIOS else None
 
 
@@ -357,3 +350,13 @@ def _all(good: Good) -> list[Run]:
 
 def _counts(shown: Shown) -> dict[str, int]:
     return {"trials_showing": len(shown.runs), "good_trials_read": shown.good}
+
+
+UPDATE_FINDINGS: FindingFunctions = {
+    "diverging": diverging,
+    "loss-spikes": loss_spikes,
+    "gradient-outliers": gradient_outliers,
+    "clipping-too-aggressive": clipping_too_aggressive,
+    "plateau": loss_plateau,
+    "update-ratio": update_ratio,
+}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tunectl.core.records import Scalar
 from tunectl.spec.configuration import FIELDS
 from tunectl.spec.model import Hyperparameter, Range, ValueSet
+from tunectl.spec.regularisation import is_share
 
 End = Literal["low", "high"]
 
@@ -28,8 +29,8 @@ _NEAR_BOUND = 0.05
 _CLOSEST_TO_ONE = 1e-5
 """A fraction that only comes near 1 (momentum, an average's decay) is not taken nearer than this at once."""
 
-_SHARES = frozenset({"dropout", "label_smoothing", "drop_path", "mixup", "cutmix", "stochastic_depth"})
-"""Words in the name of a hyperparameter that is a share of something: it lies between 0 and 1."""
+_LARGEST = 1e300
+"""Near the largest float the width of a range overflows: nothing goes on beyond this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def natural_bounds(item: Hyperparameter) -> Bounds:
         low, high = (-math.inf if rule.low is None else rule.low), (math.inf if rule.high is None else rule.high)
         return Bounds(low, high, rule.low_open, rule.high_open)
     numbers = _numbers(item)
-    if any(word in item.name.lower() for word in _SHARES):
+    if is_share(item.name):
         return Bounds(0.0, 1.0, high_open=True)
     whole = all(isinstance(number, int) for number in numbers)
     if min(numbers) == 0:
@@ -103,9 +104,11 @@ def _wider_range(domain: Range, bounds: Bounds, end: End) -> Wider | None:
     if (end == "low" and beyond <= bound) or (end == "high" and beyond >= bound):
         # Towards an end that is no value itself nine tenths of the way are gone.
         beyond = bound + (at - bound) / 10 if is_open or (domain.scale == "log" and bound <= 0) else bound
+    if abs(beyond) > _LARGEST:
+        return None
     new: float = round(beyond) if domain.integer else _rounded(beyond, domain)
     new = min(max(new, bounds.low), bounds.high)
-    if new == at or (end == "low") != (new < at):
+    if new == at or (end == "low") != (new < at) or (domain.scale == "log" and new <= 0):
         return None
     return Wider("range", [new, domain.high] if end == "low" else [domain.low, new])
 
@@ -147,6 +150,8 @@ def _longer_set(values: tuple[Scalar, ...], bounds: Bounds, end: End) -> Wider |
     ratios = [left / right for left, right in pairwise(numbers) if right != 0]
     geometric = len(ratios) == len(numbers) - 1 and min(ratios) > 0 and max(ratios) < 1.5 * min(ratios)
     new = last * (last / next_to_last) if geometric else last + (last - next_to_last)
+    if abs(new) > _LARGEST:
+        return None
     whole = all(isinstance(value, int) for value in values)
     new = round(new) if whole else float(f"{new:.3g}")
     outside = new < bounds.low or new > bounds.high or (bounds.low_open and new == bounds.low)

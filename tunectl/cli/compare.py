@@ -30,6 +30,7 @@ def compare(
 
 
 def _print(report: ComparisonReport) -> None:
+    from tunectl.analysis.seed_variation import PASS_THE_SEED
     from tunectl.study.comparing import value_of
 
     objective, found = report.objective, report.comparison
@@ -62,7 +63,9 @@ def _print(report: ComparisonReport) -> None:
         )
     if found.more is not None:
         say(f"about {found.more} retrains of each would tell a difference of that size")
-    if found.verdict == "not enough evidence":
+    if found.seeds_change_nothing:
+        say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
+    elif found.verdict == "not enough evidence":
         repeats = found.more or 5
         for command in dict.fromkeys(side.retrain_command for side in (report.old, report.new)):
             say(f"  {command} --repeats {repeats}")

@@ -34,21 +34,37 @@ def init(
         Path | None,
         typer.Option("--sample", help="With --from: a file with what the command prints, to find its metrics in."),
     ] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--place",
+            metavar="NAME",
+            help="With --from: an option that COMMAND leaves out, to be a hyperparameter too; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Write a study to begin with: one that runs as it stands, or one of your own command."""
     from tunectl.core.errors import UsageError
     from tunectl.study.init_study import begin_from, begin_study
 
     if line is None:
-        if (out, metric, direction, steps, sample) != (None, None, None, None, None):
-            raise UsageError("--out, --metric, --direction, --steps and --sample go with --from")
+        if any(value is not None for value in (out, metric, direction, steps, sample, place)):
+            raise UsageError("--out, --metric, --direction, --steps, --sample and --place go with --from")
         _print(begin_study(folder or Path()))
         return
     if out is not None and folder is not None:
         raise UsageError("give the folder or --out, not both")
     path = out or (folder or Path()) / "study.yaml"
     begun = begin_from(
-        line, path, Path.cwd(), metric=metric, direction=direction, steps=steps, sample=sample, tell=note
+        line,
+        path,
+        Path.cwd(),
+        metric=metric,
+        direction=direction,
+        steps=steps,
+        sample=sample,
+        place=place or (),
+        tell=note,
     )
     _print(begun)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,12 +29,17 @@ def lr_sweep(
         str | None,
         typer.Option("--fit", metavar="METRIC=VALUE", help="What is a perfect fit?", show_default=False),
     ] = None,
+    off: Annotated[
+        list[str] | None,
+        typer.Option("--off", metavar="NAME=VALUE", help="Where is regularisation off?", show_default=False),
+    ] = None,
 ) -> procedure.Asked:
     """Find the best learning rate, and where training becomes unstable."""
     from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
+    from tunectl.study.settling import values_at
 
     metric, threshold = fit_of(fit)
-    options = {
+    options: dict[str, Any] = {
         "low": low,
         "high": high,
         "points": points,
@@ -45,4 +50,7 @@ def lr_sweep(
         "fit_metric": metric,
         "fit_threshold": threshold,
     }
+    if off:
+        # Only where it is given: a folder of an earlier version was asked without it.
+        options["off"] = values_at(off, "--off")
     return procedure.Asked(LR_SWEEP, options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Study = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
 Before = Annotated[
-    Path | None, typer.Option("--from", help="The folder of the lr-sweep to go on from.", show_default=False)
+    Path | None, typer.Option("--from", help="The folder of the sweep to go on from.", show_default=False)
 ]
 ValuesFrom = Annotated[
     Path | None,

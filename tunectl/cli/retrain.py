@@ -51,6 +51,7 @@ def retrain(
 
 
 def _print(report: RetrainReport) -> None:
+    from tunectl.analysis.seed_variation import NO_VARIATION, PASS_THE_SEED
     from tunectl.report.study_tables import retrains_table
 
     table = retrains_table(report.retrained)
@@ -59,6 +60,11 @@ def _print(report: RetrainReport) -> None:
         table.rows,
         title=f"{report.study}: {report.objective.metric} of trials trained again, fresh seeds",
     )
+    for item in report.retrained:
+        if item.identical:
+            say(f"trial {item.searched.plan.trial}: {NO_VARIATION}")
+    if any(item.identical for item in report.retrained):
+        say(PASS_THE_SEED)
     if report.exit_code == EXIT_INTERRUPTED:
         note("interrupted; the same command goes on from here")
     else:

@@ -144,6 +144,11 @@ class StudyFolder:
         return self.path / "earlier"
 
     @property
+    def faults(self) -> Path:
+        """Tracebacks of what the last report failed to work out; there only after a fault of tunectl's own."""
+        return self.path / "faults.txt"
+
+    @property
     def trials(self) -> Path:
         """The folder of trial folders."""
         return self.path / "trials"

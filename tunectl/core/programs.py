@@ -13,6 +13,12 @@ from typing import Any, Literal
 from tunectl.core.objective import Objective
 from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadReference
 
+RESUME = "trial.resume"
+"""The checkpoint that a trial goes on from: a placeholder, and in the condition of an argument whether there is one."""
+
+TRAINING_LOSS = "train/loss"
+"""The metric by which own code is judged; a program's own name is made this one by `names`."""
+
 SourceKind = Literal["regex", "json_lines", "csv", "tensorboard"]
 
 OUTPUT = "stdout"
@@ -50,12 +56,19 @@ class MetricSource:
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """Where a program writes its checkpoints: a path with `{step}`; the number there times `every` plus `offset` is the
-    step as the metrics count it.
+    step as the metrics count it (`offset` None: 0, but the study does not say so).
+
+    A path without `{step}` is that of one file (or folder) that is written again and again.
     """
 
     path: str
     every: int = 1
-    offset: int = 0
+    offset: int | None = None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one file that is written again and again."""
+        return "step" not in _names(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +83,8 @@ class InfeasibleEnds:
 class Optional:
     """Arguments that a command line holds only in some trials: where every placeholder has a value, and under `when`.
 
-    `when` gives values by hyperparameter, as a hyperparameter's own `when` does; all must hold.
+    `when` gives values by hyperparameter, as a hyperparameter's own `when` does; all must hold. RESUME is true there
+    where the trial goes on from a checkpoint.
     """
 
     arguments: tuple[str, ...]
@@ -112,6 +126,36 @@ class Program:
         """How its output and its end are read."""
         return ProgramReading(self.sources, self.checkpoints, self.infeasible)
 
+    @property
+    def counts_steps(self) -> bool:
+        """Whether the steps of some metrics are counted, since the program does not print them."""
+        return any(item.every is not None for item in self.sources) or self.prints_no_step
+
+    @property
+    def prints_no_step(self) -> bool:
+        """Whether it is known that the program prints no step at all: its expressions name none."""
+        return bool(self.sources) and all(
+            item.kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
+            for item in self.sources
+        )
+
+    @property
+    def takes_resume(self) -> bool:
+        """Whether it is given the checkpoint to go on from, or is called otherwise where there is one."""
+        texts = list(self.environment.values())
+        for item in self.arguments:
+            texts += [item] if isinstance(item, str) else item.arguments
+            if isinstance(item, Optional) and RESUME in item.when:
+                return True
+        return any(RESUME in _names(text) for text in texts)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a trial that was stopped can go on: what is counted can only go on from a step that is known."""
+        return (
+            self.checkpoints is not None and self.takes_resume and not (self.checkpoints.is_one and self.counts_steps)
+        )
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Program:
         """The program of a request's content."""
@@ -125,6 +169,11 @@ class Program:
             devices=content["devices"],
             in_trial_folder=content.get("in_trial_folder", False),
         )
+
+
+def _names(text: str) -> list[str]:
+    """The names of a text's placeholders, which is known to be well-formed; `{{` and `}}` are braces."""
+    return [name.strip() for name in re.findall(r"\{\{|\{([^{}]*)\}", text)]
 
 
 def _argument(content: Any) -> Argument:
@@ -151,7 +200,8 @@ class ProgramRequest:
     """request.json of a trial that is a program: all that a worker needs to run it.
 
     `attempt` counts the launches of the trial from 1, over all runs. `max_train_steps` is in the unit in which the
-    program tells its steps.
+    program tells its steps. `baseline_loss` is the training loss of the best constant prediction, None where the study
+    does not say it; `no_progress` says whether a trial that ends flat there is infeasible.
     """
 
     study: str
@@ -162,6 +212,8 @@ class ProgramRequest:
     objective: Objective
     max_train_steps: int
     keep_checkpoints: int
+    baseline_loss: float | None = None
+    no_progress: bool = True
     attempt: int = 1
     kind: str = "command"
     format: int = REQUEST_FORMAT
@@ -192,6 +244,8 @@ class FunctionRequest:
     objective: Objective
     max_train_steps: int
     keep_checkpoints: int
+    baseline_loss: float | None = None
+    no_progress: bool = True
     threads: int = 1
     attempt: int = 1
     kind: str = "function"

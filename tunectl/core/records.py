@@ -81,7 +81,8 @@ class FactorySignature:
 
     `parameters` are the keywords it accepts, `required` those without a default. `open` is true where the source does
     not tell (`**kwargs`, a decorator, a re-export, no source); `reason` then says why, in a few words.
-    `file` and `line` are where the `def` stands, None where it was not found.
+    `file` and `line` are where the `def` stands, None where it was not found. `defaults` are the defaults that the
+    `def` shows as plain numbers, text, true or false.
     """
 
     parameters: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class FactorySignature:
     reason: str = ""
     file: str | None = None
     line: int | None = None
+    defaults: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,11 @@ class TrialRequest:
 
     `attempt` counts the launches of the trial from 1, over all runs. `arguments` go to the factory by keyword,
     `configuration` holds every field of the training configuration. `train_examples` is None where the train split is
-    evaluated on as many examples as `valid` has, `recovery` where there is none. `kind` is `workload`, or `throughput`
-    where speed alone is measured; then `memory_limit_bytes` is what it may take beyond what loading took, None for what
-    is free.
+    evaluated on as many examples as `valid` has, `recovery` where there is none. `stop_after` ends the trial after
+    that number of its max_train_steps, under the schedule of all of them; None trains to their end. Evaluations come at
+    step 0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `kind` is `workload`, or
+    `throughput` where speed alone is measured; then `memory_limit_bytes` is what it may take beyond what loading took,
+    None for what is free.
     """
 
     study: str
@@ -124,6 +128,8 @@ class TrialRequest:
     eval_every: int
     keep_checkpoints: int
     train_examples: int | None = None
+    stop_after: int | None = None
+    eval_from: int = 0
     no_progress: bool = True
     recovery: Recovery | None = None
     threads: int = 1
@@ -132,6 +138,11 @@ class TrialRequest:
     attempt: int = 1
     kind: str = "workload"
     format: int = REQUEST_FORMAT
+
+    @property
+    def trained_steps(self) -> int:
+        """How many of the max_train_steps are trained."""
+        return self.max_train_steps if self.stop_after is None else min(self.stop_after, self.max_train_steps)
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""

@@ -3,6 +3,9 @@
 Deep Learning Tuning Playbook, "Gradient clipping": the threshold lies just above the typical norm; the 90th percentile
 of the unclipped norms is a starting point, a smaller one is to be tried where it does not help. One that clips more
 than half of the updates is a strange way of lowering the learning rate.
+
+After a warmup-sweep, all of this has its warmup. Where the model takes `init_scale`, a quarter of it is tried on top,
+and where no run is stable without it, from the start.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, HistogramFigure, Mark, PointsFigure
+from tunectl.analysis.figures import Figure
 from tunectl.analysis.gradient_norms import clip_threshold, clipped_fraction
 from tunectl.analysis.runs import Run
-from tunectl.core.records import Scalar
+from tunectl.core.objective import Objective
+from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
+from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
     Conclusion,
     OwnCodeNeeds,
@@ -24,25 +28,53 @@ from tunectl.procedures.procedure import (
     Results,
     SweepSpec,
     Wish,
+    by_majority,
     has_all,
-    repeats,
     runs_of,
 )
-from tunectl.procedures.rate_plot import rate_plot
-from tunectl.procedures.rates import RateJudgement, best_rate, is_unstable, judged, log_grid, rounded, runs_by_rate
+from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
+from tunectl.procedures.rates import (
+    RateJudgement,
+    best_rate,
+    is_unstable,
+    judged,
+    log_grid,
+    next_unstable,
+    rounded,
+    runs_by_rate,
+)
+from tunectl.procedures.recipe_conclusion import AT_BOUNDARY, going_on, staying
+from tunectl.procedures.warmup_recipe import (
+    Judged,
+    Recipe,
+    candidates,
+    chosen,
+    compared,
+    fresh_repeats,
+    fresh_runs,
+    judged_again,
+    recipe_lines,
+)
 
 NORMS, WITHOUT, FIRST_THRESHOLD = range(3)
 PERCENTILE = 90.0
 SMALLER = (1.0, 1 / 3, 1 / 10)
 """Thresholds, as parts of the first one; more than half of the updates are clipped soon after."""
 
+SMALL_NORMS, AGAIN, SMALL, SMALL_AGAIN = range(FIRST_THRESHOLD + len(SMALLER), FIRST_THRESHOLD + len(SMALLER) + 4)
 PHASES = (
     "gradient norms without clipping",
     "learning rates without clipping",
     "learning rates at the first threshold",
     "learning rates at a third of it",
     "learning rates at a tenth of it",
+    "gradient norms with a quarter of the initialisation",
+    "the safest of each under fresh seeds",
+    "learning rates with a quarter of the initialisation",
+    "the safest with a quarter of the initialisation under fresh seeds",
 )
+_QUARTER = QuarterPhases(SMALL, SMALL_AGAIN)
+
 NEAR = (1.0, 1 / 3, 1 / 10)
 """Where the norms are looked at, as parts of the best rate: a stable run near it is wanted."""
 
@@ -55,55 +87,104 @@ TOO_AGGRESSIVE = 0.5
 
 
 def centre(spec: SweepSpec) -> float | None:
-    """The best rate of the lr-sweep before, or the study's own; None where neither is known."""
-    rate = spec.before.get("best_learning_rate") or spec.values.get("learning_rate")
+    """The best rate that was found before, or the study's own; None where neither is known."""
+    rate = earlier(spec).best_rate or spec.values.get("learning_rate")
     return None if rate is None else float(rate)
 
 
 def problems(spec: SweepSpec) -> list[str]:
     """What is wrong with what was asked."""
-    if centre(spec) is None:
-        return ["no learning rate is known to be good; give --from LR_SWEEP_DIR, or fix learning_rate"]
-    return []
+    found = problems_before(spec.before, "grad_clip_norm")
+    if not found and centre(spec) is None:
+        found.append("no learning rate is known to be good; give --from LR_SWEEP_DIR, or fix learning_rate")
+    return found
 
 
 def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
-    """The norms near the best rate; the sweep without clipping; a sweep at each threshold."""
-    best = centre(spec)
-    if best is None:
-        return ()
+    """The norms near the best rate; the sweep without clipping; a sweep at each threshold; the safest of each again;
+    the same with a quarter of the initialisation.
+    """
+    wishes, typical = _typical(spec, results)
+    if typical is None:
+        return wishes
+    sweeps = typical.sweeps
+    rates = _rates(spec)
     wishes = [
-        wish
-        for point, part in enumerate(NEAR)
-        for wish in repeats(NORMS, point, {"grad_clip_norm": None, "learning_rate": rounded(best * part)})
+        *wishes,
+        *by_majority(results, [wish for phase, levers in sweeps.items() for wish in swept(phase, levers, rates)]),
     ]
     if not has_all(results, wishes):
         return wishes
-    wishes += _sweep(spec, WITHOUT, None)
-    for index, threshold in enumerate(thresholds(results)):
-        wishes += _sweep(spec, FIRST_THRESHOLD + index, threshold)
-    return wishes
+    wishes = [
+        *wishes,
+        *fresh_runs(AGAIN, [*_without(spec, results, sweeps), *_with(spec, results, sweeps)], fresh_repeats(spec)),
+    ]
+    if not has_all(results, wishes):
+        return wishes
+    levers = _levers_so_far(spec, results, typical)
+    return [*wishes, *quarter_trials(spec, results, _QUARTER, levers, rates)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Typical:
+    """The run whose norms are taken as typical, the thresholds from it, and the phases of the sweeps with their levers:
+    those of `bare` without clipping, the others with the levers of the typical run.
+    """
+
+    run: Run
+    thresholds: list[float]
+    bare: Levers
+    levers: Levers
+
+    @property
+    def sweeps(self) -> dict[int, Levers]:
+        """The levers of each sweep, the one without clipping first."""
+        clipped = {
+            FIRST_THRESHOLD + index: replace(self.levers, clip=clip) for index, clip in enumerate(self.thresholds)
+        }
+        return {WITHOUT: self.bare, **clipped}
+
+    @property
+    def clips(self) -> dict[int, float | None]:
+        """The threshold of each sweep, None for none."""
+        return {phase: None if phase == WITHOUT else levers.clip for phase, levers in self.sweeps.items()}
+
+
+def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | None]:
+    """The trials that show which norms are typical, with a quarter of the initialisation where none is stable without;
+    None while that is open, and where none is.
+    """
+    best = centre(spec)
+    if best is None:
+        return [], None
+    bare = replace(earlier(spec).levers, clip=math.inf)
+    wishes: list[Wish] = []
+    for phase, levers in ((NORMS, bare), (SMALL_NORMS, quartered(spec, bare))):
+        if levers is None:
+            break
+        rates = [rounded(best * part) for part in NEAR]
+        wishes += swept(phase, levers, rates)
+        if not has_all(results, wishes):
+            break
+        run = most_stable(results, phase)
+        found = thresholds(run) if run is not None else []
+        if run is not None and found:
+            return wishes, _Typical(run, found, bare, levers)
+    return wishes, None
 
 
 def _rates(spec: SweepSpec) -> list[float]:
+    """From half the best rate on, the best itself, and up to far beyond the unstable one."""
     best = centre(spec) or math.nan
-    unstable = spec.before.get("unstable_base_learning_rate") or best
-    return [rounded(rate) for rate in log_grid(rounded(best / 2), rounded(float(unstable) * BEYOND), RATES)]
+    highest = rounded(float(earlier(spec).unstable_rate or best) * BEYOND)
+    return [rounded(best / 2), *(rounded(rate) for rate in log_grid(rounded(best), highest, RATES - 1))]
 
 
-def _sweep(spec: SweepSpec, phase: int, threshold: float | None) -> list[Wish]:
-    return [
-        wish
-        for point, rate in enumerate(_rates(spec))
-        for wish in repeats(phase, point, {"grad_clip_norm": threshold, "learning_rate": rate})
-    ]
-
-
-def most_stable(results: Results) -> Run | None:
+def most_stable(results: Results, phase: int = NORMS) -> Run | None:
     """The run whose norms are taken as typical: of those that came to their end the one at the highest rate whose loss
     never went up for a period; where all did, the one at the lowest rate. None where none came to its end.
     """
-    runs = [run for runs in runs_of(results, NORMS).values() for run in runs if run.feasible]
+    runs = [run for runs in runs_of(results, phase).values() for run in runs if run.feasible]
     if not runs:
         return None
     calm = [run for run in runs if not is_unstable(run)]
@@ -115,15 +196,51 @@ def _rate(run: Run) -> float:
     return float(run.plan.hyperparameters["learning_rate"])
 
 
-def thresholds(results: Results) -> list[float]:
-    """The thresholds to sweep at, the largest first; [] where no run shows what is typical."""
-    run = most_stable(results)
-    if run is None:
-        return []
+def thresholds(run: Run) -> list[float]:
+    """The thresholds to sweep at, the largest first; [] where the run has no norm above 0."""
     first = clip_threshold(run.updates.gradient_norm, PERCENTILE)
-    if first is None or not (math.isfinite(first) and first > 0):
-        return []
-    return [rounded(first * part) for part in SMALLER]
+    return [] if first is None or not math.isfinite(first) else [rounded(first * part) for part in SMALLER]
+
+
+def _without(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
+    return candidates(results, {WITHOUT: sweeps[WITHOUT]}, spec.objective)
+
+
+def _with(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
+    phases = {phase: levers for phase, levers in sweeps.items() if phase != WITHOUT}
+    return candidates(results, phases, spec.objective)
+
+
+def _best_of_each(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> tuple[Judged | None, Judged | None]:
+    """The recipe without clipping and the one with it, by their runs under fresh seeds.
+
+    One that clips too much is taken only where no other is safer than the recipe without.
+    """
+    recipes = [*_without(spec, results, sweeps), *_with(spec, results, sweeps)]
+    again = judged_again(results, AGAIN, recipes)
+    without = chosen([item for item in again if item.recipe.levers == sweeps[WITHOUT]], spec.objective)
+    clipped = [item for item in again if item.recipe.levers != sweeps[WITHOUT]]
+    gentle = _largest(spec.objective, [item for item in clipped if not _is_too_aggressive(item)])
+    if gentle is not None and safer_of(spec, gentle, without) is gentle:
+        return without, gentle
+    return without, _largest(spec.objective, clipped)
+
+
+def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
+    """The largest threshold that does as well as the best one under one of its seeds: it changes least."""
+    best = chosen(again, objective)
+    if best is None:
+        return None
+    worst = max(best.losses(objective))
+    as_good = [
+        item
+        for item in again
+        if (item.recipe.levers.clip or 0.0) > (best.recipe.levers.clip or 0.0)
+        and all(math.isfinite(loss) for loss in item.losses(objective))
+        and statistics.median(item.losses(objective)) <= worst
+    ]
+    largest = max((item.recipe.levers.clip or 0.0 for item in as_good), default=None)
+    return chosen([item for item in as_good if item.recipe.levers.clip == largest], objective) or best
 
 
 def _median_clipped(runs: Sequence[Run]) -> float | None:
@@ -132,120 +249,124 @@ def _median_clipped(runs: Sequence[Run]) -> float | None:
     return statistics.median(parts) if parts else None
 
 
+def _is_too_aggressive(item: Judged) -> bool:
+    return (_median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
+
+
+def _safer_with(spec: SweepSpec, with_it: Judged | None, without: Judged | None) -> Judged | None:
+    """The recipe with clipping where it is safer and more than a lower rate, else the one without."""
+    return without if with_it is None or _is_too_aggressive(with_it) else safer_of(spec, with_it, without)
+
+
+def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Levers:
+    """Those of the best recipe before a quarter of the initialisation is tried on top."""
+    if typical.levers != typical.bare:
+        return typical.levers
+    without, with_it = _best_of_each(spec, results, typical.sweeps)
+    best = _safer_with(spec, with_it, without)
+    return best.recipe.levers if best is not None else typical.sweeps[FIRST_THRESHOLD]
+
+
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
-    """The largest threshold that does as well as any, its learning rate tuned, and whether it is more than a lower
-    rate. It helps where the best value without clipping is worse than all that its seeds reached.
-    """
-    tried = thresholds(results)
-    without = best_rate(judged(runs_by_rate(results, WITHOUT), spec.objective))
-    found = {
-        threshold: best_rate(judged(runs_by_rate(results, FIRST_THRESHOLD + index), spec.objective))
-        for index, threshold in enumerate(tried)
-    }
-    feasible = {threshold: best for threshold, best in found.items() if best is not None}
-    tolerated = _tolerated(spec, results, tried, feasible)
-    # The largest that does as well: it changes least.
-    chosen = max((threshold for threshold in feasible if feasible[threshold].value <= tolerated), default=None)
-    helps = chosen is not None and (without is None or without.value > tolerated)
-    best = feasible[chosen] if chosen is not None else None
-    fraction = None
-    if chosen is not None and best is not None:
-        fraction = _median_clipped(runs_by_rate(results, FIRST_THRESHOLD + tried.index(chosen))[best.rate])
-    too_aggressive = None if fraction is None else fraction > TOO_AGGRESSIVE
-    adopted = chosen if helps else None
-    answers = {"grad_clip_norm": adopted, "clipped_fraction": fraction, "too_aggressive": too_aggressive}
-    advice = ""
-    if adopted is not None and best is not None and not too_aggressive:
-        advice = f"learning_rate: {best.rate:g}\ngrad_clip_norm: {adopted:g}"
+    """The recipe with the largest threshold that does as well as any, and whether it is more than a lower rate."""
+    _, typical = _typical(spec, results)
+    if typical is None:
+        smaller = ", with a quarter of the initialisation or without" if spec.init_scale is not None else ""
+        return Conclusion(
+            f"No run near the best learning rate came to its end{smaller}, so no norm is typical: go lower first.",
+            {**staying(spec), "compared": [], "clipped_fraction": None, "too_aggressive": None},
+        )
+    without, with_it = _best_of_each(spec, results, typical.sweeps)
+    levers = _levers_so_far(spec, results, typical)
+    smaller_levers = quartered(spec, levers)
+    small = best_with_quarter(spec, results, _QUARTER, levers)
+    if small is not None and _is_too_aggressive(small):
+        small = None
+    best = safer_of(spec, small, _safer_with(spec, with_it, without))
+    every = typical.sweeps if smaller_levers is None else {**typical.sweeps, SMALL: smaller_levers}
+    adopted = best if best is not without else None
+    shown = adopted or with_it
+    fraction = _median_clipped(shown.runs) if shown is not None else None
+    found = _Found(without, with_it, small if smaller_levers is not None else None, adopted, fraction)
+    going = going_on(spec, results, best, without, every)
     return Conclusion(
-        verdict=_verdict(spec, tried, chosen, best, without, fraction, helps=helps),
-        answers=answers,
-        header=("grad_clip_norm", "learning_rate", f"best {spec.objective.metric}", "clipped"),
-        rows=_rows(results, without, found),
-        figures=_figures(spec, results, tried),
-        advice=advice,
+        verdict=_verdict(spec, found, tried_quarter=smaller_levers is not None)
+        + (f" {AT_BOUNDARY}" if going["at_boundary"] else ""),
+        answers={
+            **going,
+            "compared": compared(spec, [without, with_it, small]),
+            "clipped_fraction": fraction,
+            "too_aggressive": None if fraction is None else fraction > TOO_AGGRESSIVE,
+        },
+        header=("grad_clip_norm", "init_scale", "learning_rate", f"best {spec.objective.metric}", "clipped"),
+        rows=[_row(spec, results, phase, levers) for phase, levers in every.items()],
+        figures=_figures(spec, results, typical, adopted),
+        advice=recipe_lines(spec, adopted, without) if adopted is not None else "",
     )
 
 
-def _tolerated(
-    spec: SweepSpec, results: Results, tried: Sequence[float], feasible: dict[float, RateJudgement]
-) -> float:
-    """The worst value that the best threshold has under one of its seeds: what is no worse does as well."""
-    if not feasible:
-        return math.inf
-    best = min(feasible, key=lambda threshold: feasible[threshold].value)
-    runs = runs_by_rate(results, FIRST_THRESHOLD + tried.index(best))[feasible[best].rate]
-    return max(run.loss(spec.objective) for run in runs if run.feasible)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The best of each kind under fresh seeds, what is adopted of them, and the part of the updates that are clipped by
+    it, or by the best one with clipping where nothing is.
+    """
+
+    without: Judged | None
+    with_it: Judged | None
+    small: Judged | None
+    adopted: Judged | None
+    fraction: float | None
 
 
-def _verdict(
-    spec: SweepSpec,
-    tried: Sequence[float],
-    chosen: float | None,
-    best: RateJudgement | None,
-    without: RateJudgement | None,
-    fraction: float | None,
-    *,
-    helps: bool,
-) -> str:
-    if not tried:
-        return "No run near the best learning rate came to its end, so no norm is typical: go lower first."
-    if chosen is None or best is None:
+def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
+    shown = found.adopted or found.with_it
+    if shown is None:
         return (
             "No threshold makes any of the learning rates feasible: the instability is not one of rare large gradients."
         )
-    metric = spec.objective.metric
-    against = (
-        f"{without.best:.4g} at {without.rate:g} without clipping" if without else "no feasible rate without clipping"
-    )
-    text = f"Clipping at {chosen:g} reaches {metric} {best.best:.4g} at learning rate {best.rate:g}, against {against}"
-    if not helps:
-        return f"{text}: clipping does not help here."
-    if fraction is not None and fraction > TOO_AGGRESSIVE:
-        return f"{text}; but it clips {fraction:.0%} of the updates, a lower learning rate in disguise: cut the rate."
-    return f"{text}; it clips {fraction or 0:.0%} of the updates."
+    against = found.without.in_words(spec.objective) if found.without else "no feasible rate without clipping"
+    text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {against}"
+    part = f"{found.fraction or 0:.0%} of the updates"
+    more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
+    if found.adopted is None:
+        too_much = found.fraction is not None and found.fraction > TOO_AGGRESSIVE
+        if too_much and safer_of(spec, shown, found.without) is shown:
+            return f"{text}; but it clips {part}, a lower learning rate in disguise: cut the rate.{more}"
+        return f"{text}: clipping does not help here.{more}"
+    if shown is found.small:
+        beside = found.with_it.in_words(spec.objective) if found.with_it else "no feasible rate"
+        return f"{text}, and {beside} without the quarter of the initialisation: adopt it as a whole; it clips {part}."
+    return f"{text}: adopt it as a whole; it clips {part}.{more}"
 
 
-def _rows(
-    results: Results, without: RateJudgement | None, found: dict[float, RateJudgement | None]
-) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = [_row(None, without, None)]
-    for index, (threshold, best) in enumerate(found.items()):
-        runs = runs_by_rate(results, FIRST_THRESHOLD + index)[best.rate] if best is not None else []
-        rows.append(_row(threshold, best, _median_clipped(runs)))
-    return rows
+def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
+    """The best rate of a sweep and what it reached."""
+    runs = runs_by_rate(results, phase)
+    best = best_rate(judged(runs, spec.objective))
+    threshold = levers.clip if levers.clip is not None and math.isfinite(levers.clip) else None
+    fraction = _median_clipped(runs[best.rate]) if best is not None and threshold is not None else None
+    init_scale = levers.init_scale if levers.init_scale is not None else spec.init_scale
+    return (threshold, init_scale, best.rate if best else None, best.best if best else None, fraction)
 
 
-def _row(threshold: Scalar | None, best: RateJudgement | None, fraction: float | None) -> tuple[object, ...]:
-    return (threshold, best.rate if best else None, best.best if best else None, fraction)
+def _figures(spec: SweepSpec, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
+    rate = _rate_to_look_at(spec, results, adopted)
+    return [
+        *typical_norms(typical.run, typical.thresholds[0], f"{PERCENTILE:g}th percentile"),
+        *([norms_by_threshold(typical.clips, results, rate)] if rate is not None else []),
+        rates_by_threshold(typical.clips, results, spec.objective, SMALL),
+    ]
 
 
-def _figures(spec: SweepSpec, results: Results, tried: Sequence[float]) -> list[Figure]:
-    run = most_stable(results)
-    figures: list[Figure] = []
-    if run is not None and tried:
-        norms = run.updates.gradient_norm
-        steps = [float(step) for step in range(len(norms))]
-        mark = Mark(tried[0], f"{PERCENTILE:g}th percentile", "y")
-        title = f"Unclipped gradient norm of the most stable run, learning rate {_rate(run):g}"
-        curve = Curve(steps, [float(norm) for norm in norms], label=f"trial {run.plan.trial}")
-        axis = Axis("unclipped gradient norm", "log")
-        figures.append(CurvesFigure("gradient-norm", title, Axis("step (updates)"), axis, [curve], [mark]))
-        finite = [float(norm) for norm in norms[np.isfinite(norms)]]
-        mark = Mark(tried[0], f"{PERCENTILE:g}th percentile")
-        figures.append(HistogramFigure("gradient-norm-histogram", title, axis, finite, [mark]))
-    return [*figures, _axis_plot(spec, results, tried)]
-
-
-def _axis_plot(spec: SweepSpec, results: Results, tried: Sequence[float]) -> PointsFigure:
-    names = {WITHOUT: "none", **{FIRST_THRESHOLD + index: f"{threshold:g}" for index, threshold in enumerate(tried)}}
-    return rate_plot(
-        "learning-rate-by-threshold",
-        "Best value by learning rate under each clipping threshold",
-        {name: runs_by_rate(results, phase) for phase, name in names.items()},
-        spec.objective,
-        legend="grad_clip_norm",
-    )
+def _rate_to_look_at(spec: SweepSpec, results: Results, adopted: Judged | None) -> float | None:
+    """Where clipping shows: the smallest rate that is unstable without it, else the swept one next to the recipe's."""
+    without: list[RateJudgement] = judged(runs_by_rate(results, WITHOUT), spec.objective)
+    unstable = next_unstable(without, 0.0)
+    if unstable is not None:
+        return unstable.rate
+    wanted = adopted.recipe.rate if adopted is not None else centre(spec)
+    rates = [item.rate for item in without]
+    return min(rates, key=lambda rate: abs(math.log(rate / wanted)), default=None) if wanted else None
 
 
 CLIP_SWEEP = Procedure(

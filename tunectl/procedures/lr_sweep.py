@@ -2,23 +2,25 @@
 
 Deep Learning Tuning Playbook, "Identifying unstable workloads": sweep the learning rate, find the best one lr*, look at
 the training loss of the rates just above it and at 5 and 10 times it, and train some 500 steps at 2 lr* with an
-evaluation at every step, since an early instability hides between rare evaluations.
+evaluation at every step, since an early instability hides between rare evaluations. Before a rate is named the best it
+runs under fresh seeds, and before anything is said of it, it is held against a constant prediction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
-from tunectl.analysis.detection import fits_perfectly
 from tunectl.analysis.figures import Figure
-from tunectl.analysis.instability import instability
-from tunectl.analysis.regularisation import KNOWN_REGULARISATION
+from tunectl.analysis.instability import early_updates, instability
+from tunectl.analysis.learning import learning
 from tunectl.analysis.runs import Run
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
-from tunectl.procedures.lr_figures import curves_above, first_steps
+from tunectl.procedures import fitting_steps
+from tunectl.procedures.lr_figures import cadences, curves_above
+from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
+from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
     Conclusion,
@@ -33,6 +35,7 @@ from tunectl.procedures.procedure import (
     repeats,
     runs_of,
 )
+from tunectl.procedures.rate_confirmation import Confirmed, chosen, confirmed, confirming, contenders
 from tunectl.procedures.rate_plot import rate_plot
 from tunectl.procedures.rates import (
     RateJudgement,
@@ -45,21 +48,6 @@ from tunectl.procedures.rates import (
     with_lost,
 )
 from tunectl.spec.document import scalar
-
-GRID, LOWER, HIGHER, AGAIN_LOWER, AGAIN_HIGHER, EDGE, ABOVE, EARLY, FITTING = range(9)
-PHASES = (
-    "learning rates",
-    "lower learning rates",
-    "higher learning rates",
-    "still lower learning rates",
-    "still higher learning rates",
-    "rates just below the unstable one",
-    "curves above the best rate",
-    "the first steps at twice the best rate",
-    "constant rates without regularisation",
-)
-_EXTENSIONS = ((LOWER, HIGHER), (AGAIN_LOWER, AGAIN_HIGHER))
-_SWEEPS = (GRID, *chain(*_EXTENSIONS), EDGE)
 
 REACH = 100.0
 """Without a range of its own, the sweep reaches so far below and above the study's learning rate."""
@@ -74,11 +62,6 @@ NEAR_EDGE = 1.5
 MOST_AT_EDGE = 2
 """The unstable rate is wanted to this factor, since warmup-sweep goes on from multiples of it; between it and the
 next rate below so many rates at most are trained for that.
-"""
-
-AT_EDGE = 5.0
-"""The best rate is at the edge where training is unstable within this factor above it. The playbook looks at 5 and 10
-times the best rate; noise of the seeds moves the best rate by a factor of 2 or 3.
 """
 
 EARLY_STEPS = 500
@@ -101,9 +84,11 @@ def default_grid(spec: SweepSpec) -> tuple[float, float, int]:
 
 
 def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
-    """The grid; its extensions where it was too narrow; the edge more closely; then the follow-ups."""
+    """The grid, its extensions where it was too narrow, and the constant rates that were asked for; then, of a network
+    that learns, the edge more closely, the best rates under fresh seeds, and the follow-ups.
+    """
     wishes = _grid(spec, results, GRID, log_grid(*default_grid(spec)))
-    for phases in _EXTENSIONS:
+    for phases in EXTENSIONS:
         if not has_all(results, wishes):
             return wishes
         extension = _extension(spec, results, phases)
@@ -112,17 +97,18 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
         wishes = [*wishes, *extension]
     if not has_all(results, wishes):
         return wishes
-    if spec.options.get("follow_up", True):
-        wishes = [*wishes, *_at_edge(spec, results)]
+    fits = _fitting(spec, _before(results, EDGE), results)
+    if not spec.options.get("follow_up", True) or not _learns(spec, _before(results, EDGE)):
+        return [*wishes, *fits]
+    wishes = [*wishes, *_at_edge(spec, results)]
     if not has_all(results, wishes):
-        return wishes
-    best = best_rate(_judgements(spec, results))
-    if best is not None and spec.options.get("follow_up", True):
+        return [*wishes, *fits]
+    wishes = [*wishes, *confirming(results, _swept(results), spec.objective, _schedule(spec), _training(spec))]
+    best = _best(spec, results)
+    if best is not None and has_all(results, wishes):
         # Own code is not to be made to evaluate every step.
-        wishes = [*wishes, *_above(spec, results, best), *(_early(spec, best) if not spec.own_code else [])]
-    if best is not None and spec.options.get("find_max_train_steps") and not _at_boundary(spec, results):
-        wishes = [*wishes, *_fitting(spec, results)]
-    return wishes
+        wishes = [*wishes, *_above(spec, results, best.rate), *(_early(spec, best.rate) if not spec.own_code else [])]
+    return [*wishes, *fits]
 
 
 def _schedule(spec: SweepSpec) -> Mapping[str, Scalar | None]:
@@ -144,13 +130,38 @@ def _grid(spec: SweepSpec, results: Results, phase: int, rates: Sequence[float])
 
 
 def _swept(results: Results) -> dict[float, list[Run]]:
-    return runs_by_rate(results, *_SWEEPS)
+    return runs_by_rate(results, *SWEEPS)
 
 
-def _judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
-    swept = _swept(results)
-    judgements = judged(swept, spec.objective)
+def _judgements(spec: SweepSpec, swept: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
+    steps = spec.options.get("steps") or spec.max_train_steps
+    judgements = judged(swept, spec.objective, None if spec.own_code else steps + spec.prepended_warmup)
     return with_lost(judgements, swept, spec.objective) if spec.own_code else judgements
+
+
+def _all_judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
+    """The judgements by all runs of a rate, those under fresh seeds included."""
+    again = {item.rate: item.runs for item in confirmed(results, _swept(results))}
+    return _judgements(spec, {**_swept(results), **again})
+
+
+def _learns(spec: SweepSpec, results: Results) -> bool:
+    """Whether the best rate of the sweep may be better than a constant prediction: what is not known may be."""
+    swept = _swept(results)
+    best = best_rate(_judgements(spec, swept))
+    return best is not None and learning(swept[best.rate], spec.objective).better is not False
+
+
+def _best(spec: SweepSpec, results: Results) -> Confirmed | None:
+    """The best rate, by its runs under fresh seeds where there are some; None where none is feasible or none learns."""
+    swept = _swept(results)
+    found = chosen(confirmed(results, swept), spec.objective)
+    best = best_rate(_judgements(spec, swept))
+    if found is None and best is not None:
+        found = Confirmed(best.rate, (), swept[best.rate])
+    if found is None or learning(found.fresh or found.runs, spec.objective).better is False:
+        return None
+    return found
 
 
 def _before(results: Results, phase: int) -> Results:
@@ -160,7 +171,7 @@ def _before(results: Results, phase: int) -> Results:
 
 def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> list[Wish]:
     """More rates on the side on which the sweep was too narrow, as far again as one decade."""
-    judgements = _judgements(spec, _before(results, phases[0]))
+    judgements = _judgements(spec, _swept(_before(results, phases[0])))
     step = _step(spec)
     count = max(1, round(math.log(10) / math.log(step)))
     low, high = judgements[0].rate, judgements[-1].rate
@@ -182,7 +193,7 @@ def _step(spec: SweepSpec) -> float:
 
 def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
     """Rates between the smallest unstable one above the best and the rate below it, evenly on a logarithmic axis."""
-    judgements = _judgements(spec, _before(results, EDGE))
+    judgements = _judgements(spec, _swept(_before(results, EDGE)))
     best = best_rate(judgements)
     unstable = next_unstable(judgements, best.rate) if best is not None else None
     if unstable is None:
@@ -193,10 +204,10 @@ def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
     return _grid(spec, results, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
 
 
-def _above(spec: SweepSpec, results: Results, best: RateJudgement) -> list[Wish]:
+def _above(spec: SweepSpec, results: Results, best: float) -> list[Wish]:
     """The rates far above the best one that the sweep did not train at."""
     trained = list(_swept(results))
-    wanted = [rounded(best.rate * factor) for factor in FAR_ABOVE]
+    wanted = [rounded(best * factor) for factor in FAR_ABOVE]
     missing = [rate for rate in wanted if not any(_close(rate, other) for other in trained)]
     return _grid(spec, results, ABOVE, missing)
 
@@ -205,18 +216,29 @@ def _close(rate: float, other: float) -> bool:
     return abs(math.log(rate / other)) < math.log(1.1)
 
 
-def _early(spec: SweepSpec, best: RateJudgement) -> list[Wish]:
-    steps = min(EARLY_STEPS, spec.options.get("steps") or spec.max_train_steps)
-    changes = {**_schedule(spec), "learning_rate": rounded(best.rate * EARLY_FACTOR)}
-    return repeats(EARLY, 0, changes, {"max_train_steps": steps, "eval_every": 1, "keep_checkpoints": 1})
+def _early(spec: SweepSpec, best: float) -> list[Wish]:
+    """The beginning of a full-length run: its schedule is the study's, its warmup runs before and is not counted."""
+    training = {"stop_after": EARLY_STEPS, "eval_every": 1, "eval_from": spec.prepended_warmup, "keep_checkpoints": 1}
+    return repeats(EARLY, 0, _early_changes(spec, best), {**_training(spec), **training})
 
 
-def _fitting(spec: SweepSpec, results: Results) -> list[Wish]:
-    return [
-        wish
-        for point, rate in enumerate(sorted(_swept(results)))
-        for wish in repeats(FITTING, point, {**spec.off, **CONSTANT_RATE, "learning_rate": rate}, _training(spec))
-    ]
+def _early_changes(spec: SweepSpec, best: float) -> dict[str, Scalar | None]:
+    return {**_schedule(spec), "learning_rate": rounded(best * EARLY_FACTOR)}
+
+
+def _early_runs(results: Results, best: float) -> list[Run]:
+    """The runs at twice the best rate; a folder may hold those of an earlier version, under another schedule."""
+    runs = [run for runs in runs_of(results, EARLY).values() for run in runs]
+    rate = rounded(best * EARLY_FACTOR)
+    return [r for r in runs if r.plan.hyperparameters["learning_rate"] == rate and "stop_after" in r.plan.training]
+
+
+def _fitting(spec: SweepSpec, swept: Results, results: Results) -> list[Wish]:
+    """The constant rates that show how soon the training set can be fitted, at the rates of the sweep."""
+    runs = [run for runs in _swept(swept).values() for run in runs]
+    if not spec.options.get("find_max_train_steps") or not fitting_steps.is_measured(spec, runs):
+        return []
+    return fitting_steps.fitting(spec, results, list(_swept(swept)), _step(spec), spec.options.get("steps"))
 
 
 def fit_of(text: str | None) -> tuple[str | None, float | None]:
@@ -238,126 +260,80 @@ def problems(spec: SweepSpec) -> list[str]:
         found.append(f"--low {low:g} --high {high:g}: 0 < low < high is due")
     if points < 2:
         found.append(f"--points {points}: at least 2 are due")
-    if spec.options.get("find_max_train_steps"):
-        found += [
-            f"{name}: --find-max-train-steps trains without regularisation and augmentation, and the study does not "
-            f"say when {name} is off; write {name}: {{value: {value}, off: …}}"
-            for name, value in spec.values.items()
-            if name in KNOWN_REGULARISATION and name not in spec.off and value not in (0, False, "none")
-        ]
-    return found
-
-
-def _at_boundary(spec: SweepSpec, results: Results) -> bool:
-    judgements = _judgements(spec, results)
-    best = best_rate(judgements)
-    return best is None or best.rate in (judgements[0].rate, judgements[-1].rate)
+    return [*found, *fitting_steps.problems(spec)]
 
 
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The best rate, the smallest unstable one above it, and what that means."""
-    judgements = _judgements(spec, results)
-    best = best_rate(judgements)
-    unstable = next_unstable(judgements, best.rate) if best is not None else None
-    early = _early_instability(results)
-    steps, why_no_steps = _max_train_steps(spec, results)
-    answers = {
-        "best_learning_rate": best.rate if best else None,
-        "unstable_base_learning_rate": unstable.rate if unstable else None,
-        "edge_of_stability": _is_at_edge(best, unstable) if best else None,
-        "at_boundary": _at_boundary(spec, results),
-        "early_instability": early,
-        "max_train_steps": steps,
-    }
+    judgements = _all_judgements(spec, results)
+    nominal = best_rate(_judgements(spec, _swept(results)))
+    best, again = _best(spec, results), confirmed(results, _swept(results))
+    rate = best.rate if best is not None else nominal.rate if nominal is not None else None
+    runs = best.fresh or best.runs if best is not None else _swept(results)[rate] if rate is not None else []
+    found = Found(
+        judgements=judgements,
+        best=best,
+        nominal=nominal,
+        # Where nothing is learned, a loss that stays where it is says nothing about stability.
+        unstable=next_unstable([item for item in judgements if best or item.when], rate) if rate is not None else None,
+        learning=learning(runs, spec.objective),
+        again=again,
+        level=_level(spec, results, best),
+        early=_early_instability(spec, results, best.rate) if best is not None else None,
+        extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
+        guess=fitting_steps.first_guess(spec, results) if spec.options.get("find_max_train_steps") else None,
+    )
     return Conclusion(
-        verdict=_verdict(spec, answers, best, unstable, _extended(results), why_no_steps),
-        answers=answers,
+        verdict=verdict(spec, found),
+        answers=answers(found),
         header=("learning_rate", "runs", spec.objective.metric, "stability"),
-        rows=[(item.rate, item.runs, item.best, item.kind or "stable") for item in judgements],
-        figures=_figures(spec, results, judgements, best),
+        rows=[(item.rate, item.runs, item.best, item.stability) for item in judgements],
+        figures=_figures(spec, results, found),
+        advice=advice(spec, found),
     )
 
 
-def _is_at_edge(best: RateJudgement, unstable: RateJudgement | None) -> bool:
-    return unstable is not None and unstable.rate <= AT_EDGE * best.rate
-
-
-def _extended(results: Results) -> int:
-    return sum(any(key[0] in phases for key in results) for phases in _EXTENSIONS)
-
-
-def _early_instability(results: Results) -> bool | None:
-    runs = [run for runs in runs_of(results, EARLY).values() for run in runs]
-    if not runs:
-        return None
-    return majority([_goes_up_early(run) for run in runs])
-
-
-def _goes_up_early(run: Run) -> bool:
-    """Whether the loss, evaluated at every step, goes up for a period in the first steps."""
-    _, losses = run.curve("train/loss")
-    return any(period.when == "early" for period in instability(losses, baseline=run.baseline_loss))
-
-
-def _max_train_steps(spec: SweepSpec, results: Results) -> tuple[int | None, str]:
-    if not spec.options.get("find_max_train_steps"):
-        return None, ""
-    if _at_boundary(spec, results):
-        return None, "no number of steps is given: the best learning rate lies at the boundary of the sweep"
-    metric, threshold = spec.options.get("fit_metric"), spec.options.get("fit_threshold") or 0.0
-    feasible = [runs for runs in runs_of(results, FITTING).values() if majority([run.feasible for run in runs])]
-    fits = [step for runs in feasible for run in runs if (step := fits_perfectly(run, metric, threshold)) is not None]
-    if not fits:
-        return None, "no number of steps is given: no rate fits the training set perfectly in these steps"
-    return min(fits), ""
-
-
-def _verdict(
-    spec: SweepSpec,
-    answers: Mapping[str, object],
-    best: RateJudgement | None,
-    unstable: RateJudgement | None,
-    extended: int,
-    why_no_steps: str,
-) -> str:
+def _level(spec: SweepSpec, results: Results, best: Confirmed | None) -> list[float]:
+    """The other rates that the seeds cannot distinguish from the best one: the fresh ones, without them the sweep's."""
     if best is None:
-        return "No learning rate in the sweep is feasible: go lower, or look at the model's initialisation."
-    parts = [f"The best learning rate is {best.rate:g} ({spec.objective.metric} {best.best:.4g})"]
-    if unstable is None:
-        parts[0] += "; no rate in the sweep is unstable."
-    elif answers["edge_of_stability"]:
-        parts[0] += (
-            f", at the edge of stability: at {unstable.rate:g} training is unstable ({unstable.kind}). Stabilising it "
-            "would allow higher rates: try warmup-sweep, then clip-sweep."
-        )
-    else:
-        parts[0] += f", away from the edge: training becomes unstable at {unstable.rate:g} ({unstable.kind})."
-    if answers["early_instability"]:
-        parts.append(f"At {EARLY_FACTOR:g} times it the loss goes up in the first steps, between ordinary evaluations.")
-    if answers["at_boundary"]:
-        parts.append("It lies at the boundary of the sweep: a wider one may find a better rate.")
-    elif extended:
-        parts.append("The sweep was too narrow at first and was extended.")
-    if why_no_steps:
-        parts.append(f"{why_no_steps[0].upper()}{why_no_steps[1:]}.")
-    elif answers["max_train_steps"] is not None:
-        parts.append(f"A first guess for max_train_steps is {answers['max_train_steps']}.")
-    return " ".join(parts)
+        return []
+    again = confirmed(results, _swept(results))
+    level = [item.rate for item in again if item.is_level_with(best, spec.objective)]
+    level = level if best.fresh else contenders(_swept(results), spec.objective)
+    return sorted(rate for rate in level if rate != best.rate)
 
 
-def _figures(
-    spec: SweepSpec, results: Results, judgements: Sequence[RateJudgement], best: RateJudgement | None
-) -> list[Figure]:
-    swept = _swept(results)
-    unstable = next_unstable(judgements, best.rate) if best is not None else None
-    marks = {"best": best.rate if best else None, "unstable": unstable.rate if unstable else None}
-    plot = rate_plot("learning-rate", "Best value by learning rate", {"": swept}, spec.objective, marks=marks)
-    figures: list[Figure] = [plot]
-    if best is not None:
-        above = {**swept, **runs_by_rate(results, ABOVE)}
-        figures.append(curves_above(above, best.rate, FAR_ABOVE))
-    early = [run for runs in runs_of(results, EARLY).values() for run in runs]
-    return [*figures, first_steps(early, EARLY_FACTOR)] if early else figures
+def _early_instability(spec: SweepSpec, results: Results, best: float) -> bool | None:
+    runs = _early_runs(results, best)
+    return majority([_goes_up_early(run, spec.prepended_warmup) for run in runs]) if runs else None
+
+
+def _goes_up_early(run: Run, warmup: int) -> bool:
+    """Whether the loss, evaluated at every step, goes up for a period in the first steps after the warmup, or ends."""
+    steps, losses = run.curve("train/loss")
+    counted = losses[steps >= warmup]
+    ended = run.infeasible_step if not run.feasible and run.reason != "no_progress" else None
+    return any(period.when == "early" for period in instability(counted, baseline=run.baseline_loss)) or (
+        ended is not None and ended - warmup < early_updates(EARLY_STEPS)
+    )
+
+
+def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
+    again = {item.rate: item.runs for item in found.again}
+    swept = {**_swept(results), **again}
+    best = found.best
+    marks = {"best": best.rate if best else None, "unstable": found.unstable.rate if found.unstable else None}
+    figures: list[Figure] = [
+        rate_plot("learning-rate", "Best value by learning rate", {"": swept}, spec.objective, marks=marks)
+    ]
+    if best is None:
+        return figures
+    above = {**swept, **runs_by_rate(results, ABOVE)}
+    figures.append(curves_above(above, best.rate, FAR_ABOVE))
+    early = _early_runs(results, best.rate)
+    if early:
+        figures += cadences(above, early, EARLY_FACTOR, spec.prepended_warmup, spec.eval_every)
+    return figures
 
 
 _NEEDS = OwnCodeNeeds(("learning_rate",))

@@ -28,11 +28,14 @@ CONSTANT_RATE: Mapping[str, Scalar | None] = {
 class SweepSpec:
     """What a procedure works on: one configuration of a study, settled, and what the user asked for.
 
+    `init_scale` is the scale of the initial weights: the study's, else the factory's default, None where there is none.
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
     None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
-    procedure that this one goes on from, {} without one. `own_code`: the user's own code trains, which evaluates when
-    it does and has a schedule of its own.
+    procedure that this one goes on from, {} without one; `beside` are those of other procedures on the same
+    configuration, by name, which a verdict may be compared with. `train_examples` is on how many examples train is
+    evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
+    has a schedule of its own.
     """
 
     values: Mapping[str, Scalar]
@@ -41,9 +44,18 @@ class SweepSpec:
     eval_every: int
     off: Mapping[str, Scalar] = field(default_factory=dict)
     learning_rates: tuple[float, float] | None = None
+    init_scale: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     own_code: bool = False
+    train_examples: int | None = None
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def prepended_warmup(self) -> int:
+        """How many updates come before the study's own schedule."""
+        within = self.own_code or self.values.get("warmup", "prepend") == "within"
+        return 0 if within else int(self.values.get("warmup_steps", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,8 @@ class Wish:
     """A trial that a procedure wants, known by (phase, point, repeat).
 
     `changes` are hyperparameters over the settled ones, None for one that is to be left out; `training` is what of
-    `training:` is otherwise (max_train_steps, eval_every, keep_checkpoints). Wishes with the same `repeat` share their
+    `training:` is otherwise (max_train_steps, eval_every, keep_checkpoints, train_examples), and with `stop_after` and
+    `eval_from` what of it is trained and evaluated. Wishes with the same `repeat` share their
     seed, so that what is compared differs in nothing else. `kind` is `throughput` for one that only measures speed.
     """
 

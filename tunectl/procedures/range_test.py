@@ -14,9 +14,13 @@ from tunectl.analysis.range_test import RangeSuggestion, range_suggestion
 from tunectl.analysis.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import CONSTANT_RATE, Conclusion, Procedure, Results, SweepSpec, Wish
+from tunectl.procedures.rates import why_apart
 
 PHASES = ("one run with a rising learning rate",)
 LOW, HIGH, STEPS = 1e-7, 10.0, 500
+
+WIDER = 3.0
+"""A range that is to include a rate goes on so far beyond it."""
 
 
 def _bounds(spec: SweepSpec) -> tuple[float, float, int]:
@@ -51,16 +55,18 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
 
 def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The rate of the steepest descent and the range around it, or that the curve does not say."""
-    del spec
     run = results[0, 0, 0]
     found = range_suggestion(run.updates.learning_rate, run.updates.loss, run.baseline_loss)
+    best = spec.beside.get("lr-sweep", {}).get("best_learning_rate")
     answers = {
         "suggestion": found.suggestion if found.clear else None,
         "low": found.low if found.clear else None,
         "high": found.high if found.clear else None,
         "clear": found.clear,
+        "sweep_best_learning_rate": best,
     }
-    return Conclusion(_verdict(found), answers, figures=[_curve(run, found)], advice=_advice(found))
+    verdict = " ".join([_verdict(found), *_against_sweep(found, best)])
+    return Conclusion(verdict, answers, figures=[_curve(run, found, best)], advice=_advice(found, best))
 
 
 def _verdict(found: RangeSuggestion) -> str:
@@ -72,14 +78,31 @@ def _verdict(found: RangeSuggestion) -> str:
     )
 
 
-def _advice(found: RangeSuggestion) -> str:
-    if not found.clear:
+def _against_sweep(found: RangeSuggestion, best: float | None) -> list[str]:
+    """Both rates, where a sweep of the same configuration found one, and why they differ."""
+    if best is None:
+        return []
+    if not found.clear or found.low is None or found.high is None or found.suggestion is None:
+        return [f"lr-sweep found {best:g}."]
+    where = "lies in that range" if found.low <= best <= found.high else "does not lie in that range"
+    text = f"lr-sweep found {best:g}, {best / found.suggestion:.2g} times the steepest descent, which {where}"
+    return [f"{text}."] if found.low <= best <= found.high else [f"{text}: {why_apart(best, found.high)}"]
+
+
+def _advice(found: RangeSuggestion, best: float | None) -> str:
+    """The range; it goes on to WIDER times the best rate of a sweep that it does not include."""
+    if not found.clear or found.low is None or found.high is None:
         return ""
-    return f"learning_rate: {{role: nuisance, range: [{found.low:.1e}, {found.high:.1e}], scale: log}}"
+    low, high = found.low, found.high
+    note = ""
+    if best is not None and not low <= best <= high:
+        low, high = min(low, best / WIDER), max(high, best * WIDER)
+        note = f"  # wider than the test says, to include {best:g}, the best rate of lr-sweep"
+    return f"learning_rate: {{role: nuisance, range: [{low:.1e}, {high:.1e}], scale: log}}{note}"
 
 
-def _curve(run: Run, found: RangeSuggestion) -> CurvesFigure:
-    named = {"suggestion": found.suggestion, "lowest loss": found.lowest_at}
+def _curve(run: Run, found: RangeSuggestion, best: float | None) -> CurvesFigure:
+    named = {"suggestion": found.suggestion, "lowest loss": found.lowest_at, "best of lr-sweep": best}
     marks = [Mark(rate, name) for name, rate in named.items() if rate is not None]
     if run.baseline_loss is not None:
         marks.append(Mark(run.baseline_loss, "constant prediction", "y"))

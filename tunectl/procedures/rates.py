@@ -7,8 +7,9 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from tunectl.analysis.instability import instability
+from tunectl.analysis.instability import EARLY_FRACTION, Period, early_updates, instability
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.procedure import Results, majority, runs_of
@@ -37,7 +38,8 @@ class RateJudgement:
     `value` is the median of the best values as a number to minimise, infinite where most runs were infeasible; `best`
     is that median in the objective's own sign, None where it is not finite. `reasons` are the reasons of the infeasible
     runs, each once. `goes_up` says that the loss went up, not down, for a period in most runs, `is_lost` that own code
-    ended where training had better never begun (see `with_lost`).
+    ended where training had better never begun (see `with_lost`). `shaken` is how many runs are infeasible or went up,
+    `early` and `mid` how many became unstable early and later in training (one run may have done both).
     """
 
     rate: float
@@ -48,11 +50,28 @@ class RateJudgement:
     goes_up: bool
     reasons: tuple[str, ...]
     is_lost: bool = False
+    shaken: int = 0
+    early: int = 0
+    mid: int = 0
+
+    @property
+    def when(self) -> str:
+        """When its runs become unstable: "early", "mid-training", both (the more frequent first), or "" if unknown."""
+        found = [(self.early, "early"), (self.mid, "mid-training")]
+        return " and ".join(word for count, word in sorted(found, key=lambda pair: -pair[0]) if count)
+
+    @property
+    def stability(self) -> str:
+        """How stable its runs are, in words for a table."""
+        when = f" {self.when}" if self.when else ""
+        if self.unstable:
+            return f"unstable{when}: {self.kind}"
+        return f"stable, but {self.shaken} of {self.runs} seeds unstable{when}" if self.shaken else "stable"
 
     @property
     def unstable(self) -> bool:
-        """Infeasible, or its loss goes up for a period, or ends where it began."""
-        return not self.feasible or self.goes_up or self.is_lost
+        """Whether most of its runs are infeasible, or go up for a period, or end where they began."""
+        return not self.feasible or self.goes_up or self.is_lost or 2 * self.shaken > self.runs
 
     @property
     def kind(self) -> str:
@@ -61,11 +80,19 @@ class RateJudgement:
             return f"infeasible: {', '.join(self.reasons)}"
         if self.is_lost:
             return "it ends worse than the best rate begins"
-        return "the loss goes up for a period" if self.goes_up else ""
+        if self.goes_up:
+            return "the loss goes up for a period"
+        return f"the loss goes up for a period, or {', '.join(self.reasons)}" if self.unstable else ""
 
 
-def judge_rate(rate: float, runs: Sequence[Run], objective: Objective) -> RateJudgement:
-    """The judgement of the runs at one rate under several seeds."""
+Onset = Literal["early", "mid"]
+
+
+def judge_rate(rate: float, runs: Sequence[Run], objective: Objective, updates: int | None = None) -> RateJudgement:
+    """The judgement of the runs at one rate under several seeds; `updates` are those of a trial that comes to its end,
+    None where not every update is measured.
+    """
+    begins = [onsets(run, updates) for run in runs]
     value = statistics.median(run.loss(objective) for run in runs)
     best = None
     if math.isfinite(value):
@@ -78,18 +105,39 @@ def judge_rate(rate: float, runs: Sequence[Run], objective: Objective) -> RateJu
         feasible=majority([run.feasible for run in runs]),
         goes_up=majority([is_unstable(run) for run in runs]),
         reasons=tuple(dict.fromkeys(run.reason for run in runs if not run.feasible)),
+        shaken=sum(not run.feasible or is_unstable(run) for run in runs),
+        early=sum("early" in found for found in begins),
+        mid=sum("mid" in found for found in begins),
     )
 
 
+def onsets(run: Run, updates: int | None) -> frozenset[Onset]:
+    """When in its training a run became unstable: early, in the middle, or both; empty where neither is known.
+
+    A period in which the loss is up counts by its begin; a value that is not finite out of nowhere by its update.
+    """
+    limit = early_updates(updates) if updates is not None else max(1, math.ceil(EARLY_FRACTION * len(run.updates)))
+    begins = [period.start for period in _periods(run)]
+    if not begins and not run.feasible and run.reason != "no_progress" and run.infeasible_step is not None:
+        begins = [run.infeasible_step]
+    return frozenset("early" if begin < limit else "mid" for begin in begins)
+
+
 @functools.lru_cache(maxsize=1024)
+def _periods(run: Run) -> tuple[Period, ...]:
+    return tuple(instability(run.updates.loss, baseline=run.baseline_loss))
+
+
 def is_unstable(run: Run) -> bool:
     """Whether the training loss of a run went up, not down, for a period."""
-    return bool(instability(run.updates.loss, baseline=run.baseline_loss))
+    return bool(_periods(run))
 
 
-def judged(by_rate: Mapping[float, Sequence[Run]], objective: Objective) -> list[RateJudgement]:
-    """The judgements, by rate."""
-    return [judge_rate(rate, by_rate[rate], objective) for rate in sorted(by_rate)]
+def judged(
+    by_rate: Mapping[float, Sequence[Run]], objective: Objective, updates: int | None = None
+) -> list[RateJudgement]:
+    """The judgements, by rate; `updates` as in `judge_rate`."""
+    return [judge_rate(rate, by_rate[rate], objective, updates) for rate in sorted(by_rate)]
 
 
 def with_lost(
@@ -143,3 +191,18 @@ def by_rate(runs: Iterable[Run]) -> dict[float, list[Run]]:
     for run in runs:
         found.setdefault(float(run.plan.hyperparameters["learning_rate"]), []).append(run)
     return found
+
+
+def why_apart(best: float, high: float) -> str:
+    """Why a range test may miss the best rate of a sweep; which of the two holds."""
+    if best > high:
+        reason = (
+            "in a range test the loss is lowest before that rate is reached, because lower rates have trained the "
+            "network for hundreds of updates by then, to where the loss is sharper than where a run begins"
+        )
+    else:
+        reason = (
+            "a range test sees only what a rate does to the training loss within a few updates, not what it does to "
+            "the whole of training"
+        )
+    return f"{reason}. The sweep trains in full and holds."

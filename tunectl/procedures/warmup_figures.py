@@ -7,24 +7,29 @@ from collections.abc import Mapping, Sequence
 from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, PointsFigure
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
+from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import Results
 from tunectl.procedures.rate_plot import rate_plot
 from tunectl.procedures.rates import runs_by_rate
 
 
-def length_figures(runs: Sequence[Run]) -> list[Figure]:
-    """The minibatch loss by step for each warmup that was tried, a picture for each base rate, the highest first."""
+def length_figures(runs: Sequence[Run], beside: str = "") -> list[Figure]:
+    """The minibatch loss by step for each warmup that was tried, a picture for each base rate, the highest first.
+
+    `beside` says what else the runs have, "" for nothing.
+    """
     bases = sorted({float(run.plan.hyperparameters["learning_rate"]) for run in runs}, reverse=True)
     return [
-        _lengths_at(base, [run for run in runs if run.plan.hyperparameters["learning_rate"] == base]) for base in bases
+        _lengths_at(base, [run for run in runs if run.plan.hyperparameters["learning_rate"] == base], beside)
+        for base in bases
     ]
 
 
-def _lengths_at(base: float, runs: Sequence[Run]) -> CurvesFigure:
+def _lengths_at(base: float, runs: Sequence[Run], beside: str) -> CurvesFigure:
     ordered = sorted(runs, key=lambda run: (int(run.plan.hyperparameters["warmup_steps"]), run.plan.repeat))
     return CurvesFigure(
-        f"warmup-at-{base:g}".replace(".", "_"),
-        f"Training loss by length of the warmup, base learning rate {base:g}",
+        f"warmup-at-{base:g}".replace(".", "_") + ("-and-" + beside.replace(" ", "-") if beside else ""),
+        f"Training loss by length of the warmup, base learning rate {base:g}" + (f", {beside}" if beside else ""),
         Axis("step (updates)", "log"),
         Axis("minibatch loss", "log"),
         [_curve(run) for run in ordered],
@@ -39,18 +44,15 @@ def _curve(run: Run) -> Curve:
 
 
 def sweeps_figure(
-    results: Results, sweeps: Mapping[int, int | None], objective: Objective, unstable: float | None
+    results: Results, sweeps: Mapping[int, Levers], objective: Objective, unstable: float | None
 ) -> PointsFigure:
-    """The sweeps that are compared, {phase: warmup}, drawn together."""
-    series = {
-        "without warmup" if warmup is None else f"{warmup} steps of warmup": runs_by_rate(results, phase)
-        for phase, warmup in sweeps.items()
-    }
+    """The sweeps that are compared, by phase, drawn together."""
+    series = {levers.in_words: runs_by_rate(results, phase) for phase, levers in sweeps.items()}
     return rate_plot(
         "learning-rate-with-and-without",
         "Best value by learning rate, with and without warmup",
         series,
         objective,
         marks={"unstable": unstable},
-        legend="schedule",
+        legend="recipe",
     )

@@ -1,4 +1,4 @@
-"""The choice of a recipe, a warmup and a learning rate, that is safe under seeds that had no part in choosing it.
+"""The choice of a recipe, levers and a learning rate, that is safe under seeds that had no part in choosing it.
 
 Near the edge of stability one seed in four may be lost, and the median of three does not show it. Their mean does: a
 lost seed outweighs all others, and where none is lost it is less noisy than the worst of three. The recipe that was
@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
+from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
 from tunectl.procedures.rates import rounded, runs_by_rate
+from tunectl.spec.wording import as_text
 
 CANDIDATES = 3
-"""Recipes of each kind, with and without warmup, that are run again under fresh seeds: as many of each, since the best
+"""Recipes of each kind, with and without a lever, that are run again under fresh seeds: as many of each, since the best
 of more looks better by chance.
 """
 
@@ -34,21 +37,39 @@ FRESH = range(SEEDS, SEEDS + FRESH_SEEDS)
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A learning rate and the updates of warmup before the study's own schedule; None leaves the study as it is."""
+    """A learning rate and the levers that go with it, adopted as a whole or not at all."""
 
-    warmup: int | None
+    levers: Levers
     rate: float
 
     def is_of(self, run: Run) -> bool:
         """Whether a run is one of this recipe: a folder may hold those of an earlier way to choose."""
         values = run.plan.hyperparameters
-        of_warmup = self.warmup is None or values.get("warmup_steps", self.warmup) == self.warmup
-        return of_warmup and values["learning_rate"] == self.rate
+        return all(
+            # Own code may not take what is changed.
+            name not in values if value is None else values.get(name, value) == value
+            for name, value in self.changes.items()
+        )
 
     @property
     def changes(self) -> dict[str, Scalar | None]:
         """What a trial of it changes."""
-        return {**own_schedule(self.warmup), "learning_rate": self.rate}
+        return {**self.levers.changes, "learning_rate": self.rate}
+
+    def settings(self, spec: SweepSpec) -> dict[str, Scalar | None]:
+        """The hyperparameters to adopt, the rate first: what a trial of it changes, without what the study leaves at
+        the same default. None is one that the study gives and the recipe goes without.
+        """
+        changes = self.levers.changes
+        found: dict[str, Scalar | None] = {"learning_rate": self.rate}
+        found |= {name: value for name, value in changes.items() if value is not None}
+        if "warmup" in changes and spec.values.get("warmup", "prepend") != "prepend":
+            found["warmup"] = "prepend"
+        if "post_warmup_steps" in changes and spec.values.get("post_warmup_steps", 0):
+            found["post_warmup_steps"] = 0
+        if "grad_clip_norm" in changes and changes["grad_clip_norm"] is None and "grad_clip_norm" in spec.values:
+            found["grad_clip_norm"] = None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +93,7 @@ class Judged:
             f"{run.best_value:.4g}" if math.isfinite(run.loss(objective)) else run.reason or "no finite value"
             for run in self.runs
         ]
-        warmup = "without warmup" if self.recipe.warmup is None else f"with {self.recipe.warmup} steps of warmup"
-        return f"{', '.join(values)} at {self.recipe.rate:g} {warmup}"
+        return f"{', '.join(values)} at {self.recipe.rate:g} {self.recipe.levers.in_words}"
 
     def is_cautious(self, best: Judged, objective: Objective) -> bool:
         """Whether the rate is lower than the best one's, no seed is lost, and the values are not clearly worse."""
@@ -84,26 +104,23 @@ class Judged:
         error = statistics.stdev(worse) / math.sqrt(len(worse)) if len(worse) > 1 else 0.0
         return statistics.fmean(worse) <= error
 
-    def rank(self, objective: Objective) -> tuple[float, float, int, float]:
-        """The lower the better: by the worst seed, then the median; of equals the shorter warmup, the lower rate."""
+    def rank(self, objective: Objective) -> tuple[float, ...]:
+        """The lower the better: by the worst seed, then the median; of equals the levers that change less, such as the
+        shorter warmup, then the lower rate.
+        """
         losses = self.losses(objective)
-        return max(losses), statistics.median(losses), self.recipe.warmup or 0, self.recipe.rate
+        return max(losses), statistics.median(losses), *self.recipe.levers.rank, self.recipe.rate
 
 
-def own_schedule(warmup: int | None) -> dict[str, Scalar | None]:
-    """The changes that put this warmup before the study's own schedule."""
-    return {} if warmup is None else {"warmup_steps": warmup, "warmup": None, "post_warmup_steps": None}
-
-
-def candidates(results: Results, warmups: Mapping[int, int | None], objective: Objective) -> list[Recipe]:
+def candidates(results: Results, phases: Mapping[int, Levers], objective: Objective) -> list[Recipe]:
     """The recipes to run again: the safest few. Where the next rate above the first lost a seed, or was not even tried,
     the last of them makes room for the first at a lower rate, half a step of its sweep away from that edge.
     """
-    found = safest(results, warmups, objective)
+    found = safest(results, phases, objective)
     if not found:
         return []
     first = found[0]
-    phase = next(phase for phase, warmup in warmups.items() if warmup == first.warmup)
+    phase = next(phase for phase, levers in phases.items() if levers == first.levers)
     runs = runs_by_rate(results, phase)
     rates = sorted(runs)
     place = rates.index(first.rate)
@@ -111,11 +128,11 @@ def candidates(results: Results, warmups: Mapping[int, int | None], objective: O
     if is_below_a_sound_one or len(rates) == 1:
         return found
     below = rates[place - 1] if place > 0 else first.rate**2 / rates[place + 1]
-    return [first, Recipe(first.warmup, rounded(math.sqrt(first.rate * below))), *found[1 : CANDIDATES - 1]]
+    return [first, Recipe(first.levers, rounded(math.sqrt(first.rate * below))), *found[1 : CANDIDATES - 1]]
 
 
 def chosen(judged: Sequence[Judged], objective: Objective) -> Judged | None:
-    """The best under fresh seeds, or one with the same warmup and a lower rate that is not clearly worse.
+    """The best under fresh seeds, or one with the same levers and a lower rate that is not clearly worse.
 
     Clearly worse is by more than the standard error of the mean difference under the same seeds (the one-standard-error
     rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3: of models that cannot be told apart, the
@@ -124,34 +141,41 @@ def chosen(judged: Sequence[Judged], objective: Objective) -> Judged | None:
     best = min(judged, key=lambda item: item.rank(objective), default=None)
     if best is None:
         return None
-    lower = [item for item in judged if item.recipe.warmup == best.recipe.warmup and item.is_cautious(best, objective)]
+    lower = [item for item in judged if item.recipe.levers == best.recipe.levers and item.is_cautious(best, objective)]
     return min(lower, key=lambda item: item.recipe.rate, default=best)
 
 
 def safest(
-    results: Results, warmups: Mapping[int, int | None], objective: Objective, count: int = CANDIDATES
+    results: Results, phases: Mapping[int, Levers], objective: Objective, count: int = CANDIDATES
 ) -> list[Recipe]:
-    """The recipes that are worth running again, the safest first; `warmups` are those of the phases of the sweeps.
+    """The recipes that are worth running again, the safest first; `phases` are those of the sweeps, with their levers.
 
-    The safest of each warmup come first, then the safest of all the others. A rate is ranked by the mean of its seeds,
+    The safest of each sweep come first, then the safest of all the others. A rate is ranked by the mean of its seeds,
     in which a lost one is infinite, then by their median; where most of its seeds were lost, it is none.
     """
     ranked: list[tuple[tuple[float, ...], Recipe]] = []
-    for phase, warmup in warmups.items():
+    for phase, levers in phases.items():
         of_phase = []
         for rate, runs in runs_by_rate(results, phase).items():
             losses = [run.loss(objective) for run in runs]
             if math.isfinite(statistics.median(losses)):
-                key = (statistics.fmean(losses), statistics.median(losses), float(warmup or 0), rate)
-                of_phase.append((key, Recipe(warmup, rate)))
+                key = (statistics.fmean(losses), statistics.median(losses), *levers.rank, rate)
+                of_phase.append((key, Recipe(levers, rate)))
         of_phase.sort(key=lambda item: item[0])
         ranked += [((float(place > 0), *key), recipe) for place, (key, recipe) in enumerate(of_phase)]
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
-def fresh_runs(phase: int, recipes: Sequence[Recipe]) -> list[Wish]:
+def fresh_repeats(spec: SweepSpec) -> range:
+    """The repeats whose seeds had no part in choosing, in this procedure or in those that it goes on from."""
+    # lr-sweep confirms its best rate under FRESH and says so; it sweeps under SEEDS.
+    used = spec.before.get("seeds_used", FRESH.stop if spec.before.get("confirmed") else SEEDS)
+    return range(used, used + FRESH_SEEDS)
+
+
+def fresh_runs(phase: int, recipes: Sequence[Recipe], repeats: range = FRESH) -> list[Wish]:
     """Each recipe under seeds that had no part in choosing it."""
-    return [Wish(phase, point, repeat, recipe.changes) for point, recipe in enumerate(recipes) for repeat in FRESH]
+    return [Wish(phase, point, repeat, recipe.changes) for point, recipe in enumerate(recipes) for repeat in repeats]
 
 
 def judged_again(results: Results, phase: int, recipes: Sequence[Recipe]) -> list[Judged]:
@@ -174,21 +198,27 @@ def is_safer(one: Judged, other: Judged | None, objective: Objective) -> bool:
     return all(here < there for here, there in zip(mine, theirs, strict=True))
 
 
+def compared(spec: SweepSpec, judged: Sequence[Judged | None]) -> list[dict[str, object]]:
+    """What each recipe reached, for conclusion.json: its own settings beside its own values."""
+    return [
+        {"recipe": item.recipe.settings(spec), "best": item.median(spec.objective)}
+        for item in judged
+        if item is not None
+    ]
+
+
 def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
     """The lines of YAML to adopt, below comments that say by which runs, under which seeds, they were judged."""
     seeds = ", ".join(str(run.plan.seed) for run in recipe.runs)
-    against = other.in_words(spec.objective) if other is not None else "no feasible rate without warmup"
-    lines = [
-        f"# {spec.objective.metric}: {recipe.in_words(spec.objective)};",
-        f"# {against}",
-        f"# (one run for each of the seeds {seeds}, under which nothing was chosen before)",
-        f"learning_rate: {recipe.recipe.rate:g}",
-        f"warmup_steps: {recipe.recipe.warmup}",
+    against = other.in_words(spec.objective) if other is not None else "no feasible rate without it"
+    comments = [
+        f"{spec.objective.metric}: {recipe.in_words(spec.objective)};",
+        against,
+        f"(one run for each of the seeds {seeds}, under which nothing was chosen before)",
     ]
-    if spec.values.get("warmup", "prepend") != "prepend":
-        lines.append("warmup: prepend")
-    if spec.values.get("post_warmup_steps", 0):
-        lines.append("post_warmup_steps: 0")
+    lines = [f"# {line}" for comment in comments for line in textwrap.wrap(comment, 78)]
+    for name, value in recipe.recipe.settings(spec).items():
+        lines.append(f"{name}: {as_text(value)}" if value is not None else f"# without {name}")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ _MARGIN = 0.04
 _ROOM_ABOVE = 0.12
 _FEW_DECADES = 2.5
 _MANY_DECADES = 8
+_SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Interval:
         low, high = (math.log10(min(values)), math.log10(max(values))) if log else (min(values), max(values))
         span = high - low
         if span <= 1e-9 * max(abs(low), abs(high)):
-            span = 1.0 if log or low == 0 else 0.5 * abs(low)
+            span = 1.0 if log or abs(low) < _SMALLEST else 0.5 * abs(low)
             margin = span / 2
         else:
             margin = _MARGIN * span

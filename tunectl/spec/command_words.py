@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunectl.spec.help_text import Help, Option
+from tunectl.spec.options import Help, Option
 
 _LAUNCHERS = re.compile(
     r"python[\d.]*|pypy[\d.]*|torchrun|accelerate|deepspeed|uv|poetry|pipenv|pdm|hatch|conda|srun|env|nice"
@@ -101,6 +102,12 @@ def script_of(program: Sequence[str]) -> str | None:
     return next((word for word in program if word.endswith(".py")), None)
 
 
+def module_of(program: Sequence[str]) -> str | None:
+    """The module among the words that start a program, `package.train` of `python -m package.train`."""
+    words = itertools.pairwise(program)
+    return next((word for before, word in words if before in ("-m", "--module")), None)
+
+
 def given(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
     """What the words give, and how many of them were read: all, or those before the name of a subcommand.
 
@@ -118,7 +125,7 @@ def given(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
         if not _is_option(word):
             if word in known.commands:
                 return _told_apart(pieces), index
-            pieces.append(_word(word))
+            pieces.append(_word(word, known))
             index += 1
             continue
         piece, used = _option(words[index:], known)
@@ -127,11 +134,12 @@ def given(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
     return _told_apart(pieces), index
 
 
-def _word(text: str) -> Piece:
+def _word(text: str, known: Help) -> Piece:
     override = _OVERRIDE.fullmatch(text)
     if override is None:
         return Word(text)
-    return Given(Option((override[2],), 1, shown=override[2]), override[1], (override[3],), joined=True)
+    option = known.option(override[2]) or Option((override[2],), 1, shown=override[2])
+    return Given(option, override[1], (override[3],), joined=True)
 
 
 def _is_option(word: str) -> bool:
@@ -155,13 +163,21 @@ def _option(words: Sequence[str], known: Help) -> tuple[Piece, int]:
         takes = 1 if equals or following else 0
         option = Option((spelled,), takes, shown=spelled)
     if equals:
-        return (Given(option, spelled, (value,), joined=True) if option.takes <= 1 else Word(words[0])), 1
+        return (_with_value(option, spelled, value) if option.takes <= 1 else Word(words[0])), 1
+    if option.takes == 0 and option.joined and following and words[1] in ("True", "False"):
+        # Fire reads `--amp False` as `--amp=False`.
+        return _with_value(option, spelled, words[1]), 2
     if option.takes == 0 and not option.many:
         return Given(option, spelled, switched=spelled != option.off), 1
     taken = following if option.many else min(option.takes, following)
     if taken < option.takes:
         return Word(words[0]), 1  # a value is missing, or left out by its leave: the word stays what it is
     return Given(option, spelled, tuple(words[1 : 1 + taken])), 1 + taken
+
+
+def _with_value(option: Option, spelled: str, value: str) -> Given:
+    """An option with its value in one word; a flag that is given one, `--amp=false`, takes it as it is."""
+    return Given(replace(option, takes=1, off=None), spelled, (value,), joined=True)
 
 
 def _told_apart(pieces: list[Piece]) -> list[Piece]:

@@ -1,15 +1,20 @@
-"""The text of a study of a command: every option is fixed, and what nobody can know is left to be filled in."""
+"""The text of a study of a command: the line's options fixed, others offered, what is not known to be filled in."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from tunectl.spec.config_values import ConfigFile
 from tunectl.spec.document import printable
-from tunectl.spec.drafting import MARK, DraftedCommand, escaped
+from tunectl.spec.drafting import MARK, DraftedCommand, Entry
 from tunectl.spec.editing import in_flow
+from tunectl.spec.own_options import escaped
+
+_MOST_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,8 @@ class Known:
     """What the user knows of a command that no help tells; None where it is not known.
 
     `metrics` are lines of `workload.metrics`, found in a sample of the command's output. `folder` is where it runs,
-    relative to the study file.
+    relative to the study file. `files` are those that it reads its options from, and `shown` the defaults that its help
+    shows with this line and not without it.
     """
 
     metric: str | None = None
@@ -25,6 +31,8 @@ class Known:
     steps: int | None = None
     metrics: tuple[str, ...] = ()
     folder: str = "."
+    files: tuple[ConfigFile, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
 
 
 def study_text(
@@ -34,9 +42,7 @@ def study_text(
     told = printable(shlex.join(line))
     lines = [
         f"# A study of: {told}",
-        "# Every option is fixed, at the value it has there or by default: as it stands the study is one training.",
-        "# Mark what you ask about as scientific and what is to be optimised as nuisance (some have a proposal), and",
-        f"# raise trials. First complete the lines marked FILL IN; then: tunectl check {printable(shlex.quote(file))}",
+        *_head(draft, known, file),
         f"study: {in_flow(name)}",
         "goal:    # the question that the study answers, in a sentence",
         "workload:",
@@ -63,10 +69,58 @@ def study_text(
     return "\n".join(lines) + "\n"
 
 
+def _head(draft: DraftedCommand, known: Known, file: str) -> Iterator[str]:
+    text = (
+        "The options in the line are fixed at their values: as it is, the study is one training. Mark what you ask "
+        "about as scientific and what is to be optimised as nuisance (some have a proposal), and raise trials. "
+    )
+    if draft.offered:
+        text += (
+            "Every other option keeps the value that the program gives it; to study one, uncomment its entry under "
+            "hyperparameters and its line under command (or name it to init: --place NAME). "
+        )
+    text += f"First complete the lines marked FILL IN; then: tunectl check {printable(shlex.quote(file))}"
+    yield from _comment(text)
+    for config in known.files:
+        yield from _comment(_says(config))
+    listed = {_plain(name) for config in known.files for name in config.values}
+    others = {name: value for name, value in known.shown.items() if _plain(name) not in listed}
+    if others:
+        yield from _comment(f"By its help, this line also sets {_listed(others)}.")
+    if known.files:
+        yield from _comment(
+            "The program reads its files itself. What is placed under command wins over them: so do the trial's own "
+            "seed, folder and length."
+        )
+
+
+def _says(config: ConfigFile) -> str:
+    name = printable(config.name)
+    read = " (read by default)" if config.by_default else ""
+    if not config.values:
+        return f"{name}{read}: a file of options that init cannot read, so that its values are not known here."
+    rest = "" if config.whole else "; it may set more than could be read"
+    return f"From {name}{read}: {_listed(config.values)}{rest}."
+
+
+def _listed(values: Mapping[str, str | None]) -> str:
+    shown = [f"{name.lstrip('-')}: {'(a list)' if value is None else value}" for name, value in values.items()]
+    more = f", and {len(shown) - _MOST_LISTED} more" if len(shown) > _MOST_LISTED else ""
+    return printable(", ".join(shown[:_MOST_LISTED])) + more
+
+
+def _plain(name: str) -> str:
+    return name.lstrip("-").replace("-", "_")
+
+
+def _comment(text: str) -> Iterator[str]:
+    yield from textwrap.wrap(text, 118, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+
+
 def _left_out(draft: DraftedCommand) -> list[str]:
     if not draft.left:
         return []
-    return ["    # Neither in the line nor with a default to pass on, so the command goes without:"] + [
+    return ["    # Not in the line, and without a value that could be offered here:"] + [
         f"    #   {printable(text)}" for text in draft.left
     ]
 
@@ -97,13 +151,31 @@ def _training(draft: DraftedCommand, known: Known) -> list[str]:
 
 
 def _hyperparameters(draft: DraftedCommand) -> list[str]:
-    if not draft.entries:
+    if draft.entries:
+        lines = ["hyperparameters:", *_aligned(draft.entries, "  ")]
+    elif draft.offered:
+        lines = [f"hyperparameters:    {MARK}: uncomment at least one, here and under command"]
+    else:
         return [
             f"hyperparameters:    {MARK}: a name with its value, such as {{learning_rate: 0.1}}, placed in the command"
         ]
-    width = max(len(f"{name}: {shown}") for name, shown, proposed in draft.entries if len(shown) < 40 or not proposed)
-    lines = ["hyperparameters:"]
-    for name, shown, proposed in draft.entries:
-        entry = f"{name}: {shown}"
-        lines.append(f"  {entry:{min(width, 40)}}    # or {proposed}" if proposed else f"  {entry}")
+    if draft.offered:
+        lines.append("  # Not in the line; to study one, uncomment it here and under command:")
+        lines += _aligned(draft.offered, "  # ")
     return lines
+
+
+def _aligned(entries: Sequence[Entry], before: str) -> Iterator[str]:
+    texts = [f"{entry.name}: {entry.value}" if entry.value is not None else f"{entry.name}:" for entry in entries]
+    shown = [(text, _remark(entry)) for text, entry in zip(texts, entries, strict=True)]
+    width = max((len(text) for text, remark in shown if remark and len(text) < 40), default=0)
+    for text, remark in shown:
+        yield f"{before}{text:{width}}    # {remark}" if remark else f"{before}{text}"
+
+
+def _remark(entry: Entry) -> str:
+    if entry.value is None:
+        return f"{MARK.removeprefix('# ')}: its value"
+    source = f"from {printable(entry.source)}" if entry.source else ""
+    proposed = f"or {entry.proposed}" if entry.proposed else ""
+    return "; ".join(text for text in (source, proposed) if text)

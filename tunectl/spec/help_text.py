@@ -1,10 +1,15 @@
-"""What a program's `--help` says of its options, as argparse, click, typer and absl print it."""
+"""What a program's `--help` says of its options, as argparse, click, typer, absl, tyro and others print it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from tunectl.spec.framework_help import read_fire_help, read_hydra_help
+from tunectl.spec.options import Framework
+from tunectl.spec.options import Help as Help
+from tunectl.spec.options import Option as Option
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _BOX = re.compile(r"[─-╿]")
@@ -20,70 +25,21 @@ _IN_BRACKETS = re.compile(
 )
 _IN_PROSE = re.compile(r"\b[Dd]efaults?(?: value)?(?: is| to| =|:|=) *([^\s,;)\]]+)")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_REQUIRED = re.compile(r"[\[(]required[\])]")
+_REQUIRED = re.compile(r"[\[(]required(?:[\])]|, type:)")
+_ABSL_SECTION = re.compile(r"(?:absl|tensorflow|tensorboard)(?:\.\w+)*:")
+_COMMANDS = re.compile(r"(?:available )?(?:sub)?commands", re.IGNORECASE)
 _USAGE = re.compile(r"^ *usage:(.*(?:\n[ \t]+\S.*)*)", re.IGNORECASE | re.MULTILINE)
 _NONE = frozenset({"", "None", "==SUPPRESS==", "(dynamic)", "null"})
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of a program.
-
-    `names` are its spellings. `takes` is how many values follow it: none for a flag; `many`: at least so many.
-    `off` is the spelling that turns a flag off (`--no-amp`). `default` is text as the help shows it, None where the
-    help shows none; of a flag with an `off` it is "true" or "false". `repeats`: it may be given several times, and its
-    values are a list. `required`: the program does not start without it. `shown` is how the help shows the option.
-    """
-
-    names: tuple[str, ...]
-    takes: int = 0
-    many: bool = False
-    choices: tuple[str, ...] = ()
-    default: str | None = None
-    off: str | None = None
-    repeats: bool = False
-    required: bool = False
-    shown: str = ""
-
-    @property
-    def name(self) -> str:
-        """The spelling that says most: the first long one."""
-        return next((name for name in self.names if name.startswith("--")), self.names[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Help:
-    """What a help text says: the options, the names of subcommands, and spellings of which only one may be given.
-
-    `positionals` are the words that the program requires beside its options, `one_of` options of which it wants one.
-    """
-
-    options: tuple[Option, ...] = ()
-    commands: tuple[str, ...] = ()
-    exclusive: tuple[tuple[str, str], ...] = ()
-    positionals: tuple[str, ...] = ()
-    one_of: tuple[tuple[str, ...], ...] = ()
-
-    def rivals(self, option: Option) -> set[str]:
-        """The names of the options that cannot be given beside this one."""
-        group = {option.name}
-        pairs = [{found.name for name in pair if (found := self.option(name))} for pair in self.exclusive]
-        while grown := [pair for pair in pairs if pair & group and not pair <= group]:
-            group |= grown[0]
-        return group - {option.name}
-
-    def option(self, name: str) -> Option | None:
-        """The option of this spelling, or of a long one that begins so and is the only one."""
-        for option in self.options:
-            if name in (*option.names, option.off):
-                return option
-        near = [item for item in self.options if any(other.startswith(name) for other in item.names)]
-        return near[0] if len(near) == 1 and len(name) > 2 and name.startswith("--") else None
 
 
 def read_help(text: str) -> Help:
     """The options and subcommands in a help text; what is no help text has none."""
     lines = [_BOX.sub(" ", _COLOUR.sub("", line)).rstrip() for line in text.splitlines()]
+    plain = "\n".join(lines)
+    special = read_fire_help(plain) or read_hydra_help(plain)
+    if special is not None:
+        return special
+    lines, framework = list(_without_absl(lines)), _framework(plain)
     options: dict[str, Option] = {}
     for entry, explanation in _entries(lines):
         option = _option(entry, explanation)
@@ -91,9 +47,26 @@ def read_help(text: str) -> Help:
             options.setdefault(option.name, option)
     usage = re.search(r"usage:.*?(?=\n\s*\n|\Z)", "\n".join(lines), re.IGNORECASE | re.DOTALL)
     exclusive = tuple((pair[1], pair[2]) for pair in _EXCLUSIVE.finditer(usage[0])) if usage else ()
-    told = Help(tuple(options.values()), tuple(_commands(lines, usage[0] if usage else "")), exclusive)
+    commands = tuple(_commands(lines, usage[0] if usage else ""))
+    told = Help(tuple(options.values()), commands, exclusive, framework=framework)
     line = _USAGE.search("\n".join(lines))
     return _with_required(told, line[1]) if line else told
+
+
+def _without_absl(lines: list[str]) -> Iterator[str]:
+    """The lines without the flags that absl, in what `--helpfull` prints, has for itself."""
+    inside = False
+    for line in lines:
+        if line and not line.startswith(" "):
+            inside = _ABSL_SECTION.fullmatch(line) is not None
+        if not inside:
+            yield line
+
+
+def _framework(text: str) -> Framework:
+    if re.search(r"^ +--print_config\b", text, re.MULTILINE):
+        return "jsonargparse"
+    return "absl" if re.search(r"USAGE: .* \[flags\]|--helpfull", text) else ""
 
 
 def _with_required(told: Help, usage: str) -> Help:
@@ -116,11 +89,16 @@ def _with_required(told: Help, usage: str) -> Help:
             if option is not None:
                 required.add(option.name)
                 del words[: option.takes]
-        elif word not in ("--", "...") and words[:1] != ["..."]:  # that is the place of a subcommand
+        elif word not in ("--", "...") and words[:1] != ["..."] and not _names_commands(word, told):
             positionals.append(word.removesuffix("..."))
     options = tuple(replace(item, required=item.required or item.name in required) for item in told.options)
     one_of = tuple(tuple(group) for group in groups if group)
     return replace(told, options=options, positionals=tuple(positionals), one_of=one_of)
+
+
+def _names_commands(word: str, told: Help) -> bool:
+    """Whether a word of a usage line, `{train,eval}`, is the place of a subcommand."""
+    return word[:1] == "{" and set(word.strip("{}").split(",")) <= set(told.commands)
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -155,8 +133,17 @@ def _parted(line: str) -> tuple[str, str]:
 def _option(entry: str, explanation: str) -> Option | None:
     if absl := _OF_ABSL.match(entry):
         name = f"--{absl[2]}"
-        option = Option((name,), 0 if absl[1] else 1, off=f"--no{absl[2]}" if absl[1] else None, shown=name)
-        return replace(option, default=_default(option, f"{entry[absl.end() :]} {explanation}"))
+        told = f"{entry[absl.end() :]} {explanation}"
+        listed = re.match(r" *<([^<> ]+)>:", told)
+        option = Option(
+            (name,),
+            0 if absl[1] else 1,
+            choices=tuple(listed[1].split("|")) if listed else (),
+            off=f"--no{absl[2]}" if absl[1] else None,
+            repeats="repeat this option to specify a list" in told,
+            shown=name,
+        )
+        return replace(option, default=_default(option, told))
     names: list[str] = []
     off: str | None = None
     arguments = ""
@@ -211,6 +198,8 @@ def _default(option: Option, explanation: str) -> str | None:
         text = next((item for item in told if _NUMBER.fullmatch(item) or item in option.choices), None)
     if option.takes == 0 and not option.many:
         return _switch_default(option, text)
+    if text in ("True", "False") and {"true", "false"} <= set(option.choices):
+        text = text.lower()  # shown as Python shows it, and taken as YAML writes it
     return None if text is None or text in _NONE or text.startswith("<") else text
 
 
@@ -232,7 +221,9 @@ def _commands(lines: list[str], usage: str) -> Iterator[str]:
     inside = False
     for line in lines:
         heading = _HEADING.fullmatch(line)
-        if heading and (line.endswith(":") or heading[1].lower() in ("commands", "options", "arguments")):
-            inside = heading[1].lower() == "commands"
-        elif inside and (name := re.match(r" {1,4}([a-z][\w.-]*)(?:\s{2,}|$)", line)):
+        if heading and (
+            line.endswith(":") or heading[1].lower() in ("commands", "options", "arguments", "subcommands")
+        ):
+            inside = _COMMANDS.fullmatch(heading[1]) is not None
+        elif inside and (name := re.match(r" {1,4}(?:• )?([a-z][\w.:-]*)(?:\s{2,}|$)", line)):
             yield name[1]

@@ -46,6 +46,8 @@ def identity(spec: StudySpec) -> dict[str, Any]:
     if spec.program is not None:
         kept = asdict(spec.program).items()
         content["program"] = {k: v for k, v in kept if k not in _FREE_OF_PROGRAM | _READING_OF_PROGRAM}
+    if spec.baseline_loss is not None:
+        content["baseline_loss"] = spec.baseline_loss
     for name in spec.names:
         alternatives = [
             {

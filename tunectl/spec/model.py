@@ -150,6 +150,8 @@ class StudySpec:
     in the study file. `shared_files` are patterns of files that trials of own code are meant to write together.
     `workload` is the text by which the workload is known: a factory's reference
     (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
+    `baseline_loss` is the training loss of the best constant prediction, as a study of own code says it; None where it
+    does not, and for a workload, which has its own.
     """
 
     name: str
@@ -168,6 +170,7 @@ class StudySpec:
     key_places: Mapping[tuple[str | int, ...], tuple[int, int]]
     kind: WorkloadKind = "workload"
     program: Program | None = None
+    baseline_loss: float | None = None
     points_file: PointsFile | None = None
     shared_files: tuple[str, ...] = ()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunectl.core.programs import (
     OUTPUT,
+    RESUME,
     Argument,
     Checkpoints,
     InfeasibleEnds,
@@ -19,11 +21,20 @@ from tunectl.core.programs import (
     SourceKind,
 )
 from tunectl.spec.document import Document, PathKey
-from tunectl.spec.placeholders import DIR, OWN, RESUME, names_in, value_text
+from tunectl.spec.placeholders import DIR, OWN, names_in, value_text
 from tunectl.spec.wording import found, nearest
 
 _WHERE: PathKey = ("workload",)
-_COMMAND_KEYS = ("command", "folder", "environment", "metrics", "checkpoints", "infeasible", "shared_files")
+_COMMAND_KEYS = (
+    "command",
+    "folder",
+    "environment",
+    "metrics",
+    "checkpoints",
+    "infeasible",
+    "baseline_loss",
+    "shared_files",
+)
 _KINDS: Mapping[str, SourceKind] = {
     "regex": "regex",
     "json_lines": "json_lines",
@@ -34,26 +45,44 @@ STEP = "step"
 _OF_FILES = tuple(name for name in OWN if name != RESUME)
 
 
-def read_own_code(document: Document, study_file: Path, devices: int) -> tuple[str, Program | None] | None:
-    """The text by which the workload is known, and the program where it is one (None: a function `module:name`).
-
-    None where something is wrong with it; every problem is noted.
+class OwnCode(NamedTuple):
+    """The text by which the workload is known, the program where it is one (None: a function `module:name`), and the
+    training loss of the best constant prediction, None where the study does not say it.
     """
+
+    text: str
+    program: Program | None
+    baseline_loss: float | None = None
+
+
+def read_own_code(document: Document, study_file: Path, devices: int) -> OwnCode | None:
+    """What the study says of its program or function; None where something is wrong with it: every problem is noted."""
     content = document.content["workload"]
     before = len(document.problems)
     if "function" in content:
-        _known_keys(document, content, ("function", "shared_files"), _WHERE)
-        text = _text(document, content["function"], (*_WHERE, "function"))
-        return (text, None) if text is not None and len(document.problems) == before else None
+        _known_keys(document, content, ("function", "baseline_loss", "shared_files"), _WHERE)
+        text, baseline = _text(document, content["function"], (*_WHERE, "function")), _baseline(document, content)
+        return OwnCode(text, None, baseline) if text is not None and len(document.problems) == before else None
     if "command" not in content:
         message = f"a workload is text (module:factory), or a mapping with command or function{_near(content)}"
         document.report(_WHERE, message)
         return None
     _known_keys(document, content, _COMMAND_KEYS, _WHERE)
-    program = _program(document, content, study_file, devices)
+    program, baseline = _program(document, content, study_file, devices), _baseline(document, content)
     if len(document.problems) > before:
         return None
-    return " ".join(_shown(item) for item in program.arguments), program
+    return OwnCode(" ".join(_shown(item) for item in program.arguments), program, baseline)
+
+
+def _baseline(document: Document, content: Mapping[str, Any]) -> float | None:
+    value = content.get("baseline_loss")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        right = "the training loss of the best constant prediction is a number, such as 2.303 for ten equal classes"
+        document.report((*_WHERE, "baseline_loss"), f"{right}, {found(value)}")
+        return None
+    return float(value)
 
 
 def read_shared_files(document: Document) -> tuple[str, ...]:
@@ -113,7 +142,10 @@ def _argument(document: Document, item: Any, path: PathKey) -> Argument | None:
         _known_keys(document, item, ("when", "arguments"), path)
         listed = item.get("arguments")
         if not isinstance(listed, list) or not isinstance(item.get("when"), dict):
-            message = "arguments under a condition are {when: {nesterov: true}, arguments: [--nesterov]}"
+            message = (
+                f"arguments under a condition are {{when: {{nesterov: true}}, arguments: [--nesterov]}}, or {{when: "
+                f"{{{RESUME}: true}}, arguments: [--resume]}} where there is a checkpoint to go on from"
+            )
             document.report(path, f"{message}, {found(item)}")
             return None
         texts = [_placed(document, text, (*path, "arguments", index)) for index, text in enumerate(listed)]
@@ -252,25 +284,35 @@ def _checkpoints(document: Document, content: Mapping[str, Any], home: str) -> C
     where: PathKey = (*_WHERE, "checkpoints")
     if "checkpoints" not in content:
         return None
-    declared, every, offset = content["checkpoints"], 1, 0
+    declared, every, offset = content["checkpoints"], 1, None
     if isinstance(declared, dict):
         _known_keys(document, declared, ("path", "every", "offset"), where)
         every = _whole(document, declared, "every", where, least=1) or 1
-        offset = _whole(document, declared, "offset", where, least=None) or 0
+        offset = _whole(document, declared, "offset", where, least=None)
         declared, where = declared.get("path"), (*where, "path")
     text = _placed(document, declared, where)
     if text is None:
         return None
     text = _from(home, text)
-    names = names_in(text)
     # Files that are removed must be this trial's alone.
-    if names.count(STEP) == 0 or not text.startswith("{trial.dir}/"):
+    if not text.startswith("{trial.dir}/"):
         right = '"{trial.dir}/checkpoint-{step}.pt"'
-        document.report(where, f"a path below {{trial.dir}} with {{step}} in it is due, such as {right}, {found(text)}")
+        document.report(where, f"expected a path below {{trial.dir}}, such as {right}, {found(text)}")
+    elif STEP not in names_in(text):
+        _one_checkpoint(document, text, where, counted=isinstance(content["checkpoints"], dict))
     _known_placeholders(document, text, where, (*_OF_FILES, STEP))
     if ".." in Path(text).parts:
         document.report(where, f"a path below {{trial.dir}} is due, {found(text)}")
     return Checkpoints(text, every, offset)
+
+
+def _one_checkpoint(document: Document, text: str, where: PathKey, *, counted: bool) -> None:
+    """A path without `{step}` is that of the one file, or folder, which the program writes again and again."""
+    if any(mark in text for mark in "*?["):
+        message = "a path with wildcards needs {step} in it, by which each checkpoint is known"
+        document.report(where, f"{message}; one file that is written again and again is named as it is, {found(text)}")
+    elif counted and {"every", "offset"} & document.content["workload"]["checkpoints"].keys():
+        document.report(where, f"every and offset are about the {{step}} in a path, and there is none, {found(text)}")
 
 
 def _infeasible(document: Document, content: Any) -> InfeasibleEnds:

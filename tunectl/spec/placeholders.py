@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tunectl.core.programs import Argument, Optional
+from tunectl.core.programs import RESUME, Argument, Optional
 from tunectl.core.records import Scalar
 
-DIR, FILE, RESUME = "trial.dir", "trial.hyperparameters", "trial.resume"
+DIR, FILE = "trial.dir", "trial.hyperparameters"
 OWN = (DIR, "trial.id", "trial.seed", FILE, RESUME, "max_train_steps")
 """What a placeholder may name beside hyperparameters."""
 
@@ -56,10 +56,11 @@ def command_line(
     Raises AbsentError where one that is not optional lacks a value.
     """
     line: list[str] = []
+    known = {**hyperparameters, RESUME: RESUME in values}
     for argument in arguments:
         if isinstance(argument, str):
             line.append(filled(argument, values))
-        elif _holds(argument, hyperparameters) and all(name in values for name in placeholders([argument])):
+        elif _holds(argument, known) and all(name in values for name in placeholders([argument])):
             line += [filled(text, values) for text in argument.arguments]
     return line
 
@@ -77,10 +78,9 @@ def value_text(value: Scalar) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _holds(argument: Optional, hyperparameters: Mapping[str, Scalar]) -> bool:
+def _holds(argument: Optional, known: Mapping[str, Scalar]) -> bool:
     return all(
-        name in hyperparameters and any(_same(hyperparameters[name], value) for value in values)
-        for name, values in argument.when.items()
+        name in known and any(_same(known[name], value) for value in values) for name, values in argument.when.items()
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
 from typing import Protocol
 
 from tunectl.core.errors import Problem
-from tunectl.core.programs import Argument, Optional, Program
+from tunectl.core.programs import RESUME, Argument, Optional, Program
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, World
 from tunectl.spec.document import PathKey
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import Domain, Hyperparameter, Range, ValueSet
-from tunectl.spec.placeholders import FILE, OWN, RESUME, names_in, placeholders
+from tunectl.spec.placeholders import FILE, OWN, names_in, placeholders
 from tunectl.spec.wording import as_text, nearest
 
 _WHERE: PathKey = ("workload",)
@@ -45,8 +47,9 @@ def check_program(study: Declared, program: Program, *, unbroken: bool = True) -
                 problems.append(study.problem((*where, index), message))
         if isinstance(argument, Optional):
             for name in argument.when:
-                if name not in study.names:
-                    message = f"a condition waits for a hyperparameter, {name} is none{nearest(name, study.names)}"
+                if name not in study.names and name != RESUME:
+                    near = nearest(name, (*study.names, RESUME))
+                    message = f"a condition waits for a hyperparameter, or for {RESUME}; {name} is none{near}"
                     problems.append(study.problem((*where, index), message))
             used |= argument.when.keys()
     for name, text in texts:
@@ -108,7 +111,8 @@ def _never_taken(study: Declared, program: Program) -> list[Problem]:
     problems = []
     for index, argument in enumerate(program.arguments):
         for name, values in argument.when.items() if isinstance(argument, Optional) else ():
-            domains = [item.domain for item in study.hyperparameters if item.name == name]
+            domains: list[Domain] = [item.domain for item in study.hyperparameters if item.name == name]
+            domains += [ValueSet((False, True))] if name == RESUME else []
             for value in values:
                 if not any(_can_be(domain, value) for domain in domains):
                     message = f"{name} is never {as_text(value)}{' (text)' if isinstance(value, str) else ''}"
@@ -143,23 +147,37 @@ def _unreached(study: Declared, program: Program, used: set[str]) -> list[Proble
             continue  # a switch, which only decides what else is there
         needed = {name, *placeholders(holding), *(inner for text in texts for inner in names_in(text))}
         needed |= {parent for item in holding if isinstance(item, Optional) for parent in item.when}
-        for world in conditions.worlds(sorted(needed & conditions.by_name.keys())):
-            if name in world.active and not any(_is_kept(item, world) for item in (*holding, *texts)):
-                message = f"{name} does not reach the command where {world.in_words()}: what holds it is left out there"
+        # A trial begins, and may go on later.
+        worlds = product(conditions.worlds(sorted(needed & conditions.by_name.keys())), (False, True))
+        for world, resumes in worlds:
+            if name in world.active and not any(_is_kept(item, world, resumes) for item in (*holding, *texts)):
+                where = world.in_words() if not _depends_on_resume(holding) else _in_words(world, resumes)
+                message = f"{name} does not reach the command where {where}: what holds it is left out there"
                 path = ("hyperparameters", name)
                 problems.append(study.problem(path, f"{message}; give it a list of its own", at_key=True))
                 break
     return problems
 
 
-def _is_kept(item: Argument, world: World) -> bool:
-    """Whether an argument, or a variable's text, is there in a world."""
+def _depends_on_resume(arguments: Iterable[Argument]) -> bool:
+    return any(RESUME in placeholders([item]) or RESUME in getattr(item, "when", {}) for item in arguments)
+
+
+def _in_words(world: World, resumes: bool) -> str:
+    others = world.in_words()
+    return f"a trial {'goes on' if resumes else 'begins'}" + (f" and {others}" if others else "")
+
+
+def _is_kept(item: Argument, world: World, resumes: bool) -> bool:
+    """Whether an argument, or a variable's text, is there in a world, where a trial goes on or begins."""
     names = names_in(item) if isinstance(item, str) else placeholders([item])
-    if any(name not in world.active and name not in OWN for name in names):
+    if any(name not in world.active and name not in OWN for name in names) or (RESUME in names and not resumes):
         return False
     when = item.when if isinstance(item, Optional) else {}
     return all(
-        parent in world.active and any(_is(world.values.get(parent), value) for value in values)
+        resumes in values
+        if parent == RESUME
+        else parent in world.active and any(_is(world.values.get(parent), value) for value in values)
         for parent, values in when.items()
     )
 

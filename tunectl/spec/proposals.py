@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tunectl.core.records import Scalar
 from tunectl.spec.editing import in_flow
+from tunectl.spec.regularisation import is_share
 
 _POSITIVE = re.compile(
     r"(?:.*_)?(?:lr|learning_rate|wd|weight_decay|l1|l2|eps|epsilon|grad_clip|clip_norm|grad_norm|clip)"
@@ -14,8 +15,6 @@ _POSITIVE = re.compile(
 """What counts by its order of magnitude."""
 
 _NEAR_ONE = re.compile(r"(?:.*_)?(?:momentum|beta_?[12]|betas_[12]|ema_decay|polyak_decay|rho)")
-_DROPPED = re.compile(r"(?:.*_)?(?:dropout|dropout_rate|dropout_p|drop_rate|drop_path|dropout_prob)")
-_SMOOTHED = re.compile(r"(?:.*_)?label_smoothing(?:_factor)?")
 _BESIDE_TRAINING = re.compile(
     "verbose|debug|quiet|silent|cuda|gpu|mps|cpu|device|save|log|progress|eval|test|dry|resume|download|wandb|tensorboard"
     "|profile|distributed|ddp|overwrite|force|cache|deterministic|pin_memory|skip|hub|benchmark|compile|print|plot"
@@ -44,10 +43,9 @@ def proposal(name: str, value: Scalar, choices: Sequence[str] = ()) -> str:
     if _NEAR_ONE.fullmatch(lower) and 0 <= value < 1:
         gap = 1 - value
         return _nuisance(_rounded(1 - min(10 * gap, 0.2)), _below_one(min(gap / 10, 0.01)), "one_minus_log")
-    if _DROPPED.fullmatch(lower) and 0 <= value <= 0.5:
-        return _nuisance(0, 0.5, "")
-    if _SMOOTHED.fullmatch(lower) and 0 <= value <= 0.2:
-        return _nuisance(0, 0.2, "")
+    if is_share(name):
+        highest = 0.2 if "smoothing" in lower else 0.5
+        return _nuisance(0, highest, "") if 0 <= value <= highest else ""
     return ""
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import Problem, StudyError
-from tunectl.core.programs import Program
+from tunectl.core.records import WorkloadKind
 from tunectl.spec.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
 from tunectl.spec.configuration import BATCH_SIZE, FIELDS
 from tunectl.spec.document import Document, PathKey, parse_document, read_document
 from tunectl.spec.hyperparameters import read_hyperparameters
 from tunectl.spec.model import FixedValue, Hyperparameter, PointsFile, Range, SearchSection, StudySpec, ValueSet
 from tunectl.spec.names import is_own_code
-from tunectl.spec.own_code import read_own_code, read_shared_files
+from tunectl.spec.own_code import OwnCode, read_own_code, read_shared_files
 from tunectl.spec.points import Points, check_points, listed_points
 from tunectl.spec.points_file import read_points_file
 from tunectl.spec.sections import Sections, read_sections
@@ -35,7 +35,7 @@ class Draft:
     hyperparameters: tuple[Hyperparameter, ...]
     conditions: Conditions | None
     spec: StudySpec | None
-    own_code: tuple[str, Program | None] | None = None
+    own_code: OwnCode | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         conditions = check_conditions(document, hyperparameters)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
     shared_files = read_shared_files(document) if is_own_code(document) else ()
-    if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own[1] is None)):
+    if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
         message = "one trial of a workload or a function has one device; a command is started on several, by torchrun"
         document.report(("resources", "devices_per_trial"), message)
     if conditions is not None and not is_own_code(document):
@@ -128,7 +128,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         if not document.problems and search_section is not None:
             spec = _spec(document, path, name, sections, hyperparameters, search_section)
             spec = replace(spec, points_file=points_file, shared_files=shared_files)
-            spec = spec if own is None else _with_own_code(spec, *own)
+            spec = spec if own is None else _with_own_code(spec, own)
     return Draft(document, path, hyperparameters, conditions, spec, own)
 
 
@@ -136,8 +136,9 @@ def _devices(sections: Sections | None) -> int:
     return 1 if sections is None else sections.resources.devices_per_trial
 
 
-def _with_own_code(spec: StudySpec, text: str, program: Program | None) -> StudySpec:
-    return replace(spec, workload=text, program=program, kind="function" if program is None else "command")
+def _with_own_code(spec: StudySpec, own: OwnCode) -> StudySpec:
+    kind: WorkloadKind = "function" if own.program is None else "command"
+    return replace(spec, workload=own.text, program=own.program, baseline_loss=own.baseline_loss, kind=kind)
 
 
 def _spec(

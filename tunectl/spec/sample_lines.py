@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tunectl.spec.sample_objects import EPOCHS, MEASURE, STEPS, ProposedSource, object_of, read_objects
+from tunectl.spec.progress_output import MEASURE, behind_bar, is_metric, measures, without_bars
+from tunectl.spec.sample_objects import EPOCHS, STEPS, ProposedSource, object_of, read_objects
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PAIR = re.compile(
@@ -74,10 +75,10 @@ def read_sample(text: str, metric: str | None = None) -> SampleReading | None:
     source must give, by the name that it has in the sample or with / for __; without such a source None is returned.
     """
     lines = [_COLOUR.sub("", line)[:_LONGEST_LINE] for line in re.split(r"[\r\n]+", text)[:_MOST_LINES]]
-    objects = {index: found for index, line in enumerate(lines) if (found := object_of(line))}
+    objects = {index: found for index, line in enumerate(lines) if (found := object_of(behind_bar(line)))}
     source = read_objects(list(objects.values()), metric)
     plain = {index: line for index, line in enumerate(lines) if source is None or index not in objects}
-    kinds = _kinds(plain)
+    kinds = _kinds(plain, metric)
     has_steps = (source is not None and source.every is None) or any(kind.step is not None for kind in kinds)
     read = _Reader(kinds, has_steps, _epochs(lines))
     read.choose(metric)
@@ -90,13 +91,13 @@ def _epochs(lines: Iterable[str]) -> int:
     return len({found[1] for line in lines if (found := _EPOCH.match(line))})
 
 
-def _kinds(lines: Mapping[int, str]) -> list[_Kind]:
-    """The kinds of lines that give metrics, with a step or without."""
+def _kinds(lines: Mapping[int, str], metric: str | None) -> list[_Kind]:
+    """The kinds of lines that give metrics, with a step or without; `metric` is one, whatever its name."""
     kinds: dict[tuple[str, ...], _Kind] = {}
     for index, line in lines.items():
-        matches = _PAIR.finditer(line)
-        every = (_Pair(found[1], found[2] + found[3], found[4], found.start(1)) for found in matches)
-        pairs = [pair for pair in every if not _is_place(pair)]
+        matches = _PAIR.finditer(without_bars(line))
+        every = ((_Pair(found[1], found[2] + found[3], found[4], found.start(1)), found.end()) for found in matches)
+        pairs = [pair for pair, end in every if _may_be_read(pair, line[end:], metric)]
         names = tuple(pair.name for pair in pairs)
         if names:
             kind = kinds.setdefault(names, _Kind(names, index))
@@ -110,9 +111,13 @@ def _kinds(lines: Mapping[int, str]) -> list[_Kind]:
     return [kind for kind in found if kind.step is not None or kind.first >= begin]
 
 
-def _is_place(pair: _Pair) -> bool:
-    """Whether a pair is no metric: `Test: [3/98]`, the `v_num=0` of Lightning's bar, the device of a tensor."""
-    return pair.key in ("v_num", "cuda") or ("[" in pair.between and _SECTION.fullmatch(pair.name) is not None)
+def _may_be_read(pair: _Pair, behind: str, metric: str | None) -> bool:
+    """Whether a pair is a step or may be a metric; `Test: [3/98]` is neither. `behind` is what follows its number."""
+    if "[" in pair.between and _SECTION.fullmatch(pair.name):
+        return False
+    if pair.key in STEPS or (metric is not None and _group(metric) == _group(pair.name)):
+        return True
+    return is_metric(pair.name) and measures(pair.name, behind)
 
 
 def _gives_metrics(kind: _Kind) -> bool:
@@ -350,7 +355,8 @@ def _missed(lines: Mapping[int, str], read: _Reader) -> Iterator[tuple[str, int]
     begin = min((kind.first for kind, _, _ in read.chosen), default=0)
     kinds: dict[str, list[str]] = {}
     for index, line in lines.items():
-        if index < begin or line in passed or not (MEASURE.search(line) and _DECIMAL.search(line)):
+        bare = without_bars(line)
+        if index < begin or line in passed or not (MEASURE.search(bare) and _DECIMAL.search(bare)):
             continue
         if not any(pattern.search(line) for pattern in patterns):
             kinds.setdefault(re.sub(r"[\d.]+", "0", line), []).append(line)

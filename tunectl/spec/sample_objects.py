@@ -11,18 +11,12 @@ from typing import Any
 
 from tunectl.spec.document import printable
 from tunectl.spec.editing import in_flow
+from tunectl.spec.progress_output import MEASURE, is_metric
 
 STEPS = ("step", "steps", "global_step", "iter", "iters", "iteration", "it", "update", "batch", "epoch", "ep")
 """Names of a step, the finest first."""
 
 EPOCHS = ("epoch", "ep")
-
-MEASURE = re.compile(
-    r"(?<![a-z])(?:loss(?:es)?|acc(?:uracy)?|err(?:or)?|perplexity|ppl|f1|auc|auroc|bleu|rouge|score|mse|mae|rmse|r2|m?iou"
-    r"|dice|m?ap|top|precision|recall|reward|return|nll|bpb|bpc|psnr|ssim|fid|wer|cer|elbo)(?![a-z])",
-    re.IGNORECASE,
-)
-"""What a metric's name holds: a line without a step is read only where one of its names does."""
 
 _BARE_NUMBER = re.compile(r"(:\s*)(-?)(nan|inf)\b")
 
@@ -101,7 +95,7 @@ def read_objects(objects: Sequence[Mapping[str, float]], metric: str | None) -> 
     Then they would all be counted together, and an expression for each kind is right. `metric` is one that the source
     is to give; its objects must tell their step.
     """
-    objects = [item for item in objects if _gives_metrics(item)]
+    objects = [item for item in objects if _gives_metrics(item, metric)]
     kinds = {tuple(item) for item in objects}
     if not objects:
         return None
@@ -110,7 +104,8 @@ def read_objects(objects: Sequence[Mapping[str, float]], metric: str | None) -> 
     step, partly = _step_key(asked, all_of=True), ""
     if step is None and asked is objects:
         step = _step_key(objects, all_of=False)
-    metrics = tuple(dict.fromkeys(name for item in objects for name in item if name != step))
+    named = dict.fromkeys(name for item in objects for name in item if name != step)
+    metrics = tuple(name for name in named if name == metric or is_metric(name))
     if step is not None:
         told = [item for item in objects if item.get(step, 0.0).is_integer()]
         if len(told) < len(objects):
@@ -124,10 +119,11 @@ def read_objects(objects: Sequence[Mapping[str, float]], metric: str | None) -> 
     return ProposedSource(metrics, len(objects), every=1, remark=remark + "the objects are counted")
 
 
-def _gives_metrics(item: Mapping[str, float]) -> bool:
+def _gives_metrics(item: Mapping[str, float], metric: str | None) -> bool:
     """Whether an object is none of the configuration: it tells a step with something, or a measure."""
-    named = [_key(name) in STEPS for name in item]
-    return (any(named) and not all(named)) or any(MEASURE.search(name) for name in item)
+    measured = [name for name in item if name == metric or is_metric(name)]
+    named = [_key(name) in STEPS for name in measured]
+    return (any(named) and not all(named)) or any(MEASURE.search(name) for name in measured)
 
 
 def _key(name: str) -> str:

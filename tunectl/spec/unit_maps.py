@@ -58,11 +58,14 @@ def to_unit(domain: FixedValue | ValueSet | Range, value: Scalar) -> float:
         return 0.5
     match domain.scale:
         case "log":
-            return math.log(real / low) / math.log(high / low)
+            # Differences of logarithms, as the ratio of the ends may be more than a float holds.
+            return (math.log(real) - math.log(low)) / (math.log(high) - math.log(low))
         case "one_minus_log":
             return (math.log1p(-real) - math.log1p(-low)) / (math.log1p(-high) - math.log1p(-low))
         case "linear":
-            return (real - low) / (high - low)
+            # Halves, where the whole width is more than a float holds.
+            part = 1.0 if math.isfinite(high - low) else 0.5
+            return (part * real - part * low) / (part * high - part * low)
         case _:
             assert_never(domain.scale)
 

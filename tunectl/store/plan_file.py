@@ -13,7 +13,10 @@ from tunectl.store import json_lines
 _COUNTS = ("trial", "setting", "point", "repeat", "seed")
 _LARGEST_COUNT = 2**63 - 1
 _KINDS = get_args(TrialKind)
-_TRAINING = ("max_train_steps", "eval_every", "keep_checkpoints", "memory_limit_bytes")
+_TRAINING = (
+    *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
+    "memory_limit_bytes",
+)
 
 
 def read_plan(path: Path) -> list[PlannedTrial]:

@@ -19,16 +19,21 @@ _WIDE = {"COLUMNS": "500", "TERMINAL_WIDTH": "500", "NO_COLOR": "1", "TERM": "du
 
 
 def asked_help(
-    program: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float = LONGEST_SECONDS
+    program: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float = LONGEST_SECONDS,
+    *,
+    option: str = "--help",
 ) -> tuple[str | None, str]:
-    """What `program --help` prints in `folder`, None where it prints nothing, and how it failed, "" where it did not.
+    """What a program prints in `folder` when it is asked for help, None where nothing, and how it failed, "" where not.
 
     No shell reads the words. The program has no input, is a process group of its own, and is killed with all it started
-    after `seconds`.
+    after `seconds`. `option` is what asks for help.
     """
     try:
         process = subprocess.Popen(
-            [*program, "--help"],
+            [*program, option],
             cwd=folder,
             env={**os.environ, "PATH": program_path(os.environ), **environment, **_WIDE},
             stdin=subprocess.DEVNULL,

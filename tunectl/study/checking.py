@@ -23,6 +23,7 @@ from tunectl.spec.placeholders import names_in
 from tunectl.spec.placing import check_program
 from tunectl.spec.reading import Draft, draft_study
 from tunectl.spec.review import Budget, review
+from tunectl.spec.review_own_code import review_seed
 from tunectl.workloads.reference import parse_reference, read_signature
 
 
@@ -58,10 +59,19 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
         space = search_space(draft.spec)
         counts = _count_trials(draft.spec, space)
         warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
+        warnings += review_seed(draft.spec, _source_of(signature))
     except TooManyWorldsError:
         raise StudyError([draft.problem(("hyperparameters",), too_many_worlds(), at_key=True)]) from None
     budget = _budget(draft.spec, counts)
     return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
+
+
+def _source_of(signature: FactorySignature) -> str | None:
+    """The text of the program's, or the function's, own file; None where it is not known or cannot be read."""
+    try:
+        return Path(signature.file).read_text(errors="replace") if signature.file else None
+    except OSError:
+        return None
 
 
 def _look_at_workload(
@@ -69,13 +79,13 @@ def _look_at_workload(
 ) -> tuple[WorkloadReference, FactorySignature]:
     """The workload and its factory's signature; what is wrong with them, or between them and the study, is added."""
     nothing = WorkloadReference(""), FactorySignature(open=True)
-    if draft.own_code is not None and draft.own_code[1] is not None:
+    if draft.own_code is not None and draft.own_code.program is not None:
         told = {problem.path for problem in problems}
-        found = check_program(draft, draft.own_code[1], unbroken=draft.unbroken)
+        found = check_program(draft, draft.own_code.program, unbroken=draft.unbroken)
         problems += [problem for problem in found if problem.path not in told]
-        return _look_at_program(draft, draft.own_code[1], problems)
+        return _look_at_program(draft, draft.own_code.program, problems)
     is_function = draft.own_code is not None
-    text = draft.own_code[0] if draft.own_code is not None else draft.workload
+    text = draft.own_code.text if draft.own_code is not None else draft.workload
     if text is None:
         return nothing
     try:
@@ -115,7 +125,7 @@ def _look_at_program(
                 problems.append(draft.problem((*where, index), f"there is no file {script}"))
             break
     file = str(script) if script is not None and script.is_file() else None
-    return WorkloadReference(draft.own_code[0] if draft.own_code else "", kind="command"), FactorySignature(file=file)
+    return WorkloadReference(draft.own_code.text if draft.own_code else "", kind="command"), FactorySignature(file=file)
 
 
 def which(program: str, folder: Path) -> str | None:

@@ -58,6 +58,7 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
         "retrains": [value_of(loss, objective) for loss in candidate.losses],
         "retrain_deviation": candidate.retrain_deviation,
         "study_deviation": candidate.study_deviation,
+        "identical": candidate.identical,
     }
 
 
@@ -125,7 +126,8 @@ def _side(place: str) -> tuple[Objective, Side]:
         and item.state in ("completed", "infeasible")
     ]
     losses, of_search = ([_loss(item, objective) for item in items] for items in (ended, searched))
-    candidate = Candidate(name, chosen.best_value or 0.0, tuple(losses), study_deviation(of_search))
+    identical = again is not None and again.identical
+    candidate = Candidate(name, chosen.best_value or 0.0, tuple(losses), study_deviation(of_search), identical)
     flag = "" if len(settings) == 1 else " --each-setting"
     return objective, Side(str(path), chosen.plan.trial, candidate, f"tunectl retrain {shlex.quote(str(path))}{flag}")
 

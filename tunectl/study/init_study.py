@@ -12,19 +12,17 @@ from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
-from tunectl.spec.command_words import given, lacks_script, of_a_shell, parted, script_of, with_source_defaults
+from tunectl.spec.command_words import Word, lacks_script, module_of, of_a_shell, parted, script_of
 from tunectl.spec.document import printable
 from tunectl.spec.drafted_study import Known, study_text
 from tunectl.spec.drafting import MARK, Segment, drafted
-from tunectl.spec.help_text import Help, read_help
 from tunectl.spec.sample_lines import read_sample
-from tunectl.study.asking_help import LONGEST_SECONDS, asked_help
+from tunectl.spec.wording import nearest
 from tunectl.study.checking import which
+from tunectl.study.line_help import line_help, shared_places
 from tunectl.study.starter import STUDY, WORKLOAD
 
 _LONGEST_SHOWN = 90
-_DEEPEST = 5
-"""Subcommands of subcommands whose help is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +55,30 @@ def begin_from(
     direction: str | None = None,
     steps: int | None = None,
     sample: Path | None = None,
+    place: Sequence[str] = (),
     tell: Callable[[str], None] = lambda _text: None,
 ) -> BegunStudy:
-    """Write the study of a command line, every option fixed at the value that it has there or in the command's help.
+    """Write the study of a command line: its options fixed, those that it leaves to the program offered in comments.
 
-    The command is asked for its help in `current_folder`, where the line would be typed; before that `tell` is told,
-    since it may take a while. `metric`, `direction`, `steps`
-    and `sample`, a file of what the command prints, tell what no help does; what stays unknown is marked in the study.
-    Raises UsageError where the line is no command, or the study's file is there already.
+    The command is asked for its help in `current_folder`, where the line would be typed; before that `tell` is called,
+    since it may take a while. `place` are options that the line does not give and that are to be hyperparameters, too.
+    `metric`, `direction`, `steps` and `sample`, a file of what the command prints, say what no help does; what stays
+    unknown is marked in the study. Raises UsageError where the line is no command, where `place` names no option, or
+    where the study's file is there already.
     """
     _refuse_existing(path)
     if direction not in (None, "minimize", "maximize"):
         raise UsageError(f"--direction is minimize or maximize, found {direction!r}")
     environment, program, words = _command(line, current_folder)
-    notes: list[str] = []
-    segments = _segments(program, words, current_folder, environment, notes, tell)
-    command = drafted(program, segments)
+    asked = line_help(program, words, current_folder, environment, tell)
+    notes = asked.notes
+    _refuse_sweep(asked.segments)
+    command = drafted(program, asked.segments, place)
+    if command.unknown:
+        raise UsageError(_no_option(command.unknown[0], asked.segments))
+    notes += shared_places(asked.segments, asked.files)
     folder = os.path.relpath(current_folder, path.absolute().parent)
-    known = Known(metric=metric, direction=direction, steps=steps, folder=folder)
+    known = Known(metric, direction, steps, folder=folder, files=tuple(asked.files), shown=asked.shown)
     if sample is not None:
         known = replace(known, metrics=_metrics(sample, metric, notes))
     text = study_text(_name(path, program), shlex.split(line), environment, command, known, str(path))
@@ -82,6 +86,24 @@ def begin_from(
     lines = enumerate(text.splitlines(), start=1)
     marked = tuple((number, _without_mark(item)) for number, item in lines if MARK in item)
     return BegunStudy((path,), marked, tuple(notes))
+
+
+def _no_option(name: str, segments: Sequence[Segment]) -> str:
+    options = [option.name.lstrip("-") for segment in segments for option in segment.help.options]
+    if not options:
+        return f"--place: the command's help shows no options, so {name} is not known; give it in the line"
+    return f"--place: the command's help shows no option {name}{nearest(name.lstrip('-'), options)}"
+
+
+def _refuse_sweep(segments: Sequence[Segment]) -> None:
+    """A line on which Hydra sweeps: it is several trainings."""
+    for segment in segments:
+        words = [piece.text if isinstance(piece, Word) else piece.spelled for piece in segment.pieces]
+        if segment.help.framework == "hydra" and not {"-m", "--multirun"}.isdisjoint(words):
+            raise UsageError(
+                "--from: with --multirun the line is several trainings, and a trial is one; leave it out, give every "
+                "option one value, and write the others into the study (values: [0.1, 0.01])"
+            )
 
 
 def _without_mark(line: str) -> str:
@@ -111,41 +133,6 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
     return environment, program, rest
 
 
-def _segments(
-    program: Sequence[str],
-    words: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
-    notes: list[str],
-    tell: Callable[[str], None],
-) -> list[Segment]:
-    """What the line gives to the program and to its subcommands, each with the help that it has."""
-    segments: list[Segment] = []
-    called, left = list(program), list(words)
-    source = _source(program, folder)
-    while True:
-        tell(f"asking {shlex.join(called)} --help, for {LONGEST_SECONDS:g} seconds at most")
-        text, reason = asked_help(called, folder, environment)
-        told = read_help(text) if text is not None else None
-        if told is None or not (told.options or told.commands):
-            why = reason or "it names no options"
-            notes.append(f"{shlex.join(called)} --help tells nothing ({why}): only what stands on the line is taken")
-        pieces, read = given(left, told)
-        own = with_source_defaults(told or Help(), source)
-        if read == len(left) or len(segments) == _DEEPEST:
-            return [*segments, Segment(pieces, own)]
-        segments.append(Segment(pieces, own, left[read]))
-        called, left = [*called, left[read]], left[read + 1 :]
-
-
-def _source(program: Sequence[str], folder: Path) -> str:
-    script = script_of(program)
-    try:
-        return (folder / script).read_text("utf-8") if script is not None else ""
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, ...]:
     try:
         text = sample.read_bytes().decode("utf-8", "replace")
@@ -169,7 +156,8 @@ def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, .
 
 def _name(path: Path, program: Sequence[str]) -> str:
     """The study's name: the file's, or the script's where the file is called study.yaml."""
-    script = Path(script_of(program) or program[-1]).stem
+    module = module_of(program)
+    script = module.rpartition(".")[2] if module else Path(script_of(program) or program[-1]).stem
     stems = (path.stem, "study") if path.stem != "study" else (script, "study")
     # Letters keep their place without their accents: étude is etude.
     plain = (re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFKD", stem)) for stem in stems)

@@ -20,6 +20,7 @@ from tunectl.spec.model import StudySpec
 from tunectl.spec.reading import parse_study
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text
+from tunectl.study.faults import faults_met
 from tunectl.study.looking import looked_at
 from tunectl.study.reporting import Question, evidence_of
 
@@ -66,9 +67,12 @@ def next_round(place: Path, to: Path | None = None) -> NextRound:
     """
     with looked_at(place) as study:
         folder, spec = study.folder, study.spec
-        findings = study_findings(evidence_of(study, Question())[0])
+        faults = faults_met()
+        findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
     text, made, by_hand = _changed(read_study_text(folder), changes)
+    # What a finding that fails would have asked for is missing here.
+    by_hand += [f"{finding.sentence} `tunectl report {place}` keeps the traceback" for finding in faults.findings("")]
     if not made:
         return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings))
     name = _next_name(spec.name)

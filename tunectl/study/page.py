@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.figures import Figure
-from tunectl.analysis.findings import Finding
 from tunectl.analysis.isolation import isolations
 from tunectl.analysis.outcomes import SettingSummary
 from tunectl.analysis.retrains import retrained
@@ -32,6 +32,7 @@ from tunectl.report.table import Table
 from tunectl.report.tables import settings_table, trials_table
 from tunectl.spec.wording import as_text
 from tunectl.store.provenance import command_of
+from tunectl.study.faults import Faults
 
 MOST_TRIALS = 1000
 """So many trials stand in the page's table; of so many at most ..."""
@@ -50,10 +51,13 @@ def study_page(
     outcomes: Sequence[TrialOutcome],
     summaries: Sequence[SettingSummary],
     scientific: Sequence[str],
-    findings: Sequence[Finding],
     provenance: Sequence[dict[str, Any]],
+    faults: Faults,
 ) -> StudyPage:
-    """The page as plain data; reads the logs of the trials that open."""
+    """The page as plain data, the findings yet to come; reads the logs of the trials that open.
+
+    A figure, table or trial that fails is left out, and the fault kept.
+    """
     shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
     opening = drawn(evidence, evidence.runs, MOST_DETAILS)
     left_out = len(evidence.runs) - len(shown)
@@ -61,9 +65,11 @@ def study_page(
         title=evidence.spec.name,
         goal=evidence.spec.goal,
         facts=list(_facts(evidence, outcomes, summaries, provenance)),
-        findings=findings,
-        sections=_sections(evidence, [item for item in outcomes if item.plan.trial in shown], summaries, scientific),
-        trials=[_detail(folder, run) for run in opening],
+        findings=(),
+        sections=_sections(
+            evidence, [item for item in outcomes if item.plan.trial in shown], summaries, scientific, faults
+        ),
+        trials=_details(folder, opening, faults),
         thinned=(
             f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
             "tables/trials.csv has all."
@@ -108,56 +114,71 @@ def _sections(
     outcomes: Sequence[TrialOutcome],
     summaries: Sequence[SettingSummary],
     scientific: Sequence[str],
+    faults: Faults,
 ) -> list[Section]:
-    found = isolations(evidence)
-    best_step, budget = best_step_figure(evidence), budget_figure(evidence)
+    def figures(name: str, work: Callable[[], Sequence[Figure]]) -> list[Figure]:
+        return list(faults.attempt(f"the {name} plot", work, ()))
+
+    def table(caption: str, work: Callable[[], Table], *, of_trials: bool = False) -> list[PageTable]:
+        found = faults.attempt(f"the table {caption!r}", work, None)
+        return [PageTable(caption, found, of_trials)] if found is not None and found.rows else []
+
     sections = [
-        _settings_section(evidence, outcomes, settings_table(summaries, scientific)),
+        Section(
+            "Settings",
+            "Each setting of the scientific hyperparameters, by its best feasible trial.",
+            tables=[
+                *table("Settings", lambda: settings_table(summaries, scientific)),
+                *table("The best trials of each setting", lambda: best_trials_table(evidence), of_trials=True),
+                *table(
+                    "Trials trained again, with fresh seeds",
+                    lambda: retrains_table(retrained(outcomes)),
+                    of_trials=True,
+                ),
+            ],
+        ),
         Section(
             "Isolation",
             "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
             "away. A curve within the noise of retraining says that the hyperparameter matters little.",
-            isolation_figures(evidence, found),
-            [PageTable("The best trial of each value", isolation_table(found))] if found else [],
+            figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
+            table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
         ),
         Section(
             "Hyperparameter axes",
             "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
             "red crosses are infeasible trials.",
-            axis_figures(evidence),
+            figures("hyperparameter axis", lambda: axis_figures(evidence)),
         ),
         Section(
             "Training curves",
             "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
             "end, and for those that were done early.",
-            [*training_curves(evidence), *([best_step] if best_step else [])],
+            figures("training curve", lambda: training_curves(evidence))
+            + figures("best step", lambda: _of_one(best_step_figure(evidence))),
         ),
         Section(
             "Budget",
             "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
             "trials will gain little.",
-            [budget] if budget else [],
+            figures("budget", lambda: _of_one(budget_figure(evidence))),
         ),
-        Section("Updates", "What the updates of the best trials looked like.", update_figures(evidence)),
+        Section(
+            "Updates",
+            "What the updates of the best trials looked like.",
+            figures("update", lambda: update_figures(evidence)),
+        ),
         Section(
             "Trials",
             "All trials.",
-            tables=[PageTable("Trials", _without_empty(trials_table(outcomes, evidence.spec.names)), True)],
+            tables=table("Trials", lambda: _without_empty(trials_table(outcomes, evidence.spec.names)), of_trials=True),
         ),
     ]
     return _with_own_names([section for section in sections if section.figures or section.tables])
 
 
-def _settings_section(evidence: Evidence, outcomes: Sequence[TrialOutcome], settings: Table) -> Section:
-    tables = [
-        PageTable("Settings", settings),
-        PageTable("The best trials of each setting", best_trials_table(evidence), True),
-    ]
-    if again := retrained(outcomes):
-        tables.append(PageTable("Trials trained again, with fresh seeds", retrains_table(again), True))
-    return Section(
-        "Settings", "Each setting of the scientific hyperparameters, by its best feasible trial.", tables=tables
-    )
+def _of_one(figure: Figure | None) -> Sequence[Figure]:
+    return (figure,) if figure is not None else ()
 
 
 def _with_own_names(sections: Sequence[Section]) -> list[Section]:
@@ -179,6 +200,13 @@ def _without_empty(table: Table) -> Table:
     return Table(
         tuple(table.columns[place] for place in kept), [tuple(row[place] for place in kept) for row in table.rows]
     )
+
+
+def _details(folder: StudyFolder, runs: Sequence[Run], faults: Faults) -> list[TrialDetail]:
+    details = [
+        faults.attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None) for run in runs
+    ]
+    return [detail for detail in details if detail is not None]
 
 
 def _detail(folder: StudyFolder, run: Run) -> TrialDetail:

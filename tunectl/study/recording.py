@@ -29,6 +29,15 @@ _T = TypeVar("_T")
 _SECONDS_BETWEEN_LOOKS = 0.5  # how often the files of running trials are read
 
 
+def stop_in_words(spec: StudySpec) -> str:
+    """What becomes of the running trials when a run stops."""
+    if spec.kind == "function":
+        return "the running trials may save; those that do not will start over"
+    if spec.program is None or spec.program.goes_on:
+        return "saving the running trials"
+    return "ending the running trials; they will start over"
+
+
 class Recorder:
     """Takes the events of a run: reads what trials measured, keeps the index, tells the watcher."""
 
@@ -43,6 +52,7 @@ class Recorder:
     ) -> None:
         self.folder = folder
         self.objective = spec.objective
+        self.stop_in_words = stop_in_words(spec)
         self.trials = trials
         self.index = index
         self.tally = tally
@@ -107,11 +117,7 @@ class Recorder:
     def _say_that_it_stops(self, stopping: int) -> None:
         if stopping > self.stopping:
             self.stopping = stopping
-            how = (
-                "saving the running trials; once more ends them at once"
-                if stopping == 1
-                else "ending the running trials"
-            )
+            how = f"{self.stop_in_words}; once more ends them at once" if stopping == 1 else "ending the running trials"
             self.watcher.message(f"stopping: {how}")
 
     def _look(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.figures import Figure
 from tunectl.analysis.findings import Finding
 from tunectl.analysis.isolation import isolations
 from tunectl.analysis.outcomes import SettingSummary, reselected, settings_summary
@@ -23,14 +25,16 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.report.drawing import SecondRenderer
-from tunectl.report.page_model import StudyPage
+from tunectl.report.page_model import Section, StudyPage, TrialDetail
 from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
+from tunectl.report.table import Table
 from tunectl.report.tables import settings_rows, trials_table, write_table
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
 from tunectl.store.provenance import read_provenance
 from tunectl.store.trial_files import ExistingCheckpoints, read_trial
 from tunectl.study.evidence import indexed_curves, measurements_by_trial, read_evidence
+from tunectl.study.faults import Faults, faults_met, keep_faults
 from tunectl.study.looking import StudyAsItStands, looked_at
 from tunectl.study.page import study_page
 from tunectl.study.tabling import setting_names
@@ -161,31 +165,22 @@ def write_report(
 
     Under another objective than the study's the trials table is written again, beside the study's own.
     """
-    from tunectl.report.page import page_html
-
+    faults = faults_met()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
     summaries = settings_summary(outcomes, names, objective)
-    findings = study_findings(evidence)
-    page = study_page(folder, evidence, outcomes, summaries, names, findings, read_provenance(folder))
     variant = _variant(spec.objective, objective)
+    found = study_findings(evidence, faults.attempt)
+    page = study_page(folder, evidence, outcomes, summaries, names, read_provenance(folder), faults)
+    paths = _write_tables(folder, evidence, outcomes, variant, faults)
+    if draw:
+        paths += _draw(folder, page, variant, second, faults)
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
+    text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
     content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
     _write(listed, (json.dumps(json.loads(jsontext.encode(content)), indent=2, ensure_ascii=False) + "\n").encode())
-    _write(html, page_html(page).encode("utf-8", "replace"))
-    paths = [listed, html]
-    tables = {
-        "isolation": isolation_table(isolations(evidence)),
-        "best_trials": best_trials_table(evidence),
-        "retrains": retrains_table(retrained(outcomes)),
-        # Under its own objective the study's own trials table stands there already.
-        "trials": trials_table(outcomes if variant else (), spec.names),
-    }
-    for name, table in tables.items():
-        if table.rows:
-            paths += write_table(folder, f"{name}{variant}", table)
-    if draw:
-        paths += _draw(folder, page, variant, second)
+    _write(html, text.encode("utf-8", "replace"))
+    keep_faults(folder, faults)
     header, rows = settings_rows(summaries, names)
     return StudyReport(
         spec,
@@ -196,21 +191,85 @@ def write_report(
         tuple(header),
         tuple(tuple(row) for row in rows),
         html,
-        tuple(paths),
+        (listed, html, *paths),
         len(outcomes),
     )
 
 
-def _draw(folder: StudyFolder, page: StudyPage, variant: str, second: SecondRenderer | None) -> list[Path]:
+def with_faults(findings: Sequence[Finding], faults: Faults, action: str) -> list[Finding]:
+    """The findings and what could not be worked out, as the last of the warnings."""
+    return sorted([*findings, *faults.findings(action)], key=lambda finding: finding.level != "warning")
+
+
+def _page_text(page: StudyPage, faults: Faults, action: str) -> tuple[str, Sequence[Finding]]:
+    """The page and its findings; where a part of it cannot be laid out, without that part."""
+    from tunectl.report.page import page_html
+    from tunectl.report.plots import vega_lite
+
+    def laid_out(sections: Sequence[Section], trials: Sequence[TrialDetail]) -> tuple[str, Sequence[Finding]]:
+        findings = with_faults(page.findings, faults, action)
+        return page_html(replace(page, findings=findings, sections=sections, trials=trials)), findings
+
+    at_once = Faults(faults.raises)
+    whole = at_once.attempt("the page", lambda: laid_out(page.sections, page.trials), None)
+    if whole is not None:
+        return whole
+
+    def sound(figure: Figure) -> bool:
+        name = f"the plot {figure.name}"
+        return faults.attempt(name, partial(vega_lite, figure, interactive=True), None) is not None
+
+    sections = [replace(section, figures=list(filter(sound, section.figures))) for section in page.sections]
+    if sum(len(section.figures) for section in sections) == sum(len(section.figures) for section in page.sections):
+        faults.found |= at_once.found  # no plot is to blame
+    without = faults.attempt("the page", lambda: laid_out(sections, page.trials), None)
+    return without if without is not None else laid_out((), ())
+
+
+def _write_tables(
+    folder: StudyFolder, evidence: Evidence, outcomes: Sequence[TrialOutcome], variant: str, faults: Faults
+) -> list[Path]:
+    tables: dict[str, Callable[[], Table]] = {
+        "isolation": lambda: isolation_table(isolations(evidence)),
+        "best_trials": lambda: best_trials_table(evidence),
+        "retrains": lambda: retrains_table(retrained(outcomes)),
+        # Under its own objective the study's own trials table stands there already.
+        "trials": lambda: trials_table(outcomes if variant else (), evidence.spec.names),
+    }
+
+    def written(name: str, work: Callable[[], Table]) -> list[Path]:
+        table = work()
+        return write_table(folder, f"{name}{variant}", table) if table.rows else []
+
+    return [
+        path
+        for name, work in tables.items()
+        for path in faults.attempt(f"the table {name}", partial(written, name, work), ())
+    ]
+
+
+def _draw(
+    folder: StudyFolder, page: StudyPage, variant: str, second: SecondRenderer | None, faults: Faults
+) -> list[Path]:
     from tunectl.report.plots import write_figures
+
+    def drawn(figures: Sequence[Figure], second: SecondRenderer | None = None) -> list[Path]:
+        try:
+            return write_figures(folder.plots, figures, second)
+        except OSError as error:
+            raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
 
     figures = [
         replace(figure, name=f"{figure.name}{variant}") for section in page.sections for figure in section.figures
     ]
-    try:
-        return write_figures(folder.plots, figures, second)
-    except OSError as error:
-        raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
+    together = Faults(faults.raises)
+    paths = together.attempt("the plots", lambda: drawn(figures, second), None)
+    if paths is not None:
+        return paths
+    # One by one, so that one that fails costs no other.
+    return [
+        path for figure in figures for path in faults.attempt(f"the plot {figure.name}", partial(drawn, [figure]), ())
+    ]
 
 
 def _variant(own: Objective, asked: Objective) -> str:

@@ -34,6 +34,8 @@ def trial_request(
         eval_every=training["eval_every"],
         keep_checkpoints=training["keep_checkpoints"],
         train_examples=training["train_examples"],
+        stop_after=training.get("stop_after"),
+        eval_from=training.get("eval_from", 0),
         no_progress=training["no_progress"],
         # A recovery would hide the instability that a sweep looks for.
         recovery=None if trial.kind in ("sweep", "throughput") else spec.training.recovery,
@@ -60,6 +62,8 @@ def _own_code(
         "objective": spec.objective,
         "max_train_steps": training["max_train_steps"],
         "keep_checkpoints": training["keep_checkpoints"],
+        "baseline_loss": spec.baseline_loss,
+        "no_progress": training["no_progress"],
         "attempt": attempt,
     }
     if spec.program is not None:
@@ -74,4 +78,5 @@ def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
     if spec.own_code:
         return trial.training.get("max_train_steps", spec.training.max_train_steps)
     configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)
-    return configuration.total_steps(trial.training.get("max_train_steps", spec.training.max_train_steps))
+    steps = trial.training.get("max_train_steps", spec.training.max_train_steps)
+    return configuration.total_steps(min(trial.training.get("stop_after", steps), steps))

@@ -76,6 +76,7 @@ class RetrainReport:
                     "lost": item.lost,
                     "mean": item.mean,
                     "standard_deviation": item.standard_deviation,
+                    "identical": item.identical,
                 }
                 for item in self.retrained
             ],

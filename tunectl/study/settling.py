@@ -100,14 +100,14 @@ def _domain_in_words(item: Hyperparameter) -> str:
             return as_text(value)
 
 
-def values_at(settings: Sequence[str]) -> dict[str, Scalar]:
+def values_at(settings: Sequence[str], option: str = "--at") -> dict[str, Scalar]:
     """The values of `--at NAME=VALUE`, read as a study file's scalars; raises UsageError where one is none."""
     values: dict[str, Scalar] = {}
     for setting in settings:
         name, mark, text = setting.partition("=")
         value = scalar(text.strip()) if mark else None
         if not name.strip() or value is None:
-            raise UsageError(f"--at {setting}: write NAME=VALUE, such as momentum=0.9")
+            raise UsageError(f"{option} {setting}: write NAME=VALUE, such as momentum=0.9")
         values[name.strip()] = value
     return values
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,22 @@ from tunectl.core import jsontext
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
 from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
+from tunectl.procedures.repeated_seeds import without_evidence
 from tunectl.report.table import Column, Table
 from tunectl.report.tables import write_table
 from tunectl.sampling.plan import trial_seed
+from tunectl.spec.configuration import FIELDS
 from tunectl.spec.model import Domain, Range, StudySpec, ValueSet
 from tunectl.spec.placeholders import names_in
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
 from tunectl.study.checking import CheckedStudy, check_study
+from tunectl.study.conclusions import conclusions_beside
 from tunectl.study.disk import check_room_to_begin
 from tunectl.study.opening import OpenStudy, grown, opened
 from tunectl.study.preparing import Ready, make_ready, study_slots
@@ -103,7 +106,7 @@ def run_procedure(
     the folder is in use, belongs to another study or another request, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    sweep = _checked_sweep(procedure, checked.spec, request)
+    sweep = _checked_sweep(procedure, checked, request)
     slots = study_slots(checked.spec, options.slots, dict(os.environ))
     slots = slots[:1] if procedure.one_at_a_time else slots
     name = f"{checked.spec.name}.{procedure.name}"
@@ -138,15 +141,17 @@ def run_procedure(
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
-                return _report(procedure, checked, at_work, procedure.conclude(sweep, results), interrupted=False)
+                known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
+                conclusion = without_evidence(procedure.conclude(known, results), results)
+                return _report(procedure, checked, at_work, conclusion, interrupted=False)
             at_work = grown(at_work, added, watcher)
 
 
-def _checked_sweep(procedure: Procedure, spec: StudySpec, request: ProcedureRequest) -> SweepSpec:
+def _checked_sweep(procedure: Procedure, checked: CheckedStudy, request: ProcedureRequest) -> SweepSpec:
     """What the procedure works on; raises UsageError where it cannot."""
-    if spec.own_code:
-        _check_own_code(procedure, spec)
-    sweep = sweep_spec(procedure, spec, request)
+    if checked.spec.own_code:
+        _check_own_code(procedure, checked.spec)
+    sweep = sweep_spec(procedure, checked.spec, request, checked.signature)
     wrong = procedure.problems(sweep)
     if wrong:
         raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
@@ -159,9 +164,17 @@ def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watc
     watcher.message(f"{procedure.name}: {', '.join(phases)} ({len(left)} {noun})")
 
 
-def sweep_spec(procedure: Procedure, spec: StudySpec, request: ProcedureRequest) -> SweepSpec:
-    """What the procedure works on; raises UsageError where the study is not settled."""
-    values = settle(spec, procedure.swept, request.values, procedure.name)
+def sweep_spec(
+    procedure: Procedure, spec: StudySpec, request: ProcedureRequest, signature: FactorySignature | None = None
+) -> SweepSpec:
+    """What the procedure works on; raises UsageError where the study is not settled, or takes not what `before` found.
+
+    `signature` is the factory's, None where it is not known.
+    """
+    before = _conclusion_of(request.before) if request.before is not None else {}
+    recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
+    _check_recipe(procedure, spec, recipe, signature)
+    values = settle(spec, procedure.swept | (recipe.keys() & set(spec.names)), request.values, procedure.name)
     active = [
         item.domain
         for item in spec.alternatives("learning_rate")
@@ -175,10 +188,32 @@ def sweep_spec(procedure: Procedure, spec: StudySpec, request: ProcedureRequest)
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
         learning_rates=ranges[0] if len(ranges) == len(active) == 1 else None,
+        init_scale=_init_scale(spec, values, signature),
         options=request.options,
-        before=_conclusion_of(request.before) if request.before is not None else {},
+        before=before,
         own_code=spec.own_code,
+        train_examples=spec.training.train_examples,
     )
+
+
+def _check_recipe(
+    procedure: Procedure, spec: StudySpec, recipe: Mapping[str, Any], signature: FactorySignature | None
+) -> None:
+    """Refuse a recipe of which this study would take only a part. Raises UsageError."""
+    taken = {*spec.names, *(() if spec.own_code else FIELDS), *(signature.parameters if signature is not None else ())}
+    untaken = [name for name in recipe if name not in taken]
+    if untaken:
+        raise UsageError(
+            f"{procedure.name}: --from: its recipe sets {', '.join(untaken)}, and {spec.label} has no such name"
+        )
+
+
+def _init_scale(spec: StudySpec, values: Mapping[str, Scalar], signature: FactorySignature | None) -> float | None:
+    """The scale of the initial weights: the study's, or the default of the factory's keyword."""
+    known = values.get("init_scale")
+    if known is None and "init_scale" not in spec.names and signature is not None and not spec.own_code:
+        known = signature.defaults.get("init_scale")
+    return float(known) if isinstance(known, (int, float)) and not isinstance(known, bool) and known > 0 else None
 
 
 def _ends(domain: Domain) -> tuple[float, float] | None:

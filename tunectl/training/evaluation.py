@@ -209,7 +209,7 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
 
 def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: Sequence[str]) -> SplitEvaluation:
     workload, averages, moments = evaluator.workload, Averages(), Averages()
-    shift: Tensor | None = None
+    shift, unit = torch.zeros(()), torch.ones(())
     examples, cast = 0, casting(evaluator.precision, evaluator.device)
     with contextlib.closing(_batches(evaluator, dataset)) as batches:  # type: ignore[type-var]
         for batch in batches:
@@ -218,10 +218,14 @@ def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: 
                 given = workload.loss(workload.model, batch)
             losses = checked_losses(given).detach().to(torch.float64)
             averages.add("loss", losses)
-            # Squares about a value near the mean: about zero, a large mean would swallow a small spread.
-            shift = losses.mean() if shift is None else shift
-            moments.add("first", losses - shift)
-            moments.add("second", (losses - shift) ** 2)
+            if not examples:
+                # Squares about a value near the mean: about zero, a large mean would swallow a small spread. In units
+                # of the losses' size: a square of 1e160 is beyond what a float holds.
+                shift, unit = losses.mean(), losses.abs().max()
+                unit = torch.where(unit > 0, unit, 1.0)
+            deviations = (losses - shift) / unit
+            moments.add("first", deviations)
+            moments.add("second", deviations**2)
             examples += losses.shape[0]
             if workload.metrics is not None:
                 with cast:
@@ -229,14 +233,14 @@ def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: 
                 add_metrics(averages, found, losses.shape[0], check_weights=False)
     means = averages.means()
     metrics = _with_known(workload, means, derived_names)
-    return SplitEvaluation(metrics, _loss_summary(means, moments.means(), examples))
+    return SplitEvaluation(metrics, _loss_summary(means, moments.means(), examples, float(unit)))
 
 
-def _loss_summary(means: Mapping[str, float], moments: Mapping[str, float], examples: int) -> LossSummary:
-    variance = moments.get("second", math.nan) - moments.get("first", math.nan) ** 2
-    return LossSummary(
-        means.get("loss", math.nan), math.sqrt(max(variance, 0.0)) if variance == variance else math.nan, examples
-    )
+def _loss_summary(means: Mapping[str, float], moments: Mapping[str, float], examples: int, unit: float) -> LossSummary:
+    first = moments.get("first", math.nan)
+    variance = moments.get("second", math.nan) - first * first
+    spread = unit * math.sqrt(max(variance, 0.0)) if variance == variance else math.nan
+    return LossSummary(means.get("loss", math.nan), spread, examples)
 
 
 def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float]:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tunectl.training.divergence import deviations_above, is_diverged
+
 FIXED_BATCH_EXAMPLES = 64
 FIXED_BATCH_EVALUATIONS = 20
 """The losses of a fixed batch are taken so often in the second half of a trial: enough for a rank test, next to no
@@ -17,12 +19,6 @@ time.
 
 MIN_UPDATES = 20
 """In fewer updates a noisy series cannot be called flat."""
-
-FAR_ABOVE = 5.0
-"""`diverged` begins so many standard deviations of the examples' losses at step 0 above their mean."""
-
-LEAST_SPREAD = 0.05
-"""The least such standard deviation, relative to the mean: a last layer of zeros gives every example the same loss."""
 
 STANDARD_ERRORS = 3.0
 """A mean lies below the baseline when it does so by more than so many of its standard errors ..."""
@@ -56,6 +52,62 @@ def fixed_batch_steps(total_steps: int) -> frozenset[int]:
     return frozenset(half - (-span * place // count) for place in range(1, count + 1))
 
 
+EXCHANGED_EXAMPLES = 1024
+"""Predictions are exchanged between at most this many examples."""
+
+CHANGED_QUANTILE = 0.95
+"""What nineteen of twenty losses change by at most: a unit that only few inputs still reach makes no living network."""
+
+CONSTANT = 1e-4
+"""The predictions are the same for all examples where an exchange changes no loss, or changes them by less than this
+part of their size, and by less than this part of how far the losses of the fixed batch moved over the second half ...
+
+On digits (scripts/measure_dead_networks.py), 98 % of the dead networks give 0; the others, saturated LSTMs above all,
+up to 5e-5 of the size. Living ones are above 1e-4, but for slow ones that start from an output layer of zeros: their
+losses move as little as they change.
+"""
+
+GAIN_ERRORS = 4.0
+"""... and where the own predictions are not better by this many standard errors than another example's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How the losses of some examples change when each is given another example's prediction.
+
+    `size`: the root mean square of the losses. `changed`: the CHANGED_QUANTILE of how much they change. `gain`: by how
+    many of its standard errors the own predictions' mean loss is lower. `spread`: the standard deviation of the losses.
+    """
+
+    size: float
+    changed: float
+    gain: float
+    spread: float
+
+    @classmethod
+    def of(cls, own: Sequence[float], others: Sequence[float], one: Sequence[float]) -> Exchange:
+        """From the losses of the examples with their own predictions, with each other's, and with that of one of them
+        for all.
+        """
+        losses, gains = np.asarray(own, dtype=np.float64), np.subtract(others, own)
+        error = float(gains.std()) / math.sqrt(len(gains))
+        changes = (np.quantile(np.abs(np.subtract(given, own)), CHANGED_QUANTILE) for given in (others, one))
+        return cls(
+            size=float(np.sqrt(np.mean(losses**2))),
+            changed=float(max(changes)),
+            gain=float(gains.mean()) / error if error > 0 else 0.0,
+            spread=float(losses.std()),
+        )
+
+    def is_constant(self, moved: float) -> bool:
+        """Whether the predictions are the same for all examples; `moved` is how far the losses of a fixed batch moved
+        over the second half of the training.
+        """
+        if self.changed == 0:
+            return True
+        return self.changed <= CONSTANT * min(self.size, moved) and self.gain <= GAIN_ERRORS
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the end of a trial is judged by; all losses in the unit of the workload's loss.
@@ -63,7 +115,8 @@ class Evidence:
     `start_*` and `end_*`: mean and standard deviation over the `examples` evaluated examples of train, in evaluation
     mode, at step 0 and after the last update. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
     `tail_spread`: over the minibatch losses of the last `tail_count` updates. `fixed_batch_losses`: the losses of the
-    same examples in evaluation mode over the second half, shape [evaluations, examples].
+    same examples in evaluation mode over the second half, shape [evaluations, examples]. `exchange`: how the losses
+    change when predictions are exchanged at the end; None where that is not known.
     """
 
     total_steps: int
@@ -77,6 +130,7 @@ class Evidence:
     tail_spread: float
     tail_count: int
     fixed_batch_losses: Sequence[Sequence[float]] = field(default_factory=tuple)
+    exchange: Exchange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,39 +185,59 @@ def _last_half(series: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
     return series[len(series) // 2 :]
 
 
-def deviations_above(smoothed: float, start_mean: float, start_spread: float) -> float:
-    """How many standard deviations of the examples' losses at step 0 a smoothed training loss lies above their mean."""
-    unit = max(start_spread, LEAST_SPREAD * abs(start_mean))
-    return (smoothed - start_mean) / unit if unit > 0 else math.nan
-
-
-def is_diverged(smoothed: float, start_mean: float, start_spread: float) -> bool:
-    """Whether a smoothed training loss lies more than FAR_ABOVE of these above; not where the start is not finite."""
-    return (
-        math.isfinite(start_mean)
-        and math.isfinite(start_spread)
-        and deviations_above(smoothed, start_mean, start_spread) > FAR_ABOVE
-    )
-
-
 def _diverged(evidence: Evidence) -> Verdict | None:
     at_end = (evidence.tail_mean, evidence.start_mean, evidence.start_spread)
     if not is_diverged(*at_end):
         return None
+    deviations = deviations_above(*at_end)
+    count = f"{deviations:.1f}" if deviations < 1e6 else f"{deviations:.3g}"
     return Verdict(
         "diverged",
-        f"the training loss ended at {evidence.tail_mean:.4g}, {deviations_above(*at_end):.1f} standard"
-        f" deviations above its {evidence.start_mean:.4g} at step 0",
+        f"the training loss ended at {evidence.tail_mean:.4g}, {count} standard deviations above its"
+        f" {evidence.start_mean:.4g} at step 0",
     )
 
 
+def moved(losses: Sequence[Sequence[float]]) -> float:
+    """How far the losses of a fixed batch, shape [evaluations, examples], were from their last values: the root mean
+    square.
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    return float(np.sqrt(np.mean((values - values[-1]) ** 2))) if len(values) else 0.0
+
+
 def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
-    if baseline is None:
-        unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps)
-        long_enough = evidence.total_steps >= MIN_UPDATES or unmoved
-        if not long_enough or not evidence.lowest_loss >= evidence.start_mean:
-            return None
-        return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
+    if evidence.exchange is not None and (baseline is not None or evidence.exchange.spread > 0):
+        verdict = _constant(evidence, evidence.exchange, baseline)
+        # What depends on its input may be slow, and wander: with a baseline nothing else is asked.
+        if verdict is not None or baseline is not None:
+            return verdict
+    return _never_below_start(evidence) if baseline is None else _flat(evidence, baseline)
+
+
+def _constant(evidence: Evidence, exchange: Exchange, baseline: float | None) -> Verdict | None:
+    """A dead network: its predictions do not depend on the input."""
+    if not exchange.is_constant(moved(evidence.fixed_batch_losses)):
+        return None
+    if baseline is not None and _clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
+        return None
+    best = "" if baseline is None else f", the best constant prediction has {baseline:.4g}"
+    return Verdict(
+        "no_progress",
+        f"the predictions do not depend on the input: the training loss ended at {evidence.tail_mean:.4g}{best}",
+    )
+
+
+def _never_below_start(evidence: Evidence) -> Verdict | None:
+    unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps)
+    long_enough = evidence.total_steps >= MIN_UPDATES or unmoved
+    if not long_enough or not evidence.lowest_loss >= evidence.start_mean:
+        return None
+    return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
+
+
+def _flat(evidence: Evidence, baseline: float) -> Verdict | None:
+    """What the losses alone say, where the predictions cannot be seen."""
     if _clearly_below(baseline, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
         return None
     if _clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
@@ -183,12 +257,14 @@ def judge(evidence: Evidence, *, baseline: float | None, no_progress: bool = Tru
     """Say whether a trial that came to its end is infeasible; None where it is not. Judged after the last update only.
 
     `diverged`: the mean minibatch loss of the last updates lies more than FAR_ABOVE standard deviations (of the
-    examples' losses at step 0) above the mean loss at step 0. `no_progress` with a baseline, the loss of the best
-    constant prediction: neither the last minibatch losses nor the last evaluation of train lie below it by more than
-    their error, and the losses of a fixed batch were flat (`is_flat`) over the second half, and never below the
-    baseline by more than their error in the last quarter. A trial that is still on its way, however slowly, is
-    feasible. Without a baseline: no evaluation of train was below that of step 0.
-    `no_progress=False` turns this rule off.
+    examples' losses at step 0) above the mean loss at step 0. `no_progress`: the predictions are the same for every
+    example (`Exchange.is_constant`), and where there is a baseline, the loss of the best constant prediction, the last
+    evaluation of train does not lie below it by more than its error. A trial whose predictions depend on the input is
+    feasible with a baseline, however slow it is; without one, some evaluation of train must be below that of step 0.
+    Where the predictions could not be exchanged, a baseline is compared with the losses alone: neither the last
+    minibatch losses nor the last evaluation of train lie below it by more than their error, and the losses of a fixed
+    batch were flat (`is_flat`) over the second half, and never below the baseline by more than their error in the last
+    quarter. `no_progress=False` turns this rule off.
     """
     verdict = _diverged(evidence)
     if verdict is None and no_progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -10,8 +11,16 @@ import torch
 from torch import Tensor
 
 from tunectl.training.evaluation import LossSummary
-from tunectl.training.feasibility import Evidence, tail_updates
+from tunectl.training.feasibility import Evidence, Exchange, tail_updates
 from tunectl.training.series import Block
+
+
+def total(numbers: Sequence[float]) -> float:
+    """The sum of finite numbers, rounded once; infinite where it is beyond what a float holds."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return sum(numbers)
 
 
 @dataclass(slots=True)
@@ -52,13 +61,13 @@ class Progress:
         """Account for a block of updates."""
         if not len(block):
             return
-        self.interval_loss_sum += math.fsum(block.losses)
+        self.interval_loss_sum += total(block.losses)
         self.interval_updates += len(block)
         tail_begins = total_steps - tail_updates(total_steps)
         tail = block.losses[max(0, tail_begins - block.first) :]
         self.tail_count += len(tail)
-        self.tail_loss_sum += math.fsum(tail)
-        self.tail_square_sum += math.fsum(loss * loss for loss in tail)
+        self.tail_loss_sum += total(tail)
+        self.tail_square_sum += total([loss * loss for loss in tail])
         self.learning_rate = block.learning_rates[-1]
         self.skipped_updates += len(block.skipped)
         last = block.first + len(block) - 1
@@ -72,7 +81,7 @@ class Progress:
     def smoothed_loss(self) -> float | None:
         """The mean of the recent minibatch losses; None where they are fewer than 10 and than are wanted."""
         count = len(self.recent_losses)
-        return math.fsum(self.recent_losses) / count if count and count >= min(10, self.recent_updates) else None
+        return total(self.recent_losses) / count if count and count >= min(10, self.recent_updates) else None
 
     def go_back(self, state: dict[str, Any], bad_update: int, device: torch.device) -> None:
         """Take up an earlier state because of this update; time that was spent stays spent."""
@@ -100,12 +109,13 @@ class Progress:
         self.end = loss
         self.evaluated_step = self.step
 
-    def evidence(self, total_steps: int) -> Evidence:
+    def evidence(self, total_steps: int, exchange: Exchange | None = None) -> Evidence:
         """What the end is judged by; to be asked for after the evaluation at the last step."""
         unknown = LossSummary(math.nan, math.nan, 0)
         start, end = self.start or unknown, self.end or unknown
         mean = self.tail_loss_sum / self.tail_count if self.tail_count else math.nan
-        variance = self.tail_square_sum / self.tail_count - mean**2 if self.tail_count else math.nan
+        # Not mean**2, which raises where the product is infinite.
+        variance = self.tail_square_sum / self.tail_count - mean * mean if self.tail_count else math.nan
         return Evidence(
             total_steps=total_steps,
             start_mean=start.mean,
@@ -115,9 +125,10 @@ class Progress:
             examples=end.examples,
             lowest_loss=self.lowest_train_loss,
             tail_mean=mean,
-            tail_spread=math.sqrt(max(variance, 0.0)),
+            tail_spread=math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.inf,
             tail_count=self.tail_count,
             fixed_batch_losses=[losses.tolist() for losses in self.fixed_batch_losses],
+            exchange=exchange,
         )
 
     def state(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from tunectl.training.feasibility import is_diverged
+from tunectl.training.divergence import is_diverged
 from tunectl.training.saving import kept, load_parts, save_as_resume
 from tunectl.training.series import BadUpdate
 from tunectl.training.state import TrialState

@@ -88,17 +88,16 @@ class TrialState:
 
     @property
     def total_steps(self) -> int:
-        """The number of updates in all."""
-        return self.configuration.total_steps(self.request.max_train_steps)
+        """The number of updates in all, those of the schedule that the trial does not reach left out."""
+        return self.configuration.total_steps(self.request.trained_steps)
 
     def evaluation_due(self) -> bool:
-        """Whether the model of this step is to be evaluated and has not been: step 0, multiples of eval_every, the
-        last step.
+        """Whether the model of this step is to be evaluated and has not been: step 0, multiples of eval_every (from
+        eval_from on), the last step.
         """
-        step = self.progress.step
-        return step != self.progress.evaluated_step and (
-            step % self.request.eval_every == 0 or step == self.total_steps
-        )
+        step, request = self.progress.step, self.request
+        in_turn = step % request.eval_every == 0 and (step == 0 or step >= request.eval_from)
+        return step != self.progress.evaluated_step and (in_turn or step == self.total_steps)
 
     def close(self) -> None:
         """End loader processes and close files."""

@@ -21,6 +21,7 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume, remove_resume
+from tunectl.training.dependence import exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.lines import LineFile
@@ -218,7 +219,7 @@ def _batches(
         seed=request.seed,
         batch_size=configuration.batch_size,
         first_update=first,
-        total_updates=configuration.total_steps(request.max_train_steps),
+        total_updates=configuration.total_steps(request.trained_steps),
         device=device,
         data_workers=request.data_workers,
         micro_batch_sizes=configuration.micro_batch_sizes() if configuration.accumulate_steps > 1 else (),
@@ -290,11 +291,10 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     state.folder.previous_resume.unlink(missing_ok=True)
     state.best.previous_removed()
     state.best.prune()
-    found = judge(
-        state.progress.evidence(state.total_steps),
-        baseline=state.workload.baseline_loss,
-        no_progress=state.request.no_progress,
-    )
+    judged = state.request.no_progress
+    evidence = state.progress.evidence(state.total_steps, exchange(state.evaluator) if judged else None)
+    found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
+    state.progress.eval_seconds += state.clock.lap()
     return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
 
 

@@ -34,7 +34,9 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     normalization: str = "none",
+    init: str = "he_normal",
     init_scale: float = 1.0,
+    init_scale_scope: str = "hidden",
 ) -> Workload:
     """A multilayer perceptron on the digits; the keywords are those of `networks.multilayer_perceptron`."""
     model = multilayer_perceptron(
@@ -45,7 +47,9 @@ def mlp(
         activation=activation,
         dropout=dropout,
         normalization=normalization,
+        init=init,
         init_scale=init_scale,
+        init_scale_scope=init_scale_scope,
     )
     return classification(model, load().splits, load().baseline_loss)
 
@@ -57,7 +61,9 @@ def cnn(
     activation: str = "relu",
     dropout: float = 0.0,
     normalization: str = "none",
+    init: str = "he_normal",
     init_scale: float = 1.0,
+    init_scale_scope: str = "hidden",
 ) -> Workload:
     """A convolutional network on the digits; the keywords are those of `networks.convolutional_network`."""
     model = convolutional_network(
@@ -68,7 +74,9 @@ def cnn(
         activation=activation,
         dropout=dropout,
         normalization=normalization,
+        init=init,
         init_scale=init_scale,
+        init_scale_scope=init_scale_scope,
     )
     return classification(model, load().splits, load().baseline_loss)
 

@@ -72,7 +72,9 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     normalization: str = "none",
+    init: str = "he_normal",
     init_scale: float = 1.0,
+    init_scale_scope: str = "hidden",
 ) -> Workload:
     """A multilayer perceptron on MNIST-1D; the keywords are those of `networks.multilayer_perceptron`."""
     model = multilayer_perceptron(
@@ -83,7 +85,9 @@ def mlp(
         activation=activation,
         dropout=dropout,
         normalization=normalization,
+        init=init,
         init_scale=init_scale,
+        init_scale_scope=init_scale_scope,
     )
     return classification(model, load().splits, load().baseline_loss)
 

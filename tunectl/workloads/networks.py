@@ -19,6 +19,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 NORMALIZATIONS = ("none", "batch", "layer")
 """The normalizations by their names in a study; they stand between a hidden layer and its activation."""
 
+INITS = {"he_normal": 2.0, "lecun_normal": 1.0}
+"""The initialisations by their names in a study: a weight's variance times its layer's fan_in.
+
+He et al. (2015, "Delving deep into rectifiers", eq. 10); LeCun et al. (1998, "Efficient backprop", eq. 16).
+"""
+
+INIT_SCALE_SCOPES = ("hidden", "all")
+"""What `init_scale` scales, by its name in a study: see `initialize`."""
+
 
 def multilayer_perceptron(
     inputs: int,
@@ -29,7 +38,9 @@ def multilayer_perceptron(
     activation: str,
     dropout: float,
     normalization: str,
+    init: str,
     init_scale: float,
+    init_scale_scope: str,
 ) -> nn.Sequential:
     """A perceptron with `num_layers` hidden layers of `width` units; 0 hidden layers make it linear.
 
@@ -38,7 +49,9 @@ def multilayer_perceptron(
     Weights are drawn from torch's global generator, see `initialize`. Raises ValueError where a value is outside its
     range or a name is unknown.
     """
-    _check(num_layers, 0, width, activation, dropout, normalization, init_scale)
+    _check_sizes(num_layers, 0, width)
+    _check_choices(activation=activation, normalization=normalization, init=init, init_scale_scope=init_scale_scope)
+    _check_numbers(dropout, init_scale)
     layers: list[nn.Module] = [nn.Flatten()]
     features = inputs
     for _ in range(num_layers):
@@ -53,7 +66,7 @@ def multilayer_perceptron(
         layers.append(nn.Sequential(*hidden))
         features = width
     layers.append(nn.Linear(features, outputs))
-    return initialize(nn.Sequential(*layers), init_scale)
+    return initialize(nn.Sequential(*layers), init, init_scale, init_scale_scope)
 
 
 def convolutional_network(
@@ -65,7 +78,9 @@ def convolutional_network(
     activation: str,
     dropout: float,
     normalization: str,
+    init: str,
     init_scale: float,
+    init_scale_scope: str,
 ) -> nn.Sequential:
     """A network of `num_layers` 3x3 convolutions with `width` channels and a linear layer on top.
 
@@ -75,7 +90,9 @@ def convolutional_network(
     `multilayer_perceptron`, but `num_layers` is at least 1. A convolution with all that belongs to it is a sequence
     within the sequence.
     """
-    _check(num_layers, 1, width, activation, dropout, normalization, init_scale)
+    _check_sizes(num_layers, 1, width)
+    _check_choices(activation=activation, normalization=normalization, init=init, init_scale_scope=init_scale_scope)
+    _check_numbers(dropout, init_scale)
     pooled_after = {math.ceil(num_layers / 2), num_layers}
     layers: list[nn.Module] = []
     channels = 1
@@ -94,42 +111,47 @@ def convolutional_network(
         layers.append(nn.Sequential(*hidden))
         channels = width
     layers += [nn.Flatten(), nn.Linear(channels * side * side, outputs)]
-    return initialize(nn.Sequential(*layers), init_scale)
+    return initialize(nn.Sequential(*layers), init, init_scale, init_scale_scope)
 
 
-def initialize(network: nn.Sequential, init_scale: float) -> nn.Sequential:
-    """Draw every weight from a normal distribution of standard deviation `init_scale` * sqrt(2 / fan_in); biases are 0.
+def initialize(network: nn.Sequential, init: str, init_scale: float, init_scale_scope: str) -> nn.Sequential:
+    """Draw every weight from a normal distribution of the variance that `init` names, see INITS; biases are 0.
 
-    At `init_scale` 1 this is the initialisation of He et al. (2015, "Delving deep into rectifiers", eq. 10). The output
-    layer has that one at every `init_scale`: the scale is about what the hidden layers pass on.
+    `init_scale` multiplies the weights of the hidden layers where `init_scale_scope` is hidden: the scale is about what
+    they pass on. Where it is all, it multiplies every parameter: the output layer's weights and the factors of
+    normalizations, too.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     for layer in layers:
-        scale = init_scale if layer is not layers[-1] else 1.0
-        nn.init.normal_(layer.weight, std=scale * math.sqrt(2 / layer.weight[0].numel()))
+        scale = init_scale if init_scale_scope == "all" or layer is not layers[-1] else 1.0
+        nn.init.normal_(layer.weight, std=scale * math.sqrt(INITS[init] / layer.weight[0].numel()))
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)
+    if init_scale_scope == "all":
+        for module in network.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)):
+                nn.init.constant_(module.weight, init_scale)
     return network
 
 
-def _check(
-    num_layers: int,
-    fewest_layers: int,
-    width: int,
-    activation: str,
-    dropout: float,
-    normalization: str,
-    init_scale: float,
-) -> None:
+def _check_sizes(num_layers: int, fewest_layers: int, width: int) -> None:
     for name, count, fewest in (("num_layers", num_layers, fewest_layers), ("width", width, 1)):
         if not isinstance(count, int) or isinstance(count, bool) or count < fewest:
             raise ValueError(f"{name} is {count!r}; a whole number, at least {fewest}, would be right")
-    for name, choice, choices in (
-        ("activation", activation, tuple(ACTIVATIONS)),
-        ("normalization", normalization, NORMALIZATIONS),
+
+
+def _check_choices(**chosen: object) -> None:
+    for name, choices in (
+        ("activation", tuple(ACTIVATIONS)),
+        ("normalization", NORMALIZATIONS),
+        ("init", tuple(INITS)),
+        ("init_scale_scope", INIT_SCALE_SCOPES),
     ):
-        if choice not in choices:
-            raise ValueError(f"{name} is {choice!r}; one of {', '.join(choices)} would be right")
+        if chosen[name] not in choices:
+            raise ValueError(f"{name} is {chosen[name]!r}; one of {', '.join(choices)} would be right")
+
+
+def _check_numbers(dropout: float, init_scale: float) -> None:
     if not _is_number(dropout) or not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout!r}; a number at least 0 and below 1 would be right")
     if not _is_number(init_scale) or not 0 < init_scale < math.inf:

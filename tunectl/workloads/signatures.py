@@ -157,6 +157,11 @@ def _signature_of_function(function: _Function, line: int, search: _Search, *, b
         reason=reason,
         file=str(search.source.file),
         line=line,
+        defaults={
+            item.arg: default.value
+            for item, default in pairs
+            if isinstance(default, ast.Constant) and isinstance(default.value, (bool, int, float, str))
+        },
     )
 
 

@@ -7,16 +7,18 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import ProgramRequest
+from tunectl.store.trial_files import write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
-from tunectl.training.own_code.file_sources import Source
+from tunectl.training.own_code.file_sources import JsonLinesFile, Source
 from tunectl.training.own_code.kept import KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, log_bytes
+from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
 
@@ -39,8 +41,9 @@ class ProgramRun:
     output: Tail
     reader: OutputReader
     files: list[Source]
+    recorded: JsonLinesFile
     collector: Collector
-    kept: KeptCheckpoints | None
+    kept: KeptCheckpoints | OverwrittenCheckpoint | None
     measurements: LineFile
     log_offset: int
     patterns: list[re.Pattern[str]] = field(default_factory=list)
@@ -51,6 +54,9 @@ class ProgramRun:
 
     def look(self, *, ended: bool = False) -> None:
         """Read what has come, write the measurements, tidy the checkpoints."""
+        one = self.kept if isinstance(self.kept, OverwrittenCheckpoint) else None
+        if one is not None:
+            one.glance()
         if ended:
             self._read_to_the_end()
         for _ in range(_MOST_CHUNKS if not ended else 0):
@@ -61,13 +67,36 @@ class ProgramRun:
         for file in self.files:
             for told in file.read(to_the_end=ended):
                 self.collector.take(*told)
-        if self.kept is not None:
-            metric, collector = self.request.objective.metric, self.collector
-            last_told = collector.last_told(metric)
-            names = self.kept.tidy(lambda step: collector.value(step, metric), last_told, ended=ended)
-            for step, name in names.items():
-                collector.name_checkpoint(step, name)
+                if one is not None and file is not self.recorded and self.request.objective.metric in told.metrics:
+                    one.distrust()
+        for step, name in self._checkpoints(ended=ended).items():
+            self.collector.name_checkpoint(step, name)
+        if self.collector.was_cut:
+            self._write_anew()
         self.collector.write(self.measurements)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing was printed, recorded or saved since the last look, of which the moment counts."""
+        if not isinstance(self.kept, OverwrittenCheckpoint) or not self.kept.is_timely:
+            return True
+        has_more = log_bytes(self.output.path) > self.output.offset or self.recorded.has_more
+        return not self.kept.glance(is_quiet=not has_more)
+
+    def _checkpoints(self, *, ended: bool) -> Mapping[int, str | None]:
+        match self.kept:
+            case None:
+                return {}
+            case KeptCheckpoints():
+                return self.kept.look(self.collector, ended=ended)
+            case OverwrittenCheckpoint():
+                return self.kept.look(self.collector, ended=ended, stopping=self.stop_sent)
+
+    def _write_anew(self) -> None:
+        """Write the measurements without those that happen again."""
+        self.measurements.close()
+        write_measurements(self.folder, self.collector.measurements())
+        self.measurements = LineFile(self.folder.measurements, self.folder.measurements.stat().st_size)
+        self.collector.was_cut = False
 
     def _read_to_the_end(self) -> None:
         """Read what a program that has ended had printed by now: what it left behind may print for ever."""

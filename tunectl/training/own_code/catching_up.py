@@ -18,18 +18,20 @@ from tunectl.training.own_code.lines import Tail
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
 
-_FILE, _STOPPED = "began", "stopped"
+_FILE, _STOPPED, _MARK = "began", "stopped", "mark="
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Where an attempt began: the step of the checkpoint that it went on from, None where it began with nothing, and
     how long the log was. `was_stopped`: it was told to end, so that how far it came says nothing of its checkpoint.
+    `mark` is what a checkpoint without a step is known by.
     """
 
     step: int | None
     log_bytes: int
     was_stopped: bool = False
+    mark: str = ""
 
 
 def beginnings(folder: TrialFolder) -> list[Beginning]:
@@ -44,8 +46,9 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
 
 
 def _beginning(words: Sequence[str]) -> Beginning:
-    step, log_bytes, *stopped = words
-    return Beginning(None if step == "-" else int(step), int(log_bytes), stopped == [_STOPPED])
+    step, log_bytes, *others = words
+    marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
+    return Beginning(None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks))
 
 
 def last_beginning(folder: TrialFolder) -> Beginning | None:
@@ -58,8 +61,9 @@ def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
     """Keep how this attempt begins, for the next one and for whoever reads the log again."""
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
+    mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
     with open(folder.path / _FILE, "a", encoding="ascii") as file:
-        file.write(f"{step} {beginning.log_bytes}{stopped}\n")
+        file.write(f"{step} {beginning.log_bytes}{stopped}{mark}\n")
 
 
 def catch_up(

@@ -30,6 +30,9 @@ class Collector:
     A later line of a step holds what the earlier ones did, and counts. Metrics without a step belong to the last step
     that was told, at first to step 0; where it is known that none is ever told (`counts`), the n-th time that the same
     metric is told is step n. A metric that is no number is noted in `bad` where `matters` says so.
+
+    With `goes_on` nobody knows from which step the program goes on: the first step of which it tells anything new takes
+    away what an earlier attempt told from there on, and sets `was_cut`.
     """
 
     now_seconds: Callable[[], float]
@@ -40,9 +43,12 @@ class Collector:
     last_step: int | None = None
     names: set[str] = field(default_factory=set)
     bad: tuple[int, str] | None = None
+    goes_on: bool = False
+    was_cut: bool = False
     _changed: set[int] = field(default_factory=set)
     _counts: dict[str, int] = field(default_factory=dict)
     _last_told: dict[str, int] = field(default_factory=dict)
+    _tellings: dict[str, int] = field(default_factory=dict)
 
     def take(self, step: int | None, metrics: Mapping[str, float]) -> None:
         """Note what was told. `bad` is the first (step, metric) that is no number, which ends the trial: what a program
@@ -57,7 +63,11 @@ class Collector:
         new = {name: value for name, value in metrics.items() if not _same(known.metrics.get(name), value)}
         if not new:
             return
+        if self.goes_on:
+            self._cut(step)
+            known, new = self._of(step), dict(metrics)
         known.metrics |= new
+        self._tellings |= {name: self._tellings.get(name, 0) + 1 for name in new}
         self._last_told |= {name: max(step, self._last_told.get(name, 0)) for name in new}
         known.elapsed_seconds = self.before_seconds + self.now_seconds()
         self.names |= new.keys()
@@ -94,6 +104,28 @@ class Collector:
             for step in list(self.steps)[:-_STEPS_REMEMBERED]:
                 if self.steps[step].checkpoint is None:
                     del self.steps[step]
+
+    def _cut(self, step: int) -> None:
+        self.goes_on, self.was_cut = False, True
+        for later in [at for at in self.steps if at >= step]:
+            del self.steps[later]
+        self._changed = {at for at in self._changed if at < step}
+        self._last_told = {}
+        for at, known in self.steps.items():
+            self._last_told |= {name: max(at, self._last_told.get(name, 0)) for name in known.metrics}
+        self.last_step = step
+
+    def measurements(self) -> list[Measurement]:
+        """All that is known, by step."""
+        return [self._measurement(step, self.steps[step]) for step in sorted(self.steps)]
+
+    def evaluations(self, metric: str) -> list[tuple[int, Mapping[str, float]]]:
+        """The steps at which a metric was told, in their order, with all that was told there."""
+        return [(step, self.steps[step].metrics) for step in sorted(self.steps) if metric in self.steps[step].metrics]
+
+    def tellings(self, metric: str) -> int:
+        """How often something new of a metric was told since the program started."""
+        return self._tellings.get(metric, 0)
 
     def last_told(self, metric: str) -> int | None:
         """The last step at which a metric was told."""

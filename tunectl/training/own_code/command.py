@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,16 +28,20 @@ from tunectl.training.own_code.file_sources import JsonLinesFile, Source, file_s
 from tunectl.training.own_code.judging import judged
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.starting import (
+    mark_of,
     placeholder_values,
     prepared,
     started,
-    takes_resume,
     write_hyperparameters,
 )
 
 _LOOK_SECONDS = 0.2
+_GLANCE_SECONDS = 0.01
+"""How often it is looked whether anything came, where the moment counts."""
+
 _POLL_SECONDS = 0.05
 
 _RECORDED = MetricSource("json_lines", "")
@@ -60,14 +65,19 @@ def run_command(
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
-    beginning = Beginning(None if resume is None else resume[0], offset)
+    beginning = Beginning(None if resume is None else resume.step, offset)
     reading, kept_bytes = reading_of(request, values, lambda: time.monotonic() - began), 0
-    collector, reader, files_to_read = reading.collector, reading.reader, reading.files
+    collector, reader, recorded = reading.collector, reading.reader, reading.recorded
+    files_to_read = [*reading.files, (_RECORDED, recorded)]
     if resume is not None:
-        kept_bytes = _gone_on(collector, resume[0], folder, before, request.program, reader, files_to_read)
-    with contextlib.closing(LineFile(folder.measurements, kept_bytes)) as measurements:
+        kept_bytes = _gone_on(collector, resume.step, folder, before, request.program, reader, files_to_read)
+    with contextlib.ExitStack() as stack:
+        measurements = LineFile(folder.measurements, kept_bytes)
+        stack.callback(measurements.close)
         # What was caught up with is written before another place in the log is the last one.
         collector.write(measurements)
+        if resume is not None:
+            beginning = replace(beginning, mark=mark_of(resume.path, folder))
         note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
@@ -78,17 +88,19 @@ def run_command(
             output=Tail(folder.log, offset),
             reader=reader,
             files=[file for _, file in files_to_read],
+            recorded=recorded,
             collector=collector,
-            kept=_kept(request, folder, values),
+            kept=_kept(request, folder, values, collector),
             measurements=measurements,
             log_offset=offset,
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
         )
+        stack.callback(lambda: run.measurements.close())
         try:
             _watch(run, beginning)
         finally:
             seconds.train_seconds += time.monotonic() - began
-        measurements.sync()
+        run.measurements.sync()
     return judged(run, seconds)
 
 
@@ -99,18 +111,20 @@ class Reading:
     collector: Collector
     reader: OutputReader
     files: list[tuple[MetricSource, Source]]
+    recorded: JsonLinesFile
 
 
 def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
     """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
-    sources = request.program.sources
-    collector = Collector(now_seconds, counts=_tells_no_step(sources), matters=_declared(request))
-    return Reading(collector, OutputReader(sources), _files(request, values))
+    counts, matters = request.program.prints_no_step, _declared(request)
+    collector = Collector(now_seconds, counts=counts, matters=matters)
+    return Reading(collector, OutputReader(request.program.sources), _files(request, values), _recorded(values))
 
 
 def _watch(run: ProgramRun, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
-    noted = not takes_resume(run.request)
+    wait = _GLANCE_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _LOOK_SECONDS
+    looked, noted = 0.0, not run.request.program.takes_resume
     with contextlib.ExitStack() as stack:
         poller = select.poll()
         if hasattr(os, "pidfd_open"):
@@ -118,8 +132,10 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
             stack.callback(os.close, descriptor)
             poller.register(descriptor, select.POLLIN)
         # Not looked at once more before the last look.
-        while poller.poll(_LOOK_SECONDS * 1000) is not None and run.process.poll() is None:
-            run.look()
+        while poller.poll(wait * 1000) is not None and run.process.poll() is None:
+            if not run.is_quiet() or time.monotonic() - looked >= _LOOK_SECONDS:
+                run.look()
+                looked = time.monotonic()
             run.press()
             if run.stop_sent and not noted:
                 note_beginning(run.folder, replace(beginning, was_stopped=True))
@@ -145,14 +161,6 @@ def _stop_the_others(group: int) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _tells_no_step(sources: Sequence[MetricSource]) -> bool:
-    """Whether it is known that a program tells no step at all: its expressions name none."""
-    return bool(sources) and all(
-        item.kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
-        for item in sources
-    )
-
-
 def _declared(request: ProgramRequest) -> Callable[[str], bool]:
     """Which metrics end a trial when they are no number: the objective, what the study names, what is recorded.
 
@@ -166,7 +174,7 @@ def _declared(request: ProgramRequest) -> Callable[[str], bool]:
 
 def _gone_on(
     collector: Collector,
-    step: int,
+    known: int | None,
     folder: TrialFolder,
     before: Beginning | None,
     program: Program,
@@ -175,35 +183,48 @@ def _gone_on(
 ) -> int:
     """Cut the measurements back to the step from which the program goes on, and add what was told and not yet read.
 
-    Gives the length of the file that stays; what is counted goes on from the step.
+    Where the step is not `known`, they are cut back when the program tells the first one. Gives the length of the file
+    that stays; what is counted goes on from the step.
     """
     measurements = read_trial(folder).measurements
+    step = sys.maxsize if known is None else known
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     collector.begin_with(kept)
     catch_up(collector, step, folder, before, measurements, program, files)
+    collector.goes_on = known is None
     for _, file in files:
-        file.go_on_from(step)
-    reader.go_on_from(step)
+        file.go_on_from(known or 0)
+    reader.go_on_from(known or 0)
     return folder.measurements.stat().st_size
 
 
 def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:
-    """The readers of the files that the program writes; `tunectl.record` needs no declaration and is the last."""
+    """The readers of the files that the program writes, as declared."""
     # In folders' names nothing is a wildcard.
     home = Path(glob.escape(request.program.folder))
     plain = {name: glob.escape(text) for name, text in values.items()}
-    declared = [
+    return [
         (item, file_source(item, str(home / filled(item.where, plain))))
         for item in request.program.sources
         if item.kind != "regex" and item.where != OUTPUT
     ]
-    recorded = JsonLinesFile.at(str(Path(plain["trial.dir"]) / RECORDED), _RECORDED)
-    return [*declared, (_RECORDED, recorded)]
 
 
-def _kept(request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str]) -> KeptCheckpoints | None:
+def _recorded(values: Mapping[str, str]) -> JsonLinesFile:
+    """The reader of what `tunectl.record` writes, which needs no declaration."""
+    return JsonLinesFile.at(str(Path(glob.escape(values["trial.dir"])) / RECORDED), _RECORDED)
+
+
+def _kept(
+    request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], collector: Collector
+) -> KeptCheckpoints | OverwrittenCheckpoint | None:
     if request.program.checkpoints is None:
         return None
+    if request.program.checkpoints.is_one:
+        path = Path(filled(request.program.checkpoints.path, values))
+        one = OverwrittenCheckpoint(path, folder, request.objective, request.keep_checkpoints)
+        one.begin(collector)
+        return one
     pattern = CheckpointPattern.of(request.program.checkpoints, values)
-    return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
+    return KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints, request.max_train_steps)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.programs import MetricSource
-from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.lines import Tail, log_bytes
 from tunectl.training.own_code.sources import Steps, Told, flat, json_object
 
 _DELIMITERS = (",", ";", "\t")
@@ -75,6 +75,12 @@ class JsonLinesFile(_CountedTogether):
     def at(cls, pattern: str, source: MetricSource) -> JsonLinesFile:
         """The file at a path without placeholders."""
         return cls(pattern, source, {}, Steps(source))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something was appended since the last call of `read`."""
+        read = {path: tail.offset for path, tail in self._tails.items()}
+        return any(log_bytes(Path(path)) > read.get(path, 0) for path in matching(self.pattern))
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""

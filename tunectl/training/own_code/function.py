@@ -18,6 +18,7 @@ from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.judging import told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
@@ -55,7 +56,7 @@ class Trial:
         self._began = time.monotonic()
         self._collector = Collector(lambda: time.monotonic() - self._began)
         self._file: LineFile | None = None
-        pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS), {"trial.dir": str(self.dir)})
+        pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
     @property
@@ -119,12 +120,9 @@ class Trial:
 
     def _write(self, *, ended: bool = False) -> None:
         file = self._file if self._file is not None else self._open([])
-        collector, metric = self._collector, self._request.objective.metric
-        last_told = collector.last_told(metric)
-        names = self._kept.tidy(lambda step: collector.value(step, metric), last_told, ended=ended)
-        for step, name in names.items():
-            collector.name_checkpoint(step, name)
-        collector.write(file)
+        for step, name in self._kept.look(self._collector, ended=ended).items():
+            self._collector.name_checkpoint(step, name)
+        self._collector.write(file)
 
     def close(self) -> None:
         """Write what is left, durably."""
@@ -174,6 +172,7 @@ def run_function(
             final_step=trial.last_step,
             train_seconds=seconds.train_seconds,
             startup_seconds=seconds.startup_seconds,
+            baseline_loss=request.baseline_loss,
         )
 
     try:
@@ -198,7 +197,8 @@ def run_function(
     if metric not in trial.metrics:
         told = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
         return result("failed", "no_metric", f"the function never recorded the objective {metric}{told}")
-    return result("completed")
+    found = told_verdict(request, folder)
+    return result("completed") if found is None else result("infeasible", found.reason, found.message, trial.last_step)
 
 
 def _call(function: Callable[..., Any], trial: Trial, request: FunctionRequest) -> None:

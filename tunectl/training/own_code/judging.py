@@ -9,10 +9,13 @@ import resource
 import signal
 
 from tunectl.core import jsontext
-from tunectl.core.programs import OUTPUT
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.at_work import PLACE, ProgramRun
 from tunectl.training.own_code.lines import last_lines
+from tunectl.training.own_code.told_losses import ToldVerdict, verdict_on
 from tunectl.training.own_code.torchrun import RANKS, cause_of, said_by_rank
 
 _TAIL_LINES = 20
@@ -37,6 +40,7 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
             where=_place(tail) if state == "failed" else "",
             traceback="\n".join(tail) + "\n" if state == "failed" else "",
             exit_code=None if run.stop_sent or code < 0 else code,
+            baseline_loss=run.request.baseline_loss,
         )
 
     if collector.bad is not None:
@@ -46,8 +50,12 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         return None
     if code == 0:
         missing = _missing(run)
+        found = None if missing else told_verdict(run.request, run.folder)
+        if found is not None:
+            return result("infeasible", found.reason, found.message, collector.last_step)
         if not missing:
-            return result("completed", "", _left_out(run))
+            notes = (_left_out(run), "" if run.kept is None else run.kept.note)
+            return result("completed", "", "; ".join(note for note in notes if note))
         tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
         return result("failed", "no_metric", missing)
     if code in ends.exit_codes:
@@ -59,6 +67,16 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         _die_by(-code)
     last = tail[-1] if tail else "it printed nothing"
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
+
+
+def told_verdict(request: ProgramRequest | FunctionRequest, folder: TrialFolder) -> ToldVerdict | None:
+    """What the training losses of a trial that came to its end say of it; see `verdict_on`."""
+    return verdict_on(
+        read_trial(folder).measurements,
+        request.objective.metric,
+        baseline=request.baseline_loss,
+        no_progress=request.no_progress,
+    )
 
 
 def _left_out(run: ProgramRun) -> str:

@@ -6,15 +6,18 @@ import contextlib
 import glob
 import os
 import re
-import shutil
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
+from tunectl.training.own_code import contents
+from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
+from tunectl.training.own_code.collecting import Collector
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -29,6 +32,7 @@ class CheckpointPattern:
     pattern: re.Pattern[str]
     every: int = 1
     offset: int = 0
+    is_plain: bool = True
 
     @classmethod
     def of(cls, checkpoints: Checkpoints, values: Mapping[str, str]) -> CheckpointPattern:
@@ -41,7 +45,13 @@ class CheckpointPattern:
         matching = _regex(head) + r"(?P<step>[0-9]+)" + r"(?P=step)".join(map(_regex, tail))
         finding = finding.replace(_STAR, "[*]").replace(_QUESTION, "[?]")
         matching = matching.replace(_STAR, r"\*").replace(_QUESTION, r"\?")
-        return cls(finding.replace(mark, "*"), re.compile(matching), checkpoints.every, checkpoints.offset)
+        return cls(
+            finding.replace(mark, "*"),
+            re.compile(matching),
+            checkpoints.every,
+            checkpoints.offset or 0,
+            checkpoints.offset is None and checkpoints.every == 1,
+        )
 
     def found(self) -> dict[int, Path]:
         """The checkpoints there are, by step."""
@@ -65,46 +75,106 @@ def _regex(text: str) -> str:
     )
 
 
+def rank(objective: Objective, step: int, value: float | None) -> tuple[float, int]:
+    """What checkpoints are sorted by, the best first."""
+    return (-step, 0) if objective.checkpoint == "final" else objective.rank(value, step)
+
+
 @dataclass(slots=True)
 class KeptCheckpoints:
     """Looks after a program's checkpoints.
 
     A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
+    `length` is how many steps, as the metrics count them, the study asks for.
     """
 
     pattern: CheckpointPattern
     folder: TrialFolder
     objective: Objective
     keep: int
+    length: int = sys.maxsize
+    note: str = ""
+    _seen: set[int] = field(default_factory=set)
 
-    def tidy(self, value: Callable[[int], float | None], last_step: int | None, *, ended: bool) -> dict[int, str]:
+    def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
+        """As `tidy`, by what is known of the objective; checkpoints are matched where their names count otherwise."""
+        metric, there = self.objective.metric, self.pattern.found()
+        last_step = collector.last_told(metric)
+        is_other = is_other_unit(there, last_step, self.length)
+        steps = None
+        if is_other or (ended and there and not any(self._counts(collector.value(step, metric)) for step in there)):
+            steps = matched(there, collector.evaluations(metric), metric)
+            if not steps:
+                return self._newest(there, last_step, prune=is_other or ended)
+        self._seen |= there.keys()
+        names: Mapping[int, str | None] = self.tidy(
+            lambda step: collector.value(step, metric), last_step, ended=ended, steps=steps
+        )
+        self.note = ""
+        shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
+        if ended and steps is None and shift and self.pattern.is_plain:
+            self.note = (
+                f"its checkpoints may count from another step than its evaluations (by {shift}), so that none is named "
+                f"as the best; say which: checkpoints: {{path: ..., offset: {shift}}}, or offset: 0"
+            )
+            return dict.fromkeys(names)
+        return names
+
+    def tidy(
+        self,
+        value: Callable[[int], float | None],
+        last_step: int | None,
+        *,
+        ended: bool,
+        steps: Mapping[int, int] | None = None,
+    ) -> dict[int, str]:
         """Remove what is no longer wanted, and give the names of what is kept by step.
 
-        `value` gives the objective at a step, `last_step` is the last at which it was told. The last checkpoint stays,
-        since a trial goes on from it; so does, while the program runs, every one that may still be evaluated; and so
-        do all where none was ever evaluated: they are counted otherwise than the metrics.
+        `value` gives the objective at a step, `last_step` is the last at which it was told, `steps` the step of each
+        checkpoint by its number, None where the number is the step. The last checkpoint stays, since a trial goes on
+        from it; so does, while the program runs, every one that may still be evaluated; and so do all where none was
+        ever evaluated.
         """
         there = self.pattern.found()
-        if not there:
-            return {}
-        if not any(self._counts(value(step)) for step in there):
-            return {step: self._linked(step, path) for step, path in there.items()}
-        waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
-        ranked = sorted(
-            (step for step in there if self._counts(value(step))), key=lambda step: self._rank(step, value(step))
-        )
+        of = {number: number for number in there} if steps is None else steps
+        evaluated = {number: of[number] for number in there if number in of and self._counts(value(of[number]))}
+        if not evaluated:
+            return {of.get(number, number): self._linked(number, path) for number, path in there.items()}
+        if steps is None:
+            waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
+        else:
+            waiting = {number for number in there if not ended and number > max(evaluated)}
+        ranked = sorted(evaluated, key=lambda number: self._rank(of[number], value(of[number])))
         wanted = {max(there), *ranked[: self.keep]} | waiting
-        for step, path in there.items():
-            if step not in wanted:
-                _remove(path)
-                self._link(step, path).unlink(missing_ok=True)
-        return {step: self._linked(step, there[step]) for step in sorted(wanted)}
+        self._remove({number: path for number, path in there.items() if number not in wanted})
+        names = {number: self._linked(number, there[number]) for number in sorted(wanted)}
+        return {of[number]: name for number, name in names.items() if number in of}
+
+    def _newest(self, there: Mapping[int, Path], last_step: int | None, *, prune: bool) -> dict[int, str]:
+        """Keep the last ones, since nothing says which belong to the best evaluations."""
+        kept = sorted(there)[-max(1, self.keep) :] if prune else sorted(there)
+        self._remove({number: path for number, path in there.items() if number not in kept})
+        if there and last_step is not None and self.keep > 0:
+            self.note = (
+                f"its checkpoints cannot be matched with its evaluations, and the last are kept: one is named "
+                f"{there[max(there)].name}, the last evaluation is at step {last_step:,}; say how many make a step, "
+                "checkpoints: {path: ..., every: ...}, or print both"
+            )
+        for number in kept:
+            self._linked(number, there[number])
+        return {}
+
+    def _remove(self, paths: Mapping[int, Path]) -> None:
+        for number, path in paths.items():
+            link = self._link(number, path)  # before: the name of a folder's has no suffix
+            contents.remove(path)
+            link.unlink(missing_ok=True)
 
     def _counts(self, value: float | None) -> bool:
         return self.objective.loss(value) < float("inf")
 
     def _rank(self, step: int, value: float | None) -> tuple[float, int]:
-        return (-step, 0) if self.objective.checkpoint == "final" else self.objective.rank(value, step)
+        return rank(self.objective, step, value)
 
     def _link(self, step: int, path: Path) -> Path:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"
@@ -116,12 +186,3 @@ class KeptCheckpoints:
             with contextlib.suppress(FileExistsError):
                 link.symlink_to(os.path.relpath(path, self.folder.checkpoints))
         return link.name
-
-
-def _remove(path: Path) -> None:
-    # Somebody else may have removed it first; what cannot be removed only takes room.
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

@@ -86,8 +86,10 @@ def _beginnings(folder: TrialFolder, files: TrialFiles, request: ProgramRequest)
     known = beginnings(folder)
     if not known and files.attempt == 1:
         known = [Beginning(None, 0)]
-    fresh = [index for index, item in enumerate(known) if item.step is None]
+    fresh = [index for index, item in enumerate(known) if item.step is None and not item.mark]
     found = known[fresh[-1] :] if fresh else []
+    if any(item.step is None for item in found[1:]):
+        return []  # from which step it went on is not known
     counted = any(item.every is not None for item in request.program.sources if _is_file(item.kind, item.where))
     # What a file counts of several attempts, of which each went back some way, cannot be known.
     return [] if len(found) > 1 and counted else found
@@ -142,7 +144,7 @@ def _heard(
         kept_bytes = log_bytes(scratch.measurements)
         with contextlib.closing(LineFile(scratch.measurements, kept_bytes)) as measurements:
             # The files hold what all attempts wrote.
-            files = [file for _, file in reading.files] if end is None else []
+            files = [*(file for _, file in reading.files), reading.recorded] if end is None else []
             run = _ended_run(request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files)
             run.look(ended=True)
     assert run is not None, "a trial that was launched has at least one attempt"
@@ -165,6 +167,7 @@ def _ended_run(
         output=output,
         reader=reading.reader,
         files=files,
+        recorded=reading.recorded,
         collector=reading.collector,
         kept=None,
         measurements=measurements,
@@ -216,7 +219,7 @@ def _checkpoints(
     request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
 ) -> Mapping[int, str]:
     """The names of the checkpoints there are, by step, each with its link; none is removed."""
-    if request.program.checkpoints is None:
+    if request.program.checkpoints is None or request.program.checkpoints.is_one:
         return {}
     pattern = CheckpointPattern.of(request.program.checkpoints, values)
     by_step = {item.step: item.metrics.get(request.objective.metric) for item in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -10,28 +11,44 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from tunectl.core import lifetime
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import ProgramRequest, program_path
+from tunectl.core.programs import RESUME, ProgramRequest, program_path
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
-from tunectl.spec.placeholders import RESUME, AbsentError, command_line, filled, names_in, value_text
+from tunectl.spec.placeholders import AbsentError, command_line, filled, value_text
 from tunectl.store.trial_files import read_trial
+from tunectl.training.own_code import contents
 from tunectl.training.own_code.catching_up import last_beginning
+from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched
 from tunectl.training.own_code.kept import CheckpointPattern
+from tunectl.training.own_code.overwritten import existing_copies
 from tunectl.training.own_code.torchrun import RANKS, distributed
 
 
-def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] | None:
-    """The checkpoint from which the program goes on (its step and its path), where it takes one and there is one; all
-    that an earlier attempt left is removed otherwise.
+class Resume(NamedTuple):
+    """The checkpoint from which a program goes on; `step` is None where only the program knows it."""
+
+    step: int | None
+    path: Path
+
+
+def prepared(request: ProgramRequest, folder: TrialFolder) -> Resume | None:
+    """The checkpoint from which the program goes on, where it takes one and there is one; all that an earlier attempt
+    left is removed otherwise.
     """
-    if request.program.checkpoints is not None and takes_resume(request):
+    checkpoints = request.program.checkpoints
+    if request.program.goes_on and checkpoints is not None:
         values = placeholder_values(request, folder, None)
-        found = CheckpointPattern.of(request.program.checkpoints, values).found()
-        chosen = _sound(found, folder)
+        if checkpoints.is_one:
+            chosen = _sound_one(Path(filled(checkpoints.path, values)), folder)
+        else:
+            chosen = _with_known_step(
+                _sound(CheckpointPattern.of(checkpoints, values).found(), folder), request, folder
+            )
         if chosen is not None:
             return chosen
     for path in (folder.files, folder.checkpoints):
@@ -40,25 +57,57 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> tuple[int, Path] |
     return None
 
 
-def _sound(found: Mapping[int, Path], folder: TrialFolder) -> tuple[int, Path] | None:
+def _sound(found: Mapping[int, Path], folder: TrialFolder) -> Resume | None:
     """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
     beginning = last_beginning(folder)
     before = beginning.step if beginning is not None and not beginning.was_stopped else None
     steps = sorted(found, reverse=True)
     if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
         steps = steps[1:]
-    return (steps[0], found[steps[0]]) if steps else None
+    return Resume(steps[0], found[steps[0]]) if steps else None
 
 
-def takes_resume(request: ProgramRequest) -> bool:
-    """Whether the program is told from where to go on."""
-    texts = list(request.program.environment.values())
-    for item in request.program.arguments:
-        texts += [item] if isinstance(item, str) else item.arguments
-    return any(RESUME in names_in(text) for text in texts)
+def mark_of(path: Path, folder: TrialFolder) -> str:
+    """What a checkpoint without a step is known by, beside all that was measured by then."""
+    found = hashlib.sha256(repr(sorted(contents.stamp(path).items())).encode())
+    with contextlib.suppress(OSError):
+        found.update(folder.measurements.read_bytes())
+    return found.hexdigest()
 
 
-def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: tuple[int, Path] | None) -> dict[str, str]:
+def _with_known_step(found: Resume | None, request: ProgramRequest, folder: TrialFolder) -> Resume | None:
+    """The same, with the step as the metrics count it where the name is a number of another unit."""
+    measurements, metric = read_trial(folder).measurements, request.objective.metric
+    last = max((item.step for item in measurements), default=None)
+    if found is None or found.step is None or not is_other_unit([found.step], last, request.max_train_steps):
+        return found
+    evaluations = [(item.step, item.metrics) for item in measurements if metric in item.metrics]
+    step = matched({found.step: found.path}, evaluations, metric).get(found.step)
+    # What is counted can only go on from a step that is known.
+    return None if step is None and request.program.counts_steps else Resume(step, found.path)
+
+
+def _sound_one(path: Path, folder: TrialFolder) -> Resume | None:
+    """The one file that a program writes again and again; where it is not sound, the last copy in its place.
+
+    It is not where nothing is in it, or where the attempt before went on from it and came no further.
+    """
+    measurements = read_trial(folder).measurements
+    named = {item.checkpoint for item in measurements}
+    copies = {step: copy for step, copy in existing_copies(folder).items() if copy.name in named}
+    beginning = last_beginning(folder)
+    is_torn = beginning is not None and not beginning.was_stopped and beginning.mark == mark_of(path, folder)
+    if not is_torn and any(size for _, size, _ in contents.stamp(path).values()):
+        step = next((step for step, copy in copies.items() if contents.is_same(path, copy)), None)
+        return Resume(step, path)
+    contents.remove(path)
+    last = max(copies, default=None)
+    if last is None or not contents.copy(copies[last], path):
+        return None
+    return Resume(last, path)
+
+
+def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> dict[str, str]:
     """What the placeholders of this trial stand for."""
     values = {name: value_text(value) for name, value in request.hyperparameters.items()}
     own = {
@@ -68,7 +117,7 @@ def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: tup
         "trial.seed": str(request.seed),
         "trial.hyperparameters": str(folder.path / "hyperparameters.yaml"),
     }
-    return values | own | ({RESUME: str(resume[1])} if resume is not None else {})
+    return values | own | ({RESUME: str(resume.path)} if resume is not None else {})
 
 
 def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str, str]:

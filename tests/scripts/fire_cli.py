@@ -1,0 +1,96 @@
+"""A script under Python Fire, whose help and whose reading of flags this repeats: `--amp`, `--noamp`, `--lr=0.1`."""
+
+import ast
+import json
+import sys
+from typing import Any
+
+HELP = """\
+INFO: Showing help with the command 'fire_cli.py -- --help'.
+
+NAME
+    fire_cli.py - Train a model.
+
+SYNOPSIS
+    fire_cli.py DATA <flags>
+
+DESCRIPTION
+    Train a model.
+
+POSITIONAL ARGUMENTS
+    DATA
+        where the data is
+
+FLAGS
+    --lr=LR
+        Default: 0.1
+        the learning rate
+    -w, --wd=WD
+        Default: 0.0001
+    --optimizer=OPTIMIZER
+        Default: 'sgd'
+        which one
+    -a, --amp=AMP
+        Default: False
+    --layers=LAYERS
+        Default: (64, 32)
+    -n, --name=NAME
+        Type: Optional[]
+        Default: None
+    -c, --code=CODE
+        Default: '10'
+    --steps=STEPS
+        Type: int
+        Default: 3
+    --seed=SEED
+        Type: int
+        Default: 0
+    --out_dir=OUT_DIR
+        Default: 'out'
+
+NOTES
+    You can also use flags syntax for POSITIONAL ARGUMENTS
+"""
+
+
+def literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def main(
+    data,
+    lr=0.1,
+    wd=1e-4,
+    optimizer="sgd",
+    amp=False,
+    layers=(64, 32),
+    name=None,
+    code="10",
+    steps=3,
+    seed=0,
+    out_dir="out",
+):  # type: ignore[no-untyped-def]
+    print("options", json.dumps(locals()))
+    for step in range(1, steps + 1):
+        print(f"step {step}: loss {lr / step:.4f}", flush=True)
+
+
+if sys.argv[1:] == ["--help"]:
+    sys.exit(sys.stderr.write(HELP) and None)
+words, values, flags = [word for word in sys.argv[1:] if word != "--help"], [], {}
+while words:
+    word = words.pop(0)
+    if not word.startswith("--"):
+        values.append(literal(word))
+        continue
+    name, equals, value = word[2:].replace("-", "_").partition("=") if "=" not in word else word[2:].partition("=")
+    if equals:
+        flags[name] = literal(value)
+    elif words and not words[0].startswith("--"):
+        flags[name] = literal(words.pop(0))
+    else:
+        flags[name.removeprefix("no") if name.startswith("no") else name] = not name.startswith("no")
+main(*values, **flags)  # behind other words --help is for what the function returns: it trains first

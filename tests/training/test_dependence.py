@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from training_builders import cross_entropy, error_rate, frozen, labelled, plain_workload, stochastic_workload
+
+from tunectl.training.dependence import exchanged_losses
+from tunectl.training.evaluation import Evaluator
+from tunectl.workloads.workload import Workload
+
+CPU = torch.device("cpu")
+
+
+def exchanged(workload: Workload, batch_size: int = 64) -> tuple[Tensor, Tensor] | None:
+    return exchanged_losses(Evaluator(workload, dict(workload.data), batch_size, 0, CPU))
+
+
+def is_constant(workload: Workload) -> bool | None:
+    """Whether no loss changes; None where it cannot be said."""
+    found = exchanged(workload)
+    return None if found is None else bool((found[0] == found[1]).all())
+
+
+def dead(model: nn.Module) -> nn.Module:
+    """The model with all that comes from the input multiplied by zero."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.zeros_(module.weight)
+    return model
+
+
+class Scores(NamedTuple):
+    scores: Tensor
+    hidden: Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    scores: Tensor
+    name: str = "scores"
+
+
+class Net(nn.Module):
+    """Scores of three classes for six features, given in some form."""
+
+    def __init__(self, form: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.hidden, self.head, self.form = nn.Linear(6, 8), nn.Linear(8, 3), form
+
+    def forward(self, features: Tensor) -> Any:
+        hidden = self.hidden(features).relu()
+        return self.form(self.head(hidden), hidden)
+
+
+FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Callable[[Any], Tensor]]] = {
+    "a tensor": (lambda scores, hidden: scores, lambda output: output),
+    "a tuple": (lambda scores, hidden: (scores, hidden), lambda output: output[0]),
+    "a named tuple": (Scores, lambda output: output.scores),
+    "a dict with a number in it": (
+        lambda scores, hidden: {"logits": scores, "layers": 2},
+        lambda output: output["logits"],
+    ),
+    "a list in a dict": (lambda scores, hidden: {"all": [hidden, scores]}, lambda output: output["all"][1]),
+    "a frozen dataclass": (lambda scores, hidden: Output(scores), lambda output: output.scores),
+    "classes first": (lambda scores, hidden: scores.T, lambda output: output.T),
+    "a class, not scores": (
+        lambda scores, hidden: (scores - scores.mean(dim=0)).argmax(dim=1),
+        lambda output: nn.functional.one_hot(output, 3).float(),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_output_shows_whether_it_depends_on_the_input(form: str):
+    shape, scores = FORMS[form]
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(scores(model(batch[0])), batch[1], reduction="none")
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    torch.manual_seed(0)
+    assert is_constant(Workload(Net(shape), data, loss)) is False
+    assert is_constant(Workload(dead(Net(shape)), data, loss)) is True
+
+
+def test_the_exchanged_losses_are_those_of_another_examples_prediction():
+    workload = plain_workload()
+    found = exchanged(workload, batch_size=50)
+    assert found is not None
+    features, labels = workload.data["train"].tensors  # type: ignore[attr-defined]
+    scores = workload.model.eval()(features)
+    own, others = (losses.tolist() for losses in found)
+    assert own == pytest.approx(nn.functional.cross_entropy(scores, labels, reduction="none").tolist(), abs=1e-6)
+    table = nn.functional.cross_entropy(
+        scores[:, None].expand(-1, 50, -1).reshape(2500, 3), labels.repeat(50), reduction="none"
+    ).reshape(50, 50)
+    partners = (table - found[1][None]).abs().argmin(dim=0)
+    assert table[partners, torch.arange(50)].tolist() == pytest.approx(others, abs=1e-6)
+    assert not (partners == torch.arange(50)).any()
+
+
+class Tokens(nn.Module):
+    """The next token, from an embedding of this one and of its place."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.tokens, self.places, self.head, self.order = (
+            nn.Embedding(7, 8),
+            nn.Parameter(torch.randn(5, 8)),
+            nn.Linear(8, 7),
+            order,
+        )
+        nn.init.normal_(self.places)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states = self.tokens(tokens) + self.places
+        scores: Tensor = self.head(states) + states[..., :7]
+        if self.order == "time first":
+            return scores.transpose(0, 1)
+        return scores.flatten(0, 1) if self.order == "flat" else scores
+
+
+@pytest.mark.parametrize("order", ["batch first", "time first", "flat"])
+def test_predictions_that_depend_on_the_place_in_a_sequence_alone_are_constant(order: str):
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        tokens = batch["tokens"]
+        scores = model(tokens[:, :-1])
+        if order == "time first":
+            scores = scores.transpose(0, 1)
+        losses = nn.functional.cross_entropy(scores.reshape(-1, 7), tokens[:, 1:].reshape(-1), reduction="none")
+        return losses.view(len(tokens), -1).mean(dim=1)
+
+    rows = np.random.default_rng(0).integers(0, 7, (40, 6))
+    data: Any = [{"tokens": torch.from_numpy(row)} for row in rows]
+    torch.manual_seed(0)
+    assert is_constant(Workload(Tokens(order), {"train": data, "valid": data}, loss)) is False
+    assert is_constant(Workload(dead(Tokens(order)), {"train": data, "valid": data}, loss)) is True
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_model_whose_parts_are_called_one_by_one_is_seen_by_them(alive: bool):
+    parts = nn.ModuleDict({"encoder": nn.Sequential(nn.Linear(6, 4), nn.Tanh()), "decoder": nn.Linear(4, 6)})
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        return (model["decoder"](model["encoder"](batch[0])) - batch[0]).square().mean(dim=1)
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    assert is_constant(Workload(parts if alive else dead(parts), data, loss)) is not alive
+
+
+def test_what_cannot_be_exchanged_is_not_judged():
+    data = {"train": labelled(50), "valid": labelled(20)}
+    model = nn.Linear(6, 3)
+
+    def own_loss(model: Any, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(batch[0] @ model.weight.T, batch[1], reduction="none")
+
+    assert exchanged(Workload(model, data, own_loss)) is None
+
+    class LossInside(nn.Module):
+        def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(
+                features.new_zeros(len(labels), 3) + torch.arange(3.0), labels, reduction="none"
+            )
+
+    assert exchanged(Workload(LossInside(), data, lambda model, batch: model(*batch))) is None
+    one = {"train": labelled(1), "valid": labelled(1)}
+    assert exchanged(Workload(model, one, cross_entropy)) is None
+
+    def once(model: Any, batch: Any, calls: list[int] = []) -> Tensor:  # noqa: B006
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("a prediction that does not fit its target")
+        return cross_entropy(model, batch)
+
+    assert exchanged(Workload(model, data, once)) is None
+
+
+def test_looking_changes_neither_model_nor_generators_and_is_repeatable():
+    workload = stochastic_workload()
+    workload.model.train()
+    before = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    first = exchanged(workload)
+    after = frozen(workload.model.state_dict()), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+    assert after == before
+    assert all(module.training for module in workload.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in workload.model.modules())
+    torch.rand(3)
+    assert frozen(exchanged(workload)) == frozen(first)
+
+
+def test_batch_normalisation_and_dropout_do_not_hide_a_dead_network():
+    def network(last: float) -> nn.Module:
+        head = nn.Linear(12, 3)
+        nn.init.constant_(head.weight, last)
+        return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.5), head)
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    assert is_constant(Workload(network(0.0), data, cross_entropy, error_rate)) is True
+    assert exchanged(Workload(stochastic_workload().model, data, cross_entropy, error_rate)) is not None
+
+
+def test_at_most_1024_examples_are_looked_at():
+    workload = Workload(nn.Linear(6, 3), {"train": labelled(5000), "valid": labelled(20)}, cross_entropy)
+    found = exchanged(workload, batch_size=4096)
+    assert found is not None
+    assert len(found[0]) == len(found[1]) == 1024

@@ -1,0 +1,353 @@
+"""A checkpoint that a program writes again and again: to which evaluation it belongs, and going on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_commands_as_trials import Programs
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.programs import Checkpoints, MetricSource, Optional, ProgramRequest
+from tunectl.store.trial_files import read_trial
+from tunectl.training.own_code import contents
+from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
+
+TICK = 0.01
+VALUES = {1: 0.9, 2: 0.5, 3: 0.3, 4: 0.6, 5: 0.7}
+
+
+class Acted:
+    """A program that is acted: its time passes in looks."""
+
+    def __init__(self, root: Path, keep: int = 1, name: str = "ckpt.pt", rule: str = "best") -> None:
+        self.now = 100.0
+        self.folder = TrialFolder(root / "00000")
+        self.path = self.folder.path / "files" / name
+        self.path.parent.mkdir(parents=True)
+        self.collector = Collector(lambda: self.now)
+        objective = Objective("loss", "minimize", rule)
+        self.one = OverwrittenCheckpoint(self.path, self.folder, objective, keep, clock=lambda: self.now)
+        self.one.begin(self.collector)
+
+    def waits(self, seconds: float) -> None:
+        for _ in range(round(seconds / TICK)):
+            self.now += TICK
+            self.one.glance()
+            self._look()
+
+    def _look(self, *, ended: bool = False, stopping: bool = False) -> None:
+        for step, name in self.one.look(self.collector, ended=ended, stopping=stopping).items():
+            self.collector.name_checkpoint(step, name)
+
+    def prints(self, step: int) -> None:
+        self.collector.take(step, {"loss": VALUES.get(step, 0.8)})
+
+    def saves(self, what: float) -> None:
+        self.path.with_name("new").write_text(f"state {what}")
+        self.path.with_name("new").replace(self.path)
+
+    def ends(self, *, stopping: bool = False) -> dict[int, str]:
+        """What each checkpoint that is named holds."""
+        self.now += TICK
+        self.one.glance()
+        self._look(ended=True, stopping=stopping)
+        names = {item.step: item.checkpoint for item in self.collector.measurements() if item.checkpoint}
+        assert sorted(names.values()) == sorted(path.name for path in self.folder.checkpoints.glob("*"))
+        return {step: self._held(self.folder.checkpoints / name) for step, name in names.items()}
+
+    def _held(self, path: Path) -> str:
+        return "|".join(sorted({file.read_text() for file in path.iterdir()})) if path.is_dir() else path.read_text()
+
+
+@pytest.fixture
+def acted(tmp_path: Path) -> Acted:
+    return Acted(tmp_path)
+
+
+def test_a_file_that_is_written_after_each_evaluation_is_kept_as_it_was_at_the_best(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.waits(TICK)
+        acted.saves(step)
+    assert acted.ends() == {3: "state 3"}
+    assert acted.path.read_text() == "state 5"
+    assert acted.one.note == ""
+
+
+def test_so_is_one_that_is_written_before_each_evaluation(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.saves(step)
+        acted.waits(TICK)
+        acted.prints(step)
+    acted.waits(0.2)
+    assert acted.ends() == {3: "state 3"}
+
+
+def test_so_is_one_that_is_written_when_an_evaluation_is_the_best(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, keep=2)
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step) if step in (1, 2, 3) else None
+    assert acted.ends() == {2: "state 2", 3: "state 3"}
+
+
+def test_the_last_are_kept_where_the_last_counts(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, rule="final")
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    assert acted.ends() == {5: "state 5"}
+
+
+def test_a_file_written_at_other_moments_belongs_to_no_evaluation(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.3)
+        acted.prints(step)
+        acted.waits(0.3)
+        acted.saves(step + 0.5)
+    assert acted.ends() == {}
+    assert "it is written at other moments than evaluations are printed" in acted.one.note
+
+
+def test_nor_does_one_that_is_written_more_often_than_there_are_evaluations(acted: Acted) -> None:
+    for step in VALUES:
+        for part in range(5):
+            acted.waits(0.1)
+            acted.saves(step - 1 + part / 5)
+        acted.prints(step)
+    assert acted.ends() == {}
+    assert acted.one.note
+
+
+def test_a_copy_is_taken_back_when_a_program_turns_out_to_write_at_other_moments(acted: Acted) -> None:
+    for step in (1, 2, 3):
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    acted.waits(0.5)
+    assert [path.read_text() for path in acted.folder.checkpoints.iterdir()] == ["state 3"]
+    acted.saves(3.5)
+    acted.waits(0.5)
+    acted.prints(4)
+    assert acted.ends() == {}
+
+
+def test_what_comes_at_once_is_not_told_apart(acted: Acted) -> None:
+    for step in VALUES:
+        acted.prints(step)
+        acted.saves(step)
+    assert acted.ends() == {}
+    assert "too close together" in acted.one.note
+
+
+def test_what_is_saved_because_the_trial_is_stopped_belongs_to_no_evaluation(acted: Acted) -> None:
+    for step in (1, 2):
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    acted.waits(0.2)
+    acted.saves(2.4)
+    assert acted.ends(stopping=True) == {2: "state 2"}
+
+
+def test_an_untrained_model_saved_first_is_no_other_habit(acted: Acted) -> None:
+    acted.waits(0.1)
+    acted.saves(0)
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    assert acted.ends() == {3: "state 3"}
+
+
+@contextmanager
+def written_slowly(acted: Acted, step: int) -> Iterator[None]:
+    with open(acted.path, "w") as file:
+        for part in ("sta", "te ", str(step)):
+            file.write(part)
+            file.flush()
+            acted.waits(0.05)
+        yield
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="the system does not say which files are open")
+def test_a_file_that_is_being_written_is_copied_when_it_is_whole(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.8)
+        acted.prints(step)
+        with written_slowly(acted, step):
+            assert all("state" in path.read_text() for path in acted.folder.checkpoints.glob("*"))
+    assert acted.ends() == {3: "state 3"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="the system does not say which files are open")
+def test_one_that_is_written_across_an_evaluation_belongs_to_none(acted: Acted) -> None:
+    for step in (1, 2):
+        acted.waits(0.5)
+        with written_slowly(acted, step):
+            acted.prints(step)
+            acted.waits(0.2)
+    acted.waits(0.5)
+    assert acted.ends() == {}
+
+
+def test_a_folder_is_copied_when_nothing_changes_in_it_any_more(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, name="last")
+    for step in VALUES:
+        acted.waits(2)
+        acted.prints(step)
+        acted.path.mkdir(exist_ok=True)
+        for name in "abc":
+            (acted.path / name).write_text(f"state {step}")
+            acted.waits(0.1)
+    assert acted.ends() == {3: "state 3"}
+
+
+def test_a_link_to_the_last_is_copied_as_what_it_names(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        (acted.path.parent / f"epoch-{step}").write_text(f"state {step}")
+        acted.path.unlink(missing_ok=True)
+        acted.path.symlink_to(f"epoch-{step}")
+        (acted.path.parent / f"epoch-{step - 1}").unlink(missing_ok=True)
+    assert acted.ends() == {3: "state 3"}
+    assert not (acted.folder.checkpoints / "step-00000003.pt").is_symlink()
+
+
+def test_evaluations_that_are_read_from_a_file_say_nothing_of_when_they_were_made(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    acted.one.distrust()
+    assert acted.ends() == {}
+    assert "read from a file" in acted.one.note
+
+
+def test_files_and_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for home in (one, other):
+        home.mkdir()
+        (home / "a").write_text("same")
+    assert contents.is_same(one, other)
+    (other / "b").write_text("")
+    assert not contents.is_same(one, other)
+    assert not contents.is_same(tmp_path / "none", tmp_path / "nothing")
+    assert contents.stamp(tmp_path / "none") == {}
+
+
+NANOGPT = """
+import os, sys
+home, resume = sys.argv[1], sys.argv[2:] == ["--init_from=resume"]
+path = home + "/ckpt.pt"
+first, stop = (int(open(path).read()), 99) if resume else (0, int(open(sys.argv[0] + ".stop").read()))
+for step in range(first, 7):
+    if step % 2 == 0:
+        print(f"step {step} loss {1 / (step + 1) + (0.001 if resume else 0)}", flush=True)
+        if step: open(path + ".new", "w").write(str(step)); os.replace(path + ".new", path)
+    if step == stop: sys.exit(9)
+"""
+FLAG = Optional(("--init_from=resume",), {"trial.resume": (True,)})
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)
+
+
+def resumable(programs: Programs, text: str, stop: int) -> ProgramRequest:
+    request = programs.request(text, "{trial.dir}", FLAG, checkpoints=Checkpoints("{trial.dir}/ckpt.pt"))
+    (programs.folder.path.parent / "program.py.stop").write_text(str(stop))
+    return request
+
+
+def test_a_trial_goes_on_from_one_file_by_a_flag(programs: Programs) -> None:
+    request = resumable(programs, NANOGPT, stop=5)
+    first = programs.run(request)
+    assert first is not None
+    assert first.reason == "exit_code_9"
+    assert [step for step, _ in programs.measured()] == [0, 2, 4]
+    second = programs.run(replace(request, attempt=2))
+    assert second is not None
+    assert second.state == "completed"
+    # What was printed at step 4 was printed again; what came before is kept.
+    expected = [(0, 1.0), (2, 1 / 3), (4, 0.201), (6, 1 / 7 + 0.001)]
+    assert [(step, values["loss"]) for step, values in programs.measured()] == [
+        (step, pytest.approx(value)) for step, value in expected
+    ]
+
+
+def test_what_an_earlier_attempt_printed_of_later_steps_happens_again(programs: Programs) -> None:
+    """It printed step 4 and was killed before it saved it."""
+    text = NANOGPT.replace("if step: open", "if step in (2, 6): open")
+    text = text.replace("if step % 2 == 0:", "if step % (3 if resume else 2) == 0:")
+    request = resumable(programs, text, stop=5)
+    programs.run(request)
+    assert [step for step, _ in programs.measured()] == [0, 2, 4]
+    programs.run(replace(request, attempt=2))
+    assert [step for step, _ in programs.measured()] == [0, 2, 3, 6]
+
+
+def test_a_file_that_holds_nothing_is_nothing_to_go_on_from(programs: Programs) -> None:
+    request = resumable(programs, NANOGPT.replace("write(str(step))", "write('')"), stop=3)
+    programs.run(request)
+    (programs.folder.path.parent / "program.py.stop").write_text("99")
+    second = programs.run(replace(request, attempt=2))
+    assert second is not None
+    assert second.state == "completed"
+    assert [values["loss"] for _, values in programs.measured()][-1] == pytest.approx(1 / 7)
+
+
+def test_a_file_from_which_an_attempt_came_no_further_is_passed_over(programs: Programs) -> None:
+    request = resumable(programs, NANOGPT.replace("write(str(step))", "write('torn')"), stop=3)
+    programs.run(request)
+    second = programs.run(replace(request, attempt=2))
+    assert second is not None
+    assert "invalid literal" in second.message, "it goes on from the torn one"
+    (programs.folder.path.parent / "program.py.stop").write_text("99")
+    third = programs.run(replace(request, attempt=3))
+    assert third is not None
+    assert third.state == "completed", "and then begins anew"
+
+
+def test_the_last_copy_takes_the_place_of_a_torn_file(programs: Programs) -> None:
+    request = resumable(programs, NANOGPT, stop=5)
+    programs.run(request)
+    copy = programs.folder.checkpoints / "step-00000002.pt"
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text("2")
+    lines = programs.folder.measurements.read_text().splitlines()
+    named = [
+        line.replace('"checkpoint": null', f'"checkpoint": "{copy.name}"') if '"step": 2,' in line else line
+        for line in lines
+    ]
+    assert named != lines
+    programs.folder.measurements.write_text("\n".join(named) + "\n")
+    (programs.folder.path / "files" / "ckpt.pt").write_text("")
+    second = programs.run(replace(request, attempt=2))
+    assert second is not None
+    assert second.state == "completed"
+    assert [step for step, _ in programs.measured()] == [0, 2, 4, 6]
+    assert [values["loss"] for _, values in programs.measured()][1] == pytest.approx(1 / 3 + 0.001), "from step 2 on"
+    assert read_trial(programs.folder).measurements[1].checkpoint == copy.name
+
+
+def test_where_steps_are_counted_a_trial_with_one_file_begins_anew(programs: Programs) -> None:
+    request = resumable(programs, NANOGPT, stop=5)
+    counted = MetricSource("regex", r"loss (?P<loss>\S+)", every=1)
+    request = replace(request, program=replace(request.program, sources=(counted,)))
+    programs.run(request)
+    (programs.folder.path.parent / "program.py.stop").write_text("99")
+    programs.run(replace(request, attempt=2))
+    assert [values["loss"] for _, values in programs.measured()] == [1, 1 / 3, 1 / 5, 1 / 7]

@@ -1,0 +1,211 @@
+"""What `lr-sweep` says: its answers, its verdict in words, and the YAML to adopt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunectl.analysis.learning import Learning
+from tunectl.procedures.fitting_steps import FirstGuess, in_words
+from tunectl.procedures.procedure import SweepSpec
+from tunectl.procedures.rate_confirmation import Confirmed
+from tunectl.procedures.rates import RateJudgement, why_apart
+
+AT_EDGE = 5.0
+"""The best rate is at the edge where training is unstable within this factor above it. The playbook looks at 5 and 10
+times the best rate; noise of the seeds moves the best rate by a factor of 2 or 3.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a sweep found.
+
+    `judgements` are by all runs of each rate. `best` is None where no rate is feasible, or none is better than a
+    constant prediction; `nominal` is then the best of the sweep. `unstable` is the smallest unstable rate above it.
+    `again` are the rates that ran under fresh seeds, `level` those that seeds cannot distinguish from the best.
+    `early`: the loss goes up in the first steps at twice the best rate, None where that was not looked at. `guess` is
+    None where max_train_steps was not asked for.
+    """
+
+    judgements: Sequence[RateJudgement]
+    best: Confirmed | None
+    nominal: RateJudgement | None
+    unstable: RateJudgement | None
+    learning: Learning
+    again: Sequence[Confirmed]
+    level: Sequence[float]
+    early: bool | None
+    extended: bool
+    guess: FirstGuess | None
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the best rate is the lowest or the highest that was trained."""
+        rate = self.best.rate if self.best else self.nominal.rate if self.nominal else None
+        return rate is None or rate in (self.judgements[0].rate, self.judgements[-1].rate)
+
+    def shaken(self) -> list[RateJudgement]:
+        """The best rate, and those above it up to AT_EDGE times it, of which some seed is unstable."""
+        best = self.best
+        if best is None:
+            return []
+        return [item for item in self.judgements if best.rate <= item.rate <= AT_EDGE * best.rate and item.shaken]
+
+    @property
+    def at_edge(self) -> bool | None:
+        """Whether an instability keeps the best rate down; None where the seeds do not say."""
+        if self.best is None:
+            return None
+        if self.unstable is not None and self.unstable.rate <= AT_EDGE * self.best.rate:
+            return True
+        highest = max([self.best.rate, *self.level])
+        near = self.unstable is not None and self.unstable.rate <= AT_EDGE * highest
+        return None if near or self.shaken() else False
+
+
+def answers(found: Found) -> dict[str, Any]:
+    """The keys of conclusion.json."""
+    best, unstable, guess = found.best, found.unstable, found.guess
+    return {
+        "best_learning_rate": best.rate if best else None,
+        "unstable_base_learning_rate": unstable.rate if unstable else None,
+        "edge_of_stability": found.at_edge,
+        "at_boundary": found.at_boundary,
+        "early_instability": found.early,
+        "max_train_steps": guess.steps if guess else None,
+        "better_than_constant": found.learning.better,
+        "unstable_when": (unstable.when or None) if unstable else None,
+        "confirmed": bool(best and best.fresh),
+        "seeds": len(best.runs) if best else None,
+        "lost_seeds": best.lost if best else None,
+        "not_distinguishable": list(found.level),
+        "fastest_constant_rate": guess.rate if guess else None,
+        "max_train_steps_resolution": guess.resolution if guess else None,
+    }
+
+
+def verdict(spec: SweepSpec, found: Found) -> str:
+    """What was found, in sentences."""
+    parts = [_nothing(spec, found)] if found.best is None else _of_best(spec, found, found.best)
+    if found.guess is not None:
+        parts.append(in_words(spec, found.guess))
+    return " ".join(parts)
+
+
+def _nothing(spec: SweepSpec, found: Found) -> str:
+    nominal, learning = found.nominal, found.learning
+    if nominal is None:
+        return "No learning rate in the sweep is feasible: go lower, or look at the model's initialisation."
+    metric = spec.objective.metric
+    against = []
+    if learning.at_start is not None:
+        against.append(f"{learning.at_start:.4g} before training")
+    if learning.baseline is not None:
+        against.append(f"a {metric.partition('/')[0]}/loss of {learning.loss:.4g} against {learning.baseline:.4g}")
+    unstable = f" Training is unstable from {found.unstable.rate:g} on." if found.unstable is not None else ""
+    return (
+        f"No learning rate in the sweep trains better than a constant prediction: {metric} is {learning.reached:.4g} "
+        f"at {nominal.rate:g}, the best of them ({'; '.join(against)}). Which rate is best cannot be said; look at the "
+        f"data and its labels, at the loss and the model, or train longer.{unstable}"
+    )
+
+
+def _of_best(spec: SweepSpec, found: Found, best: Confirmed) -> list[str]:
+    parts = [_best_itself(spec, found, best) + _edge(found), *_certainty(found, best)]
+    if found.learning.better is None:
+        parts.append(
+            "Whether that is better than a constant prediction is not known: there is no baseline_loss, and no "
+            "evaluation before training."
+        )
+    if found.early:
+        parts.append("At 2 times it the loss goes up in the first steps, between ordinary evaluations.")
+    if found.at_boundary:
+        parts.append("It lies at the boundary of the sweep: a wider one may find a better rate.")
+    elif found.extended:
+        parts.append("The sweep was too narrow at first and was extended.")
+    return [*parts, *_range_test(spec, best.rate)]
+
+
+def _best_itself(spec: SweepSpec, found: Found, best: Confirmed) -> str:
+    (judgement,) = [item for item in found.judgements if item.rate == best.rate]
+    value = f"{judgement.best:.4g}" if judgement.best is not None else "not finite"
+    return f"The best learning rate is {best.rate:g} ({spec.objective.metric} {value})"
+
+
+def _edge(found: Found) -> str:
+    unstable, at_edge = found.unstable, found.at_edge
+    if unstable is None:
+        return "; no rate in the sweep is unstable."
+    when = f" {unstable.when}" if unstable.when else ""
+    if at_edge:
+        first, then = (
+            ("clip-sweep", "warmup-sweep") if unstable.when == "mid-training" else ("warmup-sweep", "clip-sweep")
+        )
+        return (
+            f", at the edge of stability: at {unstable.rate:g} training is unstable{when} ({unstable.kind}). "
+            f"Stabilising it would allow higher rates: try {first}, then {then}."
+        )
+    if at_edge is False:
+        return f", away from the edge: training becomes unstable{when} at {unstable.rate:g} ({unstable.kind})."
+    return (
+        f"; training becomes unstable{when} at {unstable.rate:g} ({unstable.kind}). Whether that keeps the best rate "
+        "down is not certain: warmup-sweep and clip-sweep can show it."
+    )
+
+
+def _certainty(found: Found, best: Confirmed) -> list[str]:
+    """By which seeds the best rate was named, which others are as good, and which lose seeds."""
+    parts = []
+    if best.fresh:
+        of_rates = f" of {len(found.again)} rates" if len(found.again) > 1 else ", too"
+        lost = f"{best.lost} of its {len(best.runs)} seeds are lost" if best.lost else "none is lost"
+        parts.append(f"Under {len(best.fresh)} fresh seeds it is the best{of_rates}, and {lost}.")
+        if found.nominal is not None and found.nominal.rate != best.rate:
+            parts.append(f"(Without them it would have been {found.nominal.rate:g}.)")
+    else:
+        parts.append(f"It was chosen by {len(best.runs)} seeds and not confirmed under fresh ones.")
+    if found.level:
+        rates = " and ".join(f"{rate:g}" for rate in found.level)
+        parts.append(f"The seeds cannot distinguish {rates} from it.")
+    again = {item.rate: item for item in found.again}
+    for item in found.shaken():
+        if not item.unstable or item.rate in again:
+            when = f" {item.when}" if item.when else ""
+            lost = f", {again[item.rate].lost} of them lost" if item.rate in again and again[item.rate].lost else ""
+            parts.append(f"At {item.rate:g} {item.shaken} of {item.runs} seeds are unstable{when}{lost}.")
+    return parts
+
+
+def _range_test(spec: SweepSpec, best: float) -> list[str]:
+    """Where a range test of the same configuration says otherwise, both and why."""
+    tested: Mapping[str, Any] = spec.beside.get("range-test", {})
+    low, high = tested.get("low"), tested.get("high")
+    if not low or not high:
+        return []
+    said = f"range-test's {low:.2g} to {high:.2g}"
+    return [f"{said} includes it."] if low <= best <= high else [f"{said} does not include it: {why_apart(best, high)}"]
+
+
+def advice(spec: SweepSpec, found: Found) -> str:
+    """The lines of YAML to adopt; "" where no rate was found."""
+    best, guess = found.best, found.guess
+    lines = []
+    if best is not None:
+        runs = best.fresh or best.runs
+        values = ", ".join(
+            f"{run.best_value:.4g}" if run.feasible and run.best_value is not None else run.reason for run in runs
+        )
+        seeds = ", ".join(str(run.plan.seed) for run in runs)
+        chosen = "by which the rate was confirmed" if best.fresh else "by which the rate was chosen"
+        lines += [
+            f"# {spec.objective.metric}: {values}",
+            f"# (one run for each of the seeds {seeds}, {chosen})",
+            f"learning_rate: {best.rate:g}",
+        ]
+        if spec.options.get("constant") and not spec.own_code and spec.values.get("schedule", "constant") != "constant":
+            lines.append("schedule: constant")
+    if guess is not None and guess.steps is not None:
+        lines.append(f"# under training: max_train_steps: {guess.steps}")
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""The third lever: a quarter of the initialisation on top of the best recipe so far, where the model takes a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunectl.procedures.levers import Levers, quartered
+from tunectl.procedures.procedure import Results, SweepSpec, Wish, by_majority, has_all, repeats
+from tunectl.procedures.warmup_recipe import (
+    Judged,
+    Recipe,
+    candidates,
+    chosen,
+    fresh_repeats,
+    fresh_runs,
+    is_safer,
+    judged_again,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QuarterPhases:
+    """The phases of the sweep with a quarter of the initialisation, and of its safest rates under fresh seeds."""
+
+    sweep: int
+    again: int
+
+
+def quarter_trials(
+    spec: SweepSpec, results: Results, phases: QuarterPhases, levers: Levers, rates: Sequence[float]
+) -> list[Wish]:
+    """The trials of these levers with a quarter of the initialisation; [] where the model takes no scale, or has the
+    quarter already.
+    """
+    smaller = quartered(spec, levers)
+    if smaller is None:
+        return []
+    wishes = by_majority(results, swept(phases.sweep, smaller, rates))
+    if not has_all(results, wishes):
+        return wishes
+    recipes = candidates(results, {phases.sweep: smaller}, spec.objective)
+    return [*wishes, *fresh_runs(phases.again, recipes, fresh_repeats(spec))]
+
+
+def swept(phase: int, levers: Levers, rates: Sequence[float]) -> list[Wish]:
+    """A sweep of the learning rate with these levers."""
+    return [wish for point, rate in enumerate(rates) for wish in repeats(phase, point, Recipe(levers, rate).changes)]
+
+
+def best_with_quarter(spec: SweepSpec, results: Results, phases: QuarterPhases, levers: Levers) -> Judged | None:
+    """The best of them under fresh seeds; None where none was feasible or none was tried."""
+    smaller = quartered(spec, levers)
+    if smaller is None:
+        return None
+    recipes = candidates(results, {phases.sweep: smaller}, spec.objective)
+    return chosen(judged_again(results, phases.again, recipes), spec.objective)
+
+
+def safer_of(spec: SweepSpec, one: Judged | None, other: Judged | None) -> Judged | None:
+    """The first where it is safer than the other, else the other."""
+    return one if one is not None and is_safer(one, other, spec.objective) else other

@@ -1,0 +1,171 @@
+"""The search for the shortest warmup after which training bears a rate far beyond the unstable one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tunectl.core.records import Scalar
+from tunectl.procedures.levers import Levers, earlier
+from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, repeats, runs_of
+from tunectl.procedures.rates import rounded
+from tunectl.procedures.warmup_holding import hold, holds
+
+LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+"""Factors over the unstable rate, tried from 10 downwards until a warmup holds one, and upwards where asked."""
+
+START_FACTOR = 10.0
+
+LONGEST_PART = 0.1
+"""The playbook: the longest warmup to try is 10 % of max_train_steps."""
+
+SHORTEST_STRETCH = 500
+"""Updates at the base rate after a warmup: twice the warmup, and at least so many, since blow-ups come late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where warmups are looked for: the phases of the coarse lengths and of shorter ones, and the levers beside."""
+
+    coarse: int
+    refined: int
+    levers: Levers
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A factor over the unstable rate, the base rate, and the shortest warmup that holds it beside these levers."""
+
+    factor: float
+    base: float
+    warmup: int
+    levers: Levers
+
+
+def lengths(max_train_steps: int) -> list[int]:
+    """Warmup lengths over orders of magnitude, up to a tenth of max_train_steps, which is the last."""
+    longest = max(1, int(max_train_steps * LONGEST_PART))
+    found = [10**power for power in range(1, 12) if 10**power <= longest]
+    # Not a second one of nearly the same length.
+    return found if found and longest < 1.5 * found[-1] else [*found, longest]
+
+
+def stretch(warmup: int) -> int:
+    """How long to train at the base rate after a warmup."""
+    return max(2 * warmup, SHORTEST_STRETCH)
+
+
+def unstable_rate(spec: SweepSpec) -> float | None:
+    """The rate at which training becomes unstable: as the user said, or as the procedure before found."""
+    rate = spec.options.get("unstable_lr") or earlier(spec).unstable_rate
+    return None if rate is None else float(rate)
+
+
+def factors(spec: SweepSpec) -> tuple[list[float], list[float]]:
+    """The factors to go down through, and those to go up through once the first one holds."""
+    asked = float(spec.options.get("factor", START_FACTOR))
+    start = min(asked, START_FACTOR)
+    down = [start, *(factor for factor in reversed(LADDER) if factor < start)]
+    up = sorted({factor for factor in (*LADDER, asked) if start < factor <= asked})
+    return down, up
+
+
+def search(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
+    """The trials that look for a warmup, and what holds; None while that is open, and where nothing holds."""
+    wishes, coarse = _coarse(spec, results, start)
+    if coarse is None:
+        return wishes, None
+    wishes = [*wishes, *_refined(spec, results, start, coarse)]
+    if not has_all(results, wishes):
+        return wishes, None
+    refined = _holding(results, start.refined, coarse.base)
+    shortest = min([coarse.warmup, *(warmup for warmup, holds_all in refined.items() if holds_all)])
+    return wishes, replace(coarse, warmup=shortest)
+
+
+def _coarse(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
+    down, up = factors(spec)
+    wishes: list[Wish] = []
+    held = None
+    for factor in down:
+        wishes += _lengths_at(spec, results, start, factor)
+        if not has_all(results, wishes):
+            return wishes, None
+        held = _held_at(spec, results, start, factor)
+        if held is not None:
+            break
+    if held is None or held.factor != down[0]:
+        return wishes, held
+    for factor in up:
+        wishes += _lengths_at(spec, results, start, factor)
+        if not has_all(results, wishes):
+            return wishes, None
+        higher = _held_at(spec, results, start, factor)
+        if higher is None:
+            break
+        held = higher
+    return wishes, held
+
+
+def _base(spec: SweepSpec, factor: float) -> float:
+    return rounded((unstable_rate(spec) or math.nan) * factor)
+
+
+def _warmed_up(phase: int, point: int, base: float, levers: Levers) -> list[Wish]:
+    changes: Mapping[str, Scalar | None] = {**levers.changes, **CONSTANT_RATE, "learning_rate": base}
+    warmup = levers.warmup or 0
+    steps = stretch(warmup)
+    every = max(1, (steps + warmup) // 20)
+    return repeats(phase, point, changes, {"max_train_steps": steps, "eval_every": every, "keep_checkpoints": 1})
+
+
+def _lengths_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> list[Wish]:
+    tried = lengths(spec.max_train_steps)
+    down, up = factors(spec)
+    first = [*down, *up].index(factor) * len(tried)
+    base = _base(spec, factor)
+    wishes = [
+        wish
+        for index, warmup in enumerate(tried)
+        for wish in _warmed_up(start.coarse, first + index, base, replace(start.levers, warmup=warmup))
+    ]
+    return _until_one_is_lost(results, wishes)
+
+
+def _until_one_is_lost(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
+    """The first seed of each warmup, and the others of those that hold it: one lost seed settles that one does not."""
+    first = [wish for wish in wishes if wish.repeat == 0]
+    if not has_all(results, first):
+        return first
+    held = {wish.point for wish in first if holds(results[wish.phase, wish.point, 0])}
+    return [wish for wish in wishes if wish.repeat == 0 or wish.point in held]
+
+
+def _holding(results: Results, phase: int, base: float) -> dict[int, bool]:
+    """For each warmup that was tried at a base rate whether all of its runs hold."""
+    found: dict[int, bool] = {}
+    for runs in runs_of(results, phase).values():
+        values = runs[0].plan.hyperparameters
+        if values["learning_rate"] == base:
+            found[int(values["warmup_steps"])] = hold(runs)
+    return found
+
+
+def _held_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> Held | None:
+    base = _base(spec, factor)
+    holding = [warmup for warmup, held in _holding(results, start.coarse, base).items() if held]
+    return Held(factor, base, min(holding), start.levers) if holding else None
+
+
+def _refined(spec: SweepSpec, results: Results, start: Search, held: Held) -> list[Wish]:
+    """Warmups a third and a ninth as long, as far as they are longer than the last coarse one that did not hold."""
+    tried = lengths(spec.max_train_steps)
+    below = max((warmup for warmup in tried if warmup < held.warmup), default=0)
+    shorter = dict.fromkeys(round(held.warmup / 3**power) for power in (1, 2))
+    wishes = [
+        wish
+        for point, warmup in enumerate(warmup for warmup in shorter if warmup > below)
+        for wish in _warmed_up(start.refined, point, held.base, replace(start.levers, warmup=warmup))
+    ]
+    return _until_one_is_lost(results, wishes)

@@ -1,0 +1,90 @@
+"""What programs print of their progress: bars, timers, throughput, memory and counters, none of which is a metric."""
+
+from __future__ import annotations
+
+import re
+
+MEASURE = re.compile(
+    r"(?<![a-z])(?:loss(?:es)?|acc(?:uracy)?|err(?:or)?|perplexity|ppl|f1|auc|auroc|bleu|rouge|score|mse|mae|rmse|r2|m?iou"
+    r"|dice|m?ap|top|precision|recall|reward|return|nll|bpb|bpc|psnr|ssim|fid|wer|cer|elbo)(?![a-z])",
+    re.IGNORECASE,
+)
+"""What a metric's name holds: a line without a step is read only where one of its names does."""
+
+_GLYPHS = "█▉▊▋▌▍▎▏▁▂▃▄▅▆▇░▒▓━╸╺╾╼⣿"
+_COUNT = r"(?<![\d.,])[\d.,]{1,20}\s?[A-Za-z]{0,2}(?:/[\d.,?]{1,20}\s?[A-Za-z]{0,2})?"
+_RATE = r"(?:,\s*[\d.?]+[kKMGT]?\s?[^\s,\]]*/[^\s,\]]+)?\]?"
+_CLOCKS = r"\[\d+(?::\d+)+(?:\s?<\s?[\d:?]+)?" + _RATE
+_BAR = re.compile(
+    # tqdm: 45%|███   | 180/400 [00:01<00:02, 90.1it/s], also where the bar has no room; postfix="loss=0.2" is left.
+    rf"\d{{1,3}}(?:\.\d+)?\s?%\s?(?:\|[^|]*\|)?\s*{_COUNT}\s*{_CLOCKS}"
+    # tqdm where the total is not known: 180 examples [00:01, 90.1 examples/s]
+    rf"|(?<![\d.,])\d[\d.,]{{0,20}}\s?[A-Za-z]{{0,20}}\s?{_CLOCKS}"
+    # A bar with its percentage and nothing else: 45%|███   |, 45% [###--], [###--] 45%
+    rf"|\d{{1,3}}(?:\.\d+)?\s?%\s?\|\s*[{_GLYPHS}#=>][^|]*(?:\||$)"
+    r"|(?:\d{1,3}(?:\.\d+)?\s?%\s?)?\[(?=[. ]*[#=>*\-])[#=>*.\- ]{2,}\](?:\s*\d{1,3}(?:\.\d+)?\s?%)?"
+    # rich, Keras 3, pip: 12/40 ━━━━╺━━━━ 30% 0:00:02
+    rf"|(?:{_COUNT}\s*|\d{{1,3}}\s?%\s*)?[{_GLYPHS}]{{2,}}(?:\s*\d{{1,3}}(?:\.\d+)?\s?%)?(?:\s+\d+(?::\d\d)+)?"
+)
+
+_TIMERS = frozenset((
+    "time", "times", "timer", "timing", "elapsed", "eta", "remaining", "runtime", "duration", "seconds", "second",
+    "secs", "sec", "ms", "msec", "minutes", "mins", "hours", "hrs", "took", "wall", "walltime", "wallclock", "dt",
+    "latency",
+))  # fmt: skip
+_RATES = frozenset((
+    "speed", "throughput", "fps", "ips", "mfu", "hfu", "flops", "tflops", "flos", "bandwidth",
+))  # fmt: skip
+_PER_SECOND = re.compile(r"(?:/|per[_ ]?)(?:s|sec|second|hour)$|per[_ ]?min(?:ute)?$", re.IGNORECASE)
+_MEMORY = frozenset((
+    "mem", "memory", "ram", "vram", "gb", "mb", "kb", "gib", "mib", "bytes", "allocated", "reserved", "rss",
+))  # fmt: skip
+_COUNTERS = frozenset((
+    "count", "counts", "counter", "tokens", "tok", "toks", "samples", "examples", "images", "imgs", "batches",
+    "seen", "processed", "num", "nb", "patience", "rank", "pid", "worker", "workers", "gpu", "gpus", "device",
+    "devices", "cuda", "version", "params", "parameters", "size", "port", "attempt", "retry", "retries", "progress",
+    "percent", "percentage", "pct", "done", "completed", "seed",
+))  # fmt: skip
+_WHOLE_NAMES = frozenset({"data", "v_num", "in", "at", "of", "n"})
+_POSITIONS = frozenset((
+    "epoch", "epochs", "step", "steps", "iter", "iters", "iteration", "iterations", "batch", "updates",
+))  # fmt: skip
+
+_CLOCK_OR_DATE = re.compile(r":\d\d|[-/]\d{1,2}[-/]\d{1,2}(?!\d)")
+_UNIT = re.compile(
+    r"\s?(?:(?:ms|us|µs|ns|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|[kKMGT]?i?B|bytes"
+    r"|examples|samples|tokens|images|files|items|steps|batches|params|parameters)(?![\w/])"
+    r"|[\w.]+/(?:s|sec|second|it|iter|step|epoch|batch|min|h)(?!\w))(?!\s*[:=]?\s*[-+.\d])"
+)
+_OF_A_TOTAL = re.compile(r"\s?(?:/|of\s)\s?\d")
+
+
+def without_bars(line: str) -> str:
+    """The line with blanks where a progress bar is, so that every other character keeps its place."""
+    return _BAR.sub(lambda found: " " * len(found[0]), line)
+
+
+def behind_bar(line: str) -> str:
+    """What a line holds behind its last bar, or all of it where it has none."""
+    ends = [found.end() for found in _BAR.finditer(line)]
+    return line[ends[-1] :] if ends else line
+
+
+def is_metric(name: str) -> bool:
+    """Whether a number of this name may be a metric, and no timer, throughput, memory, counter or position."""
+    if name.lower() in _WHOLE_NAMES or _PER_SECOND.search(name):
+        return False
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    if not words or words[-1] in _TIMERS | _RATES:
+        return not words
+    if MEASURE.search(name):
+        return True
+    place = len(words) > 1 and words[-1] in _POSITIONS
+    return not place and _TIMERS.isdisjoint(words) and (_RATES | _MEMORY | _COUNTERS).isdisjoint(words)
+
+
+def measures(name: str, behind: str) -> bool:
+    """Whether a number is one of a metric, as what is printed behind it says: not `0:12`, `3.2 s`, `5 GB`, `3/10`."""
+    if _CLOCK_OR_DATE.match(behind):
+        return False
+    return MEASURE.search(name) is not None or not (_UNIT.match(behind) or _OF_A_TOTAL.match(behind))

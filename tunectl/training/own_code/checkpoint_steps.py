@@ -1,0 +1,94 @@
+"""Which evaluation a checkpoint belongs to, where its name counts otherwise than the metrics do.
+
+Only what makes it certain counts: what the program prints beside the metrics, or what a Trainer of Hugging Face writes
+into the checkpoint. Numbers that merely fit (as many of both, one a multiple of the other) do not: checkpoints of every
+500 updates and epochs of 600 fit as well.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Evaluations = Sequence[tuple[int, Mapping[str, float]]]
+"""The evaluations in their order: the step, and all metrics of that step."""
+
+COUNTS = frozenset(
+    {"step", "global_step", "iter", "iteration", "iter_num", "update", "updates", "num_updates", "epoch", "batch"}
+)
+"""Metrics that count steps under one of these names, on whatever split."""
+
+BEYOND = 2
+"""A number is of another unit where it is more than so many times all that was printed and that the study asks for."""
+
+_STATE = "trainer_state.json"
+_EVALUATED = "eval_"
+_CLOSE = 1e-3  # what is printed is rounded, by newer versions to four places
+
+
+def is_other_unit(numbers: Iterable[int], last_step: int | None, length: int) -> bool:
+    """Whether checkpoints are named by numbers beyond every step that the metrics can have."""
+    return max(numbers, default=0) > BEYOND * max(length, last_step or 0)
+
+
+def shifted(numbers: Collection[int], steps: Collection[int]) -> int:
+    """By how much the names of all checkpoints differ from the steps of all evaluations, 0 where not all by the same.
+
+    Epochs 0 to 9 beside steps 1 to 10: from 0 on, or an untrained model first and the last epoch not saved.
+    """
+    if len(numbers) < 2 or len(numbers) != len(steps):
+        return 0
+    shift = min(steps) - min(numbers)
+    return shift if {number + shift for number in numbers} == {*steps} else 0
+
+
+def matched(there: Mapping[int, Path], evaluations: Evaluations, metric: str) -> dict[int, int]:
+    """The step of its evaluation for each checkpoint, by its number, for which that is known."""
+    found = _by_counts(there, evaluations)
+    state = _trainer_state(there)
+    if state is not None:
+        by_state = _by_history(state, [(step, metrics[metric]) for step, metrics in evaluations])
+        found |= {number: by_state[number] for number in there if number in by_state}
+    steps = list(found.values())
+    return {number: step for number, step in found.items() if steps.count(step) == 1}
+
+
+def _by_counts(there: Mapping[int, Path], evaluations: Evaluations) -> dict[int, int]:
+    """By a metric that counts as the names do."""
+    places: dict[int, set[int]] = {}
+    for step, metrics in evaluations:
+        for name, value in metrics.items():
+            if name.rpartition("/")[2] in COUNTS and value in there:
+                places.setdefault(int(value), set()).add(step)
+    return {number: steps.pop() for number, steps in places.items() if len(steps) == 1}
+
+
+def _trainer_state(there: Mapping[int, Path]) -> Mapping[str, Any] | None:
+    """What the last checkpoint that has one says of the training until then."""
+    for _, path in sorted(there.items(), reverse=True):
+        try:
+            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return state if isinstance(state, dict) else None
+    return None
+
+
+def _by_history(state: Mapping[str, Any], evaluations: Sequence[tuple[int, float]]) -> dict[int, int]:
+    """By the history of a Trainer: its n-th evaluation is the n-th that was printed, where all values agree."""
+    history = [item for item in state.get("log_history") or [] if isinstance(item, dict)]
+    readings: list[dict[int, int]] = []
+    for key in {name for item in history for name in item if name.startswith(_EVALUATED)}:
+        entries = [item for item in history if key in item and isinstance(item.get("step"), int)]
+        pairs = list(zip(entries, evaluations, strict=False))
+        # After the checkpoint more may have been printed, but none before it is missing.
+        if len(entries) <= len(evaluations) and all(_agrees(entry[key], value) for entry, (_, value) in pairs):
+            readings.append({entry["step"]: step for entry, (step, _) in pairs})
+    return readings[0] if readings and all(reading == readings[0] for reading in readings) else {}
+
+
+def _agrees(one: Any, other: float) -> bool:
+    return isinstance(one, (int, float)) and math.isclose(one, other, rel_tol=_CLOSE, abs_tol=_CLOSE / 20)

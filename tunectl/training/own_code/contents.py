@@ -1,0 +1,122 @@
+"""What a checkpoint's file, or folder, holds now: whether it changed, is being written, is the same as another."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_PROC = Path("/proc")
+_ACCESS_MODES = 0o3  # of the flags of an open file: 0 is reading alone
+
+Stamp = Mapping[str, tuple[int, int, int]]
+"""Inode, size and time of change of each file below a folder, by its path there; of a file alone by ""."""
+
+
+def stamp(path: Path) -> Stamp:
+    """What is there now; {} where nothing is. A link counts as what it names."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for file in _files(path):
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            name = "" if file == path else str(file.relative_to(path))
+            found[name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def changed(before: Stamp, after: Stamp) -> set[str]:
+    """The files that differ, the missing ones included."""
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def is_being_written(path: Path) -> bool | None:
+    """Whether this process, or one below it, has a file there open for writing; None where the system does not say."""
+    if not _PROC.is_dir():
+        return None
+    wanted = set()
+    for file in _files(path):
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            wanted.add((status.st_dev, status.st_ino))
+    return any(True for opened in _open_for_writing() if opened in wanted)
+
+
+def copy(path: Path, to: Path) -> bool:
+    """Copy a file or a folder; false, and nothing there, where it changed meanwhile or could not be copied."""
+    remove(to)
+    before = stamp(path)
+    try:
+        to.parent.mkdir(exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, to)
+        else:
+            shutil.copyfile(path, to)
+    except (OSError, shutil.Error):
+        remove(to)
+        return False
+    if not before or stamp(path) != before or is_being_written(path):
+        remove(to)
+        return False
+    return True
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two files, or folders, hold the same bytes."""
+    names = [{file.relative_to(path): file for file in _files(path)} for path in (one, other)]
+    if not names[0] or names[0].keys() != names[1].keys():
+        return False
+    try:
+        return all(filecmp.cmp(file, names[1][name], shallow=False) for name, file in names[0].items())
+    except OSError:
+        return False
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder; what cannot be removed only takes room."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return [Path(home) / name for home, _, names in os.walk(path, followlinks=False) for name in sorted(names)]
+    return [path] if path.exists() else []
+
+
+def _open_for_writing() -> Iterator[tuple[int, int]]:
+    """Device and inode of each file that this process, or one below it, has open for writing."""
+    for process in _processes():
+        try:
+            descriptors = os.listdir(f"{_PROC}/{process}/fd")  # noqa: PTH208
+        except OSError:
+            continue  # it ended, or is another user's
+        for number in descriptors:
+            try:
+                flags = Path(f"{_PROC}/{process}/fdinfo/{number}").read_text()
+                if int(flags.split("flags:", 1)[1].split()[0], 8) & _ACCESS_MODES:
+                    status = os.stat(f"{_PROC}/{process}/fd/{number}")  # noqa: PTH116
+                    yield status.st_dev, status.st_ino
+            except (OSError, ValueError, IndexError):
+                continue
+
+
+def _processes() -> list[str]:
+    """The ids of this process and all below it; of every process where the kernel does not list children."""
+    found = [str(os.getpid())]
+    for process in found:
+        try:
+            tasks = os.listdir(f"{_PROC}/{process}/task")  # noqa: PTH208
+            for task in tasks:
+                found += Path(f"{_PROC}/{process}/task/{task}/children").read_text().split()
+        except FileNotFoundError:
+            if process == found[0]:
+                return [name for name in os.listdir(_PROC) if name.isdigit()]  # noqa: PTH208
+        except OSError:
+            continue
+    return found
