@@ -16,7 +16,7 @@ from tunectl.sampling.listed import check_count
 from tunectl.sampling.plan import plan_trials
 from tunectl.sampling.space import search_space
 from tunectl.spec.consumption import check_consumption
-from tunectl.spec.identity import differences
+from tunectl.spec.identity import Differences, differences
 from tunectl.spec.reading import parse_study
 from tunectl.spec.review import review
 
@@ -42,7 +42,7 @@ def read_whole(text):
             trials = plan_trials(spec)
             assert [trial.trial for trial in trials] == list(range(len(trials)))
             assert all(set(trial.hyperparameters) <= set(spec.names) for trial in trials)
-        assert differences(spec, spec) == []
+        assert differences(spec, spec) == Differences()
     except StudyError as error:
         problems = list(error.problems)
         assert problems

@@ -18,7 +18,13 @@ SECTIONS = {"study": "a", "search": "{trials: 4}"}
 
 def changes(hyperparameters=None, **sections):
     old = study(BASE, **SECTIONS)
-    return differences(old, study({**BASE, **(hyperparameters or {})}, **{**SECTIONS, **sections}))
+    return refused(old, study({**BASE, **(hyperparameters or {})}, **{**SECTIONS, **sections}))
+
+
+def refused(old, new):
+    """What may not change where a trial has completed."""
+    found = differences(old, new)
+    return [*found.results, *found.objective]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ def test_any_other_difference_is_listed_by_its_path(hyperparameters, sections, l
 def test_the_order_of_the_hyperparameters_belongs_to_the_study_since_it_gives_the_coordinates():
     old = study(BASE, **SECTIONS)
     turned = study({"optimizer": BASE["optimizer"], "learning_rate": BASE["learning_rate"], "width": "64", "momentum": BASE["momentum"]}, **SECTIONS)  # fmt: skip
-    assert any(line.startswith("order of hyperparameters") for line in differences(old, turned))
+    assert any(line.startswith("order of hyperparameters") for line in refused(old, turned))
 
 
 @pytest.mark.parametrize(
@@ -92,12 +98,70 @@ def test_values_that_python_takes_for_equal_are_other_values(old, new):
     before, after = (
         study({"x": f"{{role: scientific, values: {values}}}"}, search="{trials: 1}") for values in (old, new)
     )
-    assert differences(before, after) != []
+    assert refused(before, after) != []
 
 
 def test_points_by_hand_belong_to_the_study():
     varies = {"learning_rate": "{role: nuisance, range: [1e-3, 1]}"}
     one = study(varies, search="{points: [{learning_rate: 0.1}]}")
     two = study(varies, search="{points: [{learning_rate: 0.1}, {learning_rate: 0.2}]}")
-    assert differences(one, one) == []
-    assert differences(one, two) == ["search.points[1].learning_rate: was not there, is 0.2"]
+    assert refused(one, one) == []
+    assert refused(one, two) == ["search.points[1].learning_rate: was not there, is 0.2"]
+
+
+OWN = """\
+command: [python, train.py, "{x}"]
+  metrics: [{regex: '(?P<step>.) (?P<loss>.)', offset: 1}]
+  environment: {DATA: here}
+  checkpoints: "{trial.dir}/{step}.pt"
+  infeasible: {exit_codes: [3], patterns: [diverged]}
+"""
+
+
+def own(text=OWN, **sections):
+    fields = {
+        "workload": f"\n  {text}",
+        "objective": "{metric: loss, direction: minimize}",
+        "training": "{max_train_steps: 4}",
+        "search": "{trials: 2}",
+    }
+    return study(
+        {"optimizer": None, "learning_rate": None, "x": "{role: nuisance, range: [1, 2]}"}, **{**fields, **sections}
+    )
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "lines"),
+    [
+        ("offset: 1", "offset: 2", ["workload.metrics[0].offset: was 1, is 2"]),
+        ("offset: 1", "names: {loss: valid/loss}, offset: 1", ["workload.metrics[0].names: was {}, is not there", "workload.metrics[0].names.loss: was not there, is valid/loss"]),
+        ("regex: '(?P<step>.) (?P<loss>.)', offset: 1", "json_lines: stdout, offset: 1", ["workload.metrics[0].regex: was (?P<step>.) (?P<loss>.), is not there", "workload.metrics[0].json_lines: was not there, is stdout"]),
+        ("/{step}.pt", "/at-{step}.pt", ["workload.checkpoints.path: was {trial.dir}/{step}.pt, is {trial.dir}/at-{step}.pt"]),
+        ("[3]", "[4]", ["workload.infeasible.exit_codes: was (3,), is (4,)"]),
+        ("[diverged]", "[]", ["workload.infeasible.patterns: was ('diverged',), is ()"]),
+    ],
+)  # fmt: skip
+def test_how_a_program_is_read_may_change(was, now, lines):
+    found = differences(own(), own(OWN.replace(was, now)))
+    assert list(found.reading) == lines
+    assert (found.results, found.objective, found.environment) == ((), (), ())
+
+
+def test_the_environment_of_a_program_may_change_and_is_named_by_variable():
+    found = differences(own(), own(OWN.replace("{DATA: here}", "{DATA: there}")))
+    assert found.environment == ("workload.environment.DATA: was here, is there",)
+    assert (found.results, found.objective, found.reading) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "sections", "line"),
+    [
+        (OWN.replace("train.py", "other.py"), {}, "program.arguments: was"),
+        (OWN + '  folder: "{trial.dir}"\n', {}, "program.in_trial_folder: was False"),
+        (OWN, {"training": "{max_train_steps: 5}"}, "training.max_train_steps: was 4"),
+        (OWN, {"resources": "{devices_per_trial: 2}"}, "program.devices: was 1"),
+    ],
+)
+def test_what_a_program_is_trained_with_belongs_to_the_study(text, sections, line):
+    found = differences(own(), own(text, **sections))
+    assert any(item.startswith(line) for item in found.results), found

@@ -8,7 +8,7 @@ import pytest
 
 from tunectl.core.errors import StudyError
 from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional
-from tunectl.spec.identity import differences, identity
+from tunectl.spec.identity import Differences, differences, identity
 from tunectl.spec.placeholders import AbsentError, command_line, filled, names_in, value_text
 from tunectl.spec.placing import check_program
 from tunectl.spec.reading import draft_study, parse_study
@@ -197,9 +197,9 @@ def test_a_switch_needs_no_place(tmp_path: Path) -> None:
 
 def test_the_study_stays_the_same_where_it_is_moved_as_a_whole(tmp_path: Path) -> None:
     one, other = (parse_study(text(), tmp_path / name / "study.yaml") for name in ("a", "b"))
-    assert differences(one, other) == []
+    assert differences(one, other) == Differences()
     changed = parse_study(text(COMMAND.replace("--lr", "--rate")), tmp_path / "a" / "study.yaml")
-    assert any("program.arguments" in line for line in differences(one, changed))
+    assert any("program.arguments" in line for line in differences(one, changed).results)
     assert "program.arguments" in identity(one)
 
 
@@ -298,6 +298,6 @@ def test_a_baseline_belongs_to_the_study_and_one_without_stays_what_it_was(tmp_p
     given = parse_study(text(COMMAND + "\n  baseline_loss: 2.303"), tmp_path / "study.yaml")
     assert (plain.baseline_loss, given.baseline_loss) == (None, 2.303)
     assert "baseline_loss" not in identity(plain)
-    assert differences(plain, given) == ["baseline_loss: was not there, is 2.303"]
+    assert differences(plain, given).results == ("baseline_loss: was not there, is 2.303",)
     function = parse_study(text("  {function: ./a.py:b, baseline_loss: 1}"), tmp_path / "study.yaml")
     assert (function.kind, function.baseline_loss) == ("function", 1.0)

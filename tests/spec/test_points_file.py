@@ -11,7 +11,7 @@ from builders import study_text
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
-from tunectl.spec.identity import differences
+from tunectl.spec.identity import Differences, differences
 from tunectl.spec.reading import load_study
 from tunectl.study.checking import check_study
 from tunectl.study.opening import open_to_read, opened
@@ -121,7 +121,7 @@ def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, 
     path, place = write(GOOD), tmp_path / "runs" / "study"
 
     def planned() -> list[float]:
-        with opened(load_study(path), place, Silent()) as study:
+        with opened(load_study(path), place, Silent(), may_begin_anew=False) as study:
             return [trial.hyperparameters["learning_rate"] for trial in study.trials]
 
     assert planned() == [0.1, 0.01]
@@ -146,4 +146,4 @@ def test_points_of_a_table_are_those_of_a_list(tmp_path: Path, write: Callable[[
     one = load_study(write(GOOD))
     listed = "[{learning_rate: 0.1, optimizer: sgd}, {learning_rate: 1e-2, optimizer: adam, beta1: 0.9}]"
     (tmp_path / "study.yaml").write_text(study_text(HYPERPARAMETERS, search=f"{{points: {listed}}}"))
-    assert differences(one, load_study(tmp_path / "study.yaml")) == []
+    assert differences(one, load_study(tmp_path / "study.yaml")) == Differences()

@@ -16,6 +16,7 @@ from tunectl.spec.conditions import World
 from tunectl.spec.model import Hyperparameter, StudySpec
 from tunectl.spec.unit_maps import to_unit
 from tunectl.spec.wording import as_text
+from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,8 @@ class Evidence:
 
     `runs` are all planned trials by id, the unfinished and failed ones included; their best values are those under
     `objective`. Reading the series of every update is slow, so that only some runs have them (`updates_read` by id).
-    `folder` is the study folder as a command names it.
+    `folder` is the study folder as a command names it. `written` are the files that trials of own code wrote where they
+    run, `shared_folders` what is known of folders that they should have made for themselves.
     """
 
     spec: StudySpec
@@ -32,6 +34,8 @@ class Evidence:
     runs: tuple[Run, ...]
     updates_read: frozenset[int] = frozenset()
     folder: str = ""
+    written: Sequence[WrittenFile] = ()
+    shared_folders: SharedFolders | None = None
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tunectl.analysis.curve_findings import CURVE_FINDINGS
 from tunectl.analysis.evidence import Evidence
+from tunectl.analysis.file_findings import FILE_FINDINGS, SHARED_FILES
 from tunectl.analysis.findings import Finding, FindingFunctions
 from tunectl.analysis.search_findings import SEARCH_FINDINGS
 from tunectl.analysis.seed_findings import SEED_FINDINGS
@@ -15,6 +16,8 @@ from tunectl.analysis.step_units import STEP_FINDINGS
 from tunectl.analysis.update_findings import UPDATE_FINDINGS
 
 IMPORTANCE = (
+    # Trials that overwrite each other's files are none of their own.
+    SHARED_FILES,
     # A bug in the data or most trials lost: nothing else counts before that is mended.
     "steps-do-not-fit",
     "periodic-evaluations",
@@ -45,7 +48,14 @@ IMPORTANCE = (
 """The findings' ids, what is to be mended first standing first: what comes later may follow from it."""
 
 
-FINDINGS: FindingFunctions = {**STEP_FINDINGS, **SEED_FINDINGS, **SEARCH_FINDINGS, **CURVE_FINDINGS, **UPDATE_FINDINGS}
+FINDINGS: FindingFunctions = {
+    **FILE_FINDINGS,
+    **STEP_FINDINGS,
+    **SEED_FINDINGS,
+    **SEARCH_FINDINGS,
+    **CURVE_FINDINGS,
+    **UPDATE_FINDINGS,
+}
 
 
 class Attempt(Protocol):

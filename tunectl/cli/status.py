@@ -9,6 +9,13 @@ import typer
 
 from tunectl.cli.console import say, say_json, say_table
 
+_NEXT_RUN = {
+    "nothing": "the next run trains what is left in the new environment",
+    "read again": "the next run reads the output of the trials that there are again",
+    "begin anew": "the next run begins the study anew and keeps what is there in the folder earlier",
+    "refuse": "it is another study now, which the next run refuses",
+}
+
 
 def status(
     folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
@@ -37,6 +44,11 @@ def status(
             ("running", "setting", "step", "of", f"last {report.objective.metric}"),
             [(trial.trial, trial.setting, trial.step, trial.steps, trial.value) for trial in report.running],
         )
+    if report.correction is not None:
+        say()
+        say(f"{report.study_file} has changed since: {_NEXT_RUN[report.correction.what]}; these differ:")
+        for line in (*report.correction.lines, *report.correction.environment):
+            say(f"  {line}")
     if report.failures:
         say()
         say_table(

@@ -67,6 +67,11 @@ class TrialFolder:
         """One JSON line for each attempt that did not end by itself, appended by the runner."""
         return self.path / "attempts.jsonl"
 
+    @property
+    def earlier(self) -> Path:
+        """The folder that keeps what the trial's files held before a changed study read its output again."""
+        return self.path / "earlier"
+
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after `step` updates."""
         return self.checkpoints / f"step-{step:08d}.pt"
@@ -122,6 +127,21 @@ class StudyFolder:
     def conclusion(self) -> Path:
         """What a procedure found."""
         return self.path / "conclusion.json"
+
+    @property
+    def written(self) -> Path:
+        """The files that trials wrote below the folder where they run: a JSON line for every change, where one was."""
+        return self.path / "written.jsonl"
+
+    @property
+    def rereading(self) -> Path:
+        """There while trials that have ended are read again, by a study that reads their output in another way."""
+        return self.path / "rereading"
+
+    @property
+    def earlier(self) -> Path:
+        """The folder that keeps, numbered from 1, what a study was before it was changed altogether."""
+        return self.path / "earlier"
 
     @property
     def faults(self) -> Path:

@@ -95,6 +95,15 @@ Argument = str | Optional
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramReading:
+    """What of a program says how its output and its end are read: changed, a trial that has ended is read again."""
+
+    sources: tuple[MetricSource, ...] = ()
+    checkpoints: Checkpoints | None = None
+    infeasible: InfeasibleEnds = InfeasibleEnds()
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A program as the study declares it; texts hold placeholders.
 
@@ -111,6 +120,11 @@ class Program:
     infeasible: InfeasibleEnds = InfeasibleEnds()
     devices: int = 1
     in_trial_folder: bool = False
+
+    @property
+    def reading(self) -> ProgramReading:
+        """How its output and its end are read."""
+        return ProgramReading(self.sources, self.checkpoints, self.infeasible)
 
     @property
     def counts_steps(self) -> bool:

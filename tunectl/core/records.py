@@ -253,7 +253,8 @@ class TrialResult:
     when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
-    built. `provisional`: the runner has yet to say whether the attempt counts; until then it is none that ended.
+    built. `exit_code` is that of a program that ended by itself, None where it is not known. `provisional`: the runner
+    has yet to say whether the attempt counts; until then it is none that ended.
     """
 
     trial: int
@@ -270,15 +271,14 @@ class TrialResult:
     traceback: str = ""
     attempt: int = 1
     baseline_loss: float | None = None
+    exit_code: int | None = None
     provisional: bool = False
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        content = asdict(self)
-        return (
-            content if self.provisional else {name: value for name, value in content.items() if name != "provisional"}
-        )
+        absent = {"exit_code": None, "provisional": False}
+        return {name: value for name, value in asdict(self).items() if name not in absent or value != absent[name]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialResult:

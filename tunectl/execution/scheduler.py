@@ -55,6 +55,7 @@ class _Schedule:
     prepare: Callable[[Job], Path]
     on_event: Callable[[Event], None]
     stop_requested: Callable[[], int]
+    may_launch: Callable[[int], bool]
     clock: Callable[[], float]
     waiting: deque[Job]
     running: dict[int, _Running] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class _Schedule:
 
     def fill_slots(self) -> None:
         """Launch what may be launched now."""
-        while self.stopping == 0:
+        while self.waiting and self.may_launch(len(self.running)) and self.stopping == 0:
             choice = self._next()
             if choice is None:
                 return
@@ -241,6 +242,7 @@ def run_trials(
     prepare: Callable[[Job], Path],
     on_event: Callable[[Event], None],
     stop_requested: Callable[[], int],
+    may_launch: Callable[[int], bool] = lambda _running: True,
     poll_seconds: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
@@ -251,14 +253,15 @@ def run_trials(
     says how often a stop was asked for: after the first nothing is launched, the running trials may save for
     `limits.grace_seconds`, and are killed then, or at the second. Where the first trials all fail alike, the study is
     stopped as after one request, and `StoppedByFailures` tells why. What never ran, and what would have been tried
-    again, is pending; the caller closes the backend.
+    again, is pending; the caller closes the backend. `may_launch` is asked before each launch, with the number of
+    trials that run, and must not refuse where none does.
 
     Raises FolderError or OSError where a trial's folder cannot be written, by the runner or by the trial: after the
     running trials were stopped likewise.
     """
     if not slots:
         raise ValueError("there is no slot to run trials on")
-    schedule = _Schedule(backend, slots, limits, prepare, on_event, stop_requested, clock, waiting=deque(jobs))
+    schedule = _Schedule(backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs))
     while True:
         schedule.fill_slots()
         if schedule.is_over():

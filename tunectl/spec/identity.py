@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from tunectl.core.programs import ProgramReading
 from tunectl.spec.model import StudySpec
 
 FREE = frozenset({"search.trials", "training.keep_checkpoints"})
 """What may change between two calls on one folder, beside resources, goal and notes. Trials may only be raised."""
+
+# Of a program: the folder is where the study is, and one that is moved as a whole stays the same study; the environment
+# is kept with every trial, as it was when that was trained.
+_FREE_OF_PROGRAM = frozenset({"folder", "environment"})
+_READING_OF_PROGRAM = frozenset(ProgramReading.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """How two studies of one folder differ, a line for each path: what it was and what it is now.
+
+    `results`: what trials that have ended would not have been trained by, so that it may not change. `reading`: how the
+    output of own code is read, which can be done again. `objective`: what is selected by. `environment`: the
+    variables that a program is given.
+    """
+
+    results: tuple[str, ...] = ()
+    objective: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
 
 def identity(spec: StudySpec) -> dict[str, Any]:
@@ -22,8 +44,8 @@ def identity(spec: StudySpec) -> dict[str, Any]:
         "hyperparameters": {},
     }
     if spec.program is not None:
-        # The folder is where the study stands: one that is moved as a whole stays the same study.
-        content["program"] = {key: value for key, value in asdict(spec.program).items() if key != "folder"}
+        kept = asdict(spec.program).items()
+        content["program"] = {k: v for k, v in kept if k not in _FREE_OF_PROGRAM | _READING_OF_PROGRAM}
     if spec.baseline_loss is not None:
         content["baseline_loss"] = spec.baseline_loss
     for name in spec.names:
@@ -43,17 +65,41 @@ def identity(spec: StudySpec) -> dict[str, Any]:
     return {path: value for path, value in flat.items() if path not in FREE}
 
 
-def differences(old: StudySpec, new: StudySpec) -> list[str]:
-    """What differs between two studies of one folder: a line for each path, what it was and what it is now."""
-    before, after = identity(old), identity(new)
-    lines = [
+def differences(old: StudySpec, new: StudySpec) -> Differences:
+    """How two studies of one folder differ, in what does not simply follow the study file."""
+    lines = _lines(identity(old), identity(new))
+    if old.search.trials is not None and new.search.trials is not None and new.search.trials < old.search.trials:
+        lines.append(f"search.trials: was {old.search.trials}, is {new.search.trials}; it may only be raised")
+    of_objective = tuple(line for line in lines if line.startswith("objective."))
+    return Differences(
+        results=tuple(line for line in lines if line not in of_objective),
+        objective=of_objective,
+        reading=tuple(_lines(_reading(old), _reading(new))),
+        environment=tuple(_lines(_environment(old), _environment(new))),
+    )
+
+
+def _reading(spec: StudySpec) -> dict[str, Any]:
+    """How what a program prints and writes is read, by paths as they are in the study file."""
+    if spec.program is None:
+        return {}
+    sources = [{item.kind: item.where, **asdict(item)} for item in spec.program.sources]
+    metrics = [{key: value for key, value in item.items() if key not in ("kind", "where")} for item in sources]
+    reading = {key: value for key, value in asdict(spec.program.reading).items() if key != "sources"}
+    content = {"metrics": metrics, **reading}
+    return dict(_flatten(content, "workload"))
+
+
+def _environment(spec: StudySpec) -> dict[str, Any]:
+    return {f"workload.environment.{k}": v for k, v in spec.program.environment.items()} if spec.program else {}
+
+
+def _lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [
         f"{path}: was {before.get(path, 'not there')!s}, is {after.get(path, 'not there')!s}"
         for path in dict.fromkeys([*before, *after])
         if repr(before.get(path)) != repr(after.get(path))  # to Python 1 == True == 1.0, to a study they differ
     ]
-    if old.search.trials is not None and new.search.trials is not None and new.search.trials < old.search.trials:
-        lines.append(f"search.trials: was {old.search.trials}, is {new.search.trials}; it may only be raised")
-    return lines
 
 
 def _flatten(value: Any, path: str) -> list[tuple[str, Any]]:

@@ -147,7 +147,8 @@ class StudySpec:
     `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content.
     `hyperparameters` keeps the order of the file, alternatives of a name standing together. `places` gives the line and
     column of every path in the file; `points_file` is the CSV file that `search.points` names, None where points stand
-    in the study file. `workload` is the text by which the workload is known: a factory's reference
+    in the study file. `shared_files` are patterns of files that trials of own code are meant to write together.
+    `workload` is the text by which the workload is known: a factory's reference
     (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
     `baseline_loss` is the training loss of the best constant prediction, as a study of own code says it; None where it
     does not, and for a workload, which has its own.
@@ -171,6 +172,7 @@ class StudySpec:
     program: Program | None = None
     baseline_loss: float | None = None
     points_file: PointsFile | None = None
+    shared_files: tuple[str, ...] = ()
 
     @property
     def own_code(self) -> bool:

@@ -25,7 +25,16 @@ from tunectl.spec.placeholders import DIR, OWN, names_in, value_text
 from tunectl.spec.wording import found, nearest
 
 _WHERE: PathKey = ("workload",)
-_COMMAND_KEYS = ("command", "folder", "environment", "metrics", "checkpoints", "infeasible", "baseline_loss")
+_COMMAND_KEYS = (
+    "command",
+    "folder",
+    "environment",
+    "metrics",
+    "checkpoints",
+    "infeasible",
+    "baseline_loss",
+    "shared_files",
+)
 _KINDS: Mapping[str, SourceKind] = {
     "regex": "regex",
     "json_lines": "json_lines",
@@ -51,7 +60,7 @@ def read_own_code(document: Document, study_file: Path, devices: int) -> OwnCode
     content = document.content["workload"]
     before = len(document.problems)
     if "function" in content:
-        _known_keys(document, content, ("function", "baseline_loss"), _WHERE)
+        _known_keys(document, content, ("function", "baseline_loss", "shared_files"), _WHERE)
         text, baseline = _text(document, content["function"], (*_WHERE, "function")), _baseline(document, content)
         return OwnCode(text, None, baseline) if text is not None and len(document.problems) == before else None
     if "command" not in content:
@@ -74,6 +83,14 @@ def _baseline(document: Document, content: Mapping[str, Any]) -> float | None:
         document.report((*_WHERE, "baseline_loss"), f"{right}, {found(value)}")
         return None
     return float(value)
+
+
+def read_shared_files(document: Document) -> tuple[str, ...]:
+    """The patterns under `workload.shared_files`, () where there are none; every problem is noted."""
+    where, content = (*_WHERE, "shared_files"), document.content["workload"].get("shared_files", [])
+    right = "patterns of files below the folder where trials run, such as results/*.csv"
+    listed = _list(document, content, where, lambda item: isinstance(item, str) and bool(item), right)
+    return tuple(item.removeprefix("./") for item in listed if isinstance(item, str))
 
 
 def _near(content: Mapping[str, Any]) -> str:

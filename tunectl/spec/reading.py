@@ -15,7 +15,7 @@ from tunectl.spec.document import Document, PathKey, parse_document, read_docume
 from tunectl.spec.hyperparameters import read_hyperparameters
 from tunectl.spec.model import FixedValue, Hyperparameter, PointsFile, Range, SearchSection, StudySpec, ValueSet
 from tunectl.spec.names import is_own_code
-from tunectl.spec.own_code import OwnCode, read_own_code
+from tunectl.spec.own_code import OwnCode, read_own_code, read_shared_files
 from tunectl.spec.points import Points, check_points, listed_points
 from tunectl.spec.points_file import read_points_file
 from tunectl.spec.sections import Sections, read_sections
@@ -108,6 +108,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         hyperparameters = read_hyperparameters(document, grid=grid)
         conditions = check_conditions(document, hyperparameters)
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
+    shared_files = read_shared_files(document) if is_own_code(document) else ()
     if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
         message = "one trial of a workload or a function has one device; a command is started on several, by torchrun"
         document.report(("resources", "devices_per_trial"), message)
@@ -126,7 +127,7 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
         search_section = _search(document, sections, hyperparameters, points)
         if not document.problems and search_section is not None:
             spec = _spec(document, path, name, sections, hyperparameters, search_section)
-            spec = replace(spec, points_file=points_file)
+            spec = replace(spec, points_file=points_file, shared_files=shared_files)
             spec = spec if own is None else _with_own_code(spec, own)
     return Draft(document, path, hyperparameters, conditions, spec, own)
 

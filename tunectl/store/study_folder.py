@@ -8,6 +8,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.store.earlier import is_being_set_aside
 
 _PROBE = ".writable.tmp"
 
@@ -31,7 +32,7 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     `advice` is what an error ends with.
 
     Raises FolderError where `path` is a file, a folder of something else, or a study folder whose plan is missing. A
-    folder that a run began to make before it was killed may be made again.
+    folder that a run began to make before it was killed may be made again, and so may one whose study was set aside.
     """
     try:
         entries = {entry.name for entry in path.iterdir()}
@@ -45,10 +46,15 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
         raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
     if is_study_folder(path):
         return True
+    if is_being_set_aside(path):
+        return False
     folder = StudyFolder(path)
     files = (folder.study, folder.points, folder.procedure)
     begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     begun |= {_PROBE, *(f".{file.name}.tmp" for file in files)}
+    # What is left in a folder whose study was set aside.
+    if folder.earlier.is_dir():
+        entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
     if entries <= {folder.lock.name} or (
         folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
     ):

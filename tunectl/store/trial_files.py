@@ -331,6 +331,7 @@ def _result(folder: TrialFolder, content: Any) -> TrialResult:
         checked[name] = _whole_number(name, content.get(name))
     checked["attempt"] = _whole_number("attempt", content.get("attempt", 1)) or 1
     checked["provisional"] = content.get("provisional") is True
+    checked["exit_code"] = _whole_number("exit_code", content.get("exit_code"))
     checked["baseline_loss"] = jsontext.number(content.get("baseline_loss"))
     for name in ("train_seconds", "eval_seconds", "startup_seconds"):
         checked[name] = _seconds(name, content.get(name, 0.0))

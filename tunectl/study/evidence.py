@@ -18,6 +18,7 @@ from tunectl.store.index import Index
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
 from tunectl.store.trial_files import read_trial
+from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40
 """Of so many trials at most the series of every update are read: each takes tens of milliseconds."""
@@ -50,7 +51,10 @@ def read_evidence(
     runs = [
         _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes
     ]
-    return Evidence(spec, objective, tuple(runs), frozenset(telling), str(folder.path))
+    written, shared_folders = read_written(folder.written)
+    return Evidence(
+        spec, objective, tuple(runs), frozenset(telling), str(folder.path), tuple(written.values()), shared_folders
+    )
 
 
 def telling_trials(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:

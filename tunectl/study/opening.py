@@ -14,15 +14,16 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.lock import LockedFile, acquire
 from tunectl.sampling.plan import plan_trials
-from tunectl.spec.identity import differences
 from tunectl.spec.model import StudySpec
 from tunectl.spec.reading import parse_study
+from tunectl.store.earlier import finish_setting_aside, set_aside
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.provenance import read_provenance
 from tunectl.store.study_folder import check_place, check_writable, create, open_folder, read_study_text
+from tunectl.study.correction import MAY_CHANGE, Correction, correction, has_result, read_trials_again
 from tunectl.study.progress import Watcher
-from tunectl.study.standing import has_ended, refresh, refresh_at_end
+from tunectl.study.standing import has_ended, read_standing, refresh, refresh_at_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +48,32 @@ Planner = Callable[[Sequence[PlannedTrial]], Sequence[PlannedTrial]]
 
 @contextmanager
 def opened(
-    spec: StudySpec, place: Path, watcher: Watcher, planner: Planner | None = None, procedure: str | None = None
+    spec: StudySpec,
+    place: Path,
+    watcher: Watcher,
+    planner: Planner | None = None,
+    procedure: str | None = None,
+    *,
+    may_begin_anew: bool = True,
 ) -> Iterator[OpenStudy]:
     """Open the folder at `place`, making it where it is missing.
 
     `planner` gives the trials to be added, by default those of the study's own search. `procedure` is the text of
-    procedure.json in the folder of a procedure, None in a study's. Raises FolderError (exit code 3) where it is in use,
-    belongs to another study or another request, or cannot be written. A folder in which nothing is left to do keeps
-    every byte but those of its lock.
+    procedure.json in the folder of a procedure, None in a study's. A study that was changed since is treated as
+    `correction` says; `may_begin_anew` false refuses one that would begin anew. Raises FolderError (exit code 3) where
+    the folder is in use, belongs to another study or another request, or cannot be written. A folder in which nothing
+    is left to do keeps every byte but those of its lock.
     """
     folder = _made(place)
     lock = acquire(folder.lock)
     try:
+        _finish_what_was_begun(folder, watcher)
         if check_place(place):
-            _check_same_study(spec, folder)
-        else:
+            correction = _correction(spec, folder, procedure, may_begin_anew=may_begin_anew)
+            _correct(correction, folder, spec, watcher)
+        if not check_place(place):
             create(place, spec.text)
             _write_procedure(folder, procedure)
-        _check_same_procedure(folder, procedure)
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
@@ -82,15 +91,56 @@ def _made(place: Path) -> StudyFolder:
     return StudyFolder(place)
 
 
-def _check_same_study(spec: StudySpec, folder: StudyFolder) -> None:
-    lines = differences(_kept_study(folder, spec.name), spec)
-    if lines:
-        listed = "\n".join(f"  {line}" for line in lines)
+def _finish_what_was_begun(folder: StudyFolder, watcher: Watcher) -> None:
+    place = finish_setting_aside(folder)
+    if place is not None:
+        watcher.message(f"{folder.path}: the study as it was before is kept in {place}")
+
+
+def _correction(spec: StudySpec, folder: StudyFolder, procedure: str | None, *, may_begin_anew: bool) -> Correction:
+    """What becomes of the study in the folder, which may be another one. Raises FolderError where it is refused."""
+    kept = _kept_study(folder, spec.name)
+
+    def outcomes() -> list[TrialOutcome]:
+        return read_standing(folder, read_plan(folder.plan), kept.objective, None)
+
+    found = correction(kept, spec, outcomes)
+    asked = _procedure_differences(folder, procedure)
+    if asked and not any(has_result(item) for item in outcomes()) and may_begin_anew:
+        return Correction("begin anew", (*found.lines, *asked))
+    if asked:
+        listed = "\n".join(f"  {line}" for line in asked)
+        raise FolderError(f"{folder.path}: was asked otherwise before:\n{listed}\ngive another --dir")
+    if found.what == "refuse" or (found.what == "begin anew" and not may_begin_anew):
+        listed = "\n".join(f"  {line}" for line in found.lines)
         raise FolderError(
-            f"{folder.path}: belongs to another study; these differ:\n{listed}\n"
-            "only more trials, resources, goal, notes and keep_checkpoints may change; give another --dir, or "
+            f"{folder.path}: belongs to another study; these differ:\n{listed}\n{MAY_CHANGE}; give another --dir, or "
             "another name"
         )
+    return found
+
+
+def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: Watcher) -> None:
+    """Do with the trials in the folder what a changed study asks for."""
+    listed = "\n".join(f"  {line}" for line in found.lines)
+    if found.what == "begin anew":
+        place = set_aside(folder)
+        watcher.message(
+            f"{folder.path}: the study has changed, and none of its trials has completed; it begins anew, and what was "
+            f"there is kept in {place}; these differ:\n{listed}"
+        )
+        return
+    trials = read_plan(folder.plan)
+    if found.environment and any((folder.trial(trial.trial).result).exists() for trial in trials):
+        lines = "\n".join(f"  {line}" for line in found.environment)
+        watcher.message(
+            "warning: the program's environment has changed; trials that have ended were trained in the earlier one "
+            f"(see their request.json):\n{lines}"
+        )
+    if found.what == "read again":
+        watcher.message(f"the study has changed in how its trials are read:\n{listed}")
+    if found.what == "read again" or folder.rereading.exists():
+        read_trials_again(folder, spec, trials, watcher.message)
 
 
 def grown(study: OpenStudy, added: Sequence[PlannedTrial], watcher: Watcher) -> OpenStudy:
@@ -111,7 +161,8 @@ def _write_procedure(folder: StudyFolder, procedure: str | None) -> None:
         raise FolderError(f"{folder.procedure}: cannot be written: {error.strerror or error}") from error
 
 
-def _check_same_procedure(folder: StudyFolder, procedure: str | None) -> None:
+def _procedure_differences(folder: StudyFolder, procedure: str | None) -> list[str]:
+    """What the folder's procedure was asked otherwise. Raises FolderError where the folder holds something else."""
     try:
         kept = folder.procedure.read_text() if folder.procedure.exists() else None
         old, new = (json.loads(text) if text is not None else {} for text in (kept, procedure))
@@ -120,14 +171,12 @@ def _check_same_procedure(folder: StudyFolder, procedure: str | None) -> None:
     if not isinstance(old, dict):
         raise FolderError(f"{folder.procedure}: cannot be read: it holds no JSON object")
     if old == new:
-        return
+        return []
     if kept is None or procedure is None:
         what = f"a {old.get('procedure')}" if kept is not None else "a study's own trials"
         raise FolderError(f"{folder.path}: holds {what}; give another --dir")
-    lines = [
-        f"  {key}: {old.get(key)} there, {new.get(key)} asked" for key in {**old, **new} if old.get(key) != new.get(key)
-    ]
-    raise FolderError(f"{folder.path}: was asked otherwise before:\n" + "\n".join(lines) + "\ngive another --dir")
+    names = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)} there, {new.get(key)} asked" for key in names]
 
 
 def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> list[PlannedTrial]:
@@ -139,6 +188,7 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
             write_if_changed(folder.points, spec.points_file.text.encode("utf-8"))
         if read_study_text(folder) != spec.text:
             write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
+        folder.rereading.unlink(missing_ok=True)
     except OSError as error:
         raise FolderError(f"{folder.study}: cannot be written: {error.strerror or error}") from error
     if added:

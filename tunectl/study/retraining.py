@@ -94,7 +94,8 @@ def retrain_study(
     """
     checked = check_study(study_file or _study_file(place), Path.cwd())
     slots = study_slots(checked.spec, options.slots, dict(os.environ))
-    with counted_stop_signals() as stops, opened(checked.spec, place, watcher, lambda _: []) as study:
+    opening = opened(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
+    with counted_stop_signals() as stops, opening as study:
         chosen = _chosen(study, wanted)
         study = grown(study, _missing(study, chosen, wanted.repeats), watcher)
         keys = {(item.plan.setting, item.plan.point) for item in chosen}

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunectl.analysis.file_findings import must_stop
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
@@ -17,6 +18,7 @@ from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
 from tunectl.store.study_folder import check_place, study_path
+from tunectl.store.written_files import read_written
 from tunectl.study.checking import check_study
 from tunectl.study.disk import check_room_to_begin
 from tunectl.study.opening import OpenStudy, opened
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """How a call of `run` ended. `untouched`: there was nothing left to train. `page` and the findings are there only
-    where all trials have ended.
+    where all trials have ended. `has_clash`: trials overwrote what they read or go on from.
     """
 
     spec: StudySpec
@@ -44,6 +46,7 @@ class RunReport:
     interrupted: bool
     findings: tuple[Finding, ...] = ()
     page: Path | None = None
+    has_clash: bool = False
 
     @property
     def unfinished(self) -> int:
@@ -55,7 +58,7 @@ class RunReport:
         """0 done, 1 done but some trials failed, 130 interrupted."""
         if self.unfinished and self.interrupted:
             return EXIT_INTERRUPTED
-        failed = self.unfinished or any(item.state == "failed" for item in self.outcomes)
+        failed = self.unfinished or self.has_clash or any(item.state == "failed" for item in self.outcomes)
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +121,8 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
 
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     tables = write_tables(study.folder, study.spec, outcomes, study.index)
-    report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted)
+    has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
+    report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash)
     if report.unfinished:
         return report
     from tunectl.study.evidence import indexed_curves, read_evidence

@@ -12,6 +12,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import TrialProgress
+from tunectl.study.correction import Correction, next_correction
 from tunectl.study.looking import looked_at
 from tunectl.study.progress import RunningTrial
 from tunectl.study.requests import total_steps
@@ -19,7 +20,10 @@ from tunectl.study.requests import total_steps
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder."""
+    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
+
+    `correction` is what the next run of `study_file` does about its changes, None where there are none.
+    """
 
     study: str
     objective: Objective
@@ -29,6 +33,8 @@ class StatusReport:
     running: tuple[RunningTrial, ...]
     best: TrialOutcome | None
     failures: tuple[TrialOutcome, ...]
+    study_file: Path | None = None
+    correction: Correction | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -44,6 +50,7 @@ class StatusReport:
             "failed": [
                 {"trial": item.plan.trial, "reason": item.reason, "message": item.message} for item in self.failures
             ],
+            "study_file_changed": asdict(self.correction) if self.correction else None,
         }
 
 
@@ -55,6 +62,7 @@ def study_status(place: Path) -> StatusReport:
         if study.runner_alive and study.index is not None:
             progress = study.index.progress(spec.objective)
             running = tuple(_running(spec, study.trials[item.trial], item) for item in progress)
+        changed = next_correction(study.folder, spec, outcomes)
     counts = Counter(item.state for item in outcomes)
     return StatusReport(
         study=spec.name,
@@ -65,6 +73,8 @@ def study_status(place: Path) -> StatusReport:
         running=running,
         best=best_outcome(outcomes, spec.objective),
         failures=tuple(item for item in outcomes if item.state == "failed"),
+        study_file=changed[0] if changed else None,
+        correction=changed[1] if changed else None,
     )
 
 

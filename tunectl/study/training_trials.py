@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
+from tunectl.execution.events import Event, TrialEnded, TrialRetried
 from tunectl.execution.jobs import Job, Limits
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import Slot
@@ -19,6 +20,7 @@ from tunectl.store.provenance import append_provenance, describe_run, workload_h
 from tunectl.store.trial_files import read_trial, settle_attempts, unrecorded_attempt, write_request
 from tunectl.study.checking import CheckedStudy
 from tunectl.study.disk import DiskNeed, check_room_to_begin, check_room_to_go_on
+from tunectl.study.folder_watch import FolderWatch, folder_watched
 from tunectl.study.opening import OpenStudy
 from tunectl.study.preparing import Ready
 from tunectl.study.progress import Tally, Watcher
@@ -90,21 +92,44 @@ def train_trials(
 
     ready.backend.hold(study.lock.fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
+    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
     try:
-        run_trials(
-            jobs[::-1] if options.reverse else jobs,
-            ready.backend,
-            slots,
-            limits=_limits(study.spec),
-            prepare=prepare,
-            on_event=Recorder(study.folder, study.spec, trials, study.index, tally, watcher),
-            stop_requested=stops,
-            poll_seconds=_POLL_SECONDS,
-        )
+        with folder_watched(study, left, len(slots), watcher) as watch:
+            run_trials(
+                jobs[::-1] if options.reverse else jobs,
+                ready.backend,
+                slots,
+                limits=_limits(study.spec),
+                prepare=prepare if watch is None else _watched_launch(prepare, watch),
+                on_event=recorder if watch is None else _watched_ends(recorder, watch),
+                stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
+                may_launch=(lambda _running: True) if watch is None else watch.may_launch,
+                poll_seconds=_POLL_SECONDS,
+            )
     except BaseException:
         # Whoever opened the folder lets go of its lock next: no trial may write into it after that.
         ready.backend.close()
         raise
+
+
+def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch) -> Callable[[Job], Path]:
+    def launch(job: Job) -> Path:
+        path = prepare(job)
+        watch.launching(job)
+        return path
+
+    return launch
+
+
+def _watched_ends(record: Callable[[Event], None], watch: FolderWatch) -> Callable[[Event], None]:
+    def take(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            watch.ended(event.trial, event.state)
+        elif isinstance(event, TrialRetried):
+            watch.ended(event.trial, "pending")
+        record(event)
+
+    return take
 
 
 def _job(folder: TrialFolder, trial: PlannedTrial) -> Job:

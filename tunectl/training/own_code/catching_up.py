@@ -34,22 +34,36 @@ class Beginning:
     mark: str = ""
 
 
-def last_beginning(folder: TrialFolder) -> Beginning | None:
-    """How the attempt before this one began; None where there was none, or nobody can tell."""
+def beginnings(folder: TrialFolder) -> list[Beginning]:
+    """How the attempts began, as far as it was noted, the first one first."""
     try:
-        step, log_bytes, *others = (folder.path / _FILE).read_text().split()
-        marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
-        return Beginning(None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks))
+        lines = (folder.path / _FILE).read_text().splitlines()
+        read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
-        return None
+        return []
+    # An attempt may have several lines; the last one counts.
+    return list({item.log_bytes: item for item in read}.values())
+
+
+def _beginning(words: Sequence[str]) -> Beginning:
+    step, log_bytes, *others = words
+    marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
+    return Beginning(None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks))
+
+
+def last_beginning(folder: TrialFolder) -> Beginning | None:
+    """How the attempt before this one began; None where there was none, or it is not known."""
+    known = beginnings(folder)
+    return known[-1] if known else None
 
 
 def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
-    """Keep how this attempt begins for the next one."""
+    """Keep how this attempt begins, for the next one and for whoever reads the log again."""
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
     mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
-    (folder.path / _FILE).write_text(f"{step} {beginning.log_bytes}{stopped}{mark}\n")
+    with open(folder.path / _FILE, "a", encoding="ascii") as file:
+        file.write(f"{step} {beginning.log_bytes}{stopped}{mark}\n")
 
 
 def catch_up(

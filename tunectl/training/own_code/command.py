@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
@@ -66,23 +66,19 @@ def run_command(
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
     beginning = Beginning(None if resume is None else resume.step, offset)
-    sources = request.program.sources
-    collector = Collector(
-        lambda: time.monotonic() - began, counts=request.program.prints_no_step, matters=_declared(request)
-    )
-    reader, recorded, kept_bytes = OutputReader(sources), _recorded(values), 0
-    files_to_read = [*_files(request, values), (_RECORDED, recorded)]
+    reading, kept_bytes = reading_of(request, values, lambda: time.monotonic() - began), 0
+    collector, reader, recorded = reading.collector, reading.reader, reading.recorded
+    files_to_read = [*reading.files, (_RECORDED, recorded)]
     if resume is not None:
         kept_bytes = _gone_on(collector, resume.step, folder, before, request.program, reader, files_to_read)
     with contextlib.ExitStack() as stack:
         measurements = LineFile(folder.measurements, kept_bytes)
         stack.callback(measurements.close)
-        if request.program.takes_resume:
-            # What was caught up with is written before its place in the log is forgotten.
-            collector.write(measurements)
-            if resume is not None:
-                beginning = replace(beginning, mark=mark_of(resume.path, folder))
-            note_beginning(folder, beginning)
+        # What was caught up with is written before another place in the log is the last one.
+        collector.write(measurements)
+        if resume is not None:
+            beginning = replace(beginning, mark=mark_of(resume.path, folder))
+        note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
             request=request,
@@ -106,6 +102,23 @@ def run_command(
             seconds.train_seconds += time.monotonic() - began
         run.measurements.sync()
     return judged(run, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reads a program's output and files, and puts together what they tell."""
+
+    collector: Collector
+    reader: OutputReader
+    files: list[tuple[MetricSource, Source]]
+    recorded: JsonLinesFile
+
+
+def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
+    """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
+    counts, matters = request.program.prints_no_step, _declared(request)
+    collector = Collector(now_seconds, counts=counts, matters=matters)
+    return Reading(collector, OutputReader(request.program.sources), _files(request, values), _recorded(values))
 
 
 def _watch(run: ProgramRun, beginning: Beginning) -> None:

@@ -39,6 +39,7 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
             startup_seconds=seconds.startup_seconds,
             where=_place(tail) if state == "failed" else "",
             traceback="\n".join(tail) + "\n" if state == "failed" else "",
+            exit_code=None if run.stop_sent or code < 0 else code,
             baseline_loss=run.request.baseline_loss,
         )
 

@@ -22,11 +22,13 @@ class Tail:
     """The lines that are appended to a file from `offset` on; a progress bar's carriage return ends a line too.
 
     Bytes that are no UTF-8 are replaced. A file that is cut short, or written anew, is read from its beginning again.
+    What is beyond `end` bytes is not read.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0, end: int | None = None) -> None:
         self.path = path
         self._offset = offset
+        self._end = end
         self._torn = b""
         self._inode: int | None = None
 
@@ -62,7 +64,8 @@ class Tail:
                     self._offset, self._torn = 0, b""
                 self._inode = status[1]
                 file.seek(self._offset)
-                content = file.read(_CHUNK_BYTES)
+                left = _CHUNK_BYTES if self._end is None else max(0, self._end - self._offset)
+                content = file.read(min(_CHUNK_BYTES, left))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return b""
         self._offset += len(content)

@@ -1,0 +1,249 @@
+"""A study file that was corrected after a first run: what was trained is read again, and nothing is lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from study_calls import Called
+
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.spec.reading import load_study
+from tunectl.store import earlier
+from tunectl.store.study_folder import check_place
+from tunectl.study.opening import opened
+
+Call = Callable[..., Called]
+
+PROGRAM = """\
+import sys
+lr, home = float(sys.argv[1]), sys.argv[2]
+open("trained.txt", "a").write(f"{lr}\\n")
+for step in range(1, 5):
+    print(f"step {step}: train {lr / step} gap {'nan' if step == 2 else step} valid {2 * lr / step}", flush=True)
+    with open(home + "/told.csv", "a") as file:
+        file.write(f"step,valid_loss\\n{step},{3 * lr / step}\\n" if step == 1 else f"{step},{3 * lr / step}\\n")
+if lr == 0.4:
+    print("the loss exploded")
+    sys.exit(7)
+"""
+WRONG = "step (?P<step>.): train (?P<train_loss>\\S+) gap \\S+ validation (?P<valid_loss>\\S+)"
+RIGHT = WRONG.replace("validation", "valid")
+STUDY = """\
+study: own
+workload:
+  command: [python, -S, program.py, "{lr}", "{trial.dir}"]
+  metrics: [PLACE]
+objective: {metric: valid_loss, direction: minimize}
+training: {max_train_steps: 4}
+hyperparameters:
+  lr: {role: nuisance, values: [0.1, 0.2, 0.4]}
+search: {sampler: grid}
+"""
+
+
+def text(regex: str = RIGHT, **changed: str) -> str:
+    found = STUDY.replace("PLACE", f"{{regex: '{regex}'}}")
+    for old, new in changed.items():
+        found = found.replace(old.replace("_", ""), new)
+    return found
+
+
+class Study:
+    """A study file that is changed between calls of the command."""
+
+    def __init__(self, tunectl: Call, home: Path) -> None:
+        self.call, self.file, self.folder = tunectl, home / "own.yaml", home / "out"
+        (home / "program.py").write_text(PROGRAM)
+
+    def run(self, content: str, *words: object) -> Called:
+        self.file.write_text(content)
+        return self.call("run", self.file, "--dir", self.folder, *words)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        with open(self.folder / "tables" / "trials.csv", newline="") as file:
+            return [(row["state"], row["reason"], row["best_value"]) for row in csv.DictReader(file)]
+
+    @property
+    def trained(self) -> list[str]:
+        return self.file.with_name("trained.txt").read_text().split()
+
+
+@pytest.fixture
+def study(tunectl: Call, tmp_path: Path) -> Study:
+    return Study(tunectl, tmp_path)
+
+
+def test_a_corrected_expression_makes_results_of_what_was_trained(study: Study) -> None:
+    first = study.run(text(WRONG))
+    assert first.code == 1, first.err
+    assert [row[1] for row in study.rows()] == ["no_metric", "no_metric", "exit_code_7"]
+    study.file.write_text(text())
+    status = study.call("status", study.folder)
+    assert "the next run reads the output of the trials that there are again" in " ".join(status.out.split())
+    again = study.run(text())
+    assert again.code == 1, again.err  # one trial ended with exit code 7
+    assert study.rows() == [("completed", "", "0.05"), ("completed", "", "0.1"), ("failed", "exit_code_7", "0.2")]
+    assert "the output of 3 trials was read again: 2 were failed and are completed" in again.err
+    assert len(study.trained) == 3
+    # What the files held before is kept, and so is how they were read.
+    kept = study.folder / "trials" / "00000" / "earlier" / "1"
+    assert json.loads((kept / "result.json").read_text())["reason"] == "no_metric"
+    assert "validation" in (kept / "request.json").read_text()
+    # Ends that are the hyperparameters' fault may be named later, too.
+    ended = study.run(text(objective_="  infeasible: {patterns: [exploded]}\nobjective"))
+    assert ended.code == 0, ended.err
+    assert study.rows()[2] == ("infeasible", "the loss exploded", "0.2")
+    untouched = study.run(text(objective_="  infeasible: {patterns: [exploded]}\nobjective"))
+    assert "read again" not in untouched.err
+    assert len(study.trained) == 3
+
+
+def test_an_objective_that_no_trial_told_may_be_named_right_and_one_that_was_told_stays(study: Study) -> None:
+    study.run(text().replace("metric: valid_loss", "metric: val_loss"))
+    assert [row[1] for row in study.rows()][:2] == ["no_metric", "no_metric"]
+    assert study.run(text()).code == 1
+    assert [row[2] for row in study.rows()] == ["0.05", "0.1", "0.2"]
+    # A completed trial gets its metrics again, too.
+    again = study.run(STUDY.replace("PLACE", '{csv: "{trial.dir}/told.csv"}'))
+    assert "every state is as before" in again.err
+    assert [float(row[2]) for row in study.rows()] == pytest.approx([0.075, 0.15, 0.3])
+    assert len(study.trained) == 3
+    refused = study.run(text().replace("metric: valid_loss", "metric: train_loss"))
+    assert refused.code == 3
+    assert "objective.metric: was valid_loss, is train_loss" in refused.err
+
+
+def test_a_study_without_a_result_may_change_altogether_and_what_was_there_is_kept(study: Study) -> None:
+    study.run(text(WRONG))
+    again = study.run(text().replace("0.4]", "0.3]").replace("steps: 4", "steps: 8"))
+    assert again.code == 0, again.err
+    assert "begins anew" in again.err
+    assert [row[2] for row in study.rows()] == ["0.05", "0.1", "0.15"]
+    status = study.call("status", study.folder / "earlier" / "1")
+    assert "3 failed" in status.out
+    # Now there are results, and the study is what it is.
+    refused = study.run(text())
+    assert refused.code == 3
+    assert "hyperparameters.lr[0].domain.values: was (0.1, 0.2, 0.3), is (0.1, 0.2, 0.4)" in refused.err
+    assert len(study.trained) == 6
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+class Silent:
+    """A watcher that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def finished(self, *_: object) -> None: ...
+
+    def progress(self, *_: object) -> None: ...
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "program.py").write_text("")
+    file = tmp_path / "own.yaml"
+    rename = Path.rename
+    for moment in range(9):
+        place = tmp_path / f"out{moment}"
+        file.write_text(text())
+        with opened(load_study(file), place, Silent()):
+            pass
+        folder = StudyFolder(place)
+        (folder.trial(1).path).mkdir()
+        folder.trial(1).log.write_text("printed")
+        for name in ("report.html", "findings.json", "provenance.json"):
+            (place / name).write_text("{}")
+        before = contents(folder.trials)
+        moved: list[Path] = []
+
+        def until_killed(self: Path, target: Path, moment: int = moment, moved: list[Path] = moved) -> Path:
+            if len(moved) == moment:
+                raise Killed
+            moved.append(self)
+            return rename(self, target)
+
+        file.write_text(text().replace("0.4]", "0.3]"))
+        monkeypatch.setattr(Path, "rename", until_killed)
+        killed = False
+        try:
+            with opened(load_study(file), place, Silent()):
+                pass
+        except Killed:
+            killed = True
+        monkeypatch.undo()
+        assert killed or moment >= 6
+        check_place(place)  # it is no folder of something else
+        with opened(load_study(file), place, Silent()) as study:
+            assert study.spec.text.count("0.3]") == 1
+            assert [trial.trial for trial in study.left()] == [0, 1, 2]
+        assert [path.name for path in folder.earlier.iterdir()] == ["1"]
+        kept = StudyFolder(folder.earlier / "1")
+        assert contents(kept.trials) == before
+        assert "0.4]" in kept.study.read_text()
+        assert kept.plan.is_file()
+        assert (kept.path / "report.html").is_file()
+        assert not (place / "report.html").exists()
+
+
+def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.run(text(WRONG))
+    study.file.write_text(text())
+    folder = StudyFolder(study.folder)
+    with monkeypatch.context() as patch:
+        from tunectl.training.own_code import rereading
+
+        real, calls = rereading.read_again, []
+
+        def killed_at_the_second(*words: object) -> bool:
+            calls.append(words)
+            if len(calls) == 2:
+                raise Killed
+            return real(*words)  # type: ignore[arg-type]
+
+        patch.setattr(rereading, "read_again", killed_at_the_second)
+        with pytest.raises(Killed), opened(load_study(study.file), study.folder, Silent()):
+            pass
+    assert folder.rereading.exists()
+    watcher = Silent()
+    with opened(load_study(study.file), study.folder, watcher) as at_work:
+        assert [item.state for item in at_work.outcomes] == ["completed", "completed", "failed"]
+    assert any("the output of 2 trials was read again" in line for line in watcher.messages)
+    assert not folder.rereading.exists()
+    # Killed there, and the file as it was before: what was read meanwhile is read as before again.
+    study.file.write_text(text(WRONG))
+    folder.rereading.write_bytes(b"")
+    with opened(load_study(study.file), study.folder, Silent()) as at_work:
+        assert [item.reason for item in at_work.outcomes] == ["no_metric", "no_metric", "exit_code_7"]
+
+
+def test_a_retrain_never_begins_a_study_anew(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("")
+    file = tmp_path / "own.yaml"
+    file.write_text(text())
+    with opened(load_study(file), tmp_path / "out", Silent()):
+        pass
+    file.write_text(text().replace("0.4]", "0.3]"))
+    with (
+        pytest.raises(FolderError, match="belongs to another study"),
+        opened(load_study(file), tmp_path / "out", Silent(), may_begin_anew=False),
+    ):
+        pass
+    assert not earlier.is_being_set_aside(tmp_path / "out")

@@ -1,0 +1,98 @@
+"""The files below a folder at one moment, as far as trials may have written them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunectl.store.written_files import Mark
+
+MOST_ENTRIES = 100_000
+"""So many files and folders are looked at: a tenth of a second for 30,000."""
+MOST_IN_A_FOLDER = 5_000
+"""A folder that holds more before any trial began is data, and is not looked at."""
+
+_LEFT_OUT = frozenset(
+    {
+        ".git", ".hg", ".svn", "__pycache__", ".cache", "cache", ".pytest_cache", ".mypy_cache", ".ruff_cache",
+        ".ipynb_checkpoints", ".tox", ".nox", ".eggs", "node_modules", ".idea", ".vscode", "wandb", ".venv", "venv",
+    }
+)  # fmt: skip
+_LEFT_OUT_SUFFIXES = (".pyc", ".lock", ".pid", ".swp", ".tmp", "~")
+_ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
+_STUDY = ("study.yaml", "plan.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Files and folders by their path below the folder. `skipped` are folders that were too large to be looked at.
+
+    `is_whole` is false where there were more than could be looked at all the same.
+    """
+
+    files: dict[str, Mark] = field(default_factory=dict)
+    folders: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
+    is_whole: bool = True
+
+
+def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snapshot:
+    """The files below a folder, without caches, environments, version control and study folders.
+
+    The first snapshot (`skipped` None) decides which folders are too large, or come too late, to be looked at; the
+    later ones are given these.
+    """
+    files: dict[str, Mark] = {}
+    own = _own_output()
+    folders: set[str] = set()
+    too_large: set[str] = set(skipped or ())
+    waiting = deque([""])
+    seen = 0
+    while waiting:
+        place = waiting.popleft()
+        entries = _entries(folder / place)
+        names = {entry.name for entry in entries}
+        if place and (any(name in names for name in _ENVIRONMENT) or all(name in names for name in _STUDY)):
+            continue
+        if skipped is None and place and (len(entries) > MOST_IN_A_FOLDER or seen + len(entries) > MOST_ENTRIES):
+            too_large.add(place)
+            continue
+        seen += len(entries)
+        if seen > 2 * MOST_ENTRIES:
+            return Snapshot(files, frozenset(folders), frozenset(too_large), is_whole=False)
+        folders.add(place)
+        for entry in entries:
+            path = f"{place}/{entry.name}" if place else entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in _LEFT_OUT and path not in too_large:
+                        waiting.append(path)
+                elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(_LEFT_OUT_SUFFIXES):
+                    status = entry.stat(follow_symlinks=False)
+                    if (status.st_dev, status.st_ino) not in own:
+                        files[path] = Mark(status.st_ino, status.st_mtime_ns, status.st_size)
+            except OSError:
+                continue  # it has gone meanwhile
+    return Snapshot(files, frozenset(folders), frozenset(too_large))
+
+
+def _own_output() -> set[tuple[int, int]]:
+    """The files to which this process prints, as under nohup."""
+    found = set()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            status = os.fstat(descriptor)
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []

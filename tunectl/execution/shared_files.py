@@ -1,0 +1,164 @@
+"""Which files below a folder are written by more than one trial.
+
+Nobody says which process wrote a file. What is known: which trials ran between two snapshots. A file that changed was
+written by one of them; where no trial ran every time that it changed, at least two trials wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from tunectl.execution.folder_snapshot import Snapshot
+from tunectl.store.written_files import HOWS, How, Mark, SharedFolders, WrittenFile
+
+_WHOLE_BYTES = 2**24
+_SAMPLE_BYTES = 2**20
+_BYTES_A_SNAPSHOT = 2**27
+_NUMBER = re.compile(r"\d")
+# What a person edits while trials run; a program that writes it makes it, and does not find it.
+_SOURCES = (".py", ".ipynb", ".md", ".rst", ".toml", ".cfg", ".ini", ".sh", ".yaml", ".yml")
+
+
+@dataclass(slots=True)
+class WrittenFiles:
+    """What the trials of a study wrote below a folder, as snapshot follows snapshot."""
+
+    folder: Path
+    files: dict[str, WrittenFile] = field(default_factory=dict)
+    shared_folders: SharedFolders | None = None
+    _ends: dict[str, list[frozenset[int]]] = field(default_factory=dict)
+    _last: Snapshot = field(default_factory=Snapshot)
+    _before: Snapshot = field(default_factory=Snapshot)
+    _first: str | None = None
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Take the snapshot from before any trial of this run; what changed since the last run no trial wrote."""
+        self._last = self._before = snapshot
+        for path, known in list(self.files.items()):
+            mark = snapshot.files.get(path)
+            if mark is not None and mark != known.mark:
+                self.files[path] = replace(known, mark=mark, digest=digest(self.folder / path, mark.size))
+
+    def take(
+        self, snapshot: Snapshot, ran: AbstractSet[int], ended: AbstractSet[int] = frozenset()
+    ) -> list[WrittenFile]:
+        """Take a snapshot, before which only these trials `ran` since the last one, and these of them `ended`.
+
+        Gives the files that changed.
+        """
+        changed: list[WrittenFile] = []
+        left = _BYTES_A_SNAPSHOT
+        for path, mark in snapshot.files.items():
+            if self._last.files.get(path) == mark or (path in self._before.files and path.endswith(_SOURCES)):
+                continue
+            found = self._written(path, mark, frozenset(ran), with_digest=left > 0)
+            left -= min(mark.size, _WHOLE_BYTES)
+            if ended:
+                self._ends.setdefault(path, []).append(frozenset(ended))
+            self.files[path] = found
+            changed.append(found)
+        for path in self._last.files.keys() - snapshot.files.keys():
+            known = self.files.get(path)
+            if known is not None and not known.is_shared:
+                del self.files[path]  # it was there for a while only
+        self._last = snapshot
+        return changed
+
+    def _written(self, path: str, mark: Mark, ran: frozenset[int], *, with_digest: bool) -> WrittenFile:
+        file, known = self.folder / path, self.files.get(path)
+        now = digest(file, mark.size) if with_digest else ""
+        if known is None:
+            return WrittenFile(path, mark, ran, now)
+        worst = max(known.worst, _how(file, known, mark, now), key=HOWS.index)
+        alone = known.alone & ran
+        now_known = replace(known, mark=mark, alone=alone, digest=now, worst=worst)
+        if known.is_shared:
+            return replace(now_known, how=worst)
+        return now_known if alone else replace(now_known, how=worst, trials=(known.alone, ran))
+
+    def take_for_shared(self, trials: AbstractSet[int]) -> list[WrittenFile]:
+        """Take the files for shared that changed when several of these trials ended, where all ran side by side.
+
+        Each such file may still be one trial's own. Then every other trial, which runs the same program, would have one
+        like it: at the same depth, with the same suffix.
+        """
+        found = []
+        kinds = Counter(map(_kind, self._ends))
+        for path, groups in self._ends.items():
+            known = self.files.get(path)
+            often = sum(bool(group & trials) for group in groups) > 1
+            if known is None or known.is_shared or known.worst != "overwritten" or not often:
+                continue
+            if kinds[_kind(path)] < len(trials):
+                self.files[path] = replace(known, how=known.worst)
+                found.append(self.files[path])
+        return found
+
+    def count_folders(self, snapshot: Snapshot, trials: int) -> None:
+        """Compare how many folders with numbers in their names there are with the trials of this run that trained.
+
+        Called first when one trial has: where it made one such folder, every other one makes one beside it.
+        """
+        new = snapshot.folders - self._before.folders
+        if trials == 1 and self._first is None:
+            homes = {home for path in snapshot.files if path not in self._before.files if (home := _home(path, new))}
+            self._first = homes.pop() if len(homes) == 1 else ""
+        if not self._first or trials < 2:
+            return
+        parent = _shape(str(PurePosixPath(self._first).parent))
+        beside = [path for path in new if _shape(str(PurePosixPath(path).parent)) == parent and path]
+        if len(beside) < trials:
+            self.shared_folders = SharedFolders(max(beside, default=self._first), len(beside), trials)
+
+
+def _home(path: str, new: AbstractSet[str]) -> str | None:
+    """The innermost new folder with a number in its name that a file is in."""
+    folders = [str(parent) for parent in PurePosixPath(path).parents]
+    return next((item for item in folders if item in new and _NUMBER.search(PurePosixPath(item).name)), None)
+
+
+def _kind(path: str) -> tuple[int, str]:
+    return path.count("/"), PurePosixPath(path).suffix
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\d+", "#", path)
+
+
+def _how(file: Path, known: WrittenFile, mark: Mark, now: str) -> How:
+    if not known.digest or not now:
+        return "overwritten"
+    if mark.size == known.mark.size and now == known.digest:
+        return "identical"
+    # One that is empty was just cut to be written anew.
+    grown = mark.size > known.mark.size > 0 and digest(file, known.mark.size) == known.digest
+    return "appended" if grown else "overwritten"
+
+
+def digest(file: Path, size: int) -> str:
+    """A digest of the first `size` bytes of a file; "" where it cannot be read. Of a large file parts are taken: two
+    states of the same weights differ all over.
+    """
+    parts = [(0, size)] if size <= _WHOLE_BYTES else [(at, _SAMPLE_BYTES) for at in _samples(size)]
+    found = hashlib.blake2b(digest_size=16)
+    try:
+        with open(file, "rb") as content:
+            for at, length in parts:
+                content.seek(at)
+                read = content.read(length)
+                if len(read) < length:
+                    return ""
+                found.update(read)
+    except OSError:
+        return ""
+    return found.hexdigest()
+
+
+def _samples(size: int) -> list[int]:
+    last = size - _SAMPLE_BYTES
+    return [last * part // 4 for part in range(5)]

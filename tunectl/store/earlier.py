@@ -1,0 +1,90 @@
+"""What a study was before it was changed altogether: moved, not removed, to `earlier/1`, `earlier/2`, … in its folder.
+
+A folder there is a study folder of its own, to be looked at like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunectl.core.errors import FolderError
+from tunectl.core.files import flush_folder, write_bytes
+from tunectl.core.folders import StudyFolder
+from tunectl.store.index_schema import remove_files
+
+_MOVING = ".moving"
+_COPIED = ("provenance", "uncommitted")
+# They go on to be the folder's own: which commands were called, and from which file.
+
+
+def set_aside(folder: StudyFolder) -> Path:
+    """Move a study's trials, its plan and all that was made of them to the next place in `earlier`, and give that.
+
+    A kill on the way leaves a place that `finish_setting_aside` knows. Raises FolderError where it cannot be done.
+    """
+    numbers = [int(path.name) for path in _there(folder.earlier) if path.name.isdecimal()]
+    place = folder.earlier / f"{max(numbers, default=0) + 1}{_MOVING}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        flush_folder(folder.earlier)
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be made: {error.strerror or error}") from error
+    finished = finish_setting_aside(folder)
+    assert finished is not None, "its place was made just now"
+    return finished
+
+
+def is_being_set_aside(path: Path) -> bool:
+    """Whether the study in the folder at `path` was being moved when its runner was killed."""
+    return _begun(StudyFolder(path)) is not None
+
+
+def finish_setting_aside(folder: StudyFolder) -> Path | None:
+    """Move what is left of a study that is being set aside, and give its place; None where there is none."""
+    begun = _begun(folder)
+    if begun is None:
+        return None
+    place = begun.with_name(begun.name.removesuffix(_MOVING))
+    try:
+        for path in list(_moved(folder)):
+            path.rename(begun / path.name)
+        for name in _COPIED:
+            path = getattr(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                write_bytes(begun / path.name, path.read_bytes())
+        remove_files(folder.index)  # it is made anew from the trial folders
+        begun.rename(place)
+        flush_folder(folder.earlier)
+    except OSError as error:
+        raise FolderError(f"{begun}: the study as it was cannot be moved there: {error.strerror or error}") from error
+    return place
+
+
+def is_set_aside(folder: StudyFolder) -> bool:
+    """Whether a study folder is one that was set aside: nothing runs in it again."""
+    place = folder.path.absolute()
+    return place.name.isdecimal() and place.parent == StudyFolder(place.parent.parent).earlier
+
+
+def _begun(folder: StudyFolder) -> Path | None:
+    return next((path for path in _there(folder.earlier) if path.name.endswith(_MOVING)), None)
+
+
+def _there(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _moved(folder: StudyFolder) -> Iterator[Path]:
+    """What is moved and is still there; study.yaml last, so that until then the folder is known to be a study's."""
+    made = sorted([*folder.path.glob("findings*.json"), *folder.path.glob("report*.html")])
+    of_trials = (folder.trials, folder.tables, folder.plots, folder.conclusion, folder.procedure, folder.points)
+    for path in (*made, *of_trials, folder.written, folder.rereading, folder.plan, folder.study):
+        if path.exists():
+            yield path
