@@ -62,6 +62,7 @@ TASKS = ("labels", "noise", "regression")
 SAME, DEAD, LIVING = 1e-7, 1e-5, 1e-2
 AIM = 0.01
 CPU = torch.device("cpu")
+PLAIN = {"init": "he_normal", "init_scale_scope": "hidden"}
 
 
 Task = tuple[str, str, int, int]
@@ -137,9 +138,11 @@ def workload(of: Mapping[str, Any], seed: int) -> Workload:
     given = {name: of[name] for name in ("activation", "normalization", "dropout", "init_scale")}
     model: nn.Module
     if of["network"] == "mlp":
-        model = multilayer_perceptron(64, outputs, num_layers=of["layers"], width=of["width"], **given)
+        model = multilayer_perceptron(64, outputs, num_layers=of["layers"], width=of["width"], **given, **PLAIN)
     elif of["network"] == "cnn":
-        model = convolutional_network(digits.SIDE, outputs, num_layers=of["layers"], width=of["width"], **given)
+        model = convolutional_network(
+            digits.SIDE, outputs, num_layers=of["layers"], width=of["width"], **given, **PLAIN
+        )
     else:
         model = Recurrent(of["width"], of["layers"], outputs)
     if of["aim"] == "planted":
