@@ -80,3 +80,14 @@ def test_few_whole_numbers_are_values_and_many_are_buckets():
 def test_nuisance_and_fixed_hyperparameters_are_not_isolated():
     spec = study({"learning_rate": NUISANCE_RATE}, search="{trials: 2}")
     assert isolations(evidence(spec, lambda _: 0.5)) == []
+
+
+def test_a_value_that_is_written_like_an_edge_falls_into_the_bucket_that_begins_there():
+    rates = [1e-5, 1e-4, 1e-3, 1e-2]
+    points = ", ".join(f"{{learning_rate: {rate}}}" for rate in rates for _ in range(5))
+    spec = study(
+        {"learning_rate": "{role: scientific, range: [1e-5, 1e-1], scale: log}"}, search=f"{{points: [{points}]}}"
+    )
+    (found,) = isolations(evidence(spec, lambda _: 0.5))
+    assert [item.low for item in found.values] == rates
+    assert [item.trials for item in found.values] == [5, 5, 5, 5]

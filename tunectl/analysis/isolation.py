@@ -75,7 +75,7 @@ def _isolated(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
 def _buckets(evidence: Evidence, axis: HyperparameterAxis, domain: Range) -> list[Isolated]:
     count = max(2, min(MOST_BUCKETS, len(axis.runs) // TRIALS_A_BUCKET))
     scale = Range(domain.low, domain.high, domain.scale)
-    edges = [domain.low, *(float(from_unit(scale, place / count)) for place in range(1, count)), domain.high]
+    edges = [domain.low, *(_edge(scale, place / count) for place in range(1, count)), domain.high]
     # By the edges between buckets, so that a value at the range's very end falls into the last one.
     of_run = [bisect.bisect_right(edges[1:-1], float(value)) for value in axis.values]
     found = []
@@ -85,6 +85,14 @@ def _buckets(evidence: Evidence, axis: HyperparameterAxis, domain: Range) -> lis
         value = summary.best.plan.hyperparameters[axis.hyperparameter.name] if summary.best is not None else None
         found.append(replace(summary, value=value, place=f"{low:.3g} to {high:.3g}", low=low, high=high))
     return found
+
+
+def _edge(scale: Range, place: float) -> float:
+    """An edge between two buckets; 0.001 where the scale's exponentials make it 0.0010000000000000002."""
+    exact = float(from_unit(scale, place))
+    short = float(f"{exact:.12g}")
+    # In a range that is hardly wider than a rounding error there is none to leave out.
+    return short if abs(short - exact) < 1e-9 * (scale.high - scale.low) else exact
 
 
 def _summary(evidence: Evidence, runs: Sequence[Run], value: Scalar | None) -> Isolated:
