@@ -59,7 +59,7 @@ torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders
 torture-short: $(STAMP) ## the same with 40 faults, for CI
 	$(BIN)/python scripts/torture.py --faults 40 --seconds 50 --seed 1 --no-orders
 
-fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 14 tests)
+fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
 
 bench: $(STAMP) ## measure start-up, runner, loop, lines and scale, each beside a reference from the same run
