@@ -51,6 +51,7 @@ frameworks: $(FRAMEWORKS_STAMP) ## what is written for other tools, read back by
 
 planted: $(STAMP) ## planted flaws must be found, in simulated studies and in the ones of studies/planted
 	$(BIN)/python scripts/planted_flaws.py
+	$(BIN)/python scripts/planted_boundaries.py
 	$(BIN)/python scripts/planted_studies.py
 
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times, compare the results
