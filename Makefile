@@ -51,6 +51,7 @@ frameworks: $(FRAMEWORKS_STAMP) ## what is written for other tools, read back by
 
 planted: $(STAMP) ## planted flaws must be found, in simulated studies and in the ones of studies/planted
 	$(BIN)/python scripts/planted_flaws.py
+	$(BIN)/python scripts/planted_boundaries.py
 	$(BIN)/python scripts/planted_studies.py
 
 torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders 500 times, compare the results
@@ -59,7 +60,7 @@ torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders
 torture-short: $(STAMP) ## the same with 40 faults, for CI
 	$(BIN)/python scripts/torture.py --faults 40 --seconds 50 --seed 1 --no-orders
 
-fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 14 tests)
+fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
 
 gpu: $(STAMP) ## prove on a GPU what can be shown nowhere else; without one it says so

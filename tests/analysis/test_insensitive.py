@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import study
+from builders import NUISANCE_RATE, study
 from simulated_studies import Response, Shape, evidence_of
 from study_of_losses import study_of_losses
 
@@ -154,3 +154,19 @@ def test_one_hyperparameter_is_left_to_be_searched():
     found = insensitive_findings(study_of_losses(0, 400, uniform, spec))
     assert len(found) == 2
     assert [bool(finding.changes) for finding in found] == [True, False]
+
+
+@pytest.mark.parametrize("values", ["[2]", "[relu]", "[true]"])
+def test_a_set_of_one_value_says_nothing_whatever_the_number_of_trials(values):
+    spec = study(
+        {"learning_rate": NUISANCE_RATE, "odd": f"{{role: nuisance, values: {values}}}"}, search="{trials: 45}"
+    )
+    assert insensitive_findings(study_of_losses(0, 45, lambda generator, rate, _: 0.1 + (rate - 0.5) ** 2, spec)) == []
+
+
+def test_of_a_set_of_which_one_value_alone_is_feasible_nothing_is_said():
+    spec = study(
+        {"learning_rate": NUISANCE_RATE, "weight_decay": "{role: nuisance, values: [0, 1]}"}, search="{trials: 90}"
+    )
+    found = study_of_losses(0, 90, lambda generator, rate, at: generator.uniform() if at < 0.5 else float("inf"), spec)
+    assert "weight_decay" not in [key for finding in insensitive_findings(found) for key in finding.hyperparameters]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -119,3 +120,9 @@ def test_scientific_values_are_those_that_the_setting_shares():
     first, second = settings_summary(rows, ["decay", "weight_decay", "absent"], OBJECTIVE)
     assert first.scientific == {"decay": False, "weight_decay": 0}
     assert second.scientific == {"decay": True}
+
+
+def test_retrains_are_no_trials_of_their_setting():
+    again = [replace(row(2 + at, "infeasible"), plan=replace(plan(2 + at), kind="retrain", point=0)) for at in range(3)]
+    (found,) = settings_summary([row(0), row(1, "failed"), *again], (), OBJECTIVE)
+    assert (found.trials, found.completed, found.infeasible, found.failed) == (2, 1, 0, 1)

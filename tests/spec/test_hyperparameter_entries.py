@@ -338,3 +338,18 @@ def test_an_entry_may_say_at_which_value_it_is_off():
     assert only("{role: nuisance, values: [crop, flip], off: none}").off == "none"
     assert only("{value: 0.1}", name="weight_decay").off is None
     assert "weight_decay is a number at least 0" in refusals("{value: 0.1, off: -1}", name="weight_decay")[0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "where"),
+    [
+        ("{role: scientific, values: [1, null], sampled: true}", "values[1]"),
+        ("{role: scientific, values: [1, 1], sampled: true}", "values[1]"),
+        ("{role: scientific, values: [.nan, 1], sampled: true}", "values[0]"),
+        ("{role: scientifc, values: [1, 2], sampled: true}", "role"),
+        ("{values: [1, 2], sampled: true}", "role"),
+    ],
+)
+def test_one_mistake_in_a_sampled_set_is_one_problem(entry, where):
+    (problem,) = problems_of({"odd": entry})
+    assert problem.startswith(f"hyperparameters.odd.{where}: ")

@@ -144,6 +144,7 @@ def test_an_exit_code_or_a_message_of_the_study_s_is_infeasible(programs: Progra
     result = programs.run(programs.request("print('step 1 loss 1'); raise SystemExit(3)", infeasible=ends))
     assert result is not None
     assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "exit_code_3", 1)
+    assert result.message == "step 1 loss 1 (exit code 3)"
     text = "print('step 1 loss 1'); print('RuntimeError: CUDA out of memory. Tried'); raise SystemExit(1)"
     result = programs.run(programs.request(text, infeasible=ends))
     assert result is not None

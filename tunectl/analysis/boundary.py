@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.crowding import Crowding, combined_chance, crowding, family_wise
+from tunectl.analysis.crowding import FEWEST_TRIALS, Crowding, combined_chance, crowding, family_wise
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.setting_axes import SettingAxis
@@ -17,9 +17,10 @@ from tunectl.analysis.widening import End, Wider, wider
 from tunectl.core.records import Scalar
 from tunectl.spec.model import Hyperparameter, Range, ValueSet
 
-SURE_CROWD = 0.049
-"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Five
-trials in perfect order reach it with three hyperparameters, and do not reach it with four.
+SURE_CROWD = 0.04
+SURE_CROWD_OF_FIVE = 0.049
+"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Of
+five trials one order in 120 is perfect: with three hyperparameters the second allows that, with four it does not.
 """
 
 SURE_TREND = 0.02
@@ -85,7 +86,8 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
         agree = family_wise(together, questions) <= SURE_CROWD
         for axis, end, crowd in asked:
             chance = family_wise(together if agree else crowd.chance_of_crowd, questions)
-            is_crowd = chance <= SURE_CROWD and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
+            sure = SURE_CROWD_OF_FIVE if len(axis.scores.normal) == FEWEST_TRIALS else SURE_CROWD
+            is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
             if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
                 crowds.append(CrowdedEnd(axis, end, crowd, chance))
     return crowds

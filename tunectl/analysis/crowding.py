@@ -30,9 +30,9 @@ from tunectl.analysis.runs import Floats
 FEWEST_TRIALS = 5
 """With fewer trials even a perfect order comes by chance more often than one study in 20, with two ends to look at."""
 
-_TRIALS_A_COLUMN, _FEWEST_ADJUSTED = 2, 10
-"""With fewer trials a column, or in all, what the others seem to explain is mostly noise: nothing is accounted for. (So
-that ten trials in perfect order are found beside one other hyperparameter, 16 beside three.)
+_TRIALS_A_COLUMN, _FEWEST_ADJUSTED = 2.5, 12
+"""With fewer trials a column, or in all, what the others seem to explain is mostly noise, and trials in perfect order
+are missed: nothing is accounted for.
 """
 
 _REFITTED_UP_TO = 150

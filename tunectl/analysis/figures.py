@@ -67,6 +67,15 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of the y axis that is shaded across the plot, from `low` to `high`; `name` is said below the title."""
+
+    low: float
+    high: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class PointsFigure:
     """Trials on one axis: `name` is the file's, without suffix. `series` are the legend's entries in their order."""
 
@@ -77,6 +86,7 @@ class PointsFigure:
     points: Sequence[Point]
     marks: Sequence[Mark] = ()
     legend: str = ""
+    bands: Sequence[Band] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,10 @@ def reselected(
 
 @dataclass(frozen=True, slots=True)
 class SettingSummary:
-    """A setting: its active scientific values, how its trials ended, and the best completed one (None without one)."""
+    """A setting: its active scientific values, how its trials ended, and the best completed one (None without one).
+
+    Retrains are no trials of the search and are not counted.
+    """
 
     setting: int
     scientific: Mapping[str, Scalar]
@@ -109,11 +112,11 @@ def _summary(
     setting: int, outcomes: list[TrialOutcome], scientific: Sequence[str], objective: Objective
 ) -> SettingSummary:
     best = best_outcome(outcomes, objective)
-    states = [item.state for item in outcomes]
+    states = [item.state for item in outcomes if item.plan.kind != "retrain"]
     return SettingSummary(
         setting=setting,
         scientific=_shared_values([item.plan.hyperparameters for item in outcomes], scientific),
-        trials=len(outcomes),
+        trials=len(states),
         completed=states.count("completed"),
         infeasible=states.count("infeasible"),
         failed=states.count("failed"),

@@ -15,6 +15,7 @@ from tunectl.analysis.evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.figures import (
     Axis,
     AxisScale,
+    Band,
     Box,
     BoxesFigure,
     Curve,
@@ -26,10 +27,11 @@ from tunectl.analysis.figures import (
     PointsFigure,
 )
 from tunectl.analysis.isolation import Isolation
+from tunectl.analysis.not_distinguishable import retrain_deviation
 from tunectl.analysis.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.spec.model import Range, ValueSet
-from tunectl.spec.wording import as_text
+from tunectl.spec.wording import as_text, counted
 
 MOST_POINTS = 1000
 """So many trials are drawn on an axis plot at most: the best of them, and others evenly."""
@@ -115,9 +117,34 @@ def isolation_figures(evidence: Evidence, found: Sequence[Isolation]) -> list[Po
             if one.best is not None and one.value is not None
         ]
         title = f"{item.axis.key}: the best trial of each {'part of the range' if bucketed else 'value'}"
-        y = value_axis(evidence.objective, [point.y for point in points])
-        figures.append(PointsFigure(f"isolation-{slug(item.axis.key)}", title, axis, y, points))
+        marks, bands = _baseline_marks(item), _retrain_bands(evidence, item)
+        y = value_axis(evidence.objective, [*(point.y for point in points), *(mark.value for mark in marks)])
+        figures.append(PointsFigure(f"isolation-{slug(item.axis.key)}", title, axis, y, points, marks, bands=bands))
     return figures
+
+
+def _baseline_marks(item: Isolation) -> list[Mark]:
+    """A line at what the trials without the hyperparameter reach."""
+    return [
+        Mark(
+            one.best.best_value, f"{one.place}: {one.best.best_value:.4g}, best of {counted(one.trials, 'trial')}", "y"
+        )
+        for one in item.baselines
+        if one.best is not None and one.best.best_value is not None
+    ]
+
+
+def _retrain_bands(evidence: Evidence, item: Isolation) -> list[Band]:
+    """The deviation from retrain to retrain, about each baseline, or about the best trial where there is none."""
+    deviation = retrain_deviation(evidence)
+    best = evidence.ranked([one.best for one in item.baselines or item.values if one.best is not None])
+    if not deviation:
+        return []
+    about = best if item.baselines else best[:1]
+    where = "the line" if item.baselines else "the best"
+    name = f"grey: ± {deviation:.2g}, the standard deviation of retrains, about {where}"
+    values = [run.best_value for run in about if run.best_value is not None]
+    return [Band(value - deviation, value + deviation, name) for value in values]
 
 
 def training_curves(evidence: Evidence) -> list[CurvesFigure]:

@@ -74,7 +74,7 @@ def study_findings(evidence: Evidence, attempt: Attempt | None = None) -> list[F
     """
     found: list[Finding] = []
     for name, find in FINDINGS.items():
-        found += find(evidence) if attempt is None else attempt(name, partial(find, evidence), ())
+        found += find(evidence) if attempt is None else attempt(f"the finding {name}", partial(find, evidence), ())
     return sorted(found, key=_rank)
 
 

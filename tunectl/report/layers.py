@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tunectl.analysis.figures import Axis, BoxesFigure, HistogramFigure, Point, PointsFigure
+from tunectl.analysis.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
 from tunectl.report import looks
 from tunectl.report.axes import DrawnAxis, drawn
 from tunectl.report.intervals import Interval, bins
@@ -36,7 +36,8 @@ def points(figure: PointsFigure, *, interactive: bool) -> Drawing:
     """Trials as circles, infeasible ones as crosses in a strip above the others."""
     x = drawn(figure.x, "x", [point.x for point in figure.points], figure.marks)
     shown = [(point, at) for point, at in zip(figure.points, _spread(figure.points, x), strict=True) if at is not None]
-    y = drawn(figure.y, "y", [point.y for point, _ in shown], figure.marks)
+    edges = [edge for band in figure.bands for edge in (band.low, band.high)]
+    y = drawn(figure.y, "y", [*(point.y for point, _ in shown), *edges], figure.marks)
     placed = [(point, at, y.place(point.y)) for point, at in shown]
     missed = [(point, at) for point, at, up in placed if up is None]
     if missed:
@@ -46,13 +47,21 @@ def points(figure: PointsFigure, *, interactive: bool) -> Drawing:
     series = [point.series for point, _ in shown]
     colour = looks.colour(series, figure.legend, interactive=interactive, symbolStrokeColor="transparent")
     rows = [_point_row(point, at, up) for point, at, up in placed if up is not None]
-    layers = [layer(circles, {**where, "color": colour, **_marked(0.75, interactive)}, rows)]
+    layers = _band_layers(figure.bands, y)
+    layers.append(layer(circles, {**where, "color": colour, **_marked(0.75, interactive)}, rows))
     crosses = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 110, "strokeWidth": 0}
     top = y.at_share(0.97)
     rows = [_point_row(point, at, top) for point, at in missed]
     layers.append(layer({**crosses, "color": looks.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows))
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
-    return layers, (x, y), _notes_on_points(len(figure.points), len(shown), len(missed))
+    notes = _notes_on_points(len(figure.points), len(shown), len(missed))
+    return layers, (x, y), [*notes, *dict.fromkeys(band.name for band in figure.bands)]
+
+
+def _band_layers(bands: Sequence[Band], y: DrawnAxis) -> list[Layer]:
+    rows = [{"low": _clipped(band.low, y), "high": _clipped(band.high, y)} for band in bands]
+    look = {"type": "rect", "color": looks.DIMMED_COLOUR, "fillOpacity": 0.25}
+    return [layer(look, {"y": y.encoding("low"), "y2": {"field": "high"}}, rows)] if rows else []
 
 
 def _notes_on_points(given: int, shown: int, missed: int) -> list[str]:

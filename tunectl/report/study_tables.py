@@ -14,7 +14,10 @@ BEST_OF_SETTING = 5
 
 
 def isolation_table(found: Sequence[Isolation]) -> Table:
-    """One row a value, or a bucket of a range, with its best trial; missing where no trial in it is feasible."""
+    """One row a value, or a bucket of a range, with its best trial; missing where no trial in it is feasible.
+
+    The baseline, trials without the hyperparameter, comes last.
+    """
     columns = (
         Column("hyperparameter", "text"),
         Column("value", "text"),
@@ -35,7 +38,7 @@ def isolation_table(found: Sequence[Isolation]) -> Table:
             item.infeasible,
         )
         for isolation in found
-        for item in isolation.values
+        for item in (*isolation.values, *isolation.baselines)
     ]
     return Table(columns, rows)
 

@@ -130,7 +130,9 @@ def _sampled(
     if not isinstance(sampled, bool):
         document.report(where, f"true or false is due, {found(sampled)}")
         return False
-    if sampled and not (role == "scientific" and isinstance(domain, ValueSet)):
+    # Of a set or a role that is wrong itself nothing follows for this.
+    values_read = domain is not None or "values" not in entry
+    if sampled and values_read and role is not None and not (role == "scientific" and isinstance(domain, ValueSet)):
         document.report(
             where,
             "only scientific `values` can be marked sampled: everything else that varies is sampled anyway; leave it "

@@ -58,14 +58,14 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
             return result("completed", "", "; ".join(note for note in notes if note))
         tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
         return result("failed", "no_metric", missing)
+    last = tail[-1] if tail else "it printed nothing"
     if code in ends.exit_codes:
-        return result("infeasible", f"exit_code_{code}", f"it ended with exit code {code}", collector.last_step)
+        return result("infeasible", f"exit_code_{code}", f"{last} (exit code {code})", collector.last_step)
     if run.said:
         reason = "out_of_memory" if _OUT_OF_MEMORY.search(run.said) else jsontext.one_line(run.said)[:80]
         return result("infeasible", reason, f"it said: {run.said}", collector.last_step)
     if code < 0:
         _die_by(-code)
-    last = tail[-1] if tail else "it printed nothing"
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
 
 
