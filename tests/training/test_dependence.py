@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 from training_builders import cross_entropy, error_rate, frozen, labelled, plain_workload, stochastic_workload
 
-from tunectl.training.dependence import exchanged_losses
+from tunectl.training.dependence import exchange
 from tunectl.training.evaluation import Evaluator
+from tunectl.training.feasibility import Exchange
 from tunectl.workloads.workload import Workload
 
 CPU = torch.device("cpu")
 
 
-def exchanged(workload: Workload, batch_size: int = 64) -> tuple[Tensor, Tensor] | None:
-    return exchanged_losses(Evaluator(workload, dict(workload.data), batch_size, 0, CPU))
+def exchanged(workload: Workload, batch_size: int = 64) -> Exchange | None:
+    return exchange(Evaluator(workload, dict(workload.data), batch_size, 0, CPU))
 
 
 def is_constant(workload: Workload) -> bool | None:
-    """Whether no loss changes; None where it cannot be said."""
+    """Whether the predictions are the same for all examples; None where it cannot be said."""
     found = exchanged(workload)
-    return None if found is None else bool((found[0] == found[1]).all())
+    return None if found is None else found.changed < 1e-6
 
 
 def dead(model: nn.Module) -> nn.Module:
@@ -89,20 +90,24 @@ def test_every_form_of_output_shows_whether_it_depends_on_the_input(form: str):
     assert is_constant(Workload(dead(Net(shape)), data, loss)) is True
 
 
-def test_the_exchanged_losses_are_those_of_another_examples_prediction():
-    workload = plain_workload()
-    found = exchanged(workload, batch_size=50)
-    assert found is not None
-    features, labels = workload.data["train"].tensors  # type: ignore[attr-defined]
-    scores = workload.model.eval()(features)
-    own, others = (losses.tolist() for losses in found)
-    assert own == pytest.approx(nn.functional.cross_entropy(scores, labels, reduction="none").tolist(), abs=1e-6)
-    table = nn.functional.cross_entropy(
-        scores[:, None].expand(-1, 50, -1).reshape(2500, 3), labels.repeat(50), reduction="none"
-    ).reshape(50, 50)
-    partners = (table - found[1][None]).abs().argmin(dim=0)
-    assert table[partners, torch.arange(50)].tolist() == pytest.approx(others, abs=1e-6)
-    assert not (partners == torch.arange(50)).any()
+def test_every_example_gets_another_ones_prediction_and_then_all_get_that_of_one():
+    seen: list[Tensor] = []
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        seen.append(model(batch[0]))
+        return nn.functional.cross_entropy(seen[-1], batch[1], reduction="none")
+
+    plain = plain_workload()
+    assert exchanged(Workload(plain.model, plain.data, loss), batch_size=20) is not None
+    own, others, one = seen
+    partners = (own[None] == others[:, None]).all(dim=2).int().argmax(dim=1)
+    assert torch.equal(own[partners], others)
+    assert torch.equal(one, own[:1].expand_as(own))
+    met, place = [], 0
+    for _ in range(20):
+        place = int(partners[place])
+        met.append(place)
+    assert sorted(met) == list(range(20))  # one cycle: exchanged once or nineteen times, none has its own again
 
 
 class Tokens(nn.Module):
@@ -173,7 +178,9 @@ def test_what_cannot_be_exchanged_is_not_judged():
     one = {"train": labelled(1), "valid": labelled(1)}
     assert exchanged(Workload(model, one, cross_entropy)) is None
 
-    def once(model: Any, batch: Any, calls: list[int] = []) -> Tensor:  # noqa: B006
+    calls = []
+
+    def once(model: Any, batch: Any) -> Tensor:
         calls.append(1)
         if len(calls) > 1:
             raise ValueError("a prediction that does not fit its target")
@@ -192,7 +199,7 @@ def test_looking_changes_neither_model_nor_generators_and_is_repeatable():
     assert all(module.training for module in workload.model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in workload.model.modules())
     torch.rand(3)
-    assert frozen(exchanged(workload)) == frozen(first)
+    assert exchanged(workload) == first
 
 
 def test_batch_normalisation_and_dropout_do_not_hide_a_dead_network():
@@ -207,7 +214,55 @@ def test_batch_normalisation_and_dropout_do_not_hide_a_dead_network():
 
 
 def test_at_most_1024_examples_are_looked_at():
-    workload = Workload(nn.Linear(6, 3), {"train": labelled(5000), "valid": labelled(20)}, cross_entropy)
-    found = exchanged(workload, batch_size=4096)
-    assert found is not None
-    assert len(found[0]) == len(found[1]) == 1024
+    sizes: list[int] = []
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        sizes.append(len(batch[1]))
+        return cross_entropy(model, batch)
+
+    workload = Workload(nn.Linear(6, 3), {"train": labelled(5000), "valid": labelled(20)}, loss)
+    assert exchanged(workload, batch_size=4096) is not None
+    assert exchanged(workload, batch_size=100) is not None
+    assert sizes == [1024] * 3 + [100] * 3
+
+
+def test_a_loss_over_the_batch_as_a_whole_is_not_taken_for_one_without_predictions():
+    """Whose predictions are compared with which target does not matter to it: only that they vary as the targets do."""
+
+    def matched_moments(model: nn.Module, batch: Any) -> Tensor:
+        outputs = model(batch[0])[:, 0]
+        return (outputs.std() - 2.0).square() + (batch[1] - 1.0).square()
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    assert is_constant(Workload(nn.Linear(6, 1), data, matched_moments)) is False
+
+
+def test_parameters_that_are_read_past_the_modules_leave_it_unknown():
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own, self.shift = nn.Parameter(torch.randn(6, 3)), dead(nn.Linear(6, 3))
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(batch[0] @ model.own + model.shift(batch[0]), batch[1], reduction="none")
+
+    assert exchanged(Workload(Mixed(), {"train": labelled(50), "valid": labelled(20)}, loss)) is None
+
+
+def test_running_statistics_that_lag_behind_make_no_living_network_dead():
+    """In evaluation mode its units are all shut, since the running mean has hardly moved from 0."""
+    model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
+    nn.init.constant_(model[0].bias, -1000.0)
+    data = {"train": labelled(50), "valid": labelled(20)}
+    scores = model.eval()(data["train"].tensors[0])
+    assert bool((scores == scores[0]).all())
+    before = frozen(model.state_dict())
+    assert is_constant(Workload(model, data, cross_entropy)) is False
+    assert frozen(model.state_dict()) == before
+
+
+def test_losses_that_are_no_numbers_leave_it_unknown():
+    data = {"train": labelled(50), "valid": labelled(20)}
+    model = nn.Linear(6, 3)
+    nn.init.constant_(model.bias, float("nan"))
+    assert exchanged(Workload(model, data, cross_entropy)) is None

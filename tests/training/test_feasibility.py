@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tunectl.training.feasibility import Evidence, fixed_batch_steps, is_flat, judge, kendall_tau, tail_updates
+from tunectl.training.feasibility import (
+    Evidence,
+    Exchange,
+    fixed_batch_steps,
+    is_flat,
+    judge,
+    kendall_tau,
+    moved,
+    tail_updates,
+)
 
 LN10 = float(np.log(10))
 SEEDS = 300
@@ -182,3 +191,78 @@ def test_the_fixed_batch_is_evaluated_in_the_second_half_and_at_the_end(total: i
 
 def test_the_tail_is_a_twentieth_and_at_least_ten():
     assert [tail_updates(total) for total in (1, 9, 10, 200, 201, 3000)] == [1, 9, 10, 10, 10, 150]
+
+
+def settling_network(seed: int, evaluations: int = 20) -> np.ndarray:
+    """Losses under a constant prediction whose biases come to rest, as under a schedule that decays."""
+    rng = np.random.default_rng(seed)
+    labels, start = rng.integers(0, 10, 64), rng.normal(0, 0.05, 10)
+    biases = start * np.linspace(1, 0, evaluations)[:, None] ** 2
+    return np.array([np.log(np.exp(row).sum()) - row[labels] for row in biases])
+
+
+def changing(by: float, gain: float = 0.0) -> Exchange:
+    """Losses of about ln 10 that change by `by`."""
+    return Exchange(size=LN10, changed=by, gain=gain, spread=0.1)
+
+
+def test_a_dead_network_that_settles_under_a_decaying_schedule_is_seen_by_its_predictions_alone():
+    losses = [settling_network(seed) for seed in range(100)]
+    assert sum(reason(evidence(each)) == "no_progress" for each in losses) == 0
+    assert all(reason(evidence(each, exchange=changing(0.0))) == "no_progress" for each in losses)
+
+
+def test_predictions_that_depend_on_the_input_are_progress_also_where_the_losses_wander():
+    wandering = [dead_network(seed) for seed in range(20)]
+    assert sum(reason(evidence(losses)) == "no_progress" for losses in wandering) >= 18
+    assert sum(reason(evidence(losses, exchange=changing(0.01))) == "no_progress" for losses in wandering) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "gain", "expected"),
+    [(0.0, 0.0, "no_progress"), (1e-6, 1.0, "no_progress"), (1e-6, 5.0, ""), (1e-3, 1.0, "")],
+)
+def test_what_single_precision_changes_is_nothing_unless_the_own_predictions_are_the_better_ones(
+    changed: float, gain: float, expected: str
+):
+    assert reason(evidence(dead_network(1), exchange=changing(changed, gain))) == expected
+
+
+def test_losses_that_move_as_little_as_an_exchange_changes_them_are_those_of_a_slow_network():
+    slow = slow_network(1, 1e-6, 0.0)
+    assert moved(slow.tolist()) < 1e-5
+    assert reason(evidence(slow, exchange=changing(1e-6))) == ""
+    assert reason(evidence(dead_network(1), exchange=changing(1e-6))) == "no_progress"
+
+
+def test_a_constant_prediction_clearly_below_the_baseline_shows_a_wrong_baseline_and_no_dead_network():
+    assert reason(evidence(dead_network(3), end_mean=LN10 - 0.05, exchange=changing(0.0))) == ""
+    assert reason(evidence(dead_network(3), tail_mean=LN10 - 0.05, exchange=changing(0.0))) == "no_progress"
+
+
+def test_without_a_baseline_a_constant_prediction_is_no_progress_unless_all_examples_have_one_loss():
+    fallen = evidence(dead_network(3), exchange=changing(0.0))
+    assert fallen.lowest_loss < fallen.start_mean
+    assert reason(fallen, baseline=None) == "no_progress"
+    assert reason(replace(fallen, exchange=replace(changing(0.0), spread=0.0)), baseline=None) == ""
+    assert reason(replace(fallen, exchange=changing(0.01)), baseline=None) == ""
+    assert reason(fallen, baseline=None, no_progress=False) == ""
+
+
+def test_an_exchange_is_summed_up_as_numpy_and_scipy_do():
+    rng = np.random.default_rng(0)
+    own, others, one = rng.normal(2, 1, 200), rng.normal(2.5, 1, 200), rng.normal(2, 1, 200)
+    found = Exchange.of(own.tolist(), others.tolist(), one.tolist())
+    largest = max(sorted(abs(given - own))[189] for given in (others, one))
+    assert found.changed == pytest.approx(largest, rel=0.02)
+    assert found.size == pytest.approx(np.linalg.norm(own) / np.sqrt(200))
+    assert found.spread == pytest.approx(np.std(own))
+    paired = scipy.stats.ttest_rel(others, own).statistic
+    assert found.gain == pytest.approx(paired * np.sqrt(200 / 199))
+
+
+def test_one_unit_that_few_inputs_reach_makes_no_living_network():
+    own = [2.3] * 100
+    few, many = ([9.0] * count + own[count:] for count in (4, 10))
+    assert Exchange.of(own, few, own).changed == 0
+    assert Exchange.of(own, many, own).changed > 0
