@@ -180,6 +180,19 @@ def test_an_untrained_model_saved_first_is_no_other_habit(acted: Acted) -> None:
     assert acted.ends() == {3: "state 3"}
 
 
+def test_the_copy_of_an_evaluation_that_happens_again_is_removed(acted: Acted) -> None:
+    for step in (1, 2):
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    acted.waits(0.5)
+    assert [path.read_text() for path in acted.folder.checkpoints.iterdir()] == ["state 2"]
+    acted.collector.goes_on = True
+    acted.collector.take(2, {"loss": 0.6})
+    assert acted.ends() == {}
+    assert [(item.step, item.metrics["loss"]) for item in acted.collector.measurements()] == [(1, 0.9), (2, 0.6)]
+
+
 @contextmanager
 def written_slowly(acted: Acted, step: int) -> Iterator[None]:
     with open(acted.path, "w") as file:

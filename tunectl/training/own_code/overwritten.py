@@ -172,6 +172,7 @@ class OverwrittenCheckpoint:
     def look(self, collector: Collector, *, ended: bool, stopping: bool) -> dict[int, str | None]:
         """See what was printed and written since the last look; gives names of checkpoints by step, None for none."""
         now = self.clock()
+        self._forget_what_was_cut(collector)
         evaluation = self._evaluation(collector, (self._read, now))
         window, self._stamped, self._read = self._stamped, (self._stamped[1], self._stamped[1]), now
         files, self._stamp = contents.changed(self._stamp, self._seen), self._seen
@@ -195,6 +196,13 @@ class OverwrittenCheckpoint:
             if not self.copies and self._seen and self._last is not None:
                 self.note = self.note or _UNCLEAR
         return self._named(collector)
+
+    def _forget_what_was_cut(self, collector: Collector) -> None:
+        """Remove the copies of evaluations that happen again: they are of what an earlier attempt trained."""
+        for step, path in list(self.copies.items()):
+            known = collector.steps.get(step)
+            if known is None or known.checkpoint != path.name:
+                contents.remove(self.copies.pop(step))
 
     def _evaluation(self, collector: Collector, window: Span) -> Evaluation | None:
         told, step = collector.tellings(self.objective.metric), collector.last_told(self.objective.metric)
