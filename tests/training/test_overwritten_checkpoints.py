@@ -111,9 +111,9 @@ def test_the_last_are_kept_where_the_last_counts(tmp_path: Path) -> None:
 
 def test_a_file_written_at_other_moments_belongs_to_no_evaluation(acted: Acted) -> None:
     for step in VALUES:
-        acted.waits(0.3)
+        acted.waits(1)
         acted.prints(step)
-        acted.waits(0.3)
+        acted.waits(1)
         acted.saves(step + 0.5)
     assert acted.ends() == {}
     assert "it is written at other moments than evaluations are printed" in acted.one.note
@@ -136,10 +136,20 @@ def test_a_copy_is_taken_back_when_a_program_turns_out_to_write_at_other_moments
         acted.saves(step)
     acted.waits(0.5)
     assert [path.read_text() for path in acted.folder.checkpoints.iterdir()] == ["state 3"]
-    acted.saves(3.5)
     acted.waits(0.5)
+    acted.saves(3.5)
+    acted.waits(0.9)
     acted.prints(4)
     assert acted.ends() == {}
+
+
+def test_a_program_that_a_busy_machine_delays_once_shows_no_other_habit(acted: Acted) -> None:
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.waits(0.3 if step == 2 else TICK)
+        acted.saves(step)
+    assert acted.ends() == {3: "state 3"}
 
 
 def test_what_comes_at_once_is_not_told_apart(acted: Acted) -> None:
@@ -168,6 +178,19 @@ def test_an_untrained_model_saved_first_is_no_other_habit(acted: Acted) -> None:
         acted.prints(step)
         acted.saves(step)
     assert acted.ends() == {3: "state 3"}
+
+
+def test_the_copy_of_an_evaluation_that_happens_again_is_removed(acted: Acted) -> None:
+    for step in (1, 2):
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.saves(step)
+    acted.waits(0.5)
+    assert [path.read_text() for path in acted.folder.checkpoints.iterdir()] == ["state 2"]
+    acted.collector.goes_on = True
+    acted.collector.take(2, {"loss": 0.6})
+    assert acted.ends() == {}
+    assert [(item.step, item.metrics["loss"]) for item in acted.collector.measurements()] == [(1, 0.9), (2, 0.6)]
 
 
 @contextmanager

@@ -85,6 +85,14 @@ def test_a_loss_that_still_falls_however_slowly_is_feasible() -> None:
     assert reason(BASELINE + 0.3 - np.linspace(0, 0.2, 60) + noise(3, 60, 0.02)) == ""
 
 
+def test_a_slow_fall_that_half_of_a_few_losses_does_not_show_is_feasible() -> None:
+    """Those of two networks that learned slowly, printed every 50 updates."""
+    one = [2.562, 2.796, 2.597, 2.496, 2.34, 2.529, 2.156, 2.283, 2.191, 2.377, 2.123, 2.239]
+    other = [2.568, 2.501, 2.364, 2.349, 2.576, 2.401, 2.363, 2.279, 2.297, 2.244, 2.399, 2.254]
+    for losses in (one, other):
+        assert reason(losses, 2.301, first=50, every=50) == ""
+
+
 def test_an_objective_that_still_moves_shows_progress_that_noise_hides() -> None:
     assert reason(DEAD, objective=np.linspace(0.91, 0.89, 60)) == ""
     assert reason(DEAD, objective=[0.9] * 60) == "no_progress"

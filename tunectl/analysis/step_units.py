@@ -102,7 +102,8 @@ def _remedy(found: Sequence[PrintedSteps], lasts: Sequence[int], steps: int) -> 
     if same and steps % count == 0 and (first > 0 or count > 1):
         after = ", where step 0 comes after some training" if first == 0 else ""
         lines.append(
-            f"write every: {steps // count} beside the expression, to count evaluations ({count:,} here{after})"
+            f"write every: {steps // count} under metrics, in place of step and offset, to count evaluations "
+            f"({count:,} here{after})"
         )
     if len(lasts) > 1 and lasts[-1] < steps:
         lines.append("leave it as it is where the program stops early by itself")
@@ -129,7 +130,7 @@ def _from_zero(runs: Sequence[Run], of: int, steps: int) -> Finding:
         id="steps-from-zero",
         level="note",
         sentence=sentence,
-        action="write offset: 1 beside the expression that reads the step, where step 0 comes after some training",
+        action="write offset: 1 under metrics, where step 0 comes after some training",
         trials=[run.plan.trial for run in runs[:_MOST_NAMED]],
         numbers={"max_train_steps": steps, "of_trials": of},
         sureness=f"{len(runs)} of {of} trials",

@@ -160,7 +160,9 @@ def _unreached(study: Declared, program: Program, used: set[str]) -> list[Proble
 
 
 def _depends_on_resume(arguments: Iterable[Argument]) -> bool:
-    return any(RESUME in placeholders([item]) or RESUME in getattr(item, "when", {}) for item in arguments)
+    return any(
+        RESUME in placeholders([item]) or (isinstance(item, Optional) and RESUME in item.when) for item in arguments
+    )
 
 
 def _in_words(world: World, resumes: bool) -> str:

@@ -24,6 +24,12 @@ from tunectl.training.own_code.kept import rank
 CLEARLY = 4.0
 """A file is written beside an evaluation where every other evaluation is at least so many times as far away."""
 
+NEARER = 1.5
+"""The same where the program was seen to have that habit."""
+
+DELAY_SECONDS = 0.5
+"""On a busy machine a program may wait so long between two lines of its own: that is no other habit."""
+
 FOLDER_SECONDS = 1.0
 """How long nothing must change in a folder: between two of its files none is open."""
 
@@ -65,11 +71,13 @@ class Save:
     settled: bool = False
 
 
-def side(save: Save, following: Evaluation | None, now: float, *, is_over: bool = False) -> Side:
+def side(
+    save: Save, following: Evaluation | None, now: float, *, is_over: bool = False, habit: str | None = None
+) -> Side:
     """Which evaluation a save was made beside, by the least and the most that its distances may be.
 
     Without a following one it is as far away as the time that has passed, or, where the program has ended, as the one
-    before was from the one before that.
+    before was from the one before that. `habit`: the side on which the program was clearly seen to write, without fail.
     """
     previous = save.previous
     behind_most = math.inf if previous is None else save.began[1] - previous.when[0]
@@ -87,11 +95,12 @@ def side(save: Save, following: Evaluation | None, now: float, *, is_over: bool 
     crowded = (previous is not None and previous.crowded) or (following is not None and following.crowded)
     if crowded:
         return "unclear"
-    if CLEARLY * behind_most <= ahead_least:
+    if (NEARER if habit == "previous" else CLEARLY) * behind_most <= ahead_least:
         return "previous"
-    if following is not None and CLEARLY * ahead_most <= behind_least:
+    if following is not None and (NEARER if habit == "following" else CLEARLY) * ahead_most <= behind_least:
         return "following"
-    if CLEARLY * max(behind_least, 0.0) > ahead_most and CLEARLY * max(ahead_least, 0.0) > behind_most:
+    is_apart = min(behind_least, ahead_least) > DELAY_SECONDS
+    if is_apart and CLEARLY * behind_least > ahead_most and CLEARLY * ahead_least > behind_most:
         return "neither"
     return "unclear"
 
@@ -163,6 +172,7 @@ class OverwrittenCheckpoint:
     def look(self, collector: Collector, *, ended: bool, stopping: bool) -> dict[int, str | None]:
         """See what was printed and written since the last look; gives names of checkpoints by step, None for none."""
         now = self.clock()
+        self._forget_what_was_cut(collector)
         evaluation = self._evaluation(collector, (self._read, now))
         window, self._stamped, self._read = self._stamped, (self._stamped[1], self._stamped[1]), now
         files, self._stamp = contents.changed(self._stamp, self._seen), self._seen
@@ -186,6 +196,13 @@ class OverwrittenCheckpoint:
             if not self.copies and self._seen and self._last is not None:
                 self.note = self.note or _UNCLEAR
         return self._named(collector)
+
+    def _forget_what_was_cut(self, collector: Collector) -> None:
+        """Remove the copies of evaluations that happen again: they are of what an earlier attempt trained."""
+        for step, path in list(self.copies.items()):
+            known = collector.steps.get(step)
+            if known is None or known.checkpoint != path.name:
+                contents.remove(self.copies.pop(step))
 
     def _evaluation(self, collector: Collector, window: Span) -> Evaluation | None:
         told, step = collector.tellings(self.objective.metric), collector.last_told(self.objective.metric)
@@ -241,8 +258,9 @@ class OverwrittenCheckpoint:
         self, collector: Collector, now: float, *, following: Evaluation | None = None, is_over: bool = False
     ) -> None:
         """Find out what the open saves belong to; a new habit ends the old one."""
+        habit = next(iter(self._sides), None)
         for save in list(self._open):
-            found = side(save, following, now, is_over=is_over)
+            found = side(save, following, now, is_over=is_over, habit=habit)
             if following is None and not is_over and (found != "previous" or not save.settled):
                 continue
             self._open.remove(save)

@@ -120,7 +120,9 @@ def _flat(told: Sequence[float], others: Iterable[Sequence[float]], baseline: fl
         return None
     if not _is_at(baseline, losses, NEAR) or not (_moved(begins, losses) or _is_at(baseline, losses, EXACT, sure=True)):
         return None
-    if _has_direction(losses) or any(_has_direction(series) for series in others):
+    # Half of a few losses is too short to show a slow fall that all of them show.
+    whole = told if len(losses) < MOST_BLOCKS else losses
+    if any(_has_direction(series) for series in (whole, losses, *others)):
         return None
     message = f"the training loss ended flat at {_mean(losses):.4g}: the best constant prediction has {baseline:.4g}"
     return ToldVerdict("no_progress", message)
