@@ -131,7 +131,7 @@ def prove_loop(place: Place, name: str, factory: Factory, steps: int) -> Found:
     figures: dict[str, float] = {}
     for precision in ("float32", "bfloat16"):
         found: dict[str, list[float]] = {"bare": [], "trial": []}
-        for number in range(ROUNDS + 1):
+        for number in range(place.size(ROUNDS, 1) + 1):
 
             def bare(steps: int, precision: str = precision) -> float:
                 return train_bare(Training(factory, steps, steps, {"precision": precision}), place.device)
