@@ -86,7 +86,8 @@ def test_a_script_becomes_a_study_that_wants_what_no_help_tells(tmp_path: Path, 
         lines = [re.sub(rf"{key}: +{MARK}.*", lambda _, content=content: content, line) for line in lines]
     begun.files[0].write_text("\n".join(lines))
     checked = check_study(begun.files[0], tmp_path)
-    assert checked.warnings == ()
+    (warning,) = checked.warnings
+    assert "names the trial's seed" in warning.message
     assert checked.spec.name == "train"
     assert checked.spec.training.max_train_steps == 3
     assert {item.name: item.domain.value for item in checked.spec.hyperparameters} == {

@@ -207,12 +207,12 @@ def test_a_changed_workload_is_warned_about(write_study: Write, tunectl: Call, t
 def test_json_is_one_object_on_stdout_and_messages_go_to_stderr(
     write_study: Write, tunectl: Call, tmp_path: Path
 ) -> None:
-    called = tunectl("run", write_study(trials=1), "--dir", tmp_path / "out", "--json")
+    called = tunectl("run", write_study(trials=1, steps=100), "--dir", tmp_path / "out", "--json")
     report = called.json()
     assert report["exit_code"] == called.code == 0
     assert report["states"] == {"completed": 1}
     assert "trial 0 completed" in called.err
-    quiet = tunectl("run", write_study(trials=1), "--dir", tmp_path / "out", "--json", "--quiet")
+    quiet = tunectl("run", write_study(trials=1, steps=100), "--dir", tmp_path / "out", "--json", "--quiet")
     assert quiet.err == ""
     assert quiet.json()["trials"] == 1
 

@@ -87,7 +87,7 @@ def _content(name: str, text: str) -> dict[str, Any] | None:
         elif ending == ".toml":
             content = tomllib.loads(text, parse_float=str)
         elif ending not in (".ini", ".cfg", ".conf"):
-            content = yaml.load(text, Loader=yaml.BaseLoader)
+            content = yaml.BaseLoader(text).get_single_data()
     except (ValueError, yaml.YAMLError, RecursionError):
         return None
     if content is None or isinstance(content, str):

@@ -29,7 +29,7 @@ def read_hydra_help(text: str) -> Help | None:
     body = re.split(r"^Powered by Hydra", shown, maxsplit=1, flags=re.MULTILINE)[0]
     body = "\n".join(line for line in body.splitlines() if not line.startswith("Override anything"))
     try:
-        content = yaml.load(body, Loader=yaml.BaseLoader)
+        content = yaml.BaseLoader(body).get_single_data()
     except yaml.YAMLError:
         content = None
     values = flattened(content) if isinstance(content, dict) else None

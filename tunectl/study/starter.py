@@ -12,7 +12,7 @@ workload: ./workload.py:spirals           # the function in the file beside this
 objective: {metric: valid/error_rate, direction: minimize}
 training:
   max_train_steps: 300                    # updates of a trial
-  eval_every: 50
+  eval_every: 20
 hyperparameters:
   activation: {role: scientific, values: [relu, tanh]}                 # the question: two settings
   learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}     # its best value differs between them
