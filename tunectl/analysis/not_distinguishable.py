@@ -13,7 +13,7 @@ from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
 from tunectl.analysis.runs import LARGEST, Run
-from tunectl.analysis.seed_findings import repeats
+from tunectl.analysis.seed_findings import repeats, seed_findings
 from tunectl.analysis.seed_variation import runs_are_identical
 from tunectl.spec.wording import counted
 
@@ -85,7 +85,7 @@ def _finding(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: M
         id="settings-not-distinguishable",
         level="warning",
         sentence=_sentence(evidence, best, best_of, alike),
-        action=_action(changes, _times(alike), retrains, deviation, difference),
+        action=_action(changes, _times(alike), _of_retrains(evidence, retrains, deviation, difference)),
         settings=(best, *alike),
         trials=tuple(best_of[setting].plan.trial for setting in (best, *alike)),
         numbers={
@@ -141,17 +141,20 @@ def _times(alike: Mapping[int, PairedBest]) -> float | None:
     return max((number for number in times if number is not None), default=None)
 
 
-def _action(
-    changes: Sequence[Change], times: float | None, retrains: int | None, deviation: float | None, difference: float
-) -> str:
+def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | None, difference: float) -> str:
+    """What retrains could say."""
     if difference == 0:
-        last = "their best trials are equal: choose by cost"
-    elif retrains is not None:
-        last = f"{retrains} retrains of the best trial of each would tell a difference of {difference:.2g}"
-    elif deviation is None:
-        last = f"retrain the best trial of each ({_FIRST_RETRAINS} times to begin with): the variance is unknown"
-    else:
-        last = "retrain the best trial of each"
+        return "their best trials are equal: choose by cost"
+    if retrains is not None:
+        return f"{retrains} retrains of the best trial of each would tell a difference of {difference:.2g}"
+    if deviation is not None:
+        return "retrain the best trial of each"
+    if seed_findings(evidence):
+        return "retrain the best trial of each once the program uses its seed"
+    return f"retrain the best trial of each ({_FIRST_RETRAINS} times to begin with): the variance is unknown"
+
+
+def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
     if changes:
         return f"search.trials: {changes[0].value} is expected to tell (an extrapolation); or {last}"
     much = (
@@ -163,6 +166,6 @@ def _action(
 def _command(evidence: Evidence, changes: Sequence[Change]) -> str:
     if changes:
         return f"tunectl run {shlex.quote(evidence.spec.label)}"
-    if not evidence.folder:
+    if not evidence.folder or seed_findings(evidence):
         return ""
     return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {_FIRST_RETRAINS}"

@@ -31,14 +31,14 @@ def seed_findings(evidence: Evidence) -> list[Finding]:
     if not alike:
         return []
     names = ", ".join(map(str, alike))
-    noun = "trial" if len(alike) == 1 else "trials"
+    noun = "Trial" if len(alike) == 1 else "Trials"
     most = max(map(len, alike.values()))
     return [
         Finding(
             id="seed-without-effect",
             level="warning",
             sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; repeats are no "
-            "evidence then, and `compare` gives no verdict",
+            "evidence then, and `compare` gives no verdict.",
             action=PASS_THE_SEED,
             settings=tuple(sorted({group[0].plan.setting for group in alike.values()})),
             trials=tuple(alike),
