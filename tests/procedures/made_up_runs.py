@@ -48,6 +48,7 @@ def made_up(
     *,
     value: float = 0.05,
     start: float | None = 0.9,
+    valid_loss: float | None = None,
     state: str = "completed",
     reason: str = "",
     loss: np.ndarray | None = None,
@@ -71,6 +72,7 @@ def made_up(
                 "train/loss": float(evaluated(place) if evaluated else loss[max(0, min(place, len(loss) - 1))]),
                 "train/error_rate": 0.0 if perfect_at is not None and place >= perfect_at else 0.3,
                 "valid/error_rate": start if place == 0 and start is not None else value,
+                **({} if valid_loss is None else {"valid/loss": valid_loss}),
             },
         )
         for place in places

@@ -91,6 +91,10 @@ def test_a_quarter_is_of_the_study_s_scale_once_and_of_none_where_nothing_takes_
         ({**LR_SWEEP, "recipe": 3}, "recipe: expected hyperparameters or null, got 3"),
         ({**LR_SWEEP, "recipe": {"learning_rate": 0.1, "momentum": 0.95}}, "nothing here changes momentum"),
         ({**LR_SWEEP, "recipe": {"init_scale": True}}, "init_scale: expected a number above 0, got True"),
+        (
+            {**LR_SWEEP, "better_than_constant": False, "unstable_base_learning_rate": None},
+            "found no learning rate that does better than a constant prediction, and none that is unstable",
+        ),
     ],
 )
 def test_a_conclusion_that_cannot_be_gone_on_from_is_refused_in_plain_words(procedure, before, said):

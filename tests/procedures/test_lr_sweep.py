@@ -13,6 +13,7 @@ from tunectl.core.records import Measurement
 from tunectl.procedures.lr_phases import (
     ABOVE,
     AGAIN_HIGHER,
+    CONFIRMED,
     EARLY,
     EDGE,
     FIT_FINER,
@@ -26,7 +27,7 @@ from tunectl.procedures.lr_phases import (
 )
 from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.rates import judged, log_grid, with_lost
+from tunectl.procedures.rates import judged, log_grid, onsets, with_lost
 
 
 def bowl(rate: float, best: float) -> float:
@@ -372,3 +373,200 @@ def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
     assert 0.1 < conclusion.answers["unstable_base_learning_rate"] <= 1.0
     assert any("it ends worse than the best rate begins" in str(row) for row in conclusion.rows)
     assert not any(wish.phase == EARLY for wish in asked), "nobody makes own code evaluate every step"
+
+
+def lucky(values, repeat):
+    """The sweep's three seeds like 0.0316 best; under fresh ones it loses two of five, and 0.01 is as good without."""
+    rate = values["learning_rate"]
+    if rate > 0.04 or (rate > 0.025 and repeat in (4, 6)):
+        return {"value": math.inf, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 300)}
+    noise = float(np.random.default_rng(repeat).normal(0, 0.005))
+    better = 0.01 if rate > 0.025 and repeat < 3 else 0.0
+    return {"value": bowl(rate, 0.01) + 0.04 + noise - better}
+
+
+def test_the_best_rate_is_named_only_after_five_fresh_seeds_none_of_which_it_loses():
+    options = {"low": 1e-3, "high": 1.0, "points": 7}
+    asked, found = play(LR_SWEEP, spec(options=options), lucky)
+    again = [wish for wish in asked if wish.phase == CONFIRMED]
+    assert {wish.repeat for wish in again} == {3, 4, 5, 6, 7}, "the seeds under which warmup-sweep compares"
+    assert len({wish.changes["learning_rate"] for wish in again}) <= 3
+    assert found.answers["best_learning_rate"] == pytest.approx(0.01)
+    assert (found.answers["confirmed"], found.answers["seeds"], found.answers["lost_seeds"]) == (True, 8, 0)
+    assert "(Without them it would have been 0.0316228.)" in found.verdict
+    assert "2 of them lost" in found.verdict
+    assert "learning_rate: 0.01" in found.advice.splitlines()
+    # What the procedure of warmup-sweep reads.
+    assert found.answers["unstable_base_learning_rate"] > 0.0316
+    _, without = play(LR_SWEEP, spec(options={**options, "follow_up": False}), lucky)
+    assert without.answers["best_learning_rate"] == pytest.approx(0.0316228)
+    assert without.answers["confirmed"] is False
+    assert "not confirmed under fresh" in without.verdict
+
+
+def test_where_every_contender_loses_a_seed_lower_rates_are_confirmed_until_one_loses_none():
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        if rate > 0.2 or (rate > 0.02 and repeat == 5):
+            return {"value": math.inf, "state": "infeasible", "reason": "nan_loss"}
+        return {"value": bowl(rate, 0.1)}
+
+    asked, found = play(LR_SWEEP, spec(options={"low": 1e-3, "high": 1.0}), happens)
+    assert found.answers["best_learning_rate"] == pytest.approx(0.01)
+    assert found.answers["lost_seeds"] == 0
+    assert {wish.changes["learning_rate"] for wish in asked if wish.phase == CONFIRMED} > {0.1}
+
+
+@pytest.mark.parametrize("killed_after", [25, 40, 55])
+def test_a_sweep_that_goes_on_from_any_of_its_results_concludes_the_same(killed_after):
+    options = {"low": 1e-3, "high": 1.0, "points": 7, "find_max_train_steps": True}
+    sweep = spec(options=options)
+    asked, whole = play(LR_SWEEP, sweep, lucky)
+    results = {}
+    for wish in asked[:killed_after]:
+        values = {name: value for name, value in {**sweep.values, **wish.changes}.items() if value is not None}
+        results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, len(results), **lucky(values, wish.repeat))
+    left = asked[killed_after:]
+    while left:
+        new = [w for w in LR_SWEEP.next_trials(sweep, results) if (w.phase, w.point, w.repeat) not in results]
+        assert new
+        for wish in new:
+            assert wish in left
+            left.remove(wish)
+            values = {name: value for name, value in {**sweep.values, **wish.changes}.items() if value is not None}
+            trial = asked.index(wish)
+            results[wish.phase, wish.point, wish.repeat] = made_up(wish, values, trial, **lucky(values, wish.repeat))
+    again = LR_SWEEP.conclude(sweep, results)
+    assert (again.answers, again.verdict, again.rows, again.advice) == (
+        whole.answers,
+        whole.verdict,
+        whole.rows,
+        whole.advice,
+    )
+
+
+@pytest.mark.parametrize(("at", "when", "first"), [(40, "early", "warmup-sweep"), (250, "mid-training", "clip-sweep")])
+def test_early_and_mid_training_instability_are_named_apart_with_the_remedy_that_suits_them(at, when, first):
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        if rate < 0.25:
+            return {"value": bowl(rate, 0.2)}
+        return {"value": 0.9, "state": "infeasible", "reason": "no_progress", "loss": blow_up(400, repeat, at)}
+
+    _, found = play(LR_SWEEP, spec(max_train_steps=400, options={"follow_up": False}), happens)
+    assert f"training is unstable {when} (infeasible: no_progress)" in found.verdict
+    assert f"try {first}, then" in found.verdict
+    assert found.answers["unstable_when"] == when
+    rows = {row[0]: row[3] for row in found.rows}
+    assert rows[found.answers["unstable_base_learning_rate"]] == f"unstable {when}: infeasible: no_progress"
+    assert rows[found.answers["best_learning_rate"]] == "stable"
+
+
+def test_a_value_that_is_not_finite_out_of_nowhere_counts_by_its_update():
+    wish = Wish(GRID, 0, 0, {})
+    values = {"learning_rate": 0.1}
+    run = made_up(wish, values, 0, state="infeasible", reason="nan_gradient", loss=descent(140, 0))
+    run = replace(run, infeasible_step=140)
+    assert onsets(run, 3000) == {"early"}, "in the first twentieth of 3,000"
+    assert onsets(run, 400) == {"mid"}
+    assert onsets(replace(run, infeasible_step=20), 400) == {"early"}
+    assert (
+        onsets(made_up(wish, values, 0, state="infeasible", reason="no_progress", loss=descent(140, 0)), 400) == set()
+    )
+
+
+def test_where_nothing_is_learned_that_is_the_verdict_and_no_rate_is_the_best():
+    def guesses(values, repeat):
+        rate = values["learning_rate"]
+        if rate > 0.5:
+            return {"value": 0.9, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 30)}
+        noise = np.random.default_rng([repeat, round(1e6 * rate)])
+        return {
+            "value": 0.9 - 0.02 * float(noise.random()),
+            "valid_loss": BASELINE + 0.01,
+            "loss": noise.normal(BASELINE, 0.01, 400),
+            "start": 0.9 + 0.02 * (repeat % 3 - 1),
+        }
+
+    asked, found = play(LR_SWEEP, spec(options={"low": 0.001, "high": 1.0}), guesses)
+    assert found.verdict.startswith("No learning rate in the sweep trains better than a constant prediction")
+    assert found.answers["best_learning_rate"] is None
+    assert found.answers["better_than_constant"] is False
+    assert found.answers["edge_of_stability"] is None
+    assert not any(wish.phase in (EDGE, CONFIRMED, ABOVE, EARLY) for wish in asked), "nothing more is trained for it"
+    assert "edge" not in found.verdict
+    assert "higher rates" not in found.verdict
+    assert found.advice == ""
+
+
+def test_away_from_the_edge_does_not_rest_on_one_noisy_best():
+    """0.01 is the best by a hair; 0.1, at the edge, is as good as far as seeds can say."""
+
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        if rate > 0.3:
+            return {"value": math.inf, "state": "infeasible", "reason": "nan_loss"}
+        noise = float(np.random.default_rng([repeat, round(1e6 * rate)]).normal(0, 0.02))
+        return {"value": 0.1 + noise - (0.003 if rate == 0.01 else 0)}
+
+    options = {"low": 1e-3, "high": 1.0, "points": 4}
+    _, found = play(LR_SWEEP, spec(options=options), happens)
+    level = [found.answers["best_learning_rate"], *found.answers["not_distinguishable"]]
+    assert len(level) > 1
+    assert "cannot distinguish" in found.verdict
+    unstable = found.answers["unstable_base_learning_rate"]
+    assert unstable <= 5 * max(level)
+    assert found.answers["edge_of_stability"] is not False
+    assert "away from the edge" not in found.verdict
+
+
+def test_seeds_that_break_down_above_the_best_rate_leave_the_edge_open():
+    """Most seeds bear every rate up to 50 times the best one, but one of three breaks down at three times it."""
+
+    def happens(values, repeat):
+        rate = values["learning_rate"]
+        if rate > 0.5 or (rate > 0.02 and repeat == 1):
+            return {"value": math.inf, "state": "infeasible", "reason": "nan_loss", "loss": blow_up(400, repeat, 300)}
+        return {"value": bowl(rate, 0.01)}
+
+    _, found = play(LR_SWEEP, spec(options={"low": 1e-3, "high": 1.0}), happens)
+    assert found.answers["best_learning_rate"] == pytest.approx(0.01)
+    assert found.answers["edge_of_stability"] is None
+    assert "away from the edge" not in found.verdict
+    assert "warmup-sweep and clip-sweep can show it" in found.verdict
+
+
+def test_the_abbreviated_run_comes_after_a_prepended_warmup_and_is_never_longer_than_the_study():
+    values = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine", "warmup_steps": 40}
+    asked, found = play(LR_SWEEP, spec(values=values, options={"low": 0.01, "high": 1.0}), world(0.2, 0.5))
+    early = [wish for wish in asked if wish.phase == EARLY]
+    assert {wish.training["eval_from"] for wish in early} == {40}
+    assert {wish.training["stop_after"] for wish in early} == {500}
+    assert not any("max_train_steps" in wish.training or "schedule" in wish.changes for wish in early)
+    whole, first = found.figures[2:]
+    assert "every 100 steps" in whole.title
+    assert all(max(curve.x) == 400 for curve in whole.curves)
+    assert all(min(curve.x) >= 40 and max(curve.x) <= 65 for curve in first.curves)
+
+
+def test_runs_of_an_earlier_version_under_a_squeezed_schedule_are_not_taken_for_the_abbreviated_run():
+    sweep = spec(options={"low": 0.01, "high": 1.0})
+    asked, found = play(LR_SWEEP, sweep, world(0.2, 0.5))
+    assert found.answers["early_instability"] is False
+    results = {}
+    for number, wish in enumerate(asked):
+        values = {**sweep.values, **wish.changes}
+        old = replace(wish, training={"max_train_steps": 500, "eval_every": 1}) if wish.phase == EARLY else wish
+        results[wish.phase, wish.point, wish.repeat] = made_up(
+            old, values, number, **world(0.2, 0.5)(values, wish.repeat)
+        )
+    assert LR_SWEEP.conclude(sweep, results).answers["early_instability"] is None
+
+
+def test_a_range_test_of_the_same_configuration_is_named_where_it_says_otherwise():
+    beside = {"range-test": {"low": 1e-4, "high": 1e-2, "suggestion": 1e-3, "clear": True}}
+    _, found = play(LR_SWEEP, spec(options={"follow_up": False}, beside=beside), world(0.2, 0.5))
+    assert "range-test's 0.0001 to 0.01 does not include it: in a range test the loss is lowest" in found.verdict
+    wide = {"range-test": {**beside["range-test"], "high": 1.0}}
+    _, found = play(LR_SWEEP, spec(options={"follow_up": False}, beside=wide), world(0.2, 0.5))
+    assert "range-test's 0.0001 to 1 includes it." in found.verdict

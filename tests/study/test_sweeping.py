@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,62 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     assert other.code == 3
     assert "was asked otherwise before" in other.err
     assert tunectl("run", study, "--dir", folder).code == 3
+
+
+def test_a_range_test_and_a_sweep_of_one_configuration_beside_each_other_are_compared(
+    write_study: Write, tunectl: Call, tmp_path: Path
+) -> None:
+    study = write_study()
+    sweep = tunectl("lr-sweep", study, "--dir", tmp_path / "a", "--low", "0.01", "--high", "0.1", "--points", "2")
+    assert sweep.code == 0, sweep.err
+    best = json.loads((tmp_path / "a" / "conclusion.json").read_text())["best_learning_rate"]
+    assert best is not None
+    assert f"learning_rate: {best:g}" in sweep.out
+    tested = tunectl("range-test", study, "--dir", tmp_path / "b", "--steps", "100")
+    assert tested.code == 0, tested.err
+    assert f"lr-sweep found {best:g}" in " ".join(tested.out.split())
+    assert json.loads((tmp_path / "b" / "conclusion.json").read_text())["sweep_best_learning_rate"] == best
+    # Another configuration, and what cannot be read, are not compared.
+    asked = tmp_path / "a" / "procedure.json"
+    asked.write_text(json.dumps({**json.loads(asked.read_text()), "values": {"batch_size": 17}}))
+    again = tunectl("range-test", study, "--dir", tmp_path / "b", "--steps", "100")
+    assert "lr-sweep found" not in again.out
+    asked.write_text("{")
+    assert tunectl("range-test", study, "--dir", tmp_path / "b", "--steps", "100").code == 0
+
+
+def test_the_first_steps_are_those_of_the_study_s_own_schedule_at_its_own_length(
+    write_study: Write, tunectl: Call, tmp_path: Path
+) -> None:
+    study = write_study(steps=40, more="  schedule: cosine\n  warmup_steps: 4")
+    called = tunectl("lr-sweep", study, "--dir", tmp_path / "a", "--low", "0.01", "--high", "0.1", "--points", "2")
+    assert called.code == 0, called.err
+    plan = [json.loads(line) for line in (tmp_path / "a" / "plan.jsonl").read_text().splitlines()]
+    early = [line for line in plan if line.get("training", {}).get("eval_every") == 1]
+    assert len(early) == 3
+    for line in early:
+        trial = tmp_path / "a" / "trials" / f"{line['trial']:05d}"
+        blocks = map(json.loads, (trial / "steps.jsonl").read_text().splitlines())
+        rates = [rate for block in blocks for rate in block["learning_rate"]]
+        base = line["hyperparameters"]["learning_rate"]
+        expected = [base * (1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)]
+        assert rates[4:] == pytest.approx(expected, rel=1e-9), "all of them, where max_train_steps is below 500"
+        measured = (trial / "measurements.jsonl").read_text().splitlines()
+        assert [json.loads(item)["step"] for item in measured] == [0, *range(4, 45)]
+
+
+def test_what_may_regularise_and_cannot_be_judged_is_asked_for_before_anything_is_created(
+    tunectl: Call, tmp_path: Path
+) -> None:
+    study = tmp_path / "own.yaml"
+    text = OWN.replace('"{learning_rate}"]', '"{learning_rate}", "{gamma}", "{dropout_rate}"]')
+    study.write_text(text.replace("search:", "  gamma: 2.0\n  dropout_rate: 0.3\nsearch:"))
+    called = tunectl("lr-sweep", study, "--dir", tmp_path / "out", "--find-max-train-steps")
+    assert called.code == 2
+    assert "gamma: --find-max-train-steps trains without regularisation" in " ".join(called.err.split())
+    assert "--off gamma=2.0 if it is none" in " ".join(called.err.split())
+    assert "dropout_rate" not in called.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_that_is_not_settled_or_a_failing_trial_gives_no_conclusion(

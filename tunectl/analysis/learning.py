@@ -20,10 +20,17 @@ are distributed a little otherwise than those of train, for which the constant i
 ERRORS = 3.0
 """... and by this number of standard errors over the seeds."""
 
-CHANCE_DEVIATIONS = 4.0
+CHANCE_DEVIATIONS = 3.0
 """Another metric is clearly better than at step 0 by this number of deviations of what untrained networks have there
 under several seeds: that is how much a guess varies on this split, and the best of dozens of guesses lies 2 to 3 above.
 """
+
+CHANCE_LEVEL = 0.05
+"""Of few seeds, that deviation is taken as large as it may be: only at this level would it be larger."""
+
+
+LEAST_GAIN = 0.1
+"""Where no constant is known: a metric that is better than at step 0 by less than this part may be a lucky guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +59,9 @@ def learning(runs: Sequence[Run], objective: Objective) -> Learning:
     Where the loss of a constant prediction is known, a run is better when its losses on `train` and on the objective's
     split are clearly below it, or when an objective that is no loss is clearly better than before training (a badly
     scaled network may predict well with a loss far above that of a constant). Where it is not known, the objective
-    must be better than at step 0 by ERRORS standard errors. Of one run alone, and without an evaluation at step 0 and
-    without a baseline, nothing is said.
+    must be better than at step 0: not by less than ERRORS standard errors and LEAST_GAIN, and surely so where it is by
+    more than these errors and by more than guesses vary or LEAST_GAIN. Between the two, of one run alone, and without
+    an evaluation at step 0 and without a baseline, nothing is said.
     """
     usable = [run for run in runs if run.feasible and len(_after_start(run, objective.metric)[0])]
     if len(usable) < 2:
@@ -74,7 +82,7 @@ def learning(runs: Sequence[Run], objective: Objective) -> Learning:
         better: bool | None = by_loss or by_metric
     else:
         baseline = None
-        better = _positive(gains) if known else None
+        better = _without_baseline(gains, starts) if known else None
     return Learning(
         better,
         statistics.fmean(reached),
@@ -119,7 +127,24 @@ def _beyond_chance(gains: Sequence[float], starts: Sequence[float], reached: Seq
     """Whether the gain is more than guesses vary by; every seed at one value is a constant prediction."""
     if len(set(reached)) == 1:
         return False
-    return statistics.fmean(gains) > CHANCE_DEVIATIONS * statistics.stdev(starts) and _positive(gains)
+    return statistics.fmean(gains) > _chance(starts) and _positive(gains)
+
+
+def _chance(starts: Sequence[float]) -> float:
+    """How far guesses may lie apart, by the upper end of the confidence interval of their deviation."""
+    from scipy import special
+
+    freedom = len(starts) - 1
+    widening = math.sqrt(freedom / float(special.chdtri(freedom, 1 - CHANCE_LEVEL)))
+    return CHANCE_DEVIATIONS * widening * statistics.stdev(starts)
+
+
+def _without_baseline(gains: Sequence[float], starts: Sequence[float]) -> bool | None:
+    gain = statistics.fmean(gains)
+    is_large = gain > LEAST_GAIN * abs(statistics.fmean(starts))
+    if _positive(gains):
+        return True if is_large or gain > _chance(starts) else None
+    return None if is_large else False
 
 
 def _positive(gains: Sequence[float]) -> bool:

@@ -145,9 +145,7 @@ def in_words(spec: SweepSpec, guess: FirstGuess) -> str:
     changed = {name: value for name, value in switched_off(spec).items() if spec.values[name] != value}
     off = ", ".join(f"{name} {as_text(value)}" for name, value in changed.items())
     without = f" and without regularisation ({off})" if off else ""
-    where = (
-        "" if spec.own_code else f" (of more than {_examples(spec):,} examples, a fixed sample of {_examples(spec):,})"
-    )
+    where = "" if spec.own_code else f" (where it has more examples, a fixed sample of {_examples(spec):,})"
     exact = "" if guess.resolution == 1 else f", or up to {(guess.resolution or 0) - 1} earlier"
     return (
         f"A first guess for max_train_steps is {guess.steps}: at a constant rate of {guess.rate:g}{without} the "

@@ -124,6 +124,11 @@ def problems_before(before: Mapping[str, Any], lever: str) -> list[str]:
     used = before.get("seeds_used", 0)
     if not isinstance(used, int) or isinstance(used, bool) or used < 0:
         found.append(f"--from: conclusion.json: seeds_used: expected a whole number, got {used!r}")
+    if before.get("better_than_constant") is False and before["unstable_base_learning_rate"] is None:
+        found.append(
+            "--from: that sweep found no learning rate that does better than a constant prediction, and none that is "
+            "unstable: look at the model and the data first, there is nothing to stabilise"
+        )
     if not found and recipe.get(lever) is not None:
         found.append(f"--from: that recipe has {lever}: {recipe[lever]:g} already; give the folder it came from")
     return found

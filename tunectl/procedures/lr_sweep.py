@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from tunectl.analysis.figures import Figure
 from tunectl.analysis.instability import early_updates, instability
-from tunectl.analysis.learning import learning
+from tunectl.analysis.learning import Learning, learning
 from tunectl.analysis.runs import Run
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
@@ -104,8 +104,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     if not has_all(results, wishes):
         return [*wishes, *fits]
     wishes = [*wishes, *confirming(results, _swept(results), spec.objective, _schedule(spec), _training(spec))]
-    best = _best(spec, results)
-    if best is not None and has_all(results, wishes):
+    best = _candidate(spec, results)
+    if best is not None and has_all(results, wishes) and _learned(spec, best).better is not False:
         # Own code is not to be made to evaluate every step.
         wishes = [*wishes, *_above(spec, results, best.rate), *(_early(spec, best.rate) if not spec.own_code else [])]
     return [*wishes, *fits]
@@ -152,16 +152,18 @@ def _learns(spec: SweepSpec, results: Results) -> bool:
     return best is not None and learning(swept[best.rate], spec.objective).better is not False
 
 
-def _best(spec: SweepSpec, results: Results) -> Confirmed | None:
-    """The best rate, by its runs under fresh seeds where there are some; None where none is feasible or none learns."""
+def _candidate(spec: SweepSpec, results: Results) -> Confirmed | None:
+    """The best rate, by its runs under fresh seeds where there are some; None where none is feasible."""
     swept = _swept(results)
-    found = chosen(confirmed(results, swept), spec.objective)
+    again = confirmed(results, swept)
     best = best_rate(_judgements(spec, swept))
-    if found is None and best is not None:
-        found = Confirmed(best.rate, (), swept[best.rate])
-    if found is None or learning(found.fresh or found.runs, spec.objective).better is False:
-        return None
-    return found
+    if again or best is None:
+        return chosen(again, spec.objective)
+    return Confirmed(best.rate, (), swept[best.rate])
+
+
+def _learned(spec: SweepSpec, candidate: Confirmed | None) -> Learning:
+    return learning([] if candidate is None else candidate.fresh or candidate.runs, spec.objective)
 
 
 def _before(results: Results, phase: int) -> Results:
@@ -267,17 +269,16 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     """The best rate, the smallest unstable one above it, and what that means."""
     judgements = _all_judgements(spec, results)
     nominal = best_rate(_judgements(spec, _swept(results)))
-    best, again = _best(spec, results), confirmed(results, _swept(results))
-    rate = best.rate if best is not None else nominal.rate if nominal is not None else None
-    runs = best.fresh or best.runs if best is not None else _swept(results)[rate] if rate is not None else []
+    candidate = _candidate(spec, results)
+    learned = _learned(spec, candidate)
+    best = candidate if learned.better is not False else None
     found = Found(
         judgements=judgements,
-        best=best,
+        candidate=candidate,
         nominal=nominal,
-        # Where nothing is learned, a loss that stays where it is says nothing about stability.
-        unstable=next_unstable([item for item in judgements if best or item.when], rate) if rate is not None else None,
-        learning=learning(runs, spec.objective),
-        again=again,
+        unstable=_unstable(judgements, candidate, learns=best is not None),
+        learning=learned,
+        again=confirmed(results, _swept(results)),
         level=_level(spec, results, best),
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
@@ -291,6 +292,15 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         figures=_figures(spec, results, found),
         advice=advice(spec, found),
     )
+
+
+def _unstable(
+    judgements: Sequence[RateJudgement], candidate: Confirmed | None, *, learns: bool
+) -> RateJudgement | None:
+    """The smallest unstable rate above the best; where nothing is learned, a loss that does not move is no sign."""
+    if candidate is None:
+        return None
+    return next_unstable([item for item in judgements if learns or item.when], candidate.rate)
 
 
 def _level(spec: SweepSpec, results: Results, best: Confirmed | None) -> list[float]:

@@ -22,15 +22,16 @@ times the best rate; noise of the seeds moves the best rate by a factor of 2 or 
 class Found:
     """What a sweep found.
 
-    `judgements` are by all runs of each rate. `best` is None where no rate is feasible, or none is better than a
-    constant prediction; `nominal` is then the best of the sweep. `unstable` is the smallest unstable rate above it.
+    `judgements` are by all runs of each rate. `candidate` is the best of them, None where none is feasible;
+    `nominal` is what the sweep alone would name. `unstable` is the smallest unstable rate above the candidate.
+    `learning` says whether the candidate is better than a constant prediction.
     `again` are the rates that ran under fresh seeds, `level` those that seeds cannot distinguish from the best.
     `early`: the loss goes up in the first steps at twice the best rate, None where that was not looked at. `guess` is
     None where max_train_steps was not asked for.
     """
 
     judgements: Sequence[RateJudgement]
-    best: Confirmed | None
+    candidate: Confirmed | None
     nominal: RateJudgement | None
     unstable: RateJudgement | None
     learning: Learning
@@ -41,10 +42,15 @@ class Found:
     guess: FirstGuess | None
 
     @property
+    def best(self) -> Confirmed | None:
+        """The best rate; None where none is feasible, or none is better than a constant prediction."""
+        return self.candidate if self.learning.better is not False else None
+
+    @property
     def at_boundary(self) -> bool:
         """Whether the best rate is the lowest or the highest that was trained."""
-        rate = self.best.rate if self.best else self.nominal.rate if self.nominal else None
-        return rate is None or rate in (self.judgements[0].rate, self.judgements[-1].rate)
+        ends = (self.judgements[0].rate, self.judgements[-1].rate)
+        return self.candidate is None or self.candidate.rate in ends
 
     def shaken(self) -> list[RateJudgement]:
         """The best rate, and those above it up to AT_EDGE times it, of which some seed is unstable."""
@@ -95,9 +101,10 @@ def verdict(spec: SweepSpec, found: Found) -> str:
 
 
 def _nothing(spec: SweepSpec, found: Found) -> str:
-    nominal, learning = found.nominal, found.learning
-    if nominal is None:
-        return "No learning rate in the sweep is feasible: go lower, or look at the model's initialisation."
+    candidate, learning = found.candidate, found.learning
+    if candidate is None:
+        seeds = "" if found.nominal is None else " under fresh seeds"
+        return f"No learning rate in the sweep is feasible{seeds}: go lower, or look at the model's initialisation."
     metric = spec.objective.metric
     against = []
     if learning.at_start is not None:
@@ -107,8 +114,8 @@ def _nothing(spec: SweepSpec, found: Found) -> str:
     unstable = f" Training is unstable from {found.unstable.rate:g} on." if found.unstable is not None else ""
     return (
         f"No learning rate in the sweep trains better than a constant prediction: {metric} is {learning.reached:.4g} "
-        f"at {nominal.rate:g}, the best of them ({'; '.join(against)}). Which rate is best cannot be said; look at the "
-        f"data and its labels, at the loss and the model, or train longer.{unstable}"
+        f"at {candidate.rate:g}, the best of them ({'; '.join(against)}). Which rate is best cannot be said; look at "
+        f"the data and its labels, at the loss and the model, or train longer.{unstable}"
     )
 
 

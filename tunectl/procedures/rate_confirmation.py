@@ -112,7 +112,9 @@ def confirming(
             for rate in tried
             for repeat in FRESH
         ]
-        if not has_all(results, wishes) or not lower or any(not item.lost for item in confirmed(results, swept)):
+        if not has_all(results, wishes) or not lower:
+            return wishes
+        if any(item.rate in tried and not item.lost for item in confirmed(results, swept)):
             return wishes
         tried.append(lower.pop(0))
 

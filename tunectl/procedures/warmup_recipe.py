@@ -222,7 +222,7 @@ def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
     comments = [
         f"{spec.objective.metric}: {recipe.in_words(spec.objective)};",
         against,
-        f"(one run for each of the seeds {seeds}, under which nothing was chosen before)",
+        f"(one run for each of the seeds {seeds}, under which no recipe was chosen)",
     ]
     lines = [f"# {line}" for comment in comments for line in textwrap.wrap(comment, 78)]
     for name, value in recipe.settings(spec).items():
