@@ -10,7 +10,7 @@ from typing import Any
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Scalar
-from tunectl.spec.identity import differences
+from tunectl.spec.identity import Differences, differences
 from tunectl.spec.model import StudySpec
 from tunectl.study.opening import open_to_read
 
@@ -54,4 +54,4 @@ def _is_of(spec: StudySpec, folder: StudyFolder) -> bool:
         _, kept, _ = open_to_read(folder.path)
     except (FolderError, OSError):
         return False
-    return not differences(kept, spec)
+    return differences(kept, spec) == Differences()
