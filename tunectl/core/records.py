@@ -243,6 +243,7 @@ class TrialResult:
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
     built. `provisional`: the runner has yet to say whether the attempt counts; until then it is none that ended.
+    `notes` are what a program did not print or could not be read of it, each with a detail that may differ by trial.
     """
 
     trial: int
@@ -260,14 +261,13 @@ class TrialResult:
     attempt: int = 1
     baseline_loss: float | None = None
     provisional: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        content = asdict(self)
-        return (
-            content if self.provisional else {name: value for name, value in content.items() if name != "provisional"}
-        )
+        rare = {name for name in ("provisional", "notes") if not getattr(self, name)}
+        return {name: value for name, value in asdict(self).items() if name not in rare}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialResult:

@@ -29,6 +29,7 @@ from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
 from tunectl.study.checking import CheckedStudy, check_study
 from tunectl.study.disk import check_room_to_begin
+from tunectl.study.omissions import omissions
 from tunectl.study.opening import OpenStudy, grown, opened
 from tunectl.study.preparing import Ready, make_ready, study_slots
 from tunectl.study.progress import Watcher
@@ -138,6 +139,8 @@ def run_procedure(
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
+                for omission in omissions(at_work.folder, at_work.outcomes):
+                    watcher.message(f"warning: {omission}")
                 return _report(procedure, checked, at_work, procedure.conclude(sweep, results), interrupted=False)
             at_work = grown(at_work, added, watcher)
 

@@ -61,6 +61,8 @@ class ProgramRun:
         for file in self.files:
             for told in file.read(to_the_end=ended):
                 self.collector.take(*told)
+        if ended:
+            self.collector.settle()
         if self.kept is not None:
             metric, collector = self.request.objective.metric, self.collector
             last_told = collector.last_told(metric)
@@ -75,6 +77,8 @@ class ProgramRun:
         while self.output.offset < end and (lines := self.output.read()):
             self._hear_all(lines)
         self._hear_all(self.output.read(to_the_end=True))
+        for told in self.reader.told_at_the_end():
+            self.collector.take(*told)
 
     def _hear_all(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -62,8 +62,8 @@ def run_command(
     offset = os.fstat(log).st_size
     beginning = Beginning(None if resume is None else resume[0], offset)
     sources = request.program.sources
-    collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_declared(request))
-    reader, files_to_read, kept_bytes = OutputReader(sources), _files(request, values), 0
+    collector = Collector(lambda: time.monotonic() - began, counts=_tells_no_step(sources), matters=_ends_it(request))
+    reader, files_to_read, kept_bytes = OutputReader(sources, request.objective.metric), _files(request, values), 0
     if resume is not None:
         kept_bytes = _gone_on(collector, resume[0], folder, before, request.program, reader, files_to_read)
     with contextlib.closing(LineFile(folder.measurements, kept_bytes)) as measurements:
@@ -139,15 +139,13 @@ def _tells_no_step(sources: Sequence[MetricSource]) -> bool:
     )
 
 
-def _declared(request: ProgramRequest) -> Callable[[str], bool]:
-    """Which metrics end a trial when they are no number: the objective, what the study names, what is recorded.
+def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
+    """Which metrics end a trial when they are no number: the objective, and what the study marks.
 
-    Files and JSON lines hold other numbers, too (a time that is left, say).
+    A gradient norm is NaN wherever mixed precision skips an update, and the training goes on.
     """
-    sources = request.program.sources
-    named = {request.objective.metric, *(name for item in sources for name in item.named())}
-    only_recorded = not any(item.kind != "regex" for item in sources)
-    return lambda name: only_recorded or name in named
+    marked = {request.objective.metric, *request.program.infeasible.metrics}
+    return lambda name: name in marked
 
 
 def _gone_on(
@@ -180,7 +178,7 @@ def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[Met
     home = Path(glob.escape(request.program.folder))
     plain = {name: glob.escape(text) for name, text in values.items()}
     declared = [
-        (item, file_source(item, str(home / filled(item.where, plain))))
+        (item, file_source(item, str(home / filled(item.where, plain)), request.objective.metric))
         for item in request.program.sources
         if item.kind != "regex" and item.where != OUTPUT
     ]
