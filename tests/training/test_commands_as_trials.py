@@ -163,7 +163,7 @@ def test_any_other_exit_code_is_a_failure_with_the_last_lines_and_the_place(prog
     result = programs.run(replace(programs.request(""), program=program))
     assert result is not None
     assert (result.state, result.reason, result.where) == ("failed", "exit_code_1", f"{script}:3")
-    assert result.message == "is odd (exit code 1)"
+    assert result.message == "ValueError: the width (exit code 1)"
     assert "ValueError: the width" in result.traceback
 
 

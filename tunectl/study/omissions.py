@@ -24,5 +24,5 @@ def omissions(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str
 def _sentence(note: str, trials: Sequence[tuple[int, str]], ended: int) -> str:
     trial, detail = trials[0]
     noun = "trial" if ended == 1 else "trials"
-    example = f"; trial {trial}: {detail}" if detail else ""
-    return f"{note} in {len(trials)} of {ended} {noun}{example}"
+    example = f" (trial {trial}: {detail})" if detail else ""
+    return f"in {len(trials)} of {ended} {noun} {note}{example}"

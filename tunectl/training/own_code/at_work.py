@@ -14,14 +14,12 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import ProgramRequest
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.failure_line import PLACE
 from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.kept import KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, log_bytes
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
-
-PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
-"""A frame of a Python traceback; the line after it is that of the source."""
 
 _MOST_CHUNKS = 16
 _STOP_SECONDS = 10.0

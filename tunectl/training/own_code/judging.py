@@ -14,14 +14,16 @@ from typing import Any
 from tunectl.core import jsontext
 from tunectl.core.programs import OUTPUT
 from tunectl.core.records import TrialResult, TrialSeconds
-from tunectl.training.own_code.at_work import PLACE, ProgramRun
+from tunectl.training.own_code.at_work import ProgramRun
+from tunectl.training.own_code.failure_line import failure_excerpt, failure_line, failure_place, telling_lines
 from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.lines import last_lines
 from tunectl.training.own_code.objective_values import no_value
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import RANKS, cause_of, said_by_rank
 
-_TAIL_LINES = 20
+_TAIL_LINES = 400
+_KEPT_LINES = 40
 _STEPS_REMEDY = "count what is printed with `every: 1`, or add `offset: 1` where its steps begin at 0"
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
@@ -41,8 +43,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
             final_step=collector.last_step,
             train_seconds=seconds.train_seconds,
             startup_seconds=seconds.startup_seconds,
-            where=_place(tail) if state == "failed" else "",
-            traceback="\n".join(tail) + "\n" if state == "failed" else "",
+            where=failure_place(tail) if state == "failed" else "",
+            traceback="\n".join(failure_excerpt(tail, _KEPT_LINES)) + "\n" if state == "failed" else "",
         )
 
     if collector.bad is not None:
@@ -66,8 +68,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         return result("infeasible", reason, f"it said: {run.said}", collector.last_step)
     if code < 0:
         _die_by(-code)
-    last = tail[-1] if tail else "it printed nothing"
-    return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
+    why = failure_line(tail) or "it printed nothing"
+    return result("failed", f"exit_code_{code}", f"{why} (exit code {code})")
 
 
 def _said_of(notes: Mapping[str, str]) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _cause(run: ProgramRun) -> tuple[int, list[str]]:
     cause = cause_of(code, run.folder.log, run.log_offset, ranks)
     for rank in range(1, run.request.program.devices):
         run.search(said_by_rank(ranks, rank))
-    return cause.code, cause.lines[-_TAIL_LINES:]
+    return cause.code, cause.lines
 
 
 def _readers(run: ProgramRun) -> list[OutputReader | Source]:
@@ -108,7 +110,7 @@ def _missing(run: ProgramRun) -> str:
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
     if metric in names:
         return ""
-    tail = last_lines(run.folder.log, run.log_offset, 3)
+    tail = telling_lines(last_lines(run.folder.log, run.log_offset, _TAIL_LINES), 3)
     said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
     unread = next((f"{why}; " for item in _readers(run) for why in item.unread.values()), "")
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
@@ -137,12 +139,6 @@ def _silent(run: ProgramRun) -> dict[str, str]:
         if name not in run.collector.names:
             found.setdefault(f"{name} was never printed", "the study has it under infeasible")
     return found
-
-
-def _place(tail: list[str]) -> str:
-    """file:line of the last frame that a Python traceback among these lines names."""
-    found = [match for line in tail if (match := PLACE.match(line))]
-    return f"{found[-1]['file']}:{found[-1]['line']}" if found else ""
 
 
 def _die_by(number: int) -> None:
