@@ -79,6 +79,8 @@ CASES = [
         {3: 0.5},
         sources=lines(r"step (?P<step>\d+): loss \((?P<valid_loss>[\d.]+),(?P<other>[\d.]+)\)"),
     ),
+    Case("columns of whole numbers", "3,25,9\n", {3: 25.0}, sources=lines(r"^(?P<step>\d+),(?P<valid_loss>\d+)")),
+    Case("a typographer's minus", "step 3: loss \u22120,25\n", {3: -0.25}, sources=LINES),
     Case("two columns", "10,0.25\n", {10: 0.25}, sources=lines(r"(?P<step>\d+),(?P<valid_loss>[\d.]+)")),
 ]
 

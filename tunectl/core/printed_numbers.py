@@ -39,7 +39,7 @@ def number(value: Any, *, thousands: bool = False) -> float | None:
             return math.inf if value > 0 else -math.inf
     if not isinstance(value, str):
         return None
-    text = value.strip()
+    text = value.strip().replace("\u2212", "-")
     inner = _unwrapped(text)
     if inner is not None:
         return inner
@@ -78,6 +78,8 @@ def number_around(text: str, start: int, end: int, *, is_step: bool = False) -> 
 
     The fraction of a step may be left out on purpose.
     """
+    if start >= 2 and text[start - 1] == "," and text[start - 2].isdigit():
+        return ""  # a column among others
     if end >= len(text) or text[end] not in (",",) + (() if is_step else (".", "e", "E", *_GROUPS)):
         return ""
     match = _RUN.match(text, start)
