@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tunectl.training.own_code.failure_line import failure_line, failure_place
@@ -234,3 +236,16 @@ def test_a_loader_s_place_is_the_dataset_s() -> None:
 
 def test_nothing_says_nothing() -> None:
     assert (failure_line([]), failure_place([])) == ("", "")
+
+
+def test_a_line_of_any_length_is_looked_at_in_no_time() -> None:
+    long = [text * 30_000 for text in ("9", "error", "A", " ", "Traceback", "=%", "+-|")]
+    began = time.process_time()
+    for line in long:
+        for header in (
+            [],
+            ["Traceback (most recent call last):"],
+            ["  + Exception Group Traceback (most recent call last):"],
+        ):
+            assert len(failure_line([*header, line])) <= 500
+    assert time.process_time() - began < 5, "hazard: an expression that looks at all parts of a line took 20 s"

@@ -35,7 +35,7 @@ _STRONG = (
 _USAGE = re.compile(r"[\w./-]+: error: ")
 """What argparse says. Right behind an exception such a line, too, would hardly be of its message."""
 
-_WARNING = re.compile(r"\w*Warning: |\bWarning: |^\s+warnings\.warn\(|^\W*(?:WARN(?:ING)?\b|W\d{4} )")
+_WARNING = re.compile(r"Warning: |^\s+warnings\.warn\(|^\W*(?:WARN(?:ING)?\b|W\d{4} )")
 _BOILERPLATE = re.compile(
     r"For debugging consider passing|Compile with `TORCH_USE|CUDA kernel errors might be|CUDA_LAUNCH_BLOCKING"
     r"|HYDRA_FULL_ERROR|^wandb:|^srun: |^slurmstepd: |^Extension modules:|^\W*$|^=+$|^-+$|^usage: |^Try '.* for help"
@@ -45,6 +45,7 @@ _BOILERPLATE = re.compile(
 )
 
 
+_MOST_CHARACTERS = 500  # of a line that is looked at
 _MOST_LINES_OF_A_MESSAGE = 30  # that begin a line; a program that prints more after a traceback had gone on
 
 
@@ -65,6 +66,7 @@ def failure_line(lines: Sequence[str]) -> str:
     It is the exception of the last traceback that is the program's own, else the plainest error, else the last line
     that is no progress bar, warning or boilerplate.
     """
+    lines = _beginnings(lines)
     chosen = _chosen(lines)
     if chosen is None:
         return _plainest(lines)
@@ -78,6 +80,7 @@ def failure_line(lines: Sequence[str]) -> str:
 
 def failure_place(lines: Sequence[str]) -> str:
     """file:line of the last frame of the traceback that `failure_line` is of, "" where there is none."""
+    lines = _beginnings(lines)
     chosen = _chosen(lines)
     if chosen is not None:
         return chosen.place
@@ -87,7 +90,7 @@ def failure_place(lines: Sequence[str]) -> str:
 
 def failure_excerpt(lines: Sequence[str], most: int) -> list[str]:
     """The lines to keep of a failure, at most `most`: from the traceback that says why on, else the last ones."""
-    chosen = _chosen(lines)
+    chosen = _chosen(_beginnings(lines))
     if chosen is None or len(lines) - chosen.start <= most:
         return list(lines[-most:])
     # Of a long traceback its end.
@@ -97,7 +100,11 @@ def failure_excerpt(lines: Sequence[str], most: int) -> list[str]:
 
 def telling_lines(lines: Sequence[str], count: int) -> list[str]:
     """The last lines that are no progress bars, warnings or boilerplate; where there are none, the last ones."""
-    return [line for line in lines if _says_something(line)][-count:] or list(lines[-count:])
+    return [line for line in lines if _says_something(line[:_MOST_CHARACTERS])][-count:] or list(lines[-count:])
+
+
+def _beginnings(lines: Sequence[str]) -> list[str]:
+    return [line[:_MOST_CHARACTERS] for line in lines]
 
 
 def _says_something(line: str) -> bool:
