@@ -34,6 +34,20 @@ def test_the_innermost_frame_of_the_user_s_file_is_named(tmp_path):
     assert "json/decoder.py" in failure.text, "the text is whole"
 
 
+def test_of_a_message_of_several_lines_the_first_says_why_and_a_loader_s_is_the_exception_of_its_process():
+    cuda = RuntimeError(
+        "CUDA error: device-side assert triggered\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+    )
+    assert failures.describe(cuda).message == "RuntimeError: CUDA error: device-side assert triggered"
+    loader = ValueError(
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "data.py", line 9, in __getitem__\n    raise ValueError("bad label\\nat 3")\n'
+        "ValueError: bad label\nat 3\n"
+    )
+    assert failures.describe(loader).message == "ValueError: bad label"
+    assert failures.describe(AssertionError()).message == "AssertionError"
+
+
 def test_a_workload_error_speaks_for_itself_and_its_cause_tells_the_place(tmp_path):
     space = user_code(tmp_path, "def factory():\n    return {}['seed']\n")
 
@@ -66,8 +80,8 @@ def test_a_message_of_tunectl_s_own_needs_no_place():
 
 
 def test_messages_are_one_line_and_of_bounded_length():
-    failure = failures.describe(ValueError("first\n\n  second " + "x" * 10_000))
-    assert failure.message.startswith("ValueError: first second xxx")
+    failure = failures.describe(ValueError("first,  second " + "x" * 10_000 + "\n\nthird"))
+    assert failure.message.startswith("ValueError: first, second xxx")
     assert len(failure.message) == failures.MAX_MESSAGE_CHARACTERS
     assert failure.message.endswith("…")
     assert "x" * 10_000 in failure.text

@@ -54,7 +54,7 @@ def test_a_command_with_all_that_it_may_say(tmp_path: Path) -> None:
     - {csv: "{trial.dir}/*/metrics.csv"}
     - {tensorboard: "{trial.dir}/tb"}
   checkpoints: "{trial.dir}/checkpoint-{step}"
-  infeasible: {exit_codes: [3], patterns: ["out of memory"]}
+  infeasible: {exit_codes: [3], patterns: ["out of memory"], metrics: [train/loss]}
 """,
         RATE
         + "\n  momentum: {role: nuisance, when: {nesterov: true}, range: [0.5, 0.9]}\n  nesterov: {role: scientific, values: [true, false]}",
@@ -84,7 +84,7 @@ def test_a_command_with_all_that_it_may_say(tmp_path: Path) -> None:
         MetricSource("tensorboard", "{trial.dir}/tb"),
     )
     assert program.checkpoints == Checkpoints("{trial.dir}/checkpoint-{step}")
-    assert program.infeasible == InfeasibleEnds((3,), ("out of memory",))
+    assert program.infeasible == InfeasibleEnds((3,), ("out of memory",), ("train/loss",))
     assert spec.workload.startswith("python -u train.py --lr={learning_rate} [--momentum {momentum}]")
 
 
@@ -159,6 +159,7 @@ BAD = [
     ("  command: [a, '{learning_rate}', {when: {trial.resum: true}, arguments: [-r]}]", "did you mean trial.resume?", ""),
     ("  command: [a, '{learning_rate}', {when: {trial.resume: 'true'}, arguments: [-r]}]", "is never true (text)", ""),
     (COMMAND + "\n  infeasible: {exit_codes: [0]}", "workload.infeasible.exit_codes[0]: exit codes, 1 to 255", ""),
+    (COMMAND + "\n  infeasible: {metrics: [3]}", "workload.infeasible.metrics[0]: names of metrics are due", ""),
     (COMMAND + "\n  infeasible: {patterns: ['(']}", "workload.infeasible.patterns[0]: regular expressions", ""),
     (COMMAND + "\n  environment: {A=B: 1}", "no variable of the environment can be called so", ""),
     (COMMAND + "\n  environment: {A: '{nothing}'}", "{nothing} stands for nothing", ""),

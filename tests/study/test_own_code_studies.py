@@ -139,3 +139,37 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children_after_the_gr
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, signal.SIG_DFL)
+
+
+SPEAKING = """\
+import sys
+trial = int(sys.argv[1])
+print(f"step 1 loss {0.5 + trial}")
+print("step 2 loss " + ("1,234" if trial == 1 else "0.25"))
+"""
+
+
+def test_what_a_program_does_not_print_is_said_once_with_the_number_of_trials(tunectl: Call, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SPEAKING)
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        """\
+workload:
+  command: [python, -S, program.py, "{trial.id}", "{x}"]
+  metrics: [{regex: 'step (?P<step>\\d+) loss (?P<loss>\\S+)'}, {regex: 'f1=(?P<f1>\\S+)'}]
+objective: {metric: loss, direction: minimize}
+training: {max_train_steps: 2}
+hyperparameters: {x: {role: nuisance, range: [0, 1]}}
+search: {trials: 3}
+"""
+    )
+    called = tunectl("run", path, "--dir", tmp_path / "out")
+    assert called.code == 0, called.err
+    assert called.err.count("never printed") == 1, called.err
+    assert "warning: in 3 of 3 trials f1 was never printed (trial 0: the study has the expression" in called.err
+    assert "warning: in 1 of 3 trials loss could not be read (trial 1: '1,234' may be 1.234 or 1234" in called.err
+    assert [row["message"].startswith("loss could not be read") for row in rows(tmp_path / "out")] == [
+        False,
+        True,
+        False,
+    ]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tunectl.core.printed_numbers import number, whole_number
 from tunectl.core.programs import OUTPUT, MetricSource
 from tunectl.training.own_code.file_sources import file_source
-from tunectl.training.own_code.sources import OutputReader, Told, number, whole_number
+from tunectl.training.own_code.sources import OutputReader, Told
 
 
 def told(source: MetricSource, *lines: str) -> list[Told]:
@@ -88,7 +89,7 @@ def test_numbers_as_programs_print_them(text: str, value: float) -> None:
     assert number(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "x", "1_0", "1,5", "0x10", None, True, [1]])
+@pytest.mark.parametrize("text", ["", "x", "1_0", "1,500", "0x10", "1,5,5", None, True, [1]])
 def test_what_is_no_number(text: object) -> None:
     assert number(text) is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.failures import note_failures
 from tunectl.cli.watching import watcher
 
 if TYPE_CHECKING:
@@ -105,14 +106,12 @@ def _run(
     if as_json:
         say_json(report.to_json())
     else:
-        _print(report)
+        _print(report, watching.failed)
     return report.exit_code
 
 
-def _print(report: ProcedureReport) -> None:
-    for item in report.failed[:3]:
-        log = report.folder.trial(item.plan.trial).log
-        note(f"trial {item.plan.trial} failed: {item.reason}: {item.message} (see {log})")
+def _print(report: ProcedureReport, said: Collection[int]) -> None:
+    note_failures(report.failed, report.folder, said)
     conclusion = report.conclusion
     if conclusion is None:
         left = sum(item.state not in ("completed", "infeasible") for item in report.outcomes)

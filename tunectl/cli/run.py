@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.failures import note_failures
 from tunectl.cli.findings import say_findings
 from tunectl.cli.watching import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from tunectl.study.running import RunReport
-
-_MOST_FAILURES = 5
 
 
 class Order(StrEnum):
@@ -60,21 +60,17 @@ def run(
     if as_json:
         say_json(report.to_json())
     else:
-        _print(report)
+        _print(report, watching.failed)
     return report.exit_code
 
 
-def _print(report: RunReport) -> None:
+def _print(report: RunReport, said: Collection[int]) -> None:
     spec = report.spec
     if report.untouched:
         say(f"{spec.name}: the study is complete, nothing was left to run")
         say()
     failed = [item for item in report.outcomes if item.state == "failed"]
-    for item in failed[:_MOST_FAILURES]:
-        log = report.folder.trial(item.plan.trial).log
-        note(f"trial {item.plan.trial} failed: {item.reason}: {item.message} (see {log})")
-    if len(failed) > _MOST_FAILURES:
-        note(f"and {len(failed) - _MOST_FAILURES} more; `tunectl status {report.folder.path}` lists them")
+    note_failures(failed, report.folder, said)
     if failed:
         note("--retry-failed runs failed trials again, from where they were saved if they were")
     title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"

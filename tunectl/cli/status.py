@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.failures import by_message, listed
 
 _NEXT_RUN = {
     "nothing": "the next run trains what is left in the new environment",
@@ -52,5 +53,6 @@ def status(
     if report.failures:
         say()
         say_table(
-            ("failed", "reason", "message"), [(item.plan.trial, item.reason, item.message) for item in report.failures]
+            ("failed", "reason", "message"),
+            [(listed(trials), reason, message) for trials, reason, message in by_message(report.failures)],
         )

@@ -20,7 +20,11 @@ _MOST_SHOWN = 16  # running trials in the live table
 
 
 class Quiet(AbstractContextManager["Quiet"]):
-    """Says what the user must know, and nothing else."""
+    """Says what the user must know, and nothing else. `failed` are the trials of which it was said how they failed."""
+
+    def __init__(self) -> None:
+        self.failed: list[int] = []
+        self._first: dict[tuple[str, str], int] = {}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -32,7 +36,15 @@ class Quiet(AbstractContextManager["Quiet"]):
 
     def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
         if outcome.state == "failed":
-            note(trial_line(outcome, progress))
+            note(self._line(outcome, progress))
+
+    def _line(self, outcome: TrialOutcome, progress: Progress) -> str:
+        """A finished trial in one line; a message that another trial failed with is not said again."""
+        if outcome.state != "failed":
+            return trial_line(outcome, progress)
+        trial = outcome.plan.trial
+        self.failed.append(trial)
+        return trial_line(outcome, progress, self._first.setdefault((outcome.reason, outcome.message), trial))
 
     def progress(self, progress: Progress) -> None:
         """Shows nothing."""
@@ -42,7 +54,7 @@ class Lines(Quiet):
     """One line for each trial that ends, to stderr."""
 
     def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
-        note(trial_line(outcome, progress))
+        note(self._line(outcome, progress))
 
 
 class Live(Quiet):
@@ -51,6 +63,7 @@ class Live(Quiet):
     def __init__(self) -> None:
         from rich.live import Live as RichLive
 
+        super().__init__()
         self._console = console(sys.stderr)
         self._live = RichLive(console=self._console, refresh_per_second=4, transient=True)
 
@@ -68,7 +81,7 @@ class Live(Quiet):
 
     def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
         if outcome.state == "failed":
-            self._console.print(trial_line(outcome, progress))
+            self._console.print(self._line(outcome, progress))
         self.progress(progress)
 
     def progress(self, progress: Progress) -> None:
@@ -82,11 +95,13 @@ def watcher(*, quiet: bool) -> Quiet:
     return Live() if sys.stderr.isatty() else Lines()
 
 
-def trial_line(outcome: TrialOutcome, progress: Progress) -> str:
-    """A finished trial in one line."""
+def trial_line(outcome: TrialOutcome, progress: Progress, alike: int | None = None) -> str:
+    """A finished trial in one line; `alike` is the first that failed with its message."""
     head = f"[{progress.done}/{progress.total}] trial {outcome.plan.trial} {outcome.state}"
-    if outcome.state == "failed":
+    if outcome.state == "failed" and alike in (None, outcome.plan.trial):
         return f"{head}: {outcome.reason}: {outcome.message}"
+    if outcome.state == "failed":
+        return f"{head}: {outcome.reason}, as trial {alike}"
     if outcome.state == "infeasible":
         at = f" at step {outcome.infeasible_step}" if outcome.infeasible_step is not None else ""
         return f"{head}: {outcome.reason}{at}"

@@ -73,10 +73,13 @@ class Checkpoints:
 
 @dataclass(frozen=True, slots=True)
 class InfeasibleEnds:
-    """The ends that are the hyperparameters' fault: exit codes, and what is said before an end that is no success."""
+    """The ends that are the hyperparameters' fault: exit codes, what is said before an end that is no success, and the
+    metrics that end a trial when they are NaN, as the objective does.
+    """
 
     exit_codes: tuple[int, ...] = ()
     patterns: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,7 @@ class TrialResult:
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
     built. `exit_code` is that of a program that ended by itself, None where it is not known. `provisional`: the runner
     has yet to say whether the attempt counts; until then it is none that ended.
+    `notes` are what a program did not print or could not be read of it, each with a detail that may differ by trial.
     """
 
     trial: int
@@ -273,12 +274,13 @@ class TrialResult:
     baseline_loss: float | None = None
     exit_code: int | None = None
     provisional: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        absent = {"exit_code": None, "provisional": False}
-        return {name: value for name, value in asdict(self).items() if name not in absent or value != absent[name]}
+        rare: dict[str, object] = {"exit_code": None, "provisional": False, "notes": {}}
+        return {name: value for name, value in asdict(self).items() if name not in rare or value != rare[name]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialResult:

@@ -10,8 +10,10 @@ from tunectl.execution import processes
 from tunectl.execution.backends import Ended
 from tunectl.execution.breaker import LAST_WORDS
 from tunectl.execution.protocol import EXIT_BROKEN, EXIT_LOADER_DIED, EXIT_STOPPED
+from tunectl.training.own_code.failure_line import failure_line
 from tunectl.training.own_code.lines import last_lines
 
+_TAIL_LINES = 200
 _SAVED_OR_ENDED = frozenset({EXIT_STOPPED, EXIT_LOADER_DIED})
 
 
@@ -42,6 +44,6 @@ def explain(ended: Ended) -> str:
 
 
 def with_last_words(message: str, log: Path, offset: int) -> str:
-    """The message, and the last line that the attempt whose log begins at `offset` bytes has printed, if any."""
-    said = last_lines(log, offset, 1)
-    return f"{message}{LAST_WORDS}{jsontext.one_line(said[0])}" if said else message
+    """The message, and of what the attempt whose log begins at `offset` bytes has printed the line that says why."""
+    said = failure_line(last_lines(log, offset, _TAIL_LINES))
+    return f"{message}{LAST_WORDS}{jsontext.one_line(said)}" if said else message

@@ -75,11 +75,15 @@ class StoppedByFailures:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing but time passed. `stopping` is how often a stop was asked for."""
+    """Nothing but time passed. `stopping` says how urgently the trials are stopped: 1 they may save, 2 they are killed.
+
+    `is_asked`: somebody asked for it, by Ctrl-C or a signal; else the study stops by itself.
+    """
 
     running: int
     waiting: int
     stopping: int = 0
+    is_asked: bool = False
 
 
 Event = ServerReady | TrialStarted | TrialRetried | TrialEnded | StoppedByFailures | Tick

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tunectl.core.errors import TunectlError
 from tunectl.core.frames import innermost_frame
+from tunectl.training.own_code.failure_line import failure_line
 
 MAX_MESSAGE_CHARACTERS = 500
 
@@ -30,11 +31,22 @@ def describe(error: BaseException) -> Failure:
 
 def _message(error: BaseException) -> str:
     try:
-        said = " ".join(str(error).split())
+        whole = str(error)
     except Exception:
-        said = "(its message cannot be shown)"
+        whole = "(its message cannot be shown)"
+    said = " ".join(whole.split())
     if not isinstance(error, TunectlError):
+        lines = [line for line in whole.splitlines() if line.strip()]
+        if any("Traceback (most recent call last)" in line for line in lines):
+            # Of another process, a data loader's, whose exception is the cause.
+            return _shortened(failure_line(lines))
+        # What further lines add is in the traceback.
+        said = " ".join(lines[0].split()) if lines else ""
         said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return _shortened(said)
+
+
+def _shortened(said: str) -> str:
     return said if len(said) <= MAX_MESSAGE_CHARACTERS else said[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 

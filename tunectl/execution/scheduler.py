@@ -270,7 +270,8 @@ def run_trials(
         for report in backend.poll(poll_seconds):
             schedule.take(report)
         schedule.tell_why_it_stops()
-        schedule.tell(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping))
+        is_asked = schedule.stop_requested() > 0
+        schedule.tell(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping, is_asked))
     schedule.give_up()
     if schedule.trouble is not None:
         raise schedule.trouble

@@ -322,14 +322,15 @@ def _infeasible(document: Document, content: Any) -> InfeasibleEnds:
     if not isinstance(content, dict):
         document.report(where, f'{{exit_codes: [3], patterns: ["out of memory"]}} is due, {found(content)}')
         return InfeasibleEnds()
-    _known_keys(document, content, ("exit_codes", "patterns"), where)
+    _known_keys(document, content, ("exit_codes", "patterns", "metrics"), where)
     codes = _list(
         document, content.get("exit_codes", []), (*where, "exit_codes"), _is_exit_code, "exit codes, 1 to 255"
     )
     patterns = _list(
         document, content.get("patterns", []), (*where, "patterns"), _is_pattern, "regular expressions as Python reads"
     )
-    return InfeasibleEnds(tuple(codes), tuple(patterns))
+    metrics = _list(document, content.get("metrics", []), (*where, "metrics"), _is_name, "names of metrics")
+    return InfeasibleEnds(tuple(codes), tuple(patterns), tuple(metrics))
 
 
 def _list(document: Document, content: Any, path: PathKey, right: Callable[[Any], bool], what: str) -> list[Any]:
@@ -344,6 +345,10 @@ def _list(document: Document, content: Any, path: PathKey, right: Callable[[Any]
 
 def _is_exit_code(item: Any) -> bool:
     return isinstance(item, int) and not isinstance(item, bool) and 1 <= item <= 255
+
+
+def _is_name(item: Any) -> bool:
+    return isinstance(item, str) and bool(item)
 
 
 def _is_pattern(item: Any) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunectl.core.printed_numbers import number
+from tunectl.core.printed_objects import printed_object
 from tunectl.spec.document import printable
 from tunectl.spec.editing import in_flow
 from tunectl.spec.progress_output import MEASURE, is_metric
@@ -17,8 +16,6 @@ STEPS = ("step", "steps", "global_step", "iter", "iters", "iteration", "it", "up
 """Names of a step, the finest first."""
 
 EPOCHS = ("epoch", "ep")
-
-_BARE_NUMBER = re.compile(r"(:\s*)(-?)(nan|inf)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +58,8 @@ def _quoted(text: str) -> str:
 
 def object_of(line: str) -> dict[str, float] | None:
     """The numbers of a line that is an object of JSON or a dict of Python, by name; None where it is none."""
-    text = line.strip()
-    if not (text.startswith("{") and text.endswith("}")):
-        return None
-    try:
-        content: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            content = ast.literal_eval(_BARE_NUMBER.sub(r"\1'\2\3'", text))
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            return None
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+    content = printed_object(line)
+    if content is None or not all(isinstance(name, str) for name in content):
         return None
     return _numbers(content, "")
 
@@ -81,11 +69,8 @@ def _numbers(content: Mapping[Any, Any], prefix: str) -> dict[str, float]:
     for name, value in content.items():
         if isinstance(value, dict):
             found |= _numbers(value, f"{prefix}{name}/")
-        elif not isinstance(value, bool) and isinstance(value, (int, float, str)):
-            try:
-                found[f"{prefix}{name}"] = float(value)
-            except (ValueError, OverflowError):
-                continue
+        elif (read := number(value)) is not None:
+            found[f"{prefix}{name}"] = read
     return found
 
 

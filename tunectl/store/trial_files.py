@@ -337,6 +337,9 @@ def _result(folder: TrialFolder, content: Any) -> TrialResult:
         checked[name] = _seconds(name, content.get(name, 0.0))
     for name in ("reason", "message", "device", "where"):
         checked[name] = jsontext.one_line(content.get(name, ""))
+    notes = content.get("notes")
+    notes = notes if isinstance(notes, dict) else {}
+    checked["notes"] = {jsontext.one_line(note): jsontext.one_line(detail) for note, detail in notes.items()}
     checked["traceback"] = jsontext.encodable(content.get("traceback", ""))
     return TrialResult.from_json(checked)
 

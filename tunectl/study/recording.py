@@ -79,7 +79,7 @@ class Recorder:
             case StoppedByFailures():
                 self._say_what_stops_it(event)
             case Tick():
-                self._say_that_it_stops(event.stopping)
+                self._say_that_it_stops(event.stopping, is_asked=event.is_asked)
                 self._look()
             case _:
                 assert_never(event)
@@ -106,18 +106,20 @@ class Recorder:
     def _say_what_stops_it(self, event: StoppedByFailures) -> None:
         failure = event.failure
         trials = ", ".join(map(str, failure.trials))
-        at = f" ({failure.where})" if failure.where else ""
+        at = f" at {failure.where}" if failure.where else ""
         noun = "trial is" if event.left == 1 else "trials are"
         self.watcher.message(
-            f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}: {failure.message}{at}; "
-            f"{event.left} {noun} left. Mend it and run again with --retry-failed"
+            # Each trial's message was said when it ended.
+            f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}{at}; {event.left} {noun} "
+            "left. Mend it and run again with --retry-failed"
         )
         self.stopping = 1
 
-    def _say_that_it_stops(self, stopping: int) -> None:
+    def _say_that_it_stops(self, stopping: int, *, is_asked: bool) -> None:
         if stopping > self.stopping:
             self.stopping = stopping
-            how = f"{self.stop_in_words}; once more ends them at once" if stopping == 1 else "ending the running trials"
+            more = "; once more ends them at once" if is_asked else ""
+            how = f"{self.stop_in_words}{more}" if stopping == 1 else "ending the running trials"
             self.watcher.message(f"stopping: {how}")
 
     def _look(self) -> None:

@@ -21,6 +21,7 @@ from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.written_files import read_written
 from tunectl.study.checking import check_study
 from tunectl.study.disk import check_room_to_begin
+from tunectl.study.omissions import omissions
 from tunectl.study.opening import OpenStudy, opened
 from tunectl.study.preparing import make_ready, study_slots
 from tunectl.study.progress import Watcher
@@ -120,6 +121,8 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     from tunectl.study.tabling import write_tables
 
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
+    for omission in omissions(study.folder, outcomes):
+        watcher.message(f"warning: {omission}")
     tables = write_tables(study.folder, study.spec, outcomes, study.index)
     has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
     report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash)

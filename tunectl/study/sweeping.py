@@ -32,6 +32,7 @@ from tunectl.store.trial_files import read_trial
 from tunectl.study.checking import CheckedStudy, check_study
 from tunectl.study.conclusions import conclusions_beside
 from tunectl.study.disk import check_room_to_begin
+from tunectl.study.omissions import omissions
 from tunectl.study.opening import OpenStudy, grown, opened
 from tunectl.study.preparing import Ready, make_ready, study_slots
 from tunectl.study.progress import Watcher
@@ -141,6 +142,8 @@ def run_procedure(
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
+                for omission in omissions(at_work.folder, at_work.outcomes):
+                    watcher.message(f"warning: {omission}")
                 known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
                 conclusion = without_evidence(procedure.conclude(known, results), results)
                 return _report(procedure, checked, at_work, conclusion, interrupted=False)

@@ -15,15 +15,13 @@ from tunectl.core.programs import ProgramRequest
 from tunectl.store.trial_files import write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.failure_line import PLACE
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source
 from tunectl.training.own_code.kept import KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, log_bytes
 from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
-
-PLACE = re.compile(r'^\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
-"""A frame of a Python traceback; the line after it is that of the source."""
 
 _MOST_CHUNKS = 16
 _STOP_SECONDS = 10.0
@@ -69,6 +67,8 @@ class ProgramRun:
                 self.collector.take(*told)
                 if one is not None and file is not self.recorded and self.request.objective.metric in told.metrics:
                     one.distrust()
+        if ended:
+            self.collector.settle()
         for step, name in self._checkpoints(ended=ended).items():
             self.collector.name_checkpoint(step, name)
         if self.collector.was_cut:
@@ -104,6 +104,8 @@ class ProgramRun:
         while self.output.offset < end and (lines := self.output.read()):
             self._hear_all(lines)
         self._hear_all(self.output.read(to_the_end=True))
+        for told in self.reader.told_at_the_end():
+            self.collector.take(*told)
 
     def _hear_all(self, lines: Iterable[str]) -> None:
         for line in lines:

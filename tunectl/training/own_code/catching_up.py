@@ -91,12 +91,13 @@ def catch_up(
             for line in lines:
                 for told in reader.told(without_rank(line) if program.devices > 1 else line):
                     found.take(*told)
+        for told in reader.told_at_the_end():
+            found.take(*told)
     for source, file in files:
         # What a file holds of several attempts, of which each went back some way, cannot be counted.
         is_countable = source.every is None or (before is not None and before.step is None)
         for told in file.read(to_the_end=True):
             if is_countable:
                 found.take(*told)
-    for at in sorted(found.steps):
-        if at <= step:
-            collector.take(at, found.steps[at].metrics)
+    found.settle()
+    collector.join(found, step)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.records import Measurement
+from tunectl.spec.sample_objects import STEPS
 from tunectl.training.lines import LineFile
 
 _STEPS_REMEMBERED = 50_000
@@ -28,11 +29,12 @@ class Collector:
     """Takes what a program tells, and writes a line for each step of which something new is known.
 
     A later line of a step holds what the earlier ones did, and counts. Metrics without a step belong to the last step
-    that was told, at first to step 0; where it is known that none is ever told (`counts`), the n-th time that the same
-    metric is told is step n. A metric that is no number is noted in `bad` where `matters` says so.
+    that was told, at first to step 0; where none is ever told, the n-th time that the same metric is told is step n:
+    at once where this is known beforehand (`counts`), else at the end (`settle`), until which they wait. A metric that
+    is no number is noted in `bad` where `matters` says so.
 
-    With `goes_on` nobody knows from which step the program goes on: the first step of which it tells anything new takes
-    away what an earlier attempt told from there on, and sets `was_cut`.
+    With `goes_on` it is not known from which step the program goes on: the first step of which it prints anything new
+    takes away what an earlier attempt printed from there on, and sets `was_cut`.
     """
 
     now_seconds: Callable[[], float]
@@ -49,15 +51,60 @@ class Collector:
     _counts: dict[str, int] = field(default_factory=dict)
     _last_told: dict[str, int] = field(default_factory=dict)
     _tellings: dict[str, int] = field(default_factory=dict)
+    _waiting: dict[int, _Step] = field(default_factory=dict)
+    _knows_steps: bool = False
+    _finite_before: set[str] = field(default_factory=set)
 
-    def take(self, step: int | None, metrics: Mapping[str, float]) -> None:
+    def take(self, step: int | None, metrics: Mapping[str, float], row: int = 0) -> None:
         """Note what was told. `bad` is the first (step, metric) that is no number, which ends the trial: what a program
-        tells behind it, before it is stopped, is chance.
+        tells behind it, before it is stopped, is chance. `row` is the row of what a file may tell again.
         """
         if not metrics or self.bad is not None:
             return
-        if step is None:
-            step = self._counted(metrics) if self.counts else (self.last_step or 0)
+        if step is not None:
+            self._place_before_the_first_step()
+        elif self.counts:
+            step = self._counted(metrics)
+        elif self._knows_steps:
+            step = self.last_step or 0
+        else:
+            self._wait(row or self._counted(metrics), metrics)
+            return
+        self._note(step, metrics)
+
+    def settle(self) -> None:
+        """Count what has no step, where none was told by the end."""
+        for count in sorted(self._waiting):
+            waiting = self._waiting[count]
+            self._note(count, waiting.metrics, waiting.elapsed_seconds)
+        self._waiting.clear()
+
+    def join(self, other: Collector, up_to: int) -> None:
+        """Take over what another collector was told of steps up to one, after which this one goes on."""
+        for step in sorted(other.steps):
+            if step <= up_to:
+                self._note(step, other.steps[step].metrics)
+        self._knows_steps |= other._knows_steps
+        self._counts = dict(self._last_told)
+
+    def _wait(self, count: int, metrics: Mapping[str, float]) -> None:
+        waiting = self._waiting.setdefault(count, _Step(elapsed_seconds=self._elapsed()))
+        waiting.metrics |= metrics
+        if any(math.isnan(value) and self.matters(name) for name, value in metrics.items()):
+            self.settle()  # it ends the trial, so no step will be told
+
+    def _place_before_the_first_step(self) -> None:
+        self._knows_steps = True
+        for waiting in self._waiting.values():
+            self._note(self.last_step or 0, waiting.metrics, waiting.elapsed_seconds)
+        self._waiting.clear()
+
+    def _elapsed(self) -> float:
+        return self.before_seconds + self.now_seconds()
+
+    def _note(self, step: int, metrics: Mapping[str, float], elapsed_seconds: float | None = None) -> None:
+        if self.bad is not None:
+            return
         self.last_step = step if self.last_step is None else max(step, self.last_step)
         known = self._of(step)
         new = {name: value for name, value in metrics.items() if not _same(known.metrics.get(name), value)}
@@ -69,12 +116,11 @@ class Collector:
         known.metrics |= new
         self._tellings |= {name: self._tellings.get(name, 0) + 1 for name in new}
         self._last_told |= {name: max(step, self._last_told.get(name, 0)) for name in new}
-        known.elapsed_seconds = self.before_seconds + self.now_seconds()
+        known.elapsed_seconds = self._elapsed() if elapsed_seconds is None else elapsed_seconds
         self.names |= new.keys()
         self._changed.add(step)
-        if self.bad is None:
-            bad = (name for name, value in new.items() if math.isnan(value) and self.matters(name))
-            self.bad = next(((step, name) for name in bad), None)
+        bad = (name for name, value in new.items() if math.isnan(value) and self.matters(name))
+        self.bad = next(((step, name) for name in bad), None)
 
     def name_checkpoint(self, step: int, name: str | None) -> None:
         """Note that the evaluation of this step has a checkpoint, or none any more."""
@@ -103,6 +149,7 @@ class Collector:
         if len(self.steps) > 2 * _STEPS_REMEMBERED:
             for step in list(self.steps)[:-_STEPS_REMEMBERED]:
                 if self.steps[step].checkpoint is None:
+                    self._finite_before |= self._finite_at(step)
                     del self.steps[step]
 
     def _cut(self, step: int) -> None:
@@ -136,10 +183,20 @@ class Collector:
         known = self.steps.get(step)
         return None if known is None else known.metrics.get(metric)
 
+    def has_finite(self, metric: str) -> bool:
+        """Whether a metric had a finite value after step 0, where an evaluation counts."""
+        return metric in self._finite_before or any(metric in self._finite_at(step) for step in self.steps)
+
+    def _finite_at(self, step: int) -> set[str]:
+        known = self.steps[step].metrics if step > 0 else {}
+        return {name for name, value in known.items() if math.isfinite(value)}
+
     def _of(self, step: int) -> _Step:
         return self.steps.setdefault(step, _Step())
 
     def _counted(self, metrics: Mapping[str, float]) -> int:
+        # The epoch of a Trainer is in lines of every kind, which it would count together.
+        metrics = {name: value for name, value in metrics.items() if name.lower() not in STEPS} or metrics
         for name in metrics:
             self._counts[name] = self._counts.get(name, 0) + 1
         return max(self._counts[name] for name in metrics)

@@ -116,9 +116,9 @@ class Reading:
 
 def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
     """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
-    counts, matters = request.program.prints_no_step, _declared(request)
-    collector = Collector(now_seconds, counts=counts, matters=matters)
-    return Reading(collector, OutputReader(request.program.sources), _files(request, values), _recorded(values))
+    collector = Collector(now_seconds, counts=request.program.prints_no_step, matters=_ends_it(request))
+    reader = OutputReader(request.program.sources, request.objective.metric)
+    return Reading(collector, reader, _files(request, values), _recorded(values))
 
 
 def _watch(run: ProgramRun, beginning: Beginning) -> None:
@@ -161,15 +161,13 @@ def _stop_the_others(group: int) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _declared(request: ProgramRequest) -> Callable[[str], bool]:
-    """Which metrics end a trial when they are no number: the objective, what the study names, what is recorded.
+def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
+    """Which metrics end a trial when they are no number: the objective, and what the study marks.
 
-    Files and JSON lines hold other numbers, too (a time that is left, say).
+    A gradient norm is NaN wherever mixed precision skips an update, and the training goes on.
     """
-    sources = request.program.sources
-    named = {request.objective.metric, *(name for item in sources for name in item.named())}
-    only_recorded = not any(item.kind != "regex" for item in sources)
-    return lambda name: only_recorded or name in named
+    marked = {request.objective.metric, *request.program.infeasible.metrics}
+    return lambda name: name in marked
 
 
 def _gone_on(
@@ -205,7 +203,7 @@ def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[Met
     home = Path(glob.escape(request.program.folder))
     plain = {name: glob.escape(text) for name, text in values.items()}
     return [
-        (item, file_source(item, str(home / filled(item.where, plain))))
+        (item, file_source(item, str(home / filled(item.where, plain)), request.objective.metric))
         for item in request.program.sources
         if item.kind != "regex" and item.where != OUTPUT
     ]

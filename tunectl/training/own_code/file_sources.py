@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.programs import MetricSource
+from tunectl.training.own_code.line_objects import ObjectLines
 from tunectl.training.own_code.lines import Tail, log_bytes
-from tunectl.training.own_code.sources import Steps, Told, flat, json_object
+from tunectl.training.own_code.sources import Steps, Told, flat
 
 _DELIMITERS = (",", ";", "\t")
 _END_BYTES = 256  # of a file, by which it is known again: two tables may be of one length
@@ -28,7 +29,7 @@ class Source(Protocol):
         ...
 
     @property
-    def unread(self) -> str:
+    def unread(self) -> Mapping[str, str]:
         """See Steps."""
         ...
 
@@ -53,7 +54,7 @@ class _CountedTogether:
         return self._steps.heard
 
     @property
-    def unread(self) -> str:
+    def unread(self) -> Mapping[str, str]:
         """See Source."""
         return self._steps.unread
 
@@ -68,30 +69,35 @@ class JsonLinesFile(_CountedTogether):
 
     pattern: str
     source: MetricSource
-    _tails: dict[str, Tail]
+    _tails: dict[str, tuple[Tail, ObjectLines]]
     _steps: Steps
 
     @classmethod
-    def at(cls, pattern: str, source: MetricSource) -> JsonLinesFile:
+    def at(cls, pattern: str, source: MetricSource, wanted: str = "") -> JsonLinesFile:
         """The file at a path without placeholders."""
-        return cls(pattern, source, {}, Steps(source))
+        return cls(pattern, source, {}, Steps(source, wanted=wanted))
 
     @property
     def has_more(self) -> bool:
         """Whether something was appended since the last call of `read`."""
-        read = {path: tail.offset for path, tail in self._tails.items()}
+        read = {path: tail.offset for path, (tail, _) in self._tails.items()}
         return any(log_bytes(Path(path)) > read.get(path, 0) for path in matching(self.pattern))
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
         for path in matching(self.pattern):
-            tail = self._tails.setdefault(path, Tail(Path(path)))
+            tail, objects = self._tails.setdefault(path, (Tail(Path(path)), ObjectLines()))
             while lines := tail.read(to_the_end=to_the_end):
                 for line in lines:
-                    content = json_object(line)
-                    found = None if content is None else self._steps.told_by(flat(content))
-                    if found is not None:
-                        yield found
+                    yield from self._told(objects.read(line))
+            if to_the_end:
+                yield from self._told(objects.rest())
+
+    def _told(self, objects: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[Told]:
+        for content, _ in objects:
+            found = self._steps.told_by(flat(content))
+            if found is not None:
+                yield found
 
 
 @dataclass(slots=True)
@@ -104,13 +110,14 @@ class CsvFile:
 
     pattern: str
     source: MetricSource
-    _seen: dict[str, _Rows]
+    wanted: str = ""
+    _seen: dict[str, _Rows] = field(default_factory=dict)
     _resumed: int = 0
 
     @classmethod
-    def at(cls, pattern: str, source: MetricSource) -> CsvFile:
+    def at(cls, pattern: str, source: MetricSource, wanted: str = "") -> CsvFile:
         """The file at a path without placeholders."""
-        return cls(pattern, source, {})
+        return cls(pattern, source, wanted)
 
     @property
     def heard(self) -> bool:
@@ -118,9 +125,9 @@ class CsvFile:
         return any(rows.steps.heard for rows in self._seen.values())
 
     @property
-    def unread(self) -> str:
+    def unread(self) -> Mapping[str, str]:
         """See Source."""
-        return next((rows.steps.unread for rows in self._seen.values() if rows.steps.unread), "")
+        return {metric: why for rows in reversed(self._seen.values()) for metric, why in rows.steps.unread.items()}
 
     def go_on_from(self, step: int) -> None:
         """See Source."""
@@ -133,7 +140,8 @@ class CsvFile:
         for path in matching(self.pattern):
             rows = self._seen.get(path)
             if rows is None:
-                rows = _Rows(Tail(Path(path)), Steps(self.source, self._resumed), resumed=self._resumed)
+                steps = Steps(self.source, self._resumed, wanted=self.wanted, has_rows=True)
+                rows = _Rows(Tail(Path(path)), steps, resumed=self._resumed)
                 self._seen[path] = rows
             for row in rows.read(to_the_end=to_the_end):
                 found = rows.steps.told_by(row)
@@ -168,6 +176,8 @@ class _Rows:
                 fields = self._fields(line)
                 if self.head is None:
                     self.head = [name.strip() for name in fields]
+                elif _is_divided(fields, len(self.head)):
+                    self.steps.note_unread("a row", line, "has more fields than the head line")
                 else:
                     yield dict(zip(self.head, fields, strict=False))
 
@@ -207,6 +217,11 @@ class _Rows:
         anew = (bool(self.first) and text != self.first) or not same_end or self.inode not in (None, inode)
         self.first, self.size, self.inode, self.end = text if text.endswith("\n") else self.first, size, inode, end
         return anew
+
+
+def _is_divided(fields: list[str], columns: int) -> bool:
+    """Whether there are more fields than columns, and commas may be the decimal marks of what no full stop is in."""
+    return any(fields[columns:]) and not any("." in text for text in fields)
 
 
 class EventFiles(_CountedTogether):
@@ -267,16 +282,16 @@ def matching(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (the pattern may be absolute)
 
 
-def file_source(source: MetricSource, where: str) -> Source:
-    """The reader of a source that is a file; `where` is its path, with its placeholders filled.
+def file_source(source: MetricSource, where: str, wanted: str = "") -> Source:
+    """The reader of a source that is a file; `where` is its path, with its placeholders filled, `wanted` as for Steps.
 
     Raises WorkloadError where a package that it needs is missing.
     """
     match source.kind:
         case "json_lines":
-            return JsonLinesFile.at(where, source)
+            return JsonLinesFile.at(where, source, wanted)
         case "csv":
-            return CsvFile.at(where, source)
+            return CsvFile.at(where, source, wanted)
         case "tensorboard":
             return EventFiles(where, source)
         case "regex":

@@ -20,12 +20,13 @@ from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.judging import told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
+from tunectl.training.own_code.objective_values import NoValue, no_value
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
 
 
 class NotANumberError(Infeasible):
-    """A metric that was recorded is no number; ends the function."""
+    """The objective that was recorded is no number; ends the function."""
 
     def __init__(self, step: int, metric: str) -> None:
         super().__init__("nan_metric")
@@ -54,7 +55,9 @@ class Trial:
         self.max_train_steps = request.max_train_steps
         self._request, self._folder, self._stop = request, folder, stop
         self._began = time.monotonic()
-        self._collector = Collector(lambda: time.monotonic() - self._began)
+        self._collector = Collector(
+            lambda: time.monotonic() - self._began, matters=lambda name: name == request.objective.metric
+        )
         self._file: LineFile | None = None
         pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
@@ -67,7 +70,7 @@ class Trial:
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Tell the metrics of a step, by `split/name`: numbers, or what `float` takes.
 
-        Raises Infeasible where one is NaN, which ends the trial with that result.
+        Raises Infeasible where the objective is NaN, which ends the trial with that result.
         """
         told = {str(name): float(value) for name, value in metrics.items()}
         self._collector.take(whole_step(step), told)
@@ -75,7 +78,7 @@ class Trial:
         self.refuse_what_is_no_number()
 
     def refuse_what_is_no_number(self) -> None:
-        """Raise Infeasible where a metric that was recorded is NaN."""
+        """Raise Infeasible where the objective that was recorded is NaN."""
         if self._collector.bad is not None:
             raise NotANumberError(*self._collector.bad)
 
@@ -132,6 +135,10 @@ class Trial:
         self._file.sync()
         self._file.close()
         self._file = None
+
+    def without_value(self) -> NoValue | None:
+        """Why the objective that was recorded has no value that counts; None where it has one."""
+        return no_value(self._collector, self._request.objective, "record the number of updates that were made")
 
     @property
     def last_step(self) -> int | None:
@@ -197,6 +204,9 @@ def run_function(
     if metric not in trial.metrics:
         told = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
         return result("failed", "no_metric", f"the function never recorded the objective {metric}{told}")
+    without = trial.without_value()
+    if without is not None:
+        return result(*without)
     found = told_verdict(request, folder)
     return result("completed") if found is None else result("infeasible", found.reason, found.message, trial.last_step)
 

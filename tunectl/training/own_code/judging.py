@@ -7,18 +7,26 @@ import os
 import re
 import resource
 import signal
+from collections.abc import Mapping
+from dataclasses import replace
 
 from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial
-from tunectl.training.own_code.at_work import PLACE, ProgramRun
+from tunectl.training.own_code.at_work import ProgramRun
+from tunectl.training.own_code.failure_line import failure_excerpt, failure_line, failure_place, telling_lines
+from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.lines import last_lines
+from tunectl.training.own_code.objective_values import no_value
+from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.told_losses import ToldVerdict, verdict_on
 from tunectl.training.own_code.torchrun import RANKS, cause_of, said_by_rank
 
-_TAIL_LINES = 20
+_TAIL_LINES = 400
+_KEPT_LINES = 40
+_STEPS_REMEDY = "count what is printed with `every: 1`, or add `offset: 1` where its steps begin at 0"
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 
@@ -37,8 +45,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
             final_step=collector.last_step,
             train_seconds=seconds.train_seconds,
             startup_seconds=seconds.startup_seconds,
-            where=_place(tail) if state == "failed" else "",
-            traceback="\n".join(tail) + "\n" if state == "failed" else "",
+            where=failure_place(tail) if state == "failed" else "",
+            traceback="\n".join(failure_excerpt(tail, _KEPT_LINES)) + "\n" if state == "failed" else "",
             exit_code=None if run.stop_sent or code < 0 else code,
             baseline_loss=run.request.baseline_loss,
         )
@@ -50,15 +58,17 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         return None
     if code == 0:
         missing = _missing(run)
-        found = None if missing else told_verdict(run.request, run.folder)
+        if missing:
+            return result("failed", "no_metric", missing)
+        without = no_value(collector, run.request.objective, _STEPS_REMEDY)
+        if without is not None:
+            return result(*without)
+        found = told_verdict(run.request, run.folder)
         if found is not None:
             return result("infeasible", found.reason, found.message, collector.last_step)
-        if not missing:
-            notes = (_left_out(run), "" if run.kept is None else run.kept.note)
-            return result("completed", "", "; ".join(note for note in notes if note))
-        tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
-        return result("failed", "no_metric", missing)
-    last = tail[-1] if tail else "it printed nothing"
+        notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
+        return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
+    last = failure_line(tail) or "it printed nothing"
     if code in ends.exit_codes:
         return result("infeasible", f"exit_code_{code}", f"{last} (exit code {code})", collector.last_step)
     if run.said:
@@ -79,10 +89,14 @@ def told_verdict(request: ProgramRequest | FunctionRequest, folder: TrialFolder)
     )
 
 
-def _left_out(run: ProgramRun) -> str:
-    """The first thing that was told and could not be read, "" where all could."""
-    unread = next((text for text in (run.reader.unread, *(file.unread for file in run.files)) if text), "")
-    return f"some of what it told is left out: {unread}" if unread else ""
+def _in_words(notes: Mapping[str, str]) -> list[str]:
+    return [f"{note} ({detail})" if detail else note for note, detail in notes.items()]
+
+
+def _left_out(run: ProgramRun) -> dict[str, str]:
+    """What could not be read, and what the study declares and the program never told: each with its detail."""
+    unread = {metric: why for item in _readers(run) for metric, why in item.unread.items()}
+    return {f"{metric} could not be read": why for metric, why in unread.items()} | _silent(run)
 
 
 def _cause(run: ProgramRun) -> tuple[int, list[str]]:
@@ -99,50 +113,47 @@ def _cause(run: ProgramRun) -> tuple[int, list[str]]:
     cause = cause_of(code, run.folder.log, run.log_offset, ranks)
     for rank in range(1, run.request.program.devices):
         run.search(said_by_rank(ranks, rank))
-    return cause.code, cause.lines[-_TAIL_LINES:]
+    return cause.code, cause.lines
+
+
+def _readers(run: ProgramRun) -> list[OutputReader | Source]:
+    return [run.reader, *run.files]
 
 
 def _missing(run: ProgramRun) -> str:
-    """What is wrong where the objective, or what else the study declares, was never told; "" where all was."""
+    """What is wrong where the objective was never told; "" where it was."""
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
-    silent = _silent(run) if metric in names else ""
-    if metric in names and not silent:
+    if metric in names:
         return ""
-    tail = last_lines(run.folder.log, run.log_offset, 3)
+    tail = telling_lines(last_lines(run.folder.log, run.log_offset, _TAIL_LINES), 3)
     said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
-    left_out = _left_out(run)
-    said = f"{left_out}; {said}" if left_out else said
-    if silent:
-        return f"it ended without telling {silent}; {said}"
+    unread = next((f"{why}; " for item in _readers(run) for why in item.unread.values()), "")
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
         told = ", ".join(sorted(names)[:10])
         return (
-            f"it ended without telling the objective {metric}; it told {told}: rename one with `names`; looked for: "
-            f"{wanted}; {said}"
+            f"it ended without printing the objective {metric}; {unread}it printed {told}: rename one with `names`; "
+            f"looked for: {wanted}; {said}"
         )
-    return f"it ended without telling any metric; looked for: {wanted}; {said}"
+    return f"it ended without printing any metric; {unread}looked for: {wanted}; {said}"
 
 
-def _silent(run: ProgramRun) -> str:
-    """The first thing that the study declares and the program never told, and where it was looked for; "" for none."""
+def _silent(run: ProgramRun) -> dict[str, str]:
+    """What the study declares and the program never told, with where it was looked for."""
+    found: dict[str, str] = {}
     files = [item for item in run.request.program.sources if item.kind != "regex" and item.where != OUTPUT]
     # The last reader is of what `tunectl.record` writes, which nobody declares.
     unheard = [source for source, file in zip(files, run.files, strict=False) if not file.heard]
     for source in (*unheard, *run.reader.unheard()):
-        return f"anything by {source.kind} {source.where}, where the study looks for metrics"
+        found[f"no metric was found by {source.kind} {source.where}"] = ""
     for source in run.request.program.sources:
-        never = ", ".join(sorted(source.named() - run.collector.names))
-        if never:
+        for name in sorted(source.named() - run.collector.names):
             what = "the expression" if source.kind == "regex" else source.kind
-            return f"{never}, for which the study has {what} {source.where!r}"
-    return ""
-
-
-def _place(tail: list[str]) -> str:
-    """file:line of the last frame that a Python traceback among these lines names."""
-    found = [match for line in tail if (match := PLACE.match(line))]
-    return f"{found[-1]['file']}:{found[-1]['line']}" if found else ""
+            found[f"{name} was never printed"] = f"the study has {what} {source.where!r} for it"
+    for name in run.request.program.infeasible.metrics:
+        if name not in run.collector.names:
+            found.setdefault(f"{name} was never printed", "the study has it under infeasible")
+    return found
 
 
 def _die_by(number: int) -> None:

@@ -86,6 +86,11 @@ def log_bytes(path: Path) -> int:
         return 0
 
 
+def lines_in(text: str) -> list[str]:
+    """The lines of a text that are not blank, without what is for a terminal."""
+    return [line for line in _ENDS.split(plain(text)) if line.strip()]
+
+
 def last_lines(path: Path, offset: int, count: int) -> list[str]:
     """The last lines that a file holds behind `offset` bytes, at most `count`, as text."""
     try:
@@ -95,5 +100,4 @@ def last_lines(path: Path, offset: int, count: int) -> list[str]:
             content = file.read()
     except OSError:
         return []
-    lines = [line for line in _ENDS.split(plain(content.decode("utf-8", "replace"))) if line.strip()]
-    return lines[-count:]
+    return lines_in(content.decode("utf-8", "replace"))[-count:]

@@ -1,0 +1,28 @@
+"""What programs did not print, or what could not be read of it: said once for all trials of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import TrialOutcome
+from tunectl.store.trial_files import read_result
+
+
+def omissions(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str]:
+    """One sentence for each thing that is missing in completed trials, with the number of them and an example."""
+    ended = [item for item in outcomes if item.state in ("completed", "infeasible", "failed")]
+    found: dict[str, list[tuple[int, str]]] = {}
+    for item in ended:
+        # Only a result with a message can have notes: most results are not read again.
+        result = read_result(folder.trial(item.plan.trial)) if item.state == "completed" and item.message else None
+        for note, detail in ({} if result is None else result.notes).items():
+            found.setdefault(note, []).append((item.plan.trial, detail))
+    return [_sentence(note, trials, len(ended)) for note, trials in found.items()]
+
+
+def _sentence(note: str, trials: Sequence[tuple[int, str]], ended: int) -> str:
+    trial, detail = trials[0]
+    noun = "trial" if ended == 1 else "trials"
+    example = f" (trial {trial}: {detail})" if detail else ""
+    return f"in {len(trials)} of {ended} {noun} {note}{example}"
