@@ -203,7 +203,7 @@ def settling_network(seed: int, evaluations: int = 20) -> np.ndarray:
 
 def changing(by: float, gain: float = 0.0) -> Exchange:
     """Losses of about ln 10 that change by `by`."""
-    return Exchange(size=LN10, changed=by, gain=gain, spread=0.1)
+    return Exchange(size=LN10, changed=by, gain=gain, spread=0.1, most=by)
 
 
 def test_a_dead_network_that_settles_under_a_decaying_schedule_is_seen_by_its_predictions_alone():
@@ -266,3 +266,21 @@ def test_one_unit_that_few_inputs_reach_makes_no_living_network():
     few, many = ([9.0] * count + own[count:] for count in (4, 10))
     assert Exchange.of(own, few, own).changed == 0
     assert Exchange.of(own, many, own).changed > 0
+
+
+def test_a_rare_class_that_is_learned_without_a_baseline_is_progress():
+    # Of 1,000 examples 20 are of the rare class, and all are fitted: exchanges change the losses of those few alone.
+    own = [0.0] * 980 + [1e-4] * 20
+    others = [0.0] * 980 + [9.0] * 20
+    found = Exchange.of(own, others, [0.0] * 980 + [12.0] * 20)
+    assert found.changed == 0
+    fitted = evidence(dead_network(3), end_mean=2e-6, exchange=found)
+    assert reason(fitted, baseline=None) == ""
+    assert reason(replace(fitted, exchange=replace(found, most=0.0, gain=0.0)), baseline=None) == "no_progress"
+
+
+def test_few_inputs_that_differ_and_are_learned_are_progress_before_the_loss_is_below_the_baseline():
+    own, others = [LN10] * 950 + [1.0] * 50, [LN10] * 950 + [3.0] * 50
+    found = Exchange.of(own, others, own)
+    assert (found.changed, found.gain > 5) == (0, True)
+    assert reason(evidence(dead_network(3), exchange=found)) == ""

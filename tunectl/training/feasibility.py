@@ -89,14 +89,16 @@ def _quantile(values: NDArray[np.float64], part: float) -> float:
 class Exchange:
     """How the losses of some examples change when each is given another example's prediction.
 
-    `size`: the root mean square of the losses. `changed`: the CHANGED_QUANTILE of how much they change. `gain`: by how
-    many of its standard errors the own predictions' mean loss is lower. `spread`: the standard deviation of the losses.
+    `size`: the root mean square of the losses. `changed`: the CHANGED_QUANTILE of how much they change, `most`: the
+    largest change. `gain`: by how many of its standard errors the own predictions' mean loss is lower. `spread`: the
+    standard deviation of the losses.
     """
 
     size: float
     changed: float
     gain: float
     spread: float
+    most: float
 
     @classmethod
     def of(cls, own: Sequence[float], others: Sequence[float], one: Sequence[float]) -> Exchange:
@@ -105,21 +107,24 @@ class Exchange:
         """
         losses, gains = np.asarray(own, dtype=np.float64), np.subtract(others, own)
         error = float(gains.std()) / math.sqrt(len(gains))
-        changes = (_quantile(np.abs(np.subtract(given, own)), CHANGED_QUANTILE) for given in (others, one))
+        changes = [np.abs(np.subtract(given, own)) for given in (others, one)]
         return cls(
             size=float(np.sqrt(np.mean(losses**2))),
-            changed=float(max(changes)),
+            changed=max(_quantile(change, CHANGED_QUANTILE) for change in changes),
             gain=float(gains.mean()) / error if error > 0 else 0.0,
             spread=float(losses.std()),
+            most=max(float(change.max()) for change in changes),
         )
 
-    def is_constant(self, moved: float) -> bool:
-        """Whether the predictions are the same for all examples; `moved` is how far the losses of a fixed batch moved
-        over the second half of the training.
+    def is_constant(self, moved: float, *, all_examples: bool) -> bool:
+        """Whether the predictions are the same for all examples, or nearly all; `moved` is how far the losses of a
+        fixed batch moved over the second half of the training.
+
+        Where few examples are of a rare class, or differ from the others at all, the exchange changes the losses of few
+        alone, in a network that has learned everything.
         """
-        if self.changed == 0:
-            return True
-        return self.changed <= min(CONSTANT * self.size, OF_MOVEMENT * moved) and self.gain <= GAIN_ERRORS
+        change = self.most if all_examples else self.changed
+        return change <= min(CONSTANT * self.size, OF_MOVEMENT * moved) and self.gain <= GAIN_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,8 @@ def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
 
 def _constant(evidence: Evidence, exchange: Exchange, baseline: float | None) -> Verdict | None:
     """A dead network: its predictions do not depend on the input."""
-    if not exchange.is_constant(moved(evidence.fixed_batch_losses)):
+    # With a baseline, what has learned is below it.
+    if not exchange.is_constant(moved(evidence.fixed_batch_losses), all_examples=baseline is None):
         return None
     if baseline is not None and _clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
         return None
