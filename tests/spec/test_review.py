@@ -442,3 +442,35 @@ def test_no_design_is_warned_about_twice_at_one_place_with_one_reason():
     found = warnings({"optimizer": "{role: scientific, values: [momentum, adam]}", "momentum": "{value: 0.9, when: {optimizer: momentum}}", "batch_size": "{role: scientific, values: [32, 64]}"})  # fmt: skip
     assert len(found) == len(set(found))
     assert len(kinds(found, "momentum is fixed")) == 2  # for the optimizer and for the batch size, each with its reason
+
+
+def test_adam_and_adamw_share_a_learning_rate_and_no_weight_decay():
+    both = {"optimizer": "{role: scientific, values: [adam, adamw]}"}
+    decay = {"weight_decay": "{role: nuisance, range: [1e-5, 1e-1], scale: log}"}
+    assert kinds(warnings({**both, **decay}), "one range of") == kinds(warnings({**both, **decay}), "of weight_decay")
+    assert kinds(warnings({**both, **decay}), "one range of weight_decay for adam and adamw")
+    switch = {**both, "weight_decay": "{role: scientific, values: [0, 1e-4]}"}
+    assert kinds(warnings(switch), "one range of") == []
+
+
+@pytest.mark.parametrize("values", ["[false, true]", "[true, false]"])
+def test_a_setting_with_something_to_tune_needs_trials_in_whatever_order_settings_are_listed(values: str):
+    study_of = {
+        "learning_rate": "0.1",
+        "on": f"{{role: scientific, values: {values}}}",
+        "dropout": "[{value: 0, when: {on: false}}, {role: nuisance, range: [0.1, 0.5], when: {on: true}}]",
+    }
+    assert kinds(warnings(study_of, trials=2), "2 settings share")
+
+
+def test_a_batch_size_that_nobody_compares_is_told_to_be_fixed_and_nothing_else():
+    found = warnings({"optimizer": "momentum", "momentum": "0.9", "batch_size": "{role: nuisance, values: [32, 64]}"})
+    assert kinds(found, "momentum is fixed") == []
+    assert kinds(found, "batch_size as nuisance")
+
+
+def test_a_scientific_value_without_any_listed_point_is_named():
+    points = [{"num_layers": 1, "learning_rate": rate / 10} for rate in range(1, 6)]
+    rates = {"num_layers": DEPTH, "learning_rate": "{role: nuisance, range: [0.01, 1], scale: log}"}
+    (found,) = kinds(warnings(rates, search=f"{{points: {points}}}", counts=(5, 0)), "unevenly")
+    assert "5 have 1, 0 2" in found

@@ -110,6 +110,8 @@ def test_a_function_is_warned_about_only_where_it_seeds_something_itself() -> No
     assert "the function's file seeds something itself and never reads trial.seed" in found
     assert function_warnings(FIXED.replace("manual_seed(0)", "manual_seed(trial.seed)")) == []
     assert function_warnings("def train(trial, *, learning_rate):\n    trial.record(1, {})\n") == []
+    assert function_warnings(FIXED.replace("manual_seed(0)", "manual_seed(args.seed)")) != [], "of another thing"
+    assert function_warnings(FIXED + "    prepare(trial)\n") == [], "which may read it"
     assert function_warnings(None) == []
 
 

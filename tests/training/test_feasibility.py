@@ -280,7 +280,7 @@ def test_a_rare_class_that_is_learned_without_a_baseline_is_progress():
 
 
 def test_few_inputs_that_differ_and_are_learned_are_progress_before_the_loss_is_below_the_baseline():
-    own, others = [LN10] * 950 + [1.0] * 50, [LN10] * 950 + [3.0] * 50
+    own, others = [LN10] * 960 + [1.0] * 40, [LN10] * 960 + [3.0] * 40
     found = Exchange.of(own, others, own)
     assert (found.changed, found.gain > 5) == (0, True)
     assert reason(evidence(dead_network(3), exchange=found)) == ""

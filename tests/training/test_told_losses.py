@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from test_functions_as_trials import Functions
 
+from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement
 from tunectl.training.own_code.function import Trial
 from tunectl.training.own_code.told_losses import ToldVerdict, verdict_on
@@ -35,7 +36,7 @@ def verdict(
         if place < len(objective):
             metrics["valid/error"] = float(objective[place])
         lines.append(Measurement(first + place * every, metrics))
-    return verdict_on(lines, "valid/error", baseline=baseline, no_progress=no_progress)
+    return verdict_on(lines, Objective("valid/error", "minimize"), baseline=baseline, no_progress=no_progress)
 
 
 def reason(*arguments: object, **options: object) -> str:
@@ -133,9 +134,9 @@ def test_losses_of_any_size_are_judged_without_an_overflow(huge: float) -> None:
     assert reason([2.3, 5, 1e5, *[huge, huge / 2] * 15], None) == "diverged"
 
 
-def test_negative_losses_are_judged_by_their_size() -> None:
+def test_losses_below_0_have_no_size_that_they_could_be_judged_by() -> None:
     assert reason(-np.linspace(1, 50, 30), None) == ""
-    assert reason([-1.0, -2, -1, *[3.0] * 10], None) == "diverged"
+    assert reason([-1.0, -2, -1, *[3.0] * 10], None) == ""
 
 
 def test_the_rule_needs_neither_torch_nor_numpy() -> None:
@@ -185,3 +186,24 @@ def test_a_study_of_own_code_has_its_rates_that_fail(tmp_path: Path) -> None:
         ("infeasible", "diverged"),
     ]
     assert {item["baseline_loss"] for item in results} == {2.3}
+
+
+RISES = np.linspace(0.8, 0.2, 51)
+"""A validation error that gets better all the way."""
+
+NO_LOSSES = {
+    "a running mean that begins with nothing": np.concatenate([[0.0], np.linspace(2.2, 0.2, 50)]),
+    "a reward's, around 0": np.concatenate([[-0.04], 0.07 * np.sin(np.arange(50))]),
+    "a generator's": np.linspace(0.6, 4.7, 51),
+    "one with a penalty that grows": np.linspace(0.05, 0.55, 51),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOSSES)
+def test_what_grows_while_the_objective_improves_or_has_no_start_is_not_judged(name: str) -> None:
+    assert reason(NO_LOSSES[name], objective=RISES, baseline=None) == ""
+
+
+@pytest.mark.parametrize("name", ["a generator's", "one with a penalty that grows"])
+def test_what_grows_beside_an_objective_that_does_not_improve_has_diverged(name: str) -> None:
+    assert reason(NO_LOSSES[name], objective=np.full(51, 0.9), baseline=None) == "diverged"

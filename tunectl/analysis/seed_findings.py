@@ -39,7 +39,7 @@ def seed_findings(evidence: Evidence) -> list[Finding]:
             level="warning",
             sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; repeats are no "
             "evidence then, and `compare` gives no verdict.",
-            action=PASS_THE_SEED,
+            action=f"{PASS_THE_SEED}; where it does, let it print more digits, or a metric that is not at its limit",
             settings=tuple(sorted({group[0].plan.setting for group in alike.values()})),
             trials=tuple(alike),
             numbers={"seeds": most, "trials": len(alike)},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
-from tunectl.spec.model import Hyperparameter
+from tunectl.spec.model import Hyperparameter, ValueSet
 from tunectl.spec.review_context import Context, can_differ, scientific
 from tunectl.spec.wording import as_text, counted
 
@@ -87,9 +87,12 @@ def nothing_sampled(context: Context) -> list[Problem]:
 
 def too_few_trials(context: Context) -> list[Problem]:
     """Several settings, each with so few trials that it cannot be optimised over its nuisance hyperparameters."""
-    if len(context.settings) < 2 or not any(context.dimensions(setting) for setting in context.settings[:1]):
+    tuned = [
+        trials for setting, trials in zip(context.settings, context.trials, strict=True) if context.dimensions(setting)
+    ]
+    if len(context.settings) < 2 or not tuned:
         return []
-    least = min(context.trials)
+    least = min(tuned)
     if least >= FEWEST_TRIALS:
         return []
     message = (
@@ -145,8 +148,11 @@ def _by_chance(item: Hyperparameter) -> str:
 
 
 def _points_of(context: Context, name: str) -> Counter[Scalar]:
+    """How many of the listed points have each value of a scientific hyperparameter, those without a point included."""
     listed: list[Mapping[str, Scalar]] = list(context.spec.search.points)
     found: Counter[Scalar] = Counter()
     if all(name in point for point in listed):
+        for item in context.spec.alternatives(name):
+            found.update(dict.fromkeys(item.domain.values if isinstance(item.domain, ValueSet) else (), 0))
         found.update(point[name] for point in listed)
     return found

@@ -9,6 +9,7 @@ from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Other
 from tunectl.spec.document import PathKey
 from tunectl.spec.model import Hyperparameter, ValueSet
+from tunectl.spec.regularisation import is_off
 from tunectl.spec.review_context import TUNED_FROM, Context, can_differ, scientific
 from tunectl.spec.wording import counted
 
@@ -110,8 +111,8 @@ def shared_ranges(context: Context) -> list[Problem]:
         families: dict[PathKey, dict[str, str]] = {}
         for world in context.conditions.worlds(["optimizer", name], choose=choose):
             item, optimizer = world.active.get(name), world.values.get("optimizer")
-            if item is not None and can_differ(item) and isinstance(optimizer, str):
-                families.setdefault(item.path, {}).setdefault(_family(optimizer), optimizer)
+            if item is not None and can_differ(item) and not _is_switch(item) and isinstance(optimizer, str):
+                families.setdefault(item.path, {}).setdefault(_family(name, optimizer), optimizer)
         for item in context.spec.alternatives(name):
             shared = families.get(item.path, {})
             if len(shared) > 1:
@@ -119,8 +120,16 @@ def shared_ranges(context: Context) -> list[Problem]:
     return problems
 
 
-def _family(optimizer: str) -> str:
+def _family(name: str, optimizer: str) -> str:
+    if name == "weight_decay" and optimizer == "adamw":
+        return optimizer  # decoupled from the gradient, an L2 term in it under the others
     return next((family[0] for family in _FAMILIES if optimizer in family), optimizer)
+
+
+def _is_switch(item: Hyperparameter) -> bool:
+    """Off, or one strength: a question, not a range."""
+    values = item.domain.values if isinstance(item.domain, ValueSet) else ()
+    return len(values) == 2 and any(map(is_off, values))
 
 
 def _shared(name: str, optimizers: list[str]) -> str:
@@ -133,7 +142,9 @@ def _shared(name: str, optimizers: list[str]) -> str:
 
 def fixed_momentum(context: Context) -> list[Problem]:
     """The best momentum changes with the batch size, and with the optimizer."""
-    varying = [item for item in context.spec.alternatives("batch_size") if can_differ(item)]
+    varying = [
+        item for item in context.spec.alternatives("batch_size") if item.role == "scientific" and can_differ(item)
+    ]
     if not varying:
         return []
     for world in context.conditions.worlds(["optimizer", "momentum"]):

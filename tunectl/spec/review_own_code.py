@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 
@@ -15,7 +16,6 @@ _SEED_VARIABLES = ("TUNECTL_TRIAL_SEED", "TUNECTL_TRIAL_HYPERPARAMETERS")
 _SEEDING = re.compile(
     r"\b(?:manual_seed|seed|seed_all|seed_everything|set_seed|default_rng|RandomState|Random|PRNGKey)\("
 )
-_TRIAL_SEED = re.compile(r"\.\s*seed\b(?!\s*\()|\.\s*hyperparameters\b")
 
 
 def review_own_code(spec: StudySpec) -> list[Problem]:
@@ -100,7 +100,7 @@ def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
         return []
     variables = any(name in (source or "") for name in _SEED_VARIABLES)
     if spec.program is None:
-        if source is None or variables or _TRIAL_SEED.search(source) or not _SEEDING.search(source):
+        if source is None or variables or _reads_trial_seed(source, spec.workload) or not _SEEDING.search(source):
             return []
         found, right = (
             "the function's file seeds something itself and never reads trial.seed",
@@ -117,6 +117,29 @@ def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
         f"`compare` have no evidence; {right}"
     )
     return [spec.problem(("workload",), message, at_key=True)]
+
+
+def _reads_trial_seed(source: str, workload: str) -> bool:
+    """Whether the function takes `seed` or `hyperparameters` of its first parameter, or gives that to another one."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return True  # what cannot be read is not warned about
+    name = workload.rpartition(":")[2]
+    defined = [item for item in ast.walk(tree) if isinstance(item, ast.FunctionDef) and item.name == name]
+    if not defined:
+        return True
+    arguments = [*defined[0].args.posonlyargs, *defined[0].args.args]
+    trial = arguments[0].arg if arguments else ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("seed", "hyperparameters"):
+            if isinstance(node.value, ast.Name) and node.value.id == trial:
+                return True
+        elif isinstance(node, ast.Call) and any(
+            isinstance(given, ast.Name) and given.id == trial for given in node.args
+        ):
+            return True
+    return False
 
 
 def _seed_words() -> list[str]:

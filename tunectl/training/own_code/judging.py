@@ -83,7 +83,7 @@ def told_verdict(request: ProgramRequest | FunctionRequest, folder: TrialFolder)
     """What the training losses of a trial that came to its end say of it; see `verdict_on`."""
     return verdict_on(
         read_trial(folder).measurements,
-        request.objective.metric,
+        request.objective,
         baseline=request.baseline_loss,
         no_progress=request.no_progress,
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from tunectl.core.objective import Objective
 from tunectl.core.programs import TRAINING_LOSS
 from tunectl.core.records import Measurement
 from tunectl.training.divergence import deviations_above, is_diverged
@@ -65,7 +66,7 @@ class ToldVerdict(NamedTuple):
 
 
 def verdict_on(
-    measurements: Iterable[Measurement], objective: str, *, baseline: float | None, no_progress: bool = True
+    measurements: Sequence[Measurement], objective: Objective, *, baseline: float | None, no_progress: bool = True
 ) -> ToldVerdict | None:
     """Say whether a trial of own code that came to its end is infeasible; None where it is not, or cannot be judged.
 
@@ -74,20 +75,36 @@ def verdict_on(
     in the second it lies at the baseline, where neither it nor the objective, nor another loss, has a direction. One
     that never moved may be that of a network that learns too slowly to be seen in the noise of batches, which is
     feasible. Without a baseline: it was never below the first.
+
+    What is below 0, or begins at 0, is no loss of which a start says anything (a reward, a mean that is not filled
+    yet), and a loss that grows while the objective improves belongs to another game (a generator against its
+    discriminator, a penalty): neither is judged.
     """
     told = [item for item in measurements if item.kind == "evaluation" and TRAINING_LOSS in item.metrics]
     if len(told) < FEWEST_FOR_DIVERGENCE:
         return None
     losses = [item.metrics[TRAINING_LOSS] for item in told]
+    if losses[0] == 0 or min(losses) < 0:
+        return None
     is_early = told[0].step <= EARLY * told[-1].step
     found = _diverged(losses, baseline, is_early=is_early)
-    if found is not None or not no_progress or len(losses) < FEWEST_FOR_PROGRESS:
-        return found
-    if baseline is None:
-        return _never_below(losses) if is_early else None
-    half = told[len(told) // 2].step
-    others = _other_losses(told, objective, half)
-    return _flat(losses, others, baseline)
+    if found is None and no_progress and len(losses) >= FEWEST_FOR_PROGRESS:
+        half = told[len(told) // 2].step
+        if baseline is not None:
+            found = _flat(losses, _other_losses(told, objective.metric, half), baseline)
+        elif is_early:
+            found = _never_below(losses)
+    return None if found is not None and _improves(measurements, objective) else found
+
+
+def _improves(measurements: Sequence[Measurement], objective: Objective) -> bool:
+    """Whether the objective, where it is another metric, gets better on the whole."""
+    told = sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step)
+    values = [item.metrics[objective.metric] for item in told if objective.metric in item.metrics]
+    costs = [objective.loss(value) for value in values]
+    if objective.metric == TRAINING_LOSS or len(costs) < FEWEST_FOR_TREND or not all(map(math.isfinite, costs)):
+        return False
+    return _direction(costs) <= -TREND
 
 
 def _diverged(losses: Sequence[float], baseline: float | None, *, is_early: bool) -> ToldVerdict | None:
@@ -173,12 +190,17 @@ def _mostly_below(baseline: float, losses: Sequence[float]) -> bool:
 
 
 def _has_direction(series: Sequence[float]) -> bool:
-    """Whether a series rises or falls on the whole, by Kendall's tau of the means of its blocks."""
+    """Whether a series rises or falls on the whole."""
+    return abs(_direction(series)) >= TREND
+
+
+def _direction(series: Sequence[float]) -> float:
+    """Kendall's tau of the means of a series' blocks: 1 where each is above all before it, -1 where each is below."""
     blocks = min(MOST_BLOCKS, len(series))
     edges = [place * len(series) // blocks for place in range(blocks + 1)]
     means = [_mean(series[first:end]) for first, end in pairwise(edges)]
     signs = [(later > earlier) - (later < earlier) for place, later in enumerate(means) for earlier in means[:place]]
-    return abs(sum(signs)) >= TREND * len(signs) if signs else False
+    return sum(signs) / len(signs) if signs else 0.0
 
 
 def _mean(losses: Sequence[float]) -> float:
