@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tunectl.spec.progress_output import behind_bar, is_metric, measures, without_bars
+from tunectl.core.progress_bars import behind_bar, without_bars
+from tunectl.spec.progress_output import is_metric, measures
 from tunectl.spec.sample_lines import read_sample
 
 FULL = "█" * 10

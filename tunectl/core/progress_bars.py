@@ -17,6 +17,24 @@ _WHOLE = re.compile(r"(?:\d{1,3}%\|[^|\n]{0,400}\||\b\d{1,12}it)[^\[\]\n]{0,100}
 """What tqdm draws, to its end."""
 
 
+_GLYPHS = "█▉▊▋▌▍▎▏▁▂▃▄▅▆▇░▒▓━╸╺╾╼⣿"
+_COUNT = r"(?<![\d.,])[\d.,]{1,20}\s?[A-Za-z]{0,2}(?:/[\d.,?]{1,20}\s?[A-Za-z]{0,2})?"
+_RATE = r"(?:,\s*[\d.?]+[kKMGT]?\s?[^\s,\]]*/[^\s,\]]+)?\]?"
+_CLOCKS = r"\[\d+(?::\d+)+(?:\s?<\s?[\d:?]+)?" + _RATE
+_BAR = re.compile(
+    # tqdm: 45%|███   | 180/400 [00:01<00:02, 90.1it/s], also where the bar has no room; postfix="loss=0.2" is left.
+    rf"\d{{1,3}}(?:\.\d+)?\s?%\s?(?:\|[^|]*\|)?\s*{_COUNT}\s*{_CLOCKS}"
+    # tqdm where the total is not known: 180 examples [00:01, 90.1 examples/s]
+    rf"|(?<![\d.,])\d[\d.,]{{0,20}}\s?[A-Za-z]{{0,20}}\s?{_CLOCKS}"
+    # A bar with its percentage and nothing else: 45%|███   |, 45% [###--], [###--] 45%
+    rf"|\d{{1,3}}(?:\.\d+)?\s?%\s?\|\s*[{_GLYPHS}#=>][^|]*(?:\||$)"
+    r"|(?:\d{1,3}(?:\.\d+)?\s?%\s?)?\[(?=[. ]*[#=>*\-])[#=>*.\- ]{2,}\](?:\s*\d{1,3}(?:\.\d+)?\s?%)?"
+    # rich, Keras 3, pip: 12/40 ━━━━╺━━━━ 30% 0:00:02
+    rf"|(?:{_COUNT}\s*|\d{{1,3}}\s?%\s*)?[{_GLYPHS}]{{2,}}(?:\s*\d{{1,3}}(?:\.\d+)?\s?%)?(?:\s+\d+(?::\d\d)+)?"
+)
+"""A bar of any kind within a line, from its beginning to its end."""
+
+
 def is_bar(text: str) -> bool:
     """Whether a text shows how far something is, as a bar or its times and rate."""
     text = text[-_MOST_CHARACTERS:]
@@ -31,3 +49,14 @@ def behind_bars(text: str) -> str:
     for match in _WHOLE.finditer(text):
         end = match.end()
     return text[end:].strip() if end else ""
+
+
+def without_bars(line: str) -> str:
+    """The line with blanks where a progress bar is, so that every other character keeps its place."""
+    return _BAR.sub(lambda found: " " * len(found[0]), line)
+
+
+def behind_bar(line: str) -> str:
+    """What a line holds behind its last bar, or all of it where it has none."""
+    ends = [found.end() for found in _BAR.finditer(line)]
+    return line[ends[-1] :] if ends else line

@@ -1,4 +1,4 @@
-"""What programs print of their progress: bars, timers, throughput, memory and counters, none of which is a metric."""
+"""Names and units of what is no metric: timers, throughput, memory, counters and positions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,6 @@ MEASURE = re.compile(
     re.IGNORECASE,
 )
 """What a metric's name holds: a line without a step is read only where one of its names does."""
-
-_GLYPHS = "█▉▊▋▌▍▎▏▁▂▃▄▅▆▇░▒▓━╸╺╾╼⣿"
-_COUNT = r"(?<![\d.,])[\d.,]{1,20}\s?[A-Za-z]{0,2}(?:/[\d.,?]{1,20}\s?[A-Za-z]{0,2})?"
-_RATE = r"(?:,\s*[\d.?]+[kKMGT]?\s?[^\s,\]]*/[^\s,\]]+)?\]?"
-_CLOCKS = r"\[\d+(?::\d+)+(?:\s?<\s?[\d:?]+)?" + _RATE
-_BAR = re.compile(
-    # tqdm: 45%|███   | 180/400 [00:01<00:02, 90.1it/s], also where the bar has no room; postfix="loss=0.2" is left.
-    rf"\d{{1,3}}(?:\.\d+)?\s?%\s?(?:\|[^|]*\|)?\s*{_COUNT}\s*{_CLOCKS}"
-    # tqdm where the total is not known: 180 examples [00:01, 90.1 examples/s]
-    rf"|(?<![\d.,])\d[\d.,]{{0,20}}\s?[A-Za-z]{{0,20}}\s?{_CLOCKS}"
-    # A bar with its percentage and nothing else: 45%|███   |, 45% [###--], [###--] 45%
-    rf"|\d{{1,3}}(?:\.\d+)?\s?%\s?\|\s*[{_GLYPHS}#=>][^|]*(?:\||$)"
-    r"|(?:\d{1,3}(?:\.\d+)?\s?%\s?)?\[(?=[. ]*[#=>*\-])[#=>*.\- ]{2,}\](?:\s*\d{1,3}(?:\.\d+)?\s?%)?"
-    # rich, Keras 3, pip: 12/40 ━━━━╺━━━━ 30% 0:00:02
-    rf"|(?:{_COUNT}\s*|\d{{1,3}}\s?%\s*)?[{_GLYPHS}]{{2,}}(?:\s*\d{{1,3}}(?:\.\d+)?\s?%)?(?:\s+\d+(?::\d\d)+)?"
-)
 
 _TIMERS = frozenset((
     "time", "times", "timer", "timing", "elapsed", "eta", "remaining", "runtime", "duration", "seconds", "second",
@@ -57,17 +41,6 @@ _UNIT = re.compile(
     r"|[\w.]+/(?:s|sec|second|it|iter|step|epoch|batch|min|h)(?!\w))(?!\s*[:=]?\s*[-+.\d])"
 )
 _OF_A_TOTAL = re.compile(r"\s?(?:/|of\s)\s?\d")
-
-
-def without_bars(line: str) -> str:
-    """The line with blanks where a progress bar is, so that every other character keeps its place."""
-    return _BAR.sub(lambda found: " " * len(found[0]), line)
-
-
-def behind_bar(line: str) -> str:
-    """What a line holds behind its last bar, or all of it where it has none."""
-    ends = [found.end() for found in _BAR.finditer(line)]
-    return line[ends[-1] :] if ends else line
 
 
 def is_metric(name: str) -> bool:

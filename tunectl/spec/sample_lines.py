@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tunectl.spec.progress_output import MEASURE, behind_bar, is_metric, measures, without_bars
+from tunectl.core.progress_bars import behind_bar, without_bars
+from tunectl.spec.progress_output import MEASURE, is_metric, measures
 from tunectl.spec.sample_objects import EPOCHS, STEPS, ProposedSource, object_of, read_objects
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
