@@ -81,6 +81,7 @@ def clean(seeds: range) -> None:
             return clean_pair(generator, shape, evaluations=int(generator.choice([10, 20, 50])))
 
         values = [share(seeds, draw, look, trials) for look in (saturated_early, overfitting) for trials in (1, 4)]
+        # A flat curve has saturated, and is clean of overfitting alone.
         print(f"{shape:34}{values[0]:14.1%}{values[1]:10.1%}{values[2]:16.1%}{values[3]:10.1%}")
 
 
