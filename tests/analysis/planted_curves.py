@@ -58,10 +58,17 @@ def end_level(run: Run) -> float:
     return float(np.median(run.curve("valid/error_rate")[1][-5:]))
 
 
-def healthy_fall(generator) -> Callable[[np.ndarray], np.ndarray]:
-    """A power law that is done after about half of training."""
+def settling_fall(generator) -> Callable[[np.ndarray], np.ndarray]:
+    """A power law that is done after about half of training, before another flaw shows."""
     time, power, end = generator.uniform(0.01, 0.03), generator.uniform(0.8, 1.2), generator.uniform(0.5, 0.7)
     return lambda done: (1 + done / time) ** -power * np.clip(1 - done / end, 0, 1)
+
+
+def healthy_fall(generator) -> Callable[[np.ndarray], np.ndarray]:
+    """A power law that goes on until the end."""
+    time, power = generator.uniform(0.005, 0.02), generator.uniform(0.4, 0.7)
+    end = (1 + 1 / time) ** -power
+    return lambda done: ((1 + done / time) ** -power - end) / (1 - end)
 
 
 def exponential_fall(time: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -70,7 +77,7 @@ def exponential_fall(time: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _overfitting(generator, run: Run) -> Run:
-    fall, turn, rise = healthy_fall(generator), generator.uniform(0.3, 0.55), generator.uniform(0.5, 1.5)
+    fall, turn, rise = settling_fall(generator), generator.uniform(0.3, 0.55), generator.uniform(0.5, 1.5)
     ratio = end_level(run) / CHANCE
 
     def turning(done):
@@ -80,7 +87,7 @@ def _overfitting(generator, run: Run) -> Run:
 
 
 def _late_variance(generator, run: Run) -> Run:
-    calm, noise = with_curves(generator, run, healthy_fall(generator)), generator.uniform(0.4, 0.7)
+    calm, noise = with_curves(generator, run, settling_fall(generator)), generator.uniform(0.4, 0.7)
     curves = dict(calm.curves)
     steps, errors = curves["valid/error_rate"]
     jumps = np.where(steps > 0.3 * steps[-1], np.exp(noise * generator.normal(size=len(steps))), 1.0)
@@ -110,7 +117,7 @@ def _best_early(generator, run: Run) -> Run:
 
 
 def _train_rising(generator, run: Run) -> Run:
-    fall, turn, rise = healthy_fall(generator), generator.uniform(0.3, 0.6), generator.uniform(0.15, 0.4)
+    fall, turn, rise = settling_fall(generator), generator.uniform(0.3, 0.6), generator.uniform(0.15, 0.4)
     return with_curves(
         generator, run, fall, train_fall=lambda done: fall(done) + rise * np.clip((done - turn) / (1 - turn), 0, 1)
     )
@@ -121,7 +128,7 @@ def _periodic(generator) -> Callable[[Run], Run]:
     period = generator.uniform(2.5, 6)
 
     def plant(run: Run) -> Run:
-        fall, phase = healthy_fall(generator), generator.uniform(0, 2 * np.pi)
+        fall, phase = settling_fall(generator), generator.uniform(0, 2 * np.pi)
         cycles = (len(run.curve("valid/loss")[0]) - 1) / period
         return with_curves(
             generator, run, lambda done: fall(done) + 0.03 * (1 + np.sin(2 * np.pi * cycles * done + phase))
@@ -210,7 +217,7 @@ def healthy_evidence(kind: str, seed: int) -> Evidence:
 
 
 def _power_law(generator, run: Run) -> Run:
-    time, power = 10 ** generator.uniform(-3, -1.7), generator.uniform(0.3, 1.0)
+    time, power = 10 ** generator.uniform(-3, -1.7), generator.uniform(0.3, 0.7)
     return with_curves(generator, run, lambda done: (1 + done / time) ** -power, scatter=generator.uniform(0.01, 0.04))
 
 
@@ -231,9 +238,9 @@ def _in_examples(generator, run: Run, examples: int) -> Run:
 
 
 def _fitted(generator, run: Run) -> Run:
-    """No error at all for the last half."""
-    end = generator.uniform(0.4, 0.55)
-    return with_curves(generator, run, lambda done: np.clip(1 - done / end, 0, 1) ** 2, level=0.0)
+    """No error at all for the last tenth or two."""
+    end = generator.uniform(0.8, 0.9)
+    return with_curves(generator, run, lambda done: np.clip(1 - done / end, 0, 1) ** 4, level=0.0)
 
 
 def _catapult(generator, run: Run) -> Run:

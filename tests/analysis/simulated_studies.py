@@ -223,14 +223,12 @@ def _run(generator, plan, shape: Shape, objective: Objective, error: float, *, l
 def trial_curves(generator, steps, error: float, shape: Shape) -> dict[str, np.ndarray]:
     """The metrics of a healthy trial that falls from chance to `error`, each of shape [evaluations].
 
-    A constant learning rate brings it to its level after about half of the training; under a schedule that decays to
-    zero it falls until the end. The train split lies a little below the valid one.
+    It falls by a power law until the end: what is flat from some part of training on has saturated. The train split
+    lies a little below the valid one.
     """
     done = steps / steps[-1]
-    fall = (1 + done / generator.uniform(0.005, 0.02)) ** -generator.uniform(1.0, 1.5)
+    fall = (1 + done / generator.uniform(0.005, 0.02)) ** -generator.uniform(0.4, 0.7)
     fall = (fall - fall[-1]) / (1 - fall[-1])
-    if shape.schedule == "constant":
-        fall = fall * np.clip(1 - done / generator.uniform(0.5, 0.7), 0, 1)
     scatter = generator.uniform(0.01, 0.03)
     gap = generator.uniform(0.8, 0.98)
 

@@ -203,18 +203,18 @@ def test_steps_are_halved_only_where_every_setting_has_saturated():
     assert one.changes == ()
 
 
-@pytest.mark.parametrize(("share", "saturated"), [(0.0045, True), (0.0055, False)])
-def test_half_a_per_cent_of_the_gain_after_the_early_part_is_not_saturated_however_noisy(share, saturated):
+@pytest.mark.parametrize(("share", "begin"), [(0.0045, 0.1), (0.0055, 0.2)])
+def test_half_a_per_cent_of_the_gain_after_a_beginning_is_not_saturated_there_however_noisy(share, begin):
     """Two errors are 0.8 % of the gain here, so that the level that counts as settled decides alone."""
-    alternating = 0.0022 * np.where(np.arange(20) % 2, 1.0, -1.0)
-    level = np.where(np.arange(20) < 5, 0.05 + share * 0.85, 0.05)
+    alternating = 0.001 * np.where(np.arange(20) % 2, 1.0, -1.0)
+    level = np.where(np.arange(20) < 6, 0.5 + share * 0.4, 0.5)
     level[2:5] -= alternating[2:5].mean()
     curve = loss_curve(run_of(0, np.concatenate([[0.9], level + alternating])), "valid/error_rate")
     fall = curve.fall((0.1, 0.25), (0.5, 1.0))
-    assert fall.value == pytest.approx(share, rel=0.02)
-    assert 0.0065 < 2 * fall.error < 0.0095
-    found_ids = [finding.id for finding in saturated_early(evidence_of([run_of(0, [0.9, *(level + alternating)])]))]
-    assert found_ids == (["saturated-early"] if saturated else [])
+    assert fall.value == pytest.approx(share, rel=0.05)
+    assert 0.0055 < 2 * fall.error < 0.0095
+    [finding] = saturated_early(evidence_of([run_of(0, [0.9, *(level + alternating)])]))
+    assert finding.numbers["saturated_by_share"] == begin
 
 
 def test_what_has_settled_on_one_split_alone_is_not_saturated():

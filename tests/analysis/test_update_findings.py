@@ -164,14 +164,19 @@ def test_half_of_the_updates_clipped_is_the_limit_and_the_threshold_asked_for_is
     assert finding.changes[0].value == pytest.approx(np.percentile(norms, 90), rel=0.01)
 
 
-def test_a_loss_that_flattens_out_at_half_of_training_or_is_fitted_is_no_plateau():
+def test_a_loss_that_flattens_out_in_the_first_half_is_a_plateau_and_a_fitted_one_is_not():
     generator = np.random.default_rng(5)
     t, noise = np.arange(1000), np.exp(0.1 * generator.normal(size=(3, 1000)))
     stuck = (1.2 + 1.1 * np.exp(-t / 5)) * noise
     halfway = (1.2 + 1.1 * np.clip(1 - t / 500, 0, 1)) * noise
+    late = (1.2 + 1.1 * np.clip(1 - t / 800, 0, 1)) * noise
     fitted = (0.3 + 2.0 * np.exp(-t / 5)) * noise
-    assert [finding.id for finding in loss_plateau(evidence_of(stuck))] == ["plateau"]
-    assert loss_plateau(evidence_of(halfway)) == []
+    [early], [half] = (loss_plateau(evidence_of(losses)) for losses in (stuck, halfway))
+    assert (early.id, early.numbers["stopped_by_share"]) == ("plateau", 0.1)
+    assert (half.id, half.numbers["stopped_by_share"]) == ("plateau", 0.5)
+    assert "higher" not in early.action
+    assert "steps" not in early.action
+    assert loss_plateau(evidence_of(late)) == []
     assert loss_plateau(evidence_of(fitted)) == []
 
 

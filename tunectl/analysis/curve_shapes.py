@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -36,8 +37,10 @@ _FEWEST_FOR_MEDIAN = 8
 _WINDOWS = 5
 _TREND_DEGREE = 3
 _MOST_CORRELATED = 0.9
-_MOST_PARTS = 12
-_ROUNDING = 1e-3
+_DENOMINATORS = ((2_000, 1e-7), (50_000, 1e-11))
+"""Counts among so many examples are looked for to this relative accuracy: rates are made in single or double precision.
+With it the values of a smooth curve have no common denominator by chance.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,11 @@ class LossCurve:
 
     @cached_property
     def quantum(self) -> float:
-        """What one example makes of an error rate: the largest step of which all differences are multiples, or 0.
+        """What one example makes of an error rate: the largest part of one of which all values are multiples, or 0.
 
-        Where there is none it is the smallest difference, which of a curve without steps is next to nothing.
+        Values that a short number of digits rounds have that of their last digit.
         """
-        gaps = np.diff(np.unique(self.losses))
-        gaps = gaps[gaps > 1e-9 * max(float(np.ptp(self.losses)), 1e-300)]
-        if not len(gaps):
-            return 0.0
-        least = float(gaps.min())
-        for parts in range(1, _MOST_PARTS + 1):
-            multiples = gaps / least * parts
-            if np.abs(multiples - np.rint(multiples)).max() < _ROUNDING:
-                return least / parts
-        return least
+        return next((part for limit in _DENOMINATORS if (part := _common_part(self.losses, *limit)) > 0), 0.0)
 
     @cached_property
     def noise(self) -> float:
@@ -213,6 +207,17 @@ def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float
     losses = np.asarray(losses[trained], dtype=float)
     ratio_scale = not maximize and bool(losses.min() >= 0)
     return LossCurve(steps[trained], losses, start, float(steps[-1]), ratio_scale)
+
+
+def _common_part(values: Floats, most: int, accuracy: float) -> float:
+    """One part in n of which all values are multiples, for the least n up to `most`; 0 where there is none."""
+    common, tolerance = 1, accuracy * float(np.abs(values).max(initial=0.0))
+    for value in np.unique(values).tolist():
+        near = Fraction(value).limit_denominator(most)
+        common = math.lcm(common, near.denominator)
+        if common > most or abs(float(near) - value) > tolerance:
+            return 0.0
+    return 1 / common
 
 
 def detrended(values: Floats) -> Floats:

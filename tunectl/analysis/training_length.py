@@ -6,7 +6,9 @@ and "Deciding how long to train" (the best step in the first 10 % or the last 25
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,10 +19,10 @@ from tunectl.analysis.good_curves import curve_of, learned_curves, shown_by_curv
 from tunectl.analysis.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.overfitting import overfit
 from tunectl.analysis.runs import Run
+from tunectl.analysis.saturation import UNDERFIT_ACTION, decay_instead, far_from_fitted, saturation
 from tunectl.analysis.step_units import steps_fit
 
 THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
-EARLY_PART, SECOND_HALF = (0.1, 0.25), (0.5, 1.0)
 
 STILL_FALLING = 0.07
 """A trial still improves where its level falls from the third quarter of training to the last one by this part of all
@@ -33,16 +35,8 @@ LATE_FALL = 0.05
 power law has it always at the end.
 """
 
-SETTLED = 0.005
-"""A trial had saturated where, from the early part to the second half, its level falls by less than this part of what
-it gained, ..."""
-
-SETTLED_ERRORS = 2.0
-SETTLED_BOUND = 0.015
-NEGLIGIBLE = 0.001
-"""... by less than so many standard errors (or by next to nothing: a loss without noise falls for ever), and by at most
-this part at that many.
-"""
+SPARE_PART = 0.25
+"""So much of training is kept beyond where trials had saturated, and half of it at least."""
 
 EARLY_BEST, LATE_BEST = 0.10, 0.75
 CONSISTENT = 0.9
@@ -136,52 +130,26 @@ def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers:
 
 
 def saturated_early(evidence: Evidence) -> list[Finding]:
-    """`saturated-early`: the good trials had saturated, on both splits, by the first quarter of training."""
+    """`saturated-early`: from some part of training on the good trials no longer improve, on either split."""
     curves = learned_curves(evidence)
-    telling: dict[Run, float] = {}
-    for own in curves.values():
-        settled = {run: share for run, curve in own.items() if (share := _settled(evidence, run, curve)) is not None}
-        train = [share for run in settled if (share := _train_fall(evidence, run)) is not None]
-        enough = most(len(settled), len(own)) and _is_settled(pooled(list(settled.values())))
-        if enough and (not train or _is_settled(pooled(train))):
-            telling |= {run: -abs(fall.value) for run, fall in settled.items()}
+    found = {setting: seen for setting, own in curves.items() if (seen := saturation(evidence, own)) is not None}
+    telling = {run: -abs(fall.value) for seen in found.values() for run, fall in seen.falls.items()}
     shown = shown_by_curves(curves, telling)
     if shown is None:
         return []
+    begin = max(found[setting].begin for setting in shown.settings)
     fall = float(np.median([-telling[run] for run in shown.runs]))
+    metric = evidence.objective.metric
+    on_both = all(found[setting].on_both for setting in shown.settings)
+    what = f"neither {metric} nor the training error improves" if on_both else f"{metric} does not improve"
     sentence = (
-        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} had saturated by a quarter of training: "
-        f"after it neither {evidence.objective.metric} nor the training error improves (by {fall:.1%} of its gain)."
+        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} had saturated by {begin:.0%} of training: "
+        f"after it {what} (by {fall:.1%} of its gain)."
     )
     everywhere = len(shown.settings) == len([own for own in curves.values() if own])
-    return [_shorter(evidence, "saturated-early", sentence, shown, everywhere=everywhere)]
-
-
-def _settled(evidence: Evidence, run: Run, curve: LossCurve) -> Share | None:
-    """What the objective still gained after the early part of training; None where something had not settled then."""
-    fall, train = curve.fall(EARLY_PART, SECOND_HALF), _train_fall(evidence, run)
-    if curve.done[0] > EARLY_PART[1] or not _may_have_settled(fall):
-        return None
-    if train is not None and not _may_have_settled(train):
-        return None
-    # A level that rises is overfitting's or an instability's: fewer steps would hide it.
-    return fall if fall.value > -4 * SETTLED else None
-
-
-def _train_fall(evidence: Evidence, run: Run) -> Share | None:
-    """What the training error still gained after the early part; None where it is not known."""
-    metric = train_metric(evidence, run)
-    train = None if metric == evidence.objective.metric else curve_of(evidence, run, metric)
-    return train.fall(EARLY_PART, SECOND_HALF) if train is not None and train.learned else None
-
-
-def _may_have_settled(fall: Share) -> bool:
-    return fall.value <= SETTLED + SETTLED_ERRORS * fall.error
-
-
-def _is_settled(fall: Share) -> bool:
-    error = SETTLED_ERRORS * fall.error
-    return fall.value <= max(NEGLIGIBLE, min(SETTLED, error)) and fall.value + error <= SETTLED_BOUND
+    needed = max(0.5, begin + SPARE_PART)
+    finding = _shorter(evidence, "saturated-early", sentence, shown, needed=needed if everywhere else None)
+    return [replace(finding, numbers={**finding.numbers, "saturated_by_share": begin})]
 
 
 def best_step_early(evidence: Evidence) -> list[Finding]:
@@ -201,23 +169,33 @@ def best_step_early(evidence: Evidence) -> list[Finding]:
         f"training: max_train_steps is far too large, or what follows spoils the result."
     )
     everywhere = len(shown.settings) == len([own for own in curves.values() if own])
-    return [_shorter(evidence, "best-step-early", sentence, shown, everywhere=everywhere)]
+    return [_shorter(evidence, "best-step-early", sentence, shown, needed=0.5 if everywhere else None)]
 
 
-def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, everywhere: bool) -> Finding:
+def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, needed: float | None) -> Finding:
+    """The finding that so much of training is `needed`; None where other settings need all of it."""
     spec = evidence.spec.training
-    half = max(1, -(-spec.max_train_steps // 2 // spec.eval_every)) * spec.eval_every
+    fewer = (
+        max(1, math.ceil(round(needed * spec.max_train_steps / spec.eval_every, 9))) * spec.eval_every if needed else 0
+    )
     spoilt = [run for run in shown.runs if _overfits(evidence, run)]
-    fits = everywhere and not most(len(spoilt), len(shown.runs)) and half < spec.max_train_steps
-    if fits:
-        action = f"train for fewer steps ({half:,}) and spend what is saved on more trials"
-    elif not everywhere:
+    left = far_from_fitted(evidence, shown.runs)
+    fits = left is None and not most(len(spoilt), len(shown.runs)) and 0 < fewer < spec.max_train_steps
+    changes: tuple[Change, ...] = ()
+    if left is not None:
+        sentence += (
+            f" The training data are far from fitted: {left:.0%} of the training error at the beginning is left."
+        )
+        action, changes = UNDERFIT_ACTION, decay_instead(evidence, shown.runs)
+    elif fits:
+        action = f"train for fewer steps ({fewer:,}) and spend what is saved on more trials"
+        changes = (Change(("training", "max_train_steps"), fewer, "trials gain nothing from more steps"),)
+    elif not fewer:
         action = "leave max_train_steps as it is: the trials of other settings need it"
     elif spoilt:
         action = "look at the overfitting first: what comes after the best step spoils the result"
     else:
         action = "evaluate more often, and train for fewer steps"
-    change = Change(("training", "max_train_steps"), half, "trials gain nothing from more steps")
     return Finding(
         id=name,
         level="warning",
@@ -229,9 +207,10 @@ def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, ever
             **shown.counts,
             "overfitting_among_them": len(spoilt),
             "max_train_steps": spec.max_train_steps,
+            **({} if left is None else {"training_error_left_as_share": left}),
         },
         sureness=shown.sureness,
-        changes=(change,) if fits else (),
+        changes=changes,
     )
 
 

@@ -25,7 +25,9 @@ from tunectl.analysis.gradient_norms import (
 )
 from tunectl.analysis.instability import LEAST_FACTOR, early_updates, instability
 from tunectl.analysis.runs import Floats, Run, usable
+from tunectl.analysis.saturation import BEGINNINGS, FAR_FROM_FITTED, UNDERFIT_ACTION, decay_instead, late_from
 from tunectl.analysis.smoothing import finite_part, log_loss, near_zero, windowed_median
+from tunectl.analysis.training_length import saturated_early
 
 FEWEST_UPDATES = 60
 """In fewer updates nothing is looked for."""
@@ -42,12 +44,11 @@ the norm of those around them, after this part of training: the first gradients 
 small batches vary by a factor of two or three.
 """
 
-PLATEAU_BY = 0.1
-PLATEAU_LEVEL = 0.25
-PLATEAU_FALL = 0.01
-"""A plateau is a trouble where it reaches from this part of training to the end, at this part of the first loss or
-more, and where about that time no more than this part of all that was gained was left to gain (within one standard
-error). What flattens out later is normal under a constant rate, and further down the data are fitted.
+PLATEAU_FALL, PLATEAU_BOUND = 0.01, 0.03
+PLATEAU_AFTER = 0.1
+"""A plateau reaches from one of BEGINNINGS to the end, and is a trouble where the data are far from fitted. In so
+much of training after its beginning no more than PLATEAU_FALL of all that was gained was left to gain, and
+within two standard errors no more than PLATEAU_BOUND.
 """
 
 TYPICAL_RATIO = 1e-3
@@ -256,48 +257,61 @@ def _looser(evidence: Evidence, best: Run) -> Change | None:
 
 
 def loss_plateau(evidence: Evidence) -> list[Finding]:
-    """`plateau`: the minibatch loss of most good trials stops falling early in training, far from fitted."""
-    good = _good_read(evidence)
-    shown = shown_by_most(good, _telling(good, _stuck))
+    """`plateau`: the minibatch loss of most good trials of a setting stops falling in the first half, far from fitted.
+
+    Settings of which `saturated-early` says so are left to it.
+    """
+    said = {setting for finding in saturated_early(evidence) for setting in finding.settings}
+    good = {setting: runs for setting, runs in _good_read(evidence).items() if setting not in said}
+    stuck = {run: _stuck(run) for run in _all(good)}
+    shown = shown_by_most(good, {run.plan.trial: seen[1] for run, seen in stuck.items() if seen is not None})
     if shown is None:
         return []
-    level = _stuck(shown.runs[0]) or 0.0
-    change = None
-    if all(run.plan.hyperparameters.get("schedule", "constant") == "constant" for run in shown.runs):
-        change = fixed_field(evidence, "schedule", "cosine", "a rate that decays leaves a plateau of noise")
+    seen = [found for run in shown.runs if (found := stuck[run]) is not None]
+    begin, level = max(found[0] for found in seen), seen[0][1]
     return [
         Finding(
             id="plateau",
             level="warning",
             sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} stops falling within "
-            f"the first {PLATEAU_BY:.0%} of training, at {level:.0%} of where it began in trial {shown.trials[0]}.",
-            action="let the learning rate decay; if that does not help, look for another learning rate, less "
-            "regularisation, a larger model or another optimizer",
+            f"the first {begin:.0%} of training, at {level:.0%} of where it began in trial {shown.trials[0]}.",
+            action=UNDERFIT_ACTION,
             settings=shown.settings,
             trials=shown.trials,
-            numbers={"highest_level_as_share_of_start": level, **_counts(shown)},
+            numbers={"highest_level_as_share_of_start": level, "stopped_by_share": begin, **_counts(shown)},
             sureness=shown.sureness,
-            command="" if change is not None else sweep_command(evidence, "lr-sweep", shown.runs[0]),
-            changes=() if change is None else (change,),
+            changes=decay_instead(evidence, shown.runs),
         )
     ]
 
 
-def _stuck(run: Run) -> float | None:
-    """The level of a plateau, as a part of the loss at the beginning (of a constant prediction where that is lower)."""
+def _stuck(run: Run) -> tuple[float, float] | None:
+    """Where the earliest plateau far from fitted begins, and its level, both as parts: of training, and of the loss at
+    the beginning (of a constant prediction where that is lower).
+    """
+    # A plateau from an early part on is one from the last on, too.
+    if _stuck_from(run, BEGINNINGS[-1]) is None:
+        return None
+    found = ((begin, _stuck_from(run, begin)) for begin in BEGINNINGS)
+    return next(((begin, level) for begin, level in found if level is not None), None)
+
+
+def _stuck_from(run: Run, begin: float) -> float | None:
     loss = run.updates.loss
-    found = plateau(loss, baseline=run.baseline_loss, fraction=1 - PLATEAU_BY)
+    found = plateau(loss, baseline=run.baseline_loss, fraction=1 - begin)
     start = float(np.median(loss[:5]))
     if run.baseline_loss is not None:
         start = min(start, run.baseline_loss)
-    if found is None or start <= 0:
+    if found is None or start <= 0 or found.level < FAR_FROM_FITTED * start:
         return None
-    count, late = len(loss), loss[len(loss) // 2 :]
-    around = loss[int(0.5 * PLATEAU_BY * count) : int(1.5 * PLATEAU_BY * count)]
+    count = len(loss)
+    around = loss[int(begin * count) : int((begin + PLATEAU_AFTER) * count)]
+    late = loss[int(late_from(begin) * count) :]
+    gained = start - found.level
     error = float(np.std(late)) * math.sqrt(1 / len(around) + 1 / len(late))
-    settled = float(around.mean() - late.mean()) <= PLATEAU_FALL * (start - found.level) + error
-    level = found.level / start
-    return level if settled and level >= PLATEAU_LEVEL else None
+    fall = float(around.mean() - late.mean())
+    is_flat = fall <= PLATEAU_FALL * gained + error and fall + 2 * error <= max(PLATEAU_BOUND * gained, 3 * error)
+    return found.level / start if is_flat else None
 
 
 def update_ratio(evidence: Evidence) -> list[Finding]:
