@@ -116,6 +116,7 @@ command: [python, train.py, "{x}"]
   checkpoints: "{trial.dir}/{step}.pt"
   infeasible: {exit_codes: [3], patterns: [diverged]}
 """
+BASELINE = ("}\n  baseline_loss: 2.3\n", ", baseline_loss: 2.3}")
 
 
 def own(text=OWN, **sections):
@@ -145,6 +146,17 @@ def test_how_a_program_is_read_may_change(was, now, lines):
     found = differences(own(), own(OWN.replace(was, now)))
     assert list(found.reading) == lines
     assert (found.results, found.objective, found.environment) == ((), (), ())
+
+
+@pytest.mark.parametrize("workload", [OWN, "{function: './a.py:b'}"])
+def test_how_the_end_of_own_code_is_judged_may_change(workload):
+    plain, given = own(workload), own(workload.rstrip("}\n") + BASELINE[workload[0] == "{"])
+    strict = own(workload, training="{max_train_steps: 4, no_progress: false}")
+    found = differences(plain, given)
+    assert (found.results, found.reading) == ((), ("workload.baseline_loss: was not there, is 2.3",))
+    assert differences(given, plain).reading == ("workload.baseline_loss: was 2.3, is not there",)
+    found = differences(plain, strict)
+    assert (found.results, found.reading) == ((), ("training.no_progress: was True, is False",))
 
 
 def test_the_environment_of_a_program_may_change_and_is_named_by_variable():

@@ -294,11 +294,12 @@ def test_a_hyperparameter_must_reach_a_trial_that_begins_and_one_that_goes_on(
     assert f"learning_rate does not reach the command where {where}" in found
 
 
-def test_a_baseline_belongs_to_the_study_and_one_without_stays_what_it_was(tmp_path: Path) -> None:
+def test_a_baseline_is_how_a_study_is_read_and_one_without_stays_what_it_was(tmp_path: Path) -> None:
     plain = parse_study(text(), tmp_path / "study.yaml")
     given = parse_study(text(COMMAND + "\n  baseline_loss: 2.303"), tmp_path / "study.yaml")
     assert (plain.baseline_loss, given.baseline_loss) == (None, 2.303)
     assert "baseline_loss" not in identity(plain)
-    assert differences(plain, given).results == ("baseline_loss: was not there, is 2.303",)
+    found = differences(plain, given)
+    assert (found.results, found.reading) == ((), ("workload.baseline_loss: was not there, is 2.303",))
     function = parse_study(text("  {function: ./a.py:b, baseline_loss: 1}"), tmp_path / "study.yaml")
     assert (function.kind, function.baseline_loss) == ("function", 1.0)

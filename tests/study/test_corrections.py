@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,13 +227,132 @@ def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkey
     watcher = Silent()
     with opened(load_study(study.file), study.folder, watcher) as at_work:
         assert [item.state for item in at_work.outcomes] == ["completed", "completed", "failed"]
-    assert any("the output of 2 trials was read again" in line for line in watcher.messages)
+    assert any("the output of 3 trials was read again" in line for line in watcher.messages)
     assert not folder.rereading.exists()
     # Killed there, and the file as it was before: what was read meanwhile is read as before again.
     study.file.write_text(text(WRONG))
     folder.rereading.write_bytes(b"")
     with opened(load_study(study.file), study.folder, Silent()) as at_work:
         assert [item.reason for item in at_work.outcomes] == ["no_metric", "no_metric", "exit_code_7"]
+
+
+def results(folder: StudyFolder) -> list[dict[str, object]]:
+    return [json.loads(folder.trial(trial).result.read_bytes()) for trial in range(3)]
+
+
+@pytest.mark.parametrize("where", ["read_again", "write_request"])
+def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if_it_were_not(
+    study: Study, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from tunectl.training.own_code import rereading
+
+    real = getattr(rereading, where)
+    corrected = text().replace("minimize", "maximize")
+    study.run(text(WRONG))
+    first, whole = study.folder, study.folder.with_name("whole")
+    shutil.copytree(first, whole)
+    study.file.write_text(corrected)
+    with opened(load_study(study.file), whole, Silent()) as at_work:
+        right = list(at_work.outcomes)
+    assert [item.best_value for item in right] == pytest.approx([0.2, 0.4, 0.8])
+    for moment in range(3):
+        place = first.with_name(f"killed{moment}")
+        shutil.copytree(first, place)
+        folder, calls = StudyFolder(place), []
+
+        def until_killed(*words: object, moment: int = moment, calls: list[object] = calls) -> object:
+            calls.append(words)
+            if len(calls) > moment:
+                raise Killed
+            return real(*words)
+
+        # Killed twice at the same place, then back to the first study for as long, then to the end.
+        for content in (corrected, corrected, text(WRONG), corrected):
+            study.file.write_text(content)
+            calls.clear()
+            monkeypatch.setattr(rereading, where, until_killed)
+            with contextlib.suppress(Killed), opened(load_study(study.file), place, Silent()):
+                pass
+            monkeypatch.undo()
+        if folder.rereading.exists():
+            status = study.call("status", place)
+            assert "best so far: not known" in status.out
+            assert "reads the output of the trials that there are again" in " ".join(status.out.split())
+            assert study.call("status", place, "--json").json()["best"] is None
+            report = study.call("report", place)
+            assert report.code == 3
+            assert "run the study again" in report.err
+        with opened(load_study(study.file), place, Silent()) as at_work:
+            assert list(at_work.outcomes) == right
+        assert results(folder) == results(StudyFolder(whole))
+        assert not folder.rereading.exists()
+    assert len(study.trained) == 3
+
+
+def test_a_killed_rereading_of_results_does_not_let_the_objective_change(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunectl.training.own_code import rereading
+
+    study.run(text())
+    study.file.write_text(text(WRONG))  # all fail by it
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object) -> None:
+            raise Killed
+
+        real = rereading.write_request
+        patch.setattr(rereading, "write_request", lambda *words: killed() if "00002" in str(words[0]) else real(*words))
+        with pytest.raises(Killed), opened(load_study(study.file), study.folder, Silent()):
+            pass
+    refused = study.run(text().replace("minimize", "maximize"))
+    assert refused.code == 3
+    assert study.run(text()).code == 1
+    assert [row[0] for row in study.rows()] == ["completed", "completed", "failed"]
+
+
+DEAD = """\
+import sys
+open("trained.txt", "a").write(sys.argv[1] + "\\n")
+for step in range(1, 41):
+    print(f"step {step}: loss {9.0 if step < 3 else 2.3} valid {float(sys.argv[1])}")
+"""
+FUNCTION = """\
+def train(trial, lr):
+    open("trained.txt", "a").write(f"{lr}\\n")
+    for step in range(1, 41):
+        trial.record(step, {"train/loss": 9.0 if step < 3 else 2.3, "valid_loss": lr})
+"""
+COMMAND_LINES = """\
+  command: [python, -S, dead.py, "{lr}"]
+  metrics: [{regex: 'step (?P<step>.+): loss (?P<train__loss>.+) valid (?P<valid_loss>.+)'}]
+"""
+
+
+@pytest.mark.parametrize("workload", [COMMAND_LINES, "  function: ./dead_function.py:train\n"])
+def test_a_baseline_that_is_added_or_taken_away_judges_again_what_was_trained(
+    study: Study, workload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = study.file.parent
+    monkeypatch.chdir(home)
+    (home / "dead.py").write_text(DEAD)
+    (home / "dead_function.py").write_text(FUNCTION)
+    head, tail = STUDY.split("  command")[0], STUDY[STUDY.index("objective:") :].replace("_steps: 4", "_steps: 40")
+    plain, given = head + workload + tail, head + workload + "  baseline_loss: 2.3\n" + tail
+    forgiving = given.replace("_steps: 40", "_steps: 40, no_progress: false")
+
+    def ends(content: str) -> set[tuple[str, str]]:
+        ran = study.run(content)
+        assert ran.code == 0, ran.err
+        return {row[:2] for row in study.rows()}
+
+    dead, alive = {("infeasible", "no_progress")}, {("completed", "")}
+    assert ends(plain) == alive
+    assert ends(given) == dead
+    assert ends(forgiving) == alive
+    assert ends(given) == dead
+    assert ends(plain) == alive
+    assert len(study.trained) == 3
 
 
 def test_a_retrain_never_begins_a_study_anew(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ TRAIN = MetricSource("regex", r"step (?P<step>\d+) train (?P<loss>\S+)")
 VALID = MetricSource("regex", r"step (?P<step>\d+) train \S+ valid (?P<loss>\S+)")
 PROGRAM = Program((sys.executable, "{lr}"), "/", (TRAIN,))
 
+FUNCTION = WorkloadReference("a:b", kind="function")
+
 
 class Trial:
     """A trial folder as a program left it."""
@@ -36,7 +38,7 @@ class Trial:
         self.folder.files.mkdir(parents=True)
 
     def request(self, program: Program = PROGRAM, attempt: int = 1) -> ProgramRequest:
-        return ProgramRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt)
+        return ProgramRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt=attempt)
 
     def left(self, log: str, measured: dict[int, float], result: TrialResult | None, **request: int) -> None:
         self.folder.log.write_text(log)
@@ -187,3 +189,102 @@ def test_what_a_function_recorded_is_read_under_another_objective(trial: Trial) 
     write_result(trial.folder, TrialResult(7, "failed", "no_metric", "the function never recorded val"))
     assert read_again(before, replace(before, objective=Objective("loss", "minimize")), trial.folder)
     assert trial.state() == ("completed", "")
+
+
+def test_what_a_function_recorded_at_step_0_alone_is_no_value_under_another_objective(trial: Trial) -> None:
+    before = FunctionRequest("s", 7, 1, FUNCTION, {}, Objective("val", "minimize"), 9, 2)
+    write_measurements(trial.folder, [Measurement(0, {"loss": 0.5}), Measurement(1, {"other": 0.5})])
+    write_result(trial.folder, TrialResult(7, "failed", "no_metric", "the function never recorded val"))
+    assert read_again(before, replace(before, objective=Objective("loss", "minimize")), trial.folder)
+    assert trial.state() == ("failed", "no_metric")
+    assert "at step 0 alone" in read_trial(trial.folder).result.message  # type: ignore[union-attr]
+
+
+DEAD = [Measurement(step, {"loss": 0.5, "train/loss": 9.0 if step < 3 else 2.3}) for step in range(1, 41)]
+"""A training loss that falls once, to 2.3, and stays: dead where that is the loss of a constant prediction."""
+
+
+def function_trial(
+    trial: Trial, measured: list[Measurement], result: TrialResult, **request: object
+) -> FunctionRequest:
+    write_measurements(trial.folder, measured)
+    write_result(trial.folder, result)
+    base = FunctionRequest("s", 7, 1, FUNCTION, {}, Objective("loss", "minimize"), 9, 2)
+    return replace(base, **request)  # type: ignore[arg-type]
+
+
+def test_a_functions_end_is_judged_by_a_baseline_that_is_added_and_taken_away(trial: Trial) -> None:
+    done = replace(COMPLETED, final_step=40, exit_code=None)
+    before = function_trial(trial, DEAD, done)
+    now = replace(before, baseline_loss=2.3)
+    assert read_again(before, now, trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")
+    assert read_trial(trial.folder).result.baseline_loss == 2.3  # type: ignore[union-attr]
+    forgiving = replace(now, no_progress=False)
+    assert read_again(now, forgiving, trial.folder)
+    assert trial.state() == ("completed", "")
+    assert read_again(forgiving, now, trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")
+    assert read_again(now, before, trial.folder)
+    assert read_trial(trial.folder).result == done
+    assert list(read_trial(trial.folder).measurements) == DEAD
+
+
+@pytest.mark.parametrize("reason", ["no_progress", "diverged", "out_of_memory"])
+def test_a_function_that_raised_infeasible_stays_so_under_another_baseline(trial: Trial, reason: str) -> None:
+    raised = TrialResult(7, "infeasible", reason, reason, infeasible_step=40, baseline_loss=2.3)
+    before = function_trial(trial, DEAD, raised, baseline_loss=2.3)
+    assert read_again(before, replace(before, baseline_loss=9.0, no_progress=False), trial.folder)
+    assert trial.state() == ("infeasible", reason)
+
+
+def told(measured: list[Measurement]) -> str:
+    return "".join(f"step {m.step} train {m.metrics['train/loss']} valid {m.metrics['loss']}\n" for m in measured)
+
+
+TOLD = MetricSource("regex", r"step (?P<step>\d+) train (?P<train__loss>\S+) valid (?P<loss>\S+)")
+
+
+@pytest.mark.parametrize("exit_code", [0, None])  # not known of a program that was stopped as it ended
+@pytest.mark.parametrize("has_log", [True, False])
+def test_a_programs_end_is_judged_by_a_baseline_that_is_added_and_taken_away(
+    trial: Trial, has_log: bool, exit_code: int | None
+) -> None:
+    plain = trial.request(replace(PROGRAM, sources=(TOLD,)))
+    done = replace(COMPLETED, final_step=40, exit_code=exit_code)
+    write_measurements(trial.folder, DEAD)
+    write_result(trial.folder, done)
+    if has_log:
+        trial.folder.log.write_text(told(DEAD))
+    given = replace(plain, baseline_loss=2.3)
+    assert read_again(plain, given, trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")
+    assert read_again(given, replace(given, no_progress=False), trial.folder)
+    assert trial.state() == ("completed", "")
+    assert read_again(replace(given, no_progress=False), given, trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")
+    assert read_again(given, plain, trial.folder)
+    assert read_trial(trial.folder).result == done
+    assert [item.metrics for item in read_trial(trial.folder).measurements] == [item.metrics for item in DEAD]
+
+
+def test_a_program_of_attempts_that_are_not_known_is_judged_by_another_baseline_all_the_same(trial: Trial) -> None:
+    trial.left(told(DEAD), {}, replace(COMPLETED, attempt=2), attempt=2)
+    write_measurements(trial.folder, DEAD)
+    plain = trial.request(replace(PROGRAM, sources=(TOLD,)), attempt=2)
+    assert read_again(plain, replace(plain, baseline_loss=2.3), trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")
+
+
+def test_a_pattern_that_the_program_said_stays_an_infeasible_end_under_another_baseline(trial: Trial) -> None:
+    said = replace(PROGRAM, sources=(TOLD,), infeasible=InfeasibleEnds((), ("no_progress",)))
+    result = TrialResult(7, "infeasible", "no_progress", "it said: no_progress", final_step=40, exit_code=3)
+    before = trial.request(said)
+    write_measurements(trial.folder, DEAD)
+    write_result(trial.folder, result)
+    trial.folder.log.write_text(told(DEAD) + "no_progress\n")
+    assert read_again(before, replace(before, baseline_loss=9.0), trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")
+    trial.folder.log.unlink()
+    assert read_again(replace(before, baseline_loss=9.0), replace(before, no_progress=False), trial.folder)
+    assert trial.state() == ("infeasible", "no_progress")

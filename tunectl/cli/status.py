@@ -39,6 +39,11 @@ def status(
             f"best so far: {report.best.best_value:.4g} {report.objective.metric} (trial {report.best.plan.trial}, "
             f"step {report.best.best_step})"
         )
+    if report.half_read:
+        say(
+            "best so far: not known; the trials are being read again as a changed study says, and not all have been"
+            + ("" if report.runner_alive else ": run it again, and it goes on from there")
+        )
     if report.running:
         say()
         say_table(

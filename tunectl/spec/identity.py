@@ -23,8 +23,8 @@ class Differences:
     """How two studies of one folder differ, a line for each path: what it was and what it is now.
 
     `results`: what trials that have ended would not have been trained by, so that it may not change. `reading`: how the
-    output of own code is read, which can be done again. `objective`: what is selected by. `environment`: the
-    variables that a program is given.
+    output of own code is read and its ends are judged, which can be done again. `objective`: what is selected by.
+    `environment`: the variables that a program is given.
     """
 
     results: tuple[str, ...] = ()
@@ -46,8 +46,9 @@ def identity(spec: StudySpec) -> dict[str, Any]:
     if spec.program is not None:
         kept = asdict(spec.program).items()
         content["program"] = {k: v for k, v in kept if k not in _FREE_OF_PROGRAM | _READING_OF_PROGRAM}
-    if spec.baseline_loss is not None:
-        content["baseline_loss"] = spec.baseline_loss
+    if spec.own_code:
+        # It is judged by what it printed, which can be done again; in our own loop a trial ends by the judgement.
+        del content["training"]["no_progress"]
     for name in spec.names:
         alternatives = [
             {
@@ -80,14 +81,20 @@ def differences(old: StudySpec, new: StudySpec) -> Differences:
 
 
 def _reading(spec: StudySpec) -> dict[str, Any]:
-    """How what a program prints and writes is read, by paths as they are in the study file."""
-    if spec.program is None:
+    """How what own code prints and writes is read and its end is judged, by paths as they are in the study file."""
+    if not spec.own_code:
         return {}
+    judging = {
+        "workload.baseline_loss": "not there" if spec.baseline_loss is None else spec.baseline_loss,
+        "training.no_progress": spec.training.no_progress,
+    }
+    if spec.program is None:
+        return judging
     sources = [{item.kind: item.where, **asdict(item)} for item in spec.program.sources]
     metrics = [{key: value for key, value in item.items() if key not in ("kind", "where")} for item in sources]
     reading = {key: value for key, value in asdict(spec.program.reading).items() if key != "sources"}
     content = {"metrics": metrics, **reading}
-    return dict(_flatten(content, "workload"))
+    return dict(_flatten(content, "workload")) | judging
 
 
 def _environment(spec: StudySpec) -> dict[str, Any]:

@@ -24,9 +24,13 @@ from tunectl.store.trial_files import read_trial, trial_state
 What = Literal["nothing", "read again", "begin anew", "refuse"]
 
 MAY_CHANGE = (
-    "once a trial has completed only more trials, resources, goal, notes, keep_checkpoints and, of a command, where it "
-    "prints metrics, its checkpoints, infeasible ends and environment may change"
+    "once a trial has completed only more trials, resources, goal, notes, keep_checkpoints, of own code baseline_loss "
+    "and no_progress, and of a command where it prints metrics, its checkpoints, infeasible ends and environment may "
+    "change"
 )
+
+_RESULTS = ("completed", "infeasible")
+_HAD_RESULTS = "had_results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,19 @@ class Correction:
 
 def has_result(item: TrialOutcome) -> bool:
     """Whether the trial tells something of its hyperparameters, which a changed study would lose."""
-    return item.state in ("completed", "infeasible")
+    return item.state in _RESULTS
 
 
-def correction(kept: StudySpec, spec: StudySpec, outcomes: Callable[[], Sequence[TrialOutcome]]) -> Correction:
+def correction(
+    folder: StudyFolder, kept: StudySpec, spec: StudySpec, outcomes: Callable[[], Sequence[TrialOutcome]]
+) -> Correction:
     """What the study means for a folder that keeps another text of it; `outcomes` are asked for where they matter."""
     found: Differences = differences(kept, spec)
     changed = (*found.results, *found.objective)
-    if changed and any(has_result(item) for item in outcomes()):
+    # Results that a rereading has made before it was killed are none of the study that is kept: by them the trials are
+    # read again, but nothing is begun anew.
+    had_results = None if found.results else _had_results(folder)
+    if changed and (any(has_result(item) for item in outcomes()) if had_results is None else had_results):
         return Correction("refuse", changed, found.environment)
     # The metrics of own code are read whatever the objective is; in our own loop it decides what is saved.
     if found.results or (found.objective and not spec.own_code):
@@ -70,17 +79,16 @@ def read_trials_again(
     """
     from tunectl.training.own_code.rereading import read_again
 
-    try:
-        write_bytes(folder.rereading, b"")
-    except OSError as error:
-        raise FolderError(f"{folder.rereading}: cannot be written: {error.strerror or error}") from error
+    was_killed = folder.rereading.exists()
+    _mark(folder, trials)
     unread: list[int] = []
     states: Counter[tuple[str, str]] = Counter()
     for trial in trials:
         home = folder.trial(trial.trial)
         before = _request(folder, trial)
-        now = None if before is None else _changed(before, spec)
-        if before is None or now is None or now == before:
+        now = None if before is None else _changed(before, spec, trial)
+        # A kill may have left a result that the trial's request, which is written after it, does not know of.
+        if before is None or now is None or (now == before and not was_killed):
             continue
         old = _state(folder, trial)
         if not read_again(before, now, home):
@@ -107,7 +115,7 @@ def next_correction(
     try:
         spec = load_study(file)
         # Under another name it is run in another folder.
-        found = correction(kept, spec, lambda: outcomes) if spec.name == kept.name else Correction("nothing")
+        found = correction(folder, kept, spec, lambda: outcomes) if spec.name == kept.name else Correction("nothing")
     except StudyError:
         return None  # a run says what is wrong with it
     if folder.rereading.exists() and found.what == "nothing":
@@ -115,10 +123,41 @@ def next_correction(
     return None if found.what == "nothing" and not found.environment else (file, found)
 
 
-def _changed(request: ProgramRequest | FunctionRequest, spec: StudySpec) -> ProgramRequest | FunctionRequest:
+def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
+    """Say in the folder that its trials are read again, and whether any had a result before.
+
+    A mark that a kill has left is kept: what the trials were before is not known any more.
+    """
+    if folder.rereading.exists():
+        return
+    content = {_HAD_RESULTS: any(_state(folder, trial) in _RESULTS for trial in trials)}
+    try:
+        write_bytes(folder.rereading, json.dumps(content).encode())
+    except OSError as error:
+        raise FolderError(f"{folder.rereading}: cannot be written: {error.strerror or error}") from error
+
+
+def _had_results(folder: StudyFolder) -> bool | None:
+    """Whether a trial had a result before a rereading that was killed; None where there is none or it does not say."""
+    try:
+        found = json.loads(folder.rereading.read_bytes())[_HAD_RESULTS]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, bool) else None
+
+
+def _changed(
+    request: ProgramRequest | FunctionRequest, spec: StudySpec, trial: PlannedTrial
+) -> ProgramRequest | FunctionRequest:
     """The request of a trial as the study reads it now; what it was trained with stays."""
+    request = replace(
+        request,
+        objective=spec.objective,
+        baseline_loss=spec.baseline_loss,
+        no_progress=bool(trial.training.get("no_progress", spec.training.no_progress)),
+    )
     if isinstance(request, FunctionRequest) or spec.program is None:
-        return replace(request, objective=spec.objective)
+        return request
     reading = spec.program.reading
     program = replace(
         request.program,
@@ -126,7 +165,7 @@ def _changed(request: ProgramRequest | FunctionRequest, spec: StudySpec) -> Prog
         checkpoints=reading.checkpoints,
         infeasible=reading.infeasible,
     )
-    return replace(request, program=program, objective=spec.objective)
+    return replace(request, program=program)
 
 
 def _request(folder: StudyFolder, trial: PlannedTrial) -> ProgramRequest | FunctionRequest | None:

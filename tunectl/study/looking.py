@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.lock import is_held
@@ -32,9 +33,18 @@ class StudyAsItStands:
 
 
 @contextlib.contextmanager
-def looked_at(place: Path) -> Iterator[StudyAsItStands]:
-    """The study in the folder at `place`; raises FolderError where there is none."""
+def looked_at(place: Path, *, may_be_half_read: bool = False) -> Iterator[StudyAsItStands]:
+    """The study in the folder at `place`; raises FolderError where there is none.
+
+    Also raised, unless `may_be_half_read`, where its trials are being read again, or were when a runner was killed:
+    some are read by the study as it was and some as it is now, and no comparison of them is right.
+    """
     folder, spec, trials = open_to_read(place)
+    if folder.rereading.exists() and not may_be_half_read:
+        raise FolderError(
+            f"{place}: its trials are being read again as a changed study says, and not all have been; where no runner "
+            "is at work, run the study again: it goes on from there"
+        )
     alive = is_held(folder.lock)
     index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
     with index or contextlib.nullcontext():

@@ -104,7 +104,7 @@ def _correction(spec: StudySpec, folder: StudyFolder, procedure: str | None, *, 
     def outcomes() -> list[TrialOutcome]:
         return read_standing(folder, read_plan(folder.plan), kept.objective, None)
 
-    found = correction(kept, spec, outcomes)
+    found = correction(folder, kept, spec, outcomes)
     asked = _procedure_differences(folder, procedure)
     if asked and not any(has_result(item) for item in outcomes()) and may_begin_anew:
         return Correction("begin anew", (*found.lines, *asked))

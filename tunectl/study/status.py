@@ -22,7 +22,8 @@ from tunectl.study.requests import total_steps
 class StatusReport:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
 
-    `correction` is what the next run of `study_file` does about its changes, None where there are none.
+    `correction` is what the next run of `study_file` does about its changes, None where there are none. `half_read`:
+    not all trials have been read again as a changed study says, so that no best one is known.
     """
 
     study: str
@@ -35,6 +36,7 @@ class StatusReport:
     failures: tuple[TrialOutcome, ...]
     study_file: Path | None = None
     correction: Correction | None = None
+    half_read: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -50,19 +52,21 @@ class StatusReport:
             "failed": [
                 {"trial": item.plan.trial, "reason": item.reason, "message": item.message} for item in self.failures
             ],
+            "half_read": self.half_read,
             "study_file_changed": asdict(self.correction) if self.correction else None,
         }
 
 
 def study_status(place: Path) -> StatusReport:
     """The status of the study folder at `place`; writes nothing. Raises FolderError where there is none."""
-    with looked_at(place) as study:
+    with looked_at(place, may_be_half_read=True) as study:
         spec, outcomes = study.spec, study.outcomes
         running: tuple[RunningTrial, ...] = ()
         if study.runner_alive and study.index is not None:
             progress = study.index.progress(spec.objective)
             running = tuple(_running(spec, study.trials[item.trial], item) for item in progress)
         changed = next_correction(study.folder, spec, outcomes)
+        half_read = study.folder.rereading.exists()
     counts = Counter(item.state for item in outcomes)
     return StatusReport(
         study=spec.name,
@@ -71,10 +75,11 @@ def study_status(place: Path) -> StatusReport:
         total=len(study.trials),
         counts={state: counts[state] for state in get_args(State)},
         running=running,
-        best=best_outcome(outcomes, spec.objective),
+        best=None if half_read else best_outcome(outcomes, spec.objective),
         failures=tuple(item for item in outcomes if item.state == "failed"),
         study_file=changed[0] if changed else None,
         correction=changed[1] if changed else None,
+        half_read=half_read,
     )
 
 

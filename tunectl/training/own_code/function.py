@@ -20,7 +20,7 @@ from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.judging import told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
-from tunectl.training.own_code.objective_values import NoValue, no_value
+from tunectl.training.own_code.objective_values import UPDATES_REMEDY, NoValue, no_value
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
 
@@ -138,7 +138,7 @@ class Trial:
 
     def without_value(self) -> NoValue | None:
         """Why the objective that was recorded has no value that counts; None where it has one."""
-        return no_value(self._collector, self._request.objective, "record the number of updates that were made")
+        return no_value(self._collector, self._request.objective, UPDATES_REMEDY)
 
     @property
     def last_step(self) -> int | None:

@@ -27,6 +27,8 @@ from tunectl.training.own_code.torchrun import RANKS, cause_of, said_by_rank
 _TAIL_LINES = 400
 _KEPT_LINES = 40
 _STEPS_REMEDY = "count what is printed with `every: 1`, or add `offset: 1` where its steps begin at 0"
+SAID = "it said: "
+"""How the message of a trial begins that is infeasible by what it printed."""
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 
@@ -73,7 +75,7 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         return result("infeasible", f"exit_code_{code}", f"{last} (exit code {code})", collector.last_step)
     if run.said:
         reason = "out_of_memory" if _OUT_OF_MEMORY.search(run.said) else jsontext.one_line(run.said)[:80]
-        return result("infeasible", reason, f"it said: {run.said}", collector.last_step)
+        return result("infeasible", reason, f"{SAID}{run.said}", collector.last_step)
     if code < 0:
         _die_by(-code)
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")

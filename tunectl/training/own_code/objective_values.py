@@ -9,6 +9,9 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import State
 from tunectl.training.own_code.collecting import Collector
 
+UPDATES_REMEDY = "record the number of updates that were made"
+"""What a function whose objective came at step 0 alone is to do."""
+
 
 class NoValue(NamedTuple):
     """The state of a trial that ended well but for its objective, with the reason, a message and the step."""

@@ -30,11 +30,13 @@ from tunectl.store.trial_files import (
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.at_work import ProgramRun
 from tunectl.training.own_code.catching_up import Beginning, beginnings
+from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.command import Reading, reading_of
 from tunectl.training.own_code.file_sources import Source
-from tunectl.training.own_code.judging import judged
+from tunectl.training.own_code.judging import SAID, judged, told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.lines import Tail, log_bytes
+from tunectl.training.own_code.objective_values import UPDATES_REMEDY, no_value
 from tunectl.training.own_code.starting import placeholder_values
 
 _EXIT_CODE = re.compile(r"exit_code_(\d+)")
@@ -62,23 +64,58 @@ def read_again(
     """
     files = read_trial(folder)
     if isinstance(now, FunctionRequest) or isinstance(before, FunctionRequest):
-        _keep_result(folder, files, _recorded_result(now, files), is_copied=False)
+        _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
     else:
         begun = _beginnings(folder, files, now)
-        if files.attempt and not begun:
+        if _read_alike(before, now) and not (begun and folder.log.exists()):
+            _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
+        elif files.attempt and not begun:
             return False
-        if begun:
+        elif begun:
             _read(before, now, folder, files, begun)
     write_request(folder, now)
     return True
 
 
-def _recorded_result(request: ProgramRequest | FunctionRequest, files: TrialFiles) -> TrialResult | None:
-    """The result of a function, all of whose metrics are recorded whatever the objective is."""
-    result, metric = files.result, request.objective.metric
-    if result is None or result.reason != "no_metric" or not any(metric in item.metrics for item in files.measurements):
+def _read_alike(before: ProgramRequest, now: ProgramRequest) -> bool:
+    """Whether only the judgement of what was measured differs."""
+    return before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
+
+
+def _recorded_result(
+    request: ProgramRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
+) -> TrialResult | None:
+    """The result of a trial by the measurements that there are."""
+    if files.result is None:
+        return None
+    result = replace(files.result, baseline_loss=request.baseline_loss)
+    if isinstance(request, FunctionRequest) and result.state == "failed" and result.reason == "no_metric":
+        # All that it recorded is there, whatever the objective is.
+        collector = Collector(lambda: 0.0)
+        collector.begin_with(files.measurements)
+        if request.objective.metric not in collector.names:
+            return result
+        without = no_value(collector, request.objective, UPDATES_REMEDY)
+        if without is not None:
+            state, reason, message, step = without
+            return replace(result, state=state, reason=reason, message=message, infeasible_step=step)
+    elif result.state != "completed" and not _is_told(result):
         return result
-    return replace(result, state="completed", reason="", message="")
+    found = told_verdict(request, folder)
+    if found is not None:
+        state, step = "infeasible", result.final_step
+        return replace(result, state=state, reason=found.reason, message=found.message, infeasible_step=step)
+    if result.state == "completed":
+        return result
+    return replace(result, state="completed", reason="", message="", infeasible_step=None)
+
+
+def _is_told(result: TrialResult) -> bool:
+    """Whether the trial came to its end, and is infeasible by the losses that it told alone."""
+    if result.state != "infeasible" or result.reason not in ("diverged", "no_progress"):
+        return False
+    # The same words may be those of `tunectl.Infeasible`, or of a pattern of the study.
+    return result.message != result.reason and not result.message.startswith(SAID)
 
 
 def _beginnings(folder: TrialFolder, files: TrialFiles, request: ProgramRequest) -> list[Beginning]:
@@ -178,7 +215,7 @@ def _ended_run(
 
 def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
     """The trial's result by what is read now; None where it has none, or is to be gone on with."""
-    old = files.result
+    old = files.result and replace(files.result, baseline_loss=run.request.baseline_loss)
     if old is None:
         last = files.attempts[-1] if files.attempts else None
         if last is None or not last.final or last.reason != "crashed":
@@ -194,7 +231,7 @@ def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
     new = _ended_by(run, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds))
     if code is None and new.reason == f"exit_code_{_NOT_ZERO}":
         return old
-    same = {name: getattr(old, name) for name in ("eval_seconds", "device", "attempt", "baseline_loss", "exit_code")}
+    same = {name: getattr(old, name) for name in ("eval_seconds", "device", "attempt", "exit_code")}
     return replace(new, **same)
 
 
@@ -209,7 +246,7 @@ def _exit_code(result: TrialResult) -> int | None:
     """How the program ended; None where it is not known."""
     if result.exit_code is not None:
         return result.exit_code
-    if result.state == "completed" or result.reason == "no_metric":
+    if result.state == "completed" or result.reason == "no_metric" or _is_told(result):
         return 0
     match = _EXIT_CODE.fullmatch(result.reason)
     return int(match[1]) if match else None
