@@ -34,7 +34,12 @@ if args.resume_from_checkpoint:
 
 def bar(done: int, of: int, end: str = "") -> None:
     part = 100 * done // of
-    print(f"\r{part:3d}%|{'█' * (part // 10):10}| {done}/{of} [00:00<00:00, 91.31it/s]", end=end, file=sys.stderr, flush=True)
+    print(
+        f"\r{part:3d}%|{'█' * (part // 10):10}| {done}/{of} [00:00<00:00, 91.31it/s]",
+        end=end,
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def log(values: dict[str, float], update: int) -> None:
@@ -56,5 +61,14 @@ for update in range(first, total, UPDATES):
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": now, "epoch": epoch, "log_history": history}))
     wait_at(round(epoch))
 bar(total, total, end="\n")
-print({"train_runtime": 0.2, "train_samples_per_second": 640.0, "train_loss": round(loss, 4), "epoch": args.num_train_epochs})
-print(f"***** eval metrics *****\n  epoch                   =        {args.num_train_epochs}\n  eval_loss               =     {training.valid():.4f}")
+print(
+    {
+        "train_runtime": 0.2,
+        "train_samples_per_second": 640.0,
+        "train_loss": round(loss, 4),
+        "epoch": args.num_train_epochs,
+    }
+)
+print(
+    f"***** eval metrics *****\n  epoch                   =        {args.num_train_epochs}\n  eval_loss               =     {training.valid():.4f}"
+)

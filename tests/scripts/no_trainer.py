@@ -9,7 +9,9 @@ from pathlib import Path
 from tiny_training import Training, wait_at
 
 logger = logging.getLogger(__name__)
-logging.basicConfig(format="%(asctime)s - %(levelname)s - %(name)s - %(message)s", datefmt="%m/%d/%Y %H:%M:%S", level=logging.INFO)
+logging.basicConfig(
+    format="%(asctime)s - %(levelname)s - %(name)s - %(message)s", datefmt="%m/%d/%Y %H:%M:%S", level=logging.INFO
+)
 parser = argparse.ArgumentParser(description="Finetune a transformers model on a text classification task (NO TRAINER)")
 parser.add_argument("--model_name_or_path", type=str, help="Path to pretrained model.", required=True)
 parser.add_argument("--learning_rate", type=float, default=5e-5, help="Initial learning rate to use.")
@@ -18,7 +20,9 @@ parser.add_argument("--num_train_epochs", type=int, default=3, help="Total numbe
 parser.add_argument("--output_dir", type=str, default=None, help="Where to store the final model.")
 parser.add_argument("--seed", type=int, default=None, help="A seed for reproducible training.")
 parser.add_argument("--checkpointing_steps", type=str, default=None, help="'n' or 'epoch': when to save the states.")
-parser.add_argument("--resume_from_checkpoint", type=str, default=None, help="If the training should continue from a checkpoint folder.")
+parser.add_argument(
+    "--resume_from_checkpoint", type=str, default=None, help="If the training should continue from a checkpoint folder."
+)
 args = parser.parse_args()
 logger.info("Distributed environment: DistributedType.NO\nNum processes: 1\nDevice: cpu\n")
 training = Training(args.seed or 0, args.learning_rate, momentum=0.5, weight_decay=args.weight_decay)
@@ -32,7 +36,9 @@ logger.info("  Num Epochs = %d", args.num_train_epochs)
 logger.info("  Total optimization steps = %d", 10 * args.num_train_epochs)
 for epoch in range(first, args.num_train_epochs):
     training.epoch(10)
-    print(f"\r{10 * epoch + 10}/{10 * args.num_train_epochs} [00:00<00:00, 88.1it/s]", end="", file=sys.stderr, flush=True)
+    print(
+        f"\r{10 * epoch + 10}/{10 * args.num_train_epochs} [00:00<00:00, 88.1it/s]", end="", file=sys.stderr, flush=True
+    )
     eval_metric = {"accuracy": training.right(), "mse": training.valid()}
     logger.info(f"epoch {epoch}: {eval_metric}")
     if args.checkpointing_steps == "epoch" and args.output_dir:
