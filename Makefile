@@ -9,7 +9,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short readme fuzz planted frameworks
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short readme fuzz planted frameworks standins
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,10 +44,13 @@ readme: $(STAMP) ## the README's commands say what the README says
 
 check: lint test smoke readme torture-short ## what CI runs
 
-check-all: check frameworks planted torture ## everything, also other tools and the slow proofs: planted flaws, and 500 faults in a row of studies
+check-all: check frameworks standins planted torture ## everything, also other tools and the slow proofs: planted flaws, and 500 faults in a row of studies
 
 frameworks: $(FRAMEWORKS_STAMP) ## what is written for other tools, read back by them, in a venv with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks
+
+standins: $(STAMP) ## more kinds of training scripts (argparse, click, typer, Fire, absl, tyro, ...), from init to compare
+	$(BIN)/pytest -q -n 2 -m standins
 
 planted: $(STAMP) ## planted flaws must be found, in simulated studies and in the ones of studies/planted
 	$(BIN)/python scripts/planted_flaws.py

@@ -2,6 +2,9 @@
 
 import json
 import sys
+from pathlib import Path
+
+from tiny_training import Training, wait_at
 
 OWN = """\
 
@@ -74,5 +77,14 @@ while words:
 if flags["workdir"] is None:
     sys.exit("FATAL Flags parsing error: flag --workdir=None: Flag --workdir must have a value other than None.")
 print("options", json.dumps(flags))
-for step in range(1, int(str(flags["num_steps"])) + 1):
-    print(f"step {step}: loss {float(str(flags['lr'])) / step:.4f}", flush=True)
+training = Training(int(str(flags["seed"])), float(str(flags["lr"])), momentum=0.5 * (flags["optimizer"] == "adam"))
+last, first = Path(str(flags["workdir"])) / "checkpoint", 0
+if last.is_file():  # it goes on by itself, as flax's examples do
+    first = training.load(last)["step"]
+    print(f"Restored checkpoint {last} of step {first}", file=sys.stderr)
+for step in range(first + 1, int(str(flags["num_steps"])) + 1):
+    training.epoch()
+    print(f"step {step}: loss {training.valid():.6f}", flush=True)
+    if last.parent.is_dir():
+        training.save(last, step=step)
+    wait_at(step)

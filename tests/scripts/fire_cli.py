@@ -3,7 +3,10 @@
 import ast
 import json
 import sys
+from pathlib import Path
 from typing import Any
+
+from tiny_training import Training, wait_at
 
 HELP = """\
 INFO: Showing help with the command 'fire_cli.py -- --help'.
@@ -47,6 +50,8 @@ FLAGS
         Default: 0
     --out_dir=OUT_DIR
         Default: 'out'
+    -r, --resume=RESUME
+        Default: False
 
 NOTES
     You can also use flags syntax for POSITIONAL ARGUMENTS
@@ -72,10 +77,19 @@ def main(
     steps=3,
     seed=0,
     out_dir="out",
+    resume=False,
 ):  # type: ignore[no-untyped-def]
     print("options", json.dumps(locals()))
-    for step in range(1, steps + 1):
-        print(f"step {step}: loss {lr / step:.4f}", flush=True)
+    training, first, last = Training(seed, lr, momentum=0.5, weight_decay=wd), 0, Path(out_dir, "last.pt")
+    if resume:
+        first = training.load(last)["step"]
+        print(f"going on after step {first}")
+    for step in range(first + 1, steps + 1):
+        training.epoch()
+        print(f"step {step}: loss {training.valid():.6f}", flush=True)
+        if last.parent.is_dir():
+            training.save(last, step=step)
+        wait_at(step)
 
 
 if sys.argv[1:] == ["--help"]:

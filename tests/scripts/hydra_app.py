@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tiny_training import Training, wait_at
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {"sgd": {"lr": 0.1, "momentum": 0.9}, "adam": {"lr": 0.001}}
 REST: dict[str, Any] = {"seed": 0, "width": 64, "amp": False, "name": None, "layers": [64, 32]}
-REST |= {"trainer": {"max_epochs": 3}, "output_dir": "${hydra:runtime.output_dir}"}
+REST |= {"trainer": {"max_epochs": 3}, "resume": None, "output_dir": "${hydra:runtime.output_dir}"}
 HELP = """\
 hydra_app is powered by Hydra.
 
@@ -49,8 +50,17 @@ if "--help" in sys.argv:
 if str(config["output_dir"]).startswith("${"):
     config["output_dir"] = str(run_dir)
 print("options", json.dumps(config))
-for step in range(1, config["trainer"]["max_epochs"] + 1):
-    print(f"epoch {step}: loss {config['optimizer']['lr'] / step:.4f}", flush=True)
-if run_dir.parent.is_dir():
+if run_dir.parent.is_dir():  # a test that only asks for the options has no place for it
     run_dir.mkdir(exist_ok=True)
-    (run_dir / "model.txt").write_text(json.dumps(config))
+training, first = Training(config["seed"], config["optimizer"]["lr"], config["optimizer"].get("momentum", 0.0)), 0
+if config["resume"]:
+    first = training.load(config["resume"])["epoch"]
+for epoch in range(first + 1, config["trainer"]["max_epochs"] + 1):
+    training.epoch()
+    stamp = time.strftime("[%Y-%m-%d %H:%M:%S,000]")
+    print(f"{stamp}[__main__][INFO] - epoch {epoch}: loss {training.valid():.6f}", flush=True)
+    if run_dir.is_dir():
+        training.save(run_dir / f"epoch_{epoch:03d}.ckpt", epoch=epoch)
+    wait_at(epoch)
+if run_dir.is_dir():
+    (run_dir / "model.txt").write_text(json.dumps({"first": first}))

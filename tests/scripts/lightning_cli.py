@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tiny_training import Training, wait_at
 
 TOP = """\
 usage: lightning_cli.py [-c CONFIG] {fit,validate} ...
@@ -98,5 +99,26 @@ while words:
 if options["model.width"] is None:
     sys.exit('error: Key "model.width" is required')
 print("options", json.dumps(options))
-for epoch in range(1, (options["trainer.max_epochs"] or 1000) + 1):
-    print(f"epoch {epoch}: loss {options['model.lr'] / epoch:.4f} width {options['model.width']}", flush=True)
+# Folders as of the CSV logger and of the checkpoint callback: a new version for each start, unless it is given.
+seed = options["seed_everything"]
+print(f"Seed set to {seed}", file=sys.stderr)
+training = Training(int(seed), options["model.lr"], momentum=options["model.momentum"])
+root = Path(options["trainer.default_root_dir"] or ".")
+logs = root / "lightning_logs"
+version = logs / f"version_{len(list(logs.glob('version_*')))}"
+first = 0
+if options["ckpt_path"]:
+    first = training.load(options["ckpt_path"])["epoch"]
+    print(f"Restored all states from the checkpoint at {options['ckpt_path']}", file=sys.stderr)
+for epoch in range(first, options["trainer.max_epochs"] or 1000):
+    training.epoch()
+    print(f"epoch {epoch}: loss {training.valid():.6f} width {options['model.width']}", flush=True)
+    if options["trainer.default_root_dir"] and root.is_dir():
+        (version / "checkpoints").mkdir(parents=True, exist_ok=True)
+        with open(version / "metrics.csv", "a") as file:
+            if not file.tell():
+                file.write("epoch,step,val_loss\n")
+            file.write(f"{epoch},{10 * epoch + 9},{training.valid()}\n")
+        kept = version / "checkpoints" / f"epoch={epoch}-step={10 * epoch + 10}.ckpt"
+        training.save(kept, epoch=epoch + 1)
+    wait_at(epoch + 1)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tiny_training import Training, wait_at
 
 
 def main(
@@ -18,8 +19,13 @@ def main(
 ) -> None:
     found = {"data": data, "lr": lr, "amp": amp, "layers": layers, "steps": steps, "seed": seed}
     print("options", json.dumps(found | {"save_dir": str(save_dir)}))
+    training = Training(seed, lr, momentum=0.1 * layers)
     for step in range(1, steps + 1):
-        print(f"step {step}: loss {lr / step:.4f}", flush=True)
+        training.epoch()
+        print(f"step {step}: loss {training.valid():.6f}", flush=True)
+        wait_at(step)
+    if save_dir.is_dir():
+        training.save(save_dir / "model.pt")
 
 
 if __name__ == "__main__":

@@ -391,3 +391,23 @@ def test_what_a_usage_line_requires(text: str, positionals: tuple[str, ...], req
     told = read_help(text)
     assert told.positionals == positionals
     assert [option.name for option in told.options if option.required] == required
+
+
+def goes_on(option: str) -> str:
+    """The line of a study that shows an option from which a script may go on."""
+    made = read_help(f"usage: train.py\n\noptions:\n  --lr LR  (default: 0.1)\n  {option}\n")
+    found = draft("./train --lr 1", made)
+    return next(text for text in [*found.left, *found.items] if f"{option.split()[0]}" in text)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--resume PATH  latest checkpoint (default: none)", "--ckpt_path CKPT_PATH", "--restore-from X  (default: )"],
+)
+def test_an_option_to_go_on_by_is_shown_as_the_study_writes_it(option: str) -> None:
+    assert f'(as [{option.split()[0]}, "{{trial.resume}}"], where' in goes_on(option)
+
+
+@pytest.mark.parametrize("option", ["--resume-epoch N  (default: 0)", "--resume {allow,never}  (default: never)"])
+def test_an_option_of_another_kind_is_offered_with_its_value(option: str) -> None:
+    assert "trial.resume" not in goes_on(option)

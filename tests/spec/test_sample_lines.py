@@ -226,3 +226,8 @@ def test_a_line_that_says_one_name_many_times_is_passed_over_and_takes_no_time()
     found = read_sample("\n".join([*lines, "epoch 1 acc 0.5"]))
     assert found is not None
     assert [source.metrics for source in found.sources] == [("acc",)]
+
+
+def test_a_table_at_the_end_does_not_take_the_place_of_what_the_objects_said(tmp_path: Path) -> None:
+    text = "{'eval_loss': 0.23183, 'epoch': 1.0}\n***** eval metrics *****\n  eval_loss               =     0.2318\n"
+    assert told(tmp_path / "a.yaml", text, "eval_loss") == {1: {"eval_loss": 0.23183, "summary_eval_loss": 0.2318}}

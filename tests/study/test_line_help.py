@@ -84,6 +84,7 @@ def printed(
     def call(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
         with monkeypatch.context() as context:
             context.chdir(folder)
+            context.syspath_prepend(str(folder))
             context.setattr(sys, "argv", words[1:])
             for name, value in environment.items():
                 context.setenv(name, value)

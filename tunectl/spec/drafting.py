@@ -38,6 +38,7 @@ _NOT_PASSED = (
     "print_config",
 )  # fmt: skip
 _PLAIN = re.compile(r"--?[A-Za-z][\w.-]*")
+_GOES_ON = re.compile(r"(?:resume|restore)(?!\w*(?:epoch|step|iter))\w*|ckpt_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,9 @@ def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str,
     offers = DraftedCommand(_names=draft._names)
     for option in options:
         is_flag = option.takes == 0 and not option.many
-        if is_flag and option.off is None and option.default == "true":
+        if _goes_on(option):
+            draft.left.append(option.shown + _why_left(option))
+        elif is_flag and option.off is None and option.default == "true":
             draft.left.append(f"{option.shown} ({option.source} turns it on, and no option turns it off)")
         elif (is_flag and (option.off is None or option.default is not None)) or _default_values(option) is not None:
             _place(offers, _as_placed(option), None, taken)
@@ -249,9 +252,15 @@ def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str,
     draft.offered += offers.entries
 
 
+def _goes_on(option: Option) -> bool:
+    """Whether an option names, by its name, the checkpoint from which the program goes on."""
+    return option.takes == 1 and not (option.many or option.choices) and bool(_GOES_ON.fullmatch(_name(option).lower()))
+
+
 def _why_left(option: Option) -> str:
-    if _name(option).lower().startswith("resume"):
-        return f' (as [{option.name}, "{{trial.resume}}"], where `checkpoints` says which files they are)'
+    if _goes_on(option):
+        words = f'"{option.name}={{trial.resume}}"' if option.joined else f'{option.name}, "{{trial.resume}}"'
+        return f" (as [{words}], where `checkpoints` says which files they are)"
     if option.takes == 1 and not option.many and option.default is not None:
         if _is_list(option.default):
             return f" (its default, {option.default}, is no single value)"

@@ -81,7 +81,8 @@ def read_sample(text: str, metric: str | None = None) -> SampleReading | None:
     plain = {index: line for index, line in enumerate(lines) if source is None or index not in objects}
     kinds = _kinds(plain, metric)
     has_steps = (source is not None and source.every is None) or any(kind.step is not None for kind in kinds)
-    read = _Reader(kinds, has_steps, _epochs(lines))
+    told = frozenset(_group(name).lower() for name in source.metrics) if source is not None else frozenset[str]()
+    read = _Reader(kinds, has_steps, _epochs(lines), told)
     read.choose(metric)
     sources = [*([source] if source is not None else []), *read.sources]
     named = _named(sources, metric)
@@ -150,13 +151,14 @@ def _number(text: str) -> float:
 class _Reader:
     """Chooses the expressions for the kinds of lines, one after the other.
 
-    `epochs` is how many epochs the sample names. `chosen` are the kinds that are read, each with its groups by the
-    place of their pair; `passed` are those that tell nothing new.
+    `epochs` is how many epochs the sample names, `told` the groups that its objects give. `chosen` are the kinds that
+    are read, each with its groups by the place of their pair; `passed` are those that tell nothing new.
     """
 
     kinds: Sequence[_Kind]
     has_steps: bool
     epochs: int
+    told: frozenset[str] = frozenset()
     sources: list[ProposedSource] = field(default_factory=list)
     chosen: list[tuple[_Kind, dict[int, str], re.Pattern[str]]] = field(default_factory=list)
     passed: list[_Kind] = field(default_factory=list)
@@ -199,6 +201,8 @@ class _Reader:
             for group in groups.values()
             if kind.step is None or other.step is None or not _is_family(kind, other)
         }
+        if kind.step is None:  # such as a table at the end, which says rounded what the last object said
+            used |= self.told
         twice = Counter(kind.names)
         is_summary = kind.step is None and any(_group(name).lower() in used for name in kind.names)
         found: dict[int, str] = {}

@@ -146,7 +146,9 @@ def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, .
     lines = [line for source in found.sources for line in source.in_yaml(sample.name)]
     for source in found.sources:
         names = printable(", ".join(source.metrics))
-        notes.append(f"{sample}: {source.lines} line{'s' * (source.lines != 1)} of it are read, for {names}")
+        notes.append(
+            f"{sample}: {source.lines} line{' of it is' if source.lines == 1 else 's of it are'} read, for {names}"
+        )
     for missed, count in found.missed:
         shown = printable(missed[:_LONGEST_SHOWN]) + ("…" if len(missed) > _LONGEST_SHOWN else "")
         lines.append(f"# Not read, though it seems to tell a metric ({count} such): {shown}")
