@@ -61,6 +61,7 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
     if code == 0:
         missing = _missing(run)
         if missing:
+            tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
             return result("failed", "no_metric", missing)
         without = no_value(collector, run.request.objective, _STEPS_REMEDY)
         if without is not None:
