@@ -16,6 +16,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def help_in(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> Help:
     """The help that a script prints, which is that of the framework word for word."""
     monkeypatch.setattr("sys.argv", [script, *words])
+    monkeypatch.syspath_prepend(str(SCRIPTS))  # as where Python runs a file
     with pytest.raises(SystemExit):
         runpy.run_path(str(SCRIPTS / script), run_name="__main__")
     printed = capsys.readouterr()
@@ -36,6 +37,7 @@ def test_fire_shows_values_as_python_writes_them(
         "--wd": (1, "0.0001", None),
         "--optimizer": (1, "sgd", None),
         "--amp": (0, "false", "--noamp"),
+        "--resume": (0, "false", "--noresume"),
         "--layers": (1, "(64, 32)", None),
         "--name": (1, None, None),
         "--code": (1, "'10'", None),  # without its quotes Fire would read a number
@@ -103,6 +105,7 @@ def test_hydra_prints_its_configuration(monkeypatch: pytest.MonkeyPatch, capsys:
         "name": (1, "null", None),
         "layers": (1, None, None),
         "trainer.max_epochs": (1, "3", None),
+        "resume": (1, "null", None),
         "output_dir": (1, "${hydra:runtime.output_dir}", None),
         "hydra.run.dir": (1, None, None),
     }
