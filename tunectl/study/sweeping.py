@@ -142,12 +142,16 @@ def run_procedure(
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
-                for omission in omissions(at_work.folder, at_work.outcomes):
-                    watcher.message(f"warning: {omission}")
+                _say_omissions(at_work, watcher)
                 known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
                 conclusion = without_evidence(procedure.conclude(known, results), results)
                 return _report(procedure, checked, at_work, conclusion, interrupted=False)
             at_work = grown(at_work, added, watcher)
+
+
+def _say_omissions(study: OpenStudy, watcher: Watcher) -> None:
+    for omission in omissions(study.folder, study.outcomes):
+        watcher.message(f"warning: {omission}")
 
 
 def _checked_sweep(procedure: Procedure, checked: CheckedStudy, request: ProcedureRequest) -> SweepSpec:

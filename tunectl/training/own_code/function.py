@@ -200,10 +200,17 @@ def run_function(
     seconds.train_seconds += time.monotonic() - began
     if stop() and (trial.last_step or 0) < request.max_train_steps:
         return None
+    return _ended_well(trial, request, folder, result)
+
+
+def _ended_well(
+    trial: Trial, request: FunctionRequest, folder: TrialFolder, result: Callable[..., TrialResult]
+) -> TrialResult:
+    """The result of a function that came to its end; `result` makes one."""
     metric = request.objective.metric
     if metric not in trial.metrics:
-        told = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
-        return result("failed", "no_metric", f"the function never recorded the objective {metric}{told}")
+        recorded = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
+        return result("failed", "no_metric", f"the function never recorded the objective {metric}{recorded}")
     without = trial.without_value()
     if without is not None:
         return result(*without)

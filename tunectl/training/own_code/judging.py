@@ -7,7 +7,7 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tunectl.core import jsontext
@@ -63,14 +63,7 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         if missing:
             tail = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
             return result("failed", "no_metric", missing)
-        without = no_value(collector, run.request.objective, _STEPS_REMEDY)
-        if without is not None:
-            return result(*without)
-        found = told_verdict(run.request, run.folder)
-        if found is not None:
-            return result("infeasible", found.reason, found.message, collector.last_step)
-        notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
-        return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
+        return _ended_well(run, result)
     last = failure_line(tail) or "it printed nothing"
     if code in ends.exit_codes:
         return result("infeasible", f"exit_code_{code}", f"{last} (exit code {code})", collector.last_step)
@@ -80,6 +73,18 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
     if code < 0:
         _die_by(-code)
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
+
+
+def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialResult:
+    """The result of a program that ended with 0 and printed its objective; `result` makes one."""
+    without = no_value(run.collector, run.request.objective, _STEPS_REMEDY)
+    if without is not None:
+        return result(*without)
+    found = told_verdict(run.request, run.folder)
+    if found is not None:
+        return result("infeasible", found.reason, found.message, run.collector.last_step)
+    notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
+    return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
 
 
 def told_verdict(request: ProgramRequest | FunctionRequest, folder: TrialFolder) -> ToldVerdict | None:
