@@ -11,6 +11,7 @@ from store_samples import completed, line, make_trial, measured
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.programs import request_in
 from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
 from tunectl.store import trial_files
 from tunectl.store.trial_files import (
@@ -305,7 +306,7 @@ def test_a_request_makes_its_folder_and_reads_back(folder):
         "s", 7, 3, reference, {"width": 3}, {"learning_rate": 0.1}, Objective("a/b", "maximize"), 10, 5, 3
     )
     write_request(folder, request)
-    assert TrialRequest.from_json(json.loads(folder.request.read_bytes())) == request
+    assert request_in(folder.request.read_bytes()) == request
 
 
 def test_a_request_that_cannot_be_written_says_where(folder):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.findings import say_findings
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def report(
             cast("Literal['minimize', 'maximize'] | None", direction),
             cast("Literal['best', 'final'] | None", checkpoint),
         )
-        found = report_study(folder, question, second=second)
+        found = report_study(folder, question, second=second, report=note)
     if as_json:
         say_json(found.to_json())
     else:

@@ -8,9 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tunectl import __version__
+from tunectl.core import typed
 from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.jsontext import one_line
 from tunectl.exchange.addresses import masked
 from tunectl.store.foreign_database import table_names
 
@@ -80,18 +83,35 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
         raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
     if not entries:
         return
-    try:
-        there = json.loads((place / MARK).read_text())
-    except (OSError, ValueError):
-        there = None
-    if not isinstance(there, dict):
-        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out")
-    if there.get("tool") != tool or not owner.owns(place, there.get("study"), there.get("identity")):
-        what = f"the export of {there.get('study')} for {there.get('tool')}"
+    there = _mark(place)
+    if there.tool != tool or not owner.owns(place, there.study, there.identity):
+        what = one_line(f"the export of {there.study} for {there.tool}")
         raise FolderError(f"{place}: holds {what}; give another --out, or remove it")
-    strange = sorted(entries - {MARK, *(there.get("entries") or ())})
+    strange = sorted(entries - {MARK, *there.entries})
     if strange:
         raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What the file in an export says of it."""
+
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    tool: str
+    study: str
+    identity: str
+    entries: tuple[str, ...] = ()
+
+
+def _mark(place: Path) -> _Mark:
+    try:
+        content = (place / MARK).read_bytes()
+    except OSError:
+        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out") from None
+    try:
+        return typed.typed(_Mark, typed.sealed_object(content))
+    except typed.DamagedError as error:
+        raise FolderError(f"{place / MARK}: is damaged ({error}); give another --out, or remove {place}") from None
 
 
 def expanded(out: str) -> Path:

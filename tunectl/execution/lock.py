@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import socket
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, typed
 from tunectl.core.errors import FolderError
 from tunectl.execution import processes
 
@@ -117,10 +116,9 @@ def _write_holder(fd: int) -> None:
 
 def _read_holder(path: Path) -> dict[str, Any]:
     try:
-        holder = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return typed.sealed_object(path.read_bytes())
+    except (OSError, typed.DamagedError):
         return {}
-    return holder if isinstance(holder, dict) else {}
 
 
 def _holder_lives_here(holder: dict[str, Any]) -> bool:

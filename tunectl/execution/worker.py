@@ -23,7 +23,7 @@ from tunectl.core import files
 from tunectl.core.errors import LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
-from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_of
+from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_in
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
@@ -99,7 +99,7 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
-    request = request_of(json.loads(folder.request.read_bytes()))
+    request = request_in(folder.request.read_bytes())
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)

@@ -26,6 +26,14 @@ def is_study_folder(path: Path) -> bool:
     return folder.study.is_file() and folder.plan.is_file()
 
 
+def seems_study_folder(path: Path) -> bool:
+    """Whether a study folder is there, or one that has lost its study.yaml or its plan.jsonl."""
+    folder = StudyFolder(path)
+    return is_study_folder(path) or (
+        folder.trials.is_dir() and folder.provenance.is_file() and (folder.study.is_file() or folder.plan.is_file())
+    )
+
+
 def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     """Whether a study folder stands at `path` already; False where one may be made. Changes nothing.
 

@@ -64,13 +64,16 @@ class Export:
         }
 
 
-def export_study(place: Path, tool: Tool, out: str | None = None) -> Export:
+def export_study(
+    place: Path, tool: Tool, out: str | None = None, report: Callable[[str], None] = lambda _line: None
+) -> Export:
     """Write the study folder at `place` for a tool, by default into `exports/` in it; also while it runs.
 
-    An earlier export of the same study folder is replaced. Raises FolderError where there is no study, or where `out`
-    holds something else, and UsageError where the tool's library is missing.
+    An earlier export of the same study folder is replaced. What is damaged there is said to `report`. Raises
+    FolderError where there is no study, or where `out` holds something else, and UsageError where the tool's library is
+    missing.
     """
-    study = read_for_export(place)
+    study = read_for_export(place, report)
     target = _target(StudyFolder(place), tool, out)
     written, view = _write(study, tool, target)
     return Export(study.spec.name, study.folder, tool, target, written, len(study.trials), shlex.join(view))
@@ -88,9 +91,9 @@ def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
     return target
 
 
-def read_for_export(place: Path) -> ExportedStudy:
+def read_for_export(place: Path, report: Callable[[str], None] = lambda _line: None) -> ExportedStudy:
     """All that a study folder has under the study's own objective; raises FolderError where there is none."""
-    with looked_at(place) as study:
+    with looked_at(place, report) as study:
         outcomes = sorted(study.outcomes, key=lambda item: item.plan.trial)
         trials = [_trial(study.folder.trial(item.plan.trial), item) for item in outcomes]
         return ExportedStudy(study.spec, str(place.resolve()), trials)

@@ -79,15 +79,20 @@ class StudyReport:
 
 
 def report_study(
-    place: Path, question: Question, *, draw: bool = True, second: SecondRenderer | None = None
+    place: Path,
+    question: Question,
+    *,
+    draw: bool = True,
+    second: SecondRenderer | None = None,
+    report: Callable[[str], None] = lambda _line: None,
 ) -> StudyReport:
     """Write the report of the study folder at `place` anew, also while a runner is at work there.
 
     Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. A
-    `second` process that is ready takes its share of the drawing. Raises
+    `second` process that is ready takes its share of the drawing; what is damaged is said to `report`. Raises
     FolderError where there is no study or nothing can be written, UsageError where the question cannot be answered.
     """
-    with looked_at(place) as study:
+    with looked_at(place, report) as study:
         evidence, outcomes = evidence_of(study, question)
     return write_report(study.folder, evidence, outcomes, draw=draw, second=second)
 

@@ -6,7 +6,6 @@ trials, the best validation performance, and how to reproduce it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -17,9 +16,10 @@ from tunectl.analysis.outcomes import best_outcome
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import ENDED
+from tunectl.core.typed import DamagedError, sealed_object, text_at
 from tunectl.report.table import Column, ColumnType, Table
 from tunectl.store.provenance import command_of, read_provenance
-from tunectl.store.study_folder import is_study_folder
+from tunectl.store.study_folder import seems_study_folder
 from tunectl.study.looking import looked_at
 
 _TYPES: Mapping[str, ColumnType] = {
@@ -35,7 +35,8 @@ class TrackedStudy:
 
     `study_file`, `command` (with the folder it was called in), `commit` and `date` (ISO 8601) are those of the last
     run, "" where they are not known. `run` counts the trials that have ended. `best_*` are of the best completed trial;
-    `best_checkpoint` is a path. `problem` says why a study could not be read; all else is empty then.
+    `best_checkpoint` is a path. `problem` says what of its files is damaged, or why a study could not be read: all else
+    is empty then.
     """
 
     folder: str
@@ -73,19 +74,20 @@ def tracked_studies(below: Path) -> list[TrackedStudy]:
 
 
 def _study_folders(below: Path) -> Iterator[Path]:
-    if is_study_folder(below):
+    if seems_study_folder(below):
         yield below
         return
     # What a study folder holds is no study: large ones have ten thousands of trial folders.
     for place, folders, _ in os.walk(below):
-        studies = [name for name in sorted(folders) if is_study_folder(Path(place, name))]
+        studies = [name for name in sorted(folders) if seems_study_folder(Path(place, name))]
         yield from (Path(place, name) for name in studies)
         folders[:] = sorted(name for name in folders if name not in studies and not name.startswith("."))
 
 
 def _tracked(place: Path) -> TrackedStudy:
+    damage: list[str] = []
     try:
-        with looked_at(place) as study:
+        with looked_at(place, damage.append) as study:
             spec, outcomes, folder = study.spec, study.outcomes, study.folder
     except (TunectlError, OSError) as error:
         return TrackedStudy(str(place), problem=str(error).splitlines()[0])
@@ -117,18 +119,18 @@ def _tracked(place: Path) -> TrackedStudy:
         commit=str((last.get("git") or {}).get("commit") or ""),
         uncommitted=bool(last.get("uncommitted_sha256")) if last.get("git") else None,
         date=str(last.get("time") or ""),
+        problem=damage[0].removeprefix("warning: ") if damage else "",
     )
 
 
 def _kind(folder: StudyFolder) -> str:
     """The procedure that the folder is of, or "study"."""
     try:
-        asked = json.loads(folder.procedure.read_text())
+        return text_at(sealed_object(folder.procedure.read_bytes()), "procedure") or "procedure"
     except FileNotFoundError:
         return "study"
-    except (OSError, ValueError):
-        asked = None
-    return str(asked.get("procedure", "procedure")) if isinstance(asked, dict) else "procedure"
+    except (OSError, DamagedError):
+        return "procedure"
 
 
 def tracking_table(studies: list[TrackedStudy]) -> Table:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, seals
 
 
 class LineFile:
@@ -25,16 +25,16 @@ class LineFile:
 
     def append(self, content: dict[str, Any]) -> None:
         """Append one line and hand it to the operating system: it outlives this process, though not a power cut."""
-        self._file.write(jsontext.encode(content).encode() + b"\n")
+        self._file.write(seals.sealed(jsontext.encode(content), errors="strict") + b"\n")
         self._file.flush()
 
     def beyond(self, offset: int) -> list[Any]:
-        """The content of the lines that stand beyond `offset` bytes."""
+        """The content of the lines that are beyond `offset` bytes, without their checksums."""
         end = self._file.tell()
         self._file.seek(offset)
         content = self._file.read()
         self._file.seek(end)
-        return [json.loads(line) for line in content.splitlines()]
+        return [_unsealed(json.loads(line)) for line in content.splitlines()]
 
     def cut(self, offset: int) -> None:
         """Cut off what stands beyond `offset` bytes."""
@@ -48,6 +48,12 @@ class LineFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _unsealed(content: Any) -> Any:
+    if isinstance(content, dict):
+        content.pop(seals.SEAL, None)
+    return content
 
 
 def holds(path: Path, offset: int) -> bool:

@@ -48,6 +48,8 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
 def _beginning(words: Sequence[str]) -> Beginning:
     step, log_bytes, *others = words
     marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
+    if not log_bytes.isdecimal() or not (step == "-" or step.isdecimal()):
+        raise ValueError(f"{step} {log_bytes} is no beginning")
     return Beginning(None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks))
 
 

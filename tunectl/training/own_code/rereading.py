@@ -22,6 +22,7 @@ from tunectl.store.trial_files import (
     ExistingCheckpoints,
     TrialFiles,
     append_attempt,
+    counted,
     read_trial,
     write_measurements,
     write_request,
@@ -296,7 +297,13 @@ def _completed(
 
 def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | None, *, is_copied: bool) -> None:
     """Write the result where it is another one; what was there goes to the trial's `earlier`."""
-    if result == files.result:
+    if result is None or files.result is None:
+        is_same = result is files.result
+    else:
+        # The number of its measurements counts, where it is known.
+        lines = files.result.measurements
+        is_same = result == files.result and lines in (None, counted(folder, result).measurements)
+    if is_same:
         return
     if not is_copied:
         _copy(folder)
