@@ -18,8 +18,9 @@ def tripped(*messages: str, reason: str = "exit_code_1", where: str | tuple[str,
 @pytest.mark.parametrize(
     "messages",
     [
-        ("error: cannot open /tmp/job_a1/data.csv", "error: cannot open /tmp/job_b2/data.csv", "error: cannot open C:\\x"),
-        ("cannot read '/data/my file 1.csv' (exit code 1)", "cannot read '/data/b.csv' (exit code 1)", "cannot read 'a/b c' (exit code 1)"),
+        ("error: cannot open /tmp/job_a1/x.csv", "error: cannot open /tmp/job_b2/x.csv", "error: cannot open C:\\x"),
+        ("cannot read '/my data/a.csv' (exit code 1)", "cannot read '/b.csv' (exit code 1)",
+         "cannot read 'a/b c' (exit code 1)"),
         ("loss 0.25 at step 3", "loss 1e-3 at step 17", "loss nan at step 1,000"),
         ("job 3f2a9c01 lost", "job deadbeef lost", "job 99aa77cc lost"),
         ("run 6f9619ff-8b86-d011-b42d-00c04fc964ff is gone", "run 00000000-0000-0000-0000-000000000000 is gone",
@@ -68,4 +69,6 @@ def test_another_exit_code_is_another_cause() -> None:
 
 
 def test_a_very_long_message_is_compared_in_a_moment() -> None:
-    assert tripped(*("'" * 500 + "/" * 500 + "1-" * 500 + f" {end}" for end in "abc")) is None
+    alike = "'" * 400 + "/" * 400 + "1-" * 400
+    assert tripped(*(alike + f"/{end}" for end in "abc")) is not None
+    assert tripped(*(alike + f" {end}" for end in "abc")) is None
