@@ -31,7 +31,8 @@ _COUNTERS = frozenset((
 ))  # fmt: skip
 _WHOLE_NAMES = frozenset({"data", "v_num", "in", "at", "of", "n"})
 _POSITIONS = frozenset((
-    "epoch", "epochs", "ep", "step", "steps", "iter", "iters", "iteration", "iterations", "it", "batch", "update", "updates",
+    "epoch", "epochs", "ep", "step", "steps", "iter", "iters", "iteration", "iterations", "it", "batch", "update",
+    "updates",
 ))  # fmt: skip
 
 _CLOCK_OR_DATE = re.compile(r":\d\d|[-/]\d{1,2}[-/]\d{1,2}(?!\d)")
