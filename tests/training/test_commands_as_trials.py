@@ -452,6 +452,30 @@ def test_what_was_told_before_the_checkpoint_and_not_read_when_the_runner_was_ki
     ], "step 3 of the file was told behind the checkpoint, and did not happen again"
 
 
+def test_what_could_not_be_read_of_an_earlier_attempt_is_said_at_the_end(programs: Programs) -> None:
+    text = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+if not resume:
+    print('{"step": 1, "loss": "0.1 or so"}', flush=True)
+    print('{"step": 2, "loss": 2}', flush=True)
+    open(f"{home}/model-2.pt", "w").close()
+    sys.exit(9)
+print('{"step": 3, "loss": 3}', flush=True)
+"""
+    sources = (MetricSource("json_lines", "stdout"),)
+    own = {"sources": sources, "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
+    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    programs.run(request)
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert [(step, values["loss"]) for step, values in programs.measured()] == [(2, 2.0), (3, 3.0)]
+    (note,) = result.notes.items()
+    assert note[0] == "loss could not be read"
+    assert note[1].startswith("'0.1 or so'")
+
+
 def test_a_number_that_may_be_none_hides_nothing_that_nobody_had_read(programs: Programs) -> None:
     text = """
 import sys

@@ -21,7 +21,7 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume, remove_resume
-from tunectl.training.dependence import exchange
+from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.lines import LineFile
@@ -46,6 +46,9 @@ _OUT_OF_MEMORY = (
 )
 """How errors of memory read that torch raises as plain RuntimeErrors."""
 
+_BY_LOSSES = (
+    "progress was judged by the losses alone: it could not be tested whether the predictions depend on the input"
+)
 
 _T = TypeVar("_T")
 
@@ -125,6 +128,9 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             if ending == "stopped":
                 return None
             result = _result(attempt, state.progress, _marked(state, _verdict(state, ending)))
+            if result.state == "completed" and state.notes:
+                said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
+                result = replace(result, notes=state.notes, message=said)
             return replace(result, baseline_loss=workload.baseline_loss)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
@@ -291,11 +297,25 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     state.folder.previous_resume.unlink(missing_ok=True)
     state.best.previous_removed()
     state.best.prune()
+    return _judged(state)
+
+
+def _judged(state: TrialState) -> _Verdict | None:
+    """The verdict on a trial that came to its end; where its predictions could not be exchanged, it says why."""
     judged = state.request.no_progress
-    evidence = state.progress.evidence(state.total_steps, exchange(state.evaluator) if judged else None)
+    exchanged = exchange(state.evaluator) if judged else None
+    unseen = exchanged if isinstance(exchanged, NotExchanged) else None
+    known = None if isinstance(exchanged, NotExchanged) else exchanged
+    evidence = state.progress.evidence(state.total_steps, known)
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()
-    return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
+    if unseen is not None and unseen.is_error:
+        state.notes[_BY_LOSSES] = unseen.why
+    if found is None:
+        return None
+    by_losses = unseen is not None and found.reason == "no_progress"
+    message = f"{found.message} (judged by the losses alone: {unseen.why})" if by_losses and unseen else found.message
+    return _Verdict(state.total_steps, found.reason, message)
 
 
 def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:

@@ -16,7 +16,13 @@ from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.at_work import ProgramRun
-from tunectl.training.own_code.failure_line import failure_excerpt, failure_line, failure_place, telling_lines
+from tunectl.training.own_code.failure_line import (
+    LAST_LINES,
+    failure_excerpt,
+    failure_line,
+    failure_place,
+    telling_lines,
+)
 from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.lines import last_lines
 from tunectl.training.own_code.objective_values import no_value
@@ -134,16 +140,16 @@ def _missing(run: ProgramRun) -> str:
     if metric in names:
         return ""
     tail = telling_lines(last_lines(run.folder.log, run.log_offset, _TAIL_LINES), 3)
-    said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
+    said = f"{LAST_LINES}{' / '.join(tail)}" if tail else "; it printed nothing"
     unread = next((f"{why}; " for item in _readers(run) for why in item.unread.values()), "")
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
         told = ", ".join(sorted(names)[:10])
         return (
             f"it ended without printing the objective {metric}; {unread}it printed {told}: rename one with `names`; "
-            f"looked for: {wanted}; {said}"
+            f"looked for: {wanted}{said}"
         )
-    return f"it ended without printing any metric; {unread}looked for: {wanted}; {said}"
+    return f"it ended without printing any metric; {unread}looked for: {wanted}{said}"
 
 
 def _silent(run: ProgramRun) -> dict[str, str]:
