@@ -111,6 +111,7 @@ def _run_spawned(worker_name: str, parent: int) -> int:
     lifetime.die_with_parent(parent)
     processes.adopt_orphans()
     assignment = Assignment.from_json(json.loads(sys.stdin.buffer.read()))
+    os.set_inheritable(assignment.answer, False)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -123,9 +124,16 @@ def _do(assignment: Assignment, worker: Worker) -> int:
     _open_standard_streams()
     os.environ.update(assignment.environment)
     try:
-        return worker.work(assignment, stop)
+        code = worker.work(assignment, stop)
+        if assignment.kind == "trial":
+            assignment.say(code=code)
+        return code
     except SystemExit as wish:
         return _exit_code(wish)
+    except BaseException:
+        if assignment.kind == "trial":
+            assignment.say(code=EXIT_BROKEN)
+        raise
     finally:
         flush_standard_streams()
 
