@@ -24,8 +24,9 @@ from tunectl.core import lifetime
 from tunectl.core.files import unnamed_file
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.shortages import patiently
-from tunectl.execution import failures, hazards, launching, processes
+from tunectl.execution import failures, hazards, interpreter_end, launching, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
+from tunectl.execution.signals import STOP_SIGNALS
 
 _SETTLE_MILLISECONDS = 5
 _OUTPUT_TAIL_BYTES = 2000
@@ -272,8 +273,10 @@ def _listen_for_children() -> _Wakeup:
 
 
 def _ignore_stop_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _nothing)
+    for number in STOP_SIGNALS:
+        # Under nohup SIGHUP stays ignored, also in the programs of trials.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _nothing)
 
 
 def _nothing(_number: int, _frame: object) -> None:
@@ -307,6 +310,7 @@ def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
     _ignore_stop_signals()
     hazard = hazards.fork_hazard()
     gc.collect()
+    interpreter_end.remember_open_files()
     gc.freeze()
     wakeup = _listen_for_children()
     server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=loaded.fds)
