@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 _CALLS = {  # of both architectures, from asm/unistd_64.h and asm-generic/unistd.h; those that one lacks are left out
     "x86_64": {
+        "fcntl": 72,
         "flock": 73,
         "fork": 57,
         "link": 86,
@@ -27,6 +28,7 @@ _CALLS = {  # of both architectures, from asm/unistd_64.h and asm-generic/unistd
         "vfork": 58,
     },
     "aarch64": {
+        "fcntl": 25,
         "flock": 32,
         "linkat": 37,
         "memfd_create": 279,
@@ -38,13 +40,15 @@ _AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
+_FIRST_ARGUMENT, _ARGUMENT_BYTES = 16, 8  # in struct seccomp_data; the lower half comes first
+_LOCK_COMMANDS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open file descriptions
 _FILE_CALLS = {"symlink": ("symlink", "symlinkat"), "link": ("link", "linkat")}
 
 
 def refusing(command: Sequence[str], **errors: int) -> list[str]:
     """The command line under a filter that answers each of these system calls with its errno.
 
-    `symlink` and `link` stand for both forms of the call that the kernel has.
+    `symlink` and `link` stand for both forms of the call that the kernel has, `fcntl` for the locks among its commands.
     """
     return [sys.executable, __file__, *(f"{name}={number}" for name, number in errors.items()), "--", *command]
 
@@ -77,7 +81,14 @@ def refuse(errors: dict[str, int]) -> None:
     lines = [(_LOAD, 0, 0, 4), (_JUMP_IF_EQUAL, 1, 0, _AUDIT_ARCHITECTURES[machine]), (_RETURN, 0, 0, _ALLOW)]
     lines += [(_LOAD, 0, 0, 0)]
     for number, error in wanted.items():
+        if number == numbers["fcntl"]:
+            continue
         lines += [(_JUMP_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE | error)]
+    if "fcntl" in errors:  # the last, since it looks at an argument
+        lines += [(_JUMP_IF_EQUAL, 1, 0, numbers["fcntl"]), (_RETURN, 0, 0, _ALLOW)]
+        lines += [(_LOAD, 0, 0, _FIRST_ARGUMENT + _ARGUMENT_BYTES)]
+        for command in _LOCK_COMMANDS:
+            lines += [(_JUMP_IF_EQUAL, 0, 1, command), (_RETURN, 0, 0, _REFUSE | errors["fcntl"])]
     lines += [(_RETURN, 0, 0, _ALLOW)]
     content = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
     program = ctypes.create_string_buffer(struct.pack("HP", len(lines), ctypes.addressof(content)))
