@@ -16,7 +16,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import Request
-from tunectl.core.records import ENDED, AttemptEnd, Measurement, State, TrialResult
+from tunectl.core.records import ENDED, RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 
 RESULT_FORMAT = 1
@@ -94,7 +94,7 @@ def unrecorded_attempt(
             return None
         return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
     begun = _begun_attempt(folder)
-    return AttemptEnd(begun, "cancelled", "its runner ended before it") if begun > last else None
+    return AttemptEnd(begun, "cancelled", RUNNER_ENDED) if begun > last else None
 
 
 def _begun_attempt(folder: TrialFolder) -> int:
@@ -152,9 +152,8 @@ class ExistingCheckpoints:
 
 def _is_below_the_trial(name: str) -> bool:
     """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
-    home, last = os.path.split(name)
-    if home == "":
-        return last[0] != "."
+    if "/" not in name:
+        return name[0] != "."
     return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
 
 
@@ -201,12 +200,9 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
 
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
-    """Record an attempt that gave no result; raises FolderError where the file cannot be written.
-
-    A trial may have deleted its folder.
-    """
+    """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
     try:
-        folder.path.mkdir(exist_ok=True)
+        folder.path.mkdir(exist_ok=True)  # the trial may have deleted it
     except OSError as error:
         raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
     json_lines.append(folder.attempts, [attempt.to_json()])
