@@ -289,6 +289,10 @@ class TrialResult:
         return cls(**known)
 
 
+RUNNER_ENDED = "its runner ended before it"
+"""The message of an attempt whose runner was killed, or that still runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
     """A line of attempts.jsonl, by the runner: an attempt that gave no result, or one whose result did not stay.

@@ -16,7 +16,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import Request
-from tunectl.core.records import ENDED, AttemptEnd, Measurement, State, TrialResult
+from tunectl.core.records import ENDED, RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 
 RESULT_FORMAT = 1
@@ -94,7 +94,7 @@ def unrecorded_attempt(
             return None
         return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
     begun = _begun_attempt(folder)
-    return AttemptEnd(begun, "cancelled", "its runner ended before it") if begun > last else None
+    return AttemptEnd(begun, "cancelled", RUNNER_ENDED) if begun > last else None
 
 
 def _begun_attempt(folder: TrialFolder) -> int:
@@ -135,16 +135,26 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about."""
+    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
+
+    A name is a file's in `checkpoints`, or the path from there to one elsewhere in the trial's folder (`../files/...`).
+    """
 
     folder: TrialFolder
 
     def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or name != os.path.basename(name) or name[0] == ".":  # noqa: PTH119
+        if not isinstance(name, str) or not name or not _is_below_the_trial(name):
             return False
         # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
         # file's.
         return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
+
+
+def _is_below_the_trial(name: str) -> bool:
+    """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
+    if "/" not in name:
+        return name[0] != "."
+    return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
 
 
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
@@ -191,6 +201,10 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
     """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
+    try:
+        folder.path.mkdir(exist_ok=True)  # the trial may have deleted it
+    except OSError as error:
+        raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
     json_lines.append(folder.attempts, [attempt.to_json()])
 
 
@@ -217,7 +231,7 @@ class MeasurementTail:
                 if restarted:
                     file.seek(0)
                     content, kept, self._last_line = file.read(), 0, b""
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             restarted, content, kept, self._last_line = self._offset > 0, b"", 0, b""
         except OSError as error:
             raise FolderError(f"{self._path}: cannot be read: {error.strerror or error}") from error

@@ -90,7 +90,8 @@ def train_trials(
         write_request(folder, request)
         return folder.path
 
-    ready.backend.hold(study.lock.fd)
+    for fd in study.lock.fds:
+        ready.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
     try:

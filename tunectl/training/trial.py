@@ -135,7 +135,7 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not has_asked_for_too_much(error):
             raise
         return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", _first_line(error)))
 
@@ -270,7 +270,7 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         step = state.progress.step
         if isinstance(error, Infeasible):
             return _Verdict(step, error.reason, error.reason)
-        if is_out_of_memory(error):
+        if has_asked_for_too_much(error):
             return _Verdict(step, "out_of_memory", _first_line(error))
         if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
             return BadUpdate(step, "nan_loss", math.nan)
@@ -355,6 +355,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def has_asked_for_too_much(error: BaseException) -> bool:
+    """Whether a computation asked for more memory than there is, which is a result of its hyperparameters.
+
+    A system that had none left for a process or a file (OSError) says nothing about them.
+    """
+    return is_out_of_memory(error) and not isinstance(error, OSError)
 
 
 def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:

@@ -243,6 +243,6 @@ def _seed(seed: int, device: str) -> None:
 def _is_out_of_memory(error: Exception) -> bool:
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from tunectl.training.trial import is_out_of_memory
+    from tunectl.training.trial import has_asked_for_too_much
 
-    return is_out_of_memory(error)
+    return has_asked_for_too_much(error)

@@ -269,7 +269,7 @@ def _forget_links(folder: TrialFolder) -> None:
     """Remove the links to checkpoints: by another pattern their names may mean others."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.checkpoints.iterdir():
-            if path.is_symlink():
+            if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
                 path.unlink()
 
 
