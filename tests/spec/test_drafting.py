@@ -411,3 +411,11 @@ def test_an_option_to_go_on_by_is_shown_as_the_study_writes_it(option: str) -> N
 @pytest.mark.parametrize("option", ["--resume-epoch N  (default: 0)", "--resume {allow,never}  (default: never)"])
 def test_an_option_of_another_kind_is_offered_with_its_value(option: str) -> None:
     assert "trial.resume" not in goes_on(option)
+
+
+def test_options_that_would_have_one_environment_variable_get_names_of_their_own(tmp_path: Path) -> None:
+    line = "python train.py --alpha 1 --ALPHA 2 --server 3 --trial-id 4"
+    command = draft(line, Help())
+    names = [entry.name for entry in command.entries]
+    assert names == ["alpha", "ALPHA_2", "server_option", "trial_id_option"]
+    assert called(checked(written(tmp_path / "s.yaml", line, command)))[2:] == shlex.split(line)[2:]

@@ -21,12 +21,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def encode(value: Any) -> str:
-    """One line of JSON. Numbers round-trip exactly; non-finite ones become text."""
+def encode(value: Any, *, indent: int | None = None) -> str:
+    """One line of JSON, or with `indent` several, that UTF-8 can hold; it is read back as the same value.
+
+    Numbers round-trip exactly; non-finite ones become text. Lone surrogates, of file names that are not UTF-8, are
+    JSON's own escapes.
+    """
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent)
     except ValueError:
-        return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, indent=indent)
+    return text if text.isascii() else encodable(text)
 
 
 def encodable(text: object) -> str:

@@ -186,6 +186,11 @@ def _argument(content: Any) -> Argument:
     return Optional(tuple(content["arguments"]), when)
 
 
+def variable_of(name: str) -> str:
+    """The environment variable in which a program finds a hyperparameter, or another value of its trial."""
+    return f"TUNECTL_{name.upper().replace('.', '_')}"
+
+
 def program_path(environ: Mapping[str, str]) -> str:
     """The PATH on which a study's programs are looked for.
 

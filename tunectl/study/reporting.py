@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -178,7 +177,7 @@ def write_report(
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
     content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
-    _write(listed, (json.dumps(json.loads(jsontext.encode(content)), indent=2, ensure_ascii=False) + "\n").encode())
+    _write(listed, (jsontext.encode(content, indent=2) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     keep_faults(folder, faults)
     header, rows = settings_rows(summaries, names)
