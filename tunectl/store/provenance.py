@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tunectl import __version__
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -24,7 +25,7 @@ from tunectl.core.folders import StudyFolder
 PROVENANCE_FORMAT = 1
 GIT_TIMEOUT_SECONDS = 10.0
 LARGEST_DIFF_BYTES = 20_000_000
-_PACKAGES = ("tunectl", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
 # Set in git's own hooks: they would point every call at another repository.
 _GIT_REDIRECTIONS = frozenset(
     {
@@ -64,7 +65,7 @@ def describe_run(
         "platform": platform.platform(),
         "python": platform.python_version(),
         "executable": sys.executable,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {"tunectl": __version__, **{name: _version(name) for name in _PACKAGES}},
         "study_file": _describe_file(study_file),
         "workload_file": _describe_file(workload_file),
         "git": git,
