@@ -38,7 +38,7 @@ def explain(ended: Ended) -> str:
         case (code, None) if code == EXIT_LOADER_DIED:
             return f"{how}: one of its data-loader processes died, see log.txt"
         case (_, None):
-            return f"{how} before its result was written: the workload's code may have called sys.exit or os._exit"
+            return f"{how} before its result was written: the workload's code may have called os._exit"
         case _:
             return f"{how}, see log.txt"
 

@@ -103,9 +103,11 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
-    except Exception as error:
+    except BaseException as error:  # also what the user's code raises to end the process
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
+        if stop() and not isinstance(error, Exception):
+            return EXIT_STOPPED  # its way to end, since it was asked to
         if isinstance(error, OSError) and error.errno in _UNWRITABLE and _is_the_study_s(error, folder):
             # The study's disk is at fault, until there is room again: no result of this trial. What the user's own
             # code reads and writes may lie elsewhere.
@@ -229,7 +231,7 @@ def _probe(assignment: Assignment) -> int:
     try:
         _set_threads(request.threads)
         answer["checkpoint_bytes"] = probe(request, load_factory(request.workload), device=assignment.device)
-    except Exception as error:
+    except BaseException as error:
         failure = failures.describe(error)
         answer |= {"message": failure.message, "where": failure.where, "traceback": failure.text}
     os.write(assignment.answer, json.dumps(answer).encode("ascii"))
