@@ -14,7 +14,7 @@ from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import Checkpoints, FunctionRequest
-from tunectl.core.recording import received_by, whole_step
+from tunectl.core.recording import numbers, received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
@@ -69,12 +69,11 @@ class Trial:
         return self._stop()
 
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Tell the metrics of a step, by `split/name`: numbers, or what `float` takes.
+        """Tell the metrics of a step, by `split/name`: numbers, or what `float` takes, or arrays of one element.
 
         Raises Infeasible where the objective is NaN, which ends the trial with that result.
         """
-        told = {str(name): float(value) for name, value in metrics.items()}
-        self._collector.take(whole_step(step), told)
+        self._collector.take(whole_step(step), numbers(metrics))
         self._write()
         self.refuse_what_is_no_number()
 
