@@ -30,7 +30,7 @@ def explain(ended: Ended) -> str:
     how = processes.describe_exit(ended.code, ended.signal)
     match ended.code, ended.signal:
         case (_, signal.SIGKILL):
-            return f"{how}: by hand, or by the system for want of memory"
+            return f"{how}: most likely because the system was out of memory, else by hand"
         case (code, None) if code == EXIT_STOPPED:
             return f"{how}: it was told to stop by another process than tunectl"
         case (code, None) if code == EXIT_BROKEN:
