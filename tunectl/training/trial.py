@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
+from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
@@ -137,7 +138,7 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
     except Exception as error:
         if not has_asked_for_too_much(error):
             raise
-        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", _first_line(error)))
+        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
 
 
 def _saved_progress(parts: dict[str, Any], device: torch.device) -> Progress:
@@ -238,7 +239,7 @@ def _fitting(load: Callable[[], _T]) -> _T:
     except Exception as error:
         if is_out_of_memory(error) or loader_death(error) is not None:
             raise
-        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {_first_line(error)})") from error
+        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
@@ -271,9 +272,12 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         if isinstance(error, Infeasible):
             return _Verdict(step, error.reason, error.reason)
         if has_asked_for_too_much(error):
-            return _Verdict(step, "out_of_memory", _first_line(error))
+            return _Verdict(step, "out_of_memory", first_line(error))
         if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
             return BadUpdate(step, "nan_loss", math.nan)
+        state.progress.train_seconds += state.clock.lap()
+        raise
+    except BaseException:
         state.progress.train_seconds += state.clock.lap()
         raise
 
@@ -367,8 +371,3 @@ def has_asked_for_too_much(error: BaseException) -> bool:
 
 def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -237,7 +237,7 @@ def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
 
 def _ended_by(run: ProgramRun, code: int, seconds: TrialSeconds) -> TrialResult:
     run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
-    result = judged(run, seconds)
+    result = judged(run, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
     return result
 
