@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps makes one for every call
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -24,9 +25,9 @@ def _plain(value: Any) -> Any:
 def encode(value: Any) -> str:
     """One line of JSON. Numbers round-trip exactly; non-finite ones become text."""
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+        return _ENCODER.encode(value)
     except ValueError:
-        return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
+        return _ENCODER.encode(_plain(value))
 
 
 def encodable(text: object) -> str:
