@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest, ended_early
+from tunectl.core.programs import OUTPUT, TRAINING_LOSS, FunctionRequest, ProgramRequest, ended_early
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.at_work import ProgramRun
@@ -95,7 +95,8 @@ def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialRes
     without = no_value(run.collector, run.request.objective, _STEPS_REMEDY)
     if without is not None:
         return result(*without)
-    found = told_verdict(run.request, run.folder)
+    # Reading a million measurements takes seconds.
+    found = told_verdict(run.request, run.folder) if TRAINING_LOSS in run.collector.names else None
     if found is not None:
         return result("infeasible", found.reason, found.message, run.collector.last_step)
     notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
