@@ -32,6 +32,7 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.recovery import go_back, rate_factor
+from tunectl.training.running_statistics import are_settled
 from tunectl.training.saving import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
@@ -296,7 +297,11 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     state.best.previous_removed()
     state.best.prune()
     judged = state.request.no_progress
-    evidence = state.progress.evidence(state.total_steps, exchange(state.evaluator) if judged else None)
+    evidence = state.progress.evidence(
+        state.total_steps,
+        exchange(state.evaluator) if judged else None,
+        is_settled=are_settled(state.workload.model, state.total_steps),
+    )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()
     return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
