@@ -75,8 +75,8 @@ def load() -> None:
     import tunectl.study.tabling
     import tunectl.study.tracking  # noqa: F401
 
-    plots.write_figures = lambda *_arguments: []
-    drawing.second_renderer = lambda: contextlib.nullcontext()
+    plots.write_figures = lambda *_arguments: plots.Drawn([], {})
+    drawing.renderers = lambda: contextlib.nullcontext(())
     local = backends.BACKENDS["local"]
     backends.BACKENDS = {"local": lambda: LateBackend(local())}  # type: ignore[misc]
     import tunectl.study.starting as starting
