@@ -327,6 +327,16 @@ def test_checkpoints_are_there_only_as_files_of_the_folder(folder):
         assert name not in existing
 
 
+def test_the_path_of_a_program_s_own_file_is_the_name_of_a_checkpoint_that_has_no_link(folder):
+    make_trial(folder)
+    folder.files.mkdir()
+    (folder.files / "model-10.pt").touch()
+    existing = ExistingCheckpoints(folder)
+    assert "../files/model-10.pt" in existing
+    for name in ("../files/model-20.pt", "../files/../measurements.jsonl", "../../00007/files/model-10.pt", "../files"):
+        assert name not in existing
+
+
 def test_the_stamp_changes_with_every_file_that_counts(folder):
     stamps = [folder_stamp(folder)]
     make_trial(folder)

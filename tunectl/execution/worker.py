@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from tunectl.core.disk_room import lack_of_room
-from tunectl.core.errors import LoaderError
+from tunectl.core.errors import LoaderError, ShortageError
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
@@ -105,7 +105,8 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
         result = _run(request, folder, assignment, stop, seconds)
     except Exception as error:
         failure = failures.describe(error)
-        sys.stderr.write(failure.text)
+        if not isinstance(error, ShortageError):  # of which the program itself has said more
+            sys.stderr.write(failure.text)
         disk_error = _disk_error(error, folder)
         if disk_error is not None:
             # The study's disk is at fault, until there is room again: no result of this trial.
@@ -132,7 +133,7 @@ def _crash(error: Exception, folder: TrialFolder) -> str:
         return "its folder was deleted while it trained"
     if isinstance(error, LoaderError):
         return ": ".join(filter(None, ["one of its data-loader processes died", shortage(error)]))
-    lack = shortage(error)
+    lack = str(error) if isinstance(error, ShortageError) else shortage(error)
     return f"the machine was short of something: {lack}" if lack else ""
 
 

@@ -137,24 +137,23 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
 class ExistingCheckpoints:
     """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
 
-    A name is a file's in `checkpoints`, or the path from there to one elsewhere in the trial's folder (`../files/...`).
+    A name is a file's in `checkpoints`, or the path from there to one of the program's own (`../files/...`).
     """
 
     folder: TrialFolder
 
     def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or not _is_below_the_trial(name):
+        if not isinstance(name, str) or not name or not _is_a_name(name, self.folder):
             return False
         # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
         # file's.
         return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
 
 
-def _is_below_the_trial(name: str) -> bool:
-    """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
+def _is_a_name(name: str, folder: TrialFolder) -> bool:
     if "/" not in name:
         return name[0] != "."
-    return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
+    return name.startswith(f"../{folder.files.name}/") and os.path.normpath(name) == name
 
 
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.shortages import file_size_remedy
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.at_work import ProgramRun
 from tunectl.training.own_code.failure_line import failure_excerpt, failure_line, failure_place, telling_lines
@@ -72,7 +73,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
         return result("infeasible", reason, f"{SAID}{run.said}", collector.last_step)
     if code < 0:
         _die_by(-code)
-    return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
+    limit = f"; {file_size_remedy()}" if "File too large" in last else ""
+    return result("failed", f"exit_code_{code}", f"{last} (exit code {code}){limit}")
 
 
 def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialResult:
