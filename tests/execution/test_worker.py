@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -238,17 +239,6 @@ def test_odd_characters_in_a_message_do_not_lose_the_result(calls, folder, text,
     assert json.loads(folder.result.read_bytes())["message"].startswith("ValueError: ")
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_what_is_no_exception_leaves_no_result(calls, folder, error):
-    def does():
-        raise error
-
-    calls["does"] = does
-    with pytest.raises(type(error)):
-        work(folder)
-    assert not folder.result.exists()
-
-
 def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys):
     folder.path.joinpath(".result.json.tmp").symlink_to("/dev/full")
     assert work(folder) == EXIT_UNWRITTEN
@@ -348,3 +338,40 @@ def test_a_probe_that_does_not_answers_with_the_reason(calls):
     assert code == 0
     assert answer["message"].startswith("valid/error is not among")
     assert "Traceback" in answer["traceback"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt("mine"),
+        SystemExit(3),
+        asyncio.CancelledError("late"),
+        GeneratorExit(),
+        BaseExceptionGroup("several", [KeyboardInterrupt()]),
+    ],
+)
+def test_what_the_user_s_code_raises_to_end_the_process_is_its_failure_with_its_place(calls, folder, error, capsys):
+    def does():
+        raise error
+
+    calls["does"] = does
+    assert work(folder) == 0, "a result, so that it runs once"
+    result = read_trial(folder).result
+    assert (result.state, result.reason) == ("failed", "error")
+    assert result.message.startswith(type(error).__name__)
+    assert result.where.startswith(f"{__file__}:")
+    assert "in does" in result.traceback
+    folder.result.unlink()
+    assert work(folder, stop=lambda: True) == EXIT_STOPPED, "after a stop it is a way to end"
+    assert not folder.result.exists()
+
+
+def test_a_probe_answers_also_where_the_user_s_code_ends_the_process(calls, tmp_path):
+    def does():
+        raise KeyboardInterrupt("mine")
+
+    calls["does"] = does
+    with open(tmp_path / "answer", "w+b") as answer:
+        worker.work(Assignment("probe", 1, "cpu", request=REQUEST.to_json(), answer=answer.fileno()), lambda: False)
+        answer.seek(0)
+        assert json.loads(answer.read())["message"] == "KeyboardInterrupt: mine"

@@ -12,9 +12,8 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
-from tunectl.store import trial_files
+from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
-    ExistingCheckpoints,
     MeasurementTail,
     TrialFiles,
     append_attempt,
@@ -167,6 +166,20 @@ def test_damaged_lines_between_whole_ones_are_left_out_and_named(folder):
     assert "measurements.jsonl: 2 damaged lines left out (line 2, 4)" in files.damage[0]
 
 
+def test_a_long_file_is_read_in_parts_and_its_damaged_lines_keep_their_numbers(folder, monkeypatch):
+    items = [measured(step) for step in range(200)]
+    make_trial(folder, items)
+    lines = folder.measurements.read_bytes().splitlines(keepends=True)
+    lines[3], lines[150] = b"{damaged\n", b"[]\n"
+    folder.measurements.write_bytes(b"".join(lines) + b'{"step": 200, "torn')
+    for size in (0, 1, len(lines[0]), 1000, 10**6):
+        monkeypatch.setattr(json_lines, "_PART_BYTES", size)
+        files = read_trial(folder)
+        assert files.measurements == tuple(item for item in items if item.step not in (3, 150))
+        assert files.damage == (f"{folder.measurements}: 2 damaged lines left out (line 4, 151)",)
+        assert b"".join(json_lines.parts(folder.measurements.read_bytes())) == folder.measurements.read_bytes()
+
+
 def test_steps_written_twice_count_as_written_last_and_are_sorted(folder):
     items = [measured(0), measured(10, 0.3), measured(20, 0.2), measured(10, 0.4), measured(10, 0.1, kind="test")]
     make_trial(folder, items)
@@ -315,26 +328,6 @@ def test_a_request_that_cannot_be_written_says_where(folder):
             folder,
             TrialRequest("s", 7, 3, WorkloadReference("m:f", "f"), {}, {}, Objective("a/b", "minimize"), 1, 1, 1),
         )
-
-
-def test_checkpoints_are_there_only_as_files_of_the_folder(folder):
-    make_trial(folder)
-    (folder.checkpoints / "step-00000010.pt").write_bytes(b"x")
-    (folder.checkpoints / ".step-00000020.pt.tmp").write_bytes(b"x")
-    existing = ExistingCheckpoints(folder)
-    assert "step-00000010.pt" in existing
-    for name in (".step-00000020.pt.tmp", "step-00000030.pt", "../measurements.jsonl", "", ".", "..", None):
-        assert name not in existing
-
-
-def test_the_path_of_a_program_s_own_file_is_the_name_of_a_checkpoint_that_has_no_link(folder):
-    make_trial(folder)
-    folder.files.mkdir()
-    (folder.files / "model-10.pt").touch()
-    existing = ExistingCheckpoints(folder)
-    assert "../files/model-10.pt" in existing
-    for name in ("../files/model-20.pt", "../files/../measurements.jsonl", "../../00007/files/model-10.pt", "../files"):
-        assert name not in existing
 
 
 def test_the_stamp_changes_with_every_file_that_counts(folder):

@@ -12,7 +12,7 @@ import pytest
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
-from tunectl.store.trial_files import ExistingCheckpoints
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 

@@ -32,7 +32,7 @@ def explain(ended: Ended) -> str:
     how = processes.describe_exit(ended.code, ended.signal)
     match ended.verdict, ended.signal:
         case (_, signal.SIGKILL):
-            return f"{how}: by hand, or by the system for want of memory"
+            return f"{how}: most likely because the system was out of memory, else by hand"
         case (_, signal.SIGXFSZ):
             return f"{how}: {file_size_remedy()}"
         case (code, None) if code == EXIT_STOPPED:
@@ -42,7 +42,7 @@ def explain(ended: Ended) -> str:
         case (code, None) if code == EXIT_CRASHED:
             return f"{how}: it could not go on for no fault of its code, see log.txt"
         case (_, None):
-            return f"{how} before its result was written: the workload's code may have called sys.exit or os._exit"
+            return f"{how} before its result was written: the workload's code may have called os._exit"
         case _:
             return f"{how}, see log.txt"
 

@@ -103,10 +103,12 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
-    except Exception as error:
+    except BaseException as error:  # also what the user's code raises to end the process
         failure = failures.describe(error)
         if not isinstance(error, ShortageError):  # of which the program itself has said more
             sys.stderr.write(failure.text)
+        if stop() and not isinstance(error, Exception):
+            return EXIT_STOPPED  # its way to end, since it was asked to
         disk_error = _disk_error(error, folder)
         if disk_error is not None:
             # The study's disk is at fault, until there is room again: no result of this trial.
@@ -127,7 +129,7 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment), assignment)
 
 
-def _crash(error: Exception, folder: TrialFolder) -> str:
+def _crash(error: BaseException, folder: TrialFolder) -> str:
     """In words why the trial could not go on for no fault of its code; "" where it is to blame."""
     if not folder.path.is_dir():
         return "its folder was deleted while it trained"
@@ -137,7 +139,7 @@ def _crash(error: Exception, folder: TrialFolder) -> str:
     return f"the machine was short of something: {lack}" if lack else ""
 
 
-def _is_too_large(error: Exception) -> bool:
+def _is_too_large(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EFBIG
 
 
@@ -147,7 +149,7 @@ def _unwritten(error: OSError, assignment: Assignment) -> int:
     return EXIT_UNWRITTEN
 
 
-def _disk_error(error: Exception, folder: TrialFolder) -> OSError | None:
+def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
     """Why the trial's folder cannot be written, where it failed for that; a print of the user's goes there, too.
 
     What the user's own code reads and writes may lie elsewhere.
@@ -260,7 +262,7 @@ def _probe(assignment: Assignment) -> int:
     try:
         _set_threads(request.threads)
         answer["checkpoint_bytes"] = probe(request, load_factory(request.workload), device=assignment.device)
-    except Exception as error:
+    except BaseException as error:
         failure = failures.describe(error)
         answer |= {"message": failure.message, "where": failure.where, "traceback": failure.text}
     os.write(assignment.answer, json.dumps(answer).encode("ascii"))

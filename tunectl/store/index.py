@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from tunectl.core.errors import FolderError
+from tunectl.core.garbage import no_garbage_collected
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements as packing
@@ -179,7 +180,7 @@ class Index:
 
     def put_measurements(self, trial: int, measurements: Sequence[Measurement], *, replace: bool = False) -> None:
         """Store measurements of a trial over those of the same step and kind; with `replace`, over all that it had."""
-        with self.transaction():
+        with self.transaction(), no_garbage_collected():
             if replace:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
             parts = packing.stretches(sorted_once(measurements))

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
+from tunectl.core.garbage import no_garbage_collected
 from tunectl.core.programs import Request
 from tunectl.core.records import ENDED, RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
@@ -133,29 +134,6 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
     return "pending", "", ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
-
-    A name is a file's in `checkpoints`, or the path from there to one of the program's own (`../files/...`).
-    """
-
-    folder: TrialFolder
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or not _is_a_name(name, self.folder):
-            return False
-        # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
-        # file's.
-        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
-
-
-def _is_a_name(name: str, folder: TrialFolder) -> bool:
-    if "/" not in name:
-        return name[0] != "."
-    return name.startswith(f"../{folder.files.name}/") and os.path.normpath(name) == name
-
-
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
     paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request)
     return tuple(path.name for path in paths)
@@ -238,7 +216,8 @@ class MeasurementTail:
         self._offset = kept + len(self._last_line) + len(fresh)
         if fresh:
             self._last_line = fresh[fresh.rfind(b"\n", 0, -1) + 1 :]
-        read = _measurements(json_lines.parse_quickly(fresh))
+        with no_garbage_collected():
+            read = _measurements(json_lines.parse_quickly(fresh))
         return [item for item in read if item is not None], restarted
 
 
@@ -285,7 +264,11 @@ def _as_written(lines: Sequence[Mapping[str, Any] | None]) -> list[Measurement |
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
-    return list(map(Measurement._make, rows)) if plain else []
+    if not plain:
+        return []
+    if len({*kinds}) == 1:
+        kinds = (kinds[0],) * len(kinds)  # one text for all of them
+    return list(map(Measurement, steps, metrics, kinds, rates, norms, elapsed, checkpoints))
 
 
 def _measurement(line: Mapping[str, Any]) -> Measurement | None:
@@ -303,18 +286,27 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement
     content = _content(path, damage)
     if content is None:
         return (), 0
-    read = _measurements(json_lines.parse_quickly(content))
-    damaged = [number for number, item in enumerate(read, start=1) if item is None]
-    _note_damaged_lines(path, damaged, damage)
-    return sorted_once([item for item in read if item is not None]), len(damaged)
+    found: list[Measurement] = []
+    damaged: list[int] = []
+    lines = 0
+    with no_garbage_collected():
+        # Some at a time: all lines of a million as objects of JSON take a gigabyte.
+        for part in json_lines.parts(content):
+            read = _measurements(json_lines.parse_quickly(part))
+            damaged += [number for number, item in enumerate(read, start=lines + 1) if item is None]
+            found += [item for item in read if item is not None]
+            lines += len(read)
+        _note_damaged_lines(path, damaged, damage)
+        return sorted_once(found), len(damaged)
 
 
 def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     """Measurements by (step, kind), each once; of several the one written last counts: a resumed trial wrote it."""
-    last = {(item.step, item.kind): item for item in measurements}
-    keys = list(last)
-    in_order = sorted(keys)
-    return tuple(last.values()) if keys == in_order else tuple(last[key] for key in in_order)
+    items = tuple(measurements)
+    if all(one.step < other.step for one, other in pairwise(items)):
+        return items  # as nearly all are written
+    last = {(item.step, item.kind): item for item in items}
+    return tuple(last[key] for key in sorted(last))
 
 
 def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:

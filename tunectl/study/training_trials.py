@@ -159,5 +159,6 @@ def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, 
         study_file=study.spec.file,
         study_folder=study.folder.path,
         now=now,
+        uncommitted_diff=study.spec.uncommitted_diff,
     )
     append_provenance(study.folder, run)

@@ -49,6 +49,7 @@ _GLANCE_SECONDS = 0.01
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 400
 
+
 _RECORDED = MetricSource("json_lines", "")
 
 
@@ -208,7 +209,8 @@ def _gone_on(
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     collector.begin_with(kept)
-    catch_up(collector, step, folder, before, measurements, program, files)
+    by_rank = program.devices > 1
+    catch_up(collector, step, folder, before, measurements, by_rank=by_rank, reader=reader, files=files)
     collector.goes_on = known is None
     for _, file in files:
         file.go_on_from(known or 0)

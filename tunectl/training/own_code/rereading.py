@@ -18,8 +18,8 @@ from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.trial_files import (
-    ExistingCheckpoints,
     TrialFiles,
     append_attempt,
     read_trial,
@@ -237,7 +237,7 @@ def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
 
 def _ended_by(run: ProgramRun, code: int, seconds: TrialSeconds) -> TrialResult:
     run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
-    result = judged(run, seconds)
+    result = judged(run, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
     return result
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tunectl.core import lifetime
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import RESUME, ProgramRequest, program_path
+from tunectl.core.programs import RESUME, ProgramRequest, program_path, variable_of
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
 from tunectl.core.shortages import patiently, shortage
@@ -125,8 +125,8 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
     """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
     # Lines must come as they are printed, not when a buffer is full.
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
-    found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
-    # By it the processes of a run are found: no hyperparameter called `server` may take its place.
+    found |= {variable_of(name): text for name, text in values.items()}
+    # By it the processes of a run are found; `check` refuses a hyperparameter whose variable it would be.
     found |= {lifetime.MARK: os.environ[lifetime.MARK]} if lifetime.MARK in os.environ else {}
     found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
     for name, text in request.program.environment.items():
