@@ -175,8 +175,8 @@ class _Schedule:
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
             elif ended.verdict == EXIT_UNWRITTEN:
                 # The disk is at fault, not the trial: the others would end alike.
-                self._cancel(running, ended.seconds)
                 self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
+                self._cancel(running, ended.seconds)
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
             elif self.stopping > 0 and was_stopped(ended):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from tunectl.core.disk_room import lack_of_room
-from tunectl.core.errors import LoaderError
+from tunectl.core.errors import LoaderError, ShortageError
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
@@ -105,7 +105,8 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
         result = _run(request, folder, assignment, stop, seconds)
     except BaseException as error:  # also what the user's code raises to end the process
         failure = failures.describe(error)
-        sys.stderr.write(failure.text)
+        if not isinstance(error, ShortageError):  # of which the program itself has said more
+            sys.stderr.write(failure.text)
         if stop() and not isinstance(error, Exception):
             return EXIT_STOPPED  # its way to end, since it was asked to
         disk_error = _disk_error(error, folder)
@@ -134,7 +135,7 @@ def _crash(error: BaseException, folder: TrialFolder) -> str:
         return "its folder was deleted while it trained"
     if isinstance(error, LoaderError):
         return ": ".join(filter(None, ["one of its data-loader processes died", shortage(error)]))
-    lack = shortage(error)
+    lack = str(error) if isinstance(error, ShortageError) else shortage(error)
     return f"the machine was short of something: {lack}" if lack else ""
 
 

@@ -156,30 +156,6 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
     return "pending", "", ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
-
-    A name is a file's in `checkpoints`, or the path from there to one elsewhere in the trial's folder (`../files/...`).
-    """
-
-    folder: TrialFolder
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or not _is_below_the_trial(name):
-            return False
-        # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
-        # file's.
-        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
-
-
-def _is_below_the_trial(name: str) -> bool:
-    """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
-    if "/" not in name:
-        return name[0] != "."
-    return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
-
-
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
     paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request)
     return tuple(path.name for path in paths)

@@ -79,6 +79,7 @@ def opened(
         if not check_place(place):
             create(place, spec.text)
             _write_procedure(folder, procedure)
+        lock = lock.with_trials()
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:

@@ -15,7 +15,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
-from tunectl.store.trial_files import ExistingCheckpoints
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.training.own_code.collecting import Collector

@@ -18,8 +18,8 @@ from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.trial_files import (
-    ExistingCheckpoints,
     TrialFiles,
     append_attempt,
     counted,
