@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps makes one for every call
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -28,10 +29,18 @@ def encode(value: Any, *, indent: int | None = None) -> str:
     JSON's own escapes.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent)
+        text = _text(value, indent)
     except ValueError:
-        text = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, indent=indent)
+        text = _text(_plain(value), indent)
     return text if text.isascii() else encodable(text)
+
+
+def _text(value: Any, indent: int | None) -> str:
+    return (
+        _ENCODER.encode(value)
+        if indent is None
+        else json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent)
+    )
 
 
 def encodable(text: object) -> str:

@@ -15,7 +15,7 @@ from tunectl.spec.document import printable, scalar
 from tunectl.spec.editing import in_flow
 from tunectl.spec.names import TABLE_COLUMNS, TRIAL_VARIABLES
 from tunectl.spec.options import Help, Option
-from tunectl.spec.own_options import count, escaped, last_part, own_text, steps_option, takes_own
+from tunectl.spec.own_options import count, escaped, goes_on, last_part, own_text, steps_option, takes_own
 from tunectl.spec.proposals import proposal
 
 MARK = "# FILL IN"
@@ -39,7 +39,6 @@ _NOT_PASSED = (
     "print_config",
 )  # fmt: skip
 _PLAIN = re.compile(r"--?[A-Za-z][\w.-]*")
-_GOES_ON = re.compile(r"(?:resume|restore)(?!\w*(?:epoch|step|iter))\w*|ckpt_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +233,7 @@ def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str,
     offers = DraftedCommand(_variables=draft._variables)
     for option in options:
         is_flag = option.takes == 0 and not option.many
-        if _goes_on(option):
+        if goes_on(option):
             draft.left.append(option.shown + _why_left(option))
         elif is_flag and option.off is None and option.default == "true":
             draft.left.append(f"{option.shown} ({option.source} turns it on, and no option turns it off)")
@@ -253,13 +252,8 @@ def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str,
     draft.offered += offers.entries
 
 
-def _goes_on(option: Option) -> bool:
-    """Whether an option names, by its name, the checkpoint from which the program goes on."""
-    return option.takes == 1 and not (option.many or option.choices) and bool(_GOES_ON.fullmatch(_name(option).lower()))
-
-
 def _why_left(option: Option) -> str:
-    if _goes_on(option):
+    if goes_on(option):
         words = f'"{option.name}={{trial.resume}}"' if option.joined else f'{option.name}, "{{trial.resume}}"'
         return f" (as [{words}], where `checkpoints` says which files they are)"
     if option.takes == 1 and not option.many and option.default is not None:

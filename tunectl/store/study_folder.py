@@ -53,15 +53,13 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     if is_being_set_aside(path):
         return False
     folder = StudyFolder(path)
-    files = (folder.study, folder.points, folder.procedure)
-    begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
+    files, locks = (folder.study, folder.points, folder.procedure), {folder.lock.name, folder.claim.name}
+    begun = {*locks, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     begun |= {_PROBE, *(f".{file.name}.tmp" for file in files)}
     # What is left in a folder whose study was set aside.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
-    if entries <= {folder.lock.name} or (
-        folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
-    ):
+    if entries <= locks or (folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)):
         return False
     if folder.study.is_file() and folder.trials.is_dir():
         raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing{advice}")

@@ -19,7 +19,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.links import broken_link
 from tunectl.core.records import ENDED
 from tunectl.report.table import Column, ColumnType, Table
-from tunectl.store.provenance import command_of, read_provenance
+from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
 from tunectl.store.study_folder import is_study_folder
 from tunectl.study.looking import looked_at
 
@@ -136,7 +136,7 @@ def _tracked(place: Path) -> TrackedStudy:
         best_checkpoint=str(place / best.best_checkpoint) if best and best.best_checkpoint else "",
         command=command_of(last),
         commit=str((last.get("git") or {}).get("commit") or ""),
-        uncommitted=bool(last.get("uncommitted_sha256")) if last.get("git") else None,
+        uncommitted=has_uncommitted_changes(last),
         date=str(last.get("time") or ""),
     )
 
