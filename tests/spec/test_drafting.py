@@ -423,3 +423,24 @@ def test_how_a_program_goes_on_from_its_own_folder_is_said_where_it_has_one(text
     study = study_text("study", ["train"], {}, made, Known(), "study.yaml")
     assert ('# environment: {GOES_ON_FROM: "{trial.resume}"}' in study) is is_said
     assert ("{trial.resume}" in study) is (is_said or "checkpoint" in text)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--resume PATH  latest checkpoint (default: none)", "--ckpt_path CKPT_PATH", "--restore-from X  (default: )"],
+)
+def test_each_option_to_go_on_by_is_shown_as_the_study_writes_it(option: str) -> None:
+    assert f'(as [{option.split()[0]}, "{{trial.resume}}"], where' in goes_on(option)
+
+
+@pytest.mark.parametrize("option", ["--resume-epoch N  (default: 0)", "--resume {allow,never}  (default: never)"])
+def test_an_option_of_another_kind_is_offered_with_its_value(option: str) -> None:
+    assert "trial.resume" not in goes_on(option)
+
+
+def test_options_that_would_have_one_environment_variable_get_names_of_their_own(tmp_path: Path) -> None:
+    line = "python train.py --alpha 1 --ALPHA 2 --server 3 --trial-id 4"
+    command = draft(line, Help())
+    names = [entry.name for entry in command.entries]
+    assert names == ["alpha", "ALPHA_2", "server_option", "trial_id_option"]
+    assert called(checked(written(tmp_path / "s.yaml", line, command)))[2:] == shlex.split(line)[2:]

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tunectl.core.programs import variable_of
 from tunectl.core.records import Scalar
 from tunectl.spec.command_words import Given, Piece, Word
 from tunectl.spec.document import printable, scalar
 from tunectl.spec.editing import in_flow
-from tunectl.spec.names import TABLE_COLUMNS
+from tunectl.spec.names import TABLE_COLUMNS, TRIAL_VARIABLES
 from tunectl.spec.options import Help, Option
 from tunectl.spec.own_options import count, escaped, goes_on, last_part, own_text, steps_option, takes_own
 from tunectl.spec.proposals import proposal
@@ -81,7 +82,7 @@ class DraftedCommand:
     left: list[str] = field(default_factory=list)
     steps: tuple[str, int | None] | None = None
     unknown: list[str] = field(default_factory=list)
-    _names: set[str] = field(default_factory=set)
+    _variables: set[str] = field(default_factory=set)
 
     def entry(self, name: str, text: str | None, option: Option) -> Entry:
         """The entry of a fixed hyperparameter of this value, under a name that no other has."""
@@ -96,12 +97,12 @@ class DraftedCommand:
     def _free(self, name: str) -> str:
         legal = re.sub(r"\W", "_", name)
         legal = legal if legal.isidentifier() else f"option_{legal}"
-        if legal in TABLE_COLUMNS or legal == "max_train_steps":
+        if legal in TABLE_COLUMNS or variable_of(legal) in TRIAL_VARIABLES:
             legal += "_option"
-        free = next(
-            other for n in range(1, 10_000) if (other := legal if n == 1 else f"{legal}_{n}") not in self._names
-        )
-        self._names.add(free)
+        # Two that differ in capitals alone would have one environment variable.
+        numbered = (legal if n == 1 else f"{legal}_{n}" for n in range(1, 10_000))
+        free = next(other for other in numbered if variable_of(other) not in self._variables)
+        self._variables.add(variable_of(free))
         return free
 
 
@@ -229,7 +230,7 @@ def _as_placed(option: Option) -> Given:
 
 def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str, int]) -> None:
     """Write the options as comments, each as it would be placed; those without a value are named."""
-    offers = DraftedCommand(_names=draft._names)
+    offers = DraftedCommand(_variables=draft._variables)
     for option in options:
         is_flag = option.takes == 0 and not option.many
         if goes_on(option):

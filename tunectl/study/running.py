@@ -18,6 +18,7 @@ from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
 from tunectl.store.study_folder import check_place, study_path
+from tunectl.store.writing_lock import writing_lock
 from tunectl.store.written_files import read_written
 from tunectl.study.checking import CheckedStudy, check_study
 from tunectl.study.disk import check_room_to_begin
@@ -129,15 +130,18 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
-    tables = write_tables(study.folder, study.spec, outcomes, study.index)
-    has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
-    report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash)
-    if report.unfinished:
-        return report
-    from tunectl.study.evidence import indexed_curves, read_evidence
-    from tunectl.study.reporting import write_report
+    with writing_lock(study.folder):
+        tables = write_tables(study.folder, study.spec, outcomes, study.index)
+        has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
+        report = RunReport(
+            study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash
+        )
+        if report.unfinished:
+            return report
+        from tunectl.study.evidence import indexed_curves, read_evidence
+        from tunectl.study.reporting import write_report
 
-    evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
-    # The plots as files take seconds: `tunectl report` draws them.
-    written = write_report(study.folder, evidence, outcomes, draw=False)
+        evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
+        # The plots as files take seconds: `tunectl report` draws them.
+        written = write_report(study.folder, evidence, outcomes, draw=False)
     return replace(report, findings=written.findings, page=written.page)

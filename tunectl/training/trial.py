@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
+from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
@@ -31,6 +32,7 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.recovery import go_back, rate_factor
+from tunectl.training.running_statistics import are_settled
 from tunectl.training.saving import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
@@ -135,9 +137,9 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not has_asked_for_too_much(error):
             raise
-        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", _first_line(error)))
+        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
 
 
 def _saved_progress(parts: dict[str, Any], device: torch.device) -> Progress:
@@ -238,7 +240,7 @@ def _fitting(load: Callable[[], _T]) -> _T:
     except Exception as error:
         if is_out_of_memory(error) or loader_death(error) is not None:
             raise
-        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {_first_line(error)})") from error
+        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
@@ -270,10 +272,13 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         step = state.progress.step
         if isinstance(error, Infeasible):
             return _Verdict(step, error.reason, error.reason)
-        if is_out_of_memory(error):
-            return _Verdict(step, "out_of_memory", _first_line(error))
+        if has_asked_for_too_much(error):
+            return _Verdict(step, "out_of_memory", first_line(error))
         if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
             return BadUpdate(step, "nan_loss", math.nan)
+        state.progress.train_seconds += state.clock.lap()
+        raise
+    except BaseException:
         state.progress.train_seconds += state.clock.lap()
         raise
 
@@ -306,7 +311,9 @@ def _judged(state: TrialState) -> _Verdict | None:
     exchanged = exchange(state.evaluator) if judged else None
     unseen = exchanged if isinstance(exchanged, NotExchanged) else None
     known = None if isinstance(exchanged, NotExchanged) else exchanged
-    evidence = state.progress.evidence(state.total_steps, known)
+    evidence = state.progress.evidence(
+        state.total_steps, known, is_settled=are_settled(state.workload.model, state.total_steps)
+    )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()
     if unseen is not None and unseen.is_error:
@@ -357,10 +364,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
+def has_asked_for_too_much(error: BaseException) -> bool:
+    """Whether a computation asked for more memory than there is, which is a result of its hyperparameters.
+
+    A system that had none left for a process or a file (OSError) says nothing about them.
+    """
+    return is_out_of_memory(error) and not isinstance(error, OSError)
+
+
 def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
