@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from full_disks import fill_disk_under
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -339,9 +340,9 @@ def test_memory_that_runs_out_again_alone_is_a_result(tmp_path):
     assert study.state(0) == "infeasible"
 
 
-def test_a_judgement_that_cannot_be_written_leaves_the_trial_to_be_tried_again(tmp_path):
+def test_a_judgement_that_cannot_be_written_leaves_the_trial_to_be_tried_again(tmp_path, monkeypatch):
     study = Study(tmp_path, by_trial(t0=Script(2, "out_of_memory")))
-    study.folder(Job(0)).joinpath(".result.json.tmp").symlink_to("/dev/full")
+    fill_disk_under(monkeypatch, "result.json")
     with pytest.raises(OSError, match="No space left"):
         study.run(jobs(1))
     assert study.state(0) == "pending"

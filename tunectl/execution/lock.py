@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.execution import processes
 
@@ -64,7 +64,7 @@ def acquire(
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock; takes nothing and writes nothing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = regular_files.open_descriptor(path)
     except OSError:
         return False
     try:
@@ -79,7 +79,7 @@ def is_held(path: Path) -> bool:
 
 def _try(path: Path) -> LockedFile | None:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise FolderError(f"{path}: cannot be opened: {error.strerror}") from error
     try:
@@ -117,7 +117,7 @@ def _write_holder(fd: int) -> None:
 
 def _read_holder(path: Path) -> dict[str, Any]:
     try:
-        holder = json.loads(path.read_bytes())
+        holder = json.loads(regular_files.content(path))
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State
@@ -97,7 +98,7 @@ class _Schedule:
                 folder = TrialFolder(self.prepare(job))
                 # A damaged one, or that of a trial to be run anew: from here on it means that this attempt ended by
                 # itself.
-                folder.result.unlink(missing_ok=True)
+                real_folders.remove(folder.result, folder.study)
             except (OSError, FolderError) as error:
                 self.trouble = error
                 self.waiting.appendleft(job)

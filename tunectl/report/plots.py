@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from tunectl.analysis.figures import BoxesFigure, CurvesFigure, Figure, HistogramFigure, PointsFigure
+from tunectl.core import real_folders
 from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
@@ -95,7 +96,8 @@ def write_figure(folder: Path, figure: Figure) -> list[Path]:
 
 def write_figures(folder: Path, figures: Iterable[Figure], second: SecondRenderer | None = None) -> list[Path]:
     """Draw the figures as `write_figure` does, with the `second` process where there is one; the paths of all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    real_folders.made(folder, folder.parent)
     drawings = [
         Drawing(json.dumps(vega_lite(figure), sort_keys=True), *(f"{folder / figure.name}.{kind}" for kind in KINDS))
         for figure in figures

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.records import PlannedTrial, TrialKind
 from tunectl.store import json_lines
@@ -26,7 +27,7 @@ def read_plan(path: Path) -> list[PlannedTrial]:
     is no planned trial, where ids leave a gap, and where an identity (setting, point, repeat) stands twice.
     """
     try:
-        content = path.read_bytes()
+        content = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -97,7 +98,7 @@ def append_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
 
 def _count_lines(path: Path) -> int:
     try:
-        return path.read_bytes().count(b"\n")
+        return regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES).count(b"\n")
     except FileNotFoundError:
         return 0
     except OSError as error:

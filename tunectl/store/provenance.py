@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -82,7 +83,8 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
     try:
         content = _content(folder.provenance)
         if content is None and folder.provenance.is_file():
-            folder.provenance.replace(folder.provenance.with_name(f"{folder.provenance.name}.damaged"))
+            damaged = folder.provenance.with_name(f"{folder.provenance.name}.damaged")
+            real_folders.move(folder.provenance, damaged, folder.path)
         runs = [*(content or []), run.entry]
         text = json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2)
         write_if_changed(folder.uncommitted, run.uncommitted)
@@ -123,7 +125,7 @@ def file_sha256(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path, follows=True) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
@@ -144,7 +146,7 @@ def workload_hash_changed(folder: StudyFolder, workload_file: Path | None) -> bo
 def _content(path: Path) -> list[dict[str, Any]] | None:
     """The runs in a provenance file; None where it is missing or unreadable as such."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular_files.content(path))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):

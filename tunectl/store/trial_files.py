@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
@@ -75,7 +75,8 @@ def read_result(folder: TrialFolder) -> TrialResult | None:
 
 def write_result(folder: TrialFolder, result: TrialResult) -> None:
     """Write result.json atomically; raises OSError where that cannot be done."""
-    write_bytes(folder.result, (jsontext.encode(result.to_json()) + "\n").encode("utf-8", "backslashreplace"))
+    content = (jsontext.encode(result.to_json()) + "\n").encode("utf-8", "backslashreplace")
+    write_bytes(folder.result, content, within=folder.study)
 
 
 def unrecorded_attempt(
@@ -100,7 +101,7 @@ def unrecorded_attempt(
 def _begun_attempt(folder: TrialFolder) -> int:
     """The attempt for which request.json was written; 0 where none was, or where it cannot be told."""
     try:
-        content = json.loads(folder.request.read_bytes())
+        content = json.loads(regular_files.content(folder.request))
     except (OSError, ValueError, RecursionError):
         return 0
     begun = content.get("attempt") if isinstance(content, dict) else None
@@ -172,10 +173,10 @@ def folder_stamp(folder: TrialFolder) -> str:
 def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        real_folders.made(folder.path, folder.study)
         # One that a power cut takes is written again.
         content = (jsontext.encode(request.to_json()) + "\n").encode("utf-8", "surrogatepass")
-        write_bytes(folder.request, content, durable=False)
+        write_bytes(folder.request, content, durable=False, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
 
@@ -184,14 +185,14 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
     """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
     content = "".join(jsontext.encode(item.to_json()) + "\n" for item in measurements)
     try:
-        write_bytes(folder.measurements, content.encode("utf-8", "surrogatepass"))
+        write_bytes(folder.measurements, content.encode("utf-8", "surrogatepass"), within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.measurements}: cannot be written: {error.strerror or error}") from error
 
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
     """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
-    json_lines.append(folder.attempts, [attempt.to_json()])
+    json_lines.append(folder.attempts, [attempt.to_json()], within=folder.study)
 
 
 class MeasurementTail:
@@ -209,7 +210,7 @@ class MeasurementTail:
     def read(self) -> tuple[list[Measurement], bool]:
         """The new measurements in the order of the file, and whether they start again at the first line."""
         try:
-            with open(self._path, "rb") as file:
+            with regular_files.opened(self._path) as file:
                 kept = self._offset - len(self._last_line)
                 file.seek(kept)
                 content = file.read()
@@ -231,7 +232,7 @@ class MeasurementTail:
 
 def _content(path: Path, damage: list[str]) -> bytes | None:
     try:
-        return path.read_bytes()
+        return regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Scalar
@@ -43,7 +44,7 @@ def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular_files.content(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
@@ -140,7 +141,7 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
 def _had_results(folder: StudyFolder) -> bool | None:
     """Whether a trial had a result before a rereading that was killed; None where there is none or it does not say."""
     try:
-        found = json.loads(folder.rereading.read_bytes())[_HAD_RESULTS]
+        found = json.loads(regular_files.content(folder.rereading))[_HAD_RESULTS]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, bool) else None
@@ -171,7 +172,7 @@ def _changed(
 def _request(folder: StudyFolder, trial: PlannedTrial) -> ProgramRequest | FunctionRequest | None:
     """The request of a trial of own code; None where it was never launched, or what it was asked is not known."""
     try:
-        request = request_of(json.loads(folder.trial(trial.trial).request.read_bytes()))
+        request = request_of(json.loads(regular_files.content(folder.trial(trial.trial).request)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

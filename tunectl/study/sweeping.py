@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.runs import Run, curves_of, joined, told_updates
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
@@ -275,7 +275,7 @@ def _metrics_told(spec: StudySpec) -> set[str] | None:
 def _conclusion_of(place: Path) -> dict[str, Any]:
     path = StudyFolder(place).conclusion
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular_files.content(path))
     except FileNotFoundError:
         raise UsageError(
             f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.outcomes import best_outcome
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import ENDED
@@ -123,7 +124,7 @@ def _tracked(place: Path) -> TrackedStudy:
 def _kind(folder: StudyFolder) -> str:
     """The procedure that the folder is of, or "study"."""
     try:
-        asked = json.loads(folder.procedure.read_text())
+        asked = json.loads(regular_files.content(folder.procedure))
     except FileNotFoundError:
         return "study"
     except (OSError, ValueError):

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import regular_files
+
 Evaluations = Sequence[tuple[int, Mapping[str, float]]]
 """The evaluations in their order: the step, and all metrics of that step."""
 
@@ -70,7 +72,7 @@ def _trainer_state(there: Mapping[int, Path]) -> Mapping[str, Any] | None:
     """What the last checkpoint that has one says of the training until then."""
     for _, path in sorted(there.items(), reverse=True):
         try:
-            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+            state = json.loads(regular_files.content(path / _STATE, follows=True))
         except (OSError, ValueError):
             continue
         return state if isinstance(state, dict) else None

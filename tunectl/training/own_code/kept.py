@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
@@ -20,6 +21,7 @@ from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, s
 from tunectl.training.own_code.collecting import Collector
 
 STEP = "step"
+_OUTSIDE = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
 _STAR, _QUESTION = "\1", "\2"
 # They stand for a star and a question mark of a folder's name while the pattern is made.
 
@@ -95,6 +97,7 @@ class KeptCheckpoints:
     length: int = sys.maxsize
     note: str = ""
     _seen: set[int] = field(default_factory=set)
+    _is_outside: bool = False
 
     def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
         """As `tidy`, by what is known of the objective; checkpoints are matched where their names count otherwise."""
@@ -110,7 +113,7 @@ class KeptCheckpoints:
         names: Mapping[int, str | None] = self.tidy(
             lambda step: collector.value(step, metric), last_step, ended=ended, steps=steps
         )
-        self.note = ""
+        self.note = _OUTSIDE if self._is_outside else ""
         shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
         if ended and steps is None and shift and self.pattern.is_plain:
             self.note = (
@@ -167,8 +170,8 @@ class KeptCheckpoints:
     def _remove(self, paths: Mapping[int, Path]) -> None:
         for number, path in paths.items():
             link = self._link(number, path)  # before: the name of a folder's has no suffix
-            contents.remove(path)
-            link.unlink(missing_ok=True)
+            self._is_outside |= not contents.remove(path, self.folder)
+            real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
         return self.objective.loss(value) < float("inf")
@@ -182,7 +185,7 @@ class KeptCheckpoints:
     def _linked(self, step: int, path: Path) -> str:
         link = self._link(step, path)
         if not link.is_symlink():
-            self.folder.checkpoints.mkdir(exist_ok=True)
+            real_folders.made(self.folder.checkpoints, self.folder.study)
             with contextlib.suppress(FileExistsError):
                 link.symlink_to(os.path.relpath(path, self.folder.checkpoints))
         return link.name
