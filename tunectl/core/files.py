@@ -58,6 +58,15 @@ def write_atomically(
             os.close(lock)
 
 
+def try_to_write(folder: Path, name: str) -> None:
+    """Make a new file in a folder and remove it; raises OSError where that cannot be done."""
+    with real_folders.opened(folder) as opened_folder:
+        _remove_left(name, opened_folder)
+        temporary, descriptor = _new_temporary(name, opened_folder)
+        os.close(descriptor)
+        os.unlink(temporary, dir_fd=opened_folder)
+
+
 def target_of(name: str) -> str | None:
     """The name of the file for which a file of this name is a temporary one; None where it is none."""
     match = _TEMPORARY.fullmatch(name)

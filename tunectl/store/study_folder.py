@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
-from tunectl.core.files import target_of, write_bytes
+from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.store.earlier import is_being_set_aside
 
-_PROBE = ".writable.tmp"
+_PROBE = "writable"
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
 _OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
 _ALSO_OURS = re.compile(r"(findings|report).*\.(json|html)|study\.db-(wal|shm|journal)|provenance\.json\.damaged")
@@ -82,8 +82,7 @@ def _is_there(path: Path, advice: str) -> bool:
     folder = StudyFolder(path)
     files = (folder.study, folder.points, folder.procedure)
     begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
-    begun |= {_PROBE}
-    entries = {target if (target := target_of(name)) in begun else name for name in entries}
+    entries = {name for name in entries if target_of(name) not in {*begun, _PROBE}}
     # What is left in a folder whose study was set aside.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
@@ -140,9 +139,7 @@ def read_study_text(folder: StudyFolder) -> str:
 
 def check_writable(folder: StudyFolder) -> None:
     """Raise FolderError unless files can be made in the study folder; leaves nothing behind."""
-    probe = folder.path / _PROBE
     try:
-        write_bytes(probe, b"", durable=False)
-        real_folders.remove(probe, folder.path)
+        try_to_write(folder.path, _PROBE)
     except OSError as error:
         raise FolderError(f"{folder.path}: cannot be written: {error.strerror or error}") from error

@@ -87,7 +87,8 @@ class KeptCheckpoints:
     """Looks after a program's checkpoints.
 
     A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
-    `length` is how many steps, as the metrics count them, the study asks for.
+    `length` is how many steps, as the metrics count them, the study asks for. `keeps_what_is_outside`: some were to be
+    removed, and lie outside the trial's folder, where a link of the program's leads.
     """
 
     pattern: CheckpointPattern
@@ -96,8 +97,8 @@ class KeptCheckpoints:
     keep: int
     length: int = sys.maxsize
     note: str = ""
+    keeps_what_is_outside: bool = False
     _seen: set[int] = field(default_factory=set)
-    _is_outside: bool = False
 
     def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
         """As `tidy`, by what is known of the objective; checkpoints are matched where their names count otherwise."""
@@ -113,7 +114,7 @@ class KeptCheckpoints:
         names: Mapping[int, str | None] = self.tidy(
             lambda step: collector.value(step, metric), last_step, ended=ended, steps=steps
         )
-        self.note = _OUTSIDE if self._is_outside else ""
+        self.note = _OUTSIDE if self.keeps_what_is_outside else ""
         shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
         if ended and steps is None and shift and self.pattern.is_plain:
             self.note = (
@@ -170,7 +171,7 @@ class KeptCheckpoints:
     def _remove(self, paths: Mapping[int, Path]) -> None:
         for number, path in paths.items():
             link = self._link(number, path)  # before: the name of a folder's has no suffix
-            self._is_outside |= not contents.remove(path, self.folder)
+            self.keeps_what_is_outside |= not contents.remove(path, self.folder)
             real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
