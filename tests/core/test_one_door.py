@@ -29,13 +29,21 @@ OF_OS = {
 OF_SHUTIL = {"rmtree", "copy", "copy2", "copyfile", "copytree", "move"}
 
 OWN_FILES = "the package's own files"
-KERNEL = "the kernel's files below /proc and /sys"
+KERNEL = "the system's own files"
 INSTALLED = "a file of an installed package"
 NOWHERE = "/dev/null, or a descriptor that is open already"
 NEW = "a new place that was made, or looked at, just before"
+STUDY_FOLDER = "the study folder itself, which may be reached through a link"
 USERS = "a place that the user names, outside any study folder"
 
 ALLOWED = {
+    ("core/file_locks.py", "os.open"): "asks for a lock alone, and does not wait",
+    ("core/installation.py", "described.read_text"): OWN_FILES,
+    ("core/installation.py", "found.read_text"): OWN_FILES,
+    ("execution/claim.py", "_MACHINE.read_text"): KERNEL,
+    ("execution/lock.py", "os.open"): STUDY_FOLDER,
+    ("store/writing_lock.py", "os.open"): STUDY_FOLDER,
+    ("training/own_code/kept.py", "link.hardlink_to"): "a new link in the trial's checkpoints; none is followed",
     ("cli/console.py", "os.open"): NOWHERE,
     ("cli/main.py", "open"): NOWHERE,
     ("exchange/places.py", "place.parent.mkdir"): USERS,
@@ -57,9 +65,9 @@ ALLOWED = {
     ("report/page.py", "VEGA.read_text"): OWN_FILES,
     ("report/page.py", "FOLDER / 'page.css'.read_text"): OWN_FILES,
     ("report/page.py", "FOLDER / name.read_text"): OWN_FILES,
-    ("report/plots.py", "folder.parent.mkdir"): "the study folder, which may be reached through a link",
-    ("store/study_folder.py", "folder.path.mkdir"): "the study folder, which may be reached through a link",
-    ("study/opening.py", "place.mkdir"): "the study folder, which may be reached through a link",
+    ("report/plots.py", "folder.parent.mkdir"): STUDY_FOLDER,
+    ("store/study_folder.py", "folder.path.mkdir"): STUDY_FOLDER,
+    ("study/opening.py", "place.mkdir"): STUDY_FOLDER,
     ("study/init_study.py", "open"): "what a program prints: --sample <(python train.py)",
     ("study/init_study.py", "path.parent.mkdir"): USERS,
     ("training/own_code/catching_up.py", "open"): NOWHERE,

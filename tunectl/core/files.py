@@ -20,6 +20,9 @@ from tunectl.core.regular_files import opened
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
 # What file systems say that cannot flush a folder: some network file systems.
 
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+"""What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
+
 _TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
 _MOST_NAMES = 100
 _OLD_SECONDS = 86_400.0

@@ -68,7 +68,7 @@ def content(path: Path, *, largest: int = LARGEST_BYTES, within: Path | None = N
         size = os.fstat(descriptor).st_size
         if size > largest:
             reason = f"it holds {size:,} bytes, and more than {largest:,} are not read"
-            raise OSError(errno.EFBIG, reason, os.fspath(path))
+            raise OSError(errno.EOVERFLOW, reason, os.fspath(path))
         return file.readall()
 
 

@@ -10,6 +10,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.core.links import broken_link
 from tunectl.store.earlier import is_being_set_aside
 
 _PROBE = "writable"
@@ -26,9 +27,12 @@ def study_path(parent: Path, name: str) -> Path:
 
 
 def is_study_folder(path: Path) -> bool:
-    """Whether a study folder stands there: it holds study.yaml and plan.jsonl."""
+    """Whether it holds study.yaml and plan.jsonl, as study folders do; raises FolderError where that cannot be seen."""
     folder = StudyFolder(path)
-    return folder.study.is_file() and folder.plan.is_file()
+    try:
+        return folder.study.is_file() and folder.plan.is_file()
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def check_place(path: Path, advice: str = "; give another --dir") -> bool:
@@ -68,8 +72,8 @@ def _is_there(path: Path, advice: str) -> bool:
     try:
         entries = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
-        if path.is_symlink():
-            raise FolderError(f"{path}: is a link to nothing{advice}") from None
+        if broken := broken_link(path):
+            raise FolderError(f"{path}: {broken}{advice}") from None
         return False
     except NotADirectoryError:
         raise FolderError(f"{path}: is a file, not a folder{advice}") from None
@@ -80,15 +84,13 @@ def _is_there(path: Path, advice: str) -> bool:
     if is_being_set_aside(path):
         return False
     folder = StudyFolder(path)
-    files = (folder.study, folder.points, folder.procedure)
-    begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
+    files, locks = (folder.study, folder.points, folder.procedure), {folder.lock.name, folder.claim.name}
+    begun = {*locks, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     entries = {name for name in entries if target_of(name) not in {*begun, _PROBE}}
     # What is left in a folder whose study was set aside.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
-    if entries <= {folder.lock.name} or (
-        folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
-    ):
+    if entries <= locks or (folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)):
         return False
     if folder.study.is_file() and folder.trials.is_dir():
         raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing{advice}")

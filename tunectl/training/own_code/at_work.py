@@ -71,6 +71,10 @@ class ProgramRun:
             self.collector.settle()
         for step, name in self._checkpoints(ended=ended).items():
             self.collector.name_checkpoint(step, name)
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is new."""
         if self.collector.was_cut:
             self._write_anew()
         self.collector.write(self.measurements)
@@ -103,6 +107,7 @@ class ProgramRun:
         end = log_bytes(self.output.path)
         while self.output.offset < end and (lines := self.output.read()):
             self._hear_all(lines)
+            self._write()  # one that prints faster than it is read leaves much: it is not kept in memory
         self._hear_all(self.output.read(to_the_end=True))
         for told in self.reader.told_at_the_end():
             self.collector.take(*told)

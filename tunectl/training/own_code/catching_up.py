@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tunectl.core import regular_files
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import MetricSource, Program
+from tunectl.core.programs import MetricSource
 from tunectl.core.records import Measurement
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.file_sources import Source
@@ -74,24 +74,26 @@ def catch_up(
     folder: TrialFolder,
     before: Beginning | None,
     earlier: Sequence[Measurement],
-    program: Program,
+    *,
+    by_rank: bool,
+    reader: OutputReader,
     files: Sequence[tuple[MetricSource, Source]],
 ) -> None:
     """Add to the collector what the attempt that began at `before` told of steps up to `step`.
 
-    `earlier` are its measurements as they were found. What it told of later steps happens again. The files are read
-    past what is in them now.
+    `earlier` are its measurements as they were found. What it told of later steps happens again. Reader and files are
+    those of this attempt: they keep what could not be read, and are past what is in the log and in the files now.
+    `by_rank`: a launcher wrote the rank before each line.
     """
     found = Collector(lambda: 0.0, counts=collector.counts, matters=lambda _name: False)
     if before is not None:
-        reader = OutputReader(program.sources)
         if before.step is not None:
             found.begin_with([item for item in earlier if item.step <= before.step])
             reader.go_on_from(before.step)
         tail = Tail(folder.log, before.log_bytes)
         while lines := tail.read(to_the_end=True):
             for line in lines:
-                for told in reader.told(without_rank(line) if program.devices > 1 else line):
+                for told in reader.told(without_rank(line) if by_rank else line):
                     found.take(*told)
         for told in reader.told_at_the_end():
             found.take(*told)

@@ -6,7 +6,6 @@ import contextlib
 import glob
 import os
 import re
-import select
 import signal
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core.disk_room import lack_of_room
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, MetricSource, Program, ProgramRequest
 from tunectl.core.recording import RECORDED
@@ -27,8 +27,9 @@ from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source, file_source
 from tunectl.training.own_code.judging import judged
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
-from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.lines import Tail, last_lines
 from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
+from tunectl.training.own_code.program_end import awaited_end
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.starting import (
     mark_of,
@@ -43,6 +44,7 @@ _GLANCE_SECONDS = 0.01
 """How often it is looked whether anything came, where the moment counts."""
 
 _POLL_SECONDS = 0.05
+_TAIL_LINES = 400
 
 _RECORDED = MetricSource("json_lines", "")
 
@@ -58,7 +60,8 @@ def run_command(
     """Run the program of a trial to its end; its output goes to the descriptor `log`, which must be the trial's log.
 
     Gives None where it was stopped before it had ended by itself. A program that was killed by a signal ends this
-    process by the same one. Raises WorkloadError where it cannot be started.
+    process by the same one. Raises WorkloadError where it cannot be started, OSError where the machine is short of what
+    a process needs, or where the program failed since the study's disk is full.
     """
     began = time.monotonic()
     before, resume = last_beginning(folder), prepared(request, folder)
@@ -101,6 +104,7 @@ def run_command(
         finally:
             seconds.train_seconds += time.monotonic() - began
         run.measurements.sync()
+    _raise_if_the_disk_is_full(run)
     return judged(run, seconds)
 
 
@@ -125,14 +129,9 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
     wait = _GLANCE_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _LOOK_SECONDS
     looked, noted = 0.0, not run.request.program.takes_resume
-    with contextlib.ExitStack() as stack:
-        poller = select.poll()
-        if hasattr(os, "pidfd_open"):
-            descriptor = os.pidfd_open(run.process.pid)
-            stack.callback(os.close, descriptor)
-            poller.register(descriptor, select.POLLIN)
+    with awaited_end(run.process) as has_ended:
         # Not looked at once more before the last look.
-        while poller.poll(wait * 1000) is not None and run.process.poll() is None:
+        while not has_ended(wait):
             if not run.is_quiet() or time.monotonic() - looked >= _LOOK_SECONDS:
                 run.look()
                 looked = time.monotonic()
@@ -143,6 +142,16 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
     if run.stop_sent and run.stop():
         _stop_the_others(run.process.pid)
     run.look(ended=True)
+
+
+def _raise_if_the_disk_is_full(run: ProgramRun) -> None:
+    """Raise OSError where a program failed and the disk that holds its trial is full: that is no failure of its own."""
+    if run.process.returncode == 0 or run.stop_sent:
+        return
+    said = "\n".join(last_lines(run.folder.log, run.log_offset, _TAIL_LINES))
+    error = lack_of_room(run.folder.path, said)
+    if error is not None:
+        raise error
 
 
 def _stop_the_others(group: int) -> None:
@@ -189,7 +198,8 @@ def _gone_on(
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     collector.begin_with(kept)
-    catch_up(collector, step, folder, before, measurements, program, files)
+    by_rank = program.devices > 1
+    catch_up(collector, step, folder, before, measurements, by_rank=by_rank, reader=reader, files=files)
     collector.goes_on = known is None
     for _, file in files:
         file.go_on_from(known or 0)

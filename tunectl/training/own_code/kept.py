@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import glob
 import os
 import re
@@ -16,12 +16,25 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
+from tunectl.store.trial_files import ExistingCheckpoints
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.training.own_code.collecting import Collector
 
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPROTO, errno.EXDEV, errno.EMLINK}
+)
+# What file systems say that have no links (exFAT, CIFS, shared folders of virtual machines), and what links to folders
+# and across file systems give.
+
+_OUTSIDE = (
+    "its checkpoints cannot be named in the tables: they lie outside the trial's folder, where no link can be made to "
+    'them on this file system; write them below "{trial.dir}"'
+)
+
+_LED_OUT = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
+
 STEP = "step"
-_OUTSIDE = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
 _STAR, _QUESTION = "\1", "\2"
 # They stand for a star and a question mark of a folder's name while the pattern is made.
 
@@ -114,7 +127,10 @@ class KeptCheckpoints:
         names: Mapping[int, str | None] = self.tidy(
             lambda step: collector.value(step, metric), last_step, ended=ended, steps=steps
         )
-        self.note = _OUTSIDE if self.keeps_what_is_outside else ""
+        nameable = ExistingCheckpoints(self.folder)
+        self.note = "" if all(name in nameable for name in names.values()) else _OUTSIDE
+        if self.keeps_what_is_outside:
+            self.note = self.note or _LED_OUT
         shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
         if ended and steps is None and shift and self.pattern.is_plain:
             self.note = (
@@ -184,9 +200,33 @@ class KeptCheckpoints:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"
 
     def _linked(self, step: int, path: Path) -> str:
+        """The name by which measurements know a checkpoint: a link's, or the path where the file system has no links.
+
+        The path is relative to `checkpoints`, as the link's name is.
+        """
         link = self._link(step, path)
-        if not link.is_symlink():
-            real_folders.made(self.folder.checkpoints, self.folder.study)
-            with contextlib.suppress(FileExistsError):
-                link.symlink_to(os.path.relpath(path, self.folder.checkpoints))
-        return link.name
+        if link.is_symlink() or _is_same_file(link, path):
+            return link.name
+        real_folders.made(self.folder.checkpoints, self.folder.study)
+        target = os.path.relpath(path, self.folder.checkpoints)
+        contents.remove(link, self.folder)  # of a file that was written again since
+        made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))
+        return link.name if made else target
+
+
+def _is_same_file(link: Path, path: Path) -> bool:
+    try:
+        return link.samefile(path)
+    except OSError:
+        return False
+
+
+def _is_made(make: Callable[[], None]) -> bool:
+    """Whether a link could be made; false where the file system has none of the kind."""
+    try:
+        make()
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True
