@@ -23,10 +23,10 @@ from tunectl.core.records import WorkloadReference
 from tunectl.execution import worker
 from tunectl.execution.protocol import Assignment
 
-reference = WorkloadReference(**json.loads(sys.argv[1]))
+reference, folder = WorkloadReference(**json.loads(sys.argv[1])), sys.argv[2]
 worker.warm_up(own_code=True)
 worker.preload(reference)
-sys.exit(worker.work(Assignment("trial", 0, "cpu", folder=sys.argv[2], log=""), lambda: False))
+sys.exit(worker.work(Assignment("trial", 0, "cpu", folder=folder, log=""), lambda: False))
 """
 FUNCTION = """
 import torch

@@ -89,12 +89,17 @@ def acquire(
 
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock, as far as this machine can know; takes nothing and writes nothing."""
-    return _is_locked(path) or _is_locked(path.parent) or claim.standing(_claim_path(path)) in _CLAIMED
+    is_locked = _is_locked(regular_files.open_descriptor, path) or _is_locked(_open_folder, path.parent)
+    return is_locked or claim.standing(_claim_path(path)) in _CLAIMED
 
 
-def _is_locked(path: Path) -> bool:
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_locked(opened: Callable[[Path], int], path: Path) -> bool:
     try:
-        fd = regular_files.open_descriptor(path)
+        fd = opened(path)
     except OSError:
         return False
     try:
@@ -146,7 +151,7 @@ def _locked(path: Path, fd: int, opened: contextlib.ExitStack) -> LockedFile | N
     if not _still_named(path, fd) or claim.standing(_claim_path(path)) in _CLAIMED:
         return None
     try:
-        folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder_fd = _open_folder(path.parent)
     except OSError:
         return LockedFile(path, fd)
     opened.callback(os.close, folder_fd)
