@@ -212,10 +212,10 @@ def test_a_folder_in_place_of_a_file_is_reported(folder):
 def test_a_file_that_may_not_be_read_is_an_error_not_an_empty_trial(folder, monkeypatch):
     make_trial(folder, [measured(0)])
 
-    def refuse(path):
+    def refuse(path, **_kinds):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    monkeypatch.setattr("tunectl.core.regular_files.content", refuse)
     with pytest.raises(FolderError, match="Permission denied"):
         read_trial(folder)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import file_locks, jsontext, typed
+from tunectl.core import file_locks, jsontext, regular_files, typed
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.execution import claim, processes
@@ -108,12 +108,17 @@ def acquire(
 
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock, as far as this machine can know; takes nothing and writes nothing."""
-    return _is_locked(path) or _is_locked(_trials(path)) or claim.standing(_claim_path(path)) in _CLAIMED
+    is_locked = _is_locked(regular_files.open_descriptor, path) or _is_locked(_open_folder, _trials(path))
+    return is_locked or claim.standing(_claim_path(path)) in _CLAIMED
 
 
-def _is_locked(path: Path) -> bool:
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_locked(opened: Callable[[Path], int], path: Path) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = opened(path)
     except OSError:
         return False
     try:
@@ -137,7 +142,7 @@ def _claim_path(path: Path) -> Path:
 def _try(path: Path) -> LockedFile | None:
     """The lock, None where another process has it. Raises FolderError where it cannot be asked for."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise FolderError(f"{path}: cannot be opened: {error.strerror}") from error
     try:
@@ -176,7 +181,7 @@ def _locked_folder(folder: Path) -> int | None:
     Raises BlockingIOError where another process has the lock.
     """
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = _open_folder(folder)
     except OSError:
         return None
     try:
@@ -207,7 +212,7 @@ def _write_holder(fd: int) -> None:
 
 def _read_holder(path: Path) -> dict[str, Any]:
     try:
-        return typed.sealed_object(path.read_bytes())
+        return typed.sealed_object(regular_files.content(path))
     except (OSError, typed.DamagedError):
         return {}
 
