@@ -108,7 +108,7 @@ class _Mark:
 
 def _mark(place: Path) -> _Mark:
     try:
-        content = (place / MARK).read_bytes()
+        content = regular_files.content(place / MARK)
     except OSError:
         raise FolderError(f"{place}: is not empty and is no export of ours; give another --out") from None
     try:
