@@ -53,7 +53,9 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> Resume | None:
         if chosen is not None:
             return chosen
     for path in (folder.files, folder.checkpoints):
-        shutil.rmtree(path, ignore_errors=True)
+        # What cannot be removed is said: an earlier attempt's checkpoints would be taken for this one's.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
     folder.files.mkdir()
     return None
 
