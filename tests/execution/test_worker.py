@@ -262,6 +262,25 @@ def test_a_disk_that_cannot_be_written_is_told_by_the_exit_code_and_makes_no_fai
     assert os.strerror(number) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, EXIT_UNWRITTEN), (errno.EAGAIN, EXIT_CRASHED)])
+def test_what_the_system_answered_counts_also_where_our_error_says_at_which_file(
+    calls, folder, monkeypatch, number, code
+):
+    ours = {"os": os}
+    exec(compile(_RAISES, files.__file__, "exec"), ours)
+
+    def does():
+        monkeypatch.setattr("pathlib.Path.read_bytes", lambda _path: ours["write_bytes"](number))
+        try:
+            read_trial(folder)
+        finally:
+            monkeypatch.undo()
+
+    calls["does"] = does
+    assert work(folder) == code
+    assert not folder.result.exists()
+
+
 def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_stops_no_other(calls, folder):
     def does():
         with open("/dev/full", "w") as cache:

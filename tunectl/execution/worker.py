@@ -21,7 +21,7 @@ from typing import Any, assert_never
 
 from tunectl.core import regular_files
 from tunectl.core.disk_room import lack_of_room
-from tunectl.core.errors import LoaderError, ShortageError
+from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
@@ -146,8 +146,14 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment), assignment)
 
 
+def _of_the_system(error: BaseException) -> BaseException:
+    """What a call of the system answered, where an error of ours says at which file."""
+    return error.__cause__ if isinstance(error, FolderError) and isinstance(error.__cause__, OSError) else error
+
+
 def _crash(error: BaseException, folder: TrialFolder) -> str:
     """In words why the trial could not go on for no fault of its code; "" where it is to blame."""
+    error = _of_the_system(error)
     if not folder.path.is_dir():
         return "its folder was deleted while it trained"
     if isinstance(error, LoaderError):
@@ -171,6 +177,7 @@ def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
 
     What the user's own code reads and writes may lie elsewhere.
     """
+    error = _of_the_system(error)
     if isinstance(error, OSError):
         if error.errno not in UNWRITABLE:
             return None
