@@ -9,7 +9,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders planted frameworks standins
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ injection-short: $(STAMP) ## the same for 45 seconds, for CI
 
 fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
+
+fuzz-folders-short: $(STAMP) ## the same with as many calls as half a minute allows, for CI
+	$(BIN)/python scripts/fuzz_folders.py --seconds 25 --seed 1
 
 fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call every command on them (CALLS=20000)
 	$(BIN)/python scripts/fuzz_folders.py --calls $(or $(CALLS),20000)

@@ -42,14 +42,15 @@ class Called:
 
 
 def words_of(command: str, folder: Path, study: Path) -> list[str]:
-    """The command line that the fuzz gives a command."""
+    """The command line that the fuzz gives a command; what is run in the folder of a sweep is the sweep."""
     match command:
+        case "run" if study.stem == "sweep":
+            asked = ["--low", "0.01", "--high", "0.1", "--points", "2", "--no-follow-up"]
+            return ["lr-sweep", str(study), "--dir", str(folder), *asked, "--quiet", "--slots", "1"]
         case "run":
             return ["run", str(study), "--dir", str(folder), "--quiet", "--slots", "1"]
         case "retrain":
             return ["retrain", str(folder), "--study", str(study), "--repeats", "1", "--quiet", "--slots", "1"]
-        case "lr-sweep":
-            return ["lr-sweep", str(study), "--dir", str(folder), "--quiet"]
         case "next":
             return ["next", str(folder), "--to", str(folder.parent / "next.yaml")]
         case "export":

@@ -1,12 +1,13 @@
 """Damage the files of study folders one by one, and call the commands that read them.
 
-A tiny study is made (folder_study/): one finished with retrains and an export, and one stopped half way. Then, seeded:
-one file of one folder is damaged (every JSON value becomes every other type, bytes are cut, removed or flipped, the
-index is altered by SQL), and `status`, `ls`, `compare`, `next`, `export`, `report`, `run` and `retrain` are called on
-it, in forked children with a time limit. In half of the folders the records have no checksums, as earlier versions
-wrote them. Ends with 1 where a call ends in a traceback, by a signal or in its time limit, prints a character that
-steers a terminal, or shows other results than those of the undamaged folder without naming the file. Of records without
-checksums a value that is as good as another cannot be known to be wrong: there only the rest counts.
+A tiny study is made (folder_study/): one finished with retrains and an export, one stopped half way, and the sweep of a
+learning rate. Then, by a seed, one file of one folder is damaged (every JSON value becomes every other type, bytes are
+cut, removed or flipped, the index is altered by SQL), and `status`, `ls`, `compare`, `next`, `export`, `report`, `run`
+(or the sweep) and `retrain` are called on it, in forked children with a time limit. In half of the folders the records
+have no checksums, as earlier versions wrote them. Ends with 1 where a call ends in a traceback, by a signal or in its
+time limit, prints a character that steers a terminal, or shows other results than those of the undamaged folder without
+naming the file. Of records without checksums a value that is as good as another cannot be known to be wrong: there only
+the rest counts.
 """
 
 from __future__ import annotations
@@ -83,13 +84,18 @@ def made(place: Path) -> dict[str, Path]:
     load_what_was_loaded(loaded)
     seed = json.loads((whole / "plan.jsonl").read_text().splitlines()[2])["seed"]
     _stop_half_way(folders["half"], study, seed)
-    del folders["sweep"]
+    _expect(call(words_of("run", folders["sweep"], _study("sweep", study)), folders["sweep"], LIMIT_SECONDS))
     for name in [*folders]:
         old = place / "sound" / f"old-{name}" / "tiny"
         copied(folders[name], old)
         without_seals(old)
         folders[f"old-{name}"] = old
     return folders
+
+
+def _study(folder: str, study: Path) -> Path:
+    """The study file of one of the folders, beside that of the others."""
+    return study.with_name("sweep.yaml") if folder.endswith("sweep") else study
 
 
 def _stop_half_way(folder: Path, study: Path, seed: int) -> None:
@@ -133,6 +139,7 @@ class Worker:
     place: Path
     sound: dict[str, Path]
     study: Path
+    commands: tuple[str, ...]
     ledger: Ledger = field(default_factory=Ledger)
     expected: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
@@ -145,12 +152,12 @@ class Worker:
         copied(self.sound["finished"], self.place / "runs" / "beside")
         for name in self.sound:
             copied(self.sound[name], self.folder)
-            for command in commands():
-                self.expected[name, command] = self._called(command)[1]
+            for command in self.commands:
+                self.expected[name, command] = self._called(name, command)[1]
 
-    def _called(self, command: str) -> tuple[Called, dict[str, str]]:
+    def _called(self, name: str, command: str) -> tuple[Called, dict[str, str]]:
         (self.folder.parent / "next.yaml").unlink(missing_ok=True)
-        called = call(words_of(command, self.folder, self.study), self.folder, LIMIT_SECONDS)
+        called = call(words_of(command, self.folder, _study(name, self.study)), self.folder, LIMIT_SECONDS)
         return called, answer(command, self.folder, called)
 
     def take(self, case: Case, deadline: float) -> None:
@@ -158,14 +165,12 @@ class Worker:
         copied(self.sound[case.folder], self.folder)
         case.damage.do(self.folder / case.damage.file)
         self.ledger.damaged += 1
-        said = False
-        for command in commands():
+        for command in self.commands:
             if time.monotonic() > deadline:
                 return
-            called, told = self._called(command)
+            called, told = self._called(case.folder, command)
             self.ledger.calls[command] += 1
             names_it = _names(case.damage.file, called)
-            said = said or (names_it and command in ("run", "retrain"))
             self.ledger.named[command] += names_it
             for what, detail in self._wrong(case, command, called, told, is_named=names_it):
                 self.ledger.violations.append((what, f"{case} | {command}", detail))
@@ -234,7 +239,8 @@ def fuzz(place: Path, arguments: argparse.Namespace) -> Ledger:
         if child == 0:
             code = 1
             try:
-                worker = Worker(place / f"worker {number}", folders, place / "origin" / "tiny.yaml")
+                asked = tuple(arguments.commands.split(","))
+                worker = Worker(place / f"worker {number}", folders, place / "origin" / "tiny.yaml", asked)
                 worked(worker, listed[number :: arguments.jobs], deadline, place / f"{number}.json", most)
                 code = 0
             finally:
@@ -277,6 +283,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="only the damages with this text in their names")
+    parser.add_argument("--commands", default=",".join(commands()), help="only these commands are called")
     parser.add_argument("--show", type=int, default=_PRINTED, help="so many violations of each kind are printed")
     arguments = parser.parse_args()
     memory = Path("/dev/shm")
