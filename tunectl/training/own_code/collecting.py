@@ -178,6 +178,12 @@ class Collector:
         """The last step at which a metric was told."""
         return self._last_told.get(metric)
 
+    def last_step_up_to(self, step: int) -> int | None:
+        """The last step, up to one, of which anything was told."""
+        if self.last_step is None or self.last_step <= step:
+            return self.last_step
+        return max((at for at in self.steps if at <= step), default=None)
+
     def value(self, step: int, metric: str) -> float | None:
         """What is known of a metric at a step."""
         known = self.steps.get(step)

@@ -85,7 +85,8 @@ class KeptCheckpoints:
     """Looks after a program's checkpoints.
 
     A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
-    `length` is how many steps, as the metrics count them, the study asks for.
+    `length` is how many steps, as the metrics count them, the study asks for; `spared` the numbers of those that are
+    never removed.
     """
 
     pattern: CheckpointPattern
@@ -94,6 +95,7 @@ class KeptCheckpoints:
     keep: int
     length: int = sys.maxsize
     note: str = ""
+    spared: set[int] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
 
     def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
@@ -166,6 +168,8 @@ class KeptCheckpoints:
 
     def _remove(self, paths: Mapping[int, Path]) -> None:
         for number, path in paths.items():
+            if number in self.spared:
+                continue
             link = self._link(number, path)  # before: the name of a folder's has no suffix
             contents.remove(path)
             link.unlink(missing_ok=True)
