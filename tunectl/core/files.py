@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
-# What file systems say that cannot flush a folder: some network file systems.
+# What file systems say that cannot flush a folder, or a file that is open for reading: some network file systems.
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
@@ -42,6 +42,21 @@ def flush_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return  # one that cannot be listed, or no descriptor left: the file itself is written
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Make what other processes wrote to a file durable; nothing where there is none. Raises OSError where it fails."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for whom a pipe has
+    except FileNotFoundError:
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

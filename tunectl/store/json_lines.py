@@ -80,7 +80,11 @@ def append(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
 
     A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written.
     """
-    content = "".join(jsontext.encode(value) + "\n" for value in values).encode("utf-8", "surrogatepass")
+    append_lines(path, "".join(jsontext.encode(value) + "\n" for value in values).encode("utf-8", "surrogatepass"))
+
+
+def append_lines(path: Path, content: bytes) -> None:
+    """Append whole lines of any text as `append` does."""
     try:
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import MetricSource, Program
 from tunectl.core.records import Measurement
+from tunectl.store.json_lines import append_lines
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.lines import Tail
@@ -35,9 +36,10 @@ class Beginning:
 
 
 def beginnings(folder: TrialFolder) -> list[Beginning]:
-    """How the attempts began, as far as it was noted, the first one first."""
+    """How the attempts began, as far as it was noted, the first one first; [] where what was noted is damaged."""
     try:
-        lines = (folder.path / _FILE).read_text().splitlines()
+        # A line without an end was being written when a power cut came: that attempt started nothing.
+        *lines, _torn = (folder.path / _FILE).read_text("ascii").split("\n")
         read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
         return []
@@ -58,12 +60,14 @@ def last_beginning(folder: TrialFolder) -> Beginning | None:
 
 
 def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
-    """Keep how this attempt begins, for the next one and for whoever reads the log again."""
+    """Keep how this attempt begins, for the next one and for whoever reads the log again, durably.
+
+    Raises FolderError where that cannot be done.
+    """
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
     mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
-    with open(folder.path / _FILE, "a", encoding="ascii") as file:
-        file.write(f"{step} {beginning.log_bytes}{stopped}{mark}\n")
+    append_lines(folder.path / _FILE, f"{step} {beginning.log_bytes}{stopped}{mark}\n".encode("ascii"))
 
 
 def catch_up(
@@ -74,11 +78,14 @@ def catch_up(
     earlier: Sequence[Measurement],
     program: Program,
     files: Sequence[tuple[MetricSource, Source]],
+    *,
+    is_whole: bool,
 ) -> None:
     """Add to the collector what the attempt that began at `before` told of steps up to `step`.
 
     `earlier` are its measurements as they were found. What it told of later steps happens again. The files are read
-    past what is in them now.
+    past what is in them now. Where it is not known that they are whole, a last line without an end is left out: of a
+    number that was cut the first digits would be another number.
     """
     found = Collector(lambda: 0.0, counts=collector.counts, matters=lambda _name: False)
     if before is not None:
@@ -87,17 +94,18 @@ def catch_up(
             found.begin_with([item for item in earlier if item.step <= before.step])
             reader.go_on_from(before.step)
         tail = Tail(folder.log, before.log_bytes)
-        while lines := tail.read(to_the_end=True):
+        while lines := tail.read(to_the_end=is_whole):
             for line in lines:
                 for told in reader.told(without_rank(line) if program.devices > 1 else line):
                     found.take(*told)
-        for told in reader.told_at_the_end():
+        for told in reader.told_at_the_end() if is_whole else ():
             found.take(*told)
     for source, file in files:
         # What a file holds of several attempts, of which each went back some way, cannot be counted.
         is_countable = source.every is None or (before is not None and before.step is None)
-        for told in file.read(to_the_end=True):
+        for told in file.read(to_the_end=is_whole):
             if is_countable:
                 found.take(*told)
+        file.forget_torn()
     found.settle()
     collector.join(found, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,6 +178,11 @@ class Collector:
     def last_told(self, metric: str) -> int | None:
         """The last step at which a metric was told."""
         return self._last_told.get(metric)
+
+    def least_distance(self, metric: str) -> int | None:
+        """The least number of steps between two evaluations of a metric; None where there are fewer than two."""
+        steps = [step for step, _ in self.evaluations(metric)]
+        return min((later - step for step, later in itertools.pairwise(steps)), default=None)
 
     def last_step_up_to(self, step: int) -> int | None:
         """The last step, up to one, of which anything was told."""

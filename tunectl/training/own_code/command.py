@@ -10,12 +10,13 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, MetricSource, Program, ProgramRequest
+from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
 from tunectl.core.recording import RECORDED
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.spec.placeholders import filled
@@ -23,7 +24,9 @@ from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.at_work import ProgramRun
 from tunectl.training.own_code.catching_up import Beginning, catch_up, last_beginning, note_beginning
+from tunectl.training.own_code.checkpoint_steps import is_other_unit
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source, file_source
 from tunectl.training.own_code.judging import judged
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
@@ -31,6 +34,7 @@ from tunectl.training.own_code.lines import Tail
 from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.starting import (
+    Resume,
     mark_of,
     placeholder_values,
     prepared,
@@ -61,16 +65,11 @@ def run_command(
     process by the same one. Raises WorkloadError where it cannot be started.
     """
     began = time.monotonic()
-    before, resume = last_beginning(folder), prepared(request, folder)
+    resume, reading, kept_bytes = gone_on_from(request, folder, lambda: time.monotonic() - began)
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
-    offset = os.fstat(log).st_size
+    offset, collector = os.fstat(log).st_size, reading.collector
     beginning = Beginning(None if resume is None else resume.step, offset)
-    reading, kept_bytes = reading_of(request, values, lambda: time.monotonic() - began), 0
-    collector, reader, recorded = reading.collector, reading.reader, reading.recorded
-    files_to_read = [*reading.files, (_RECORDED, recorded)]
-    if resume is not None:
-        kept_bytes = _gone_on(collector, resume.step, folder, before, request.program, reader, files_to_read)
     with contextlib.ExitStack() as stack:
         measurements = LineFile(folder.measurements, kept_bytes)
         stack.callback(measurements.close)
@@ -78,6 +77,7 @@ def run_command(
         collector.write(measurements)
         if resume is not None:
             beginning = replace(beginning, mark=mark_of(resume.path, folder))
+        flusher = _flusher(request, folder, resume)
         note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
@@ -86,11 +86,12 @@ def run_command(
             process=started(request, values, log),
             stop=stop,
             output=Tail(folder.log, offset),
-            reader=reader,
-            files=[file for _, file in files_to_read],
-            recorded=recorded,
+            reader=reading.reader,
+            files=[file for _, file in reading.all_files],
+            recorded=reading.recorded,
             collector=collector,
             kept=_kept(request, folder, values, collector),
+            flusher=flusher,
             measurements=measurements,
             log_offset=offset,
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
@@ -101,6 +102,10 @@ def run_command(
         finally:
             seconds.train_seconds += time.monotonic() - began
         run.measurements.sync()
+        # The log may be read again by a changed study.
+        flush_file(folder.log)
+        if flusher is not None:
+            flusher.end()
     return judged(run, seconds)
 
 
@@ -112,6 +117,11 @@ class Reading:
     reader: OutputReader
     files: list[tuple[MetricSource, Source]]
     recorded: JsonLinesFile
+
+    @property
+    def all_files(self) -> list[tuple[MetricSource, Source]]:
+        """The files, and the one of `tunectl.record`, which needs no declaration."""
+        return [*self.files, (_RECORDED, self.recorded)]
 
 
 def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
@@ -170,31 +180,66 @@ def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
     return lambda name: name in marked
 
 
-def _gone_on(
-    collector: Collector,
-    known: int | None,
-    folder: TrialFolder,
-    before: Beginning | None,
-    program: Program,
-    reader: OutputReader,
-    files: Sequence[tuple[MetricSource, Source]],
-) -> int:
-    """Cut the measurements back to the step from which the program goes on, and add what was told and not yet read.
+def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
+    """What flushes the trial's lines, where it can go on; it is noted that so far they are on the disk."""
+    if not request.program.goes_on:
+        return None
+    point = None if resume is None else SavedPoint.of(resume.number, resume.path)
+    note_flushed(folder, point)
+    return Flusher(folder, point)
 
-    Where the step is not `known`, they are cut back when the program tells the first one. Gives the length of the file
-    that stays; what is counted goes on from the step.
+
+def _is_known(
+    request: ProgramRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
+) -> Callable[[SavedPoint], bool]:
+    """Whether all that the attempt before, which was cut off, had told when a checkpoint was there is known."""
+    reading = reading_of(request, placeholder_values(request, folder, None), lambda: 0.0)
+    collector, measurements, metric = reading.collector, read_trial(folder).measurements, request.objective.metric
+    collector.begin_with(measurements)
+    catch_up(collector, sys.maxsize, folder, before, measurements, request.program, reading.all_files, is_whole=False)
+    last, distance = collector.last_told(metric), collector.least_distance(metric)
+    # Where nothing is noted, an earlier version ran it, and of a file without a number nothing can be known.
+    is_earlier, holds = noted is None and before is not None, noted is not None and noted.holds(folder)
+
+    def is_known(point: SavedPoint) -> bool:
+        is_noted = noted.covers(point) if noted is not None and holds else is_earlier and point.number is None
+        if point.number is None or last is None or is_other_unit([point.number], last, request.max_train_steps):
+            return is_noted
+        if distance is None:
+            return is_noted or point.number <= last
+        # At the step of the next evaluation it is not known whether the program prints it before or after it saves.
+        following = last + distance
+        return point.number < following or (is_noted and point.number > following)
+
+    return is_known
+
+
+def gone_on_from(
+    request: ProgramRequest, folder: TrialFolder, now_seconds: Callable[[], float]
+) -> tuple[Resume | None, Reading, int]:
+    """The checkpoint from which the program goes on, None where it begins anew; what reads it, and holds what is known
+    until then; and how many bytes of the measurements stay.
+
+    The measurements are cut back to that step, and what was told and not yet read is added. Where the step is not
+    known, they are cut back when the program tells the first one. What is counted goes on from the step.
     """
-    measurements = read_trial(folder).measurements
-    step = sys.maxsize if known is None else known
+    before, noted = last_beginning(folder), read_flushed(folder)
+    is_whole = noted is not None and noted.is_all and noted.holds(folder)
+    resume = prepared(request, folder, (lambda _point: True) if is_whole else _is_known(request, folder, before, noted))
+    reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
+    if resume is None:
+        return None, reading, 0
+    measurements, files = read_trial(folder).measurements, reading.all_files
+    step = sys.maxsize if resume.step is None else resume.step
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
-    collector.begin_with(kept)
-    catch_up(collector, step, folder, before, measurements, program, files)
-    collector.goes_on = known is None
+    reading.collector.begin_with(kept)
+    catch_up(reading.collector, step, folder, before, measurements, request.program, files, is_whole=is_whole)
+    reading.collector.goes_on = resume.step is None
     for _, file in files:
-        file.go_on_from(known or 0)
-    reader.go_on_from(known or 0)
-    return folder.measurements.stat().st_size
+        file.go_on_from(resume.step or 0)
+    reading.reader.go_on_from(resume.step or 0)
+    return resume, reading, folder.measurements.stat().st_size
 
 
 def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:

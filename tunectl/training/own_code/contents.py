@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tunectl.core.files import flush_file, flush_folder
+
 _PROC = Path("/proc")
 _ACCESS_MODES = 0o3  # of the flags of an open file: 0 is reading alone
 
@@ -72,6 +74,14 @@ def is_same(one: Path, other: Path) -> bool:
         return all(filecmp.cmp(file, names[1][name], shallow=False) for name, file in names[0].items())
     except OSError:
         return False
+
+
+def flush(path: Path) -> None:
+    """Make a file, or all files of a folder, durable; raises OSError where that fails."""
+    for file in _files(path):
+        flush_file(file)
+    for folder in {path, *(file.parent for file in _files(path))} if path.is_dir() else {path.parent}:
+        flush_folder(folder)
 
 
 def remove(path: Path) -> None:

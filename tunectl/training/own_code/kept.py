@@ -18,6 +18,7 @@ from tunectl.spec.placeholders import filled
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import SavedPoint
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -121,6 +122,15 @@ class KeptCheckpoints:
             )
             return dict.fromkeys(names)
         return names
+
+    def spare_what_is_known(self, collector: Collector, covered: SavedPoint | None, *, ended: bool) -> None:
+        """Spare what a trial could go on from now, were it cut off: the last checkpoint that is `covered` (all that was
+        told before is on the disk), and the last that was evaluated.
+        """
+        last = collector.last_told(self.objective.metric)
+        evaluated = [number for number in self.pattern.found() if last is not None and number <= last]
+        numbers = {max(evaluated, default=None), None if covered is None else covered.number}
+        self.spared = set() if ended else {number for number in numbers if number is not None}
 
     def tidy(
         self,

@@ -207,6 +207,7 @@ def _ended_run(
         recorded=reading.recorded,
         collector=reading.collector,
         kept=None,
+        flusher=None,
         measurements=measurements,
         log_offset=output.offset,
         patterns=[re.compile(text) for text in request.program.infeasible.patterns],
