@@ -68,16 +68,13 @@ def run_command(
     resume, reading, kept_bytes = gone_on_from(request, folder, lambda: time.monotonic() - began)
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
-    offset, collector = os.fstat(log).st_size, reading.collector
-    beginning = Beginning(None if resume is None else resume.step, offset)
+    offset = os.fstat(log).st_size
     with contextlib.ExitStack() as stack:
         measurements = LineFile(folder.measurements, kept_bytes)
         stack.callback(measurements.close)
         # What was caught up with is written before another place in the log is the last one.
-        collector.write(measurements)
-        if resume is not None:
-            beginning = replace(beginning, mark=mark_of(resume.path, folder))
-        flusher = _flusher(request, folder, resume)
+        reading.collector.write(measurements)
+        flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
         note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
@@ -89,8 +86,8 @@ def run_command(
             reader=reading.reader,
             files=[file for _, file in reading.all_files],
             recorded=reading.recorded,
-            collector=collector,
-            kept=_kept(request, folder, values, collector),
+            collector=reading.collector,
+            kept=_kept(request, folder, values, reading.collector),
             flusher=flusher,
             measurements=measurements,
             log_offset=offset,
@@ -178,6 +175,12 @@ def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
     """
     marked = {request.objective.metric, *request.program.infeasible.metrics}
     return lambda name: name in marked
+
+
+def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Beginning:
+    return (
+        Beginning(None, offset) if resume is None else Beginning(resume.step, offset, mark=mark_of(resume.path, folder))
+    )
 
 
 def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:

@@ -18,6 +18,7 @@ from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import FLUSH_COST
 from tunectl.training.own_code.judging import told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.objective_values import UPDATES_REMEDY, NoValue, no_value
@@ -59,6 +60,7 @@ class Trial:
             lambda: time.monotonic() - self._began, matters=lambda name: name == request.objective.metric
         )
         self._file: LineFile | None = None
+        self._next_flush, self._flushed_at = 0.0, -1
         pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
@@ -93,14 +95,27 @@ class Trial:
 
         step = whole_step(step)
         path = self.dir / f"checkpoint-{step}.pt"
-        # What was recorded is on the disk before what goes on from it: a power cut must not take it alone.
-        file = self._file if self._file is not None else self._open([])
-        self._collector.write(file)
-        file.sync()
+        self._flush_records(step)
         recorded = self._collector.last_step_up_to(step)
         save(path, {"format": FORMAT, "step": step, "content": content, "recorded": recorded})
         self._write()
         return path
+
+    def _flush_records(self, step: int) -> None:
+        """Write what was recorded, and flush it to the disk if that takes little of the trial's time.
+
+        It is on the disk before what goes on from it: a power cut must not take it alone. Where it is not flushed, the
+        last checkpoint before which it was is spared, and `resume` passes over the later ones after a power cut.
+        """
+        file = self._file if self._file is not None else self._open([])
+        self._collector.write(file)
+        began = time.monotonic()
+        if began >= self._next_flush:
+            file.sync()
+            now = time.monotonic()
+            self._next_flush = now + (now - began) / FLUSH_COST
+            self._kept.spared = self._kept.spared - {self._flushed_at} | {step}
+            self._flushed_at = step
 
     def resume(self) -> Any:
         """What was last saved by an earlier attempt, on the CPU; None where nothing was, and the trial begins.
@@ -153,6 +168,8 @@ class Trial:
         """Write what is left, durably."""
         if self._file is None:
             return
+        self._file.sync()
+        self._kept.spared -= {self._flushed_at}
         self._write(ended=True)
         self._file.sync()
         self._file.close()
