@@ -9,7 +9,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short readme fuzz planted frameworks standins
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz planted frameworks standins
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +44,7 @@ readme: $(STAMP) ## the README's commands say what the README says
 
 check: lint test smoke readme torture-short ## what CI runs
 
-check-all: check frameworks standins planted torture ## everything, also other tools and the slow proofs: planted flaws, and 500 faults in a row of studies
+check-all: check frameworks standins planted torture injection ## everything, also other tools and the slow proofs: planted flaws, 500 signals and 2,000 failing calls in a row of studies
 
 frameworks: $(FRAMEWORKS_STAMP) ## what is written for other tools, read back by them, in a venv with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks
@@ -62,6 +62,12 @@ torture: $(STAMP) ## kill, stop and interrupt runner, server, trials and loaders
 
 torture-short: $(STAMP) ## the same with 40 faults, for CI
 	$(BIN)/python scripts/torture.py --faults 40 --seconds 50 --seed 1 --no-orders
+
+injection: $(STAMP) ## make calls of runner, server, workers and programs fail (full disk, EIO, ...), each kind 20 times; needs a C compiler
+	$(BIN)/python scripts/fault_injection.py
+
+injection-short: $(STAMP) ## the same for 45 seconds, for CI
+	$(BIN)/python scripts/fault_injection.py --seconds 45 --seed 1 --short
 
 fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -56,9 +57,9 @@ def _tensors(checkpoint: Path) -> bytes:
         return b"".join(archive.read(name) for name in archive.namelist() if "/data/" in name)
 
 
-def _measurements_table(path: Path) -> bytes:
+def _measurements_table(path: Path, uncompared: Collection[str]) -> bytes:
     table = parquet.read_table(path)
-    kept = [name for name in table.column_names if name not in UNCOMPARED and name != "elapsed_seconds"]
+    kept = [name for name in table.column_names if name not in uncompared]
     return "\n".join(f"{name} {table.column(name).to_pylist()}" for name in kept).encode()
 
 
@@ -67,12 +68,19 @@ def _result(path: Path) -> bytes:
     return json.dumps({name: value for name, value in content.items() if name not in UNCOMPARED}).encode()
 
 
-def compared(folder: Path) -> dict[str, bytes]:
+def _told(path: Path) -> bytes:
+    """What a program told at each step: in how many lines, and which checkpoints it had by then, is chance."""
+    steps = {line["step"]: line["metrics"] for line in map(json.loads, path.read_bytes().splitlines())}
+    return json.dumps(sorted(steps.items())).encode()
+
+
+def compared(folder: Path, *, own_code: bool = False) -> dict[str, bytes]:
     """What is compared, by the name of its file; of checkpoints the tensors, since the rest remembers who loaded it."""
     found = {"tables/trials.csv": _trials_table(folder)}
     measurements = folder / "tables" / "measurements.parquet"
     if measurements.exists():
-        found[str(measurements.relative_to(folder))] = _measurements_table(measurements)
+        uncompared = {*UNCOMPARED, "elapsed_seconds", *(("checkpoint",) if own_code else ())}
+        found[str(measurements.relative_to(folder))] = _measurements_table(measurements, uncompared)
     for path in sorted(folder.glob("trials/*/result.json")):
         found[str(path.relative_to(folder))] = _result(path)
     files = [folder / "tables" / "settings.csv", *sorted(folder.glob("trials/*/steps.jsonl"))]
@@ -80,7 +88,7 @@ def compared(folder: Path) -> dict[str, bytes]:
     for path in sorted(folder.glob("trials/*/checkpoints/*")):
         found[str(path.relative_to(folder))] = _tensors(path)
     for path in sorted(folder.glob("trials/*/measurements.jsonl")):
-        found[str(path.relative_to(folder))] = _ELAPSED.sub(b"", path.read_bytes())
+        found[str(path.relative_to(folder))] = _told(path) if own_code else _ELAPSED.sub(b"", path.read_bytes())
     return found
 
 
@@ -89,11 +97,11 @@ def differing_bytes(one: bytes, other: bytes) -> int:
     return 0 if one == other else sum(a != b for a, b in zip_longest(one, other))
 
 
-def differences(folder: Path, reference: Path) -> Differences:
-    """How a folder differs from the undisturbed one."""
+def differences(folder: Path, reference: Path, *, own_code: bool = False) -> Differences:
+    """How a folder differs from the undisturbed one; `own_code`: its trials are programs or functions of the user's."""
     wanted, states = _states(reference), _states(folder)
     lost = tuple(trial for trial, state in wanted.items() if states.get(trial) != state or state not in ENDED)
-    here, there = compared(folder), compared(reference)
+    here, there = compared(folder, own_code=own_code), compared(reference, own_code=own_code)
     names = sorted(here.keys() | there.keys())
     counts = {name: differing_bytes(here.get(name, b""), there.get(name, b"")) for name in names}
     return Differences(lost, {name: count for name, count in counts.items() if count})

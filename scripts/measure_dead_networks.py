@@ -46,7 +46,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
 from tunectl.training import checkpoints
-from tunectl.training.dependence import exchange
+from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits
 from tunectl.training.feasibility import is_flat, kendall_tau, moved
 from tunectl.training.progress import Progress
@@ -318,7 +318,7 @@ def measured(parts: Mapping[str, Any], built: Workload, request: TrialRequest) -
         "flat": is_flat(losses.tolist(), request.max_train_steps),
         "distinct": len(set(np.round(losses[-1], 6).tolist())),
         "moved": moved(losses.tolist()),
-        "exchange": None if exchanged is None else dataclasses.asdict(exchanged),
+        "exchange": None if isinstance(exchanged, NotExchanged) else dataclasses.asdict(exchanged),
     }
 
 

@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from tunectl.core.installation import install_command
+
 MARKS = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 """For `pytestmark`: what such libraries warn of is not ours."""
 
@@ -17,7 +19,7 @@ def library(name: str, extra: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        message = f"{error.name} is missing; pip install 'tunectl[{extra or name.split('.')[0]}]'"
+        message = f"{error.name} is missing; {install_command(extra or name.split('.')[0])}"
         if os.environ.get("TUNECTL_FRAMEWORKS") == "required":
             pytest.fail(message)
         pytest.skip(message)

@@ -371,3 +371,13 @@ def test_under_an_objective_of_the_train_split_the_validation_twin_tells_of_over
     other = replace(evidence, objective=replace(evidence.objective, metric="train/loss"))
     [finding] = overfitting(rewritten(other, lambda run: run))
     assert "valid/loss" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("trials", "sentence"),
+    [(1, "The only good trial still improves at the end:"), (2, "All good trials still improve at the end:")],
+)
+def test_the_verb_goes_with_the_number_of_good_trials(trials: int, sentence: str):
+    runs = [run_of(trial, falling(0.8, seed=trial)) for trial in range(trials)]
+    (finding,) = still_improving(evidence_of(runs))
+    assert finding.sentence.startswith(sentence)

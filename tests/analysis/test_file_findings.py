@@ -115,3 +115,20 @@ def test_shared_files_are_a_list_of_patterns() -> None:
     }
     (problem,) = [item for item in problems_of(**sections) if "shared_files" in item]
     assert "a list of patterns of files" in problem
+
+
+def unclear(*paths: str, trials: tuple[int, ...] = (0, 1)) -> list[WrittenFile]:
+    return [WrittenFile(path, Mark(1, 2, 3), frozenset(trials), unclear=frozenset(trials)) for path in paths]
+
+
+def test_files_that_trials_may_have_overwritten_are_one_warning_and_never_stop_a_study() -> None:
+    spec = own("--resume=a.pt")
+    (found,) = file_findings(spec, unclear("b.pt", "a.pt", trials=(0, 1, 2)))
+    assert (found.id, found.level, found.trials) == ("shared-files", "warning", (0, 1, 2))
+    assert found.sentence == (
+        "Trials may have overwritten each other's files: a.pt, b.pt. All 3 trials that completed were running side by "
+        "side when each of them was written, and it cannot be seen how many of them wrote it."
+    )
+    assert "{trial.dir}" in found.action
+    assert must_stop(spec, unclear("a.pt")) == []
+    assert file_findings(own(more="shared_files: ['*.pt']"), unclear("a.pt")) == []

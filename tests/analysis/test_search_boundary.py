@@ -103,14 +103,35 @@ def test_settings_that_agree_are_found_where_none_of_them_could_be_alone():
     assert finding.numbers["end"] == "low"
 
 
-@pytest.mark.parametrize(("trials", "names"), [(5, 1), (5, 2), (6, 1)])
-def test_of_all_orders_of_few_trials_at_most_one_in_twenty_is_called_a_crowd(trials, names):
-    axes = setting_axes(bowl(0, 0.5, names=("learning_rate", "weight_decay")[:names], trials=trials))
+@pytest.mark.parametrize(
+    "shape", [np.arange, lambda count: np.exp(np.arange(count)), lambda count: -1 / (1 + np.arange(count))]
+)
+@pytest.mark.parametrize(("trials", "names"), [(5, 1), (5, 2), (6, 1), (5, 4), (5, 6)])
+def test_of_all_orders_of_few_trials_at_most_one_in_twenty_is_called_a_crowd(trials, names, shape):
+    axes = setting_axes(bowl(0, 0.5, names=tuple(DOMAINS)[:names], trials=trials))
+    assert len(axes) == names
     found = [
         bool(crowded_ends(SearchPlaces(tuple(replace(axis, losses=np.array(order)) for axis in axes), ())))
-        for order in permutations(np.arange(float(trials)))
+        for order in permutations(shape(trials).astype(float))
     ]
     assert 0 < np.mean(found) <= 0.05
+
+
+@pytest.mark.parametrize("end", ["low", "high"])
+@pytest.mark.parametrize("names", [4, 6])
+def test_of_many_hyperparameters_one_that_five_trials_follow_closely_is_found(names, end):
+    axes = setting_axes(bowl(0, 0.5, names=tuple(DOMAINS)[:names], trials=5))
+    for own in axes[:4]:
+        losses = own.positions if end == "low" else -own.positions
+        places = SearchPlaces(tuple(replace(axis, losses=losses) for axis in axes), ())
+        assert [(item.axis.hyperparameter, item.end) for item in crowded_ends(places)] == [(own.hyperparameter, end)]
+
+
+def test_several_settings_of_five_trials_with_many_hyperparameters_each_are_not_enough_in_one_of_them_alone():
+    axes = setting_axes(bowl(0, 0.5, names=tuple(DOMAINS)[:4], trials=5, settings=3))
+    noise = np.random.default_rng(3)
+    losses = {0: axes[0].positions, 1: noise.normal(size=5), 2: noise.normal(size=5)}
+    assert crowded_ends(SearchPlaces(tuple(replace(axis, losses=losses[axis.setting]) for axis in axes), ())) == []
 
 
 @pytest.mark.parametrize(("trials", "names"), [(10, 4), (12, 4), (16, 3)])

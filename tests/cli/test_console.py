@@ -97,8 +97,18 @@ def test_results_that_find_no_room_are_an_error(full: TextIO, monkeypatch: pytes
         say("a result")
 
 
-def test_a_stream_without_the_characters_gets_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_without_the_characters_gets_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, encoding="ascii"))
     say("ein Süßes")
-    assert told.getvalue() == b"ein S??es\n"
+    assert told.getvalue() == b"ein S\\xfc\\xdfes\n"
+
+
+def test_the_live_table_s_messages_do_not_act_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    with Live() as watching:
+        watching.message("a message\x1b]0;title\x07")
+    assert "a message\\x1b]0;title\\x07" in shown.getvalue()
+    assert "\x1b]0" not in shown.getvalue()

@@ -113,3 +113,19 @@ def test_tunectl_s_own_frames_are_machinery_but_its_built_in_workloads_are_not(r
     home = Path(tunectl.__file__).parent
     assert is_machinery(str(home / room))
     assert not is_machinery(str(home / "workloads" / "digits.py"))
+
+
+def test_frames_that_the_text_of_an_exception_quotes_are_further_in_than_its_own(tmp_path):
+    space = user_code(tmp_path / "w.py", "def f(text):\n    raise ValueError(text)\n")
+    quoted = (
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        f'  File "{tmp_path}/data.py", line 9, in __getitem__\n  File "{json.__file__}", line 3\nValueError: bad\n'
+    )
+    error = caught(lambda: space["f"](quoted))
+    assert user_frame(error) == f"{tmp_path}/data.py:9"
+    assert not frames.is_own(without_the_test_s_frames(error))
+
+
+def test_the_place_of_a_group_is_that_of_its_first_exception(tmp_path):
+    space = user_code(tmp_path / "w.py", RAISES + "def g(error):\n    raise ExceptionGroup('g', [error])\n")
+    assert user_frame(caught(lambda: space["g"](caught(space["f"])))) == f"{tmp_path}/w.py:2"

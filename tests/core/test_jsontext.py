@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -72,3 +73,11 @@ def test_half_a_surrogate_pair_becomes_its_escape():
 def test_a_text_for_people_is_one_line_that_acts_on_no_terminal(text, line):
     assert one_line(text) == line
     assert line.isprintable()
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_file_name_that_is_not_utf_8_is_written_as_json_and_read_back(indent):
+    value = {"path\udce9": [os.fsdecode(b"/caf\xe9"), "é → 学", math.inf]}
+    text = encode(value, indent=indent)
+    assert json.loads(text.encode("utf-8")) == {"path\udce9": ["/caf\udce9", "é → 学", "inf"]}
+    assert "é → 学" in text

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 
@@ -75,11 +76,13 @@ def test_the_last_writers_of_a_killed_runner_are_waited_for(path):
     def sleep(seconds):
         clock.sleep(seconds)
         if clock.now > 3:
-            fcntl.flock(held.fd, fcntl.LOCK_UN)
+            for fd in held.fds:
+                fcntl.flock(fd, fcntl.LOCK_UN)
 
     lock.acquire(path, 10, clock, sleep).release()
     assert 3 < clock.now < 4
-    os.close(held.fd)
+    for fd in held.fds:
+        os.close(fd)
 
 
 @pytest.mark.parametrize(
@@ -192,15 +195,58 @@ def test_a_folder_made_anew_in_the_meantime_is_locked_itself(path, monkeypatch):
     held.release()
 
 
-def test_a_folder_that_is_not_there_or_has_no_locks_is_an_error(path, monkeypatch):
+def test_a_folder_that_is_not_there_is_an_error(path):
     with pytest.raises(FolderError, match=r"none/lock: cannot be opened: No such file or directory"):
         acquire(path.parent / "none" / "lock")
 
+
+def test_a_lock_file_that_is_deleted_under_a_runner_lets_no_second_one_in(path):
+    held = acquire(path)
+    path.unlink()
+    assert lock.is_held(path)
+    with pytest.raises(FolderError, match="in use by another process"):
+        acquire(path)
+    path.unlink()
+    held.release()
+    assert not lock.is_held(path)
+    acquire(path).release()
+
+
+def test_a_copy_of_the_folder_s_lock_holds_it_like_one_of_the_file_s(path):
+    held = acquire(path)
+    copy = os.dup(held.fds[1])
+    os.close(held.fds[0])
+    os.close(held.fds[1])
+    path.unlink()
+    with pytest.raises(FolderError, match="in use"):
+        acquire(path)
+    os.close(copy)
+    acquire(path).release()
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EISDIR, errno.ENOLCK])
+def test_where_folders_cannot_be_locked_the_file_s_lock_is_enough(path, monkeypatch, number):
+    real = fcntl.flock
+
     def flock(fd, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(FolderError, match="cannot be locked: No locks available"):
+    held = acquire(path)
+    with pytest.raises(FolderError, match="in use"):
+        acquire(path)
+    held.release()
+    acquire(path).release()
+
+
+def test_a_file_system_that_fails_is_an_error(path, monkeypatch):
+    def flock(fd, operation):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(FolderError, match="cannot be locked: Input/output error"):
         acquire(path)
 
 

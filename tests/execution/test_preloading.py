@@ -25,10 +25,11 @@ from tunectl.core.records import WorkloadReference
 from tunectl.execution import worker
 from tunectl.execution.protocol import Assignment
 
+workload, *folders = sys.argv[1:]  # which are the workload's own when it is loaded
 worker.warm_up(own_code=False)
-worker.preload(WorkloadReference(**json.loads(sys.argv[1])))
+worker.preload(WorkloadReference(**json.loads(workload)))
 told = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
-for folder in sys.argv[2:]:
+for folder in folders:
     # In a fork each, as the server does it: what one trial imports, the next would not have.
     reading, writing = os.pipe()
     if os.fork() == 0:

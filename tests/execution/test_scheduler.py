@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Script:
     ending: str = "completed"
     heeds: bool = True
     unkillable: bool = False
+    does: Callable[[], object] = lambda: None
 
 
 @dataclass
@@ -105,7 +107,10 @@ class FakeBackend:
             return Ended(trial, 75, None, seconds)
         if self.now < item.ends or script.unkillable:
             return None
+        script.does()
         match script.ending:
+            case "users_70" | "users_71" | "users_74" | "users_75":
+                return Ended(trial, int(script.ending[-2:]), None, seconds, is_users=True)
             case "completed" | "infeasible" | "failed":
                 write_result(item.folder, script.ending, "error" if script.ending == "failed" else "")
                 return Ended(trial, 0, None, seconds)
@@ -440,10 +445,46 @@ def test_a_folder_that_cannot_be_written_stops_the_others_gently_and_is_raised(t
 
 def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path):
     study = Study(tmp_path, by_trial(t0=Script(2, "crash")))
-    (tmp_path / "00000" / "attempts.jsonl").mkdir(parents=True)
+    (tmp_path / "00000").mkdir()
+    (tmp_path / "00000" / "attempts.jsonl").symlink_to("/dev/full")
     with pytest.raises(FolderError, match=r"attempts\.jsonl"):
         study.run(jobs(3))
     assert study.attempts(1) == [(1, "cancelled", False)]
+
+
+@pytest.mark.parametrize("spoilt", ["attempts.jsonl", "."])
+def test_a_trial_that_spoils_its_own_folder_fails_alone(tmp_path, spoilt):
+    def spoil():
+        folder = tmp_path / "00001"
+        if spoilt == ".":
+            shutil.rmtree(folder)
+            folder.touch()
+        else:
+            (folder / spoilt).mkdir()
+
+    study = Study(tmp_path, by_trial(t1=Script(2, "crash", does=spoil)))
+    assert study.run(jobs(3)) == {0: "completed", 1: "failed", 2: "completed"}
+
+
+def test_a_trial_that_deletes_its_folder_is_tried_again_in_a_new_one(tmp_path):
+    study = Study(tmp_path, by_trial(t1=Script(2, "crash", does=lambda: shutil.rmtree(tmp_path / "00001"))))
+    assert study.run(jobs(3)) == {0: "completed", 1: "failed", 2: "completed"}
+    assert study.attempts(1) == [(2, "crashed", True)], "the attempt before went with the folder"
+
+
+def test_an_exit_code_that_the_user_s_code_chose_is_not_taken_for_the_worker_s(tmp_path):
+    for number in (70, 71, 74, 75):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        study = Study(folder, by_trial(t1=Script(2, f"users_{number}")))
+        assert study.run(jobs(3)) == {0: "completed", 1: "failed", 2: "completed"}
+        assert study.attempts(1) == [(1, "crashed", False), (2, "crashed", True)]
+
+
+def test_a_result_that_is_a_folder_makes_room_for_the_next_attempt(tmp_path):
+    study = Study(tmp_path, by_trial())
+    (tmp_path / "00000" / "result.json" / "deep").mkdir(parents=True)
+    assert study.run(jobs(1)) == {0: "completed"}
 
 
 def test_a_trial_that_cannot_write_its_files_stops_the_study_and_is_gone_on_with_later(tmp_path):

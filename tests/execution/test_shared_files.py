@@ -223,3 +223,86 @@ def test_a_folder_with_very_many_files_is_skipped_from_the_first_snapshot_on(
     for number in range(30):
         (tmp_path / f"{number}.pt").write_text("")
     assert not take_snapshot(tmp_path, first.skipped).is_whole
+
+
+def unclear(watched: Watched, *trials: int, texts: tuple[str, ...] = ()) -> dict[str, list[int]]:
+    watched.found.take_for_unclear(frozenset(trials), frozenset(texts))
+    return {path: sorted(item.unclear) for path, item in watched.found.files.items() if item.unclear}
+
+
+@pytest.mark.parametrize("alone_first", [False, True])
+def test_one_change_at_the_common_end_of_two_trials_is_unclear(watched: Watched, *, alone_first: bool) -> None:
+    if alone_first:  # as `last.pt`, which the first trial writes at its first evaluation, too
+        watched.write("last.pt", "0 at first")
+        watched.ran(0)
+    for trial in (0, 1):
+        for name in ("last.pt", "best.pt", f"own_{trial}.csv"):
+            watched.write(name, f"{trial} at the end")
+    watched.ran(0, 1, ended=0)
+    watched.ran(1, ended=1)
+    assert watched.shared() == {}
+    assert unclear(watched, 0, 1) == {"last.pt": [0, 1], "best.pt": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("model-0.pt", "model-1.pt"),
+        ("runs/a3f9/model.pt", "runs/b77c/model.pt"),
+        ("fluffy-cloud-1/model.pt", "misty-sun-2/model.pt"),
+        ("model_adam.pt", "model_sgd.pt"),
+        ("model_lr0.1", "model_lr0.02"),
+        ("run.17", "run.18"),
+        ("tmpabcdefgh/model.pt", "tmpqwertyui/model.pt"),
+    ],
+)
+def test_files_of_which_each_trial_has_its_own_are_not_unclear(watched: Watched, names: tuple[str, str]) -> None:
+    for name in names:
+        watched.write(name, name)
+    watched.ran(0, 1, ended=0)
+    assert unclear(watched, 0, 1, texts=("adam", "SGD")) == {}
+
+
+def test_a_name_with_a_number_that_only_one_file_has_is_unclear(watched: Watched) -> None:
+    watched.write("resnet18_lr0.1.pt", "0")
+    watched.ran(0, 1, ended=0)
+    assert unclear(watched, 0, 1) == {"resnet18_lr0.1.pt": [0, 1]}
+
+
+def test_what_not_every_trial_that_completed_can_have_written_is_clear(watched: Watched) -> None:
+    watched.write("data/processed.pt", "made by the first one for all")
+    watched.ran(0)
+    watched.write("log.txt", "0")
+    watched.write("vocabulary", "a b c")
+    watched.ran(0, 1)
+    watched.write("log.txt", "1", "a")
+    watched.write("vocabulary", "a b c")
+    watched.ran(0, 1, ended=0)
+    watched.write("model.pt", "1")
+    watched.ran(1, 2, ended=1)
+    assert unclear(watched, 0, 1, 2) == {}
+    assert unclear(watched, 1) == {}
+    assert unclear(watched, 0, 1) == {}
+    assert unclear(watched, 1, 2) == {"model.pt": [1, 2]}
+
+
+def test_an_unclear_file_is_remembered_and_clear_when_another_trial_writes_it(watched: Watched) -> None:
+    watched.write("model.pt", "0")
+    watched.ran(0, 1, ended=0)
+    assert unclear(watched, 0, 1)
+    kept = watched.folder.parent / "unclear.jsonl"
+    keep_written(kept, list(watched.found.files.values()), None, print)
+    again = Watched(watched.folder)
+    again.clock = 100
+    again.found = WrittenFiles(again.folder, *read_written(kept))
+    again.found.begin(take_snapshot(again.folder))
+    assert [sorted(item.unclear) for item in again.found.files.values()] == [[0, 1]]
+    again.write("model.pt", "2")
+    again.ran(2, ended=2)
+    assert again.shared() == {"model.pt": "overwritten"}
+
+
+def test_a_line_without_the_field_is_read_as_clear(tmp_path: Path) -> None:
+    line = '{"path": "a", "mark": [1, 2, 3], "alone": [0, 1], "digest": "", "worst": "identical", "how": null'
+    (tmp_path / "written.jsonl").write_text(line + ', "trials": null}\n')
+    assert [item.unclear for item in read_written(tmp_path / "written.jsonl")[0].values()] == [frozenset()]

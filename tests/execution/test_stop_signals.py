@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM of the runner are counted while trials run."""
+"""SIGINT, SIGTERM and SIGHUP of the runner are counted while trials run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tunectl.execution.signals import counted_stop_signals
+from tunectl.execution.signals import STOP_SIGNALS, counted_stop_signals
 
 
 def test_both_signals_count_and_nothing_is_raised():
@@ -20,25 +20,38 @@ def test_both_signals_count_and_nothing_is_raised():
         assert received() == 2
 
 
+def test_a_terminal_that_closes_is_one_request_however_often_it_is_said():
+    # The kernel and the shell both send SIGHUP.
+    with counted_stop_signals() as received:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received() == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received() == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received() == 2
+
+
 def test_the_old_handlers_come_back_also_after_an_exception():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(KeyError), counted_stop_signals():
         raise KeyError
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_signal_that_was_ignored_stays_ignored():
-    # nohup, or a background job of a shell without job control.
-    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_was_ignored_stays_ignored(number):
+    # A background job of a shell without job control, and nohup.
+    old = signal.signal(number, signal.SIG_IGN)
     try:
         with counted_stop_signals() as received:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             assert received() == 0
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, old)
+        signal.signal(number, old)
 
 
 def test_it_works_in_the_main_thread_alone():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 import types
 
@@ -17,7 +20,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, WorkloadReference
 from tunectl.execution import worker
-from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 from tunectl.store.trial_files import read_result, read_trial
 
 WORKLOAD = WorkloadReference("mine:factory", "factory", module="mine", search_path=("/a",))
@@ -84,9 +87,9 @@ def folder(tmp_path):
     return folder
 
 
-def work(folder, stop=lambda: False):
-    launched = time.monotonic() - 2
-    return worker.work(Assignment("trial", 7, "cuda:0", "GPU-a", folder=str(folder.path), launched=launched), stop)
+def work(folder, stop=lambda: False, answer=-1):
+    place, launched = str(folder.path), time.monotonic() - 2
+    return worker.work(Assignment("trial", 7, "cuda:0", "GPU-a", folder=place, answer=answer, launched=launched), stop)
 
 
 def test_a_trial_is_trained_from_its_request_and_its_result_written(calls, folder):
@@ -127,9 +130,78 @@ def test_a_trial_whose_loader_process_died_leaves_no_result_and_is_tried_again_l
         raise LoaderError("DataLoader worker (pid 17) is killed by signal: Killed.")
 
     calls["does"] = does
-    assert work(folder) == EXIT_LOADER_DIED
+    assert work(folder) == EXIT_CRASHED
     assert not folder.result.exists()
     assert "pid 17" in capsys.readouterr().err, "the log tells"
+
+
+def ended_by(calls, folder, error):
+    """The worker's exit code where training raises this, and the message that it hands to the runner."""
+
+    def does():
+        raise error
+
+    calls["does"] = does
+    with tempfile.TemporaryFile() as answer:
+        code = work(folder, answer=answer.fileno())
+        answer.seek(0)
+        return code, json.loads(answer.read() or b"{}").get("message", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit -n"),
+        (OSError(errno.ENFILE, os.strerror(errno.ENFILE)), "ulimit -n"),
+        (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (InterruptedError(errno.EINTR, os.strerror(errno.EINTR)), "interrupted"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "no memory left"),
+        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (RuntimeError("unable to mmap 64 bytes from file </torch_1_2_3>: Cannot allocate memory (12)"), "--shm-size"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left (28)"), "--shm-size"),
+        (
+            OSError("Caught OSError in DataLoader worker process 0.\nOriginal Traceback\nOSError: [Errno 24] Too many"),
+            "ulimit -n",
+        ),
+        (
+            LoaderError("DataLoader worker (pid 1) is killed by signal: Bus error. ... out of shared memory."),
+            "/dev/shm",
+        ),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_the_machine_is_short_of_leaves_no_result_and_is_said_with_its_remedy(calls, folder, error, said):
+    code, message = ended_by(calls, folder, error)
+    assert code == EXIT_CRASHED
+    assert said in message
+    assert not folder.result.exists()
+
+
+@pytest.mark.parametrize("error", [ValueError("[Errno 24] Too many open files"), OSError("no errno"), KeyError(24)])
+def test_other_exceptions_are_failures_of_the_trial(calls, folder, error):
+    assert ended_by(calls, folder, error) == (0, "")
+    assert read_trial(folder).result.reason == "error"
+
+
+def test_a_file_of_the_user_s_beyond_the_limit_of_the_session_is_a_failure_that_names_the_limit(calls, folder):
+    assert ended_by(calls, folder, OSError(errno.EFBIG, os.strerror(errno.EFBIG))) == (0, "")
+    assert "File too large (" in read_trial(folder).result.message
+
+
+def test_a_trial_whose_folder_was_deleted_crashed_whatever_it_raised(calls, folder):
+    def does():
+        shutil.rmtree(folder.path)
+        raise FileNotFoundError(errno.ENOENT, "resume.pt")
+
+    calls["does"] = does
+    assert work(folder) == EXIT_CRASHED
+
+
+@pytest.mark.parametrize("spoil", [lambda folder: folder.result.mkdir(), lambda folder: shutil.rmtree(folder.path)])
+def test_a_result_that_cannot_be_written_for_a_fault_of_the_trial_s_own_is_no_full_disk(calls, folder, spoil):
+    calls["does"] = lambda: spoil(folder) or TrialResult(7, "completed")
+    assert work(folder) == EXIT_CRASHED
 
 
 def test_a_failed_trial_has_the_times_that_training_counted(calls, folder):
@@ -165,17 +237,6 @@ def test_odd_characters_in_a_message_do_not_lose_the_result(calls, folder, text,
     sys.stderr.reconfigure(errors="backslashreplace") if hasattr(sys.stderr, "reconfigure") else None
     assert work(folder) == 0
     assert json.loads(folder.result.read_bytes())["message"].startswith("ValueError: ")
-
-
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_what_is_no_exception_leaves_no_result(calls, folder, error):
-    def does():
-        raise error
-
-    calls["does"] = does
-    with pytest.raises(type(error)):
-        work(folder)
-    assert not folder.result.exists()
 
 
 def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys):
@@ -277,3 +338,40 @@ def test_a_probe_that_does_not_answers_with_the_reason(calls):
     assert code == 0
     assert answer["message"].startswith("valid/error is not among")
     assert "Traceback" in answer["traceback"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt("mine"),
+        SystemExit(3),
+        asyncio.CancelledError("late"),
+        GeneratorExit(),
+        BaseExceptionGroup("several", [KeyboardInterrupt()]),
+    ],
+)
+def test_what_the_user_s_code_raises_to_end_the_process_is_its_failure_with_its_place(calls, folder, error, capsys):
+    def does():
+        raise error
+
+    calls["does"] = does
+    assert work(folder) == 0, "a result, so that it runs once"
+    result = read_trial(folder).result
+    assert (result.state, result.reason) == ("failed", "error")
+    assert result.message.startswith(type(error).__name__)
+    assert result.where.startswith(f"{__file__}:")
+    assert "in does" in result.traceback
+    folder.result.unlink()
+    assert work(folder, stop=lambda: True) == EXIT_STOPPED, "after a stop it is a way to end"
+    assert not folder.result.exists()
+
+
+def test_a_probe_answers_also_where_the_user_s_code_ends_the_process(calls, tmp_path):
+    def does():
+        raise KeyboardInterrupt("mine")
+
+    calls["does"] = does
+    with open(tmp_path / "answer", "w+b") as answer:
+        worker.work(Assignment("probe", 1, "cpu", request=REQUEST.to_json(), answer=answer.fileno()), lambda: False)
+        answer.seek(0)
+        assert json.loads(answer.read())["message"] == "KeyboardInterrupt: mine"

@@ -199,6 +199,41 @@ def test_where_no_instability_holds_the_rate_down_nothing_is_trained(before):
     assert found.answers["adopt"] is False
 
 
+OPEN = {**BEFORE, "edge_of_stability": None}
+
+
+def test_where_the_seeds_do_not_say_what_keeps_the_rate_down_a_warmup_is_tried_at_the_unstable_rate_itself_last():
+    asked, found = play(WARMUP_SWEEP, spec(before=OPEN), world(opens(1, 100), gain=-0.02))
+    rates = dict.fromkeys(wish.changes["learning_rate"] for wish in asked if wish.phase == LENGTHS)
+    assert list(rates) == pytest.approx([0.5, 0.25, 0.15, 0.1, 0.05]), "10, 5, 3, 2 and 1 times"
+    assert found.answers["held"]["learning_rate"] == pytest.approx(0.05)
+    assert "bear 0.05, the unstable rate itself; 10 times it is out of reach" in found.verdict
+    assert found.answers["adopt"] is False
+    assert found.verdict.endswith("a warmup is not needed.")
+
+
+def test_where_higher_rates_with_a_warmup_are_better_the_open_question_is_answered_by_the_recipe():
+    _, found = play(WARMUP_SWEEP, spec(before=OPEN), world(opens(1, 100)))
+    assert found.answers["adopt"] is True
+    assert "not needed" not in found.verdict
+
+
+def test_where_no_warmup_helps_and_nothing_says_that_an_instability_keeps_the_rate_down_both_are_said():
+    _, found = play(WARMUP_SWEEP, spec(before=OPEN), world(lambda rate: None if rate >= 0.05 else 0))
+    assert found.answers["adopt"] is False
+    assert "holds even the unstable rate itself" in found.verdict
+    assert "it does not help here" in found.verdict
+    assert "may well be the best without one" in found.verdict
+
+
+def test_an_upward_search_keeps_its_numbers_where_the_question_is_open():
+    """The trials of a folder that was half done are found again by their numbers."""
+    wanted = {"options": {"factor": 100.0}}
+    known, _ = play(WARMUP_SWEEP, spec(before=BEFORE, **wanted), world(opens(30, 100)))
+    open_, _ = play(WARMUP_SWEEP, spec(before=OPEN, **wanted), world(opens(30, 100)))
+    assert known == open_
+
+
 def test_a_named_rate_is_taken_whatever_was_found_before():
     asked, _ = play(WARMUP_SWEEP, spec(options={"unstable_lr": 0.05}), world(opens(10, 100)))
     assert asked[0].changes["learning_rate"] == pytest.approx(0.5)

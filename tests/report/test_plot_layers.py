@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import sys
 import warnings
 from itertools import pairwise
@@ -16,7 +17,7 @@ from made_up_figures import layers_with
 from tunectl.analysis.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
 from tunectl.report.axes import drawn
 from tunectl.report.curve_layers import MOST_POINTS
-from tunectl.report.drawing import Drawing, draw_all, second_renderer
+from tunectl.report.drawing import Drawing, draw_all, renderers
 from tunectl.report.looks import COLOURS
 from tunectl.report.plots import vega_lite, write_figures
 
@@ -235,46 +236,80 @@ def test_definitions_follow_vega_lite_s_schema(every_figure):
         altair.LayerChart.from_dict(definition, validate=True)
 
 
-def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_the_processes_that_draw_share_the_drawings_and_are_gone_afterwards(tmp_path, monkeypatch, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {*range(cores)}, raising=False)
     text = json.dumps(vega_lite(boxes(Box(1, 1, 2, 3, 4, 5))))
-    found = []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
-    for name, start in (("alone", contextlib.nullcontext), ("together", second_renderer)):
-        drawings = drawings_in(tmp_path / name, text)
-        with start() as second:
-            draw_all(drawings, second)
-        found.append({Path(path).read_bytes() for drawing in drawings for path in (drawing.svg, drawing.png)})
-    assert len(found[0]) == 2
-    assert found[0] == found[1]
+    drawings = drawings_in(tmp_path, text)
+    with renderers() as ready:
+        assert len(ready) == cores
+        assert draw_all(drawings, ready) == []
+    assert [renderer.process.returncode for renderer in ready] == [0] * cores
+    contents = {Path(path).read_bytes() for drawing in drawings for path in (drawing.svg, drawing.png)}
+    assert contents == {vl_convert.vegalite_to_svg(text).encode(), (tmp_path / "0.png").read_bytes()}
 
 
-def test_the_second_process_takes_its_share_and_is_gone_afterwards(tmp_path, monkeypatch):
+def test_processes_that_are_given_nothing_end_with_the_block(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
-    here = []
-    monkeypatch.setattr("tunectl.report.drawing.draw", here.append)
+    with renderers() as ready:
+        pass
+    assert {renderer.process.returncode for renderer in ready} == {-signal.SIGKILL}
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_process_that_cannot_draw_at_all_costs_the_drawings_and_says_why(tmp_path, monkeypatch, started):
+    """As under `ulimit -v`: the library ends its process before it draws anything."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho '# Fatal process out of memory: Oilpan' >&2\nkill -TRAP $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
     drawings = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))
-    with second_renderer() as second:
-        draw_all(drawings, second)
-    there = [drawing for drawing in drawings if Path(drawing.png).exists()]
-    assert 0 < len(here) < len(drawings)
-    assert {*here, *there} == {*drawings}
-    assert not {*here} & {*there}
-    assert second.process.returncode is not None
+    with renderers() if started else contextlib.nullcontext([]) as ready:
+        undrawn = draw_all(drawings, ready)
+    assert {item.drawing for item in undrawn} == {*drawings}
+    cause = "the process that draws was ended by SIGTRAP (Fatal process out of memory: Oilpan)"
+    assert {item.cause for item in undrawn} == {cause}
+    assert all(item.died for item in undrawn)
 
 
-def test_with_one_core_there_is_no_second_process(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0}, raising=False)
-    with second_renderer() as second:
-        assert second is None
+def test_a_drawing_at_which_the_library_dies_costs_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "vl_convert.py").write_text(LIBRARY_THAT_DIES)
+    drawings = [
+        Drawing(text, f"{tmp_path / str(number)}.svg", f"{tmp_path / str(number)}.png")
+        for number, text in enumerate(["a", "b", "die", "c", "refuse", "d", "die", "e"])
+    ]
+    with renderers() as ready:
+        undrawn = draw_all(drawings, ready)
+    assert sorted((item.drawing.definition, item.died) for item in undrawn) == [
+        ("die", True),
+        ("die", True),
+        ("refuse", False),
+    ]
+    assert {item.cause for item in undrawn if not item.died} == {"ValueError: no such mark"}
+    assert sorted(path.read_text() for path in tmp_path.glob("*.svg")) == ["a", "b", "c", "d", "e"]
 
 
-def test_what_a_second_process_cannot_draw_is_drawn_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    drawings = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))
-    with second_renderer() as second:
-        draw_all(drawings, second)
-    assert len(list(tmp_path.iterdir())) == 2 * len(drawings)
+def test_a_file_that_cannot_be_written_is_an_error_of_the_disk(tmp_path):
+    (drawing,) = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))[:1]
+    Path(drawing.svg).mkdir()
+    with pytest.raises(OSError, match="directory"):
+        draw_all([drawing])
+
+
+LIBRARY_THAT_DIES = """
+import os, sys
+
+def vegalite_to_svg(definition):
+    if definition == "die":
+        os.kill(os.getpid(), 11)
+    if definition == "refuse":
+        raise ValueError("no such mark")
+    return definition
+
+def svg_to_png(svg, scale):
+    return svg.encode()
+"""
 
 
 def drawings_in(folder, text):
@@ -284,6 +319,6 @@ def drawings_in(folder, text):
 
 
 def test_figures_are_written_with_their_paths_in_order(tmp_path):
-    names = [path.name for path in write_figures(tmp_path / "plots", [boxes(), points(STEP, [1.0])])]
+    names = [path.name for path in write_figures(tmp_path / "plots", [boxes(), points(STEP, [1.0])]).paths]
     assert names == ["b.svg", "b.png", "p.svg", "p.png"]
     assert COLOURS[0] in (tmp_path / "plots" / "p.svg").read_text()

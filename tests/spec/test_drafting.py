@@ -400,14 +400,47 @@ def goes_on(option: str) -> str:
     return next(text for text in [*found.left, *found.items] if f"{option.split()[0]}" in text)
 
 
+def test_an_option_to_go_on_by_is_shown_as_the_study_writes_it() -> None:
+    shown = goes_on("--checkpoint {None}|PATH  (default: None)")
+    assert '(as [--checkpoint, "{trial.resume}"], where `checkpoints`' in shown
+    assert "trial.resume" not in goes_on("--checkpoint PATH  (default: out/ckpt.pt)")
+
+
+OWN_FOLDER = "usage: train.py\n\noptions:\n  --lr LR  (default: 0.1)\n  --workdir DIR  (default: out)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_said"),
+    [
+        (OWN_FOLDER, True),
+        (OWN_FOLDER.replace("--workdir", "--output-dir"), True),
+        (OWN_FOLDER + "  --checkpoint {None}|PATH  (default: None)\n", False),  # that one is named instead
+        (OWN_FOLDER.replace("--workdir", "--width"), False),
+    ],
+)
+def test_how_a_program_goes_on_from_its_own_folder_is_said_where_it_has_one(text: str, is_said: bool) -> None:
+    made = draft("./train --lr 1", read_help(text))
+    study = study_text("study", ["train"], {}, made, Known(), "study.yaml")
+    assert ('# environment: {GOES_ON_FROM: "{trial.resume}"}' in study) is is_said
+    assert ("{trial.resume}" in study) is (is_said or "checkpoint" in text)
+
+
 @pytest.mark.parametrize(
     "option",
     ["--resume PATH  latest checkpoint (default: none)", "--ckpt_path CKPT_PATH", "--restore-from X  (default: )"],
 )
-def test_an_option_to_go_on_by_is_shown_as_the_study_writes_it(option: str) -> None:
+def test_each_option_to_go_on_by_is_shown_as_the_study_writes_it(option: str) -> None:
     assert f'(as [{option.split()[0]}, "{{trial.resume}}"], where' in goes_on(option)
 
 
 @pytest.mark.parametrize("option", ["--resume-epoch N  (default: 0)", "--resume {allow,never}  (default: never)"])
 def test_an_option_of_another_kind_is_offered_with_its_value(option: str) -> None:
     assert "trial.resume" not in goes_on(option)
+
+
+def test_options_that_would_have_one_environment_variable_get_names_of_their_own(tmp_path: Path) -> None:
+    line = "python train.py --alpha 1 --ALPHA 2 --server 3 --trial-id 4"
+    command = draft(line, Help())
+    names = [entry.name for entry in command.entries]
+    assert names == ["alpha", "ALPHA_2", "server_option", "trial_id_option"]
+    assert called(checked(written(tmp_path / "s.yaml", line, command)))[2:] == shlex.split(line)[2:]

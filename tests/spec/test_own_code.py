@@ -196,6 +196,26 @@ def test_a_switch_needs_no_place(tmp_path: Path) -> None:
     assert problems(text("  command: [a, [--lr, '{learning_rate}']]", entries), tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "owner"),
+    [
+        ("lr", "LR", "lr"),
+        ("straße", "strasse", "straße"),
+        ("a", "trial_id", "{trial.id}"),
+        ("a", "Trial_Resume", "{trial.resume}"),
+        ("a", "MAX_train_steps", "{max_train_steps}"),
+        ("a", "server", "tunectl itself"),
+        ("a", "trial_record", "tunectl itself"),
+    ],
+)
+def test_no_two_values_have_one_environment_variable(tmp_path: Path, first: str, second: str, owner: str) -> None:
+    entries = f"  {first}: {{role: nuisance, range: [1e-3, 1], scale: log}}\n  {second}: 3"
+    (found,) = problems(text(f"  command: [a, '{{{first}}}', '{{{second}}}']", entries), tmp_path)
+    variable = f"TUNECTL_{second.upper()}"
+    where = f"8: hyperparameters.{second}: its environment variable, {variable}, is also that of {owner}"
+    assert found == f"{where}; give it another name"
+
+
 def test_the_study_stays_the_same_where_it_is_moved_as_a_whole(tmp_path: Path) -> None:
     one, other = (parse_study(text(), tmp_path / name / "study.yaml") for name in ("a", "b"))
     assert differences(one, other) == Differences()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from builders import study
 
+from tunectl.core.installation import install_command
 from tunectl.spec.reading import parse_study
 from tunectl.spec.review import review
 from tunectl.spec.review_own_code import review_seed
@@ -55,7 +56,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if is_there else None)
     found = warnings('{tensorboard: "{trial.dir}/logs"}')
-    assert found == [] if is_there else "pip install 'tunectl[tensorboard]'" in found[0]
+    assert found == [] if is_there else install_command("tensorboard") in found[0]
 
 
 SEEDED = 'import os, random\nrandom.seed(int(os.environ["TUNECTL_TRIAL_SEED"]))\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tunectl.training.own_code.sources import OutputReader
 SAMPLES = [
     ("step 100 loss 0.25 val_loss 3.1e-1\n", {"step": "100", "loss": "0.25", "val_loss": "3.1e-1"}),
     ("[INFO] Epoch 3/10: train_loss=0.25, val/acc: 91.2%, lr=1e-3", {"step": "3", "train_loss": "0.25", "val__acc": "91.2", "lr": "1e-3"}),
-    ("Epoch [1/10], Step [200/600], Loss: 0.4525", {"Epoch": "1", "step": "200", "Loss": "0.4525"}),
+    ("Epoch [1/10], Step [200/600], Loss: 0.4525", {"step": "200", "Loss": "0.4525"}),
     ("step 250: train loss 4.2, val loss nan", {"step": "250", "train_loss": "4.2", "val_loss": "nan"}),
     ("Train Epoch: 1 [640/60000 (1%)]\tLoss: 2.305400", {"step": "1", "Loss": "2.305400"}),
     ("\x1b[32miter\x1b[0m 7 | loss -0.5 | top-1 0.2 |", {"step": "7", "loss": "-0.5", "top_1": "0.2"}),
@@ -176,10 +177,10 @@ def test_the_lines_of_the_mnist_example(tmp_path: Path) -> None:
         ("epoch 0.5 loss 1.5\nepoch 1.0 loss 0.5", {1: {"loss": 1.5}, 2: {"loss": 0.5}}),
         ("step 3 val_loss tensor(0.5, device='cuda:0')", {3: {"val_loss": 0.5}}),
         ("epoch 1 train: loss 0.5 acc 0.9 | val: loss 0.4 acc 0.8", {1: {"train_loss": 0.5, "train_acc": 0.9, "val_loss": 0.4, "val_acc": 0.8}}),
-        ("Epoch 1 batch 9 loss 0.5\nEpoch 2 batch 0 loss 0.4", {1: {"batch": 9, "loss": 0.5}, 2: {"batch": 0, "loss": 0.4}}),
+        ("Epoch 1 batch 9 loss 0.5\nEpoch 2 batch 0 loss 0.4", {1: {"loss": 0.5}, 2: {"loss": 0.4}}),
         ("step 1 loss 0.5\nstep 2 loss 0.4\nstep 2 loss 0.4 val_acc 0.9", {1: {"loss": 0.5}, 2: {"loss": 0.4, "val_acc": 0.9}}),
         ("training\nTest loss: 0.3", {1: {"Test_loss": 0.3}}),
-        ("step 1 r² 0.5 Step 3", {1: {"r_": 0.5, "Step_2": 3}}),
+        ("step 1 r² 0.5 Step 3", {1: {"r_": 0.5}}),
     ],
 )  # fmt: skip
 def test_lines_are_read_as_a_person_reads_them(tmp_path: Path, text: str, steps: dict[int, dict[str, float]]) -> None:
@@ -231,3 +232,30 @@ def test_a_line_that_says_one_name_many_times_is_passed_over_and_takes_no_time()
 def test_a_table_at_the_end_does_not_take_the_place_of_what_the_objects_said(tmp_path: Path) -> None:
     text = "{'eval_loss': 0.23183, 'epoch': 1.0}\n***** eval metrics *****\n  eval_loss               =     0.2318\n"
     assert told(tmp_path / "a.yaml", text, "eval_loss") == {1: {"eval_loss": 0.23183, "summary_eval_loss": 0.2318}}
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "epoch", "Epoch", "iter", "iteration", "iterations", "global_step", "trainer/global_step", "updates", "update",
+        "num_updates", "batch", "batches", "samples", "samples_seen", "examples_seen", "tokens", "n_tokens_seen",
+        "train/epoch", "it", "ep",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["json", "dict", "line"])
+def test_another_unit_beside_the_step_is_no_metric(unit: str, form: str) -> None:
+    rows = [(step, step // 2 + 0.25, 1 / step) for step in range(1, 5)]
+    if form == "line":
+        lines = [f"step {step} {unit} {other} loss {loss:.4f}" for step, other, loss in rows]
+    else:
+        objects = [{"step": step, unit: other, "loss": round(loss, 4)} for step, other, loss in rows]
+        lines = [json.dumps(item) if form == "json" else repr(item) for item in objects]
+    (source,) = reading_of("\n".join(lines)).sources
+    assert source.metrics == ("loss",)
+    assert source.step == "step"
+
+
+def test_a_unit_that_the_study_asks_for_is_its_metric() -> None:
+    text = "\n".join(json.dumps({"step": step, "epoch": step / 10, "loss": 1 / step}) for step in range(1, 5))
+    (source,) = reading_of(text, "epoch").sources
+    assert set(source.metrics) == {"epoch", "loss"}

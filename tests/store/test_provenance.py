@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from datetime import UTC, datetime
 
 import pytest
+from git_repositories import committed, git
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.store import provenance
+from tunectl.store import repository as repository_module
 from tunectl.store.provenance import (
     append_provenance,
     describe_run,
@@ -20,30 +20,9 @@ from tunectl.store.provenance import (
 NOW = datetime(2025, 3, 1, 12, 30, 15, 999, tzinfo=UTC)
 
 
-def git(folder, *arguments):
-    identity = [
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a@b",
-        "-c",
-        "init.defaultBranch=main",
-        "-c",
-        "commit.gpgsign=false",
-    ]
-    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def repository(tmp_path):
-    path = tmp_path / "repo é"
-    path.mkdir()
-    git(path, "init")
-    (path / "workload.py").write_text("one = 1\n")
-    git(path, "add", ".")
-    git(path, "commit", "-m", "first")
-    return path
+    return committed(tmp_path / "repo é", {"workload.py": b"one = 1\n"})
 
 
 @pytest.fixture
@@ -80,7 +59,7 @@ def test_uncommitted_changes_are_a_patch_that_applies_and_a_list_of_untracked_fi
     (repository / "new é.py").write_text("secret")
     run = describe(None, repository / "workload.py")
     assert run.entry["git"]["dirty"] is True
-    assert run.uncommitted.startswith("# untracked: new é.py\n".encode())
+    assert "\n# untracked: new é.py\n".encode() in run.uncommitted
     assert b"+one = 2" in run.uncommitted
     assert b"secret" not in run.uncommitted
     assert run.entry["uncommitted_sha256"] == hashlib.sha256(run.uncommitted).hexdigest()
@@ -167,16 +146,8 @@ def test_a_git_that_hangs_is_given_up(repository, describe, monkeypatch, tmp_pat
     script.write_text("#!/bin/sh\nexec /bin/cat < /dev/zero > /dev/null\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(script.parent))
-    monkeypatch.setattr(provenance, "GIT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(repository_module, "GIT_TIMEOUT_SECONDS", 0.1)
     assert describe(repository / "workload.py").entry["git"] == UNKNOWN
-
-
-def test_changes_beyond_the_limit_are_cut_and_it_is_said(repository, describe, monkeypatch):
-    monkeypatch.setattr(provenance, "LARGEST_DIFF_BYTES", 100)
-    (repository / "workload.py").write_text("one = 2\n" * 100)
-    assert describe(repository / "workload.py").uncommitted.endswith(
-        b"\n# cut here: the changes are larger than 100 bytes\n"
-    )
 
 
 def test_runs_are_kept_in_their_order(repository, describe, tmp_path):

@@ -12,7 +12,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
-from tunectl.store import trial_files
+from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
     ExistingCheckpoints,
     MeasurementTail,
@@ -165,6 +165,20 @@ def test_damaged_lines_between_whole_ones_are_left_out_and_named(folder):
     files = read_trial(folder)
     assert [item.step for item in files.measurements] == [0, 10]
     assert "measurements.jsonl: 2 damaged lines left out (line 2, 4)" in files.damage[0]
+
+
+def test_a_long_file_is_read_in_parts_and_its_damaged_lines_keep_their_numbers(folder, monkeypatch):
+    items = [measured(step) for step in range(200)]
+    make_trial(folder, items)
+    lines = folder.measurements.read_bytes().splitlines(keepends=True)
+    lines[3], lines[150] = b"{damaged\n", b"[]\n"
+    folder.measurements.write_bytes(b"".join(lines) + b'{"step": 200, "torn')
+    for size in (0, 1, len(lines[0]), 1000, 10**6):
+        monkeypatch.setattr(json_lines, "_PART_BYTES", size)
+        files = read_trial(folder)
+        assert files.measurements == tuple(item for item in items if item.step not in (3, 150))
+        assert files.damage == (f"{folder.measurements}: 2 damaged lines left out (line 4, 151)",)
+        assert b"".join(json_lines.parts(folder.measurements.read_bytes())) == folder.measurements.read_bytes()
 
 
 def test_steps_written_twice_count_as_written_last_and_are_sorted(folder):

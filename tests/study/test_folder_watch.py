@@ -31,6 +31,18 @@ for step in (1, 2):
     print(f"step {step} loss {lr / step}", flush=True)
 open("model.pt", "w").write(f"weights {lr}")
 """
+MEETING = """\
+import sys, time
+from pathlib import Path
+lr, until = float(sys.argv[1]), time.monotonic() + 30
+for step in (1, 2):
+    print(f"step {step} loss {lr / step}", flush=True)
+Path(f"{lr}.lock").touch()  # the folder is watched without locks
+while len(list(Path().glob("*.lock"))) < 2 and time.monotonic() < until:
+    time.sleep(0.001)
+open("model.pt", "w").write(f"weights {lr}")
+open(f"curve_{lr}.csv", "w").write(f"1 {lr}")
+"""
 STUDY = """\
 study: own
 workload:
@@ -126,6 +138,30 @@ def test_a_function_that_writes_to_the_current_folder_is_watched(tunectl: Call, 
     assert called.code == 0, called.err
     assert findings(tmp_path) == [("warning", "Trials overwrite each other's files: model.pt (trials 0 and 1).")]
     assert "Write to trial.dir" in called.out
+
+
+def test_two_trials_that_write_a_file_at_their_common_end_are_warned_of_in_their_own_run(
+    run: Callable[..., Called], tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text(MEETING)
+    two = STUDY.replace("[0.1, 0.2, 0.3]", "[0.1, 0.2]")
+    called = run(two)
+    assert called.code == 0, called.err
+    assert called.err.count("warning: Trials ") == 1
+    ((level, sentence),) = findings(tmp_path)
+    assert level == "warning"
+    assert sentence in called.err
+    if "may have" in sentence:  # both wrote it before the folder was looked at, else it was seen twice
+        assert sentence == (
+            "Trials may have overwritten each other's files: model.pt. Both trials that completed were running side by "
+            "side when it was written, and it cannot be seen how many of them wrote it."
+        )
+    # The next call says it in its findings alone, and the study may say that it is meant.
+    again = run(two)
+    assert "warning: Trials" not in again.err
+    assert findings(tmp_path) == [(level, sentence)]
+    run(two.replace("objective:", "  shared_files: [model.pt]\nobjective:", 1))
+    assert findings(tmp_path) == []
 
 
 class Silent:

@@ -14,6 +14,7 @@ from tunectl.analysis.outcomes import best_outcome
 from tunectl.analysis.runs import curves_of
 from tunectl.cli.main import main
 from tunectl.core.errors import FolderError, StudyError, UsageError
+from tunectl.core.installation import install_command
 from tunectl.exchange.foreign import ForeignParameter, ForeignStudy, ForeignTrial
 from tunectl.spec.reading import parse_study
 from tunectl.store.trial_files import read_trial
@@ -286,7 +287,7 @@ def test_the_command_tells_what_it_made_and_that_optuna_is_missing(tmp_path, mon
 
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, out, err = call("import", "theirs.db", "--from", "optuna")
-    assert (code, out, err) == (2, "", "optuna is not installed; pip install 'tunectl[optuna]'\n")
+    assert (code, out, err) == (2, "", f"optuna is not installed; {install_command('optuna')}\n")
     monkeypatch.setattr(importing, "READERS", {"optuna": lambda _storage, _name: searched()})
     code, out, err = call("import", "theirs.db", "--from", "optuna")
     assert (code, out) == (0, "runs/my-study: my-study, 10 completed, 2 failed\n")

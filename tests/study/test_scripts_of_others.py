@@ -116,12 +116,13 @@ KINDS = {
     "absl": Kind(
         "python absl_flags.py --lr={rate} --optimizer={asked} --seed={seed} --workdir={out}",
         "loss", "optimizer", ("sgd", "adam"), r"loss (\S+)",
-        # It would go on from what is in its folder; a trial without {trial.resume} begins in an empty one.
+        edits=(checkpoints("checkpoint"), (r"# environment: (.GOES_ON_FROM.*)", r"environment: \1")),
+        went_on="Restored checkpoint .*checkpoint of step 2",
     ),
     "tyro": Kind(
         "python tyro_cli.py --data d --optim.lr {rate} --optim.kind {asked} --seed {seed} --output-dir {out}",
         "loss", "optim_kind", ("sgd", "adam"), r"loss (\S+)",
-        edits=(checkpoints("step_{step}.json"), resume('[--checkpoint, "{trial.resume}"]')),
+        edits=(checkpoints("step_{step}.json"), (r"    #   --checkpoint [^\n]*\(as (\[.*?\]), where[^\n]*", r"    - \1")),
         went_on="loaded .*: step 2",
     ),
 }  # fmt: skip

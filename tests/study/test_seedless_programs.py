@@ -53,3 +53,19 @@ def test_the_same_program_that_reads_its_seed_is_judged(tmp_path: Path, tunectl:
     again, verdict = compared(tmp_path, tunectl, "int(os.environ['TUNECTL_TRIAL_SEED'])")
     assert NO_VARIATION not in again.out + verdict.out
     assert "adopt: its retrains are better, which chance alone gives with p = 0.05" in verdict.out
+
+
+def test_the_warning_of_check_is_not_repeated_where_nothing_is_left_to_train(
+    tmp_path: Path, tunectl: Callable[..., Called]
+):
+    (tmp_path / "program.py").write_text(PROGRAM.replace("SEED", "0"))
+    study, warned = tmp_path / "study.yaml", "names the trial's seed"
+    study.write_text(STUDY)
+    call = ("run", study, "--dir", tmp_path / "runs")
+    assert tunectl(*call).err.count(warned) == 1
+    again = tunectl(*call)
+    assert "nothing was left to run" in again.out
+    assert "warning:" not in again.err
+    study.write_text(STUDY.replace("trials: 2", "trials: 3"))
+    assert tunectl(*call).err.count(warned) == 1
+    assert tunectl("check", study).err.count(warned) == 1

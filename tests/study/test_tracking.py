@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from made_up_folders import made_up_folder
 
 from tunectl.core.errors import FolderError
 from tunectl.report.table import csv_bytes
+from tunectl.store.study_folder import open_folder
 from tunectl.study.tracking import tracked_studies, tracking_table
 
 RATE = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}
@@ -85,3 +89,56 @@ def test_a_folder_without_studies_is_empty_and_a_missing_one_is_named(tmp_path):
     assert tracked_studies(tmp_path) == []
     with pytest.raises(FolderError, match="there is no such folder"):
         tracked_studies(tmp_path / "nowhere")
+
+
+@contextlib.contextmanager
+def someone_elses(folder: Path, mode: int) -> Iterator[None]:
+    """A folder below the current one as another user's, with these rights left; root is another user for a while."""
+    folder.chmod(mode)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which another user may enter, too, by a path that begins here."""
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    return Path()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=oct)
+def test_a_folder_that_cannot_be_read_is_passed_over_and_named(here: Path, mode: int) -> None:
+    made_up_folder(here / "good", text("good"), lambda _: 0.5)
+    made_up_folder(here / "locked" / "inner", text("inner"), lambda _: 0.5)
+    said: list[str] = []
+    with someone_elses(here / "locked", mode):
+        assert [item.study for item in tracked_studies(here, said.append)] == ["good"]
+        assert said == ["locked: cannot be read: Permission denied; it is passed over"]
+        for call in (tracked_studies, open_folder):
+            with pytest.raises(FolderError, match="locked: cannot be read: Permission denied"):
+                call(here / "locked")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=oct)
+def test_a_study_folder_that_cannot_be_read_is_listed_or_named(here: Path, mode: int) -> None:
+    made_up_folder(here / "s", text("s"), lambda _: 0.5)
+    said: list[str] = []
+    with someone_elses(here / "s", mode):
+        problems = [item.problem for item in tracked_studies(here, said.append)]
+    assert len(problems) + len(said) == 1
+    assert "s: cannot be read: Permission denied" in (problems + said)[0]
+
+
+def test_a_link_to_nothing_is_passed_over_and_named_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "runs").symlink_to("nowhere")
+    assert tracked_studies(tmp_path) == []
+    for place in ("runs", "runs/s"):
+        with pytest.raises(FolderError, match=r"runs is a link to nothing \(nowhere is not there\)"):
+            tracked_studies(tmp_path / place)

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +175,36 @@ def test_a_program_that_a_signal_kills_ends_the_trial_by_the_same_one(
     monkeypatch.setattr(judging, "_die_by", died.append)
     programs.run(programs.request("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     assert died == [signal.SIGSEGV]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGXCPU])
+@pytest.mark.parametrize("wrapped", ["'{python}' -c '{kill}'; exit $?", "set -e; '{python}' -c '{kill}'; echo done"])
+def test_what_a_signal_kills_inside_of_a_shell_ends_the_trial_by_the_same_one(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, wrapped: str
+) -> None:
+    died: list[int] = []
+    monkeypatch.setattr(judging, "_die_by", died.append)
+    kill = f"import os; os.kill(os.getpid(), {int(number)})"
+    request = programs.request("")
+    program = Program(("/bin/sh", "-c", wrapped.format(python=sys.executable, kill=kill)), "/", (STEPS,))
+    programs.run(replace(request, program=program))
+    assert died == [number]
+
+
+@pytest.mark.parametrize("code", [2, 127, 128, 128 + signal.SIGCHLD, 128 + signal.SIGSTOP, 255])
+def test_other_exit_codes_are_no_signals(programs: Programs, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(judging, "_die_by", lambda number: pytest.fail(f"died by {number}"))
+    result = programs.run(programs.request(f"raise SystemExit({code})"))
+    assert result is not None
+    assert (result.state, result.reason, result.exit_code) == ("failed", f"exit_code_{code}", code)
+
+
+def test_an_exit_code_that_the_study_calls_infeasible_is_no_signal(programs: Programs) -> None:
+    request = programs.request("raise SystemExit(137)")
+    program = replace(request.program, infeasible=replace(request.program.infeasible, exit_codes=(137,)))
+    result = programs.run(replace(request, program=program))
+    assert result is not None
+    assert (result.state, result.reason) == ("infeasible", "exit_code_137")
 
 
 @pytest.mark.parametrize(
@@ -352,6 +382,31 @@ for _ in range(600): time.sleep(0.1)
 """
 
 
+def test_a_program_that_ends_well_long_before_its_last_step_since_somebody_told_it_to_says_so(
+    programs: Programs,
+) -> None:
+    text = (
+        "import os, signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "for step in range(1, 21):\n    print(f'step {step} loss {1 / step}', flush=True)\n"
+        "    if step == 12: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    result = programs.run(programs.request(text))
+    assert result is not None
+    assert (result.state, result.final_step) == ("completed", 12)
+    assert result.notes.keys() == {"the program ended before its last step"}
+    assert (
+        "at step 12 of 20: it stops early by itself, counts other steps, or was told to end by another"
+        in result.message
+    )
+
+
+@pytest.mark.parametrize("steps", [[20], [19, 20], range(1, 20), [5, 10, 15], [0, 10, 19], [7, 14], [5, 10, 25]])
+def test_a_program_that_came_to_its_last_evaluation_has_no_such_note(programs: Programs, steps: Sequence[int]) -> None:
+    result = programs.run(programs.request(f"for step in {list(steps)}: print('step', step, 'loss 1')"))
+    assert result is not None
+    assert (result.state, result.message) == ("completed", "")
+
+
 def test_what_a_shell_started_may_save_though_the_shell_ends_at_once(programs: Programs) -> None:
     began = lambda: programs.folder.log.exists() and "loss" in programs.folder.log.read_text()  # noqa: E731
     request = programs.request(WRAPPED)
@@ -450,6 +505,30 @@ def test_what_was_told_before_the_checkpoint_and_not_read_when_the_runner_was_ki
         (2, {"loss": 2.0, "valid": 20.0}),
         (3, {"loss": 3.0}),
     ], "step 3 of the file was told behind the checkpoint, and did not happen again"
+
+
+def test_what_could_not_be_read_of_an_earlier_attempt_is_said_at_the_end(programs: Programs) -> None:
+    text = """
+import sys
+home, resume = sys.argv[1], sys.argv[2:]
+if not resume:
+    print('{"step": 1, "loss": "0.1 or so"}', flush=True)
+    print('{"step": 2, "loss": 2}', flush=True)
+    open(f"{home}/model-2.pt", "w").close()
+    sys.exit(9)
+print('{"step": 3, "loss": 3}', flush=True)
+"""
+    sources = (MetricSource("json_lines", "stdout"),)
+    own = {"sources": sources, "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
+    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    programs.run(request)
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert result.state == "completed", result.message
+    assert [(step, values["loss"]) for step, values in programs.measured()] == [(2, 2.0), (3, 3.0)]
+    (note,) = result.notes.items()
+    assert note[0] == "loss could not be read"
+    assert note[1].startswith("'0.1 or so'")
 
 
 def test_a_number_that_may_be_none_hides_nothing_that_nobody_had_read(programs: Programs) -> None:

@@ -96,6 +96,54 @@ def test_batch_normalisation_whose_running_statistics_have_hardly_moved_is_feasi
     assert ended(train_trial(request, folder, lagging)).state == "completed"
 
 
+def normalised(dead: bool, layer: type[nn.Module] = nn.BatchNorm1d) -> Workload:
+    """Four layers with batch normalisation, whose evaluations are above step 0 until its running statistics fit."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width_before in (64, 32, 32, 32):
+        layers += [nn.Linear(width_before, 32), layer(32), nn.ReLU()]
+    if dead:
+        nn.init.constant_(layers[-2].bias, -1000.0)  # type: ignore[arg-type]
+    model = nn.Sequential(*layers, nn.Linear(32, 10))
+    splits = digits.load().splits
+    return Workload(model, {name: splits[name] for name in ("train", "valid")}, cross_entropy, error_rate)
+
+
+class OwnNorm(nn.Module):
+    """Batch normalisation of a user's own, of which only its running numbers can be seen."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            mean, deviation = x.mean(0), x.std(0)
+            with torch.no_grad():
+                self.mean.lerp_(mean, 0.1)
+                self.deviation.lerp_(deviation, 0.1)
+        else:
+            mean, deviation = self.mean, self.deviation
+        return (x - mean) / (deviation + 1e-3) + self.bias
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d, OwnNorm])
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2])
+def test_twenty_steps_with_batch_normalisation_are_feasible_without_a_baseline(
+    folder: TrialFolder, rate: float, layer: type[nn.Module]
+):
+    request = make_request(max_train_steps=20, eval_every=10, learning_rate=rate, batch_size=32, optimizer="adam")
+    result = ended(train_trial(request, folder, lambda: normalised(dead=False, layer=layer)))
+    assert (result.state, result.message) == ("completed", "")
+
+
+def test_a_dead_network_with_batch_normalisation_is_found_after_twenty_steps(folder: TrialFolder):
+    request = make_request(max_train_steps=20, eval_every=10, learning_rate=1e-3, batch_size=32, optimizer="adam")
+    result = ended(train_trial(request, folder, lambda: normalised(dead=True)))
+    assert (result.reason, result.infeasible_step) == ("no_progress", 20)
+
+
 def regression(shut: float, baseline: float | None) -> Workload:
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return (model(batch[0])[:, 0] - batch[1]).square()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from training_builders import cross_entropy, error_rate, frozen, labelled, plain_workload, stochastic_workload
 
-from tunectl.training.dependence import exchange
+from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.feasibility import Exchange
 from tunectl.workloads.workload import Workload
@@ -19,12 +19,20 @@ CPU = torch.device("cpu")
 
 
 def exchanged(workload: Workload, batch_size: int = 64) -> Exchange | None:
-    return exchange(Evaluator(workload, dict(workload.data), batch_size, 0, CPU))
+    found = exchange(Evaluator(workload, dict(workload.data), batch_size, 0, CPU))
+    return None if isinstance(found, NotExchanged) else found
 
 
-def is_constant(workload: Workload) -> bool | None:
+def reason(workload: Workload, batch_size: int = 64) -> NotExchanged:
+    """Why predictions could not be exchanged."""
+    found = exchange(Evaluator(workload, dict(workload.data), batch_size, 0, CPU))
+    assert isinstance(found, NotExchanged)
+    return found
+
+
+def is_constant(workload: Workload, batch_size: int = 64) -> bool | None:
     """Whether the predictions are the same for all examples; None where it cannot be said."""
-    found = exchanged(workload)
+    found = exchanged(workload, batch_size)
     return None if found is None else found.changed < 1e-6
 
 
@@ -99,7 +107,8 @@ def test_every_example_gets_another_ones_prediction_and_then_all_get_that_of_one
 
     plain = plain_workload()
     assert exchanged(Workload(plain.model, plain.data, loss), batch_size=20) is not None
-    own, others, one = seen
+    own, part, others, one = seen
+    assert torch.equal(part, own[:2])
     partners = (own[None] == others[:, None]).all(dim=2).int().argmax(dim=1)
     assert torch.equal(own[partners], others)
     assert torch.equal(one, own[:1].expand_as(own))
@@ -126,17 +135,21 @@ class Tokens(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         states = self.tokens(tokens) + self.places
         scores: Tensor = self.head(states) + states[..., :7]
-        if self.order == "time first":
-            return scores.transpose(0, 1)
-        return scores.flatten(0, 1) if self.order == "flat" else scores
+        if self.order in ("time first", "flat, time first"):
+            scores = scores.transpose(0, 1)
+        return scores.flatten(0, 1) if "flat" in self.order else scores
 
 
-@pytest.mark.parametrize("order", ["batch first", "time first", "flat"])
-def test_predictions_that_depend_on_the_place_in_a_sequence_alone_are_constant(order: str):
+# As long as the batch are the sequence with 5 examples, and the scores with 7.
+@pytest.mark.parametrize("batch_size", [5, 7, 64])
+@pytest.mark.parametrize("order", ["batch first", "time first", "flat", "flat, time first"])
+def test_predictions_that_depend_on_the_place_in_a_sequence_alone_are_constant(order: str, batch_size: int):
     def loss(model: nn.Module, batch: Any) -> Tensor:
         tokens = batch["tokens"]
         scores = model(tokens[:, :-1])
-        if order == "time first":
+        if order == "flat, time first":
+            scores = scores.unflatten(0, (5, -1))
+        if "time first" in order:
             scores = scores.transpose(0, 1)
         losses = nn.functional.cross_entropy(scores.reshape(-1, 7), tokens[:, 1:].reshape(-1), reduction="none")
         return losses.view(len(tokens), -1).mean(dim=1)
@@ -144,8 +157,8 @@ def test_predictions_that_depend_on_the_place_in_a_sequence_alone_are_constant(o
     rows = np.random.default_rng(0).integers(0, 7, (40, 6))
     data: Any = [{"tokens": torch.from_numpy(row)} for row in rows]
     torch.manual_seed(0)
-    assert is_constant(Workload(Tokens(order), {"train": data, "valid": data}, loss)) is False
-    assert is_constant(Workload(dead(Tokens(order)), {"train": data, "valid": data}, loss)) is True
+    for model, expected in ((Tokens(order), False), (dead(Tokens(order)), True)):
+        assert is_constant(Workload(model, {"train": data, "valid": data}, loss), batch_size) is expected
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -166,7 +179,7 @@ def test_what_cannot_be_exchanged_is_not_judged():
     def own_loss(model: Any, batch: Any) -> Tensor:
         return nn.functional.cross_entropy(batch[0] @ model.weight.T, batch[1], reduction="none")
 
-    assert exchanged(Workload(model, data, own_loss)) is None
+    assert reason(Workload(model, data, own_loss)) == NotExchanged("the loss calls no module of the model")
 
     class LossInside(nn.Module):
         def forward(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -174,9 +187,10 @@ def test_what_cannot_be_exchanged_is_not_judged():
                 features.new_zeros(len(labels), 3) + torch.arange(3.0), labels, reduction="none"
             )
 
-    assert exchanged(Workload(LossInside(), data, lambda model, batch: model(*batch))) is None
+    inside = Workload(LossInside(), data, lambda model, batch: model(*batch))
+    assert reason(inside) == NotExchanged("the model's outputs are the losses")
     one = {"train": labelled(1), "valid": labelled(1)}
-    assert exchanged(Workload(model, one, cross_entropy)) is None
+    assert reason(Workload(model, one, cross_entropy)) == NotExchanged("there are fewer than two examples")
 
     calls = []
 
@@ -186,7 +200,59 @@ def test_what_cannot_be_exchanged_is_not_judged():
             raise ValueError("a prediction that does not fit its target")
         return cross_entropy(model, batch)
 
-    assert exchanged(Workload(model, data, once)) is None
+    said = "ValueError: a prediction that does not fit its target"
+    assert reason(Workload(model, data, once)) == NotExchanged(said, is_error=True)
+
+
+class Prototypes(nn.Module):
+    """Scores, beside a table that is as long as the batch and has nothing to do with it."""
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()
+        self.head, self.table = nn.Linear(6, 3), nn.Parameter(torch.randn(examples, 3))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.table, self.head(features)
+
+
+def test_a_table_that_is_as_long_as_the_batch_is_left_as_it_is():
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        table, scores = model(batch[0])
+        weights = torch.arange(len(table), dtype=torch.float32)
+        return nn.functional.cross_entropy(scores + (weights @ table), batch[1], reduction="none")
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    assert is_constant(Workload(dead(Prototypes(20)), data, loss), batch_size=20) is True
+    assert is_constant(Workload(Prototypes(20), data, loss), batch_size=20) is False
+
+
+@pytest.mark.parametrize(("hidden", "expected"), [(4, True), (20, None)])
+def test_where_a_model_takes_one_size_of_batch_the_only_axis_of_that_length_is_the_batch(
+    hidden: int, expected: bool | None
+):
+    class OneSize(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, hidden)
+
+        def forward(self, features: Tensor) -> Tensor:
+            return self.head(features.view(20, 6))
+
+    data = {"train": labelled(50), "valid": labelled(20)}
+    assert is_constant(Workload(dead(OneSize()), data, cross_entropy), batch_size=20) is expected
+
+
+def test_memory_that_does_not_suffice_is_said_and_is_no_error_of_the_trial():
+    calls = []
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        calls.append(1)
+        if len(calls) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        return cross_entropy(model, batch)
+
+    found = reason(Workload(nn.Linear(6, 3), {"train": labelled(50), "valid": labelled(20)}, loss))
+    assert found == NotExchanged("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.", is_error=True)
 
 
 def test_looking_changes_neither_model_nor_generators_and_is_repeatable():
@@ -223,7 +289,7 @@ def test_at_most_1024_examples_are_looked_at():
     workload = Workload(nn.Linear(6, 3), {"train": labelled(5000), "valid": labelled(20)}, loss)
     assert exchanged(workload, batch_size=4096) is not None
     assert exchanged(workload, batch_size=100) is not None
-    assert sizes == [1024] * 3 + [100] * 3
+    assert sizes == [1024, 128, 1024, 1024, 100, 12, 100, 100]
 
 
 def test_a_loss_over_the_batch_as_a_whole_is_not_taken_for_one_without_predictions():

@@ -284,3 +284,23 @@ def test_few_inputs_that_differ_and_are_learned_are_progress_before_the_loss_is_
     found = Exchange.of(own, others, own)
     assert (found.changed, found.gain > 5) == (0, True)
     assert reason(evidence(dead_network(3), exchange=found)) == ""
+
+
+NEVER_BELOW = {"lowest_loss": 2.4, "end_mean": 2.4, "tail_mean": 2.36, "tail_spread": 0.05, "tail_count": 16}
+
+
+def test_without_a_baseline_evaluations_that_were_never_below_step_0_tell_only_once_they_are_of_the_weights():
+    """Running statistics that lag make a network that learned evaluate badly; the training loss does not know them."""
+    losses = dead_network(0)
+    assert reason(evidence(losses, **NEVER_BELOW), None) == "no_progress"
+    assert reason(evidence(losses, **NEVER_BELOW, is_settled=False), None) == ""
+    learned = {**NEVER_BELOW, "tail_mean": 2.35 - 0.05}
+    assert reason(evidence(losses, **learned), None) == "", "four standard errors below the start"
+    by_chance = {**NEVER_BELOW, "tail_mean": 2.35 - 0.03}
+    assert reason(evidence(losses, **by_chance), None) == "no_progress", "two and a half"
+
+
+def test_what_is_seen_in_the_predictions_needs_no_settled_statistics():
+    dead = Exchange(size=1.0, changed=0.0, gain=0.0, spread=0.1, most=0.0)
+    assert reason(evidence(dead_network(0), exchange=dead, is_settled=False), None) == "no_progress"
+    assert reason(evidence(dead_network(0), exchange=dead, is_settled=False)) == "no_progress"

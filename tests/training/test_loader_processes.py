@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from training_builders import StopAt, comparable, cross_entropy, error_rate, make_request, stochastic_workload
 from training_builders import train_trial as train
 
 from tunectl.core.errors import Infeasible, LoaderError
+from tunectl.core.exception_text import exception_line
 from tunectl.core.folders import TrialFolder
+from tunectl.core.frames import innermost_frame
 from tunectl.training.batches import DataOrder, LoadedBatches
 from tunectl.training.loaders import fetching, loader_death
 from tunectl.training.seeds import Purpose
@@ -206,3 +208,29 @@ class Waiting(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         os.write(self.writing, b"w")
         signal.pause()
+
+
+@pytest.mark.parametrize("error", [ValueError("bad label"), KeyboardInterrupt("mine"), SystemExit(3)])
+def test_what_the_data_set_raises_in_a_loader_process_keeps_its_words_and_its_place(
+    error: BaseException, folder: TrialFolder, marker: Path
+):
+    def raises() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        train(make_request(data_workers=2), folder, lambda: workload(marker, raises))
+    assert exception_line(caught.value) == exception_line(error)
+    assert innermost_frame(caught.value) == f"{__file__}:{raises.__code__.co_firstlineno + 1}"
+
+
+def test_infeasible_that_torch_hands_on_from_a_loader_process_of_the_user_s_keeps_its_reason():
+    class Data(Dataset[Any]):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> Any:
+            raise Infeasible("too wide")
+
+    with pytest.raises(Infeasible) as caught:
+        list(DataLoader(Data(), num_workers=1))
+    assert caught.value.reason == "too wide"

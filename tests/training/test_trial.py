@@ -397,6 +397,31 @@ def test_a_dead_network_makes_no_progress_and_one_that_is_only_slow_is_feasible(
     assert ended(train_trial(forgiven, folder, dead)).state == "completed"
 
 
+def test_memory_that_ends_while_the_end_is_judged_fails_no_trial_and_is_in_its_result(
+    folder: TrialFolder, tmp_path: Any
+):
+    def loss(model: nn.Module, batch: Any) -> Any:
+        if model._forward_hooks:  # only while predictions are exchanged
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return cross_entropy(model, batch)
+
+    result = ended(train_trial(make_request(), folder, with_loss(loss)))
+    assert (result.state, result.reason) == ("completed", "")
+    note = "progress was judged by the losses alone: it could not be tested whether the predictions depend on the input"
+    assert result.notes == {note: "OutOfMemoryError: CUDA out of memory."}
+    assert result.message == f"{note} (OutOfMemoryError: CUDA out of memory.)"
+    assert TrialResult.from_json(result.to_json()) == result
+
+    def flat(model: nn.Module, batch: Any) -> Any:
+        return loss(model, batch) * 0.0 + 5.0
+
+    other = TrialFolder(tmp_path / "other")
+    other.path.mkdir()
+    result = ended(train_trial(make_request(), other, with_loss(flat, baseline_loss=1.0)))
+    assert (result.state, result.reason, result.notes) == ("infeasible", "no_progress", {})
+    assert result.message.endswith("(judged by the losses alone: OutOfMemoryError: CUDA out of memory.)")
+
+
 def test_an_end_far_above_the_start_is_diverged(folder: TrialFolder):
     def rising(model: nn.Module, batch: Any) -> Any:
         losses = cross_entropy(model, batch)

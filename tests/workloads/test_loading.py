@@ -149,6 +149,7 @@ def test_a_relative_import_in_a_file_named_by_its_path_says_what_to_do(folder):
         ("import sys\nsys.exit(4)\n", "SystemExit: 4", 2),
         ("def f():\n    import json\n    json.loads('{')\n\nf()\n", "JSONDecodeError", 3),
         ("raise RuntimeError\n", "RuntimeError", 1),
+        ("raise KeyboardInterrupt\n", "KeyboardInterrupt", 1),
     ],
 )
 def test_what_goes_wrong_on_import_is_told_with_the_users_line(folder, text, error, line):
@@ -158,6 +159,19 @@ def test_what_goes_wrong_on_import_is_told_with_the_users_line(folder, text, err
     assert str(raised).endswith(f"({file}:{line})")
     assert type(raised.__cause__).__name__ in str(raised)
     assert "w_stub" not in sys.modules
+
+
+def test_a_script_that_parses_its_arguments_at_the_top_or_later_has_none(folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["-m", "3", "tunectl.execution.worker", "--steps"])
+    parsed = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--steps', default=7)\n"
+    build = "def build():\n    return parser.parse_args().steps, parser.prog\n"
+    file = _write(folder, "w_stub.py", f"{parsed}assert parser.parse_args().steps == 7\n{build}")
+    assert load_factory(_refer(folder, "./w_stub.py:build"))() == (7, "w_stub.py")
+    assert sys.argv == [str(file)]
+    _write(folder, "pack_stub/__init__.py", "")
+    _write(folder, "pack_stub/mod_stub.py", f"{parsed}{build}")
+    assert load_factory(_refer(folder, "pack_stub.mod_stub:build"))()[0] == 7
+    assert sys.argv == ["pack_stub.mod_stub"]
 
 
 def test_the_line_is_that_of_a_sibling_where_the_sibling_fails(folder):

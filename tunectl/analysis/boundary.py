@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from tunectl.analysis.crowding import FEWEST_TRIALS, Crowding, combined_chance, crowding, family_wise
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.permutations import drawn_orders
+from tunectl.analysis.runs import Floats
 from tunectl.analysis.setting_axes import SettingAxis
 from tunectl.analysis.stability_edge import SearchPlaces, search_places, shown_value
 from tunectl.analysis.widening import End, Wider, wider
@@ -20,7 +23,8 @@ from tunectl.spec.model import Hyperparameter, Range, ValueSet
 SURE_CROWD = 0.04
 SURE_CROWD_OF_FIVE = 0.049
 """The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Of
-five trials one order in 120 is perfect: with three hyperparameters the second allows that, with four it does not.
+five trials one order in 120 is perfect: with three hyperparameters the second allows that, with four and more it does
+where the losses follow the positions best, see `_chance_of_best_order`.
 """
 
 SURE_TREND = 0.02
@@ -31,6 +35,8 @@ nothing better is to be expected beyond it.
 FEW_NEAR = 5
 SURE_TREND_OF_FEW = 0.05
 """The same where so few trials lie in that part that only two of their 120 orders, or none, would be as rare."""
+
+_RAREST_OF_FIVE = 1 / math.factorial(FEWEST_TRIALS) + 1e-9
 
 _OUTERMOST = 0.15
 _LOST = 0.4
@@ -79,6 +85,7 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
             if crowd is not None:
                 found.setdefault((axis.hyperparameter.path, end), []).append((axis, end, crowd))
     questions = sum(len(asked) + (len(asked) > 1) for asked in found.values())
+    everything = [(axis, end) for asked in found.values() for axis, end, _ in asked]
     at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in places.edges}
     crowds = []
     for (path, _), asked in found.items():
@@ -86,11 +93,52 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
         agree = family_wise(together, questions) <= SURE_CROWD
         for axis, end, crowd in asked:
             chance = family_wise(together if agree else crowd.chance_of_crowd, questions)
-            sure = SURE_CROWD_OF_FIVE if len(axis.scores.normal) == FEWEST_TRIALS else SURE_CROWD
+            sure = SURE_CROWD
+            if len(axis.scores.normal) == FEWEST_TRIALS:
+                sure = SURE_CROWD_OF_FIVE
+                if chance > sure and crowd.chance_of_crowd <= _RAREST_OF_FIVE:
+                    chance = _chance_of_best_order(axis, end, everything, questions)
             is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
             if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
                 crowds.append(CrowdedEnd(axis, end, crowd, chance))
     return crowds
+
+
+def _chance_of_best_order(
+    axis: SettingAxis, end: End, everything: Sequence[tuple[SettingAxis, End]], questions: int
+) -> float:
+    """How probable it is that any end of the same five trials has a perfect order in which losses follow positions so.
+
+    With many hyperparameters too many orders are perfect for some end. All orders of the losses are tried for all ends
+    at once: of those that are perfect somewhere some correlate less than the one that is seen. The ends of other trials
+    are further questions.
+    """
+    same = [
+        (_from_end(other, at), other.losses[other.feasible])
+        for other, at in everything
+        if other.setting == axis.setting and _feasible_trials(other) == _feasible_trials(axis)
+    ]
+    orders = drawn_orders(FEWEST_TRIALS)
+    best = np.full(len(orders), -1.0)
+    for positions, losses in same:
+        outwards = np.argsort(positions, kind="stable")
+        by_place = losses[orders][:, outwards]
+        is_perfect = (np.diff(by_place) > 0).all(axis=1)
+        best = np.maximum(best, np.where(is_perfect, _correlations(by_place, positions[outwards]), -1.0))
+    losses = axis.losses[axis.feasible]
+    seen = float(_correlations(losses[None], _from_end(axis, end))[0])
+    return family_wise(float(np.mean(best >= seen - 1e-12)), questions - len(same) + 1)
+
+
+def _feasible_trials(axis: SettingAxis) -> list[int]:
+    return [run.plan.trial for run, feasible in zip(axis.runs, axis.feasible, strict=True) if feasible]
+
+
+def _correlations(losses: Floats, positions: Floats) -> Floats:
+    """Pearson's correlations of rows of losses, shape [orders, trials], with positions; shape [orders]."""
+    left, right = losses - losses.mean(axis=1, keepdims=True), positions - positions.mean()
+    spread = np.sqrt((left**2).sum(axis=1) * (right**2).sum())
+    return np.asarray(left @ right / np.maximum(spread, 1e-300))
 
 
 def _gets_better(crowd: Crowding) -> bool:
@@ -103,10 +151,16 @@ _ENDS: tuple[End, ...] = ("low", "high")
 
 
 def _crowding(axis: SettingAxis, end: End) -> Crowding | None:
-    positions = axis.positions[axis.feasible]
+    positions = _from_end(axis, end)
     if len(np.unique(positions)) < 3:  # between two places there is no way to go on
         return None
-    return crowding(axis.scores, positions if end == "low" else 1 - positions)
+    return crowding(axis.scores, positions)
+
+
+def _from_end(axis: SettingAxis, end: End) -> Floats:
+    """How far the feasible trials are from an end."""
+    positions = axis.positions[axis.feasible]
+    return positions if end == "low" else 1 - positions
 
 
 def _is_lost(axis: SettingAxis, end: End) -> bool:

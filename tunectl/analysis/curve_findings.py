@@ -204,6 +204,8 @@ def _alike(evidence: Evidence, metric: str) -> Iterator[tuple[list[Run], list[Fl
             if curve is None or curve.gain <= curve.noise:
                 continue
             spacing = float(np.median(np.diff(curve.steps)))
+            if spacing <= 0 or len(curve.steps) < MOSTLY_THERE * (curve.total - curve.total / 4) / spacing:
+                continue  # a few steps close together, and the others far apart: the grid would be huge
             grid = np.arange(curve.total, curve.total / 4, -spacing)[::-1]
             values = np.interp(grid, curve.steps, curve.losses)
             if np.count_nonzero(curve.steps >= grid.min(initial=curve.total)) < MOSTLY_THERE * len(grid):

@@ -10,13 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from tunectl.analysis.runs import LARGEST, Floats, Run, usable
-from tunectl.analysis.smoothing import MAD_TO_DEVIATION
+from tunectl.analysis.smoothing import MAD_TO_DEVIATION, running_median
 
 FEWEST_EVALUATIONS = 4
 """Fewer evaluations after step 0 have no early, middle and late part beside one to tell the noise from."""
@@ -35,6 +34,9 @@ _MEAN_TO_DEVIATION = math.sqrt(math.pi / 2)
 _ERROR_OF_MEDIAN = math.sqrt(math.pi / 2)
 _FEWEST_FOR_MEDIAN = 8
 _WINDOWS = 5
+_CURVES_KEPT = 32
+"""Several findings look at one curve: its running medians are made once."""
+
 _TREND_DEGREE = 3
 _MOST_CORRELATED = 0.9
 _DENOMINATORS = ((2_000, 1e-7), (50_000, 1e-11))
@@ -112,7 +114,7 @@ class LossCurve:
     @cached_property
     def medians(self) -> Floats:
         """The running medians, shape [evaluations - width + 1]."""
-        return np.asarray(np.median(sliding_window_view(self.losses, self.width), axis=1))
+        return running_median(self.losses, self.width)
 
     @cached_property
     def gain(self) -> float:
@@ -189,6 +191,7 @@ class LossCurve:
         return _MEAN_TO_DEVIATION * float(np.abs(np.diff(values, 2)).mean()) / _SECOND_DIFFERENCE
 
 
+@lru_cache(maxsize=_CURVES_KEPT)
 def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float | None = None) -> LossCurve | None:
     """The curve of a metric, None where it has too few finite evaluations.
 
@@ -212,11 +215,15 @@ def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float
 def _common_part(values: Floats, most: int, accuracy: float) -> float:
     """One part in n of which all values are multiples, for the least n up to `most`; 0 where there is none."""
     common, tolerance = 1, accuracy * float(np.abs(values).max(initial=0.0))
-    for value in np.unique(values).tolist():
-        near = Fraction(value).limit_denominator(most)
-        common = math.lcm(common, near.denominator)
-        if common > most or abs(float(near) - value) > tolerance:
-            return 0.0
+    left = np.unique(values)
+    while len(left):
+        # Values that are multiples already are passed over at once: one by one a million of them take long.
+        left = left[np.abs(np.round(left * common) / common - left) > tolerance]
+        for value in left[:1].tolist():
+            near = Fraction(value).limit_denominator(most)
+            common = math.lcm(common, near.denominator)
+            if common > most or abs(float(near) - value) > tolerance:
+                return 0.0
     return 1 / common
 
 

@@ -35,6 +35,8 @@ SPIKE_FACTOR = 2.0
 _FIRST_STRIDE = 5
 """Before the first window is full, the level is taken anew every so many updates."""
 
+_FIRST_LOOK = 256
+
 EXPLOSION_FACTOR = 1e3
 """Three orders of magnitude: no healthy loss or gradient norm ends so far above its lowest level."""
 
@@ -123,8 +125,7 @@ def spikes(loss: Floats, *, baseline: float | None = None, window: int = SPIKE_W
     for start in np.flatnonzero(y > levels + needed).tolist():
         if start < until:
             continue
-        back = np.flatnonzero(y[start:] <= levels[start] + needed[start] / 2)
-        end = start + int(back[0]) if len(back) else len(y)
+        end = _first_at_most(y, start, levels[start] + needed[start] / 2)
         peak = start + int(np.argmax(y[start:end]))
         before = float(np.median(finite[max(0, start - window) : start]))
         found.append(
@@ -132,6 +133,18 @@ def spikes(loss: Floats, *, baseline: float | None = None, window: int = SPIKE_W
         )
         until = end
     return found
+
+
+def _first_at_most(y: Floats, start: int, most: float) -> int:
+    """The first place from `start` on with a value of at most `most`; the length where there is none."""
+    length = _FIRST_LOOK
+    # A little at a time: thousands of spikes would each look through all that follows.
+    while start < len(y):
+        found = np.flatnonzero(y[start : start + length] <= most)
+        if len(found):
+            return start + int(found[0])
+        start, length = start + length, 2 * length
+    return len(y)
 
 
 def _levels_before(y: Floats, window: int, least: int) -> tuple[Floats, Floats]:

@@ -26,7 +26,14 @@ _WRITES = re.compile(r"save|out|dir|write|log", re.IGNORECASE)
 def file_findings(
     spec: StudySpec, written: Sequence[WrittenFile], folders: SharedFolders | None = None
 ) -> list[Finding]:
-    """What is to be said of files that more than one trial wrote, beside those that are meant to be shared."""
+    """What is to be said of files that more than one trial wrote, or may have, beside those meant to be shared."""
+    return [*shared_findings(spec, written, folders), *unclear_findings(spec, written)]
+
+
+def shared_findings(
+    spec: StudySpec, written: Sequence[WrittenFile], folders: SharedFolders | None = None
+) -> list[Finding]:
+    """What is to be said of files that more than one trial wrote."""
     by_path = sorted(written, key=lambda item: item.path)
     shared = [item for item in by_path if item.is_shared and not _is_meant(spec, item.path)]
     lost = [item for item in shared if item.how == "overwritten"]
@@ -44,6 +51,30 @@ def file_findings(
     if mild:
         found.append(_finding(spec, "note", "Several trials write the same files, and what was there stays", mild))
     return found
+
+
+def unclear_findings(spec: StudySpec, written: Sequence[WrittenFile]) -> list[Finding]:
+    """A warning about files of which it cannot be known whether several trials wrote them."""
+    by_path = sorted(written, key=lambda item: item.path)
+    unclear = [item for item in by_path if item.unclear and not item.is_shared and not _is_meant(spec, item.path)]
+    if not unclear:
+        return []
+    trials = sorted(frozenset[int]().union(*(item.unclear for item in unclear)))
+    paths = [item.path for item in unclear]
+    every = "Both" if len(trials) == 2 else f"All {len(trials)}"
+    it = "it" if len(unclear) == 1 else "each of them"
+    return [
+        Finding(
+            id=SHARED_FILES,
+            level="warning",
+            sentence=f"Trials may have overwritten each other's files: {_named(paths)}. {every} trials that "
+            f"completed were running side by side when {it} was written, and it cannot be seen how many of them wrote "
+            "it.",
+            action=_remedy(spec, paths),
+            trials=tuple(trials),
+            numbers={"files": len(unclear)},
+        )
+    ]
 
 
 def must_stop(spec: StudySpec, written: Sequence[WrittenFile]) -> list[WrittenFile]:
@@ -93,22 +124,25 @@ def _options(spec: StudySpec) -> list[tuple[str, str]]:
 
 
 def _finding(spec: StudySpec, level: Level, what: str, shared: Sequence[WrittenFile]) -> Finding:
-    named = ", ".join(f"{item.path}{_by(item)}" for item in shared[:_MOST_NAMES])
     paths = [item.path for item in shared]
-    more = f" and {len(shared) - _MOST_NAMES} more" if len(shared) > _MOST_NAMES else ""
     trials = dict.fromkeys(
         trial for item in shared for group in item.trials or () if len(group) == 1 for trial in group
     )
     return Finding(
         id=SHARED_FILES,
         level=level,
-        sentence=f"{what}: {named}{more}.",
+        sentence=f"{what}: {_named([f'{item.path}{_by(item)}' for item in shared])}.",
         action=_remedy(spec, paths)
         if level == "warning"
         else f"Nothing is to be done; `shared_files: [{_common(paths)}]` under workload says that it is meant.",
         trials=tuple(trials),
         numbers={"files": len(shared)},
     )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _by(item: WrittenFile) -> str:

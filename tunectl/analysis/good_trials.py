@@ -77,6 +77,10 @@ class Shown:
             return "the only good trial"
         return "all good trials" if len(self.runs) == self.good else "most good trials"
 
+    def they(self, one: str, many: str) -> str:
+        """The verb that goes with `them`: that of one trial, or of many."""
+        return one if self.good == 1 else many
+
 
 def shown_by_most(good: Mapping[int, Sequence[Run]], telling: Mapping[int, float]) -> Shown | None:
     """The settings in which most of the `good` trials are among `telling` (by id: the larger, the more telling)."""

@@ -87,8 +87,9 @@ def instability(
     found: list[Period] = []
     for width, until in _widths(len(finite), early):
         for period in _periods(y[:until], finite, width, early, math.log(least_factor)):
-            apart = [other for other in found if not _overlap(period, other)]
-            found = [*apart, _joined([other for other in found if other not in apart], period)]
+            near = [other for other in found if _overlap(period, other)]
+            apart = [other for other in found if not _overlap(period, other)] if near else found
+            found = [*apart, _joined(near, period)]
     if len(finite) < len(loss):
         found = _with_blow_up(found, finite, y, early)
     return sorted(found, key=lambda period: period.start)
@@ -139,16 +140,17 @@ def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float)
     needed = np.maximum(least_rise, DEVIATIONS * np.maximum(noise, noise[at_lowest]))
     found: list[Period] = []
     until = 0
+    calm = np.flatnonzero(rise <= needed / 2)
     for alarm in np.flatnonzero(rise > needed).tolist():
         if alarm < until:
             continue
-        low = np.flatnonzero(rise[:alarm] <= needed[:alarm] / 2)
-        back = np.flatnonzero(rise[alarm:] <= needed[alarm:] / 2)
-        end = alarm + int(back[0]) if len(back) else len(rise)
-        start = int(places[low[-1]]) if len(low) else 0
+        after = int(np.searchsorted(calm, alarm))
+        comes_back = after < len(calm)
+        end = int(calm[after]) if comes_back else len(rise)
+        start = int(places[calm[after - 1]]) if after else 0
         peak = int(alarm + np.argmax(rise[alarm:end]))
         level, factor = _loss_at(loss, places[at_lowest[peak]], width), math.exp(min(float(rise[peak]), 700.0))
-        cut_short = len(y) < len(loss) and not len(back)
+        cut_short = len(y) < len(loss) and not comes_back
         period_end = None if end == len(rise) and not cut_short else int(places[min(end, len(rise) - 1)])
         found.append(Period(start, int(places[peak]), period_end, level, factor, _when(start, early)))
         until = end

@@ -103,7 +103,8 @@ def _best_step(runs: Sequence[Run], objective: Objective) -> float:
     curves = [_after_start(run, objective.metric) for run in runs]
     shared: list[float] = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)) or curves[0][0])
     sign = 1.0 if objective.direction == "minimize" else -1.0
-    means = [sign * statistics.fmean(float(np.interp(step, *curve)) for curve in curves) for step in shared]
+    values = [np.interp(shared, *curve).tolist() for curve in curves]
+    means = [sign * statistics.fmean(at) for at in zip(*values, strict=True)]
     return shared[min(range(len(shared)), key=means.__getitem__)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,6 @@ def outcome(
     """
     selection = select(files.measurements, objective, existing_checkpoints)
     result, name = files.result, selection.best_checkpoint
-    checkpoints = StudyFolder(Path()).trial(plan.trial).checkpoints
     return TrialOutcome(
         plan=plan,
         state=state[0],
@@ -38,7 +38,7 @@ def outcome(
         best_value=selection.best_value,
         final_step=selection.final_step,
         final_value=selection.final_value,
-        best_checkpoint=(checkpoints / name).as_posix() if name is not None else None,
+        best_checkpoint=_path_of(name, plan),
         metrics_at_best=selection.metrics_at_best,
         infeasible_step=result.infeasible_step if result else None,
         train_seconds=result.train_seconds if result else None,
@@ -47,6 +47,14 @@ def outcome(
         device=result.device if result else files.attempts[-1].device if files.attempts else "",
         attempts=files.attempt,
     )
+
+
+def _path_of(checkpoint: str | None, plan: PlannedTrial) -> str | None:
+    """Where the checkpoint of this name is, relative to the study folder."""
+    if checkpoint is None:
+        return None
+    # A name may be the path of a file beside `checkpoints`: `../files/model-10.pt`.
+    return posixpath.normpath((StudyFolder(Path()).trial(plan.trial).checkpoints / checkpoint).as_posix())
 
 
 def _damage(lines: int) -> str:
@@ -64,14 +72,13 @@ def reselected(
     """The same trial under another objective: its best and final values are those of that one."""
     selection = select(measurements, objective, existing_checkpoints)
     name = selection.best_checkpoint
-    checkpoints = StudyFolder(Path()).trial(item.plan.trial).checkpoints
     return replace(
         item,
         best_step=selection.best_step,
         best_value=selection.best_value,
         final_step=selection.final_step,
         final_value=selection.final_value,
-        best_checkpoint=(checkpoints / name).as_posix() if name is not None else None,
+        best_checkpoint=_path_of(name, item.plan),
         metrics_at_best=selection.metrics_at_best,
     )
 

@@ -34,6 +34,8 @@ END_DECADES = 0.2
 
 LEAST_UPDATES = 20
 
+_WEIGHTS_AT_ONCE = 2_000_000
+
 WILD_START = 2.0
 """A loss that begins at so many times that of a constant prediction first unlearns what the initialisation said ..."""
 
@@ -161,6 +163,12 @@ def _around_steepest(grid: Floats, slope: Floats, lowest: int, *, whole: bool, c
 
 def _local_linear(x: Floats, y: Floats, grid: Floats, width: float) -> tuple[Floats, Floats]:
     """Value and slope, at each point of `grid`, of the straight line fitted with weights exp(-(distance/width)²/2)."""
+    parts = np.array_split(grid, math.ceil(len(grid) * len(x) / _WEIGHTS_AT_ONCE))
+    fitted = [_local_linear_at_once(x, y, part, width) for part in parts if len(part)]
+    return np.concatenate([value for value, _ in fitted]), np.concatenate([slope for _, slope in fitted])
+
+
+def _local_linear_at_once(x: Floats, y: Floats, grid: Floats, width: float) -> tuple[Floats, Floats]:
     offset = x[None, :] - grid[:, None]
     weight = np.exp(-0.5 * (offset / width) ** 2)
     w, wy = weight.sum(axis=1), weight @ y

@@ -24,6 +24,7 @@ begin at a hundred times the second.
 """
 
 _ROWS_AT_ONCE = 20_000
+_VALUES_AT_ONCE = 1_000_000
 
 
 def finite_part(series: Floats) -> Floats:
@@ -60,6 +61,21 @@ def log_loss(loss: Floats, none: float | None) -> Floats:
         spread = float(np.subtract(*np.percentile(loss, [90, 10])))
         return np.asarray(np.log(loss - low + max(0.1 * spread, 1e-12 * max(1.0, abs(low)))))
     return np.asarray(np.log(loss + max(none, np.finfo(float).tiny)))
+
+
+def running_median(series: Floats, width: int) -> Floats:
+    """The medians of all windows of `width`, shape [n - width + 1].
+
+    In memory and time that grow with n alone, also where the width does.
+    """
+    if (len(series) - width + 1) * width <= _VALUES_AT_ONCE:
+        return np.asarray(np.median(sliding_window_view(series, width), axis=1))
+    from scipy.ndimage import rank_filter
+
+    middles = [rank_filter(series, rank, size=width) for rank in {(width - 1) // 2, width // 2}]
+    # What it gives for a place is of the window around it, from width // 2 before it on.
+    first = width // 2
+    return np.asarray(sum(middles)[first : first + len(series) - width + 1] / len(middles))
 
 
 def windowed_median(series: Floats, width: int, hop: int = 1) -> Floats:

@@ -11,11 +11,7 @@ from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Finding, FindingFunctions
 from tunectl.analysis.good_trials import most
 from tunectl.analysis.runs import Run
-
-SHORT = 0.95
-"""A trial whose last step lies below this part of max_train_steps, by more than one interval, ended too early for it (a
-cadence that does not divide the length leaves less), and one that lies as far above it too late.
-"""
+from tunectl.core.programs import SHORT, ended_early
 
 _MOST_NAMED = 5
 
@@ -66,8 +62,7 @@ def _printed(evidence: Evidence, run: Run) -> PrintedSteps | None:
 
 
 def _does_not_fit(found: PrintedSteps, steps: int) -> bool:
-    is_beyond = found.last > (2 - SHORT) * steps
-    return is_beyond or (found.last + found.interval < steps and found.last < SHORT * steps)
+    return found.last > (2 - SHORT) * steps or ended_early(found.last, found.interval, steps)
 
 
 def _counts_from_zero(found: PrintedSteps, steps: int) -> bool:

@@ -29,6 +29,7 @@ from tunectl.analysis.figures import (
 from tunectl.analysis.isolation import Isolation
 from tunectl.analysis.not_distinguishable import retrain_deviation
 from tunectl.analysis.runs import Run
+from tunectl.analysis.thinned_curves import with_extremes
 from tunectl.core.objective import Objective
 from tunectl.spec.model import Range, ValueSet
 from tunectl.spec.wording import as_text, counted
@@ -181,7 +182,7 @@ def _curves_of(evidence: Evidence, metric: str) -> CurvesFigure | None:
 
 
 def _curve(run: Run, metric: str, series: str, *, dimmed: bool = False, dashed: bool = False) -> Curve:
-    steps, values = run.curve(metric)
+    steps, values = with_extremes(*run.curve(metric))
     label = f"{trial_label(run)}: {metric}"
     return Curve(steps.tolist(), values.tolist(), series, label, run.plan.trial, dimmed, dashed)
 

@@ -69,8 +69,9 @@ def still_improving(evidence: Evidence) -> list[Finding]:
         return []
     fall = float(np.median([telling[run] for run in shown.runs]))
     sentence = (
-        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} still improve at the end: from the third "
-        f"quarter of training to the last {evidence.objective.metric} improves by {fall:.0%} of all it gained."
+        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} still "
+        f"{shown.they('improves', 'improve')} at the end: from the third quarter of training to the last "
+        f"{evidence.objective.metric} improves by {fall:.0%} of all it gained."
     )
     return [_longer(evidence, "still-improving", sentence, shown, {"median_fall_as_share_of_gain": fall})]
 

@@ -183,7 +183,8 @@ def gradient_outliers(evidence: Evidence) -> list[Finding]:
             id="gradient-outliers",
             level="warning",
             sentence=f"{share:.1%} of the gradients of trial {shown.trials[0]} are outliers, up to {largest:.3g} times "
-            f"the norms around them, and {shown.them}{in_settings(evidence, shown.settings)} have some: they can make "
+            f"the norms around them, and {shown.them}{in_settings(evidence, shown.settings)} "
+            f"{shown.they('has', 'have')} some: they can make "
             f"training unstable in its middle.",
             action="clip the gradients just above the typical norm",
             settings=shown.settings,

@@ -1,4 +1,8 @@
-"""How the commands write: results to stdout, messages to stderr, errors as they stand."""
+"""How the commands write: results to stdout, messages to stderr, nothing of it past this module.
+
+What is printed may come from anywhere (a study folder of somebody else's, a program's output, a file's name): it is
+escaped where it would act on the terminal, and where the stream's encoding lacks a character.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from tunectl.cli.terminal_text import escaped, escaped_json, fits, in_encoding
 from tunectl.core.errors import FolderError
 
 if TYPE_CHECKING:
@@ -31,19 +36,37 @@ def note(text: str) -> None:
 
 
 def say_json(content: Any) -> None:
-    """One JSON object on stdout."""
+    """One JSON object on stdout; what is not printed as it is are JSON's own escapes."""
     from tunectl.core.jsontext import encode
 
-    _write(sys.stdout, json.dumps(json.loads(encode(content)), indent=2, ensure_ascii=False))
+    text = escaped_json(encode(content, indent=2))
+    if sys.stdout is not None and not fits(text, encoding_of(sys.stdout)):
+        text = json.dumps(json.loads(text), indent=2)
+    _write(sys.stdout, text)
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def say_csv(content: bytes) -> None:
+    """A table as CSV on stdout."""
+    if sys.stdout is not None:
+        _write(sys.stdout, in_encoding(content.decode(), encoding_of(sys.stdout), exactly=True), end="")
+
+
+def say_piece(text: str) -> None:
+    """A piece of a result that is printed as it comes, whose reader may be gone: raises OSError then."""
+    sys.stdout.write(in_encoding(escaped(text), encoding_of(sys.stdout)))
+    sys.stdout.flush()
+
+
+def encoding_of(stream: TextIO) -> str:
+    """The encoding in which a stream writes."""
+    return stream.encoding or "utf-8"
+
+
+def _write(stream: TextIO | None, text: str, end: str = "\n") -> None:
     if stream is None:  # closed by whoever started us
         return
-    # A terminal that cannot show a character must not end the program.
-    encoding = stream.encoding or "utf-8"
     outlet = _Outlet(stream)
-    outlet.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    outlet.write(escaped(text) + end)
     outlet.flush()
 
 
@@ -60,13 +83,13 @@ class _Outlet:
         self._is_for_results = stream is sys.stdout
 
     def write(self, text: str) -> int:
-        """Write as far as somebody reads."""
+        """Write as far as there is a reader, in characters that the stream's encoding has."""
         with self._readers_may_go():
-            self._stream.write(text)
+            self._stream.write(in_encoding(text, encoding_of(self._stream)))
         return len(text)
 
     def flush(self) -> None:
-        """Flush as far as somebody reads."""
+        """Flush as far as there is a reader."""
         with self._readers_may_go():
             self._stream.flush()
 
@@ -120,23 +143,36 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title:
     if not sys.stdout.isatty():
         output.width = max(wanted, 1)
     elif wanted > output.width:
-        table = _table([name.replace("_", "_\n") for name in header], rows)
+        table = _table(header, rows, breaks="_\n")
     if title:
         say(title)
     output.print(table)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]], breaks: str = "_") -> Table:
+    table = empty_table(sys.stdout)
+    for index, name in enumerate(header):
+        numeric = all(_is_number(row[index]) for row in rows)
+        heading = _cell(name).replace("_", breaks)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", vertical="bottom")
+    for row in rows:
+        table.add_row(*[_cell(shown(value)) for value in row])
+    return table
+
+
+def empty_table(stream: TextIO) -> Table:
+    """A table without columns yet, with a line below its headings and no other."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(header):
-        numeric = all(_is_number(row[index]) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", vertical="bottom")
-    for row in rows:
-        table.add_row(*[shown(value) for value in row])
-    return table
+    line = in_encoding("─", encoding_of(stream))
+    lines = box.SIMPLE_HEAD if line == "─" else box.Box(str(box.SIMPLE_HEAD).replace("─", line), ascii=True)
+    return Table(box=lines, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+
+
+def _cell(text: str) -> str:
+    """The text on one line, as it will be printed: an escape takes more room than its character."""
+    return in_encoding(escaped(text).replace("\n", " "), encoding_of(sys.stdout))
 
 
 def _is_number(value: object) -> bool:

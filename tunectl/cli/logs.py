@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunectl.cli.console import note
+from tunectl.cli.console import note, say_piece
+from tunectl.cli.terminal_text import LogText
 
 
 def logs(
@@ -23,24 +23,19 @@ def logs(
     """Print what a trial wrote to stdout and stderr, also while it runs."""
     from tunectl.study.logs import trial_end, trial_log
 
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    wrote = ""
+    # A reader that is gone ends this command: there is nothing else that it does.
+    log, wrote = LogText(), ""
     for piece in trial_log(folder, trial, last_lines=lines, follow=follow):
-        text = decoder.decode(piece)
-        _write(text)
+        text = log.text(piece)
+        say_piece(text)
         wrote = text or wrote
-    _write(decoder.decode(b"", final=True))
+    rest = log.text(b"", final=True)
+    say_piece(rest)
+    wrote = rest or wrote
     if wrote and not wrote.endswith("\n") and sys.stdout.isatty():
-        _write("\n")
+        say_piece("\n")
     if follow:
         state, reason, message = trial_end(folder, trial)
         note(f"trial {trial}: {state}" + (f" ({reason}: {message})" if reason and message else ""))
     elif not wrote and lines != 0:
         note(f"trial {trial} wrote nothing")
-
-
-def _write(text: str) -> None:
-    # A reader that is gone ends this command: there is nothing else that it does.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.console import note, say, say_csv, say_json, say_table
 
 if TYPE_CHECKING:
     from tunectl.study.tracking import TrackedStudy
@@ -31,11 +30,11 @@ def ls(
 
     if sum((long, as_json, as_csv)) > 1:
         raise UsageError("--long, --json and --csv: one output at a time")
-    studies = tracked_studies(folder)
+    studies = tracked_studies(folder, note)
     if as_json:
         say_json({"studies": [asdict(item) for item in studies]})
     elif as_csv:
-        sys.stdout.write(csv_bytes(tracking_table(studies)).decode())
+        say_csv(csv_bytes(tracking_table(studies)))
     elif not studies:
         say(f"{folder}: no study here, nor in any folder below")
     elif long:

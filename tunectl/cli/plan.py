@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.console import say, say_csv, say_json, say_table
 
 MOST_ROWS = 200  # a longer table is read by no one, and drawing it takes seconds
 
@@ -32,7 +31,7 @@ def plan(
     if as_json:
         say_json(plan_json(checked, trials))
     elif as_csv:
-        sys.stdout.write(csv_bytes(plan_table(checked, trials)).decode())
+        say_csv(csv_bytes(plan_table(checked, trials)))
     elif len(trials) <= MOST_ROWS:
         table = plan_table(checked, trials)
         say_table(table.header, table.rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.findings import say_findings
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a study's findings, its page and its plots anew; trains nothing."""
-    from tunectl.report.drawing import second_renderer
+    from tunectl.report.drawing import renderers
 
-    with second_renderer() as second:
-        # The rest is imported, and the study read, while the renderer starts.
+    with renderers() as ready:
+        # The rest is imported, and the study read, while the processes that draw start.
         from tunectl.study.reporting import Question, report_study
 
         question = Question(
@@ -56,7 +56,9 @@ def report(
             cast("Literal['minimize', 'maximize'] | None", direction),
             cast("Literal['best', 'final'] | None", checkpoint),
         )
-        found = report_study(folder, question, second=second)
+        found = report_study(folder, question, ready=ready)
+    for warning in found.warnings:
+        note(f"warning: {warning}")
     if as_json:
         say_json(found.to_json())
     else:

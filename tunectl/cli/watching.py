@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from tunectl.cli.console import console, note, shown
+from tunectl.cli.console import console, empty_table, encoding_of, note, shown
+from tunectl.cli.terminal_text import escaped, in_encoding
 from tunectl.core.records import TrialOutcome
 from tunectl.study.progress import Progress
 
@@ -77,15 +78,18 @@ class Live(Quiet):
         self._live.stop()
 
     def message(self, text: str) -> None:
-        self._console.print(text)
+        self._print(text)
 
     def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
         if outcome.state == "failed":
-            self._console.print(self._line(outcome, progress))
+            self._print(self._line(outcome, progress))
         self.progress(progress)
 
     def progress(self, progress: Progress) -> None:
         self._live.update(_table(progress))
+
+    def _print(self, text: str) -> None:
+        self._console.print(in_encoding(escaped(text), encoding_of(sys.stderr)))
 
 
 def watcher(*, quiet: bool) -> Quiet:
@@ -134,9 +138,7 @@ def duration(seconds: float) -> str:
 
 
 def _table(progress: Progress) -> RenderableType:
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     counts = f"{progress.done} of {progress.total} trials"
@@ -145,7 +147,7 @@ def _table(progress: Progress) -> RenderableType:
     if progress.best is not None:
         best = progress.best
         counts += f"; best {shown(best.best_value)} (trial {best.plan.trial}, step {best.best_step})"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = empty_table(sys.stderr)
     for name in ("running", "setting", "slot", "step", "of", "last value"):
         table.add_column(name, justify="right", no_wrap=True)
     for trial in progress.running[:_MOST_SHOWN]:

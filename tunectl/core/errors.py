@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunectl.core.quoted_traceback import quoted_traceback
+
 EXIT_DONE = 0
 EXIT_SOME_FAILED = 1
 EXIT_BAD_STUDY = 2
@@ -65,9 +67,11 @@ class StudyError(TunectlError):
 class Infeasible(Exception):  # noqa: N818  (a result of a trial, not an error of the program)
     """Raised by a workload when these hyperparameters cannot work: a result of the study, not a failure.
 
-    `reason` is one line; it stands in the trial tables.
+    `reason` is one line; it stands in the trial tables. Torch makes another one of what a data-loader process raises,
+    of a text that quotes that process's traceback: its reason is the one that is quoted.
     """
 
     def __init__(self, reason: str = "the workload raised Infeasible") -> None:
         super().__init__(reason)
-        self.reason = reason
+        quoted = quoted_traceback(str(reason)) if str(reason).startswith("Caught ") else None
+        self.reason = reason if quoted is None else quoted.message.partition(": ")[2]

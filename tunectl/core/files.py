@@ -13,6 +13,9 @@ from typing import IO, BinaryIO
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
 # What file systems say that cannot flush a folder, or a file that is open for reading: some network file systems.
 
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+"""What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.

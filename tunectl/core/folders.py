@@ -119,6 +119,11 @@ class StudyFolder:
         return self.path / "lock"
 
     @property
+    def claim(self) -> Path:
+        """There while a runner is at work on a file system without locks, or where one was killed there."""
+        return self.path / "lock.claim"
+
+    @property
     def procedure(self) -> Path:
         """What a procedure was asked; there only in the folder of one."""
         return self.path / "procedure.json"

@@ -8,6 +8,8 @@ import traceback
 from pathlib import Path
 
 from tunectl.core.errors import TunectlError
+from tunectl.core.exception_text import first_of_group, text_of
+from tunectl.core.quoted_traceback import quoted_traceback
 
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -18,9 +20,11 @@ def user_frame(error: BaseException) -> str:
 
     Frames of torch, of Python's standard library and of this package (its built-in workloads count as a user's) are
     nobody's; those of other installed packages count where no file outside of them is among the frames. A cause's
-    frames come before those of the exception that wraps it. A syntax error is where the syntax is.
+    frames come before those of the exception that wraps it, and those of a group's first exception before the group's.
+    A syntax error is where the syntax is. Frames that the exception's text quotes, since it was raised in another
+    process, are further in than its own.
     """
-    chain = [item for item in (error.__cause__, error) if item is not None]
+    chain = [item for item in (error.__cause__, first_of_group(error), error) if item is not None]
     for item in chain:
         if isinstance(item, SyntaxError) and item.filename and not item.filename.startswith("<"):
             return f"{item.filename}:{item.lineno or 1}"
@@ -67,7 +71,9 @@ def is_machinery(file: str) -> bool:
 
 
 def _frames(error: BaseException) -> list[tuple[str, int]]:
-    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    quoted = quoted_traceback(text_of(error))
+    return own if quoted is None else [*own, *quoted.frames]
 
 
 def _is_installed(file: str) -> bool:

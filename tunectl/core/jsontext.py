@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps makes one for every call
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -21,12 +22,25 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def encode(value: Any) -> str:
-    """One line of JSON. Numbers round-trip exactly; non-finite ones become text."""
+def encode(value: Any, *, indent: int | None = None) -> str:
+    """One line of JSON, or with `indent` several, that UTF-8 can hold; it is read back as the same value.
+
+    Numbers round-trip exactly; non-finite ones become text. Lone surrogates, of file names that are not UTF-8, are
+    JSON's own escapes.
+    """
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text = _text(value, indent)
     except ValueError:
-        return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False)
+        text = _text(_plain(value), indent)
+    return text if text.isascii() else encodable(text)
+
+
+def _text(value: Any, indent: int | None) -> str:
+    return (
+        _ENCODER.encode(value)
+        if indent is None
+        else json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent)
+    )
 
 
 def encodable(text: object) -> str:

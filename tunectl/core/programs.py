@@ -19,6 +19,17 @@ RESUME = "trial.resume"
 TRAINING_LOSS = "train/loss"
 """The metric by which own code is judged; a program's own name is made this one by `names`."""
 
+SHORT = 0.95
+"""A trial whose last step is below this part of max_train_steps, by more than one interval, ended too early for it (a
+cadence that does not divide the length leaves less), and one that is as far above it too late.
+"""
+
+
+def ended_early(last_step: int, interval: int, max_train_steps: int) -> bool:
+    """Whether a program whose steps are up to `interval` apart ended long before its last one."""
+    return last_step + interval < max_train_steps and last_step < SHORT * max_train_steps
+
+
 SourceKind = Literal["regex", "json_lines", "csv", "tensorboard"]
 
 OUTPUT = "stdout"
@@ -184,6 +195,11 @@ def _argument(content: Any) -> Argument:
         return content
     when = {name: tuple(values) for name, values in content["when"].items()}
     return Optional(tuple(content["arguments"]), when)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable in which a program finds a hyperparameter, or another value of its trial."""
+    return f"TUNECTL_{name.upper().replace('.', '_')}"
 
 
 def program_path(environ: Mapping[str, str]) -> str:

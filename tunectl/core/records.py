@@ -16,6 +16,10 @@ TrialKind = Literal["search", "retrain", "sweep", "throughput"]
 """What a trial is for: the study's own search, the best one again, a procedure, or to measure how fast it trains."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, a program of the user's own, a function of the user's own."""
+DiffExtent = Literal["folders", "repository", "none"]
+"""Which uncommitted changes of the git repository are kept: those in the folders of the study file and of the workload,
+all, or none.
+"""
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
 """The states in which a trial stays: the others are run, or gone on with, by the next `tunectl run`."""
@@ -287,6 +291,10 @@ class TrialResult:
         """The result of a file's content; unknown keys are left out."""
         known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
         return cls(**known)
+
+
+RUNNER_ENDED = "its runner ended before it"
+"""The message of an attempt whose runner was killed, or that still runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from tunectl.core.errors import UsageError
+from tunectl.core.installation import install_command
 
 
 @contextlib.contextmanager
@@ -17,7 +18,7 @@ def needed(library: str) -> Iterator[None]:
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == library
         what = "is not installed" if absent else f"cannot be imported ({error})"
-        raise UsageError(f"{library} {what}; pip install 'tunectl[{library}]'") from error
+        raise UsageError(f"{library} {what}; {install_command(library)}") from error
 
 
 def in_one_line(error: Exception) -> str:

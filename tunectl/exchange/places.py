@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunectl import __version__
 from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.links import broken_link
 from tunectl.exchange.addresses import masked
 from tunectl.store.foreign_database import table_names
 
@@ -71,8 +72,8 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
     try:
         entries = {entry.name for entry in place.iterdir()}
     except FileNotFoundError:
-        if place.is_symlink():
-            raise FolderError(f"{place}: is a link to nothing; give another --out") from None
+        if broken := broken_link(place):
+            raise FolderError(f"{place}: {broken}; give another --out") from None
         return
     except NotADirectoryError:
         raise FolderError(f"{place}: is a file, not a folder; give another --out") from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from tunectl.core.records import State
+from tunectl.training.own_code.failure_line import LAST_LINES
 
 ALIKE = 3
 """So many trials, the first of a run to end, must fail alike."""
@@ -45,7 +48,23 @@ class CircuitBreaker:
             self.tripped = CommonFailure(tuple(self._trials), reason, self._message, where)
 
 
+# What differs between messages of one cause: paths, numbers, ids with a digit in them, and random names.
+_PATH = re.compile(r"""'[^']*[/\\][^']*'|"[^"]*[/\\][^"]*"|[^\s'"(),;]*[/\\][^\s'"(),;]*""")
+_VALUE = re.compile(r"[-+]?\b(?:nan|inf)\b|[-+]?[\w.+-]*\d[\w.+-]*|\b[0-9a-f]{8,}\b|\btmp\w{6,}", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+|#")
+_MOST_CHARACTERS = 2_000
+
+
 def _cause(reason: str, message: str, where: str) -> tuple[str, str, str]:
     # The same exception at the same place is the same cause, whatever values its message tells; so is the same end,
     # whatever was printed before.
-    return (reason, where, message.split(":", 1)[0] if where else message.split(LAST_WORDS, 1)[0])
+    if where:
+        return reason, PurePath(where).name, message.split(":", 1)[0]
+    end = message.split(LAST_WORDS, 1)[0].split(LAST_LINES, 1)[0]
+    words = _WORD.findall(_VALUE.sub("#", _PATH.sub("#", end[:_MOST_CHARACTERS])))
+    # Of a shape or a list, however long, one value is left.
+    return (
+        reason,
+        "",
+        " ".join(word for word, before in zip(words, ["", *words], strict=False) if word != "#" or before != "#"),
+    )

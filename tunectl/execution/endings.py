@@ -6,15 +6,17 @@ import signal
 from pathlib import Path
 
 from tunectl.core import jsontext
+from tunectl.core.shortages import file_size_remedy
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended
 from tunectl.execution.breaker import LAST_WORDS
-from tunectl.execution.protocol import EXIT_BROKEN, EXIT_LOADER_DIED, EXIT_STOPPED
+from tunectl.execution.protocol import EXIT_BROKEN, EXIT_CRASHED, EXIT_STOPPED
 from tunectl.training.own_code.failure_line import failure_line
 from tunectl.training.own_code.lines import last_lines
 
 _TAIL_LINES = 200
-_SAVED_OR_ENDED = frozenset({EXIT_STOPPED, EXIT_LOADER_DIED})
+_TOLD_BY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+_SAVED_OR_ENDED = frozenset({EXIT_STOPPED, EXIT_CRASHED})
 
 
 def was_stopped(ended: Ended) -> bool:
@@ -22,23 +24,25 @@ def was_stopped(ended: Ended) -> bool:
 
     Who stops a whole job at once (a batch system) signals the loader processes too.
     """
-    return ended.lost or ended.code in _SAVED_OR_ENDED or ended.signal in (signal.SIGTERM, signal.SIGKILL)
+    return ended.lost or ended.verdict in _SAVED_OR_ENDED or ended.signal in _TOLD_BY
 
 
 def explain(ended: Ended) -> str:
     """In one line how a process that wrote no result ended, and what may have made it so."""
     how = processes.describe_exit(ended.code, ended.signal)
-    match ended.code, ended.signal:
+    match ended.verdict, ended.signal:
         case (_, signal.SIGKILL):
-            return f"{how}: by hand, or by the system for want of memory"
+            return f"{how}: most likely because the system was out of memory, else by hand"
+        case (_, signal.SIGXFSZ):
+            return f"{how}: {file_size_remedy()}"
         case (code, None) if code == EXIT_STOPPED:
             return f"{how}: it was told to stop by another process than tunectl"
         case (code, None) if code == EXIT_BROKEN:
             return f"{how}: tunectl's own part failed, see log.txt"
-        case (code, None) if code == EXIT_LOADER_DIED:
-            return f"{how}: one of its data-loader processes died, see log.txt"
+        case (code, None) if code == EXIT_CRASHED:
+            return f"{how}: it could not go on for no fault of its code, see log.txt"
         case (_, None):
-            return f"{how} before its result was written: the workload's code may have called sys.exit or os._exit"
+            return f"{how} before its result was written: the workload's code may have called os._exit"
         case _:
             return f"{how}, see log.txt"
 

@@ -6,8 +6,8 @@ import traceback
 from dataclasses import dataclass
 
 from tunectl.core.errors import TunectlError
+from tunectl.core.exception_text import exception_line, text_of
 from tunectl.core.frames import innermost_frame
-from tunectl.training.own_code.failure_line import failure_line
 
 MAX_MESSAGE_CHARACTERS = 500
 
@@ -30,20 +30,9 @@ def describe(error: BaseException) -> Failure:
 
 
 def _message(error: BaseException) -> str:
-    try:
-        whole = str(error)
-    except Exception:
-        whole = "(its message cannot be shown)"
-    said = " ".join(whole.split())
-    if not isinstance(error, TunectlError):
-        lines = [line for line in whole.splitlines() if line.strip()]
-        if any("Traceback (most recent call last)" in line for line in lines):
-            # Of another process, a data loader's, whose exception is the cause.
-            return _shortened(failure_line(lines))
-        # What further lines add is in the traceback.
-        said = " ".join(lines[0].split()) if lines else ""
-        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return _shortened(said)
+    if isinstance(error, TunectlError):
+        return _shortened(" ".join(text_of(error).split()))
+    return _shortened(exception_line(error))
 
 
 def _shortened(said: str) -> str:
@@ -53,5 +42,5 @@ def _shortened(said: str) -> str:
 def _text(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:
+    except BaseException:
         return f"{type(error).__name__} (its traceback cannot be shown)\n"

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 
 _READY_FOR_FORKS = frozenset({"jemalloc_bg_thd"})
@@ -67,7 +68,7 @@ def _a_fork_is_poisoned() -> bool:
     torch = sys.modules["torch"]
     if torch.version.cuda is None:
         return False
-    pid = os.fork()
+    pid = patiently(os.fork)
     if pid == 0:
         code = 1
         try:

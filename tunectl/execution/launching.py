@@ -15,16 +15,15 @@ from typing import NoReturn, cast
 
 from tunectl.core import lifetime
 from tunectl.core.files import unnamed_file
-from tunectl.execution import processes
+from tunectl.execution import interpreter_end, processes
 from tunectl.execution.protocol import EXIT_BROKEN, Assignment, Worker
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from tunectl.execution.signals import STOP_SIGNALS
 
 
 @contextlib.contextmanager
 def stop_signals_held_back() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM waiting: a new process gets those sent to it when it can answer them, not before."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    """Keep the stop signals waiting: a new process gets those sent to it when it can answer them, not before."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -64,6 +63,7 @@ def _run_forked(assignment: Assignment, worker: Worker, output: int, close: Iter
             os.dup2(source, target)
         for fd in {null, output, *close} - {0, 1, 2}:
             os.close(fd)
+        interpreter_end.forget_what_is_inherited()
         code = _do(assignment, worker)
     except BaseException:
         _say_what_happened()
@@ -111,6 +111,7 @@ def _run_spawned(worker_name: str, parent: int) -> int:
     lifetime.die_with_parent(parent)
     processes.adopt_orphans()
     assignment = Assignment.from_json(json.loads(sys.stdin.buffer.read()))
+    os.set_inheritable(assignment.answer, False)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -123,10 +124,19 @@ def _do(assignment: Assignment, worker: Worker) -> int:
     _open_standard_streams()
     os.environ.update(assignment.environment)
     try:
-        return worker.work(assignment, stop)
+        code = worker.work(assignment, stop)
+        if assignment.kind == "trial":
+            assignment.say(code=code)
+        return code
     except SystemExit as wish:
         return _exit_code(wish)
+    except BaseException:
+        if assignment.kind == "trial":
+            assignment.say(code=EXIT_BROKEN)
+        raise
     finally:
+        if assignment.kind == "trial":
+            interpreter_end.end_as_a_program()
         flush_standard_streams()
 
 
@@ -140,7 +150,9 @@ def _stop_flag() -> Callable[[], bool]:
     # Ctrl-C is the runner's business. It does not reach this session; what does was not meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     return lambda: stopped
 
 

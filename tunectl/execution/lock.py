@@ -1,7 +1,12 @@
-"""One runner per study folder: a lock on a file that dies with its last holder."""
+"""One runner per study folder: a lock that dies with its last holder, on a file and on the folder itself.
+
+The folder's lock holds when the file is deleted under a runner. Where the file system has no locks, a file beside it is
+the claim.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -13,25 +18,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import file_locks, jsontext
 from tunectl.core.errors import FolderError
-from tunectl.execution import processes
+from tunectl.execution import claim, processes
+from tunectl.execution.claim import Claim
 
 WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.1
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
+_CLAIMED = ("here", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
 class LockedFile:
-    """A lock that is held. `fd` may be handed to other processes: the lock is free when its last copy is closed."""
+    """A lock that is held.
+
+    `fds` may be handed to other processes: the lock is free when their last copies are closed. `fd` is the file's; the
+    folder's is there where it can be locked, and `claim` where the file system has no locks.
+    """
 
     path: Path
     fd: int
+    folder_fd: int | None = None
+    claim: Claim | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that hold the lock."""
+        return (self.fd,) if self.folder_fd is None else (self.fd, self.folder_fd)
 
     def release(self) -> None:
-        """Free the lock at once, whoever else holds a copy of `fd`."""
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
-        os.close(self.fd)
+        """Free the lock at once, whoever else holds copies of `fds`."""
+        if self.claim is not None:
+            # Without a lock, the holder that is named in the file counts.
+            os.ftruncate(self.fd, 0)
+        for fd in self.fds:
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+        if self.claim is not None:
+            self.claim.release()
 
 
 def acquire(
@@ -40,7 +66,7 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LockedFile:
-    """Lock `path` (flock), creating it where it is missing, and write this process's pid and host into it.
+    """Lock `path` (flock), creating it where it is missing, and its folder, and write this process's pid and host.
 
     Waits `wait_seconds` for the server and the workers of a runner that was killed, which hold the lock until the last
     of them is gone; halfway it kills what is left of them (a server that was stopped, SIGSTOP, does not see that its
@@ -62,7 +88,11 @@ def acquire(
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock; takes nothing and writes nothing."""
+    """Whether some process holds the lock, as far as this machine can know; takes nothing and writes nothing."""
+    return _is_locked(path) or _is_locked(path.parent) or claim.standing(_claim_path(path)) in _CLAIMED
+
+
+def _is_locked(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -71,32 +101,61 @@ def is_held(path: Path) -> bool:
         # A shared lock, for an instant: two that look at once do not see each other.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        return error.errno in _TAKEN
     finally:
         os.close(fd)
     return False
 
 
+def _claim_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.claim")
+
+
 def _try(path: Path) -> LockedFile | None:
+    """The lock, None where another process has it. Raises FolderError where it cannot be asked for."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise FolderError(f"{path}: cannot be opened: {error.strerror}") from error
+    with contextlib.ExitStack() as opened:
+        opened.callback(os.close, fd)
+        try:
+            held = _locked(path, fd, opened)
+            if held is None:
+                return None
+            _write_holder(fd)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be locked: {error.strerror}") from error
+        opened.pop_all()
+        return held
+
+
+def _locked(path: Path, fd: int, opened: contextlib.ExitStack) -> LockedFile | None:
+    """The lock by an open file; what it opens besides is closed with `opened`."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A folder that was deleted and made anew in the meantime has another lock file under this name.
-        if not _still_named(path, fd):
-            os.close(fd)
-            return None
-        _write_holder(fd)
     except OSError as error:
-        os.close(fd)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        if error.errno in _TAKEN:
             return None
-        raise FolderError(
-            f"{path}: cannot be locked: {error.strerror}; put the study on a file system with locks"
-        ) from error
-    return LockedFile(path, fd)
+        if error.errno not in file_locks.MISSING:
+            raise
+        # A runner that had a lock may still be at work here: the same file system, mounted otherwise.
+        made = None if _holder_lives_here(_read_holder(path)) else claim.make(_claim_path(path))
+        return None if made is None else LockedFile(path, fd, claim=made)
+    # A folder that was deleted and made anew in the meantime has another lock file under this name.
+    if not _still_named(path, fd) or claim.standing(_claim_path(path)) in _CLAIMED:
+        return None
+    try:
+        folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return LockedFile(path, fd)
+    opened.callback(os.close, folder_fd)
+    try:
+        fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # NFS locks no folders.
+        return None if error.errno in _TAKEN else LockedFile(path, fd, folder_fd)
+    return LockedFile(path, fd, folder_fd)
 
 
 def _still_named(path: Path, fd: int) -> bool:
@@ -143,4 +202,9 @@ def _in_use(path: Path, holder: dict[str, Any]) -> str:
     who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "another process"
     if holder.get("host") == socket.gethostname() and "pid" in holder and not _holder_lives_here(holder):
         return f"{path.parent}: still held by trials of a runner that was killed ({who}); wait for them to end"
+    if claim.standing(_claim_path(path)) == "unknown":
+        return (
+            f"{path.parent}: in use by {who}, or it was killed there, which cannot be known from this machine; if no "
+            f"runner is at work in this folder any more, delete {_claim_path(path)}"
+        )
     return f"{path.parent}: in use by {who}; wait for it to end, or choose another folder with --dir"

@@ -21,8 +21,11 @@ EXIT_UNWRITTEN = 74
 EXIT_BROKEN = 70
 """Exit code of a trial's process that failed outside the user's code (EX_SOFTWARE)."""
 
-EXIT_LOADER_DIED = 71
-"""Exit code of a trial whose data-loader process died, which is the machine's fault as if it had itself (EX_OSERR)."""
+EXIT_CRASHED = 71
+"""Exit code of a trial that could not go on for no fault of its code, as if it had been killed (EX_OSERR).
+
+A data-loader process of it died, the machine was short of something, or its folder is not there any more.
+"""
 
 _RECEIVE_BYTES = 65536
 _MAX_FDS = 8
@@ -33,7 +36,7 @@ class Assignment:
     """What one process is started for: a trial, or a probe of the workload.
 
     `number` is the trial's id, or counts the probes. A trial has a `folder` (with its request.json) and a `log`; a
-    probe has its `request` and answers into the file descriptor `answer`. `device` is torch's name of it;
+    probe has its `request`. Both answer into the file descriptor `answer`. `device` is torch's name of it;
     `environment` is added to the server's. `label` is what the tables call the device. `launched` is the monotonic
     clock, in seconds, when the launch was ordered.
     """
@@ -53,6 +56,12 @@ class Assignment:
     def to_json(self) -> dict[str, Any]:
         """The assignment as a message."""
         return asdict(self)
+
+    def say(self, **content: Any) -> None:
+        """Hand the server an object that it passes on to the runner when this process has ended."""
+        if self.answer >= 0:
+            # In memory: it is heard when no disk can be written.
+            os.write(self.answer, (json.dumps(content) + "\n").encode("ascii"))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Assignment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State
@@ -32,6 +34,8 @@ from tunectl.training.own_code.lines import log_bytes
 
 KILL_PATIENCE_SECONDS = 10.0
 """How long a killed trial is waited for: a process inside a dead file system cannot be killed."""
+
+_OF_ONE_FOLDER = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES})
 
 
 @dataclass(slots=True)
@@ -95,10 +99,11 @@ class _Schedule:
             self.waiting.remove(job)
             try:
                 folder = TrialFolder(self.prepare(job))
-                # A damaged one, or that of a trial to be run anew: from here on it means that this attempt ended by
-                # itself.
-                folder.result.unlink(missing_ok=True)
+                _remove_result(folder)
             except (OSError, FolderError) as error:
+                if _is_one_trial_s(error):
+                    self._end(job, "failed", "crashed", str(error), 0.0)
+                    continue
                 self.trouble = error
                 self.waiting.appendleft(job)
                 return
@@ -168,10 +173,10 @@ class _Schedule:
                 if result.provisional:
                     write_result(running.folder, replace(result, provisional=False))
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
-            elif ended.code == EXIT_UNWRITTEN:
+            elif ended.verdict == EXIT_UNWRITTEN:
                 # The disk is at fault, not the trial: the others would end alike.
                 self._cancel(running, ended.seconds)
-                self.trouble = self.trouble or FolderError(_unwritten(running.folder))
+                self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
             elif self.stopping > 0 and was_stopped(ended):
@@ -179,6 +184,9 @@ class _Schedule:
             else:
                 self._fail(running, ended)
         except (OSError, FolderError) as error:
+            if _is_one_trial_s(error):
+                self._end(job, "failed", "crashed", str(error), ended.seconds)
+                return
             self.trouble = self.trouble or error
             self.states.setdefault(job.trial, "pending")
 
@@ -278,10 +286,28 @@ def run_trials(
     return schedule.states
 
 
-def _unwritten(folder: TrialFolder) -> str:
+def _remove_result(folder: TrialFolder) -> None:
+    """Remove a damaged result, or that of a trial to be run anew: a later one means that this attempt ended by itself.
+
+    A trial may have made a folder of it.
+    """
+    if folder.result.is_dir() and not folder.result.is_symlink():
+        shutil.rmtree(folder.result)
+    else:
+        folder.result.unlink(missing_ok=True)
+
+
+def _is_one_trial_s(error: OSError | FolderError) -> bool:
+    """Whether it is one trial's folder that cannot be used, so that the others can go on."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _OF_ONE_FOLDER
+
+
+def _unwritten(folder: TrialFolder, why: str) -> str:
+    found = "; ".join(filter(None, [jsontext.one_line(why), f"{_free_space(folder.path)}, see {folder.log.name}"]))
     return (
-        f"{folder.path}: the trial could not write its files ({_free_space(folder.path)}, see {folder.log.name}); make "
-        "room and run the same command again: it goes on from there"
+        f"{folder.path}: the trial could not write its files ({found}); make room and run the same command again: it "
+        "goes on from there"
     )
 
 

@@ -23,8 +23,10 @@ from typing import IO, Any, NoReturn, cast
 from tunectl.core import lifetime
 from tunectl.core.files import unnamed_file
 from tunectl.core.records import FactorySignature, WorkloadReference
-from tunectl.execution import failures, hazards, launching, processes
+from tunectl.core.shortages import patiently
+from tunectl.execution import failures, hazards, interpreter_end, launching, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
+from tunectl.execution.signals import STOP_SIGNALS
 
 _SETTLE_MILLISECONDS = 5
 _OUTPUT_TAIL_BYTES = 2000
@@ -38,8 +40,8 @@ class _Child:
     assignment: Assignment
     pid: int
     launched: float
-    output: IO[bytes] | None = None
     answer: IO[bytes] | None = None
+    output: IO[bytes] | None = None
     status: int | None = None
 
 
@@ -108,7 +110,7 @@ class _Server:
         launched = time.monotonic()
         child = _Child(assignment, 0, launched)
         try:
-            child = self._start(assignment, launched)
+            child = patiently(lambda: self._start(assignment, launched))
         except OSError as error:
             self._report(child, {"code": None, "message": f"its process could not be started: {error}"})
             return
@@ -120,20 +122,25 @@ class _Server:
         )
 
     def _start(self, assignment: Assignment, launched: float) -> _Child:
-        if assignment.kind == "trial":
-            log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            try:
-                return _Child(assignment, self._new_process(assignment, log, ()), launched)
-            finally:
-                os.close(log)
-        output, answer = unnamed_file(), unnamed_file()  # closed when the child is reported
-        assignment = replace(assignment, answer=answer.fileno())
-        pid = self._new_process(assignment, output.fileno(), (answer.fileno(),))
-        return _Child(assignment, pid, launched, output, answer)
+        with contextlib.ExitStack() as opened:
+            answer = opened.enter_context(unnamed_file())
+            assignment = replace(assignment, answer=answer.fileno())
+            if assignment.kind == "trial":
+                log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                try:
+                    child = _Child(assignment, self._new_process(assignment, log), launched, answer)
+                finally:
+                    os.close(log)
+            else:
+                output = opened.enter_context(unnamed_file())
+                pid = self._new_process(assignment, output.fileno())
+                child = _Child(assignment, pid, launched, answer, output)
+            opened.pop_all()  # closed when the child is reported
+            return child
 
-    def _new_process(self, assignment: Assignment, output: int, inherit: tuple[int, ...]) -> int:
+    def _new_process(self, assignment: Assignment, output: int) -> int:
         if self.hazard:
-            return launching.spawn(assignment, self.worker_name, output, (*self.held, *inherit))
+            return launching.spawn(assignment, self.worker_name, output, (*self.held, assignment.answer))
         own = (self.connection.fileno(), self.wakeup.fileno(), self.wakeup.writing)
         return launching.fork(assignment, self.worker, output, own)
 
@@ -181,11 +188,12 @@ class _Server:
         seconds = time.monotonic() - child.launched
         event = {"event": "ended", "kind": child.assignment.kind, "number": child.assignment.number, "seconds": seconds}
         with contextlib.ExitStack() as files:
-            if child.output is not None and child.answer is not None:
-                files.enter_context(child.output)
+            if child.answer is not None:
                 files.enter_context(child.answer)
                 child.answer.seek(0)
                 event["answer"] = child.answer.read().decode("utf-8", "replace")
+            if child.output is not None:
+                files.enter_context(child.output)
                 event["output"] = processes.output_tail(child.output, _OUTPUT_TAIL_BYTES)
         self.connection.send({**event, "pid": child.pid, "code": None, "signal": None, "message": "", **ending})
 
@@ -265,8 +273,10 @@ def _listen_for_children() -> _Wakeup:
 
 
 def _ignore_stop_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _nothing)
+    for number in STOP_SIGNALS:
+        # Under nohup SIGHUP stays ignored, also in the programs of trials.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _nothing)
 
 
 def _nothing(_number: int, _frame: object) -> None:
@@ -300,6 +310,7 @@ def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
     _ignore_stop_signals()
     hazard = hazards.fork_hazard()
     gc.collect()
+    interpreter_end.remember_open_files()
     gc.freeze()
     wakeup = _listen_for_children()
     server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=loaded.fds)

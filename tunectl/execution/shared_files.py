@@ -1,7 +1,8 @@
 """Which files below a folder are written by more than one trial.
 
-Nobody says which process wrote a file. What is known: which trials ran between two snapshots. A file that changed was
-written by one of them; where no trial ran every time that it changed, at least two trials wrote it.
+The system does not say which process wrote a file. What is known: which trials ran between two snapshots. A file that
+changed was written by one of them; where no trial ran every time that it changed, at least two trials wrote it. Where
+all that completed ran then, it is unclear whether each of them, which run the same program, wrote it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,19 @@ _WHOLE_BYTES = 2**24
 _SAMPLE_BYTES = 2**20
 _BYTES_A_SNAPSHOT = 2**27
 _NUMBER = re.compile(r"\d")
+_WORD = re.compile(r"[^\W_]+")
+_TEMPORARY = re.compile(r"tmp\w{6,}")
 # What a person edits while trials run; a program that writes it makes it, and does not find it.
 _SOURCES = (".py", ".ipynb", ".md", ".rst", ".toml", ".cfg", ".ini", ".sh", ".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change of a file that a snapshot showed: the trials that `ran` since the last one, and those that `ended`."""
+
+    ran: frozenset[int]
+    ended: frozenset[int]
+    is_first: bool
 
 
 @dataclass(slots=True)
@@ -31,7 +43,7 @@ class WrittenFiles:
     folder: Path
     files: dict[str, WrittenFile] = field(default_factory=dict)
     shared_folders: SharedFolders | None = None
-    _ends: dict[str, list[frozenset[int]]] = field(default_factory=dict)
+    _changes: dict[str, list[_Change]] = field(default_factory=dict)
     _last: Snapshot = field(default_factory=Snapshot)
     _before: Snapshot = field(default_factory=Snapshot)
     _first: str | None = None
@@ -56,10 +68,10 @@ class WrittenFiles:
         for path, mark in snapshot.files.items():
             if self._last.files.get(path) == mark or (path in self._before.files and path.endswith(_SOURCES)):
                 continue
-            found = self._written(path, mark, frozenset(ran), with_digest=left > 0)
+            change = _Change(frozenset(ran), frozenset(ended), is_first=path not in self.files)
+            self._changes.setdefault(path, []).append(change)
+            found = self._written(path, mark, change.ran, with_digest=left > 0)
             left -= min(mark.size, _WHOLE_BYTES)
-            if ended:
-                self._ends.setdefault(path, []).append(frozenset(ended))
             self.files[path] = found
             changed.append(found)
         for path in self._last.files.keys() - snapshot.files.keys():
@@ -88,16 +100,38 @@ class WrittenFiles:
         like it: at the same depth, with the same suffix.
         """
         found = []
-        kinds = Counter(map(_kind, self._ends))
-        for path, groups in self._ends.items():
-            known = self.files.get(path)
-            often = sum(bool(group & trials) for group in groups) > 1
-            if known is None or known.is_shared or known.worst != "overwritten" or not often:
-                continue
-            if kinds[_kind(path)] < len(trials):
+        for path in self._without_a_like(trials):
+            known = self.files[path]
+            often = sum(bool(change.ended & trials) for change in self._changes[path]) > 1
+            if not known.is_shared and known.worst == "overwritten" and often:
                 self.files[path] = replace(known, how=known.worst)
                 found.append(self.files[path])
         return found
+
+    def take_for_unclear(self, trials: AbstractSet[int], texts: AbstractSet[str]) -> list[WrittenFile]:
+        """Note the files of which it cannot be known whether each of these trials, which completed, wrote them.
+
+        All of them ran when such a file changed, and none has one like it. A name without a number and without one of
+        the hyperparameters' `texts` is the same in every trial, so that nothing is like it.
+        """
+        if len(trials) < 2:
+            return []
+        words = {word for text in texts for word in _words(text)}
+        fixed = [path for path in self._changes if path in self.files and not _varies(path, words)]
+        found = []
+        for path in dict.fromkeys([*fixed, *self._without_a_like(trials)]):
+            known, changes = self.files[path], self._changes[path]
+            all_ran = trials <= frozenset[int]().union(*(change.ran for change in changes))
+            compared = len(changes) > 1 or not changes[0].is_first
+            if all_ran and not known.is_shared and (known.worst == "overwritten" or not compared):
+                self.files[path] = replace(known, unclear=frozenset(trials))
+                found.append(self.files[path])
+        return found
+
+    def _without_a_like(self, trials: AbstractSet[int]) -> list[str]:
+        """The files that changed of which there are too few of a kind for each of the trials to have its own."""
+        kinds = Counter(map(_kind, self._changes))
+        return [path for path in self._changes if path in self.files and kinds[_kind(path)] < len(trials)]
 
     def count_folders(self, snapshot: Snapshot, trials: int) -> None:
         """Compare how many folders with numbers in their names there are with the trials of this run that trained.
@@ -123,7 +157,18 @@ def _home(path: str, new: AbstractSet[str]) -> str | None:
 
 
 def _kind(path: str) -> tuple[int, str]:
-    return path.count("/"), PurePosixPath(path).suffix
+    suffix = PurePosixPath(path).suffix
+    # `run.17` and `lr_0.3` end in what is the trial's own.
+    return path.count("/"), "#" if _NUMBER.search(suffix) else suffix
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _varies(path: str, words: AbstractSet[str]) -> bool:
+    """Whether a name may be another one in another trial: by a number, a random text, or one of these words."""
+    return any(_NUMBER.search(word) or word in words for word in _words(path)) or bool(_TEMPORARY.search(path))
 
 
 def _shape(path: str) -> str:

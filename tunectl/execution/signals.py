@@ -1,4 +1,4 @@
-"""Stop requests: SIGINT and SIGTERM of the runner's process, counted instead of obeyed."""
+"""Stop requests: signals of the runner's process, counted instead of obeyed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what ends a job, and the end of the terminal or the ssh session."""
+
 
 @contextmanager
 def counted_stop_signals() -> Iterator[Callable[[], int]]:
-    """Count SIGINT and SIGTERM while the block runs; gives the function that says how many came.
+    """Count the stop signals while the block runs; gives the function that says how many came.
 
-    Main thread only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's
-    background job) stays ignored. The old handlers are put back at the end, also after an exception.
+    However many SIGHUPs come, they are one request: the kernel and the shell both send it when a terminal closes. Main
+    thread only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's background
+    job) stays ignored. The old handlers are put back at the end, also after an exception.
     """
     received = 0
+    hung_up = False
 
-    def count(_number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
+    def count(number: int, _frame: FrameType | None) -> None:
+        nonlocal received, hung_up
+        if number == signal.SIGHUP:
+            hung_up = True
+        else:
+            received += 1
 
     old = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 old[number] = signal.signal(number, count)
-        yield lambda: received
+        yield lambda: max(received, int(hung_up))
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

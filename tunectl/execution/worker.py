@@ -19,19 +19,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, assert_never
 
-from tunectl.core import files
+from tunectl.core.disk_room import lack_of_room
 from tunectl.core.errors import LoaderError
+from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
 from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_of
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
+from tunectl.core.shortages import file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
-from tunectl.execution.protocol import EXIT_LOADER_DIED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
+from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 from tunectl.store.trial_files import write_result
 
-_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-_ROOM_BYTES = 65_536  # a result with a long traceback
 _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, unless they are ours: two seconds."""
@@ -103,37 +103,63 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
-    except Exception as error:
+    except BaseException as error:  # also what the user's code raises to end the process
         failure = failures.describe(error)
         sys.stderr.write(failure.text)
-        if isinstance(error, OSError) and error.errno in _UNWRITABLE and _is_the_study_s(error, folder):
-            # The study's disk is at fault, until there is room again: no result of this trial. What the user's own
-            # code reads and writes may lie elsewhere.
-            return EXIT_UNWRITTEN
-        if isinstance(error, LoaderError):
-            return EXIT_LOADER_DIED
+        if stop() and not isinstance(error, Exception):
+            return EXIT_STOPPED  # its way to end, since it was asked to
+        disk_error = _disk_error(error, folder)
+        if disk_error is not None:
+            # The study's disk is at fault, until there is room again: no result of this trial.
+            return _unwritten(disk_error, assignment)
+        crash = _crash(error, folder)
+        if crash:
+            assignment.say(message=crash)
+            return EXIT_CRASHED
         result = TrialResult(
             trial=request.trial,
             state="failed",
             reason="error",
-            message=failure.message,
+            message=f"{failure.message} ({file_size_remedy()})" if _is_too_large(error) else failure.message,
             where=failure.where,
             traceback=failure.text,
             **asdict(seconds),
         )
-    return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment))
+    return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment), assignment)
 
 
-def _is_the_study_s(error: OSError, folder: TrialFolder) -> bool:
-    """Whether it is the trial's folder that cannot be written. A print of the user's goes there, too."""
-    if is_own(error):
-        return True
-    try:
-        files.write_bytes(folder.path / "room", bytes(_ROOM_BYTES))
-        (folder.path / "room").unlink()
-    except OSError as found:
-        return found.errno in _UNWRITABLE
-    return False
+def _crash(error: BaseException, folder: TrialFolder) -> str:
+    """In words why the trial could not go on for no fault of its code; "" where it is to blame."""
+    if not folder.path.is_dir():
+        return "its folder was deleted while it trained"
+    if isinstance(error, LoaderError):
+        return ": ".join(filter(None, ["one of its data-loader processes died", shortage(error)]))
+    lack = shortage(error)
+    return f"the machine was short of something: {lack}" if lack else ""
+
+
+def _is_too_large(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EFBIG
+
+
+def _unwritten(error: OSError, assignment: Assignment) -> int:
+    reason = file_size_remedy() if _is_too_large(error) else ""
+    assignment.say(message=": ".join(filter(None, [str(error), reason])))
+    return EXIT_UNWRITTEN
+
+
+def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
+    """Why the trial's folder cannot be written, where it failed for that; a print of the user's goes there, too.
+
+    What the user's own code reads and writes may lie elsewhere.
+    """
+    if isinstance(error, OSError):
+        if error.errno not in UNWRITABLE:
+            return None
+        if is_own(error):
+            return error
+    # torch.save raises RuntimeErrors.
+    return lack_of_room(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
 
 
 def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:
@@ -211,12 +237,18 @@ def _measure_throughput(
         return run_throughput(request, folder, factory, device=device, stop=stop, seconds=seconds)
 
 
-def _write(folder: TrialFolder, result: TrialResult) -> int:
+def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> int:
     try:
         write_result(folder, result)
     except OSError as error:
-        sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
-        return EXIT_UNWRITTEN
+        if error.errno in UNWRITABLE:
+            sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
+            return _unwritten(error, assignment)
+        # Not the disk's fault: the trial deleted its folder, or made a folder of its result.json.
+        assignment.say(
+            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {error.strerror}"
+        )
+        return EXIT_CRASHED
     return 0
 
 
@@ -229,7 +261,7 @@ def _probe(assignment: Assignment) -> int:
     try:
         _set_threads(request.threads)
         answer["checkpoint_bytes"] = probe(request, load_factory(request.workload), device=assignment.device)
-    except Exception as error:
+    except BaseException as error:
         failure = failures.describe(error)
         answer |= {"message": failure.message, "where": failure.where, "traceback": failure.text}
     os.write(assignment.answer, json.dumps(answer).encode("ascii"))

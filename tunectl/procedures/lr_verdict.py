@@ -10,12 +10,7 @@ from tunectl.analysis.learning import Learning
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
 from tunectl.procedures.procedure import SweepSpec
 from tunectl.procedures.rate_confirmation import Confirmed
-from tunectl.procedures.rates import RateJudgement, why_apart
-
-AT_EDGE = 5.0
-"""The best rate is at the edge where training is unstable within this factor above it. The playbook looks at 5 and 10
-times the best rate; noise of the seeds moves the best rate by a factor of 2 or 3.
-"""
+from tunectl.procedures.rates import AT_EDGE, RateJudgement, why_apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,11 @@ from tunectl.procedures.procedure import Results, majority, runs_of
 
 _DIGITS = 6
 
+AT_EDGE = 5.0
+"""The best rate is at the edge where training is unstable within this factor above it. The playbook looks at 5 and 10
+times the best rate; noise of the seeds moves the best rate by a factor of 2 or 3.
+"""
+
 
 def log_grid(low: float, high: float, points: int) -> list[float]:
     """`points` rates from `low` to `high`, evenly on a logarithmic axis, to six significant digits; both ends exact."""

@@ -9,11 +9,8 @@ from typing import Any
 from tunectl.analysis.runs import Run
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import Results, SweepSpec
-from tunectl.procedures.rates import RateJudgement, judged, next_unstable, runs_by_rate, with_lost
+from tunectl.procedures.rates import AT_EDGE, RateJudgement, judged, next_unstable, runs_by_rate, with_lost
 from tunectl.procedures.warmup_recipe import Judged, Recipe, fresh_repeats
-
-AT_EDGE = 5.0
-"""The best rate is at the edge where training is unstable within this factor above it, as lr-sweep has it."""
 
 
 def going_on(

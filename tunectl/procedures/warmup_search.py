@@ -17,6 +17,9 @@ LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 
 START_FACTOR = 10.0
 
+ITSELF = 1.0
+"""The factor of the unstable rate itself."""
+
 LONGEST_PART = 0.1
 """The playbook: the longest warmup to try is 10 % of max_train_steps."""
 
@@ -62,13 +65,24 @@ def unstable_rate(spec: SweepSpec) -> float | None:
     return None if rate is None else float(rate)
 
 
+def is_edge_open(spec: SweepSpec) -> bool:
+    """Whether it is not known that an instability keeps the best rate down: the seeds of lr-sweep did not say, and the
+    user named no unstable rate.
+    """
+    return spec.options.get("unstable_lr") is None and earlier(spec).is_at_edge is None
+
+
 def factors(spec: SweepSpec) -> tuple[list[float], list[float]]:
-    """The factors to go down through, and those to go up through once the first one holds."""
+    """The factors to go down through, and those to go up through once the first one holds.
+
+    Where the edge is open, the unstable rate itself comes last: if a warmup makes it trainable, the rates below it
+    with the warmup show whether an instability kept the best one down.
+    """
     asked = float(spec.options.get("factor", START_FACTOR))
     start = min(asked, START_FACTOR)
     down = [start, *(factor for factor in reversed(LADDER) if factor < start)]
     up = sorted({factor for factor in (*LADDER, asked) if start < factor <= asked})
-    return down, up
+    return ([*down, ITSELF] if is_edge_open(spec) else down), up
 
 
 def search(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
@@ -123,7 +137,7 @@ def _warmed_up(phase: int, point: int, base: float, levers: Levers) -> list[Wish
 def _lengths_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> list[Wish]:
     tried = lengths(spec.max_train_steps)
     down, up = factors(spec)
-    first = [*down, *up].index(factor) * len(tried)
+    first = sorted([*down, *up], key=lambda item: item == ITSELF).index(factor) * len(tried)
     base = _base(spec, factor)
     wishes = [
         wish

@@ -46,11 +46,13 @@ from tunectl.procedures.warmup_recipe import (
     sweep_rows,
 )
 from tunectl.procedures.warmup_search import (
+    ITSELF,
     LONGEST_PART,
     START_FACTOR,
     Held,
     Search,
     factors,
+    is_edge_open,
     lengths,
     search,
     stretch,
@@ -225,6 +227,11 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         "raise_max_train_steps": too_long,
     }
     parts = [_opened(spec, held), _comparison(spec, found)]
+    if is_edge_open(spec) and not found.adopt:
+        parts.append(
+            "lr-sweep's seeds did not say whether an instability keeps the best learning rate down; with a warmup the "
+            "higher rates train and are no better: a warmup is not needed."
+        )
     # A rate above those of the sweep with this initialisation is known not to hold.
     is_highest = best is not small and _is_out_of_reach(spec, held)
     parts += remarks({**answers, "at_boundary": answers["at_boundary"] and not is_highest}, best)
@@ -273,7 +280,7 @@ def _opened(spec: SweepSpec, held: Held) -> str:
     beside = ""
     if held.levers != earlier(spec).levers:
         beside = f" with a quarter of the initialisation (init_scale {held.levers.init_scale:g}), and none does without"
-    text = f"A warmup lets training bear {held.base:g}, {held.factor:g} times the unstable rate{beside}"
+    text = f"A warmup lets training bear {held.base:g}, {_times(held.factor)}{beside}"
     return f"{text}; {_asked(spec):g} times it is out of reach." if _is_out_of_reach(spec, held) else f"{text}."
 
 
@@ -301,23 +308,34 @@ def _comparison(spec: SweepSpec, found: _Found) -> str:
 
 
 def _nothing_held(spec: SweepSpec, results: Results) -> Conclusion:
-    answers = {**staying(spec), "held": None, "compared": [], "raise_max_train_steps": None}
-    if not is_needed(spec):
+    if is_needed(spec):
+        verdict = _no_warmup_holds(spec)
+    else:
         verdict = (
             "A warmup is not needed: no instability keeps the best learning rate down. --unstable-lr tries one anyway."
         )
-    else:
-        levers = earlier(spec).levers
-        lowest = factors(spec)[0][-1]
-        verdict = (
-            f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps holds even {lowest:g} times the unstable rate"
-        )
-        smaller = quartered(spec, levers)
-        if smaller is not None:
-            verdict += f", not even with a quarter of the initialisation (init_scale {smaller.init_scale:g})"
-        first = "Go to clip-sweep, then try" if levers.clip is None else "Try"
-        verdict += f". {first} another optimizer, the initialisation, and a lower learning rate last."
+    answers = {**staying(spec), "held": None, "compared": [], "raise_max_train_steps": None}
     return Conclusion(verdict, answers, figures=_length_figures(results))
+
+
+def _no_warmup_holds(spec: SweepSpec) -> str:
+    levers = earlier(spec).levers
+    text = f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps holds even {_times(factors(spec)[0][-1])}"
+    smaller = quartered(spec, levers)
+    if smaller is not None:
+        text += f", not even with a quarter of the initialisation (init_scale {smaller.init_scale:g})"
+    first = "Go to clip-sweep, then try" if levers.clip is None else "Try"
+    last = "another optimizer, the initialisation, and a lower learning rate last."
+    if not is_edge_open(spec):
+        return f"{text}. {first} {last}"
+    return (
+        f"{text}: it does not help here. lr-sweep's seeds did not say whether an instability keeps the best learning "
+        f"rate down; it may well be the best without one. {first} {last}"
+    )
+
+
+def _times(factor: float) -> str:
+    return "the unstable rate itself" if factor == ITSELF else f"{factor:g} times the unstable rate"
 
 
 def _length_figures(results: Results) -> list[Figure]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from tunectl.analysis.figures import BoxesFigure, CurvesFigure, Figure, HistogramFigure, PointsFigure
 from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
-from tunectl.report.drawing import PNG_SCALE, Drawing, SecondRenderer, draw_all
+from tunectl.report.drawing import PNG_SCALE, Drawing, Renderer, Undrawn, draw_all
 from tunectl.report.looks import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
 
 __all__ = [
@@ -21,12 +21,15 @@ __all__ = [
     "MOST_POINTS",
     "PNG_SCALE",
     "WIDTH",
+    "Drawn",
     "vega_lite",
     "write_figure",
     "write_figures",
 ]
 
 KINDS = ("svg", "png")
+
+_MOST_NAMED = 3
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
@@ -90,15 +93,37 @@ def write_figure(folder: Path, figure: Figure) -> list[Path]:
 
     A file is written only where its bytes change. Needs neither a browser nor a network.
     """
-    return write_figures(folder, [figure])
+    return write_figures(folder, [figure]).paths
 
 
-def write_figures(folder: Path, figures: Iterable[Figure], second: SecondRenderer | None = None) -> list[Path]:
-    """Draw the figures as `write_figure` does, with the `second` process where there is one; the paths of all."""
+class Drawn(NamedTuple):
+    """The files that were drawn, and why others were not, by the name of the figure."""
+
+    paths: list[Path]
+    undrawn: dict[str, Undrawn]
+
+    @property
+    def warning(self) -> str:
+        """What to tell the user of those that were not drawn; "" where all were."""
+        if not self.undrawn:
+            return ""
+        more = f" and {len(self.undrawn) - _MOST_NAMED} more" if len(self.undrawn) > _MOST_NAMED else ""
+        names = ", ".join([*self.undrawn][:_MOST_NAMED])
+        return f"could not draw {names}{more} as files: {next(iter(self.undrawn.values())).cause}"
+
+
+def write_figures(folder: Path, figures: Iterable[Figure], ready: Sequence[Renderer] = ()) -> Drawn:
+    """Draw the figures as `write_figure` does, by the processes that are `ready`, or by one that is started for them.
+
+    Raises OSError where a file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    drawings = [
-        Drawing(json.dumps(vega_lite(figure), sort_keys=True), *(f"{folder / figure.name}.{kind}" for kind in KINDS))
+    drawings = {
+        Drawing(
+            json.dumps(vega_lite(figure), sort_keys=True), *(f"{folder / figure.name}.{kind}" for kind in KINDS)
+        ): figure.name
         for figure in figures
-    ]
-    draw_all(drawings, second)
-    return [Path(path) for drawing in drawings for path in (drawing.svg, drawing.png)]
+    }
+    undrawn = {drawings[item.drawing]: item for item in draw_all([*drawings], ready)}
+    made = [drawing for drawing, name in drawings.items() if name not in undrawn]
+    return Drawn([Path(path) for drawing in made for path in (drawing.svg, drawing.png)], undrawn)

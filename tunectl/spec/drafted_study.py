@@ -8,11 +8,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tunectl.core.programs import RESUME
 from tunectl.spec.config_values import ConfigFile
 from tunectl.spec.document import printable
 from tunectl.spec.drafting import MARK, DraftedCommand, Entry
 from tunectl.spec.editing import in_flow
 from tunectl.spec.own_options import escaped
+from tunectl.spec.placeholders import DIR
 
 _MOST_LISTED = 12
 
@@ -57,6 +59,7 @@ def study_text(
         ),
         *_metrics(known),
         '  # checkpoints: "{trial.dir}/checkpoint-{step}.pt"    # of these files the best and the last are kept',
+        *_own_resume(draft),
         '  # infeasible: {exit_codes: [3], patterns: ["out of memory"]}    # ends that are the hyperparameters\' fault',
         "objective:",
         f"  metric: {in_flow(known.metric)}" if known.metric else f"  metric:    {MARK}: the metric to select by",
@@ -67,6 +70,19 @@ def study_text(
         "search: {trials: 1}    # as soon as something is nuisance: some 20, for each scientific setting",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _own_resume(draft: DraftedCommand) -> list[str]:
+    """How a program goes on that by itself looks into its folder, where it has no option for that."""
+    own, resume = f"{{{DIR}}}", f"{{{RESUME}}}"
+    writes = any(own in text for text in draft.items if not text.startswith("#"))
+    if not writes or any(resume in text for text in [*draft.items, *draft.left]):
+        return []
+    return [
+        f"  # A program that by itself goes on from what is in its folder, {own}, needs this beside checkpoints;",
+        "  # else a trial that was stopped begins anew, in an empty folder:",
+        f'  # environment: {{GOES_ON_FROM: "{resume}"}}',
+    ]
 
 
 def _head(draft: DraftedCommand, known: Known, file: str) -> Iterator[str]:

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tunectl.core.programs import variable_of
 from tunectl.core.records import Scalar
 from tunectl.spec.command_words import Given, Piece, Word
 from tunectl.spec.document import printable, scalar
 from tunectl.spec.editing import in_flow
-from tunectl.spec.names import TABLE_COLUMNS
+from tunectl.spec.names import TABLE_COLUMNS, TRIAL_VARIABLES
 from tunectl.spec.options import Help, Option
-from tunectl.spec.own_options import count, escaped, last_part, own_text, steps_option, takes_own
+from tunectl.spec.own_options import count, escaped, goes_on, last_part, own_text, steps_option, takes_own
 from tunectl.spec.proposals import proposal
 
 MARK = "# FILL IN"
@@ -38,7 +39,6 @@ _NOT_PASSED = (
     "print_config",
 )  # fmt: skip
 _PLAIN = re.compile(r"--?[A-Za-z][\w.-]*")
-_GOES_ON = re.compile(r"(?:resume|restore)(?!\w*(?:epoch|step|iter))\w*|ckpt_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class DraftedCommand:
     left: list[str] = field(default_factory=list)
     steps: tuple[str, int | None] | None = None
     unknown: list[str] = field(default_factory=list)
-    _names: set[str] = field(default_factory=set)
+    _variables: set[str] = field(default_factory=set)
 
     def entry(self, name: str, text: str | None, option: Option) -> Entry:
         """The entry of a fixed hyperparameter of this value, under a name that no other has."""
@@ -97,12 +97,12 @@ class DraftedCommand:
     def _free(self, name: str) -> str:
         legal = re.sub(r"\W", "_", name)
         legal = legal if legal.isidentifier() else f"option_{legal}"
-        if legal in TABLE_COLUMNS or legal == "max_train_steps":
+        if legal in TABLE_COLUMNS or variable_of(legal) in TRIAL_VARIABLES:
             legal += "_option"
-        free = next(
-            other for n in range(1, 10_000) if (other := legal if n == 1 else f"{legal}_{n}") not in self._names
-        )
-        self._names.add(free)
+        # Two that differ in capitals alone would have one environment variable.
+        numbered = (legal if n == 1 else f"{legal}_{n}" for n in range(1, 10_000))
+        free = next(other for other in numbered if variable_of(other) not in self._variables)
+        self._variables.add(variable_of(free))
         return free
 
 
@@ -230,10 +230,10 @@ def _as_placed(option: Option) -> Given:
 
 def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str, int]) -> None:
     """Write the options as comments, each as it would be placed; those without a value are named."""
-    offers = DraftedCommand(_names=draft._names)
+    offers = DraftedCommand(_variables=draft._variables)
     for option in options:
         is_flag = option.takes == 0 and not option.many
-        if _goes_on(option):
+        if goes_on(option):
             draft.left.append(option.shown + _why_left(option))
         elif is_flag and option.off is None and option.default == "true":
             draft.left.append(f"{option.shown} ({option.source} turns it on, and no option turns it off)")
@@ -252,13 +252,8 @@ def _offer(draft: DraftedCommand, options: Sequence[Option], taken: Mapping[str,
     draft.offered += offers.entries
 
 
-def _goes_on(option: Option) -> bool:
-    """Whether an option names, by its name, the checkpoint from which the program goes on."""
-    return option.takes == 1 and not (option.many or option.choices) and bool(_GOES_ON.fullmatch(_name(option).lower()))
-
-
 def _why_left(option: Option) -> str:
-    if _goes_on(option):
+    if goes_on(option):
         words = f'"{option.name}={{trial.resume}}"' if option.joined else f'{option.name}, "{{trial.resume}}"'
         return f" (as [{words}], where `checkpoints` says which files they are)"
     if option.takes == 1 and not option.many and option.default is not None:

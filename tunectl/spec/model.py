@@ -10,7 +10,7 @@ from typing import Literal
 from tunectl.core.errors import Problem
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Program
-from tunectl.core.records import Recovery, Scalar, WorkloadKind
+from tunectl.core.records import DiffExtent, Recovery, Scalar, WorkloadKind
 from tunectl.spec.document import PathKey, problem_at
 
 Role = Literal["scientific", "nuisance", "fixed"]
@@ -151,7 +151,7 @@ class StudySpec:
     `workload` is the text by which the workload is known: a factory's reference
     (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
     `baseline_loss` is the training loss of the best constant prediction, as a study of own code says it; None where it
-    does not, and for a workload, which has its own.
+    does not, and for a workload, which has its own. `uncommitted_diff`: which changes of the git repository are kept.
     """
 
     name: str
@@ -173,6 +173,7 @@ class StudySpec:
     baseline_loss: float | None = None
     points_file: PointsFile | None = None
     shared_files: tuple[str, ...] = ()
+    uncommitted_diff: DiffExtent = "folders"
 
     @property
     def own_code(self) -> bool:

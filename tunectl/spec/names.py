@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from tunectl.core.lifetime import MARK
+from tunectl.core.programs import variable_of
+from tunectl.core.recording import RECORD_VARIABLE
 from tunectl.spec.document import Document, PathKey
+from tunectl.spec.placeholders import OWN
 from tunectl.spec.wording import shown
 
 TABLE_COLUMNS = frozenset(
@@ -35,6 +39,12 @@ TABLE_COLUMNS = frozenset(
     ]
 )
 """The columns of the trials and settings tables: a hyperparameter of that name would stand twice."""
+
+TRIAL_VARIABLES = {
+    **{variable_of(name): f"{{{name}}}" for name in OWN},
+    **dict.fromkeys((MARK, RECORD_VARIABLE), "tunectl itself"),
+}
+"""The environment variables of a program that are no hyperparameter's, and whose they are."""
 
 
 def refuse_name(document: Document, name: str, path: PathKey) -> bool:

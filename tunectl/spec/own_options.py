@@ -30,6 +30,15 @@ _FOLDERS = (
     "workdir", "exp_dir", "experiment_dir", "default_root_dir", "sweep_dir", "dirpath", "save_root", "log_root",
 )  # fmt: skip
 _VAGUE_OUTPUTS = ("out", "output", "save")
+_GOES_ON = re.compile(r"(?:auto_?)?(?:resume|restore)(?!\w*(?:epoch|step|iter))\w*|ckpt_path")
+_CHECKPOINT = re.compile(
+    r"(?:(?:load|init|start|continue|begin|from)_(?:from_)?)?(?:checkpoint|ckpt)(?:_(?:path|file|name))?"
+    r"|(?:load|init|start|continue)_(?:from|path|file)"
+)
+"""What names a checkpoint to go on from where the program begins without one; else it may be a file to write."""
+
+_NONE = ("", "none", "null")
+_OF_A_RUN = re.compile(r"(?:train\w*|run|args|experiment|exp|config|cfg|checkpoint\w*|ckpt)")
 _OUTPUTS = (*_FOLDERS, *_VAGUE_OUTPUTS, "output_path", "save_path", "save_to")
 
 
@@ -46,6 +55,16 @@ def is_seed(name: str) -> bool:
 def is_folder(name: str) -> bool:
     """Whether an option, or a key of a file, of this name is a folder that the program writes to."""
     return _output(name, "") in _FOLDERS
+
+
+def goes_on(option: Option) -> bool:
+    """Whether an option names, by its name, the checkpoint from which the program goes on."""
+    if option.takes != 1 or option.many or {choice.lower() for choice in option.choices} - set(_NONE):
+        return False
+    before, _, last = option.name.lstrip("-").lower().rpartition(".")
+    name = re.sub(r"\W", "_", f"{before}_{last}" if before and not _OF_A_RUN.fullmatch(before) else last)
+    begins_without = option.default is None or option.default.lower() in _NONE
+    return bool(_GOES_ON.fullmatch(name) or (begins_without and _CHECKPOINT.fullmatch(name)))
 
 
 def _is_of_training(name: str) -> bool:

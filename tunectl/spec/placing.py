@@ -7,12 +7,13 @@ from itertools import product
 from typing import Protocol
 
 from tunectl.core.errors import Problem
-from tunectl.core.programs import RESUME, Argument, Optional, Program
+from tunectl.core.programs import RESUME, Argument, Optional, Program, variable_of
 from tunectl.core.records import Scalar
 from tunectl.spec.conditions import Conditions, Other, World
 from tunectl.spec.document import PathKey
 from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import Domain, Hyperparameter, Range, ValueSet
+from tunectl.spec.names import TRIAL_VARIABLES
 from tunectl.spec.placeholders import FILE, OWN, names_in, placeholders
 from tunectl.spec.wording import as_text, nearest
 
@@ -57,7 +58,7 @@ def check_program(study: Declared, program: Program, *, unbroken: bool = True) -
             if inner not in known:
                 message = f"{{{inner}}} stands for nothing{nearest(inner, known)}"
                 problems.append(study.problem((*_WHERE, "environment", name), message))
-    problems += _without_place(study, used)
+    problems += [*_without_place(study, used), *_without_variable(study)]
     if unbroken and not problems:
         problems += [*_without_value(study, program), *_never_taken(study, program), *_unreached(study, program, used)]
     return sorted(problems)
@@ -78,6 +79,18 @@ def _without_place(study: Declared, used: set[str]) -> list[Problem]:
         for name in study.names
         if name not in used and name not in switches
     ]
+
+
+def _without_variable(study: Declared) -> list[Problem]:
+    """Hyperparameters whose environment variable is another value's already, so that the program would read that."""
+    owners = dict(TRIAL_VARIABLES)
+    problems = []
+    for name in study.names:
+        owner = owners.setdefault(variable_of(name), name)
+        if owner != name:
+            message = f"its environment variable, {variable_of(name)}, is also that of {owner}; give it another name"
+            problems.append(study.problem(("hyperparameters", name), message, at_key=True))
+    return problems
 
 
 def _without_value(study: Declared, program: Program) -> list[Problem]:

@@ -31,7 +31,8 @@ _COUNTERS = frozenset((
 ))  # fmt: skip
 _WHOLE_NAMES = frozenset({"data", "v_num", "in", "at", "of", "n"})
 _POSITIONS = frozenset((
-    "epoch", "epochs", "step", "steps", "iter", "iters", "iteration", "iterations", "batch", "updates",
+    "epoch", "epochs", "ep", "step", "steps", "iter", "iters", "iteration", "iterations", "it", "batch", "update",
+    "updates",
 ))  # fmt: skip
 
 _CLOCK_OR_DATE = re.compile(r":\d\d|[-/]\d{1,2}[-/]\d{1,2}(?!\d)")
@@ -52,8 +53,9 @@ def is_metric(name: str) -> bool:
         return not words
     if MEASURE.search(name):
         return True
-    place = len(words) > 1 and words[-1] in _POSITIONS
-    return not place and _TIMERS.isdisjoint(words) and (_RATES | _MEMORY | _COUNTERS).isdisjoint(words)
+    return (
+        words[-1] not in _POSITIONS and _TIMERS.isdisjoint(words) and (_RATES | _MEMORY | _COUNTERS).isdisjoint(words)
+    )
 
 
 def measures(name: str, behind: str) -> bool:

@@ -164,6 +164,7 @@ def _spec(
         text=document.text,
         places=document.places,
         key_places=document.key_places,
+        uncommitted_diff=sections.uncommitted_diff,
     )
 
 

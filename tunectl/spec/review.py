@@ -11,6 +11,7 @@ from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.spec import review_budget, review_optimizers, review_roles, review_training
 from tunectl.spec.conditions import Conditions
+from tunectl.spec.metric_direction import direction_against_the_name
 from tunectl.spec.model import StudySpec
 from tunectl.spec.review_context import Context
 from tunectl.spec.review_own_code import review_own_code
@@ -18,6 +19,7 @@ from tunectl.spec.review_own_code import review_own_code
 Rule = Callable[[Context], list[Problem]]
 
 _RULES: tuple[Rule, ...] = (
+    direction_against_the_name,
     review_roles.batch_size_as_nuisance,
     review_roles.learning_rate_as_scientific,
     review_roles.choice_as_nuisance,

@@ -7,6 +7,7 @@ import importlib.util
 import re
 
 from tunectl.core.errors import Problem
+from tunectl.core.installation import install_command
 from tunectl.core.programs import RESUME, TRAINING_LOSS, Optional, Program
 from tunectl.spec.model import StudySpec
 from tunectl.spec.wording import nearest
@@ -86,7 +87,7 @@ def _missing_package(spec: StudySpec) -> list[Problem]:
     sources = spec.program.sources if spec.program is not None else ()
     if all(item.kind != "tensorboard" for item in sources) or importlib.util.find_spec("tensorboard") is not None:
         return []
-    message = "metrics from TensorBoard's files need the package tensorboard: pip install 'tunectl[tensorboard]'"
+    message = f"metrics from TensorBoard's files need the package tensorboard: {install_command('tensorboard')}"
     return [spec.problem(("workload", "metrics"), message, at_key=True)]
 
 

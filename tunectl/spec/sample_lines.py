@@ -210,7 +210,7 @@ class _Reader:
             if index == kind.step:
                 found[index] = "step"
                 continue
-            if kind.step is None and pair.key in STEPS:
+            if pair.key in STEPS:  # another unit of the same step
                 continue
             group = _group(pair.name)
             section = self._section(kind, pair, repeated=twice[pair.name] > 1)

@@ -99,7 +99,7 @@ def read_objects(objects: Sequence[Mapping[str, float]], metric: str | None) -> 
         return ProposedSource(metrics, len(told), None, step, offset, remark=partly)
     if len(kinds) > 1:
         return None
-    fraction = next((name for name in metrics if _key(name) in STEPS), None)
+    fraction = next((name for name in named if _key(name) in STEPS), None)
     remark = f"{printable(fraction)} is a fraction, and no step: " if fraction else "no step is told: "
     return ProposedSource(metrics, len(objects), every=1, remark=remark + "the objects are counted")
 
@@ -107,8 +107,8 @@ def read_objects(objects: Sequence[Mapping[str, float]], metric: str | None) -> 
 def _gives_metrics(item: Mapping[str, float], metric: str | None) -> bool:
     """Whether an object is none of the configuration: it tells a step with something, or a measure."""
     measured = [name for name in item if name == metric or is_metric(name)]
-    named = [_key(name) in STEPS for name in measured]
-    return (any(named) and not all(named)) or any(MEASURE.search(name) for name in measured)
+    has_step = any(_key(name) in STEPS for name in item)
+    return (has_step and bool(measured)) or any(MEASURE.search(name) for name in measured)
 
 
 def _key(name: str) -> str:

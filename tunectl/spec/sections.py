@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from tunectl.core.objective import Objective
-from tunectl.core.records import Recovery
+from tunectl.core.records import DiffExtent, Recovery
 from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import Document, PathKey
 from tunectl.spec.model import ResourcesSection, SearchSection, TrainingSection
@@ -127,6 +127,7 @@ class _StudyKeys(_Section):
     search: _SearchKeys = _SearchKeys()
     resources: _ResourcesKeys = _ResourcesKeys()
     notes: str = ""
+    uncommitted_diff: DiffExtent = "folders"
 
 
 class _OwnStudyKeys(_StudyKeys):
@@ -140,6 +141,7 @@ class Sections:
         self.study = keys.study
         self.goal = keys.goal
         self.notes = keys.notes
+        self.uncommitted_diff = keys.uncommitted_diff
         self.workload = keys.workload
         self.objective = Objective(**keys.objective.model_dump())
         recovery = keys.training.recovery
@@ -165,7 +167,7 @@ def read_sections(document: Document) -> Sections | None:
     content = {
         key: value
         for key, value in document.content.items()
-        if value is not None or key not in ("search", "resources", "goal", "notes")
+        if value is not None or key not in ("search", "resources", "goal", "notes", "uncommitted_diff")
     }
     own_code = isinstance(content.get("workload"), dict)
     try:

@@ -13,6 +13,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder, write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.store.index_schema import remove_files
+from tunectl.store.writing_lock import writing_lock
 
 _MOVING = ".moving"
 _COPIED = ("provenance", "uncommitted")
@@ -46,6 +47,12 @@ def finish_setting_aside(folder: StudyFolder) -> Path | None:
     begun = _begun(folder)
     if begun is None:
         return None
+    # A report that is being written would go on in the folder of the study that begins anew.
+    with writing_lock(folder):
+        return _moved_to(begun, folder)
+
+
+def _moved_to(begun: Path, folder: StudyFolder) -> Path:
     place = begun.with_name(begun.name.removesuffix(_MOVING))
     try:
         for path in list(_moved(folder)):

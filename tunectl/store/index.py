@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from tunectl.core.errors import FolderError
+from tunectl.core.garbage import no_garbage_collected
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements as packing
@@ -73,12 +74,11 @@ class Index:
 
     @classmethod
     def open_read_only(cls, path: Path) -> Index | None:
-        """The index to read from, also during a run; None where it is missing, damaged or of another version."""
-        try:
-            connection = schema.open_sound(path, "ro")
-        except (schema.DamagedIndexError, sqlite3.Error):
-            return None
-        return cls(connection, path, is_new=False, writes=False)
+        """The index to read from, also during a run; None where it is missing, damaged or of another version.
+
+        None also where the file system has no locks, without which a reader would see half of what a runner writes.
+        """
+        return cls._open_to_read(path) if schema.has_locks(path) else None
 
     @classmethod
     def open_at_rest(cls, path: Path) -> Index | None:
@@ -86,7 +86,15 @@ class Index:
 
         None also where a killed runner left its journal: opening it would write beside it.
         """
-        return cls.open_read_only(path) if schema.is_one_file(path) else None
+        return cls._open_to_read(path) if schema.is_one_file(path) else None
+
+    @classmethod
+    def _open_to_read(cls, path: Path) -> Index | None:
+        try:
+            connection = schema.open_sound(path, "ro")
+        except (schema.DamagedIndexError, sqlite3.Error):
+            return None
+        return cls(connection, path, is_new=False, writes=False)
 
     def make_anew(self) -> None:
         """Put an empty index in place of one that was damaged, or taken by somebody, while it was open.
@@ -172,7 +180,7 @@ class Index:
 
     def put_measurements(self, trial: int, measurements: Sequence[Measurement], *, replace: bool = False) -> None:
         """Store measurements of a trial over those of the same step and kind; with `replace`, over all that it had."""
-        with self.transaction():
+        with self.transaction(), no_garbage_collected():
             if replace:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
             parts = packing.stretches(sorted_once(measurements))

@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tunectl.core.errors import FolderError
+from tunectl.core.file_locks import has_record_locks
+from tunectl.core.folders import StudyFolder
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x74756E65  # "tune"
@@ -129,9 +131,19 @@ def make(path: Path) -> sqlite3.Connection:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection in autocommit; `mode` is ro, rw or rwc."""
-    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    """A connection in autocommit; `mode` is ro, rw or rwc.
+
+    On a file system without locks it is used without them: the runner is alone by its claim on the folder.
+    """
+    locks = "" if has_locks(path) else "&nolock=1"
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{locks}"
     return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+
+
+def has_locks(path: Path) -> bool:
+    """Whether an index at `path` can be read while a runner writes to it: whether the file system has locks."""
+    # Not asked of the file itself: SQLite would lose its own.
+    return has_record_locks(StudyFolder(path.parent).study)
 
 
 def open_sound(path: Path, mode: str) -> sqlite3.Connection:

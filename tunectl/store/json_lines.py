@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder
 
 _BLOCK_BYTES = 65_536
+_PART_BYTES = 4_000_000
 # A damaged line may hold two objects, and two lines one, so that there are as many objects as lines.
 _SEVERAL = re.compile(rb"}\s*,\s*{")
 
@@ -46,6 +47,15 @@ def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:
             value = _parse_one(line)
         values.append(value if type(value) is dict else None)
     return values
+
+
+def parts(content: bytes) -> Iterator[bytes]:
+    """The complete lines in parts of some megabytes, for what takes far more memory when it is parsed."""
+    begin = 0
+    while (end := content.find(b"\n", begin + _PART_BYTES) + 1) > 0:
+        yield content[begin:end]
+        begin = end
+    yield content[begin:]
 
 
 def _complete_lines(content: bytes) -> list[bytes]:

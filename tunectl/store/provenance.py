@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.records import DiffExtent
+from tunectl.store.repository import describe_repository
 
 PROVENANCE_FORMAT = 1
-GIT_TIMEOUT_SECONDS = 10.0
-LARGEST_DIFF_BYTES = 20_000_000
-_PACKAGES = ("tunectl", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
-# Set in git's own hooks: they would point every call at another repository.
-_GIT_REDIRECTIONS = frozenset(
-    {
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-        "GIT_COMMON_DIR",
-        "GIT_OBJECT_DIRECTORY",
-        "GIT_NAMESPACE",
-        "GIT_PREFIX",
-    }
-)
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +34,22 @@ class RunDescription:
 
 
 def describe_run(
-    command: Sequence[str], *, workload_file: Path | None, study_file: Path | None, study_folder: Path, now: datetime
+    command: Sequence[str],
+    *,
+    workload_file: Path | None,
+    study_file: Path | None,
+    study_folder: Path,
+    now: datetime,
+    uncommitted_diff: DiffExtent = "folders",
 ) -> RunDescription:
     """All that is worth knowing about a run that starts now; never fails, what cannot be found is None.
 
     The git repository is the one that holds the workload's file, else the study file; changes inside the study folder
-    do not count. `now` carries its time zone.
+    do not count. `uncommitted_diff` says whose changes are kept. `now` carries its time zone.
     """
-    git, uncommitted = _describe_git(workload_file or study_file, study_folder)
+    folders = [file.parent for file in (workload_file, study_file) if file is not None]
+    found = describe_repository(folders, study_folder, uncommitted_diff)
+    git, uncommitted = found.entry, found.uncommitted
     entry = {
         "time": now.isoformat(timespec="seconds"),
         "command": [str(word) for word in command],
@@ -64,7 +58,7 @@ def describe_run(
         "platform": platform.platform(),
         "python": platform.python_version(),
         "executable": sys.executable,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {"tunectl": import_module("tunectl").__version__, **{name: _version(name) for name in _PACKAGES}},
         "study_file": _describe_file(study_file),
         "workload_file": _describe_file(workload_file),
         "git": git,
@@ -107,6 +101,14 @@ def command_of(run: Mapping[str, Any]) -> str:
     words[0] = Path(words[0]).name
     folder = run.get("folder")
     return (f"cd {shlex.quote(str(folder))} && " if folder else "") + shlex.join(words)
+
+
+def has_uncommitted_changes(run: Mapping[str, Any]) -> bool | None:
+    """Whether the repository of a run had uncommitted changes, kept or not; None where that is not known."""
+    git = run.get("git")
+    if not git:
+        return None
+    return bool(run.get("uncommitted_sha256") or git.get("dirty"))
 
 
 def original_study_file(folder: StudyFolder) -> Path | None:
@@ -170,68 +172,3 @@ def _working_folder() -> str | None:
         return str(Path.cwd())
     except OSError:
         return None
-
-
-def _describe_git(file: Path | None, study_folder: Path) -> tuple[dict[str, Any], bytes]:
-    unknown = {"repository": None, "commit": None, "branch": None, "dirty": None}
-    top = _git(file.parent, "rev-parse", "--show-toplevel") if file is not None else None
-    if top is None:
-        return unknown, b""
-    repository = Path(os.fsdecode(top.removesuffix(b"\n")))
-    commit = _git(repository, "rev-parse", "--verify", "--quiet", "HEAD")
-    branch = _git(repository, "symbolic-ref", "--quiet", "--short", "HEAD")
-    paths = [".", *_exclusion(repository, study_folder)]
-    status = _git(repository, "status", "--porcelain=v1", "-z", "--no-renames", "--", *paths)
-    described = {
-        "repository": str(repository),
-        "commit": _text(commit),
-        "branch": _text(branch),
-        "dirty": None if status is None else bool(status),
-    }
-    if not status:
-        return described, b""
-    base = ["HEAD"] if commit else ["--cached"]
-    diff = _git(repository, "diff", "--no-color", "--no-ext-diff", "--no-textconv", *base, "--", *paths)
-    return described, _uncommitted(status, diff)
-
-
-def _text(output: bytes | None) -> str | None:
-    return None if output is None else output.decode("utf-8", "backslashreplace").strip()
-
-
-def _exclusion(repository: Path, study_folder: Path) -> list[str]:
-    """The pathspec that leaves the study's own files out, where they lie inside the repository."""
-    try:
-        inside = study_folder.resolve().relative_to(repository.resolve())
-    except (ValueError, OSError):
-        return []
-    return [f":(exclude,top,literal){inside}"] if inside.parts else []
-
-
-def _uncommitted(status: bytes, diff: bytes | None) -> bytes:
-    """A list of the untracked files (comments to `git apply`), then the diff; cut at LARGEST_DIFF_BYTES."""
-    untracked = sorted(entry[3:] for entry in status.split(b"\0") if entry.startswith(b"?? "))
-    head = b"".join(b"# untracked: " + name.replace(b"\n", b"\\n") + b"\n" for name in untracked)
-    content = head + (diff if diff is not None else b"# the diff could not be taken\n")
-    if len(content) <= LARGEST_DIFF_BYTES:
-        return content
-    return content[:LARGEST_DIFF_BYTES] + b"\n# cut here: the changes are larger than %d bytes\n" % LARGEST_DIFF_BYTES
-
-
-def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints, None where it fails, is missing, or takes too long."""
-    environment = {name: value for name, value in os.environ.items() if name not in _GIT_REDIRECTIONS}
-    environment["LC_ALL"] = "C"
-    command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_TIMEOUT_SECONDS,
-            env=environment,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None

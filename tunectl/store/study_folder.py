@@ -8,6 +8,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.core.links import broken_link
 from tunectl.store.earlier import is_being_set_aside
 
 _PROBE = ".writable.tmp"
@@ -21,9 +22,12 @@ def study_path(parent: Path, name: str) -> Path:
 
 
 def is_study_folder(path: Path) -> bool:
-    """Whether a study folder stands there: it holds study.yaml and plan.jsonl."""
+    """Whether it holds study.yaml and plan.jsonl, as study folders do; raises FolderError where that cannot be seen."""
     folder = StudyFolder(path)
-    return folder.study.is_file() and folder.plan.is_file()
+    try:
+        return folder.study.is_file() and folder.plan.is_file()
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def check_place(path: Path, advice: str = "; give another --dir") -> bool:
@@ -37,8 +41,8 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     try:
         entries = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
-        if path.is_symlink():
-            raise FolderError(f"{path}: is a link to nothing{advice}") from None
+        if broken := broken_link(path):
+            raise FolderError(f"{path}: {broken}{advice}") from None
         return False
     except NotADirectoryError:
         raise FolderError(f"{path}: is a file, not a folder{advice}") from None
@@ -49,15 +53,13 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     if is_being_set_aside(path):
         return False
     folder = StudyFolder(path)
-    files = (folder.study, folder.points, folder.procedure)
-    begun = {folder.lock.name, folder.trials.name, folder.plan.name, *(file.name for file in files)}
+    files, locks = (folder.study, folder.points, folder.procedure), {folder.lock.name, folder.claim.name}
+    begun = {*locks, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     begun |= {_PROBE, *(f".{file.name}.tmp" for file in files)}
     # What is left in a folder whose study was set aside.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
-    if entries <= {folder.lock.name} or (
-        folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)
-    ):
+    if entries <= locks or (folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)):
         return False
     if folder.study.is_file() and folder.trials.is_dir():
         raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing{advice}")

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
+from tunectl.core.garbage import no_garbage_collected
 from tunectl.core.programs import Request
-from tunectl.core.records import ENDED, AttemptEnd, Measurement, State, TrialResult
+from tunectl.core.records import ENDED, RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 
 RESULT_FORMAT = 1
@@ -94,7 +95,7 @@ def unrecorded_attempt(
             return None
         return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
     begun = _begun_attempt(folder)
-    return AttemptEnd(begun, "cancelled", "its runner ended before it") if begun > last else None
+    return AttemptEnd(begun, "cancelled", RUNNER_ENDED) if begun > last else None
 
 
 def _begun_attempt(folder: TrialFolder) -> int:
@@ -135,16 +136,26 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about."""
+    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
+
+    A name is a file's in `checkpoints`, or the path from there to one elsewhere in the trial's folder (`../files/...`).
+    """
 
     folder: TrialFolder
 
     def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or name != os.path.basename(name) or name[0] == ".":  # noqa: PTH119
+        if not isinstance(name, str) or not name or not _is_below_the_trial(name):
             return False
         # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
         # file's.
         return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
+
+
+def _is_below_the_trial(name: str) -> bool:
+    """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
+    if "/" not in name:
+        return name[0] != "."
+    return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
 
 
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
@@ -191,6 +202,10 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
     """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
+    try:
+        folder.path.mkdir(exist_ok=True)  # the trial may have deleted it
+    except OSError as error:
+        raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
     json_lines.append(folder.attempts, [attempt.to_json()])
 
 
@@ -217,7 +232,7 @@ class MeasurementTail:
                 if restarted:
                     file.seek(0)
                     content, kept, self._last_line = file.read(), 0, b""
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             restarted, content, kept, self._last_line = self._offset > 0, b"", 0, b""
         except OSError as error:
             raise FolderError(f"{self._path}: cannot be read: {error.strerror or error}") from error
@@ -225,7 +240,8 @@ class MeasurementTail:
         self._offset = kept + len(self._last_line) + len(fresh)
         if fresh:
             self._last_line = fresh[fresh.rfind(b"\n", 0, -1) + 1 :]
-        read = _measurements(json_lines.parse_quickly(fresh))
+        with no_garbage_collected():
+            read = _measurements(json_lines.parse_quickly(fresh))
         return [item for item in read if item is not None], restarted
 
 
@@ -272,7 +288,11 @@ def _as_written(lines: Sequence[Mapping[str, Any] | None]) -> list[Measurement |
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
-    return list(map(Measurement._make, rows)) if plain else []
+    if not plain:
+        return []
+    if len({*kinds}) == 1:
+        kinds = (kinds[0],) * len(kinds)  # one text for all of them
+    return list(map(Measurement, steps, metrics, kinds, rates, norms, elapsed, checkpoints))
 
 
 def _measurement(line: Mapping[str, Any]) -> Measurement | None:
@@ -290,18 +310,27 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement
     content = _content(path, damage)
     if content is None:
         return (), 0
-    read = _measurements(json_lines.parse_quickly(content))
-    damaged = [number for number, item in enumerate(read, start=1) if item is None]
-    _note_damaged_lines(path, damaged, damage)
-    return sorted_once([item for item in read if item is not None]), len(damaged)
+    found: list[Measurement] = []
+    damaged: list[int] = []
+    lines = 0
+    with no_garbage_collected():
+        # Some at a time: all lines of a million as objects of JSON take a gigabyte.
+        for part in json_lines.parts(content):
+            read = _measurements(json_lines.parse_quickly(part))
+            damaged += [number for number, item in enumerate(read, start=lines + 1) if item is None]
+            found += [item for item in read if item is not None]
+            lines += len(read)
+        _note_damaged_lines(path, damaged, damage)
+        return sorted_once(found), len(damaged)
 
 
 def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     """Measurements by (step, kind), each once; of several the one written last counts: a resumed trial wrote it."""
-    last = {(item.step, item.kind): item for item in measurements}
-    keys = list(last)
-    in_order = sorted(keys)
-    return tuple(last.values()) if keys == in_order else tuple(last[key] for key in in_order)
+    items = tuple(measurements)
+    if all(one.step < other.step for one, other in pairwise(items)):
+        return items  # as nearly all are written
+    last = {(item.step, item.kind): item for item in items}
+    return tuple(last[key] for key in sorted(last))
 
 
 def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:

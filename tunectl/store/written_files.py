@@ -29,7 +29,8 @@ class WrittenFile:
 
     `alone` are the trials each of which may have written it alone: empty where at least two did. `worst` is how it was
     changed at worst, by whichever trial, and `how` is the same once it is taken for written by several. `trials` are
-    two groups of trials of which one wrote it each, the earlier and the later one, where that is known.
+    two groups of trials of which one wrote it each, the earlier and the later one, where that is known. `unclear` are
+    trials that ran when it changed, of which it cannot be known whether each wrote it.
     """
 
     path: str
@@ -39,6 +40,7 @@ class WrittenFile:
     worst: How = "identical"
     how: How | None = None
     trials: tuple[frozenset[int], frozenset[int]] | None = None
+    unclear: frozenset[int] = frozenset()
 
     @property
     def is_shared(self) -> bool:
@@ -48,7 +50,8 @@ class WrittenFile:
     def to_json(self) -> dict[str, Any]:
         """A line of the file that keeps it."""
         sets = None if self.trials is None else [sorted(group) for group in self.trials]
-        return {**asdict(self), "mark": list(self.mark), "alone": sorted(self.alone), "trials": sets}
+        line = {**asdict(self), "mark": list(self.mark), "alone": sorted(self.alone), "trials": sets}
+        return line | {"unclear": sorted(self.unclear)}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> WrittenFile | None:
@@ -63,6 +66,7 @@ class WrittenFile:
                 worst=line["worst"] if line["worst"] in HOWS else "overwritten",
                 how=line["how"] if line["how"] in HOWS else None,
                 trials=(frozenset(map(int, first)), frozenset(map(int, second))) if line["trials"] else None,
+                unclear=frozenset(map(int, line.get("unclear", ()))),
             )
         except (KeyError, TypeError, ValueError):
             return None

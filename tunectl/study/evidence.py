@@ -17,7 +17,7 @@ from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
-from tunectl.store.trial_files import read_trial
+from tunectl.store.trial_files import read_result, read_trial
 from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40
@@ -88,9 +88,9 @@ def _run(
     folder: StudyFolder, item: TrialOutcome, curves: Mapping[str, MeasuredCurve] | None, *, with_updates: bool
 ) -> Run:
     home = folder.trial(item.plan.trial)
-    files = read_trial(home) if with_updates or (curves is None and item.state != "pending") else None
     if curves is None:
-        curves = curves_of(files.measurements) if files is not None else {}
+        curves = {} if item.state == "pending" else curves_of(read_trial(home).measurements)
+    result = read_result(home) if with_updates else None
     return Run(
         plan=item.plan,
         state=item.state,
@@ -98,7 +98,7 @@ def _run(
         infeasible_step=item.infeasible_step,
         best_value=item.best_value,
         best_step=item.best_step,
-        baseline_loss=files.result.baseline_loss if files is not None and files.result is not None else None,
+        baseline_loss=result.baseline_loss if result is not None and not result.provisional else None,
         curves=curves,
         updates=joined(read_updates(home)) if with_updates else UpdateSeries(),
     )

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunectl.analysis.file_findings import file_findings, must_stop
+from tunectl.analysis.file_findings import must_stop, shared_findings, unclear_findings
 from tunectl.core.records import PlannedTrial
 from tunectl.execution.folder_snapshot import MOST_ENTRIES, take_snapshot
 from tunectl.execution.jobs import Job
@@ -118,10 +118,22 @@ class FolderWatch:
             self._not_before = 0.0
             self._collect(None)
         self._executor.shutdown()
-        if self._most_at_once >= len(self._launched) > 1 and not self._is_over:
+        if self._is_over:
+            return
+        if self._most_at_once >= len(self._launched) > 1:
             shared = self._written.take_for_shared(self._completed)
             keep_written(self._study.folder.written, shared, None, self._watcher.message)
             self._judge()
+        unclear = self._written.take_for_unclear(self._completed, self._texts())
+        keep_written(self._study.folder.written, unclear, None, self._watcher.message)
+        for finding in unclear_findings(self._spec, unclear):
+            self._watcher.message(f"warning: {finding.sentence} {finding.action}")
+
+    def _texts(self) -> set[str]:
+        """The texts that hyperparameters are set to: a name that holds one differs from trial to trial."""
+        return {
+            value for trial in self._study.trials for value in trial.hyperparameters.values() if isinstance(value, str)
+        }
 
     def _look(self) -> None:
         if self._is_over:
@@ -178,7 +190,7 @@ class FolderWatch:
         """Say once that trials overwrite files, and once that the study stops for it."""
         files = list(self._written.files.values())
         fatal = must_stop(self._spec, files)
-        for finding in file_findings(self._spec, fatal or files, self._written.shared_folders):
+        for finding in shared_findings(self._spec, fatal or files, self._written.shared_folders):
             said = "stop" if fatal else finding.level
             if said in self._said or finding.level == "note":
                 continue

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
+from tunectl.core.links import broken_link
 from tunectl.spec.command_words import Word, lacks_script, module_of, of_a_shell, parted, script_of
 from tunectl.spec.document import printable
 from tunectl.spec.drafted_study import Known, study_text
@@ -180,6 +181,9 @@ def _write(files: Mapping[Path, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(path, text.encode("utf-8", "surrogatepass"))
         except FileExistsError:
-            raise UsageError(f"{path}: is there already, and nothing is written over; name another place") from None
+            if broken := broken_link(path.parent):
+                raise FolderError(f"{path}: cannot be written: {broken}") from None
+            _refuse_existing(path)
+            raise FolderError(f"{path}: cannot be written: {path.parent} is a file, not a folder") from None
         except OSError as error:
             raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

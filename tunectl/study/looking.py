@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
 from tunectl.execution.lock import is_held
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
@@ -52,5 +52,11 @@ def looked_at(place: Path, *, may_be_half_read: bool = False) -> Iterator[StudyA
             outcomes = list(index.outcomes())
         else:
             # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
-            outcomes = read_standing(folder, trials, spec.objective, index)
+            found = read_standing(folder, trials, spec.objective, index)
+            outcomes = [_running(item) for item in found] if alive else found
         yield StudyAsItStands(folder, spec, trials, outcomes, alive, index)
+
+
+def _running(item: TrialOutcome) -> TrialOutcome:
+    """A trial as it is while a runner is at work, where only its folder says how it stands."""
+    return replace(item, state="running", reason="", message="") if item.message == RUNNER_ENDED else item

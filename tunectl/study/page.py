@@ -31,7 +31,7 @@ from tunectl.report.study_tables import best_trials_table, isolation_table, retr
 from tunectl.report.table import Table
 from tunectl.report.tables import settings_table, trials_table
 from tunectl.spec.wording import as_text
-from tunectl.store.provenance import command_of
+from tunectl.store.provenance import command_of, has_uncommitted_changes
 from tunectl.study.faults import Faults
 
 MOST_TRIALS = 1000
@@ -103,7 +103,7 @@ def _facts(
         yield "last run", str(last.get("time", ""))
         commit = (last.get("git") or {}).get("commit")
         if commit:
-            yield "commit", f"{commit}{' with uncommitted changes' if last.get('uncommitted_sha256') else ''}"
+            yield "commit", f"{commit}{' with uncommitted changes' if has_uncommitted_changes(last) else ''}"
         yield "command", command_of(last)
     if evidence.spec.notes:
         yield "notes", evidence.spec.notes

@@ -100,6 +100,8 @@ class Recorder:
         if event.state == "cancelled":
             self.tally.running.pop(event.trial, None)
             return
+        if found.state == "pending":  # its folder could not take it
+            found = replace(found, state=event.state, reason=event.reason, message=event.message)
         self.tally.end(found)
         self.watcher.finished(found, self.tally.snapshot(time.monotonic()))
 

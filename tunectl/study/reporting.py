@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -24,7 +23,7 @@ from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import TrialOutcome
-from tunectl.report.drawing import SecondRenderer
+from tunectl.report.drawing import Renderer
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
 from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.table import Table
@@ -33,6 +32,7 @@ from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
 from tunectl.store.provenance import read_provenance
 from tunectl.store.trial_files import ExistingCheckpoints, read_trial
+from tunectl.store.writing_lock import writing_lock
 from tunectl.study.evidence import indexed_curves, measurements_by_trial, read_evidence
 from tunectl.study.faults import Faults, faults_met, keep_faults
 from tunectl.study.looking import StudyAsItStands, looked_at
@@ -51,7 +51,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
-    """What was written: the page, findings.json, and the rest. `header` and `rows` are the settings as shown."""
+    """What was written: the page, findings.json, and the rest. `header` and `rows` are the settings as shown.
+
+    `warnings` say what could not be written.
+    """
 
     spec: StudySpec
     objective: Objective
@@ -63,6 +66,7 @@ class StudyReport:
     page: Path
     paths: tuple[Path, ...]
     trials: int
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -75,21 +79,21 @@ class StudyReport:
             "settings": [asdict(item) for item in self.settings],
             "page": str(self.page),
             "files": [str(path) for path in self.paths],
+            "warnings": list(self.warnings),
         }
 
 
-def report_study(
-    place: Path, question: Question, *, draw: bool = True, second: SecondRenderer | None = None
-) -> StudyReport:
+def report_study(place: Path, question: Question, *, draw: bool = True, ready: Sequence[Renderer] = ()) -> StudyReport:
     """Write the report of the study folder at `place` anew, also while a runner is at work there.
 
-    Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. A
-    `second` process that is ready takes its share of the drawing. Raises
-    FolderError where there is no study or nothing can be written, UsageError where the question cannot be answered.
+    Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. The
+    processes that are `ready` draw the plots. Raises FolderError where there is no study or nothing can be written,
+    UsageError where the question cannot be answered.
     """
-    with looked_at(place) as study:
-        evidence, outcomes = evidence_of(study, question)
-    return write_report(study.folder, evidence, outcomes, draw=draw, second=second)
+    with writing_lock(StudyFolder(place)):
+        with looked_at(place) as study:
+            evidence, outcomes = evidence_of(study, question)
+        return write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
 
 
 def evidence_of(study: StudyAsItStands, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
@@ -159,7 +163,7 @@ def write_report(
     outcomes: Sequence[TrialOutcome],
     *,
     draw: bool,
-    second: SecondRenderer | None = None,
+    ready: Sequence[Renderer] = (),
 ) -> StudyReport:
     """Write findings.json and report.html, with `draw` the plots as files, too; raises FolderError.
 
@@ -173,12 +177,14 @@ def write_report(
     found = study_findings(evidence, faults.attempt)
     page = study_page(folder, evidence, outcomes, summaries, names, read_provenance(folder), faults)
     paths = _write_tables(folder, evidence, outcomes, variant, faults)
+    undrawn = ""
     if draw:
-        paths += _draw(folder, page, variant, second, faults)
+        drawn, undrawn = _draw(folder, page, variant, ready, faults)
+        paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
     content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
-    _write(listed, (json.dumps(json.loads(jsontext.encode(content)), indent=2, ensure_ascii=False) + "\n").encode())
+    _write(listed, (jsontext.encode(content, indent=2) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     keep_faults(folder, faults)
     header, rows = settings_rows(summaries, names)
@@ -193,6 +199,7 @@ def write_report(
         html,
         (listed, html, *paths),
         len(outcomes),
+        (undrawn,) if undrawn else (),
     )
 
 
@@ -249,27 +256,36 @@ def _write_tables(
 
 
 def _draw(
-    folder: StudyFolder, page: StudyPage, variant: str, second: SecondRenderer | None, faults: Faults
-) -> list[Path]:
-    from tunectl.report.plots import write_figures
+    folder: StudyFolder, page: StudyPage, variant: str, ready: Sequence[Renderer], faults: Faults
+) -> tuple[list[Path], str]:
+    """The plots as files, and a warning where the library did not draw all of them."""
+    from tunectl.report.plots import Drawn, vega_lite, write_figures
 
-    def drawn(figures: Sequence[Figure], second: SecondRenderer | None = None) -> list[Path]:
+    def drawn(figures: Sequence[Figure], ready: Sequence[Renderer] = ()) -> Drawn:
         try:
-            return write_figures(folder.plots, figures, second)
+            return write_figures(folder.plots, figures, ready)
         except OSError as error:
             raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
+
+    def sound(figure: Figure) -> bool:
+        return faults.attempt(f"the plot {figure.name}", partial(vega_lite, figure), None) is not None
+
+    def refused(cause: str) -> None:
+        raise RuntimeError(cause)
 
     figures = [
         replace(figure, name=f"{figure.name}{variant}") for section in page.sections for figure in section.figures
     ]
     together = Faults(faults.raises)
-    paths = together.attempt("the plots", lambda: drawn(figures, second), None)
-    if paths is not None:
-        return paths
-    # One by one, so that one that fails costs no other.
-    return [
-        path for figure in figures for path in faults.attempt(f"the plot {figure.name}", partial(drawn, [figure]), ())
-    ]
+    found = together.attempt("the plots", lambda: drawn(figures, ready), None)
+    if found is None:
+        # Without those that cannot be laid out, so that one that fails costs no other.
+        found = faults.attempt("the plots", lambda: drawn(list(filter(sound, figures))), Drawn([], {}))
+    for name, item in found.undrawn.items():
+        if not item.died:
+            faults.attempt(f"the plot {name}", partial(refused, item.cause), None)
+    lost = found._replace(undrawn={name: item for name, item in found.undrawn.items() if item.died})
+    return found.paths, f"{lost.warning}; the page shows them all the same" if lost.undrawn else ""
 
 
 def _variant(own: Objective, asked: Objective) -> str:

@@ -18,6 +18,7 @@ from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import trial_seed
 from tunectl.store.provenance import original_study_file, read_provenance
 from tunectl.store.study_folder import open_folder
+from tunectl.store.writing_lock import writing_lock
 from tunectl.study.checking import check_study
 from tunectl.study.omissions import omissions
 from tunectl.study.opening import OpenStudy, grown, opened
@@ -166,6 +167,7 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
-    tables = write_tables(study.folder, study.spec, outcomes, study.index)
+    with writing_lock(study.folder):
+        tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     return RetrainReport(study.spec.name, study.folder, study.spec.objective, tuple(found), tables.paths, interrupted)

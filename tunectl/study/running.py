@@ -18,8 +18,9 @@ from tunectl.execution.signals import counted_stop_signals
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
 from tunectl.store.study_folder import check_place, study_path
+from tunectl.store.writing_lock import writing_lock
 from tunectl.store.written_files import read_written
-from tunectl.study.checking import check_study
+from tunectl.study.checking import CheckedStudy, check_study
 from tunectl.study.disk import check_room_to_begin
 from tunectl.study.omissions import omissions
 from tunectl.study.opening import OpenStudy, opened
@@ -88,13 +89,12 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     is in use, belongs to another study, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    for warning in checked.warnings:
-        watcher.message(f"warning: {warning}")
     slots = study_slots(checked.spec, options.slots, dict(os.environ))
     place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
     with counted_stop_signals() as stops, ExitStack() as stack:
-        ready = None
-        if not check_place(place):
+        ready, begun = None, check_place(place)
+        if not begun:
+            _warn(checked, watcher)
             # Nothing is created for a study that cannot work: the workload is tried first.
             planned = plan_trials(checked.spec)
             ready = make_ready(backend, checked, planned, slots[0], stops, _import_the_end)
@@ -104,10 +104,17 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         left = study_at_work.left(retry_failed=options.retry_failed)
         if not left:
             return _report(study_at_work, watcher, untouched=True, interrupted=False)
+        if begun:  # where nothing is left to train, the first call has said it
+            _warn(checked, watcher)
         if ready is None:
             ready = make_ready(backend, checked, left, slots[0], stops, _import_the_end)
         train_trials(study_at_work, left, checked, ready, slots, options, watcher, stops)
         return _report(study_at_work, watcher, untouched=False, interrupted=stops() > 0)
+
+
+def _warn(checked: CheckedStudy, watcher: Watcher) -> None:
+    for warning in checked.warnings:
+        watcher.message(f"warning: {warning}")
 
 
 def _import_the_end() -> None:
@@ -123,15 +130,18 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
-    tables = write_tables(study.folder, study.spec, outcomes, study.index)
-    has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
-    report = RunReport(study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash)
-    if report.unfinished:
-        return report
-    from tunectl.study.evidence import indexed_curves, read_evidence
-    from tunectl.study.reporting import write_report
+    with writing_lock(study.folder):
+        tables = write_tables(study.folder, study.spec, outcomes, study.index)
+        has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
+        report = RunReport(
+            study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash
+        )
+        if report.unfinished:
+            return report
+        from tunectl.study.evidence import indexed_curves, read_evidence
+        from tunectl.study.reporting import write_report
 
-    evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
-    # The plots as files take seconds: `tunectl report` draws them.
-    written = write_report(study.folder, evidence, outcomes, draw=False)
+        evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
+        # The plots as files take seconds: `tunectl report` draws them.
+        written = write_report(study.folder, evidence, outcomes, draw=False)
     return replace(report, findings=written.findings, page=written.page)

@@ -29,6 +29,7 @@ from tunectl.spec.placeholders import names_in
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
+from tunectl.store.writing_lock import writing_lock
 from tunectl.study.checking import CheckedStudy, check_study
 from tunectl.study.conclusions import conclusions_beside
 from tunectl.study.disk import check_room_to_begin
@@ -138,14 +139,14 @@ def run_procedure(
                 train_trials(at_work, left, checked, ready, slots, options, watcher, stops)
                 at_work = grown(at_work, [], watcher)
             if stops() or any(not has_ended(item) or item.state == "failed" for item in at_work.outcomes):
-                return _report(procedure, checked, at_work, None, interrupted=stops() > 0)
+                return _report(procedure, checked, at_work, None, watcher, interrupted=stops() > 0)
             results = read_results(at_work, results)
             added = planned_trials(checked.spec, sweep, procedure, results, at_work.trials)
             if not added:
                 _say_omissions(at_work, watcher)
                 known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
                 conclusion = without_evidence(procedure.conclude(known, results), results)
-                return _report(procedure, checked, at_work, conclusion, interrupted=False)
+                return _report(procedure, checked, at_work, conclusion, watcher, interrupted=False)
             at_work = grown(at_work, added, watcher)
 
 
@@ -353,21 +354,31 @@ def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
 
 
 def _report(
-    procedure: Procedure, checked: CheckedStudy, study: OpenStudy, conclusion: Conclusion | None, *, interrupted: bool
+    procedure: Procedure,
+    checked: CheckedStudy,
+    study: OpenStudy,
+    conclusion: Conclusion | None,
+    watcher: Watcher,
+    *,
+    interrupted: bool,
 ) -> ProcedureReport:
     # pyarrow takes a while to load: only when there is something to write.
     from tunectl.report.plots import write_figures
     from tunectl.study.tabling import write_tables
 
     extra = sorted({name for trial in study.trials for name in trial.hyperparameters} - set(checked.spec.names))
-    tables = write_tables(study.folder, checked.spec, study.outcomes, study.index, extra)
-    paths = list(tables.paths)
-    if conclusion is not None:
-        paths += [
-            *write_table(study.folder, procedure.name, _table(conclusion)),
-            *write_figures(study.folder.plots, conclusion.figures),
-            _write_conclusion(study.folder, conclusion),
-        ]
+    with writing_lock(study.folder):
+        tables = write_tables(study.folder, checked.spec, study.outcomes, study.index, extra)
+        paths = list(tables.paths)
+        if conclusion is not None:
+            drawn = write_figures(study.folder.plots, conclusion.figures)
+            if drawn.warning:
+                watcher.message(f"warning: {drawn.warning}")
+            paths += [
+                *write_table(study.folder, procedure.name, _table(conclusion)),
+                *drawn.paths,
+                _write_conclusion(study.folder, conclusion),
+            ]
     return ProcedureReport(procedure.name, study.folder, tuple(study.outcomes), conclusion, tuple(paths), interrupted)
 
 

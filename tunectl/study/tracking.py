@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 from tunectl.analysis.outcomes import best_outcome
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.links import broken_link
 from tunectl.core.records import ENDED
 from tunectl.report.table import Column, ColumnType, Table
-from tunectl.store.provenance import command_of, read_provenance
+from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
 from tunectl.store.study_folder import is_study_folder
 from tunectl.study.looking import looked_at
 
@@ -62,25 +63,45 @@ class TrackedStudy:
     problem: str = ""
 
 
-def tracked_studies(below: Path) -> list[TrackedStudy]:
-    """All studies in a folder and the folders below it, by path; writes nothing. Raises FolderError without a folder.
+def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _: None) -> list[TrackedStudy]:
+    """All studies in a folder and the folders below it, by path; writes nothing.
 
-    A study that cannot be read is listed with what is wrong with it.
+    A study that cannot be read is listed with what is wrong with it. Folders that cannot be read are passed over;
+    `unreadable` is called with a message for each. Raises FolderError where `below` is no folder, or one of these.
     """
-    if not below.is_dir():
-        raise FolderError(f"{below}: {'is no folder' if below.exists() else 'there is no such folder'}")
-    return [_tracked(place) for place in sorted(_study_folders(below))]
-
-
-def _study_folders(below: Path) -> Iterator[Path]:
+    if broken := broken_link(below):
+        raise FolderError(f"{below}: {broken}")
     if is_study_folder(below):
-        yield below
-        return
+        return [_tracked(below)]
+    try:
+        os.scandir(below).close()
+    except FileNotFoundError:
+        raise FolderError(f"{below}: there is no such folder") from None
+    except NotADirectoryError:
+        raise FolderError(f"{below}: is no folder") from None
+    except OSError as error:
+        raise FolderError(f"{below}: cannot be read: {error.strerror or error}") from error
+    return [_tracked(place) for place in sorted(_studies_below(below, unreadable))]
+
+
+def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator[Path]:
     # What a study folder holds is no study: large ones have ten thousands of trial folders.
-    for place, folders, _ in os.walk(below):
-        studies = [name for name in sorted(folders) if is_study_folder(Path(place, name))]
-        yield from (Path(place, name) for name in studies)
-        folders[:] = sorted(name for name in folders if name not in studies and not name.startswith("."))
+    def passed_over(error: OSError) -> None:
+        unreadable(f"{Path(error.filename)}: cannot be read: {error.strerror or error}; it is passed over")
+
+    for place, folders, _ in os.walk(below, onerror=passed_over):
+        left = []
+        for name in sorted(folders):
+            path, is_hidden = Path(place, name), name.startswith(".")
+            try:
+                if is_study_folder(path):
+                    yield path
+                elif not is_hidden:
+                    left.append(name)
+            except FolderError as error:
+                if not is_hidden:
+                    unreadable(f"{error}; it is passed over")
+        folders[:] = left
 
 
 def _tracked(place: Path) -> TrackedStudy:
@@ -115,7 +136,7 @@ def _tracked(place: Path) -> TrackedStudy:
         best_checkpoint=str(place / best.best_checkpoint) if best and best.best_checkpoint else "",
         command=command_of(last),
         commit=str((last.get("git") or {}).get("commit") or ""),
-        uncommitted=bool(last.get("uncommitted_sha256")) if last.get("git") else None,
+        uncommitted=has_uncommitted_changes(last),
         date=str(last.get("time") or ""),
     )
 

@@ -90,7 +90,8 @@ def train_trials(
         write_request(folder, request)
         return folder.path
 
-    ready.backend.hold(study.lock.fd)
+    for fd in study.lock.fds:
+        ready.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
     try:
@@ -158,5 +159,6 @@ def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, 
         study_file=study.spec.file,
         study_folder=study.folder.path,
         now=now,
+        uncommitted_diff=study.spec.uncommitted_diff,
     )
     append_provenance(study.folder, run)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from tunectl.core.errors import Infeasible, WorkloadError
@@ -264,6 +265,11 @@ class _DrawnByKey(Dataset[Any]):
         except Infeasible as reason:
             # Thrown across, it would come back with the loader's traceback as its reason.
             return reason
+        except Exception:
+            raise
+        except BaseException:
+            # What would end the process without a word: torch raises it again in the trial's.
+            return ExceptionWrapper(where="in a data-loader process")  # type: ignore[no-untyped-call]
 
 
 def _unchanged(batch: Any) -> Any:

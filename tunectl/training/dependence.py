@@ -12,9 +12,9 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,43 +29,64 @@ from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, sequence
 
 
-def exchange(evaluator: Evaluator) -> Exchange | None:
+@dataclass(frozen=True, slots=True)
+class NotExchanged:
+    """Why the predictions could not be exchanged; `is_error` where that was an exception, as where memory ran out."""
+
+    why: str
+    is_error: bool = False
+
+
+def exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     """How the losses of examples of train change when their predictions are exchanged.
 
     In evaluation mode, but for batch normalisation, which takes the batch's own statistics: after few updates its
     running ones may be far from what the network has been trained with. Nothing changes in the model, and no random
     generator moves.
 
-    Returns None where it cannot be known: fewer than two examples, a loss that does not call the model or reads some
-    of its parameters past it, outputs without an axis over the examples, outputs that already are the losses, losses
-    that are not finite, or an exception of the workload's code.
+    Returns why where it cannot be known: fewer than two examples, a loss that does not call the model or reads some of
+    its parameters past it, outputs without an axis over the examples, outputs that already are the losses, losses that
+    are not finite, or an exception of the workload's code.
     """
     try:
         return _exchange(evaluator)
-    except Exception:
+    except Exception as error:
         # The trial is over: what the workload's code makes of this is no reason to lose it.
-        return None
+        said = next(iter(str(error).strip().splitlines()), "")
+        return NotExchanged(f"{type(error).__name__}: {said}" if said else type(error).__name__, is_error=True)
 
 
-def _exchange(evaluator: Evaluator) -> Exchange | None:
+def _exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     model = evaluator.workload.model
-    batch = fixed_batch(evaluator, min(EXCHANGED_EXAMPLES, evaluator.batch_size))
-    own = _losses(evaluator, batch)
-    if len(own) < 2:
-        return None
+    most = min(EXCHANGED_EXAMPLES, evaluator.batch_size)
+    examples = min(most, len(evaluator.splits["train"]))  # type: ignore[arg-type]
+    batch = fixed_batch(evaluator, most)
+    with _outputs_seen(model, examples) as seen:
+        own = _losses(evaluator, batch)
+    if examples < 2:
+        return NotExchanged("there are fewer than two examples")
+    if not seen.tensors:
+        return NotExchanged("the loss calls no module of the model")
+    if not seen.covers(model):
+        return NotExchanged("the loss reads parameters of the model past its modules")
+    axes = _axes(evaluator, most, seen.tensors, examples)
+    if not any(axes):
+        return NotExchanged("the model's outputs have no axis over the examples")
     found = []
     # Each other's, in one cycle through all; then that of one example for all: a loss that compares the predictions of
     # the batch with its targets as a whole does not change under the first.
     for partners in (_cycle(len(own)).to(own.device), torch.zeros(len(own), dtype=torch.int64, device=own.device)):
-        with _exchanged_outputs(model, partners) as exchanged:
+        with _outputs_exchanged(model, axes, partners):
             losses = _losses(evaluator, batch)
-        if not exchanged.outputs or not exchanged.covers(model) or losses.shape != own.shape:
-            return None
+        if losses.shape != own.shape:
+            return NotExchanged("the losses have another shape when predictions are exchanged")
         found.append(losses.cpu())
         if torch.equal(losses, own[partners]) and not torch.equal(losses, own):
-            return None
+            return NotExchanged("the model's outputs are the losses")
     numbers = [losses.to(torch.float64).tolist() for losses in (own.cpu(), *found)]
-    return Exchange.of(*numbers) if all(map(math.isfinite, itertools.chain(*numbers))) else None
+    if not all(map(math.isfinite, itertools.chain(*numbers))):
+        return NotExchanged("the losses are not finite")
+    return Exchange.of(*numbers)
 
 
 def _losses(evaluator: Evaluator, batch: Any) -> Tensor:
@@ -99,11 +120,44 @@ def _cycle(examples: int) -> Tensor:
     return torch.from_numpy(partners)
 
 
-@dataclass(slots=True)
-class _Exchanged:
-    """How many tensors were exchanged, and the modules that were called."""
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Where the examples are in a tensor: one place each along an axis, or several.
 
-    outputs: int = 0
+    Several, as for the loss of every token, are beside each other (`together`), or one place of every example follows
+    the other (`apart`), as where time is the first axis before the two are flattened.
+    """
+
+    axis: int
+    places: Literal["one", "together", "apart"] = "one"
+
+    def exchanged(self, value: Tensor, partners: Tensor) -> Tensor:
+        """The tensor with its partner's part for every example."""
+        if self.places == "one":
+            return value.index_select(self.axis, partners)
+        axis, examples = self.axis, len(partners)
+        places = value.shape[axis] // examples
+        together = self.places == "together"
+        parts = (examples, places) if together else (places, examples)
+        split = value.reshape(*value.shape[:axis], *parts, *value.shape[axis + 1 :])
+        return split.index_select(axis if together else axis + 1, partners).flatten(axis, axis + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What an output was: its shape, and for each axis in which an example may have several places the sums over all
+    other axes.
+    """
+
+    shape: tuple[int, ...]
+    sums: Mapping[int, Tensor]
+
+
+@dataclass(slots=True)
+class _Outputs:
+    """The tensors that the outermost calls gave, in their order, and the modules that were called."""
+
+    tensors: list[_Seen] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)
 
     def covers(self, model: nn.Module) -> bool:
@@ -112,58 +166,130 @@ class _Exchanged:
         return all(id(parameter) in called for parameter in model.parameters())
 
 
+def _axes(evaluator: Evaluator, most: int, seen: Sequence[_Seen], examples: int) -> list[_Axis | None]:
+    """Where the examples are in each output: along the axis that is shorter when the batch is.
+
+    Its length alone does not say it: a sequence may be as long as the batch, or there may be as many classes. Where the
+    model takes no batch of another size, it does, if only one axis has it.
+    """
+    fewer = max(2, examples // 8) if examples > 2 else 1
+    try:
+        with _outputs_seen(evaluator.workload.model, fewer) as cut:
+            _losses(evaluator, fixed_batch(evaluator, most, fewer))
+    except Exception:
+        return [_axis_by_length(item.shape, examples) for item in seen]
+    if len(cut.tensors) != len(seen):
+        return [_axis_by_length(item.shape, examples) for item in seen]
+    return [
+        _axis(whole, part, examples, fewer) if len(whole.shape) == len(part.shape) else None
+        for whole, part in zip(seen, cut.tensors, strict=True)
+    ]
+
+
+def _axis_by_length(shape: Sequence[int], examples: int) -> _Axis | None:
+    found = [axis for axis, size in enumerate(shape) if size == examples]
+    return _Axis(found[0]) if len(found) == 1 else None
+
+
+def _axis(whole: _Seen, part: _Seen, examples: int, fewer: int) -> _Axis | None:
+    sizes = list(enumerate(zip(whole.shape, part.shape, strict=True)))
+    one = next((axis for axis, size in sizes if size == (examples, fewer)), None)
+    if one is not None:
+        return _Axis(one)
+    for axis, (size, less) in sizes:
+        count = size // examples
+        if count > 1 and (size, less) == (count * examples, count * fewer) and axis in whole.sums and axis in part.sums:
+            known, shown = whole.sums[axis], part.sums[axis]
+            together = float((known[: count * fewer] - shown).abs().sum())
+            apart = float((known.view(count, -1)[:, :fewer] - shown.view(count, -1)).abs().sum())
+            # What is no number in the outputs is no number in the losses.
+            return _Axis(axis, "apart" if apart < together else "together")
+    return None
+
+
 @contextlib.contextmanager
-def _exchanged_outputs(model: nn.Module, partners: Tensor) -> Iterator[_Exchanged]:
+def _outputs_seen(model: nn.Module, examples: int) -> Iterator[_Outputs]:
+    """Within the block what every outermost call of the model, or of a module in it, gives is noted."""
+    outputs = _Outputs()
+
+    def note(value: Tensor) -> Tensor:
+        # Where the first axis is the batch's, as nearly always, nothing is summed.
+        first = value.shape[0] == examples
+        several = [
+            axis for axis, size in enumerate(value.shape) if not first and size > examples and size % examples == 0
+        ]
+        outputs.tensors.append(_Seen(tuple(value.shape), {axis: _sums_along(value, axis) for axis in several}))
+        return value
+
+    def leave(module: nn.Module, output: Any) -> None:
+        outputs.modules.append(module)
+        _with_tensors(output, note)
+
+    with _at_outermost_calls(model, leave):
+        yield outputs
+
+
+@contextlib.contextmanager
+def _outputs_exchanged(model: nn.Module, axes: Sequence[_Axis | None], partners: Tensor) -> Iterator[None]:
     """Within the block every outermost call of the model, or of a module in it, gives each example its partner's
     output.
     """
-    exchanged, depth = _Exchanged(), 0
+    coming = iter(axes)
 
-    def enter(*_: Any) -> None:
+    def exchanged(value: Tensor) -> Tensor:
+        axis = next(coming, None)
+        return value if axis is None else axis.exchanged(value, partners)
+
+    with _at_outermost_calls(model, lambda _module, output: _with_tensors(output, exchanged)):
+        yield
+
+
+def _sums_along(value: Tensor, axis: int) -> Tensor:
+    """The sums over all axes but one, in float64, shape [size of that axis]."""
+    others = [other for other in range(value.ndim) if other != axis]
+    values = value.detach().real
+    return values.sum(dim=others, dtype=torch.float64) if others else values.to(torch.float64)
+
+
+@contextlib.contextmanager
+def _at_outermost_calls(model: nn.Module, leave: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
+    """Within the block `leave` is called with every outermost module and its output, which what it gives replaces."""
+    depth = 0
+
+    def entered(*_: Any) -> None:
         nonlocal depth
         depth += 1
 
-    def leave(module: nn.Module, _arguments: Any, output: Any) -> Any:
+    def left(module: nn.Module, _arguments: Any, output: Any) -> Any:
         nonlocal depth
         depth -= 1
-        if depth > 0:
-            return None
-        exchanged.modules.append(module)
-        return _reordered(output, partners, exchanged)
+        return leave(module, output) if depth == 0 else None
 
     handles: list[RemovableHandle] = []
     try:
         for module in model.modules():
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-        yield exchanged
+            handles += [module.register_forward_pre_hook(entered), module.register_forward_hook(left)]
+        yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _reordered(value: Any, partners: Tensor, exchanged: _Exchanged) -> Any:
-    """The output with the examples' places exchanged in all tensors that have an axis over them."""
+def _with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The output with `change` made to each of its tensors that has an axis."""
     if isinstance(value, Tensor):
-        axis = next((axis for axis, size in enumerate(value.shape) if size == len(partners)), None)
-        if axis is not None:
-            exchanged.outputs += 1
-            return value.index_select(axis, partners)
-        if value.ndim and value.shape[0] and value.shape[0] % len(partners) == 0:
-            # The examples' positions in one axis, as for the loss of every token.
-            exchanged.outputs += 1
-            return value.reshape(len(partners), -1, *value.shape[1:])[partners].reshape(value.shape)
-        return value
+        return change(value) if value.ndim else value
     if isinstance(value, Mapping):
         changed: Any = copy.copy(value)
         for key in value:
-            changed[key] = _reordered(value[key], partners, exchanged)
+            changed[key] = _with_tensors(value[key], change)
         return changed
     if isinstance(value, (tuple, list)):
-        items = [_reordered(item, partners, exchanged) for item in value]
+        items = [_with_tensors(item, change) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {
-            field.name: _reordered(getattr(value, field.name), partners, exchanged)
+            field.name: _with_tensors(getattr(value, field.name), change)
             for field in dataclasses.fields(value)
             if field.init
         }

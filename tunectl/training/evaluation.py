@@ -308,13 +308,16 @@ def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = 
     return found
 
 
-def fixed_batch(evaluator: Evaluator, examples: int) -> Any:
-    """A batch of at most `examples` examples spread evenly over the evaluated sample of `train`, on the device."""
+def fixed_batch(evaluator: Evaluator, examples: int, first: int | None = None) -> Any:
+    """A batch of at most `examples` examples spread evenly over the evaluated sample of `train`, on the device.
+
+    Of these the `first` ones alone where that is given.
+    """
     dataset = evaluator.splits["train"]
     size = len(dataset)  # type: ignore[arg-type]
     # Not np.unique, which imports numpy.ma at its first call: in every trial, 20 ms and more.
     chosen = sorted(set(np.linspace(0, size - 1, min(size, examples)).astype(np.int64).tolist()))
-    return moved(drawn(dataset, chosen, sequence(evaluator.seed, Purpose.EVALUATION)), evaluator.device)
+    return moved(drawn(dataset, chosen[:first], sequence(evaluator.seed, Purpose.EVALUATION)), evaluator.device)
 
 
 def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:

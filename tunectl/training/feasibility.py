@@ -135,7 +135,8 @@ class Evidence:
     mode, at step 0 and after the last update. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
     `tail_spread`: over the minibatch losses of the last `tail_count` updates. `fixed_batch_losses`: the losses of the
     same examples in evaluation mode over the second half, shape [evaluations, examples]. `exchange`: how the losses
-    change when predictions are exchanged at the end; None where that is not known.
+    change when predictions are exchanged at the end; None where that is not known. `is_settled`: whether the running
+    statistics by which layers evaluate have come to where the batches are.
     """
 
     total_steps: int
@@ -150,6 +151,7 @@ class Evidence:
     tail_count: int
     fixed_batch_losses: Sequence[Sequence[float]] = field(default_factory=tuple)
     exchange: Exchange | None = None
+    is_settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,9 @@ def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
         # What depends on its input may be slow, and wander: with a baseline nothing else is asked.
         if verdict is not None or baseline is not None:
             return verdict
+    if not evidence.is_settled:
+        # What is left are evaluations, and they tell about the statistics of the start.
+        return None
     return _never_below_start(evidence) if baseline is None else _flat(evidence, baseline)
 
 
@@ -252,6 +257,9 @@ def _never_below_start(evidence: Evidence) -> Verdict | None:
     unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps)
     long_enough = evidence.total_steps >= MIN_UPDATES or unmoved
     if not long_enough or not evidence.lowest_loss >= evidence.start_mean:
+        return None
+    if _clearly_below(evidence.start_mean, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
+        # In training it is: by statistics of its batches a network may have learned, and evaluate badly by others.
         return None
     return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
 
@@ -280,7 +288,9 @@ def judge(evidence: Evidence, *, baseline: float | None, no_progress: bool = Tru
     examples' losses at step 0) above the mean loss at step 0. `no_progress`: the predictions are the same for every
     example (`Exchange.is_constant`), and where there is a baseline, the loss of the best constant prediction, the last
     evaluation of train does not lie below it by more than its error. A trial whose predictions depend on the input is
-    feasible with a baseline, however slow it is; without one, some evaluation of train must be below that of step 0.
+    feasible with a baseline, however slow it is; without one, some evaluation of train, or the last minibatch losses by
+    more than their error, must be below that of step 0. Neither that nor what follows is asked before the running
+    statistics by which layers evaluate have settled.
     Where the predictions could not be exchanged, a baseline is compared with the losses alone: neither the last
     minibatch losses nor the last evaluation of train lie below it by more than their error, and the losses of a fixed
     batch were flat (`is_flat`) over the second half, and never below the baseline by more than their error in the last

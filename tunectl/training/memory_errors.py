@@ -23,3 +23,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def has_asked_for_too_much(error: BaseException) -> bool:
+    """Whether a computation asked for more memory than there is, which is a result of its hyperparameters.
+
+    A system that had none left for a process or a file (OSError) says nothing about them.
+    """
+    return is_out_of_memory(error) and not isinstance(error, OSError)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.exception_text import exception_line
 from tunectl.core.frames import user_frame
 from tunectl.core.records import TrialRequest
 from tunectl.spec.configuration import TrainingConfiguration
@@ -75,13 +76,13 @@ def _reported(what: str) -> Iterator[None]:
         if type(error) in (Infeasible, WorkloadError):
             raise
         raise WorkloadError(_told(what, error)) from error
-    except Exception as error:
+    except BaseException as error:  # also what the user's code raises to end the process
         raise WorkloadError(_told(what, error)) from error
 
 
-def _told(what: str, error: Exception) -> str:
-    text, place = str(error).strip(), user_frame(error)
-    told = f"{what}: {type(error).__name__}{': ' if text else ''}{text}"
+def _told(what: str, error: BaseException) -> str:
+    place = user_frame(error)
+    told = f"{what}: {exception_line(error)}"
     return f"{told} ({place})" if place else told
 
 

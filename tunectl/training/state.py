@@ -62,7 +62,8 @@ class TrialState:
     """The parts of a trial in training.
 
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
-    may recover: the file of what it recovered from, and the last good state (as saving.kept gives it).
+    may recover: the file of what it recovered from, and the last good state (as saving.kept gives it). `notes` are for
+    the result of a trial that completes.
     """
 
     request: TrialRequest
@@ -85,6 +86,7 @@ class TrialState:
     averages: WeightAverages | None = None
     recoveries: LineFile | None = None
     good: dict[str, Any] | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:

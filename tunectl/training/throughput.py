@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from tunectl.core.errors import Infeasible, LoaderError
+from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
@@ -359,4 +360,4 @@ def _want_of_memory(error: Exception) -> str:
     full = isinstance(error, LoaderError) and _NO_ROOM_FOR_LOADERS in said
     if not (short or full or is_out_of_memory(error)):
         return ""
-    return said.splitlines()[0] if said else type(error).__name__
+    return first_line(error)

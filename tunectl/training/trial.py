@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
+from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.spec.configuration import TrainingConfiguration
@@ -20,22 +21,27 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
-from tunectl.training.dependence import exchange
+from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.lines import LineFile
 from tunectl.training.loaders import loader_death, loader_deaths_told
 from tunectl.training.loop import Ending, train
-from tunectl.training.memory_errors import is_out_of_memory
+from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.recovery import go_back, rate_factor
+from tunectl.training.running_statistics import are_settled
 from tunectl.training.saving import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
 from tunectl.training.state import Clock, TrialState, flush
 from tunectl.workloads.workload import Workload
+
+_BY_LOSSES = (
+    "progress was judged by the losses alone: it could not be tested whether the predictions depend on the input"
+)
 
 _T = TypeVar("_T")
 
@@ -116,13 +122,16 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
             if ending == "stopped":
                 return None
             result = _result(attempt, state.progress, _marked(state, _verdict(state, ending)))
+            if result.state == "completed" and state.notes:
+                said = "; ".join(f"{note} ({detail})" for note, detail in state.notes.items())
+                result = replace(result, notes=state.notes, message=said)
             return replace(result, baseline_loss=workload.baseline_loss)
     except Infeasible as error:
         return _result(attempt, progress, _Verdict(progress.step, error.reason, error.reason))
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not has_asked_for_too_much(error):
             raise
-        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", _first_line(error)))
+        return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
 
 
 def _saved_progress(parts: dict[str, Any], device: torch.device) -> Progress:
@@ -223,7 +232,7 @@ def _fitting(load: Callable[[], _T]) -> _T:
     except Exception as error:
         if is_out_of_memory(error) or loader_death(error) is not None:
             raise
-        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {_first_line(error)})") from error
+        raise UnusableResume(f"resume.pt does not fit ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
@@ -255,10 +264,13 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         step = state.progress.step
         if isinstance(error, Infeasible):
             return _Verdict(step, error.reason, error.reason)
-        if is_out_of_memory(error):
-            return _Verdict(step, "out_of_memory", _first_line(error))
+        if has_asked_for_too_much(error):
+            return _Verdict(step, "out_of_memory", first_line(error))
         if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
             return BadUpdate(step, "nan_loss", math.nan)
+        state.progress.train_seconds += state.clock.lap()
+        raise
+    except BaseException:
         state.progress.train_seconds += state.clock.lap()
         raise
 
@@ -282,11 +294,27 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
     state.folder.previous_resume.unlink(missing_ok=True)
     state.best.previous_removed()
     state.best.prune()
+    return _judged(state)
+
+
+def _judged(state: TrialState) -> _Verdict | None:
+    """The verdict on a trial that came to its end; where its predictions could not be exchanged, it says why."""
     judged = state.request.no_progress
-    evidence = state.progress.evidence(state.total_steps, exchange(state.evaluator) if judged else None)
+    exchanged = exchange(state.evaluator) if judged else None
+    unseen = exchanged if isinstance(exchanged, NotExchanged) else None
+    known = None if isinstance(exchanged, NotExchanged) else exchanged
+    evidence = state.progress.evidence(
+        state.total_steps, known, is_settled=are_settled(state.workload.model, state.total_steps)
+    )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()
-    return None if found is None else _Verdict(state.total_steps, found.reason, found.message)
+    if unseen is not None and unseen.is_error:
+        state.notes[_BY_LOSSES] = unseen.why
+    if found is None:
+        return None
+    by_losses = unseen is not None and found.reason == "no_progress"
+    message = f"{found.message} (judged by the losses alone: {unseen.why})" if by_losses and unseen else found.message
+    return _Verdict(state.total_steps, found.reason, message)
 
 
 def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
@@ -321,8 +349,3 @@ def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> 
 
 def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

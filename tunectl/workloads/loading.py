@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.exception_text import exception_line
 from tunectl.core.frames import user_frame
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.workloads.sources import nearest
@@ -58,7 +59,7 @@ def preload(reference: WorkloadReference) -> None:
         return
     try:
         function()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also what the user's code raises to end the process
         raise _failure(reference, "preload() raised", error) from error
 
 
@@ -92,6 +93,8 @@ def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False)
 
 
 def _load_module(reference: WorkloadReference) -> ModuleType:
+    # The arguments of this process are tunectl's own: a script that parses them, at its top or later, has none.
+    sys.argv = [reference.file or reference.text.partition(":")[0]]
     front = list(reference.search_path)
     sys.path[:] = front + [folder for folder in sys.path if folder not in front]
     importlib.invalidate_caches()
@@ -102,7 +105,7 @@ def _load_module(reference: WorkloadReference) -> ModuleType:
         module = importlib.import_module(reference.module)
     except WorkloadError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also what the user's code raises to end the process
         raise _failure(reference, "cannot be imported:", error) from error
     _refuse_another(reference, module)
     return module
@@ -194,7 +197,7 @@ def _origin(module: ModuleType) -> str:
 
 def _failure(reference: WorkloadReference, what: str, error: BaseException) -> WorkloadError:
     place = user_frame(error)
-    text = f"workload {reference.text}: {what} {type(error).__name__}: {error}".rstrip(": ")
+    text = f"workload {reference.text}: {what} {exception_line(error)}"
     if isinstance(error, ImportError) and "relative import" in str(error):
         text += "; a file named by its path is in no package: package.module:factory would be right"
     return WorkloadError(f"{text} ({place})" if place else text)

@@ -26,7 +26,8 @@ class Ended:
     """A trial's process, and all that it had started, is gone.
 
     Either `code` (its exit code) or `signal` (what killed it) is set, neither where the process could not be started
-    or `lost` is true: then the backend failed, not the trial. `message` says so. `seconds` counts from its launch.
+    or `lost` is true: then the backend failed, not the trial. `message` says why it ended, where that is known.
+    `seconds` counts from its launch. `is_users` marks an exit code that is not the worker's: the user's code chose it.
     """
 
     trial: int
@@ -35,6 +36,12 @@ class Ended:
     seconds: float
     lost: bool = False
     message: str = ""
+    is_users: bool = False
+
+    @property
+    def verdict(self) -> int | None:
+        """The exit code by which the worker says how the trial ended; None where the worker said nothing."""
+        return None if self.is_users else self.code
 
 
 Report = Started | Ended | ServerReady

@@ -9,6 +9,7 @@ from typing import Any
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import FactorySignature
 from tunectl.execution import processes
+from tunectl.execution.backends import Ended
 
 
 def signature_of(content: Mapping[str, Any] | None) -> FactorySignature | None:
@@ -26,6 +27,19 @@ def workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
     error = WorkloadError(f"{what}: {place}{message}")
     error.add_note(failure["traceback"])
     return error
+
+
+def trial_end(ending: Mapping[str, Any]) -> Ended:
+    """How a trial's process ended, by what the server says of it and by what the process itself had said before."""
+    said: dict[str, Any] = {}
+    for line in ending.get("answer", "").splitlines():
+        said |= json.loads(line)
+    code, number = ending["code"], ending["signal"]
+    if "code" in said:
+        # What came after it, as the interpreter ended, changes nothing.
+        code, number = said["code"], None
+    message = ending["message"] or said.get("message", "")
+    return Ended(ending["number"], code, number, ending["seconds"], message=message, is_users="code" not in said)
 
 
 def checkpoint_bytes(ending: Mapping[str, Any]) -> int:

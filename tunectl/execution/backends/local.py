@@ -21,9 +21,10 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.lifetime import MARK
 from tunectl.core.programs import Request
 from tunectl.core.records import WorkloadReference
+from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended, Report, Started
-from tunectl.execution.backends.answers import checkpoint_bytes, signature_of, workload_error
+from tunectl.execution.backends.answers import checkpoint_bytes, signature_of, trial_end, workload_error
 from tunectl.execution.events import ServerReady
 from tunectl.execution.protocol import Assignment, Connection
 from tunectl.execution.slots import Slot, thread_environment
@@ -97,7 +98,7 @@ class LocalBackend:
         """
         self._own_code = self._own_code or own_code
         try:
-            self._start()
+            patiently(self._start)
         except OSError as error:
             raise TunectlError(
                 f"the fork server cannot be started: {error.strerror or error}; the system may be short of processes, "
@@ -290,15 +291,7 @@ class LocalBackend:
             self._reports.append(Started(message["number"], message["pid"]))
         else:
             del self._processes[message["number"]]
-            self._reports.append(
-                Ended(
-                    message["number"],
-                    message["code"],
-                    message["signal"],
-                    message["seconds"],
-                    message=message["message"],
-                )
-            )
+            self._reports.append(trial_end(message))
 
     def _replace_server(self, server: _ServerProcess) -> None:
         """Report every trial of a server that died as lost, once its group is gone, and start another server."""

@@ -99,6 +99,7 @@ class ProgramRun:
             flusher.begin(point)
 
     def _write(self) -> None:
+        """Write what is new."""
         if self.collector.was_cut:
             self._write_anew()
         self.collector.write(self.measurements)
@@ -133,6 +134,7 @@ class ProgramRun:
         end = log_bytes(self.output.path)
         while self.output.offset < end and (lines := self.output.read()):
             self._hear_all(lines)
+            self._write()  # one that prints faster than it is read leaves much: it is not kept in memory
         self._hear_all(self.output.read(to_the_end=True))
         for told in self.reader.told_at_the_end():
             self.collector.take(*told)

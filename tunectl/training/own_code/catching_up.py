@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import MetricSource, Program
+from tunectl.core.programs import MetricSource
 from tunectl.core.records import Measurement
 from tunectl.store.json_lines import append_lines
 from tunectl.training.own_code.collecting import Collector
@@ -76,27 +76,28 @@ def catch_up(
     folder: TrialFolder,
     before: Beginning | None,
     earlier: Sequence[Measurement],
-    program: Program,
-    files: Sequence[tuple[MetricSource, Source]],
     *,
+    by_rank: bool,
+    reader: OutputReader,
+    files: Sequence[tuple[MetricSource, Source]],
     is_whole: bool,
 ) -> None:
     """Add to the collector what the attempt that began at `before` told of steps up to `step`.
 
-    `earlier` are its measurements as they were found. What it told of later steps happens again. The files are read
-    past what is in them now. Where it is not known that they are whole, a last line without an end is left out: of a
-    number that was cut the first digits would be another number.
+    `earlier` are its measurements as they were found. What it told of later steps happens again. Reader and files are
+    those of this attempt: they keep what could not be read, and are past what is in the log and in the files now.
+    `by_rank`: a launcher wrote the rank before each line. Where it is not known that log and files are whole, a last
+    line without an end is left out: of a number that was cut the first digits would be another number.
     """
     found = Collector(lambda: 0.0, counts=collector.counts, matters=lambda _name: False)
     if before is not None:
-        reader = OutputReader(program.sources)
         if before.step is not None:
             found.begin_with([item for item in earlier if item.step <= before.step])
             reader.go_on_from(before.step)
         tail = Tail(folder.log, before.log_bytes)
         while lines := tail.read(to_the_end=is_whole):
             for line in lines:
-                for told in reader.told(without_rank(line) if program.devices > 1 else line):
+                for told in reader.told(without_rank(line) if by_rank else line):
                     found.take(*told)
         for told in reader.told_at_the_end() if is_whole else ():
             found.take(*told)

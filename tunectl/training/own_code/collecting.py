@@ -144,8 +144,7 @@ class Collector:
 
     def write(self, file: LineFile) -> None:
         """Append a line for each step of which something new is known."""
-        for step in sorted(self._changed):
-            file.append(self._measurement(step, self.steps[step]).to_json())
+        file.extend(self._measurement(step, self.steps[step]).to_json() for step in sorted(self._changed))
         self._changed.clear()
         if len(self.steps) > 2 * _STEPS_REMEMBERED:
             for step in list(self.steps)[:-_STEPS_REMEMBERED]:

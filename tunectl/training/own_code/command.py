@@ -6,7 +6,6 @@ import contextlib
 import glob
 import os
 import re
-import select
 import signal
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core.disk_room import lack_of_room
 from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
@@ -30,8 +30,9 @@ from tunectl.training.own_code.durability import Flushed, Flusher, SavedPoint, n
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source, file_source
 from tunectl.training.own_code.judging import judged
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
-from tunectl.training.own_code.lines import Tail
+from tunectl.training.own_code.lines import Tail, last_lines
 from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
+from tunectl.training.own_code.program_end import awaited_end
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.starting import (
     Resume,
@@ -47,6 +48,7 @@ _GLANCE_SECONDS = 0.01
 """How often it is looked whether anything came, where the moment counts."""
 
 _POLL_SECONDS = 0.05
+_TAIL_LINES = 400
 
 _RECORDED = MetricSource("json_lines", "")
 
@@ -62,7 +64,8 @@ def run_command(
     """Run the program of a trial to its end; its output goes to the descriptor `log`, which must be the trial's log.
 
     Gives None where it was stopped before it had ended by itself. A program that was killed by a signal ends this
-    process by the same one. Raises WorkloadError where it cannot be started.
+    process by the same one. Raises WorkloadError where it cannot be started, OSError where the machine is short of what
+    a process needs, or where the program failed since the study's disk is full.
     """
     began = time.monotonic()
     resume, reading, kept_bytes = gone_on_from(request, folder, lambda: time.monotonic() - began)
@@ -99,10 +102,8 @@ def run_command(
         finally:
             seconds.train_seconds += time.monotonic() - began
         run.measurements.sync()
-        # The log may be read again by a changed study.
-        flush_file(folder.log)
-        if flusher is not None:
-            flusher.end()
+        _flush_at_the_end(run)
+    _raise_if_the_disk_is_full(run)
     return judged(run, seconds)
 
 
@@ -132,14 +133,9 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
     wait = _GLANCE_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _LOOK_SECONDS
     looked, noted = 0.0, not run.request.program.takes_resume
-    with contextlib.ExitStack() as stack:
-        poller = select.poll()
-        if hasattr(os, "pidfd_open"):
-            descriptor = os.pidfd_open(run.process.pid)
-            stack.callback(os.close, descriptor)
-            poller.register(descriptor, select.POLLIN)
+    with awaited_end(run.process) as has_ended:
         # Not looked at once more before the last look.
-        while poller.poll(wait * 1000) is not None and run.process.poll() is None:
+        while not has_ended(wait):
             if not run.is_quiet() or time.monotonic() - looked >= _LOOK_SECONDS:
                 run.look()
                 looked = time.monotonic()
@@ -150,6 +146,16 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
     if run.stop_sent and run.stop():
         _stop_the_others(run.process.pid)
     run.look(ended=True)
+
+
+def _raise_if_the_disk_is_full(run: ProgramRun) -> None:
+    """Raise OSError where a program failed and the disk that holds its trial is full: that is no failure of its own."""
+    if run.process.returncode == 0 or run.stop_sent:
+        return
+    said = "\n".join(last_lines(run.folder.log, run.log_offset, _TAIL_LINES))
+    error = lack_of_room(run.folder.path, said)
+    if error is not None:
+        raise error
 
 
 def _stop_the_others(group: int) -> None:
@@ -192,6 +198,13 @@ def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None
     return Flusher(folder, point)
 
 
+def _flush_at_the_end(run: ProgramRun) -> None:
+    """Flush the log, which a changed study may read again, and note that all is on the disk where the trial goes on."""
+    flush_file(run.folder.log)
+    if run.flusher is not None:
+        run.flusher.end()
+
+
 def _is_known(
     request: ProgramRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
 ) -> Callable[[SavedPoint], bool]:
@@ -199,7 +212,17 @@ def _is_known(
     reading = reading_of(request, placeholder_values(request, folder, None), lambda: 0.0)
     collector, measurements, metric = reading.collector, read_trial(folder).measurements, request.objective.metric
     collector.begin_with(measurements)
-    catch_up(collector, sys.maxsize, folder, before, measurements, request.program, reading.all_files, is_whole=False)
+    catch_up(
+        collector,
+        sys.maxsize,
+        folder,
+        before,
+        measurements,
+        by_rank=request.program.devices > 1,
+        reader=reading.reader,
+        files=reading.all_files,
+        is_whole=False,
+    )
     last, distance = collector.last_told(metric), collector.least_distance(metric)
     # Where nothing is noted, an earlier version ran it, and of a file without a number nothing can be known.
     is_earlier, holds = noted is None and before is not None, noted is not None and noted.holds(folder)
@@ -232,14 +255,24 @@ def gone_on_from(
     reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
     if resume is None:
         return None, reading, 0
-    measurements, files = read_trial(folder).measurements, reading.all_files
+    measurements = read_trial(folder).measurements
     step = sys.maxsize if resume.step is None else resume.step
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     reading.collector.begin_with(kept)
-    catch_up(reading.collector, step, folder, before, measurements, request.program, files, is_whole=is_whole)
+    catch_up(
+        reading.collector,
+        step,
+        folder,
+        before,
+        measurements,
+        by_rank=request.program.devices > 1,
+        reader=reading.reader,
+        files=reading.all_files,
+        is_whole=is_whole,
+    )
     reading.collector.goes_on = resume.step is None
-    for _, file in files:
+    for _, file in reading.all_files:
         file.go_on_from(resume.step or 0)
     reading.reader.go_on_from(resume.step or 0)
     return resume, reading, folder.measurements.stat().st_size

@@ -12,6 +12,9 @@ from tunectl.core.progress_bars import behind_bars, is_bar
 PLACE = re.compile(r'^\s*>?\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
 """A frame of a Python traceback; the line after it is that of the source."""
 
+LAST_LINES = "; its last lines were: "
+"""Before the last lines in the message of a program that ended with 0 and printed no objective."""
+
 _HEADER = re.compile(r"(?P<before>.*?)(?:Original |Exception Group )?Traceback \(most recent call last\)(?P<after>.*)")
 _BOX_ENDS = "\u2570"
 _TREE = re.compile(r"^[\s|+]*(?:-*\+-[-\s\d]*)?")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.installation import install_command
 from tunectl.core.programs import MetricSource
 from tunectl.training.own_code.line_objects import ObjectLines
 from tunectl.training.own_code.lines import Tail, log_bytes
@@ -275,8 +276,7 @@ def _event_loader() -> Any:
         from tensorboard.backend.event_processing import event_file_loader
     except ImportError as error:
         raise WorkloadError(
-            f"metrics from TensorBoard's files need the package tensorboard ({error}): pip install "
-            "'tunectl[tensorboard]'"
+            f"metrics from TensorBoard's files need the package tensorboard ({error}): {install_command('tensorboard')}"
         ) from error
     return event_file_loader.LegacyEventFileLoader
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core.errors import Infeasible
+from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import Checkpoints, FunctionRequest
-from tunectl.core.recording import received_by, whole_step
+from tunectl.core.recording import numbers, received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
@@ -70,12 +71,11 @@ class Trial:
         return self._stop()
 
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record the metrics of a step, by `split/name`: numbers, or what `float` takes.
+        """Record the metrics of a step, by `split/name`: numbers, or what `float` takes, or arrays of one element.
 
         Raises Infeasible where the objective is NaN, which ends the trial with that result.
         """
-        told = {str(name): float(value) for name, value in metrics.items()}
-        self._collector.take(whole_step(step), told)
+        self._collector.take(whole_step(step), numbers(metrics))
         self._write()
         self.refuse_what_is_no_number()
 
@@ -231,10 +231,10 @@ def run_function(
     except Infeasible as error:
         seconds.train_seconds += time.monotonic() - began
         return result("infeasible", error.reason, error.reason, trial.last_step)
-    except Exception as error:
+    except BaseException as error:
         seconds.train_seconds += time.monotonic() - began
         if _is_out_of_memory(error):
-            return result("infeasible", "out_of_memory", str(error).split("\n", 1)[0], trial.last_step)
+            return result("infeasible", "out_of_memory", first_line(error), trial.last_step)
         raise
     seconds.train_seconds += time.monotonic() - began
     if stop() and (trial.last_step or 0) < request.max_train_steps:
@@ -279,9 +279,9 @@ def _seed(seed: int, device: str) -> None:
         np.random.seed(seed % 2**32)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from tunectl.training.memory_errors import is_out_of_memory
+    from tunectl.training.memory_errors import has_asked_for_too_much
 
-    return is_out_of_memory(error)
+    return has_asked_for_too_much(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import resource
@@ -12,11 +13,17 @@ from dataclasses import replace
 
 from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
+from tunectl.core.programs import OUTPUT, TRAINING_LOSS, FunctionRequest, ProgramRequest, ended_early
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.at_work import ProgramRun
-from tunectl.training.own_code.failure_line import failure_excerpt, failure_line, failure_place, telling_lines
+from tunectl.training.own_code.failure_line import (
+    LAST_LINES,
+    failure_excerpt,
+    failure_line,
+    failure_place,
+    telling_lines,
+)
 from tunectl.training.own_code.file_sources import Source
 from tunectl.training.own_code.lines import last_lines
 from tunectl.training.own_code.objective_values import no_value
@@ -27,13 +34,21 @@ from tunectl.training.own_code.torchrun import RANKS, cause_of, said_by_rank
 _TAIL_LINES = 400
 _KEPT_LINES = 40
 _STEPS_REMEDY = "count what is printed with `every: 1`, or add `offset: 1` where its steps begin at 0"
+_DEADLY = {
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
+    *(signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ),
+    signal.SIGSYS,
+}
 SAID = "it said: "
 """How the message of a trial begins that is infeasible by what it printed."""
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 
-def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
-    """What the program's end means; see `run_command`."""
+def judged(run: ProgramRun, seconds: TrialSeconds, *, dies: bool = True) -> TrialResult | None:
+    """What the program's end means; see `run_command`.
+
+    `dies`: this process ends by the signal that ended the program.
+    """
     collector, ends = run.collector, run.request.program.infeasible
     code, tail = _cause(run)
 
@@ -70,8 +85,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds) -> TrialResult | None:
     if run.said:
         reason = "out_of_memory" if _OUT_OF_MEMORY.search(run.said) else jsontext.one_line(run.said)[:80]
         return result("infeasible", reason, f"{SAID}{run.said}", collector.last_step)
-    if code < 0:
-        _die_by(-code)
+    if dies and (number := _signal_of(code)):
+        _die_by(number)
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
 
 
@@ -80,7 +95,8 @@ def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialRes
     without = no_value(run.collector, run.request.objective, _STEPS_REMEDY)
     if without is not None:
         return result(*without)
-    found = told_verdict(run.request, run.folder)
+    # Reading a million measurements takes seconds.
+    found = told_verdict(run.request, run.folder) if TRAINING_LOSS in run.collector.names else None
     if found is not None:
         return result("infeasible", found.reason, found.message, run.collector.last_step)
     notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
@@ -104,7 +120,23 @@ def _in_words(notes: Mapping[str, str]) -> list[str]:
 def _left_out(run: ProgramRun) -> dict[str, str]:
     """What could not be read, and what the study declares and the program never told: each with its detail."""
     unread = {metric: why for item in _readers(run) for metric, why in item.unread.items()}
-    return {f"{metric} could not be read": why for metric, why in unread.items()} | _silent(run)
+    return {f"{metric} could not be read": why for metric, why in unread.items()} | _silent(run) | _early_end(run)
+
+
+def _early_end(run: ProgramRun) -> dict[str, str]:
+    """Where a program ended well long before its last step: it may have stopped by itself, or somebody else stopped it,
+    and saving and ending with 0 is then the right answer.
+    """
+    last, steps = run.collector.last_step, run.request.max_train_steps
+    told = [0, *(step for step, _ in run.collector.evaluations(run.request.objective.metric))]
+    interval = max((after - before for before, after in itertools.pairwise(told)), default=0)
+    if last is None or run.request.program.prints_no_step or not ended_early(last, interval, steps):
+        return {}
+    detail = (
+        f"at step {last:,} of {steps:,}: it stops early by itself, counts other steps, or was told to end by another "
+        "process than tunectl"
+    )
+    return {"the program ended before its last step": detail}
 
 
 def _cause(run: ProgramRun) -> tuple[int, list[str]]:
@@ -134,16 +166,16 @@ def _missing(run: ProgramRun) -> str:
     if metric in names:
         return ""
     tail = telling_lines(last_lines(run.folder.log, run.log_offset, _TAIL_LINES), 3)
-    said = f"its last lines were: {' / '.join(tail)}" if tail else "it printed nothing"
+    said = f"{LAST_LINES}{' / '.join(tail)}" if tail else "; it printed nothing"
     unread = next((f"{why}; " for item in _readers(run) for why in item.unread.values()), "")
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
         told = ", ".join(sorted(names)[:10])
         return (
             f"it ended without printing the objective {metric}; {unread}it printed {told}: rename one with `names`; "
-            f"looked for: {wanted}; {said}"
+            f"looked for: {wanted}{said}"
         )
-    return f"it ended without printing any metric; {unread}looked for: {wanted}; {said}"
+    return f"it ended without printing any metric; {unread}looked for: {wanted}{said}"
 
 
 def _silent(run: ProgramRun) -> dict[str, str]:
@@ -162,6 +194,16 @@ def _silent(run: ProgramRun) -> dict[str, str]:
         if name not in run.collector.names:
             found.setdefault(f"{name} was never printed", "the study has it under infeasible")
     return found
+
+
+def _signal_of(code: int) -> int:
+    """The signal that ended a program, or what a shell ran for it: 0 where none did.
+
+    A shell, and what imitates one (containers, launchers), ends with 128 and the number.
+    """
+    if code < 0:
+        return -code
+    return code - 128 if code - 128 in _DEADLY else 0
 
 
 def _die_by(number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import glob
 import os
 import re
@@ -15,10 +15,22 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
+from tunectl.store.trial_files import ExistingCheckpoints
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.durability import SavedPoint
+
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPROTO, errno.EXDEV, errno.EMLINK}
+)
+# What file systems say that have no links (exFAT, CIFS, shared folders of virtual machines), and what links to folders
+# and across file systems give.
+
+_OUTSIDE = (
+    "its checkpoints cannot be named in the tables: they lie outside the trial's folder, where no link can be made to "
+    'them on this file system; write them below "{trial.dir}"'
+)
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -113,7 +125,8 @@ class KeptCheckpoints:
         names: Mapping[int, str | None] = self.tidy(
             lambda step: collector.value(step, metric), last_step, ended=ended, steps=steps
         )
-        self.note = ""
+        nameable = ExistingCheckpoints(self.folder)
+        self.note = "" if all(name in nameable for name in names.values()) else _OUTSIDE
         shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
         if ended and steps is None and shift and self.pattern.is_plain:
             self.note = (
@@ -194,9 +207,33 @@ class KeptCheckpoints:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"
 
     def _linked(self, step: int, path: Path) -> str:
+        """The name by which measurements know a checkpoint: a link's, or the path where the file system has no links.
+
+        The path is relative to `checkpoints`, as the link's name is.
+        """
         link = self._link(step, path)
-        if not link.is_symlink():
-            self.folder.checkpoints.mkdir(exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                link.symlink_to(os.path.relpath(path, self.folder.checkpoints))
-        return link.name
+        if link.is_symlink() or _is_same_file(link, path):
+            return link.name
+        self.folder.checkpoints.mkdir(exist_ok=True)
+        target = os.path.relpath(path, self.folder.checkpoints)
+        contents.remove(link)  # of a file that was written again since
+        made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))
+        return link.name if made else target
+
+
+def _is_same_file(link: Path, path: Path) -> bool:
+    try:
+        return link.samefile(path)
+    except OSError:
+        return False
+
+
+def _is_made(make: Callable[[], None]) -> bool:
+    """Whether a link could be made; false where the file system has none of the kind."""
+    try:
+        make()
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True

@@ -238,7 +238,7 @@ def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
 
 def _ended_by(run: ProgramRun, code: int, seconds: TrialSeconds) -> TrialResult:
     run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
-    result = judged(run, seconds)
+    result = judged(run, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
     return result
 
@@ -270,7 +270,7 @@ def _forget_links(folder: TrialFolder) -> None:
     """Remove the links to checkpoints: by another pattern their names may mean others."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.checkpoints.iterdir():
-            if path.is_symlink():
+            if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
                 path.unlink()
 
 

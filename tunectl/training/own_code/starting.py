@@ -17,9 +17,10 @@ from typing import NamedTuple
 from tunectl.core import lifetime
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import RESUME, ProgramRequest, program_path
+from tunectl.core.programs import RESUME, ProgramRequest, program_path, variable_of
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
+from tunectl.core.shortages import patiently, shortage
 from tunectl.spec.placeholders import AbsentError, command_line, filled, value_text
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code import contents
@@ -157,8 +158,8 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
     """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
     # Lines must come as they are printed, not when a buffer is full.
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
-    found |= {f"TUNECTL_{name.upper().replace('.', '_')}": text for name, text in values.items()}
-    # By it the processes of a run are found: no hyperparameter called `server` may take its place.
+    found |= {variable_of(name): text for name, text in values.items()}
+    # By it the processes of a run are found; `check` refuses a hyperparameter whose variable it would be.
     found |= {lifetime.MARK: os.environ[lifetime.MARK]} if lifetime.MARK in os.environ else {}
     found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
     for name, text in request.program.environment.items():
@@ -189,7 +190,10 @@ def _from_folder(folder: str, argument: str) -> str:
 
 
 def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
-    """Start the program; its output goes to the descriptor `log`. Raises WorkloadError where it cannot be started."""
+    """Start the program; its output goes to the descriptor `log`.
+
+    Raises WorkloadError where it cannot be started, OSError where the machine is short of what a process needs.
+    """
     program = request.program
     line = command_line(program.arguments, values, request.hyperparameters)
     folder = values["trial.dir"] if program.in_trial_folder else program.folder
@@ -207,18 +211,22 @@ def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> sub
         lifetime.die_with_parent(parent)
 
     try:
-        return subprocess.Popen(
-            line,
-            executable=executable,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=ready,
-            # Its own, so that those it started can be told from this process.
-            process_group=0,
+        return patiently(
+            lambda: subprocess.Popen(
+                line,
+                executable=executable,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=ready,
+                # Its own, so that those it started can be told from this process.
+                process_group=0,
+            )
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
+        if shortage(error):
+            raise
         reason = getattr(error, "strerror", None) or str(error)
         raise WorkloadError(f"the command {line[0]!r} cannot be started in {folder}: {reason}") from error

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+import pytest
+
+from tunectl.core.folders import StudyFolder
+from tunectl.store import writing_lock as module
+from tunectl.store.writing_lock import writing_lock
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StudyFolder(tmp_path)
+
+
+def is_locked(folder: StudyFolder) -> bool:
+    descriptor = os.open(folder.path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_the_folder_is_locked_within_the_block_alone_and_nothing_is_written_for_it(folder):
+    with writing_lock(folder):
+        assert is_locked(folder)
+    assert not is_locked(folder)
+    with pytest.raises(ZeroDivisionError), writing_lock(folder):
+        raise ZeroDivisionError
+    assert not is_locked(folder)
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_second_writer_waits_for_the_first(folder):
+    first = writing_lock(folder)
+    first.__enter__()
+    looks = []
+
+    def sleep(_seconds: float) -> None:
+        looks.append(is_locked(folder))
+        if len(looks) == 3:
+            first.__exit__(None, None, None)
+
+    with writing_lock(folder, sleep=sleep):
+        assert looks == [True, True, True]
+        assert is_locked(folder)
+
+
+def test_a_writer_that_does_not_end_is_waited_for_a_while_only(folder):
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with writing_lock(folder), writing_lock(folder, 60.0, lambda: now[0], sleep):
+        assert 60.0 <= now[0] < 61.0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_the_block_is_entered_at_once(folder, monkeypatch, number):
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module.fcntl, "flock", flock)
+    entered = False
+    with writing_lock(folder, sleep=lambda _: pytest.fail("it waited")):
+        entered = True
+    assert entered
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    with writing_lock(StudyFolder(tmp_path / "none")):
+        pass
+    assert not (tmp_path / "none").exists()

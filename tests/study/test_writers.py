@@ -1,0 +1,80 @@
+"""A run and a report of one folder at the same time: each waits for the other, and reads what it writes after that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.store.writing_lock import writing_lock
+from tunectl.study.reporting import Question, report_study
+
+STUDY = """\
+workload:
+  command: [python, -c, "print('{{', chr(34), 'loss', chr(34), ': ', {learning_rate}, '}}', sep='')"]
+  metrics: [{json_lines: stdout}]
+objective: {metric: loss, direction: minimize}
+training: {max_train_steps: 1}
+hyperparameters:
+  learning_rate: {role: nuisance, range: [0.1, 1], scale: log}
+search: {trials: 6}
+resources: {devices: cpu}
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    def start() -> subprocess.Popen[str]:
+        (tmp_path / "small.yaml").write_text(STUDY)
+        words = [sys.executable, "-m", "tunectl", "run", "small.yaml", "--dir", "small", "--quiet"]
+        return subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def contents(folder: StudyFolder) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+
+
+def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_results(tmp_path, started):
+    folder = StudyFolder(tmp_path / "small")
+    reports = 0
+    with started() as process:
+        while process.poll() is None:
+            # Before there is a study the error is right.
+            with contextlib.suppress(FolderError) if reports == 0 else contextlib.nullcontext():
+                report_study(folder.path, Question(), draw=False)
+                reports += 1
+        _, errors = process.communicate()
+    assert (process.returncode, errors.count("cannot be written")) == (0, 0), errors
+    assert reports > 3
+    written = contents(folder)
+    report_study(folder.path, Question(), draw=False)
+    assert contents(folder) == written
+    assert not [path for path in written if path.suffix == ".tmp"]
+
+
+def test_a_run_writes_its_tables_and_its_page_when_a_report_at_work_has_ended(tmp_path, started):
+    folder = StudyFolder(tmp_path / "small")
+    folder.path.mkdir()
+    with started() as process:
+        with writing_lock(folder):
+            while len(list(folder.trials.glob("*/result.json"))) < 6:
+                assert process.poll() is None, process.communicate()
+                os.sched_yield()
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                assert not folder.tables.exists()
+                os.sched_yield()
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (folder.tables / "trials.csv").read_text().count("completed") == 6
+    assert (folder.path / "report.html").exists()

@@ -1,0 +1,38 @@
+"""When evaluations tell about the weights, and not about the statistics that layers began with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tunectl.training.running_statistics import SHARE_OF_THE_START, are_settled
+
+
+@pytest.mark.parametrize(("momentum", "steps"), [(0.1, 88), (0.01, 917), (None, 88), (1.0, 1)])
+def test_they_have_settled_when_next_to_nothing_is_left_of_the_start(momentum: float | None, steps: int) -> None:
+    layer = nn.BatchNorm1d(3, momentum=momentum)  # type: ignore[arg-type]
+    model = nn.Sequential(nn.Linear(2, 3), layer)
+    assert not are_settled(model, steps - 1)
+    assert are_settled(model, steps)
+    if momentum is not None:
+        for _ in range(steps):
+            model(torch.ones(4, 2))
+        with torch.no_grad():
+            batch = nn.functional.linear(torch.ones(1, 2), model[0].weight, model[0].bias)[0]  # type: ignore[arg-type]
+        assert layer.running_mean is not None
+        assert torch.all((layer.running_mean - batch).abs() <= 1.01 * SHARE_OF_THE_START * batch.abs() + 1e-7)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LayerNorm(3),
+        nn.GroupNorm(1, 3),
+        nn.BatchNorm1d(3, track_running_stats=False),
+        nn.Dropout(0.1),
+        nn.Linear(3, 3),
+    ],
+)
+def test_a_network_that_collects_none_has_settled_at_once(layer: nn.Module) -> None:
+    assert are_settled(nn.Sequential(layer), 0)

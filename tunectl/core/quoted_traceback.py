@@ -1,0 +1,60 @@
+"""A traceback that a text quotes: of an exception of another process, which was raised here once more.
+
+Torch does so with what its data-loader processes and its replicas raise ("Caught ValueError in DataLoader worker
+process 0. Original Traceback ..."), and with the processes of `torch.multiprocessing.spawn`; the pools of Python and of
+joblib give it as the cause.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TREE = r"[\s|+]*"  # what Python draws before each line of an exception group
+_HEADER = re.compile(
+    rf"^{_TREE}(?:Original )?{_TREE}(?P<group>Exception Group )?Traceback \(most recent call last\)", re.MULTILINE
+)
+_FRAME = re.compile(rf'{_TREE}File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_BRANCH = re.compile(r"^[\s+]*\|[ ]")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedTraceback:
+    """The exception that a text quotes last, and the frames of all that it quotes, the innermost last.
+
+    `message` is the first line of the exception, with its type; "" where the quotation ends before.
+    """
+
+    message: str
+    frames: tuple[tuple[str, int], ...]
+
+
+def quoted_traceback(text: str) -> QuotedTraceback | None:
+    """The traceback that a text quotes; None where it quotes none.
+
+    Of several it is the last, which is the innermost where one process hands on what another one raised; of a group of
+    exceptions the first.
+    """
+    headers = list(_HEADER.finditer(text))
+    if not headers:
+        return None
+    blocks = [_block(text, header) for header in headers]
+    groups = [place for place, header in enumerate(headers) if header["group"]]
+    first = groups[-1] + 1 if groups else len(blocks)
+    if first >= len(blocks):
+        return QuotedTraceback(blocks[-1].message, tuple(frame for block in blocks for frame in block.frames))
+    before = tuple(frame for block in blocks[:first] for frame in block.frames)
+    return QuotedTraceback(f"{blocks[first - 1].message}: {blocks[first].message}", before + blocks[first].frames)
+
+
+def _block(text: str, header: re.Match[str]) -> QuotedTraceback:
+    """One traceback: its frames, and the first line of its exception."""
+    frames = []
+    for line in text[header.end() :].splitlines()[1:]:
+        plain = _BRANCH.sub("", line)
+        frame = _FRAME.match(line)
+        if frame is not None:
+            frames.append((frame["file"], int(frame["line"])))
+        elif plain.strip() and not plain[0].isspace():
+            return QuotedTraceback(plain.strip(), tuple(frames))
+    return QuotedTraceback("", tuple(frames))

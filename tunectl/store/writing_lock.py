@@ -1,0 +1,56 @@
+"""One process at a time reads a study and writes its tables, its page and its plots."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from tunectl.core.folders import StudyFolder
+
+WAIT_SECONDS = 60.0
+"""A report of 10,000 trials takes some 20 s; one that was stopped (SIGSTOP) must not hold up a run."""
+
+_POLL_SECONDS = 0.05
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+@contextlib.contextmanager
+def writing_lock(
+    folder: StudyFolder,
+    wait_seconds: float = WAIT_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Wait until no other process writes what is made of the study's results, and keep others waiting meanwhile.
+
+    What is written must have been read within the block. Else a `report` that was begun before the last trial ended,
+    and ends after the `run` that trained it, would put its older tables and page in place of the run's.
+
+    The folder itself is locked (flock), so that nothing is written for it. Where the file system has no such locks, and
+    after `wait_seconds`, the block is entered all the same: each file is still one writer's.
+    """
+    try:
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # what is wrong with the folder is said by who reads it
+        return
+    try:
+        deadline = clock() + wait_seconds
+        while not _locked(descriptor) and clock() < deadline:
+            sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is ours now, or cannot be had here at all."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _HELD
+    return True
