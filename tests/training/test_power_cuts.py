@@ -23,7 +23,7 @@ from tunectl.core.programs import Checkpoints, Optional, ProgramRequest
 from tunectl.core.records import Measurement
 from tunectl.store.trial_files import write_measurements
 from tunectl.training.own_code import command, durability
-from tunectl.training.own_code.catching_up import Beginning, note_beginning
+from tunectl.training.own_code.catching_up import Beginning, last_beginning, note_beginning
 from tunectl.training.own_code.starting import started
 
 LENGTH = 12
@@ -223,3 +223,24 @@ def test_what_is_noted_may_be_damaged_too(programs: Programs, name: str, damage:
     result = programs.run(replace(request, attempt=2))
     assert result is not None
     assert (result.state, programs.measured()) == ("completed", EXPECTED)
+
+
+def test_where_the_log_lacks_what_was_measured_it_is_not_read_again(programs: Programs) -> None:
+    request, log = left_behind(programs, evaluations=4, saved=[2, 4, 6, 8])
+    measured = [Measurement(step, {"loss": 1 / step}, elapsed_seconds=1.0) for step in (2, 4, 6, 8)]
+    write_measurements(programs.folder, measured)
+    (programs.folder.path.parent / "program.py.up").touch()
+    for attempt, (text, lost) in enumerate(((log, False), (log[:-30], True)), start=2):
+        programs.folder.log.write_text(text)
+        programs.run(replace(request, attempt=attempt))
+        assert programs.measured() == EXPECTED
+        beginning = last_beginning(programs.folder)
+        assert beginning is not None
+        assert (beginning.step, beginning.lost) == (8, lost)
+        (programs.folder.path / "began").unlink()
+        write_measurements(programs.folder, measured)
+        note_beginning(programs.folder, Beginning(None, 0))
+        durability.note_flushed(programs.folder, None)
+        for step in (9, 10, 11, 12):
+            (programs.folder.files / f"model-{step}.pt").unlink(missing_ok=True)
+        (programs.folder.files / "model-8.pt").write_text("8")

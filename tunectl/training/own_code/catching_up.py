@@ -19,20 +19,22 @@ from tunectl.training.own_code.lines import Tail
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.torchrun import without_rank
 
-_FILE, _STOPPED, _MARK = "began", "stopped", "mark="
+_FILE, _STOPPED, _LOST, _MARK = "began", "stopped", "lost", "mark="
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Where an attempt began: the step of the checkpoint that it went on from, None where it began with nothing, and
     how long the log was. `was_stopped`: it was told to end, so that how far it came says nothing of its checkpoint.
-    `mark` is what a checkpoint without a step is known by.
+    `mark` is what a checkpoint without a step is known by. `lost`: a power cut took some of the log before it, which
+    was measured and cannot be read again.
     """
 
     step: int | None
     log_bytes: int
     was_stopped: bool = False
     mark: str = ""
+    lost: bool = False
 
 
 def beginnings(folder: TrialFolder) -> list[Beginning]:
@@ -50,7 +52,9 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
 def _beginning(words: Sequence[str]) -> Beginning:
     step, log_bytes, *others = words
     marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
-    return Beginning(None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks))
+    return Beginning(
+        None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks), _LOST in others
+    )
 
 
 def last_beginning(folder: TrialFolder) -> Beginning | None:
@@ -67,7 +71,8 @@ def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
     mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
-    append_lines(folder.path / _FILE, f"{step} {beginning.log_bytes}{stopped}{mark}\n".encode("ascii"))
+    lost = f" {_LOST}" if beginning.lost else ""
+    append_lines(folder.path / _FILE, f"{step} {beginning.log_bytes}{stopped}{mark}{lost}\n".encode("ascii"))
 
 
 def catch_up(
@@ -81,8 +86,9 @@ def catch_up(
     reader: OutputReader,
     files: Sequence[tuple[MetricSource, Source]],
     is_whole: bool,
-) -> None:
-    """Add to the collector what the attempt that began at `before` told of steps up to `step`.
+) -> bool:
+    """Add to the collector what the attempt that began at `before` told of steps up to `step`; gives whether all that
+    was measured of it is still there to be read.
 
     `earlier` are its measurements as they were found. What it told of later steps happens again. Reader and files are
     those of this attempt: they keep what could not be read, and are past what is in the log and in the files now.
@@ -110,3 +116,4 @@ def catch_up(
         file.forget_torn()
     found.settle()
     collector.join(found, step)
+    return all(item.step in found.steps for item in earlier if item.step <= step)

@@ -184,9 +184,9 @@ def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
 
 
 def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Beginning:
-    return (
-        Beginning(None, offset) if resume is None else Beginning(resume.step, offset, mark=mark_of(resume.path, folder))
-    )
+    if resume is None:
+        return Beginning(None, offset)
+    return Beginning(resume.step, offset, mark=mark_of(resume.path, folder), lost=not resume.is_log_whole)
 
 
 def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
@@ -260,7 +260,7 @@ def gone_on_from(
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     reading.collector.begin_with(kept)
-    catch_up(
+    is_log_whole = catch_up(
         reading.collector,
         step,
         folder,
@@ -275,7 +275,7 @@ def gone_on_from(
     for _, file in reading.all_files:
         file.go_on_from(resume.step or 0)
     reading.reader.go_on_from(resume.step or 0)
-    return resume, reading, folder.measurements.stat().st_size
+    return resume._replace(is_log_whole=is_log_whole), reading, folder.measurements.stat().st_size
 
 
 def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:

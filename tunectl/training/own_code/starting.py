@@ -37,12 +37,13 @@ _PUT_AWAY = ".later"
 
 class Resume(NamedTuple):
     """The checkpoint from which a program goes on; `step` is None where only the program knows it, `number` that of its
-    name.
+    name. `is_log_whole`: what was measured until then is still in the log.
     """
 
     step: int | None
     path: Path
     number: int | None = None
+    is_log_whole: bool = True
 
 
 def prepared(request: ProgramRequest, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
