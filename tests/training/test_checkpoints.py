@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load, save
+from tunectl.training.checkpoints import BestCheckpoints, UnreadableError, UnusableResume, load, save
 from tunectl.training.lines import LineFile, holds
 
 
@@ -116,18 +117,58 @@ def test_every_flipped_byte_is_found_and_torch_reads_the_whole_file(tmp_path: Pa
             load(path)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "text", "other"])
+@dataclass
+class Schedule:
+    length: int
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "text"])
 def test_a_damaged_checkpoint_is_named_as_such(tmp_path: Path, damage: str):
     path = tmp_path / "a.pt"
     save(path, {"format": 1, "model": {"w": torch.ones(500)}})
     content = path.read_bytes()
-    if damage == "other":
-        save(path, {"format": 99})
-    else:
-        middle = len(content) // 2
-        flipped = content[:60] + bytes([content[60] ^ 255]) + content[61:]
-        path.write_bytes({"truncated": content[:middle], "empty": b"", "flipped": flipped, "text": b"hello\n"}[damage])
-    with pytest.raises(UnusableResume, match=r"a\.pt"):
+    middle = len(content) // 2
+    flipped = content[:60] + bytes([content[60] ^ 255]) + content[61:]
+    path.write_bytes({"truncated": content[:middle], "empty": b"", "flipped": flipped, "text": b"hello\n"}[damage])
+    with pytest.raises(UnusableResume, match=r"a\.pt is damaged"):
+        load(path)
+
+
+def test_a_checkpoint_of_another_version_is_whole_and_not_taken_for_a_damaged_one(tmp_path: Path):
+    path = tmp_path / "a.pt"
+    save(path, {"format": 99})
+    with pytest.raises(
+        UnreadableError, match=r"a\.pt is whole, but cannot be loaded: it is not of format 1. It is kept"
+    ):
+        load(path)
+
+
+def test_a_checkpoint_with_a_type_that_is_not_known_names_the_type_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "a.pt"
+    with monkeypatch.context() as patch:
+        patch.setattr("tunectl.training.saved_state.check", lambda _parts: None)  # as earlier versions saved
+        save(path, {"format": 1, "content": {"schedule": Schedule(3)}})
+    with pytest.raises(
+        UnreadableError, match=r"it holds test_checkpoints\.Schedule\. .* Remove it to start the trial over"
+    ):
+        load(path)
+    with torch.serialization.safe_globals([Schedule]):  # type: ignore[no-untyped-call]
+        assert load(path)["content"]["schedule"] == Schedule(3)
+
+
+def test_memory_that_runs_out_while_a_checkpoint_is_loaded_says_nothing_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "a.pt"
+    save(path, {"format": 1})
+
+    def full(_file: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr("tunectl.training.saved_state.read", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
         load(path)
 
 

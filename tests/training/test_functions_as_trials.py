@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import math
 import random
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -231,3 +234,88 @@ def test_a_function_that_a_call_does_not_run_is_refused() -> None:
 def test_a_step_is_a_whole_number(functions: Functions, step: float) -> None:
     with pytest.raises(ValueError, match="a step is a whole number"):
         functions.run(lambda trial, **_: trial.record(step, {"valid/loss": 1.0}))
+
+
+class Best:
+    """What a function may have in its state."""
+
+
+def test_what_could_not_be_read_back_is_refused_at_the_first_save_by_its_key(functions: Functions) -> None:
+    def train(trial: Trial, **_values: Any) -> None:
+        trial.record(1, {"valid/loss": 1.0})
+        trial.save(1, {"step": 1, "history": [{"best": Best()}]})
+
+    with pytest.raises(WorkloadError, match=r"content\['history'\]\[0\]\['best'\] is of type .*Best"):
+        functions.run(train)
+    assert list((functions.folder.path / "files").iterdir()) == []
+
+
+def test_state_with_numpy_s_numbers_dates_and_paths_comes_back(functions: Functions) -> None:
+    saved = {"best": np.float64(0.1), "generator": np.random.get_state(), "at": datetime.date(2026, 1, 2)}
+    found = []
+
+    def train(trial: Trial, **_values: Any) -> None:
+        found.append(trial.resume())
+        trial.record(5, {"valid/loss": 1.0})
+        trial.save(5, saved)
+        if found == [None]:
+            raise RuntimeError("the machine went down")
+
+    with pytest.raises(RuntimeError):
+        functions.run(train)
+    functions.run(train, attempt=2)
+    assert repr(found[1]) == repr(saved)
+
+
+def saved_unreadably(trial: Trial, **_values: Any) -> None:
+    for step in (5, 10):
+        trial.record(step, {"valid/loss": 1.0})
+        trial.save(step, {"step": step, "best": Best()})
+    raise RuntimeError("the machine went down")
+
+
+@pytest.mark.parametrize("goes_on_all_the_same", [True, False])
+def test_a_whole_checkpoint_that_cannot_be_read_stops_the_trial_and_is_never_deleted(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch, goes_on_all_the_same: bool
+) -> None:
+    """As earlier versions saved it."""
+
+    def careless(trial: Trial, **_values: Any) -> None:
+        with contextlib.suppress(Exception):
+            trial.resume()
+        for step in (15, 20):
+            trial.record(step, {"valid/loss": 0.5})
+            trial.save(step, {"step": step})
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tunectl.training.saved_state.check", lambda _parts: None)
+        with pytest.raises(RuntimeError):
+            functions.run(saved_unreadably, keep_checkpoints=1)
+    path = functions.folder.path / "files" / "checkpoint-10.pt"
+    before = path.read_bytes()
+    measured = functions.measured()
+    if goes_on_all_the_same:
+        functions.run(careless, keep_checkpoints=1)
+    else:
+        with pytest.raises(
+            WorkloadError, match=rf"{path} is whole, but cannot be loaded: it holds .*\.Best\. It is kept"
+        ):
+            functions.run(saving, keep_checkpoints=1)
+        assert functions.measured() == measured
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_later_than_the_recorded_metrics_is_passed_over_and_kept(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a failing disk may leave them; a power cut cannot."""
+    with pytest.raises(RuntimeError):
+        functions.run(saving, keep_checkpoints=3)
+    lines = functions.folder.measurements.read_text().splitlines(keepends=True)
+    functions.folder.measurements.write_text("".join(line for line in lines if json.loads(line)["step"] != 10))
+    functions.run(saving, keep_checkpoints=3)
+    assert [(step, values["from"]) for step, values in functions.measured()] == [(5, 0), (10, 5), (15, 5), (20, 5)]
+    said = capsys.readouterr().err
+    assert "checkpoint-10.pt is later than the last of its metrics that is on the disk" in said
+    assert "kept as checkpoint-10.pt.kept-1: trial 7 goes on from checkpoint-5.pt" in said
+    assert (functions.folder.path / "files" / "checkpoint-10.pt.kept-1").exists()

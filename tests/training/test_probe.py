@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -193,3 +194,38 @@ def test_a_loss_that_writes_into_its_batch_is_refused():
         return cross_entropy(model, batch)
 
     assert "writes into its batch; work on a copy" in refusal(changed(loss=writes))
+
+
+class Counting(nn.Linear):
+    """A module with a state of its own."""
+
+    def __init__(self, extra: Any, *, takes_it: bool = True) -> None:
+        super().__init__(6, 3)
+        self.extra, self.takes_it = extra, takes_it
+
+    def get_extra_state(self) -> Any:
+        return self.extra
+
+    def set_extra_state(self, state: Any) -> None:
+        if not self.takes_it:
+            raise KeyError("seen")
+        self.extra = state
+
+
+class Tally:
+    """What only a module knows of."""
+
+
+def test_a_module_whose_state_could_not_be_read_back_is_named_by_the_key():
+    said = refusal(changed(model=nn.Sequential(Counting({"seen": {"labels": Tally()}}))))
+    assert "model['0._extra_state']['seen']['labels'] is of type test_probe.Tally" in said
+
+
+def test_a_module_that_does_not_take_back_its_own_state_is_named():
+    said = refusal(changed(model=Counting({"seen": 3}, takes_it=False)))
+    assert said.startswith("the model does not take back the state that it gives: KeyError")
+    assert "test_probe.py:" in said
+
+
+def test_a_module_may_keep_numbers_of_numpy():
+    probe(make_request(), changed(model=Counting({"seen": np.int64(3)})), device="cpu")

@@ -111,6 +111,16 @@ def test_a_trial_of_several_attempts_whose_places_are_not_known_is_left_as_it_is
     assert not trial.folder.earlier.exists()
 
 
+def test_a_trial_whose_log_a_power_cut_took_is_left_as_it_is(trial: Trial) -> None:
+    """What was measured of its first attempt is not in the log."""
+    first = lines(1, 2)
+    trial.left(first + lines(5, 6), dict.fromkeys(range(1, 7), 5.0), COMPLETED, attempt=2)
+    note_beginning(trial.folder, Beginning(None, 0))
+    note_beginning(trial.folder, Beginning(4, len(first), lost=True))
+    assert not trial.again(sources=(VALID,))
+    assert trial.measured() == dict.fromkeys(range(1, 7), 5.0)
+
+
 def test_what_was_ended_early_for_another_metric_goes_on(trial: Trial) -> None:
     nan = TrialResult(7, "infeasible", "nan_metric", "gap is no number at step 2", infeasible_step=2)
     trial.left(lines(1, 2), {1: 5}, nan)

@@ -13,7 +13,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest
 from tunectl.store import json_lines
 from tunectl.training import checkpoints
-from tunectl.training.checkpoints import UnusableResume, load_resume
+from tunectl.training.checkpoints import UnreadableError, UnusableResume, load_resume
 from tunectl.workloads.workload import Workload
 
 Factory = Callable[..., Workload]
@@ -131,7 +131,8 @@ def damage_file(path: Path, damage: str) -> None:
             checkpoints.save(path, parts)
 
 
-DAMAGES = ["truncated", "empty", "text", "format", "parts", "flipped"]
+DAMAGES = ["truncated", "empty", "text", "parts", "flipped"]
+WHOLE = ["parts", "shape"]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "shape"])
@@ -144,6 +145,28 @@ def test_an_unusable_resume_means_from_the_beginning_with_a_line_that_says_so(
     folder.previous_resume.unlink()
     assert train_trial(make_request(), folder, stochastic_workload) is not None
     assert "trial 3 starts from the beginning" in capsys.readouterr().err
+    assert comparable(folder) == expected
+    assert folder.path.joinpath("resume.pt.kept-1").exists() == (damage in WHOLE), "what is whole is never deleted"
+
+
+@pytest.mark.parametrize("of_both", [True, False])
+def test_a_resume_that_is_whole_and_cannot_be_read_stops_the_trial_and_stays(
+    folder: TrialFolder, tmp_path: Path, of_both: bool
+):
+    expected = undisturbed(tmp_path, make_request(), stochastic_workload)
+    assert train_trial(make_request(), folder, stochastic_workload, stop=StopAt(20)) is None
+    before = {path.name: path.read_bytes() for path in folder.path.glob("*.pt")}
+    damage_file(folder.resume, "format")
+    if of_both:
+        damage_file(folder.previous_resume, "format")
+    there = {path.name: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    for _ in range(2):
+        with pytest.raises(UnreadableError, match=r"resume\.pt is whole, but cannot be loaded"):
+            train_trial(make_request(), folder, stochastic_workload)
+        assert {path.name: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == there
+    for name, content in before.items():
+        folder.path.joinpath(name).write_bytes(content)
+    assert train_trial(make_request(), folder, stochastic_workload) is not None
     assert comparable(folder) == expected
 
 

@@ -18,7 +18,7 @@ from tunectl.core import real_folders
 from tunectl.core.regular_files import opened
 
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
-# What file systems say that cannot flush a folder: some network file systems.
+# What file systems say that cannot flush a folder, or a file that is open for reading: some network file systems.
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 """What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
@@ -137,6 +137,21 @@ def flush_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError:
         return  # one that cannot be listed, or no descriptor left: the file itself is written
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Make what other processes wrote to a file durable; nothing where there is none. Raises OSError where it fails."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for whom a pipe has
+    except FileNotFoundError:
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -101,7 +101,11 @@ def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | No
     A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written, also where a
     part of its path below `within` is a link.
     """
-    content = b"".join(seals.sealed(jsontext.encode(value)) + b"\n" for value in values)
+    append_lines(path, b"".join(seals.sealed(jsontext.encode(value)) + b"\n" for value in values), within=within)
+
+
+def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> None:
+    """Append whole lines of any text as `append` does."""
     try:
         is_new = not path.exists()
         descriptor = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within)

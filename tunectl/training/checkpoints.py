@@ -10,22 +10,23 @@ where it stood.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import pickle
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from tunectl.core import jsontext, real_folders, regular_files
+from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_atomically
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest
+from tunectl.training import saved_state
 from tunectl.training.lines import holds
+from tunectl.training.memory_errors import is_out_of_memory
 
 FORMAT = 1
 _CHUNK_BYTES = 2**20
@@ -48,6 +49,10 @@ _RESUME_PARTS = (
 
 class UnusableResume(Exception):  # noqa: N818  (a condition: the trial starts from the beginning)
     """`resume.pt` cannot be gone on from; the text says why."""
+
+
+class UnreadableError(WorkloadError):
+    """A checkpoint is whole, as its checksum shows, and cannot be read by this version or without types it holds."""
 
 
 class _Checked:
@@ -80,13 +85,14 @@ def save(path: Path, content: Mapping[str, Any], within: Path | None = None) -> 
     No part of the path below `within`, the study folder, may be a link.
 
     The file is torch's, and torch.load reads it; a checksum follows the archive, since torch does not look at the one
-    inside.
+    inside. Raises UnsavableError, and leaves the file that was there, where something could not be read back.
     """
+    saved_state.check(content)
 
     def write(file: BinaryIO) -> None:
         checked = _Checked(file)
         try:
-            torch.save(dict(content), checked)  # type: ignore[arg-type]
+            saved_state.write(dict(content), checked)
         except RuntimeError:
             if checked.error is not None:
                 raise checked.error from None
@@ -110,20 +116,32 @@ def _is_whole(path: Path) -> bool:
 def load(path: Path) -> dict[str, Any]:
     """The named parts of a checkpoint, on the CPU, without running code from the file.
 
-    Raises UnusableResume with the reason where the file cannot be read as one.
+    Raises UnusableResume with the reason where the file is damaged or cannot be opened, UnreadableError where it is
+    whole and cannot be read all the same: then what was saved is there, and nobody but the user can say what to do.
     """
     try:
-        if not _is_whole(path):
-            raise UnusableResume(f"{path.name} is damaged")
+        is_whole = _is_whole(path)
         with regular_files.opened(path) as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UnusableResume(f"{path.name} cannot be read ({error})") from error
-    except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UnusableResume(f"{path.name} cannot be loaded ({type(error).__name__})") from error
+            content = saved_state.read(file) if is_whole else None
+    except Exception as error:  # whatever the makers of what it holds raise
+        if is_out_of_memory(error):
+            raise
+        if isinstance(error, OSError):
+            raise UnusableResume(f"{path.name} cannot be read ({error})") from error
+        raise UnreadableError(_unreadable(path, f"it holds {saved_state.unknown_types(path, error)}")) from error
+    if not is_whole:
+        raise UnusableResume(f"{path.name} is damaged")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UnusableResume(f"{path.name} is not of format {FORMAT}")
+        raise UnreadableError(_unreadable(path, f"it is not of format {FORMAT}"))
     return content
+
+
+def _unreadable(path: Path, why: str) -> str:
+    return (
+        f"{path} is whole, but cannot be loaded: {why}. It is kept. Remove it to start the trial over, or make it"
+        " readable (by the versions that wrote it, or by torch.serialization.add_safe_globals in your own file); then"
+        " `tunectl run --retry-failed`"
+    )
 
 
 def identity(request: TrialRequest) -> str:
@@ -141,8 +159,9 @@ def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:
 def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str], None]) -> dict[str, Any] | None:
     """The parts of `resume.pt`, or of the one before it where that cannot be used; None where there is none.
 
-    Only the one that was read stays. What is passed over is told to `say`. Raises UnusableResume where all that is
-    there is damaged, of another request, or ahead of the lines that are on the disk.
+    Only the one that was read stays under its name. What is passed over is told to `say`. Raises UnusableResume where
+    all that is there is damaged, of another request, or ahead of the lines that are on the disk, and UnreadableError
+    where one is whole and cannot be read.
     """
     reason = None
     for path in (folder.resume, folder.previous_resume):
@@ -156,13 +175,39 @@ def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str],
         if path == folder.resume:
             real_folders.remove(folder.previous_resume, folder.study)
         else:
+            kept = _kept_aside([folder.resume])
             real_folders.move(path, folder.resume, folder.study)
             if reason is not None:
-                say(f"{reason}: trial {request.trial} goes on from the checkpoint before it")
+                say(f"{reason}: trial {request.trial} goes on from the checkpoint before it{kept}")
         return parts
     if reason is not None:
         raise reason
     return None
+
+
+def keep_resume(folder: TrialFolder) -> str:
+    """Give what a trial does not go on from another name, but for damaged files; says which, "" where there is none."""
+    return _kept_aside([folder.resume, folder.previous_resume])
+
+
+def _kept_aside(paths: Iterable[Path]) -> str:
+    kept = [set_aside(path).name for path in paths if path.exists() and not _is_damaged(path)]
+    return f" ({' and '.join(kept)} keeps it)" if kept else ""
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file a name under which nothing looks for it, and that no other file has."""
+    names = (path.with_name(f"{path.name}.kept-{number}") for number in itertools.count(1))
+    free = next(name for name in names if not name.exists())
+    return path.rename(free)
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether the file is known not to be what was saved; one that cannot be opened may be whole."""
+    try:
+        return not _is_whole(path)
+    except OSError:
+        return False
 
 
 def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dict[str, Any]:

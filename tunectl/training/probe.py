@@ -15,6 +15,7 @@ from tunectl.core.exception_text import exception_line
 from tunectl.core.frames import user_frame
 from tunectl.core.records import TrialRequest
 from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.training import saved_state
 from tunectl.training.batches import DataOrder, drawn, moved, unwritten
 from tunectl.training.building import build_workload
 from tunectl.training.evaluation import (
@@ -28,10 +29,10 @@ from tunectl.training.evaluation import (
 )
 from tunectl.training.gradients import MeanLoss
 from tunectl.training.measuring import missing_metric
+from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting
 from tunectl.training.seeds import Purpose, randomness, sequence
-from tunectl.training.trial import is_out_of_memory
 from tunectl.workloads.workload import Workload
 
 SMALL_BATCH = 32
@@ -111,7 +112,17 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the optimizer cannot update the model"):
         optimizer.step()
     averages = [] if configuration.polyak_decay is None else trainable_parameters(workload.model)
-    return _bytes_of([workload.model.state_dict(), optimizer.state_dict(), averages])
+    return _bytes_of([*_saved_and_loaded(workload, optimizer).values(), averages])
+
+
+def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint holds of model and optimizer, once it is clear that a trial could go on from it."""
+    with _reported("the model does not give its state"):
+        state = {"model": workload.model.state_dict(), "optimizer": optimizer.state_dict()}
+    saved_state.check(state)
+    with _reported("the model does not take back the state that it gives"):
+        workload.model.load_state_dict(state["model"])
+    return state
 
 
 def _loss(workload: Workload, batch: Any, request: TrialRequest, device: torch.device) -> Any:

@@ -22,13 +22,13 @@ from tunectl.training.evaluation import Evaluator
 from tunectl.training.lines import LineFile
 from tunectl.training.loaders import loader_deaths_told
 from tunectl.training.loop import train
+from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import StepSeries
 from tunectl.training.state import Clock, TrialState
-from tunectl.training.trial import is_out_of_memory
 from tunectl.workloads.workload import Workload
 
 KIND = "throughput"
@@ -38,7 +38,7 @@ PREFETCHED = 2
 """So many batches each loader process makes in advance: torch's default."""
 
 _NO_ROOM = ("std::bad_alloc", "could not create a primitive", "could not create a memory", "can't start new thread")
-"""How libraries fail under a memory limit, beside those ways that trial.is_out_of_memory knows."""
+"""How libraries fail under a memory limit, beside those ways that memory_errors.is_out_of_memory knows."""
 
 _NO_ROOM_FOR_LOADERS = "Bus error"
 """How a loader process dies where the memory that it shares with the trial is full."""

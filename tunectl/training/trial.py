@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -22,13 +21,14 @@ from tunectl.spec.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.building import build_workload
-from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, load_resume, remove_resume
+from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
 from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.lines import LineFile
 from tunectl.training.loaders import loader_death, loader_deaths_told
 from tunectl.training.loop import Ending, train
+from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
@@ -39,15 +39,6 @@ from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
 from tunectl.training.state import Clock, TrialState, flush
 from tunectl.workloads.workload import Workload
-
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "CUDA out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""How errors of memory read that torch raises as plain RuntimeErrors."""
 
 _BY_LOSSES = (
     "progress was judged by the losses alone: it could not be tested whether the predictions depend on the input"
@@ -95,7 +86,8 @@ def run_trial(
         try:
             return _run(attempt, stop, fresh=False)
         except UnusableResume as reason:
-            _say(f"{reason}: trial {request.trial} starts from the beginning")
+            kept = keep_resume(folder)
+            _say(f"{reason}: trial {request.trial} starts from the beginning{kept}")
             return _run(attempt, stop, fresh=True)
 
 
@@ -354,23 +346,6 @@ def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> 
         startup_seconds=attempt.seconds.startup_seconds,
         device=str(attempt.device),
     )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the device's or the host's memory did not suffice."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
-
-
-def has_asked_for_too_much(error: BaseException) -> bool:
-    """Whether a computation asked for more memory than there is, which is a result of its hyperparameters.
-
-    A system that had none left for a process or a file (OSError) says nothing about them.
-    """
-    return is_out_of_memory(error) and not isinstance(error, OSError)
 
 
 def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:

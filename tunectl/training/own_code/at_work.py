@@ -15,6 +15,7 @@ from tunectl.core.programs import ProgramRequest
 from tunectl.store.trial_files import write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import Flusher, SavedPoint
 from tunectl.training.own_code.failure_line import PLACE
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source
 from tunectl.training.own_code.kept import KeptCheckpoints
@@ -42,6 +43,7 @@ class ProgramRun:
     recorded: JsonLinesFile
     collector: Collector
     kept: KeptCheckpoints | OverwrittenCheckpoint | None
+    flusher: Flusher | None
     measurements: LineFile
     log_offset: int
     patterns: list[re.Pattern[str]] = field(default_factory=list)
@@ -55,6 +57,8 @@ class ProgramRun:
         one = self.kept if isinstance(self.kept, OverwrittenCheckpoint) else None
         if one is not None:
             one.glance()
+        # Before what was printed is read: all that was printed before the checkpoint was there is read then.
+        point = self._last_checkpoint() if self.flusher is not None and not ended else None
         if ended:
             self._read_to_the_end()
         for _ in range(_MOST_CHUNKS if not ended else 0):
@@ -69,9 +73,30 @@ class ProgramRun:
                     one.distrust()
         if ended:
             self.collector.settle()
+        if self.flusher is not None and point is not None:
+            self._flush(self.flusher, point)
         for step, name in self._checkpoints(ended=ended).items():
             self.collector.name_checkpoint(step, name)
         self._write()
+
+    def _last_checkpoint(self) -> SavedPoint | None:
+        """The last checkpoint there is, if it is time to flush what was printed before it."""
+        if self.flusher is None or not self.flusher.is_ready:
+            return None
+        match self.kept:
+            case KeptCheckpoints():
+                number, path = max(self.kept.pattern.found().items(), default=(None, None))
+                return None if path is None else SavedPoint.of(number, path)
+            case OverwrittenCheckpoint():
+                return SavedPoint.of(None, self.kept.path) if self.kept.path.exists() else None
+            case None:
+                return None
+
+    def _flush(self, flusher: Flusher, point: SavedPoint) -> None:
+        """Flush what was read, which is on the disk before earlier checkpoints are removed for this one."""
+        if flusher.wants(point):
+            self._write()
+            flusher.begin(point)
 
     def _write(self) -> None:
         """Write what is new."""
@@ -91,6 +116,8 @@ class ProgramRun:
             case None:
                 return {}
             case KeptCheckpoints():
+                if self.flusher is not None:
+                    self.kept.spare_what_is_known(self.collector, self.flusher.covered, ended=ended)
                 return self.kept.look(self.collector, ended=ended)
             case OverwrittenCheckpoint():
                 return self.kept.look(self.collector, ended=ended, stopping=self.stop_sent)

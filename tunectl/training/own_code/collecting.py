@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,6 +177,17 @@ class Collector:
     def last_told(self, metric: str) -> int | None:
         """The last step at which a metric was told."""
         return self._last_told.get(metric)
+
+    def least_distance(self, metric: str) -> int | None:
+        """The least number of steps between two evaluations of a metric; None where there are fewer than two."""
+        steps = [step for step, _ in self.evaluations(metric)]
+        return min((later - step for step, later in itertools.pairwise(steps)), default=None)
+
+    def last_step_up_to(self, step: int) -> int | None:
+        """The last step, up to one, of which anything was told."""
+        if self.last_step is None or self.last_step <= step:
+            return self.last_step
+        return max((at for at in self.steps if at <= step), default=None)
 
     def value(self, step: int, metric: str) -> float | None:
         """What is known of a metric at a step."""

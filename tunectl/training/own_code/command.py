@@ -9,14 +9,15 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.disk_room import lack_of_room
 from tunectl.core.errors import ShortageError
+from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, MetricSource, Program, ProgramRequest
+from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
 from tunectl.core.recording import RECORDED
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.core.shortages import shortage_said
@@ -25,7 +26,9 @@ from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.at_work import ProgramRun
 from tunectl.training.own_code.catching_up import Beginning, catch_up, last_beginning, note_beginning
+from tunectl.training.own_code.checkpoint_steps import is_other_unit
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
 from tunectl.training.own_code.failure_line import failure_line
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source, file_source
 from tunectl.training.own_code.judging import judged
@@ -35,6 +38,7 @@ from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
 from tunectl.training.own_code.program_end import awaited_end
 from tunectl.training.own_code.sources import OutputReader
 from tunectl.training.own_code.starting import (
+    Resume,
     mark_of,
     placeholder_values,
     prepared,
@@ -69,23 +73,16 @@ def run_command(
     the machine was short of something.
     """
     began = time.monotonic()
-    before, resume = last_beginning(folder), prepared(request, folder)
+    resume, reading, kept_bytes = gone_on_from(request, folder, lambda: time.monotonic() - began)
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
-    beginning = Beginning(None if resume is None else resume.step, offset)
-    reading, kept_bytes = reading_of(request, values, lambda: time.monotonic() - began), 0
-    collector, reader, recorded = reading.collector, reading.reader, reading.recorded
-    files_to_read = [*reading.files, (_RECORDED, recorded)]
-    if resume is not None:
-        kept_bytes = _gone_on(collector, resume.step, folder, before, request.program, reader, files_to_read)
     with contextlib.ExitStack() as stack:
         measurements = LineFile(folder.measurements, kept_bytes)
         stack.callback(measurements.close)
         # What was caught up with is written before another place in the log is the last one.
-        collector.write(measurements)
-        if resume is not None:
-            beginning = replace(beginning, mark=mark_of(resume.path, folder))
+        reading.collector.write(measurements)
+        flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
         note_beginning(folder, beginning)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
@@ -94,11 +91,12 @@ def run_command(
             process=started(request, values, log),
             stop=stop,
             output=Tail(folder.log, offset),
-            reader=reader,
-            files=[file for _, file in files_to_read],
-            recorded=recorded,
-            collector=collector,
-            kept=_kept(request, folder, values, collector),
+            reader=reading.reader,
+            files=[file for _, file in reading.all_files],
+            recorded=reading.recorded,
+            collector=reading.collector,
+            kept=_kept(request, folder, values, reading.collector),
+            flusher=flusher,
             measurements=measurements,
             log_offset=offset,
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
@@ -109,6 +107,7 @@ def run_command(
         finally:
             seconds.train_seconds += time.monotonic() - began
         run.measurements.sync()
+        _flush_at_the_end(run)
     _raise_if_the_machine_is_to_blame(run)
     return judged(run, seconds)
 
@@ -121,6 +120,11 @@ class Reading:
     reader: OutputReader
     files: list[tuple[MetricSource, Source]]
     recorded: JsonLinesFile
+
+    @property
+    def all_files(self) -> list[tuple[MetricSource, Source]]:
+        """The files, and the one of `tunectl.record`, which needs no declaration."""
+        return [*self.files, (_RECORDED, self.recorded)]
 
 
 def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
@@ -190,32 +194,99 @@ def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
     return lambda name: name in marked
 
 
-def _gone_on(
-    collector: Collector,
-    known: int | None,
-    folder: TrialFolder,
-    before: Beginning | None,
-    program: Program,
-    reader: OutputReader,
-    files: Sequence[tuple[MetricSource, Source]],
-) -> int:
-    """Cut the measurements back to the step from which the program goes on, and add what was told and not yet read.
+def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Beginning:
+    if resume is None:
+        return Beginning(None, offset)
+    return Beginning(resume.step, offset, mark=mark_of(resume.path, folder), lost=not resume.is_log_whole)
 
-    Where the step is not `known`, they are cut back when the program tells the first one. Gives the length of the file
-    that stays; what is counted goes on from the step.
+
+def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
+    """What flushes the trial's lines, where it can go on; it is noted that so far they are on the disk."""
+    if not request.program.goes_on:
+        return None
+    point = None if resume is None else SavedPoint.of(resume.number, resume.path)
+    note_flushed(folder, point)
+    return Flusher(folder, point)
+
+
+def _flush_at_the_end(run: ProgramRun) -> None:
+    """Flush the log, which a changed study may read again, and note that all is on the disk where the trial goes on."""
+    flush_file(run.folder.log)
+    if run.flusher is not None:
+        run.flusher.end()
+
+
+def _is_known(
+    request: ProgramRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
+) -> Callable[[SavedPoint], bool]:
+    """Whether all that the attempt before, which was cut off, had told when a checkpoint was there is known."""
+    reading = reading_of(request, placeholder_values(request, folder, None), lambda: 0.0)
+    collector, measurements, metric = reading.collector, read_trial(folder).measurements, request.objective.metric
+    collector.begin_with(measurements)
+    catch_up(
+        collector,
+        sys.maxsize,
+        folder,
+        before,
+        measurements,
+        by_rank=request.program.devices > 1,
+        reader=reading.reader,
+        files=reading.all_files,
+        is_whole=False,
+    )
+    last, distance = collector.last_told(metric), collector.least_distance(metric)
+    # Where nothing is noted, an earlier version ran it, and of a file without a number nothing can be known.
+    is_earlier, holds = noted is None and before is not None, noted is not None and noted.holds(folder)
+
+    def is_known(point: SavedPoint) -> bool:
+        is_noted = noted.covers(point) if noted is not None and holds else is_earlier and point.number is None
+        if point.number is None or last is None or is_other_unit([point.number], last, request.max_train_steps):
+            return is_noted
+        if distance is None:
+            return is_noted or point.number <= last
+        # At the step of the next evaluation it is not known whether the program prints it before or after it saves.
+        following = last + distance
+        return point.number < following or (is_noted and point.number > following)
+
+    return is_known
+
+
+def gone_on_from(
+    request: ProgramRequest, folder: TrialFolder, now_seconds: Callable[[], float]
+) -> tuple[Resume | None, Reading, int]:
+    """The checkpoint from which the program goes on, None where it begins anew; what reads it, and holds what is known
+    until then; and how many bytes of the measurements stay.
+
+    The measurements are cut back to that step, and what was told and not yet read is added. Where the step is not
+    known, they are cut back when the program tells the first one. What is counted goes on from the step.
     """
+    before, noted = last_beginning(folder), read_flushed(folder)
+    is_whole = noted is not None and noted.is_all and noted.holds(folder)
+    resume = prepared(request, folder, (lambda _point: True) if is_whole else _is_known(request, folder, before, noted))
+    reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
+    if resume is None:
+        return None, reading, 0
     measurements = read_trial(folder).measurements
-    step = sys.maxsize if known is None else known
+    step = sys.maxsize if resume.step is None else resume.step
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
-    collector.begin_with(kept)
-    by_rank = program.devices > 1
-    catch_up(collector, step, folder, before, measurements, by_rank=by_rank, reader=reader, files=files)
-    collector.goes_on = known is None
-    for _, file in files:
-        file.go_on_from(known or 0)
-    reader.go_on_from(known or 0)
-    return folder.measurements.stat().st_size
+    reading.collector.begin_with(kept)
+    is_log_whole = catch_up(
+        reading.collector,
+        step,
+        folder,
+        before,
+        measurements,
+        by_rank=request.program.devices > 1,
+        reader=reading.reader,
+        files=reading.all_files,
+        is_whole=is_whole,
+    )
+    reading.collector.goes_on = resume.step is None
+    for _, file in reading.all_files:
+        file.go_on_from(resume.step or 0)
+    reading.reader.go_on_from(resume.step or 0)
+    return resume._replace(is_log_whole=is_log_whole), reading, folder.measurements.stat().st_size
 
 
 def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:

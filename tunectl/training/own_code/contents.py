@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
+from tunectl.core.files import flush_file, flush_folder
 from tunectl.core.folders import TrialFolder
 
 _PROC = Path("/proc")
@@ -88,18 +89,31 @@ def is_same(one: Path, other: Path) -> bool:
         return False
 
 
+def flush(path: Path) -> None:
+    """Make a file, or all files of a folder, durable; raises OSError where that fails."""
+    for file in _files(path):
+        flush_file(file)
+    for folder in {path, *(file.parent for file in _files(path))} if path.is_dir() else {path.parent}:
+        flush_folder(folder)
+
+
+def own_path(path: Path, folder: TrialFolder) -> Path | None:
+    """The path without links on the way, where it lies in the trial's `folder`; None where they lead out of it."""
+    home = Path(os.path.realpath(folder.study)) / folder.path.relative_to(folder.study)
+    real = Path(os.path.realpath(path.parent)) / path.name
+    return real if real.is_relative_to(home) else None
+
+
 def remove(path: Path, folder: TrialFolder) -> bool:
     """Remove a file, a link or a folder that lies in the trial's `folder`; what cannot be removed only takes room.
 
     False, and nothing is removed, where links on the way lead out of it.
     """
-    study = Path(os.path.realpath(folder.study))
-    home = study / folder.path.relative_to(folder.study)
-    real = Path(os.path.realpath(path.parent)) / path.name
-    if not real.is_relative_to(home):
+    real = own_path(path, folder)
+    if real is None:
         return False
     with contextlib.suppress(OSError):
-        real_folders.remove_all(real, study)
+        real_folders.remove_all(real, Path(os.path.realpath(folder.study)))
     return True
 
 

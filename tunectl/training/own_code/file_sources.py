@@ -43,6 +43,10 @@ class Source(Protocol):
         """Count what is counted from a step on."""
         ...
 
+    def forget_torn(self) -> None:
+        """Leave out what was read of a last line without an end: another attempt appends behind it."""
+        ...
+
 
 class _CountedTogether:
     """A source whose files, where steps are counted, are counted as one."""
@@ -95,6 +99,12 @@ class JsonLinesFile(_CountedTogether):
             if to_the_end:
                 yield from self._told(objects.rest())
 
+    def forget_torn(self) -> None:
+        """See Source."""
+        for path, (tail, _) in self._tails.items():
+            tail.forget_torn()
+            self._tails[path] = (tail, ObjectLines())
+
     def _told(self, objects: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[Told]:
         for content, _ in objects:
             found = self._steps.told_by(flat(content))
@@ -136,6 +146,11 @@ class CsvFile:
         self._resumed = step
         for rows in self._seen.values():
             rows.go_on_from(step)
+
+    def forget_torn(self) -> None:
+        """See Source."""
+        for rows in self._seen.values():
+            rows.tail.forget_torn()
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
@@ -246,6 +261,9 @@ class EventFiles(_CountedTogether):
                             tag = _whole_tag(value.tag, Path(path).parent.name)
                             name = self._source.names.get(tag, tag)
                             yield self._steps.of(Told(int(event.step), {name: scalar}))
+
+    def forget_torn(self) -> None:
+        """See Source; an event that is not whole is not read."""
 
 
 def _whole_tag(tag: str, folder: str) -> str:

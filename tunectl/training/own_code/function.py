@@ -20,6 +20,7 @@ from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import FLUSH_COST
 from tunectl.training.own_code.judging import told_verdict
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 from tunectl.training.own_code.objective_values import UPDATES_REMEDY, NoValue, no_value
@@ -61,6 +62,7 @@ class Trial:
             lambda: time.monotonic() - self._began, matters=lambda name: name == request.objective.metric
         )
         self._file: LineFile | None = None
+        self._next_flush, self._flushed_at = 0.0, -1
         pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
@@ -70,7 +72,7 @@ class Trial:
         return self._stop()
 
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Tell the metrics of a step, by `split/name`: numbers, or what `float` takes, or arrays of one element.
+        """Record the metrics of a step, by `split/name`: numbers, or what `float` takes, or arrays of one element.
 
         Raises Infeasible where the objective is NaN, which ends the trial with that result.
         """
@@ -84,37 +86,72 @@ class Trial:
             raise NotANumberError(*self._collector.bad)
 
     def save(self, step: int, content: Any) -> Path:
-        """Save what the trial can go on from after `step` steps: tensors, numbers and texts in dicts and lists.
+        """Save what the trial can go on from after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths
+        in dicts and lists.
 
-        The best by the objective and the last are kept; gives the file.
+        The best by the objective and the last are kept; gives the file. Raises UnsavableError, and saves nothing, where
+        something could not be read back by `resume`.
         """
         from tunectl.training.checkpoints import FORMAT, save
 
-        path = self.dir / f"checkpoint-{whole_step(step)}.pt"
-        save(path, {"format": FORMAT, "step": whole_step(step), "content": content}, self._folder.study)
+        step = whole_step(step)
+        path = self.dir / f"checkpoint-{step}.pt"
+        self._flush_records(step)
+        recorded = self._collector.last_step_up_to(step)
+        save(path, {"format": FORMAT, "step": step, "content": content, "recorded": recorded}, self._folder.study)
         self._write()
         return path
+
+    def _flush_records(self, step: int) -> None:
+        """Write what was recorded, and flush it to the disk if that takes little of the trial's time.
+
+        It is on the disk before what goes on from it: a power cut must not take it alone. Where it is not flushed, the
+        last checkpoint before which it was is spared, and `resume` passes over the later ones after a power cut.
+        """
+        file = self._file if self._file is not None else self._open([])
+        self._collector.write(file)
+        began = time.monotonic()
+        if began >= self._next_flush:
+            file.sync()
+            now = time.monotonic()
+            self._next_flush = now + (now - began) / FLUSH_COST
+            self._kept.spared = self._kept.spared - {self._flushed_at} | {step}
+            self._flushed_at = step
 
     def resume(self) -> Any:
         """What was last saved by an earlier attempt, on the CPU; None where nothing was, and the trial begins.
 
-        What was recorded after that step is forgotten. To be called before anything is recorded. A damaged file is
-        passed over for the one before it.
+        What was recorded after that step is forgotten. To be called before anything is recorded. A file that is
+        damaged, or later than what is known of the recorded metrics, is passed over for the one before it. Raises
+        UnreadableError where one is whole and cannot be read.
         """
         if self._file is not None:
             raise RuntimeError("trial.resume() comes before the first trial.record() and trial.save()")
-        from tunectl.training.checkpoints import UnusableResume, load
+        from tunectl.training.checkpoints import UnreadableError, UnusableResume, load, set_aside
 
+        measurements = read_trial(self._folder).measurements
+        passed_over = ""
         for step, path in sorted(self._kept.pattern.found().items(), reverse=True):
             try:
                 parts = load(path)
+                known = [item for item in measurements if item.step <= step]
+                if (parts.get("recorded") or 0) > max((item.step for item in known), default=0):
+                    raise UnusableResume(f"{path.name} is later than the last of its metrics that is on the disk")
             except UnusableResume as reason:
-                sys.stderr.write(f"{reason}: trial {self.id} goes on from the checkpoint before it\n")
-                real_folders.remove(path, self._folder.study)
+                passed_over = f"{reason} and is kept as {set_aside(path).name}"
                 continue
-            self._open([item for item in read_trial(self._folder).measurements if item.step <= step])
+            except UnreadableError:
+                self._kept.spared.add(step)  # also where the function goes on all the same
+                raise
+            self._say_passed_over(passed_over, f"goes on from {path.name}")
+            self._open(known)
             return parts["content"]
+        self._say_passed_over(passed_over, "starts from the beginning")
         return None
+
+    def _say_passed_over(self, passed_over: str, instead: str) -> None:
+        if passed_over:
+            sys.stderr.write(f"tunectl: {passed_over}: trial {self.id} {instead}\n")
 
     def _open(self, kept: list[Any]) -> LineFile:
         write_measurements(self._folder, kept)
@@ -132,6 +169,8 @@ class Trial:
         """Write what is left, durably."""
         if self._file is None:
             return
+        self._file.sync()
+        self._kept.spared -= {self._flushed_at}
         self._write(ended=True)
         self._file.sync()
         self._file.close()
@@ -244,6 +283,6 @@ def _seed(seed: int, device: str) -> None:
 def _is_out_of_memory(error: BaseException) -> bool:
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from tunectl.training.trial import has_asked_for_too_much
+    from tunectl.training.memory_errors import has_asked_for_too_much
 
     return has_asked_for_too_much(error)

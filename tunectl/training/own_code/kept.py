@@ -20,6 +20,7 @@ from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.durability import SavedPoint
 
 _NO_LINKS = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPROTO, errno.EXDEV, errno.EMLINK}
@@ -100,8 +101,9 @@ class KeptCheckpoints:
     """Looks after a program's checkpoints.
 
     A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
-    `length` is how many steps, as the metrics count them, the study asks for. `keeps_what_is_outside`: some were to be
-    removed, and lie outside the trial's folder, where a link of the program's leads.
+    `length` is how many steps, as the metrics count them, the study asks for; `spared` the numbers of those that are
+    never removed. `keeps_what_is_outside`: some were to be removed, and lie outside the trial's folder, where a link of
+    the program's leads.
     """
 
     pattern: CheckpointPattern
@@ -111,6 +113,7 @@ class KeptCheckpoints:
     length: int = sys.maxsize
     note: str = ""
     keeps_what_is_outside: bool = False
+    spared: set[int] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
 
     def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
@@ -139,6 +142,15 @@ class KeptCheckpoints:
             )
             return dict.fromkeys(names)
         return names
+
+    def spare_what_is_known(self, collector: Collector, covered: SavedPoint | None, *, ended: bool) -> None:
+        """Spare what a trial could go on from now, were it cut off: the last checkpoint that is `covered` (all that was
+        told before is on the disk), and the last that was evaluated.
+        """
+        last = collector.last_told(self.objective.metric)
+        evaluated = [number for number in self.pattern.found() if last is not None and number <= last]
+        numbers = {max(evaluated, default=None), None if covered is None else covered.number}
+        self.spared = set() if ended else {number for number in numbers if number is not None}
 
     def tidy(
         self,
@@ -186,6 +198,8 @@ class KeptCheckpoints:
 
     def _remove(self, paths: Mapping[int, Path]) -> None:
         for number, path in paths.items():
+            if number in self.spared:
+                continue
             link = self._link(number, path)  # before: the name of a folder's has no suffix
             self.keeps_what_is_outside |= not contents.remove(path, self.folder)
             real_folders.remove(link, self.folder.study)

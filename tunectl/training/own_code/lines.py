@@ -60,6 +60,10 @@ class Tail:
             if lines:
                 return lines
 
+    def forget_torn(self) -> None:
+        """Leave out what was read of a line without an end: what is appended from now on begins a line."""
+        self._torn = b""
+
     def _content(self) -> bytes:
         try:
             with regular_files.opened(self.path, follows=self._follows) as file:

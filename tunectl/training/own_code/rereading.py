@@ -126,8 +126,8 @@ def _beginnings(folder: TrialFolder, files: TrialFiles, request: ProgramRequest)
         known = [Beginning(None, 0)]
     fresh = [index for index, item in enumerate(known) if item.step is None and not item.mark]
     found = known[fresh[-1] :] if fresh else []
-    if any(item.step is None for item in found[1:]):
-        return []  # from which step it went on is not known
+    if any(item.step is None or item.lost for item in found[1:]):
+        return []  # from which step it went on is not known, or not all of it is in the log
     counted = any(item.every is not None for item in request.program.sources if _is_file(item.kind, item.where))
     # What a file counts of several attempts, of which each went back some way, cannot be known.
     return [] if len(found) > 1 and counted else found
@@ -209,6 +209,7 @@ def _ended_run(
         recorded=reading.recorded,
         collector=reading.collector,
         kept=None,
+        flusher=None,
         measurements=measurements,
         log_offset=output.offset,
         patterns=[re.compile(text) for text in request.program.infeasible.patterns],

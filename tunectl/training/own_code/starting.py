@@ -9,7 +9,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,32 +27,41 @@ from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.catching_up import last_beginning
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched
+from tunectl.training.own_code.durability import SavedPoint
 from tunectl.training.own_code.kept import CheckpointPattern
 from tunectl.training.own_code.overwritten import existing_copies
 from tunectl.training.own_code.torchrun import RANKS, distributed
 
+_PUT_AWAY = ".later"
+"""The folder, beside a checkpoint, of those that are later than what is known; no pattern finds hidden folders."""
+
 
 class Resume(NamedTuple):
-    """The checkpoint from which a program goes on; `step` is None where only the program knows it."""
+    """The checkpoint from which a program goes on; `step` is None where only the program knows it, `number` that of its
+    name. `is_log_whole`: what was measured until then is still in the log.
+    """
 
     step: int | None
     path: Path
+    number: int | None = None
+    is_log_whole: bool = True
 
 
-def prepared(request: ProgramRequest, folder: TrialFolder) -> Resume | None:
+def prepared(request: ProgramRequest, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
     """The checkpoint from which the program goes on, where it takes one and there is one; all that an earlier attempt
     left is removed otherwise. Raises NotRegularError where a folder of the trial is a link.
+
+    Where not all that was printed before a checkpoint is known (not `is_safe`), it is put out of the way.
     """
     _refuse_links(folder)
     checkpoints = request.program.checkpoints
     if request.program.goes_on and checkpoints is not None:
         values = placeholder_values(request, folder, None)
         if checkpoints.is_one:
-            chosen = _sound_one(Path(filled(checkpoints.path, values)), folder)
+            chosen = _sound_one(Path(filled(checkpoints.path, values)), folder, is_safe)
         else:
-            chosen = _with_known_step(
-                _sound(CheckpointPattern.of(checkpoints, values).found(), folder), request, folder
-            )
+            found = CheckpointPattern.of(checkpoints, values).found()
+            chosen = _with_known_step(_sound(found, folder, is_safe), request, folder)
         if chosen is not None:
             return chosen
     for path in (folder.files, folder.checkpoints):
@@ -67,14 +77,40 @@ def _refuse_links(folder: TrialFolder) -> None:
             pass
 
 
-def _sound(found: Mapping[int, Path], folder: TrialFolder) -> Resume | None:
+def _sound(found: Mapping[int, Path], folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
     """The last checkpoint, but for one from which the attempt before went on and came no further: it may be torn."""
     beginning = last_beginning(folder)
     before = beginning.step if beginning is not None and not beginning.was_stopped else None
     steps = sorted(found, reverse=True)
+    while steps and not is_safe(SavedPoint.of(steps[0], found[steps[0]])):
+        _put_away(found[steps[0]], folder)
+        _say("it goes on from an earlier checkpoint" if steps[1:] else "it starts over")
+        steps = steps[1:]
     if steps and steps[0] == before and all(item.step <= before for item in read_trial(folder).measurements):
         steps = steps[1:]
-    return Resume(steps[0], found[steps[0]]) if steps else None
+    return Resume(steps[0], found[steps[0]], steps[0]) if steps else None
+
+
+def _say(what: str) -> None:
+    # Without a number: what is in the log may be read for metrics.
+    sys.stderr.write(f"tunectl: what was printed before the last checkpoint is not all on the disk; {what}\n")
+
+
+def _put_away(path: Path, folder: TrialFolder) -> None:
+    """Move a checkpoint to where neither the study's pattern nor the program finds it.
+
+    One that lies outside of the trial's folder stays where it is.
+    """
+    real = contents.own_path(path, folder)
+    if real is None:
+        return
+    place = real.parent / _PUT_AWAY
+    contents.remove(place / real.name, folder)
+    try:
+        place.mkdir(exist_ok=True)
+        real.rename(place / real.name)
+    except OSError:
+        contents.remove(real, folder)  # it must not be taken for the last one
 
 
 def mark_of(path: Path, folder: TrialFolder) -> str:
@@ -94,13 +130,14 @@ def _with_known_step(found: Resume | None, request: ProgramRequest, folder: Tria
     evaluations = [(item.step, item.metrics) for item in measurements if metric in item.metrics]
     step = matched({found.step: found.path}, evaluations, metric).get(found.step)
     # What is counted can only go on from a step that is known.
-    return None if step is None and request.program.counts_steps else Resume(step, found.path)
+    return None if step is None and request.program.counts_steps else found._replace(step=step)
 
 
-def _sound_one(path: Path, folder: TrialFolder) -> Resume | None:
+def _sound_one(path: Path, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
     """The one file that a program writes again and again; where it is not sound, the last copy in its place.
 
-    It is not where nothing is in it, or where the attempt before went on from it and came no further.
+    It is not where nothing is in it, where the attempt before went on from it and came no further, or where not all
+    that was printed before it is known.
     """
     measurements = read_trial(folder).measurements
     named = {item.checkpoint for item in measurements}
@@ -109,7 +146,10 @@ def _sound_one(path: Path, folder: TrialFolder) -> Resume | None:
     is_torn = beginning is not None and not beginning.was_stopped and beginning.mark == mark_of(path, folder)
     if not is_torn and any(size for _, size, _ in contents.stamp(path).values()):
         step = next((step for step, copy in copies.items() if contents.is_same(path, copy)), None)
-        return Resume(step, path)
+        if step is not None or is_safe(SavedPoint.of(None, path)):
+            return Resume(step, path)
+        _put_away(path, folder)
+        _say("it goes on from an earlier checkpoint" if copies else "it starts over")
     contents.remove(path, folder)
     last = max(copies, default=None)
     if last is None or not contents.copy(copies[last], path, folder):
