@@ -126,8 +126,8 @@ def test_files_that_trials_may_have_overwritten_are_one_warning_and_never_stop_a
     (found,) = file_findings(spec, unclear("b.pt", "a.pt", trials=(0, 1, 2)))
     assert (found.id, found.level, found.trials) == ("shared-files", "warning", (0, 1, 2))
     assert found.sentence == (
-        "Trials may have overwritten each other's files: a.pt, b.pt. All 3 trials that completed were running side by "
-        "side when each of them was written, and it cannot be seen how many of them wrote it."
+        "Trials may have overwritten each other's files: a.pt, b.pt. All 3 trials that completed were running when "
+        "these were written, and it cannot be seen how many trials wrote each file."
     )
     assert "{trial.dir}" in found.action
     assert must_stop(spec, unclear("a.pt")) == []

@@ -17,13 +17,13 @@ from tunectl.store.writing_lock import writing_lock
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = StudyFolder(tmp_path)
-    folder.trials.mkdir()
+    folder = StudyFolder(tmp_path / "study")
+    folder.trials.mkdir(parents=True)
     return folder
 
 
 def is_locked(folder: StudyFolder) -> bool:
-    descriptor = os.open(folder.trials, os.O_RDONLY)
+    descriptor = os.open(folder.path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -86,18 +86,18 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_study_that_is_set_aside_meanwhile_is_not_the_one_that_is_locked(folder):
-    first = writing_lock(folder)
+def test_a_folder_that_is_moved_meanwhile_is_not_the_one_that_is_locked(folder):
+    first, moved = writing_lock(folder), folder.path.with_name("moved")
     first.__enter__()
 
     def sleep(_seconds: float) -> None:
-        if not (folder.path / "moved").exists():
-            folder.trials.rename(folder.path / "moved")
-            folder.trials.mkdir()
+        if not moved.exists():
+            folder.path.rename(moved)
+            folder.trials.mkdir(parents=True)
             first.__exit__(None, None, None)
 
     with writing_lock(folder, sleep=sleep):
-        assert (folder.path / "moved").exists()
+        assert moved.exists()
         assert is_locked(folder)
 
 

@@ -62,14 +62,15 @@ def unclear_findings(spec: StudySpec, written: Sequence[WrittenFile]) -> list[Fi
     trials = sorted(frozenset[int]().union(*(item.unclear for item in unclear)))
     paths = [item.path for item in unclear]
     every = "Both" if len(trials) == 2 else f"All {len(trials)}"
-    it = "it" if len(unclear) == 1 else "each of them"
+    end = "when it was written, and it cannot be seen how many of them wrote it"
+    if len(unclear) > 1:
+        end = "when these were written, and it cannot be seen how many trials wrote each file"
     return [
         Finding(
             id=SHARED_FILES,
             level="warning",
-            sentence=f"Trials may have overwritten each other's files: {_named(paths)}. {every} trials that "
-            f"completed were running side by side when {it} was written, and it cannot be seen how many of them wrote "
-            "it.",
+            sentence=f"Trials may have overwritten each other's files: {_named(paths)}. {every} trials that completed "
+            f"were running {end}.",
             action=_remedy(spec, paths),
             trials=tuple(trials),
             numbers={"files": len(unclear)},
