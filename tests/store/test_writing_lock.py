@@ -1,23 +1,29 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tunectl.core.folders import StudyFolder
+from tunectl.execution.lock import acquire
 from tunectl.store import writing_lock as module
 from tunectl.store.writing_lock import writing_lock
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return StudyFolder(tmp_path)
+    folder = StudyFolder(tmp_path)
+    folder.trials.mkdir()
+    return folder
 
 
 def is_locked(folder: StudyFolder) -> bool:
-    descriptor = os.open(folder.path, os.O_RDONLY)
+    descriptor = os.open(folder.trials, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -34,7 +40,7 @@ def test_the_folder_is_locked_within_the_block_alone_and_nothing_is_written_for_
     with pytest.raises(ZeroDivisionError), writing_lock(folder):
         raise ZeroDivisionError
     assert not is_locked(folder)
-    assert list(folder.path.iterdir()) == []
+    assert [*folder.path.rglob("*")] == [folder.trials]
 
 
 def test_a_second_writer_waits_for_the_first(folder):
@@ -78,3 +84,32 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
     with writing_lock(StudyFolder(tmp_path / "none")):
         pass
     assert not (tmp_path / "none").exists()
+
+
+def test_a_study_that_is_set_aside_meanwhile_is_not_the_one_that_is_locked(folder):
+    first = writing_lock(folder)
+    first.__enter__()
+
+    def sleep(_seconds: float) -> None:
+        if not (folder.path / "moved").exists():
+            folder.trials.rename(folder.path / "moved")
+            folder.trials.mkdir()
+            first.__exit__(None, None, None)
+
+    with writing_lock(folder, sleep=sleep):
+        assert (folder.path / "moved").exists()
+        assert is_locked(folder)
+
+
+def test_a_runner_that_holds_the_folder_may_write(folder):
+    with acquired(folder.lock), writing_lock(folder, sleep=lambda _: pytest.fail("it waited")):
+        assert is_locked(folder)
+
+
+@contextlib.contextmanager
+def acquired(path: Path) -> Iterator[None]:
+    held = acquire(path)
+    try:
+        yield
+    finally:
+        held.release()

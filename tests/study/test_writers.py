@@ -64,7 +64,7 @@ def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_res
 
 def test_a_run_writes_its_tables_and_its_page_when_a_report_at_work_has_ended(tmp_path, started):
     folder = StudyFolder(tmp_path / "small")
-    folder.path.mkdir()
+    folder.trials.mkdir(parents=True)
     with started() as process:
         with writing_lock(folder):
             while len(list(folder.trials.glob("*/result.json"))) < 6:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError
 
 PathKey = tuple[str | int, ...]
@@ -140,7 +141,7 @@ def read_document(path: Path) -> Document:
     """
     file = str(path)
     try:
-        raw = path.read_bytes()
+        raw = regular_files.content(path, follows=True)
     except IsADirectoryError:
         raise _unreadable(file, "a study is a YAML file, found a folder; name the file in it") from None
     except FileNotFoundError:
