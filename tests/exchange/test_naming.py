@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from tunectl.exchange.foreign import ForeignParameter
-from tunectl.exchange.naming import domain_of, legal_names, metric_name, study_name, value_in
+from tunectl.exchange.naming import changed_choices, domain_of, legal_names, metric_name, study_name, value_in
 from tunectl.spec.model import FixedValue, Range, ValueSet
 
 
@@ -85,3 +86,21 @@ def test_what_a_parameter_may_take_becomes_a_range_a_set_or_one_value(parameter,
 def test_a_value_becomes_one_of_its_domain(parameter, value, expected):
     found = value_in(parameter, domain_of(parameter), value)
     assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        (["a", "b", 3, 0.5, True], []),
+        ([None, "sgd"], ["None is the text 'None'"]),
+        ([1, "1"], ["1 is the text '1'", "'1' is the text '1 (1)'"]),
+        (["a\nb", "c"], ["'a\\nb' is the text 'a b'"]),
+        ([(1, 2)], ["(1, 2) is the text '(1, 2)'"]),
+    ],
+)
+def test_what_became_of_choices_that_a_study_cannot_hold_is_told(choices: list[Any], told: list[str]) -> None:
+    assert changed_choices(choices) == told
+
+
+def test_of_many_changed_choices_the_first_are_told() -> None:
+    assert changed_choices([(number,) for number in range(9)])[-1] == "and 4 more"
