@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from tunectl.exchange.foreign import ForeignParameter
-from tunectl.exchange.naming import changed_choices, domain_of, legal_names, metric_name, study_name, value_in
+from tunectl.exchange.naming import (
+    changed_choices,
+    domain_of,
+    legal_names,
+    metric_name,
+    shortened,
+    study_name,
+    value_in,
+)
 from tunectl.spec.model import FixedValue, Range, ValueSet
 
 
@@ -104,3 +112,10 @@ def test_what_became_of_choices_that_a_study_cannot_hold_is_told(choices: list[A
 
 def test_of_many_changed_choices_the_first_are_told() -> None:
     assert changed_choices([(number,) for number in range(9)])[-1] == "and 4 more"
+
+
+def test_long_names_are_shortened_and_stay_apart() -> None:
+    names = [f"valid/{'x' * 300}{end}" for end in ("a", "b")]
+    assert [len(shortened(name, 250)) for name in names] == [250, 250]
+    assert shortened(names[0], 250) != shortened(names[1], 250)
+    assert shortened("valid/loss", 250) == "valid/loss"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from tunectl.core.jsontext import one_line
@@ -56,6 +57,11 @@ def _variants(text: str) -> Iterable[str]:
 def study_name(name: str) -> str:
     """The name as a study's: what a folder may be called."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:_LONGEST_NAME] or "imported"
+
+
+def shortened(name: str, most: int) -> str:
+    """The name in at most so many characters; of one that is longer the beginning, and what tells it from others."""
+    return name if len(name) <= most else f"{name[: most - 9]}_{sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def metric_name(name: str) -> str:
