@@ -1,5 +1,5 @@
-# Every target makes .venv by itself when it is missing or older than what it is made from. Python compiles what it
-# imports; of the ten thousand modules that are installed most never are (--no-compile).
+# Every target makes .venv by itself when it is missing or older than what it is made from. All modules are compiled to
+# bytecode: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile its imports again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,12 +16,14 @@ help: ## show what there is to make
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -q tunectl
 	@touch $@
 
 $(FRAMEWORKS_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(FRAMEWORKS)
-	$(FRAMEWORKS)/bin/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[dev,all]'
+	$(FRAMEWORKS)/bin/python -m pip install -qq --compile --constraint constraints.txt --editable '.[dev,all]'
+	$(FRAMEWORKS)/bin/python -m compileall -q tunectl
 	@touch $@
 
 run: $(STAMP) ## train the optimizer study and show its tables

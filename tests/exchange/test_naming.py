@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from tunectl.exchange.foreign import ForeignParameter
-from tunectl.exchange.naming import domain_of, legal_names, metric_name, study_name, value_in
+from tunectl.exchange.naming import (
+    changed_choices,
+    domain_of,
+    legal_names,
+    metric_name,
+    shortened,
+    study_name,
+    value_in,
+)
 from tunectl.spec.model import FixedValue, Range, ValueSet
 
 
@@ -85,3 +94,28 @@ def test_what_a_parameter_may_take_becomes_a_range_a_set_or_one_value(parameter,
 def test_a_value_becomes_one_of_its_domain(parameter, value, expected):
     found = value_in(parameter, domain_of(parameter), value)
     assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        (["a", "b", 3, 0.5, True], []),
+        ([None, "sgd"], ["None is the text 'None'"]),
+        ([1, "1"], ["1 is the text '1'", "'1' is the text '1 (1)'"]),
+        (["a\nb", "c"], ["'a\\nb' is the text 'a b'"]),
+        ([(1, 2)], ["(1, 2) is the text '(1, 2)'"]),
+    ],
+)
+def test_what_became_of_choices_that_a_study_cannot_hold_is_told(choices: list[Any], told: list[str]) -> None:
+    assert changed_choices(choices) == told
+
+
+def test_of_many_changed_choices_the_first_are_told() -> None:
+    assert changed_choices([(number,) for number in range(9)])[-1] == "and 4 more"
+
+
+def test_long_names_are_shortened_and_stay_apart() -> None:
+    names = [f"valid/{'x' * 300}{end}" for end in ("a", "b")]
+    assert [len(shortened(name, 250)) for name in names] == [250, 250]
+    assert shortened(names[0], 250) != shortened(names[1], 250)
+    assert shortened("valid/loss", 250) == "valid/loss"

@@ -89,7 +89,8 @@ def test_more_hyperparameters_than_can_be_compared_are_refused(tmp_path: Path) -
     most = "a study has at most 500 hyperparameters, each alternative counted"
     assert refused(tmp_path, keys) == f"4: hyperparameters: {most}, found 501"
     alternatives = "".join(f"    - {{when: {{a: {number}}}, value: 1}}\n" for number in range(600))
-    assert refused(tmp_path, f"  a: 1\n  b:\n{alternatives}") == f"4: hyperparameters: {most}, found 601"
+    values = f"  a: {{role: scientific, values: [{numbers(600)}]}}\n"
+    assert refused(tmp_path, f"{values}  b:\n{alternatives}") == f"4: hyperparameters: {most}, found 601"
 
 
 def test_a_file_of_more_values_than_a_study_has_is_refused_at_the_first_one_too_many(

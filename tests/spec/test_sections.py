@@ -345,3 +345,12 @@ def test_all_problems_come_at_once_in_the_order_of_the_file_each_with_its_place(
 @pytest.mark.parametrize("text", ["[]", "5", "text", "null", "---\n...\n"])
 def test_a_file_that_is_no_mapping_is_refused(text):
     assert "a study is a mapping of keys" in str(problems_in(text)[0])
+
+
+def test_merge_keys_and_extension_keys_are_refused_by_name() -> None:
+    text = study_text(training="{<<: {eval_every: 5}, max_train_steps: 100}") + "x-mine: 1\n"
+    found = [f"{problem.path}: {problem.message}" for problem in problems_in(text)]
+    assert (
+        "training.<<: no such key; merge keys are no part of YAML 1.2: write out the keys that it would bring" in found
+    )
+    assert any(line.startswith("x-mine: no such key; known here: ") for line in found)

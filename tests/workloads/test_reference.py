@@ -129,3 +129,13 @@ def test_malformed_text_is_refused_with_what_would_be_right(tmp_path, text, foun
 
 def test_understanding_a_reference_loads_neither_torch_nor_numpy():
     subprocess.run([sys.executable, "-c", _NO_TORCH], check=True)
+
+
+def test_a_file_that_is_a_link_finds_what_stands_beside_its_target(tmp_path):
+    for name in ("repository", "study"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "repository" / "w.py").write_text("import sibling_of_the_target\n")
+    (tmp_path / "study" / "w.py").symlink_to("../repository/w.py")
+    reference = parse_reference("./w.py:build", tmp_path / "study" / "s.yaml", tmp_path)
+    assert reference.search_path == (str(tmp_path / "study"), str(tmp_path / "repository"), str(tmp_path))
+    assert reference.file == str(tmp_path / "study" / "w.py")

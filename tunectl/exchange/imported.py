@@ -11,7 +11,7 @@ from tunectl.core.errors import UsageError
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialResult
 from tunectl.exchange.foreign import ForeignStudy, ForeignTrial
-from tunectl.exchange.naming import domain_of, legal_names, metric_name, study_name, value_in
+from tunectl.exchange.naming import changed_choices, domain_of, legal_names, metric_name, study_name, value_in
 from tunectl.exchange.presence import When, conditions
 from tunectl.spec.editing import in_flow
 from tunectl.spec.model import Domain, FixedValue, Range
@@ -270,6 +270,8 @@ def _told_of_parameters(
     renamed = [f"{old or 'the one without a name'} is {new}" for old, new in names.items() if old != new]
     if renamed:
         told.append(f"Renamed: {one_line(', '.join(renamed))}.")
+    changed = {names[item.name]: changed_choices(item.choices) for item in study.parameters if item.choices is not None}
+    told += [f"Values of {name} that are written otherwise here: {', '.join(v)}." for name, v in changed.items() if v]
     joined = [names[item.name] for item in study.parameters if item.joined]
     if joined:
         told.append(f"Its trials had different ranges, which are joined here: {', '.join(joined)}.")

@@ -14,6 +14,7 @@ from tunectl.core.records import State
 from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.exported import ExportedStudy, ExportedTrial, as_json
 from tunectl.exchange.libraries import environment, in_one_line, needed
+from tunectl.exchange.naming import shortened
 from tunectl.exchange.places import database_url
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ TABLES = ("experiments", "runs")
 
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
 """What MLflow takes in one call."""
+_LONGEST_NAME = 250  # of a metric or a parameter
 _LONGEST_TAG = 5000
 _LONGEST_PARAM = 6000
 _PARENT = "mlflow.parentRunId"
@@ -143,7 +145,10 @@ def _write_trial(client: MlflowClient, experiment: str, parent: str, trial: Expo
     started = _milliseconds(trial.started or 0.0)
     run = client.create_run(experiment, start_time=started, run_name=trial.name, tags={_PARENT: parent, **facts})
     written.append(run.info.run_id)
-    params = [Param(name, as_json(value)[:_LONGEST_PARAM]) for name, value in trial.plan.hyperparameters.items()]
+    params = [
+        Param(shortened(name, _LONGEST_NAME), as_json(value)[:_LONGEST_PARAM])
+        for name, value in trial.plan.hyperparameters.items()
+    ]
     points = [
         Metric(_metric_name(name), value, _milliseconds(trial.time_of(item)), item.step)
         for item in trial.curve()
@@ -162,7 +167,8 @@ def _write_trial(client: MlflowClient, experiment: str, parent: str, trial: Expo
 def _metric_name(name: str) -> str:
     """A metric's name in the letters that MLflow takes, others as their numbers, so that no two names become one."""
     taken = "_-. :/" if posixpath.normpath(name) == name and not name.startswith(("/", ".")) else "_- :"
-    return "".join(mark if mark.isalnum() or mark in taken else f"_{ord(mark):x}_" for mark in name)
+    text = "".join(mark if mark.isalnum() or mark in taken else f"_{ord(mark):x}_" for mark in name)
+    return shortened(text, _LONGEST_NAME)
 
 
 def _milliseconds(seconds: float) -> int:

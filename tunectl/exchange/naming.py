@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from tunectl.core.jsontext import one_line
@@ -19,6 +20,7 @@ _LARGEST_INT = 2**53
 _MOST_VALUES = 100
 """A lattice of more values than this becomes a range: as a set it could not be read."""
 _LONGEST_NAME = 100
+_MOST_TOLD = 5
 
 
 def legal_names(names: Iterable[str]) -> dict[str, str]:
@@ -55,6 +57,11 @@ def _variants(text: str) -> Iterable[str]:
 def study_name(name: str) -> str:
     """The name as a study's: what a folder may be called."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:_LONGEST_NAME] or "imported"
+
+
+def shortened(name: str, most: int) -> str:
+    """The name in at most so many characters; of one that is longer the beginning, and what tells it from others."""
+    return name if len(name) <= most else f"{name[: most - 9]}_{sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def metric_name(name: str) -> str:
@@ -98,6 +105,16 @@ def value_map(choices: Sequence[Any]) -> Mapping[int, Scalar]:
         twin = equal is not None and choices[place] not in choices[:place]
         found[place] = f"{as_text(value)} ({place})" if twin else value if equal is None else equal
     return found
+
+
+def changed_choices(choices: Sequence[Any]) -> list[str]:
+    """What became of the choices that are another value here, as `None is the text 'None'`; of many the first."""
+    told = [
+        f"{one_line(repr(choices[place]))} is {'the text ' if isinstance(value, str) else ''}{value!r}"
+        for place, value in value_map(choices).items()
+        if type(choices[place]) is not type(value) or choices[place] != value
+    ]
+    return [*told[:_MOST_TOLD], *([f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else [])]
 
 
 def _scalar(choice: Any) -> Scalar:

@@ -15,7 +15,7 @@ from typing import Final
 
 from tunectl.core.records import Scalar
 from tunectl.spec.document import Document, PathKey
-from tunectl.spec.hyperparameters import is_among, same
+from tunectl.spec.hyperparameters import is_among, refuse_too_many, same
 from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, ValueSet, sameness
 from tunectl.spec.unit_maps import grid_values
 from tunectl.spec.wording import quoted, shown
@@ -269,6 +269,7 @@ def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, 
         document.report(("hyperparameters", deep), f"conditions stand at most {MOST_DEPTH} deep, these are deeper")
     if len(document.problems) > before:
         return None
+    refuse_too_many(document, document.content["hyperparameters"])
     _check_overlaps(document, conditions)
     if all(_is_whole(document, conditions, name) for name in document.content["hyperparameters"]):
         _check_reachable(document, conditions)

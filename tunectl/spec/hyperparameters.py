@@ -40,7 +40,6 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
     if not entries:
         least = "one" if is_own_code(document) else "optimizer and learning_rate"
         document.report(("hyperparameters",), f"at least {least} {'is' if least == 'one' else 'are'} due, found none")
-    _refuse_too_many(document, entries)
     for name, entry in entries.items():
         path = ("hyperparameters", name)
         if refuse_name(document, name, path):
@@ -57,7 +56,7 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
     return tuple(read)
 
 
-def _refuse_too_many(document: Document, entries: Mapping[str, Any]) -> None:
+def refuse_too_many(document: Document, entries: Mapping[str, Any]) -> None:
     """Raise StudyError for more hyperparameters than can be compared with each other."""
     count = sum(len(entry) if isinstance(entry, list) else 1 for entry in entries.values())
     if count > MOST_HYPERPARAMETERS:

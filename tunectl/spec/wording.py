@@ -67,6 +67,8 @@ def found(value: Any) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` with the nearest known name, or some known names where none is near."""
+    if name == "<<":
+        return "; merge keys are no part of YAML 1.2: write out the keys that it would bring"
     names = list(dict.fromkeys(known))
     if _ALIASES.get(name) in names:
         return f"; did you mean {_ALIASES[name]}?"

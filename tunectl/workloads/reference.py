@@ -20,9 +20,9 @@ _EXAMPLES = "module:factory (such as tunectl.workloads.digits:mlp) or ./my_workl
 def parse_reference(text: str, study_file: Path, current_folder: Path) -> WorkloadReference:
     """The reference that `module:factory` or `path/to/file.py:factory` stands for.
 
-    Paths are relative to the study file. `search_path` is the file's own folder (where a file is named), the study's
-    and the current one, each once. Symbolic links on the way to a folder are followed, so that `..` means what it
-    means to the system; the file itself may be one. Whether anything exists there is not looked at. Raises
+    Paths are relative to the study file. `search_path` is the file's own folder (where a file is named), that of the
+    file that it is a link to, the study's and the current one, each once. Symbolic links on the way to a folder are
+    followed, so that `..` means what it means to the system. Whether anything exists there is not looked at. Raises
     ValueError, worded for people, where the text is neither form.
     """
     where, colon, factory = text.rpartition(":")
@@ -36,7 +36,8 @@ def parse_reference(text: str, study_file: Path, current_folder: Path) -> Worklo
     folders = [_real(Path(study_file).parent), _real(current_folder)]
     if _looks_like_a_file(where):
         file = _file(text, where, folders[0])
-        folders.insert(0, str(file.parent))
+        # Beside a link to a file in a repository may stand what it imports, or beside the file itself.
+        folders[:0] = [str(file.parent), *([_real(file.resolve().parent)] if file.is_symlink() else [])]
         return WorkloadReference(
             text=text, factory=_normal(factory), file=str(file), search_path=tuple(dict.fromkeys(folders))
         )
