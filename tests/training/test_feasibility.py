@@ -293,14 +293,19 @@ def test_without_a_baseline_evaluations_that_were_never_below_step_0_tell_only_o
     """Running statistics that lag make a network that learned evaluate badly; the training loss does not know them."""
     losses = dead_network(0)
     assert reason(evidence(losses, **NEVER_BELOW), None) == "no_progress"
-    assert reason(evidence(losses, **NEVER_BELOW, is_settled=False), None) == ""
+    assert reason(evidence(losses, **NEVER_BELOW, statistics="lagging"), None) == ""
     learned = {**NEVER_BELOW, "tail_mean": 2.35 - 0.05}
     assert reason(evidence(losses, **learned), None) == "", "four standard errors below the start"
+    falls = {"statistics": "settled", **NEVER_BELOW}
+    assert reason(evidence(losses, **falls), None) == "no_progress"
+    assert reason(evidence(slow_network(0, 0.05, 0.0), **falls), None) == "", "slow, from another start"
+    assert reason(evidence(slow_network(0, 0.05, 0.0)[::-1], **falls), None) == "no_progress"
+    assert reason(evidence(slow_network(0, 0.05, 0.0), **NEVER_BELOW), None) == "no_progress"
     by_chance = {**NEVER_BELOW, "tail_mean": 2.35 - 0.03}
     assert reason(evidence(losses, **by_chance), None) == "no_progress", "two and a half"
 
 
 def test_what_is_seen_in_the_predictions_needs_no_settled_statistics():
     dead = Exchange(size=1.0, changed=0.0, gain=0.0, spread=0.1, most=0.0)
-    assert reason(evidence(dead_network(0), exchange=dead, is_settled=False), None) == "no_progress"
-    assert reason(evidence(dead_network(0), exchange=dead, is_settled=False)) == "no_progress"
+    assert reason(evidence(dead_network(0), exchange=dead, statistics="lagging"), None) == "no_progress"
+    assert reason(evidence(dead_network(0), exchange=dead, statistics="lagging")) == "no_progress"

@@ -53,6 +53,9 @@ def fixed_batch_steps(total_steps: int) -> frozenset[int]:
     return frozenset(half - (-span * place // count) for place in range(1, count + 1))
 
 
+Statistics = Literal["none", "lagging", "settled"]
+"""The running statistics of a model, as batch normalisation has: whether they have come to where its batches are."""
+
 EXCHANGED_EXAMPLES = 1024
 """Predictions are exchanged between at most this many examples."""
 
@@ -135,8 +138,8 @@ class Evidence:
     mode, at step 0 and after the last update. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
     `tail_spread`: over the minibatch losses of the last `tail_count` updates. `fixed_batch_losses`: the losses of the
     same examples in evaluation mode over the second half, shape [evaluations, examples]. `exchange`: how the losses
-    change when predictions are exchanged at the end; None where that is not known. `is_settled`: whether the running
-    statistics by which layers evaluate have come to where the batches are.
+    change when predictions are exchanged at the end; None where that is not known. `statistics`: the running
+    ones by which layers evaluate.
     """
 
     total_steps: int
@@ -151,7 +154,7 @@ class Evidence:
     tail_count: int
     fixed_batch_losses: Sequence[Sequence[float]] = field(default_factory=tuple)
     exchange: Exchange | None = None
-    is_settled: bool = True
+    statistics: Statistics = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,14 @@ def is_flat(losses: Sequence[Sequence[float]], total_steps: int) -> bool:
         return True
     drift = float(np.abs(kendall_tau(values)).mean())
     return total_steps >= MIN_UPDATES and drift < DRIFT and abs(float(kendall_tau(values.mean(axis=1)))) < TREND
+
+
+def is_falling(losses: Sequence[Sequence[float]]) -> bool:
+    """Whether the mean loss of a fixed batch, shape [evaluations, examples], falls steadily."""
+    if len(losses) < 2:
+        return False
+    means = np.asarray(losses, dtype=np.float64).mean(axis=1)
+    return bool(np.isfinite(means).all()) and float(kendall_tau(means)) <= -TREND
 
 
 def _clearly_below(baseline: float, mean: float, spread: float, count: int) -> bool:
@@ -233,7 +244,7 @@ def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
         # What depends on its input may be slow, and wander: with a baseline nothing else is asked.
         if verdict is not None or baseline is not None:
             return verdict
-    if not evidence.is_settled:
+    if evidence.statistics == "lagging":
         # What is left are evaluations, and they tell about the statistics of the start.
         return None
     return _never_below_start(evidence) if baseline is None else _flat(evidence, baseline)
@@ -260,6 +271,9 @@ def _never_below_start(evidence: Evidence) -> Verdict | None:
         return None
     if _clearly_below(evidence.start_mean, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
         # In training it is: by statistics of its batches a network may have learned, and evaluate badly by others.
+        return None
+    if evidence.statistics == "settled" and is_falling(evidence.fixed_batch_losses):
+        # At step 0 it was evaluated without its statistics, which is another network: slow, but it learns.
         return None
     return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
 
@@ -289,8 +303,8 @@ def judge(evidence: Evidence, *, baseline: float | None, no_progress: bool = Tru
     example (`Exchange.is_constant`), and where there is a baseline, the loss of the best constant prediction, the last
     evaluation of train does not lie below it by more than its error. A trial whose predictions depend on the input is
     feasible with a baseline, however slow it is; without one, some evaluation of train, or the last minibatch losses by
-    more than their error, must be below that of step 0. Neither that nor what follows is asked before the running
-    statistics by which layers evaluate have settled.
+    more than their error, must be below that of step 0; where layers evaluate by running statistics, losses of a fixed
+    batch that still fall are enough. Neither that nor what follows is asked before these statistics have settled.
     Where the predictions could not be exchanged, a baseline is compared with the losses alone: neither the last
     minibatch losses nor the last evaluation of train lie below it by more than their error, and the losses of a fixed
     batch were flat (`is_flat`) over the second half, and never below the baseline by more than their error in the last

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tunectl.training.evaluation import LossSummary
-from tunectl.training.feasibility import Evidence, Exchange, tail_updates
+from tunectl.training.feasibility import Evidence, Exchange, Statistics, tail_updates
 from tunectl.training.series import Block
 
 
@@ -109,7 +109,9 @@ class Progress:
         self.end = loss
         self.evaluated_step = self.step
 
-    def evidence(self, total_steps: int, exchange: Exchange | None = None, *, is_settled: bool = True) -> Evidence:
+    def evidence(
+        self, total_steps: int, exchange: Exchange | None = None, *, statistics: Statistics = "none"
+    ) -> Evidence:
         """What the end is judged by; to be asked for after the evaluation at the last step."""
         unknown = LossSummary(math.nan, math.nan, 0)
         start, end = self.start or unknown, self.end or unknown
@@ -129,7 +131,7 @@ class Progress:
             tail_count=self.tail_count,
             fixed_batch_losses=[losses.tolist() for losses in self.fixed_batch_losses],
             exchange=exchange,
-            is_settled=is_settled,
+            statistics=statistics,
         )
 
     def state(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.recovery import go_back, rate_factor
-from tunectl.training.running_statistics import are_settled
+from tunectl.training.running_statistics import running_statistics
 from tunectl.training.saving import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.series import BadUpdate, StepSeries
@@ -305,7 +305,7 @@ def _judged(state: TrialState) -> _Verdict | None:
     unseen = exchanged if isinstance(exchanged, NotExchanged) else None
     known = None if isinstance(exchanged, NotExchanged) else exchanged
     evidence = state.progress.evidence(
-        state.total_steps, known, is_settled=are_settled(state.workload.model, state.total_steps)
+        state.total_steps, known, statistics=running_statistics(state.workload.model, state.total_steps)
     )
     found = judge(evidence, baseline=state.workload.baseline_loss, no_progress=judged)
     state.progress.eval_seconds += state.clock.lap()
