@@ -42,7 +42,7 @@ smoke: $(STAMP) ## run every study in studies/smoke, and each a second time
 readme: $(STAMP) ## the README's commands say what the README says
 	$(BIN)/python scripts/readme.py
 
-check: lint test smoke readme torture-short ## what CI runs
+check: lint test smoke readme torture-short injection-short ## what CI runs
 
 check-all: check frameworks standins planted torture injection fuzz-folders ## everything, also other tools and the slow proofs: planted flaws, 500 signals and 2,000 failing calls in a row of studies, damaged folders
 

@@ -13,6 +13,7 @@ import time
 import types
 
 import pytest
+from full_disks import fill_disk_under
 
 from tunectl.core import files, jsontext
 from tunectl.core.errors import LoaderError, WorkloadError
@@ -73,6 +74,7 @@ def calls(monkeypatch):
 
     module("tunectl.training.trial", run_trial=run_trial)
     module("tunectl.training.probe", probe=probe)
+    module("tunectl.training.throughput")
     module("tunectl.workloads.loading", load_factory=load_factory)
     module("torch", set_num_threads=lambda count: calls.update(threads=count))
     calls["loaded"] = factory
@@ -239,8 +241,8 @@ def test_odd_characters_in_a_message_do_not_lose_the_result(calls, folder, text,
     assert json.loads(folder.result.read_bytes())["message"].startswith("ValueError: ")
 
 
-def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys):
-    folder.path.joinpath(".result.json.tmp").symlink_to("/dev/full")
+def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys, monkeypatch):
+    fill_disk_under(monkeypatch, "result.json")
     assert work(folder) == EXIT_UNWRITTEN
     assert "the result of trial 7 could not be written: [Errno 28] No space left on device" in capsys.readouterr().err
 
@@ -260,6 +262,25 @@ def test_a_disk_that_cannot_be_written_is_told_by_the_exit_code_and_makes_no_fai
     assert os.strerror(number) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, EXIT_UNWRITTEN), (errno.EAGAIN, EXIT_CRASHED)])
+def test_what_the_system_answered_counts_also_where_our_error_says_at_which_file(
+    calls, folder, monkeypatch, number, code
+):
+    ours = {"os": os}
+    exec(compile(_RAISES, files.__file__, "exec"), ours)
+
+    def does():
+        monkeypatch.setattr("pathlib.Path.read_bytes", lambda _path: ours["write_bytes"](number))
+        try:
+            read_trial(folder)
+        finally:
+            monkeypatch.undo()
+
+    calls["does"] = does
+    assert work(folder) == code
+    assert not folder.result.exists()
+
+
 def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_stops_no_other(calls, folder):
     def does():
         with open("/dev/full", "w") as cache:
@@ -272,11 +293,11 @@ def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_sto
     assert "No space left on device" in result.message
 
 
-def test_a_print_of_the_user_s_on_the_study_s_full_disk_is_no_failure_of_the_trial(calls, folder):
+def test_a_print_of_the_user_s_on_the_study_s_full_disk_is_no_failure_of_the_trial(calls, folder, monkeypatch):
     def does():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    folder.path.joinpath(".room.tmp").symlink_to("/dev/full")
+    fill_disk_under(monkeypatch, "room")
     calls["does"] = does
     assert work(folder) == EXIT_UNWRITTEN
     assert not folder.result.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builders import study_text
+from full_disks import fill_disk_under
 
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
@@ -161,10 +162,12 @@ def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(fol
     assert standing[0].message == ""
 
 
-def test_a_repair_that_cannot_be_written_leaves_the_trial_as_it_is(folder: StudyFolder) -> None:
+def test_a_repair_that_cannot_be_written_leaves_the_trial_as_it_is(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, said = folder.trial(1).measurements, []
     damage_line(path, 1)
-    path.with_name(f".{path.name}.tmp").symlink_to("/dev/full")
+    fill_disk_under(monkeypatch, path.name)
     with Index.open_for_writing(folder.index) as index:
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert standing[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.exchange.addresses import masked
 from tunectl.exchange.foreign import ForeignParameter, ForeignState, ForeignStudy, ForeignTrial
@@ -66,7 +67,7 @@ def _opened(storage: str) -> BaseStorage:
         raise FolderError(f"{path}: is empty")
     if is_database(path):
         return optuna.storages.RDBStorage(database_url(path), skip_table_creation=True)
-    with open(path, "rb") as file:
+    with regular_files.opened(path, follows=True) as file:
         if file.read(1) != b"{":
             raise FolderError(f"{path}: is neither a SQLite database nor a journal of Optuna")
     backend = optuna.storages.journal.JournalFileBackend(str(path))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunectl.core import jsontext, typed
+from tunectl.core import jsontext, real_folders, regular_files, typed
 from tunectl.core.files import write_new
 from tunectl.execution import processes
 
@@ -33,8 +33,8 @@ class Claim:
     def release(self) -> None:
         """Give the claim up, unless the file is another one by now."""
         with contextlib.suppress(OSError):
-            if self.path.read_bytes() == self.content:
-                self.path.unlink()
+            if regular_files.content(self.path) == self.content:
+                real_folders.remove(self.path, self.path.parent)
 
 
 def make(path: Path) -> Claim | None:
@@ -61,7 +61,7 @@ def standing(path: Path) -> Literal["none", "gone", "here", "unknown"]:
     which this machine cannot know.
     """
     try:
-        holder: Any = typed.document(path.read_bytes())
+        holder: Any = typed.document(regular_files.content(path))
     except FileNotFoundError:
         return "none"
     except (OSError, typed.DamagedError):
@@ -90,7 +90,7 @@ def _remove_if_gone(path: Path) -> None:
     # that the first has made since.
     with _alone(path.parent) as alone:
         if alone and standing(path) == "gone":
-            path.unlink(missing_ok=True)
+            real_folders.remove(path, path.parent)
 
 
 @contextlib.contextmanager

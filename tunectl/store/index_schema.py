@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.file_locks import has_record_locks
 from tunectl.core.folders import StudyFolder
@@ -99,6 +101,7 @@ _DAMAGE_CODES = frozenset(
 )
 
 
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
 _REBUILT = "It can be deleted: it is rebuilt from the trial folders."
 
 
@@ -150,15 +153,20 @@ def make(path: Path) -> sqlite3.Connection:
     Raises sqlite3.Error where it cannot be made.
     """
     with contextlib.suppress(OSError):  # SQLite says it in its own words
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        os.close(regular_files.open_descriptor(path, os.O_WRONLY | os.O_CREAT))
     return connect(path, "rwc")
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """A connection in autocommit; `mode` is ro, rw or rwc.
 
-    On a file system without locks it is used without them: the runner is alone by its claim on the folder.
+    On a file system without locks it is used without them: the runner is alone by its claim on the folder. Raises
+    DamagedIndexError where something else than a file is there: SQLite would wait for a named pipe.
     """
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.lstat(f"{path}{suffix}").st_mode):
+                raise DamagedIndexError(f"{path}{suffix}: is not a regular file")
     locks = "" if has_locks(path) else "&nolock=1"
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{locks}"
     return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
@@ -220,8 +228,8 @@ def create_schema(connection: sqlite3.Connection) -> None:
 
 def remove_files(path: Path) -> None:
     """Remove a database and the files SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for suffix in _SUFFIXES:
+        real_folders.remove(path.with_name(path.name + suffix), path.parent)
 
 
 def begin_wal(connection: sqlite3.Connection) -> None:
@@ -244,7 +252,7 @@ def is_one_file(path: Path) -> bool:
     Source: https://www.sqlite.org/fileformat2.html, 1.3: bytes 18 and 19 are 1 for rollback journals, 2 for WAL.
     """
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path) as file:
             versions = file.read(20)[18:]
     except OSError:
         return False

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tunectl.core import jsontext, seals
+from tunectl.core import jsontext, regular_files, seals
 from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder
 
@@ -95,15 +95,16 @@ def _parse_one(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def append(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | None = None) -> None:
     """Append one line a value and flush them to the disk; a torn tail is cut off first.
 
-    A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written.
+    A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written, also where a
+    part of its path below `within` is a link.
     """
     content = b"".join(seals.sealed(jsontext.encode(value)) + b"\n" for value in values)
     try:
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within)
         try:
             _append(descriptor, content)
         finally:

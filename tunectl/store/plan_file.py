@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tunectl.core import jsontext, seals
+from tunectl.core import jsontext, regular_files, seals
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.records import PlannedTrial, TrialKind
@@ -43,7 +43,7 @@ def plan_lines(path: Path) -> list[PlanLine]:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except FileNotFoundError:
         return b""
     except OSError as error:

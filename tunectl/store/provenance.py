@@ -15,7 +15,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tunectl.core import seals, typed
+from tunectl.core import real_folders, regular_files, seals, typed
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -107,7 +107,8 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
     try:
         content = _content(folder.provenance)
         if content is None and folder.provenance.is_file():
-            folder.provenance.replace(folder.provenance.with_name(f"{folder.provenance.name}.damaged"))
+            damaged = folder.provenance.with_name(f"{folder.provenance.name}.damaged")
+            real_folders.move(folder.provenance, damaged, folder.path)
         runs = [*(content or []), run.entry]
         text = seals.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
         write_if_changed(folder.uncommitted, run.uncommitted)
@@ -169,7 +170,7 @@ def file_sha256(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path, follows=True) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
@@ -197,7 +198,7 @@ def _content(path: Path) -> list[dict[str, Any]] | None:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The runs; raises DamagedError where the file holds something else."""
-    runs: Any = typed.sealed_object(path.read_bytes()).get("runs")
+    runs: Any = typed.sealed_object(regular_files.content(path)).get("runs")
     typed.typed(tuple[_RecordedRun, ...], runs, "runs")
     return list(runs)
 

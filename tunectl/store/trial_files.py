@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext, seals, typed
+from tunectl.core import jsontext, real_folders, regular_files, seals, typed
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
@@ -81,13 +81,13 @@ def read_result(folder: TrialFolder) -> TrialResult | None:
 def write_result(folder: TrialFolder, result: TrialResult) -> None:
     """Write result.json atomically, with the number of measurements; raises OSError where that cannot be done."""
     content = seals.sealed(jsontext.encode(counted(folder, result).to_json()), errors="backslashreplace")
-    write_bytes(folder.result, content + b"\n")
+    write_bytes(folder.result, content + b"\n", within=folder.study)
 
 
 def counted(folder: TrialFolder, result: TrialResult) -> TrialResult:
     """The result with the number of lines that measurements.jsonl has now; raises OSError where it cannot be read."""
     try:
-        with open(folder.measurements, "rb") as file:
+        with regular_files.opened(folder.measurements) as file:
             lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_COUNTED_BYTES), b""))
     except FileNotFoundError:
         lines = 0
@@ -156,30 +156,6 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
     return "pending", "", ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
-
-    A name is a file's in `checkpoints`, or the path from there to one elsewhere in the trial's folder (`../files/...`).
-    """
-
-    folder: TrialFolder
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or not _is_below_the_trial(name):
-            return False
-        # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
-        # file's.
-        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
-
-
-def _is_below_the_trial(name: str) -> bool:
-    """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
-    if "/" not in name:
-        return name[0] != "."
-    return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
-
-
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
     paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request)
     return tuple(path.name for path in paths)
@@ -205,10 +181,10 @@ def folder_stamp(folder: TrialFolder) -> str:
 def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        real_folders.made(folder.path, folder.study)
         # One that a power cut takes is written again.
         content = seals.sealed(jsontext.encode(request.to_json())) + b"\n"
-        write_bytes(folder.request, content, durable=False)
+        write_bytes(folder.request, content, durable=False, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
 
@@ -217,7 +193,7 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
     """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
     content = b"".join(seals.sealed(jsontext.encode(item.to_json())) + b"\n" for item in measurements)
     try:
-        write_bytes(folder.measurements, content)
+        write_bytes(folder.measurements, content, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.measurements}: cannot be written: {error.strerror or error}") from error
 
@@ -225,10 +201,10 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
     """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
     try:
-        folder.path.mkdir(exist_ok=True)  # the trial may have deleted it
+        real_folders.made(folder.path, folder.study)  # the trial may have deleted it
     except OSError as error:
         raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
-    json_lines.append(folder.attempts, [attempt.to_json()])
+    json_lines.append(folder.attempts, [attempt.to_json()], within=folder.study)
 
 
 class MeasurementTail:
@@ -246,7 +222,7 @@ class MeasurementTail:
     def read(self) -> tuple[list[Measurement], bool]:
         """The new measurements in the order of the file, and whether they start again at the first line."""
         try:
-            with open(self._path, "rb") as file:
+            with regular_files.opened(self._path) as file:
                 kept = self._offset - len(self._last_line)
                 file.seek(kept)
                 content = file.read()
@@ -269,7 +245,7 @@ class MeasurementTail:
 
 def _content(path: Path, damage: list[str]) -> bytes | None:
     try:
-        return path.read_bytes()
+        return regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:

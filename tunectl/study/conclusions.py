@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Scalar
@@ -44,7 +45,7 @@ def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        return sealed_object(path.read_bytes())
+        return sealed_object(regular_files.content(path))
     except (OSError, DamagedError):
         return {}
 

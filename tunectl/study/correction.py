@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
@@ -141,7 +142,7 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
 def _had_results(folder: StudyFolder) -> bool | None:
     """Whether a trial had a result before a rereading that was killed; None where there is none or it does not say."""
     try:
-        found = sealed_object(folder.rereading.read_bytes()).get(_HAD_RESULTS)
+        found = sealed_object(regular_files.content(folder.rereading)).get(_HAD_RESULTS)
     except (OSError, DamagedError):
         return None
     return found if isinstance(found, bool) else None
@@ -172,7 +173,7 @@ def _changed(
 def _request(folder: StudyFolder, trial: PlannedTrial) -> ProgramRequest | FunctionRequest | None:
     """The request of a trial of own code; None where it was never launched, or what it was asked is not known."""
     try:
-        request = request_in(folder.trial(trial.trial).request.read_bytes())
+        request = request_in(regular_files.content(folder.trial(trial.trial).request))
     except FileNotFoundError:
         return None
     except (OSError, DamagedError):

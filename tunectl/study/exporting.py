@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from tunectl.analysis.outcomes import settings_summary
 from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
@@ -82,7 +83,9 @@ def export_study(
 def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
     """Where it is written, `~` resolved; raises FolderError where that can be seen to hold something else."""
     tables = _TABLES.get(tool)
-    where = out if out is not None else str(folder.path / "exports" / (f"{tool}.db" if tables else tool))
+    where = out if out is not None else str(folder.exports / (f"{tool}.db" if tables else tool))
+    if out is None and Path(where).is_symlink():
+        raise FolderError(f"{where}: is a link, and no link inside a study folder is followed; remove it")
     if not tables:
         return expanded(where)
     target = database_file(where, tool, tables)
@@ -148,7 +151,7 @@ def _into_folder(study: ExportedStudy, tool: Tool, target: Path, write: Callable
 def _tables_writer(kind: str, content: Callable[[Table], bytes]) -> Callable[[ExportedStudy, Path], int]:
     def write(study: ExportedStudy, folder: Path) -> int:
         for name, table in _tables(study).items():
-            (folder / f"{name}.{kind}").write_bytes(content(table))
+            write_bytes(folder / f"{name}.{kind}", content(table), within=folder.parent)
         return len(study.trials)
 
     return write

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -79,6 +80,7 @@ def opened(
         if not check_place(place):
             create(place, spec.text)
             _write_procedure(folder, procedure)
+        lock = lock.with_trials()
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
@@ -173,7 +175,7 @@ def _write_procedure(folder: StudyFolder, procedure: bytes | None) -> None:
 def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list[str]:
     """What the folder's procedure was asked otherwise. Raises FolderError where the folder holds something else."""
     try:
-        kept = folder.procedure.read_bytes() if folder.procedure.exists() else None
+        kept = regular_files.content(folder.procedure) if folder.procedure.exists() else None
         old, new = (sealed_object(text) if text is not None else {} for text in (kept, procedure))
     except (OSError, DamagedError) as error:
         raise FolderError(f"{folder.procedure}: cannot be read: {error}") from error
@@ -195,7 +197,7 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
             write_if_changed(folder.points, spec.points_file.text.encode("utf-8"))
         if read_study_text(folder) != spec.text:
             write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
-        folder.rereading.unlink(missing_ok=True)
+        real_folders.remove(folder.rereading, folder.path)
     except OSError as error:
         raise FolderError(f"{folder.study}: cannot be written: {error.strerror or error}") from error
     if added:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import OF_PROCEDURES, PlannedTrial
@@ -156,7 +157,7 @@ class _Search:
 
     def _request(self, number: int) -> dict[str, Any] | None:
         try:
-            return sealed_object(self.folder.trial(number).request.read_bytes())
+            return sealed_object(regular_files.content(self.folder.trial(number).request))
         except (OSError, DamagedError):
             return None
 

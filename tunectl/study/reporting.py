@@ -29,9 +29,10 @@ from tunectl.report.study_tables import best_trials_table, isolation_table, retr
 from tunectl.report.table import Table
 from tunectl.report.tables import settings_rows, trials_table, write_table
 from tunectl.spec.model import StudySpec
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
 from tunectl.store.provenance import read_provenance
-from tunectl.store.trial_files import ExistingCheckpoints, read_trial
+from tunectl.store.trial_files import read_trial
 from tunectl.store.writing_lock import writing_lock
 from tunectl.study.evidence import indexed_curves, measurements_by_trial, read_evidence
 from tunectl.study.faults import Faults, faults_met, keep_faults

@@ -13,9 +13,9 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
 from tunectl.store.trial_files import (
-    ExistingCheckpoints,
     TrialFiles,
     folder_stamp,
     read_trial,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.runs import Run, curves_of, joined, told_updates
-from tunectl.core import jsontext, seals
+from tunectl.core import jsontext, regular_files, seals
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
@@ -276,7 +276,7 @@ def _metrics_told(spec: StudySpec) -> set[str] | None:
 def _conclusion_of(place: Path) -> dict[str, Any]:
     path = StudyFolder(place).conclusion
     try:
-        return sealed_object(path.read_bytes())
+        return sealed_object(regular_files.content(path))
     except FileNotFoundError:
         raise UsageError(
             f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"

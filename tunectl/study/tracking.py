@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.outcomes import best_outcome
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.links import broken_link
@@ -147,7 +148,7 @@ def _tracked(place: Path) -> TrackedStudy:
 def _kind(folder: StudyFolder) -> str:
     """The procedure that the folder is of, or "study"."""
     try:
-        return text_at(sealed_object(folder.procedure.read_bytes()), "procedure") or "procedure"
+        return text_at(sealed_object(regular_files.content(folder.procedure)), "procedure") or "procedure"
     except FileNotFoundError:
         return "study"
     except (OSError, DamagedError):

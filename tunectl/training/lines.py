@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext, seals
+from tunectl.core import jsontext, regular_files, seals
+from tunectl.core.folders import TrialFolder
 
 
 class LineFile:
-    """An open file of JSON lines; what stands beyond `offset` bytes is cut off when it is opened."""
+    """An open file of JSON lines in a trial's folder; what is beyond `offset` bytes is cut off when it is opened."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115  (closed by close)
+        within = TrialFolder(path.parent).study
+        self._file = os.fdopen(regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within), "r+b")
         self._file.truncate(offset)
         self._file.seek(offset)
 
@@ -64,7 +66,7 @@ def _unsealed(content: Any) -> Any:
 def holds(path: Path, offset: int) -> bool:
     """Whether the file's first `offset` bytes are there and end with a whole line."""
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path) as file:
             if offset == 0:
                 return True
             file.seek(offset - 1)

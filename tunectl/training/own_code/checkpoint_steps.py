@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import regular_files
 from tunectl.core.typed import DamagedError, sealed_object
 
 Evaluations = Sequence[tuple[int, Mapping[str, float]]]
@@ -71,7 +72,7 @@ def _trainer_state(there: Mapping[int, Path]) -> Mapping[str, Any] | None:
     """What the last checkpoint that has one says of the training until then."""
     for _, path in sorted(there.items(), reverse=True):
         try:
-            return sealed_object((path / _STATE).read_bytes())
+            return sealed_object(regular_files.content(path / _STATE, follows=True))
         except OSError:
             continue
         except DamagedError:

@@ -1,0 +1,42 @@
+"""What is there when a program starts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.objective import Objective
+from tunectl.core.programs import Program, ProgramRequest
+from tunectl.training.own_code.starting import prepared
+
+
+@pytest.mark.parametrize("name", ["files", "checkpoints"])
+def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_an_error_and_never_taken_for_this_one_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = TrialFolder(tmp_path)
+    for place in (folder.files, folder.checkpoints):
+        place.mkdir()
+        (place / "model-5.pt").write_text("of the attempt before")
+    removed = shutil.rmtree
+
+    def rmtree(path: Path, **options: bool) -> None:
+        if path.name != name:
+            removed(path, **options)
+        elif not options.get("ignore_errors"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    program = Program(("true",), str(tmp_path), ())
+    request = ProgramRequest("study", 7, 5, program, {}, Objective("loss", "minimize"), 20, 1)
+    with pytest.raises(OSError, match="Input/output error"):
+        prepared(request, folder)
+    monkeypatch.undo()
+    assert prepared(request, folder) is None
+    assert not folder.checkpoints.exists()
+    assert list(folder.files.iterdir()) == []
