@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import OF_PROCEDURES, TrialOutcome
@@ -25,7 +26,7 @@ def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Itera
     has_procedure = any(item.plan.kind in OF_PROCEDURES for item in outcomes)
     for path, must_be_there in ((folder.procedure, has_procedure), (folder.conclusion, False)):
         try:
-            sealed_object(path.read_bytes())
+            sealed_object(regular_files.content(path))
         except FileNotFoundError:
             if must_be_there:
                 yield f"warning: {path}: is missing"
