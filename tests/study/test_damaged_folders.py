@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from made_up_folders import made_up_folder
 from tunectl.cli.main import app
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
+from tunectl.sampling.plan import plan_trials
 from tunectl.spec.reading import parse_study
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
@@ -138,3 +140,14 @@ def test_every_command_that_reads_a_folder_says_its_damage(
         app(words, standalone_mode=False)
         printed = capsys.readouterr()
         assert "trials/00001/measurements.jsonl: is missing or empty" in printed.out + printed.err, words
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"procedure": 3, "procedure": 4}', '{"procedure": "x", "crc32": 1}'])
+def test_what_a_procedure_was_asked_is_missed_or_said_to_be_damaged(tmp_path: Path, content: str | None) -> None:
+    sweep = replace(plan_trials(SPEC)[0], trial=3, point=9, kind="sweep")
+    folder = made_up_folder(tmp_path / "runs" / "sweep", TEXT, lambda _trial: 0.5, more=(sweep,))
+    if content is not None:
+        folder.procedure.write_text(content)
+    (line,) = said_of(folder)
+    assert line.startswith(f"warning: {folder.procedure}: is {'missing' if content is None else 'damaged'}")
+    assert tracked_studies(folder.path)[0].problem

@@ -14,6 +14,8 @@ Scalar = bool | int | float | str
 
 TrialKind = Literal["search", "retrain", "sweep", "throughput"]
 """What a trial is for: the study's own search, the best one again, a procedure, or to measure how fast it trains."""
+OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput"})
+"""The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
 """What trains: a workload in our loop, a program of the user's own, a function of the user's own."""
 DiffExtent = Literal["folders", "repository", "none"]

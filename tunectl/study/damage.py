@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import OF_PROCEDURES, TrialOutcome
+from tunectl.core.typed import DamagedError, sealed_object
 from tunectl.store.index import Index
 from tunectl.store.provenance import file_sha256, provenance_damage
 from tunectl.study.standing import damage_note
@@ -21,6 +23,17 @@ def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Itera
     found = provenance_damage(folder, has_trained=any(item.attempts for item in outcomes))
     if found:
         yield f"warning: {found}"
+    has_procedure = any(item.plan.kind in OF_PROCEDURES for item in outcomes)
+    for path, must_be_there in ((folder.procedure, has_procedure), (folder.conclusion, False)):
+        try:
+            sealed_object(regular_files.content(path))
+        except FileNotFoundError:
+            if must_be_there:
+                yield f"warning: {path}: is missing"
+        except OSError as error:
+            yield f"warning: {path}: cannot be read: {error.strerror or error}"
+        except DamagedError as error:
+            yield f"warning: {path}: is damaged ({error})"
 
 
 def changed_files(folder: StudyFolder, index: Index | None) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import OF_PROCEDURES, PlannedTrial
 from tunectl.core.typed import DamagedError, sealed_object
 from tunectl.sampling.plan import plan_trials, trial_seed
 from tunectl.spec.model import StudySpec
@@ -133,9 +133,12 @@ class _Search:
     def _is_possible(self, line: PlanLine) -> bool:
         """Whether a line fits the study: only a procedure has sweeps, and a repeat in a study is a retrain."""
         trial = line.trial
-        if trial is None or line.is_sealed or self.folder.procedure.exists():
+        if trial is None or line.is_sealed or self._is_procedure(trial):
             return trial is not None
         return trial.kind == ("retrain" if trial.repeat else "search")
+
+    def _is_procedure(self, trial: PlannedTrial) -> bool:
+        return self.folder.procedure.exists() or trial.kind in OF_PROCEDURES
 
     def _trial(self, number: int, *, was_launched: bool) -> PlannedTrial | None:
         line, stored = self.lined.get(number), self.stored.get(number)
@@ -160,7 +163,7 @@ class _Search:
 
     def _planned_again(self, number: int, request: Mapping[str, Any] | None) -> Iterator[PlannedTrial]:
         """The trials that could have this number by the study: of its search, or a retrain of an earlier one."""
-        if self.folder.procedure.exists():
+        if any(self._is_procedure(line.trial) for line in self.lined.values() if line.trial is not None):
             return
         if self.replanned is None:
             try:
