@@ -9,7 +9,7 @@ FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz planted frameworks standins
+.PHONY: help gpu run test check check-all smoke bench lint torture torture-short injection injection-short readme fuzz fuzz-folders fuzz-folders-short planted frameworks standins
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +44,7 @@ readme: $(STAMP) ## the README's commands say what the README says
 
 check: lint test smoke readme torture-short injection-short ## what CI runs
 
-check-all: check frameworks standins planted torture injection ## everything, also other tools and the slow proofs: planted flaws, 500 signals and 2,000 failing calls in a row of studies
+check-all: check frameworks standins planted torture injection fuzz-folders ## everything, also other tools and the slow proofs: planted flaws, 500 signals and 2,000 failing calls in a row of studies, damaged folders
 
 frameworks: $(FRAMEWORKS_STAMP) ## what is written for other tools, read back by them, in a venv with all extras
 	TUNECTL_FRAMEWORKS=required $(FRAMEWORKS)/bin/pytest -q -m frameworks
@@ -71,6 +71,12 @@ injection-short: $(STAMP) ## the same for 45 seconds, for CI
 
 fuzz: $(STAMP) ## many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
+
+fuzz-folders-short: $(STAMP) ## the same with as many calls as half a minute allows, for CI
+	$(BIN)/python scripts/fuzz_folders.py --seconds 25 --seed 1
+
+fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call every command on them (CALLS=20000)
+	$(BIN)/python scripts/fuzz_folders.py --calls $(or $(CALLS),20000)
 
 gpu: $(STAMP) ## prove on a GPU what can be shown nowhere else; without one it says so
 	$(BIN)/python scripts/prove_gpu.py

@@ -1,10 +1,10 @@
 """tunectl: hyperparameter studies as the Deep Learning Tuning Playbook says they should be run."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: under `python -m tunectl` the current folder, which may be somebody else's, comes first.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tunectl.core.errors import Infeasible
     from tunectl.core.recording import record
     from tunectl.workloads.workload import Workload
@@ -19,7 +19,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Lazy, so that `import tunectl` costs nothing and loads no torch.
     if name not in _HOMES:
         raise AttributeError(f"module 'tunectl' has no attribute {name!r}")

@@ -45,10 +45,10 @@ def test_what_a_killed_writer_left_is_replaced_and_none_of_it_stays(tmp_path):
 
 def test_the_content_is_on_the_disk_before_the_name_is_changed(tmp_path, monkeypatch):
     events = []
-    real_fsync, real_replace = os.fsync, type(tmp_path).replace
+    real_fsync, real_rename = os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), real_fsync(file))[1])
     monkeypatch.setattr(
-        type(tmp_path), "replace", lambda self, target: (events.append("rename"), real_replace(self, target))[1]
+        os, "rename", lambda *names, **folders: (events.append("rename"), real_rename(*names, **folders))[1]
     )
     write_bytes(tmp_path / "a", b"content")
     assert events == ["fsync", "rename"]

@@ -7,7 +7,15 @@ import resource
 
 import pytest
 
-from tunectl.core.shortages import file_size_remedy, patiently, shared_memory_remedy, shortage
+from tunectl.core.errors import FolderError
+from tunectl.core.shortages import (
+    file_size_remedy,
+    patiently,
+    shared_memory_remedy,
+    shortage,
+    shortage_said,
+    with_advice,
+)
 
 
 def test_a_call_is_made_again_while_the_machine_is_short_of_something():
@@ -51,3 +59,32 @@ def test_only_what_speaks_of_shared_memory_has_its_remedy():
     assert shared_memory_remedy("CUDA out of memory") == ""
     said = "It is possible that dataloader's workers are out of shared memory. Please try to raise it."
     assert "--shm-size" in shared_memory_remedy(said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("OSError: [Errno 24] Too many open files: 'a.txt'", "ulimit -n"),
+        ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "ulimit -u"),
+        ("RuntimeError: can't start new thread", "ulimit -u"),
+        ("RuntimeError: unable to allocate shared memory(shm) for file </torch_1_2_0>: No space", "--shm-size"),
+        ("MyError: [Errno 24] Too many open files", None),
+        ("RuntimeError: shapes do not match", None),
+        ("loss: OSError: [Errno 24]", None),
+    ],
+)
+def test_the_last_words_of_a_program_say_what_the_machine_was_short_of(line, said):
+    assert said in shortage_said(line) if said else shortage_said(line) == ""
+
+
+def test_an_error_for_people_ends_with_what_to_do_about_its_cause(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1_024, 1_024))
+
+    def error_of(cause):
+        error = FolderError("runs/a: cannot be written.")
+        error.__cause__ = cause
+        return with_advice(error)
+
+    assert "written; at most 1,024 files" in error_of(OSError(errno.EMFILE, "too many"))
+    assert "written; no file may be larger than 1,024 bytes" in error_of(OSError(errno.EFBIG, "too large"))
+    assert error_of(OSError(errno.EACCES, "no permission")) == error_of(None) == "runs/a: cannot be written."

@@ -200,8 +200,21 @@ def test_a_folder_that_is_not_there_is_an_error(path):
         acquire(path.parent / "none" / "lock")
 
 
-def test_a_lock_file_that_is_deleted_under_a_runner_lets_no_second_one_in(path):
+@pytest.fixture
+def trials(path):
+    folder = path.with_name("trials")
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_lock_file_that_is_deleted_under_a_runner_lets_no_second_one_in(path, is_new):
+    if not is_new:
+        path.with_name("trials").mkdir()
     held = acquire(path)
+    if is_new:
+        path.with_name("trials").mkdir()
+        held = held.with_trials()
     path.unlink()
     assert lock.is_held(path)
     with pytest.raises(FolderError, match="in use by another process"):
@@ -212,7 +225,29 @@ def test_a_lock_file_that_is_deleted_under_a_runner_lets_no_second_one_in(path):
     acquire(path).release()
 
 
-def test_a_copy_of_the_folder_s_lock_holds_it_like_one_of_the_file_s(path):
+def test_the_folder_of_trials_that_begin_anew_is_locked_in_place_of_the_one_that_was_moved(path, trials):
+    held = acquire(path)
+    trials.rename(path.with_name("moved"))
+    trials.mkdir()
+    held = held.with_trials()
+    assert os.fstat(held.fds[1]).st_ino == trials.stat().st_ino
+    assert held.with_trials() == held
+    held.release()
+    acquire(path).release()
+
+
+def test_trials_that_another_process_has_by_now_are_not_taken(path):
+    held = acquire(path)
+    path.with_name("trials").mkdir()
+    path.unlink()
+    other = acquire(path)
+    with pytest.raises(FolderError, match="in use by another process"):
+        held.with_trials()
+    other.release()
+    held.release()
+
+
+def test_a_copy_of_the_folder_s_lock_holds_it_like_one_of_the_file_s(path, trials):
     held = acquire(path)
     copy = os.dup(held.fds[1])
     os.close(held.fds[0])
@@ -225,7 +260,7 @@ def test_a_copy_of_the_folder_s_lock_holds_it_like_one_of_the_file_s(path):
 
 
 @pytest.mark.parametrize("number", [errno.EBADF, errno.EISDIR, errno.ENOLCK])
-def test_where_folders_cannot_be_locked_the_file_s_lock_is_enough(path, monkeypatch, number):
+def test_where_folders_cannot_be_locked_the_file_s_lock_is_enough(path, trials, monkeypatch, number):
     real = fcntl.flock
 
     def flock(fd, operation):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from full_disks import fill_disk_under
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +26,7 @@ from tunectl.execution.events import ServerReady, StoppedByFailures, Tick, Trial
 from tunectl.execution.jobs import Job, Limits
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
+from tunectl.store import json_lines
 from tunectl.store.trial_files import read_trial, settle_attempts, trial_state
 
 GPUS = (Device("cuda", 0, "A", "GPU-a"), Device("cuda", 1, "B", "GPU-b"))
@@ -344,9 +348,9 @@ def test_memory_that_runs_out_again_alone_is_a_result(tmp_path):
     assert study.state(0) == "infeasible"
 
 
-def test_a_judgement_that_cannot_be_written_leaves_the_trial_to_be_tried_again(tmp_path):
+def test_a_judgement_that_cannot_be_written_leaves_the_trial_to_be_tried_again(tmp_path, monkeypatch):
     study = Study(tmp_path, by_trial(t0=Script(2, "out_of_memory")))
-    study.folder(Job(0)).joinpath(".result.json.tmp").symlink_to("/dev/full")
+    fill_disk_under(monkeypatch, "result.json")
     with pytest.raises(OSError, match="No space left"):
         study.run(jobs(1))
     assert study.state(0) == "pending"
@@ -443,10 +447,17 @@ def test_a_folder_that_cannot_be_written_stops_the_others_gently_and_is_raised(t
     assert [launch[0] for launch in study.backend.launches] == [0]
 
 
-def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path):
+def test_an_attempt_that_cannot_be_recorded_stops_the_study(tmp_path, monkeypatch):
     study = Study(tmp_path, by_trial(t0=Script(2, "crash")))
-    (tmp_path / "00000").mkdir()
-    (tmp_path / "00000" / "attempts.jsonl").symlink_to("/dev/full")
+    write, tried = json_lines._append, []
+
+    def first_one_fails(descriptor, content):
+        tried.append(content)
+        if len(tried) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(descriptor, content)
+
+    monkeypatch.setattr(json_lines, "_append", first_one_fails)
     with pytest.raises(FolderError, match=r"attempts\.jsonl"):
         study.run(jobs(3))
     assert study.attempts(1) == [(1, "cancelled", False)]

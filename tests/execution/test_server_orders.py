@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 import pytest
 
-from tunectl.execution.server import _Server
+from tunectl.core import shortages
+from tunectl.execution import launching
+from tunectl.execution import server as server_module
+from tunectl.execution.protocol import Assignment
+from tunectl.execution.server import _Server, _Wakeup
 
 
 @pytest.fixture
@@ -20,3 +28,41 @@ def test_an_order_to_hold_file_descriptors_needs_nothing_more(server):
 def test_an_order_that_the_server_does_not_know_is_refused(server):
     with pytest.raises(ValueError, match="'hodl'"):
         server.obey([{"op": "hold"}, {"op": "hodl"}])
+
+
+class Heard:
+    """The runner's end of the connection, and what it hears."""
+
+    def __init__(self):
+        self.messages = []
+
+    def send(self, message):
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize(("refusals", "heard"), [(3, "launched"), (99, "ended")])
+def test_a_fork_that_the_system_refuses_is_tried_for_a_second(server, monkeypatch, tmp_path, refusals, heard):
+    left = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE] * (refusals // 3)
+    waited = []
+
+    def fork(*_arguments):
+        if left:
+            number = left.pop()
+            raise OSError(number, os.strerror(number))
+        return 2**22 + 1
+
+    monkeypatch.setattr(launching, "fork", fork)
+    monkeypatch.setattr(server_module, "patiently", lambda call: shortages.patiently(call, waited.append))
+    server.connection, server.wakeup = Heard(), _Wakeup(socket.socket(), -1)
+    server.connection.fileno = lambda: -1
+    assignment = Assignment("trial", 3, "cpu", folder=str(tmp_path), log=str(tmp_path / "log.txt"))
+    server.obey([{"op": "launch", "assignment": assignment.to_json()}])
+    (message,) = server.connection.messages
+    assert (message["event"], message["number"]) == (heard, 3)
+    assert 0 < sum(waited) < 1
+    if heard == "ended":
+        assert (message["code"], message["signal"]) == (None, None), "which the runner takes for a crash"
+        assert "could not be started" in message["message"]
+    server.wakeup.reading.close()
+    for child in server.children.values():
+        child.answer.close()

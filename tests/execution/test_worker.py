@@ -13,6 +13,7 @@ import time
 import types
 
 import pytest
+from full_disks import fill_disk_under
 
 from tunectl.core import files, jsontext
 from tunectl.core.errors import LoaderError, WorkloadError
@@ -73,6 +74,7 @@ def calls(monkeypatch):
 
     module("tunectl.training.trial", run_trial=run_trial)
     module("tunectl.training.probe", probe=probe)
+    module("tunectl.training.throughput")
     module("tunectl.workloads.loading", load_factory=load_factory)
     module("torch", set_num_threads=lambda count: calls.update(threads=count))
     calls["loaded"] = factory
@@ -239,8 +241,8 @@ def test_odd_characters_in_a_message_do_not_lose_the_result(calls, folder, text,
     assert json.loads(folder.result.read_bytes())["message"].startswith("ValueError: ")
 
 
-def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys):
-    folder.path.joinpath(".result.json.tmp").symlink_to("/dev/full")
+def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys, monkeypatch):
+    fill_disk_under(monkeypatch, "result.json")
     assert work(folder) == EXIT_UNWRITTEN
     assert "the result of trial 7 could not be written: [Errno 28] No space left on device" in capsys.readouterr().err
 
@@ -291,11 +293,11 @@ def test_a_disk_of_the_user_s_own_that_is_full_is_a_failure_of_the_trial_and_sto
     assert "No space left on device" in result.message
 
 
-def test_a_print_of_the_user_s_on_the_study_s_full_disk_is_no_failure_of_the_trial(calls, folder):
+def test_a_print_of_the_user_s_on_the_study_s_full_disk_is_no_failure_of_the_trial(calls, folder, monkeypatch):
     def does():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    folder.path.joinpath(".room.tmp").symlink_to("/dev/full")
+    fill_disk_under(monkeypatch, "room")
     calls["does"] = does
     assert work(folder) == EXIT_UNWRITTEN
     assert not folder.result.exists()

@@ -103,6 +103,8 @@ def look(folders: Folders, index: Index) -> tuple[list[TrialOutcome], str, dict[
 def assert_ingested(folders: Folders, kept: Index, files: dict[str, bytes]) -> None:
     files = {**SOUND, **files}
     folders.write(files)
+    for trial in TRIALS:  # else what is missing now would be restored from the example before
+        kept.put_outcome(TrialOutcome(trial, "pending"))
     try:
         result = expected_result(files["result.json"])
     except FolderError:

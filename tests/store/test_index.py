@@ -462,7 +462,7 @@ def test_the_schema_says_what_its_columns_hold(path):
     connection = sqlite3.connect(path)
     texts = [text for (text,) in connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'")]
     connection.close()
-    assert len(texts) == 4
+    assert len(texts) == 5
     assert all("--" in text for text in texts)
 
 

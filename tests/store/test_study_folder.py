@@ -115,7 +115,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(FolderError, match="cannot be made: Read-only file system"):
         create(tmp_path / "b", "x: 1\n")
-    (folder.path / ".writable.tmp").symlink_to(tmp_path / "missing" / "file")
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(FolderError, match="cannot be written"):
         check_writable(folder)
 

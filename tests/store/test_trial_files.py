@@ -11,10 +11,10 @@ from store_samples import completed, line, make_trial, measured
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.programs import request_in
 from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
 from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
-    ExistingCheckpoints,
     MeasurementTail,
     TrialFiles,
     append_attempt,
@@ -212,10 +212,10 @@ def test_a_folder_in_place_of_a_file_is_reported(folder):
 def test_a_file_that_may_not_be_read_is_an_error_not_an_empty_trial(folder, monkeypatch):
     make_trial(folder, [measured(0)])
 
-    def refuse(path):
+    def refuse(path, **_kinds):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    monkeypatch.setattr("tunectl.core.regular_files.content", refuse)
     with pytest.raises(FolderError, match="Permission denied"):
         read_trial(folder)
 
@@ -319,7 +319,7 @@ def test_a_request_makes_its_folder_and_reads_back(folder):
         "s", 7, 3, reference, {"width": 3}, {"learning_rate": 0.1}, Objective("a/b", "maximize"), 10, 5, 3
     )
     write_request(folder, request)
-    assert TrialRequest.from_json(json.loads(folder.request.read_bytes())) == request
+    assert request_in(folder.request.read_bytes()) == request
 
 
 def test_a_request_that_cannot_be_written_says_where(folder):
@@ -329,16 +329,6 @@ def test_a_request_that_cannot_be_written_says_where(folder):
             folder,
             TrialRequest("s", 7, 3, WorkloadReference("m:f", "f"), {}, {}, Objective("a/b", "minimize"), 1, 1, 1),
         )
-
-
-def test_checkpoints_are_there_only_as_files_of_the_folder(folder):
-    make_trial(folder)
-    (folder.checkpoints / "step-00000010.pt").write_bytes(b"x")
-    (folder.checkpoints / ".step-00000020.pt.tmp").write_bytes(b"x")
-    existing = ExistingCheckpoints(folder)
-    assert "step-00000010.pt" in existing
-    for name in (".step-00000020.pt.tmp", "step-00000030.pt", "../measurements.jsonl", "", ".", "..", None):
-        assert name not in existing
 
 
 def test_the_stamp_changes_with_every_file_that_counts(folder):

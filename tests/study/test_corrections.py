@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from study_calls import Called
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.spec.reading import load_study
@@ -162,7 +163,7 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
 ) -> None:
     (tmp_path / "program.py").write_text("")
     file = tmp_path / "own.yaml"
-    rename = Path.rename
+    move = real_folders.move
     for moment in range(9):
         place = tmp_path / f"out{moment}"
         file.write_text(text())
@@ -176,14 +177,14 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
         before = contents(folder.trials)
         moved: list[Path] = []
 
-        def until_killed(self: Path, target: Path, moment: int = moment, moved: list[Path] = moved) -> Path:
+        def until_killed(path: Path, to: Path, within: Path, moment: int = moment, moved: list[Path] = moved) -> None:
             if len(moved) == moment:
                 raise Killed
-            moved.append(self)
-            return rename(self, target)
+            moved.append(path)
+            move(path, to, within)
 
         file.write_text(text().replace("0.4]", "0.3]"))
-        monkeypatch.setattr(Path, "rename", until_killed)
+        monkeypatch.setattr(real_folders, "move", until_killed)
         killed = False
         try:
             with opened(load_study(file), place, Silent()):

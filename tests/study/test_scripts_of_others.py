@@ -225,6 +225,9 @@ def test_a_script_is_studied_interrupted_retrained_and_compared(
     assert ("they will start over" in said) == (kind.went_on is None)
     ended = tunectl(*command)
     assert ended.code == 0, ended.err
+    # Its two trials go on, or begin again, at once, and write it at their end.
+    overwritten = re.findall(r"overwr\w+ each other's files: (\S+?)[. ,]", ended.err)
+    assert overwritten == (["mnist_cnn"] if name == "mnist" else [])
     for index, row in enumerate(rows(folder)):
         said_by_hand = by_hand(kind, tmp_path / f"hand{index}", **asked_of(kind, folder, index))
         reached = [float(value) for value in re.findall(kind.value, said_by_hand)]

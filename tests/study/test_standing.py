@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builders import study_text
+from full_disks import fill_disk_under
 
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
@@ -18,7 +19,7 @@ from tunectl.sampling.plan import plan_trials
 from tunectl.spec.reading import parse_study
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
-from tunectl.store.trial_files import folder_stamp
+from tunectl.store.trial_files import folder_stamp, read_trial
 from tunectl.study.standing import refresh, refresh_at_end
 from tunectl.study.status import StatusReport, study_status
 
@@ -135,16 +136,13 @@ def damage_line(path: Path, number: int) -> None:
 
 def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -> None:
     path = folder.trial(1).measurements
-    before, said = path.read_bytes(), []
+    before, said = read_trial(folder.trial(1)).measurements, []
     damage_line(path, 1)
     with Index.open_for_writing(folder.index) as index:
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
-    assert path.read_bytes() == before
+    assert read_trial(folder.trial(1)).measurements == before
     assert (standing[1].final_step, standing[1].message) == (100, "")
-    assert said == [
-        f"{path}: 1 damaged line left out (line 2)",
-        f"{path}: restored, since the index has what the damaged lines held",
-    ]
+    assert said == [f"{path}: was damaged and is restored: the index has what is missing there"]
 
 
 @pytest.mark.parametrize("index", ["is gone", "says otherwise"])
@@ -160,18 +158,20 @@ def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(fol
     assert path.read_bytes() == damaged
     with Index.open_for_writing(folder.index) as opened:
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
-    assert standing[1].message == "1 damaged line of its measurements left out"
+    assert standing[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
     assert standing[0].message == ""
 
 
-def test_a_repair_that_cannot_be_written_leaves_the_trial_as_it_is(folder: StudyFolder) -> None:
+def test_a_repair_that_cannot_be_written_leaves_the_trial_as_it_is(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, said = folder.trial(1).measurements, []
     damage_line(path, 1)
-    path.with_name(f".{path.name}.tmp").symlink_to("/dev/full")
+    fill_disk_under(monkeypatch, path.name)
     with Index.open_for_writing(folder.index) as index:
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
-    assert standing[1].message == "1 damaged line of its measurements left out"
-    assert "No space left" in said[1]
+    assert standing[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
+    assert "No space left" in said[0]
 
 
 def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(folder: StudyFolder) -> None:

@@ -96,9 +96,8 @@ def attempt(folder: TrialFolder, writes: int) -> int:
         os.close(reader)
         countdown = Countdown(writes)
         tearing(countdown)
-        around(os, "fsync", countdown)
-        for name in ("replace", "unlink"):
-            around(Path, name, countdown)
+        for name in ("fsync", "rename", "unlink"):
+            around(os, name, countdown)
         request, factory = CASES[sys.argv[4]]
         run_trial(request, folder, factory, device="cpu", stop=lambda: False, seconds=TrialSeconds(), clock=clock())
         os.write(writer, str(countdown.seen).encode())

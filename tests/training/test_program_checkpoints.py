@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
+from tunectl.store.checkpoint_names import ExistingCheckpoints
+from tunectl.training.own_code.collecting import Collector
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 
 
@@ -127,3 +132,63 @@ def test_a_checkpoint_s_number_may_count_otherwise_than_the_metrics(folder: Tria
     names = looked_after.tidy({100: 0.3, 200: 0.1, 300: 0.2, 400: 0.4}.get, 400, ended=True)
     assert names == {200: "step-00000200.pt", 400: "step-00000400.pt"}
     assert there(folder) == {"model-1.pt", "model-3.pt"}
+
+
+def refused(number: int) -> Callable[..., None]:
+    def link(*_arguments: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return link
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_symbolic_links_gets_hard_ones(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "symlink", refused(number))
+    looked_after = kept(folder, keep=1)
+    write(folder, 10, 20)
+    assert looked_after.tidy(VALUES.get, 20, ended=False) == {20: "step-00000020.pt"}
+    assert (folder.checkpoints / "step-00000020.pt").samefile(folder.files / "model-20.pt")
+    # Written again under the same name, as after a resume: another file.
+    (folder.files / "model-20.pt").unlink()
+    (folder.files / "model-20.pt").write_text("again")
+    write(folder, 30)
+    assert looked_after.tidy({**VALUES, 30: 0.05}.get, 30, ended=False) == {30: "step-00000030.pt"}
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-00000030.pt"], "the room is given back"
+
+
+def test_where_there_are_no_links_at_all_a_checkpoint_is_known_by_its_path(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "symlink", refused(errno.EPERM))
+    monkeypatch.setattr(os, "link", refused(errno.EPERM))
+    write(folder, 10, 20)
+    names = kept(folder, keep=2).tidy(VALUES.get, 20, ended=True)
+    assert names == {10: "../files/model-10.pt", 20: "../files/model-20.pt"}
+    assert all(name in ExistingCheckpoints(folder) for name in names.values())
+
+
+def test_a_checkpoint_outside_the_trial_s_folder_that_no_link_can_name_is_noted(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "symlink", refused(errno.EPERM))
+    monkeypatch.setattr(os, "link", refused(errno.EXDEV))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model-10.pt").touch()
+    pattern = CheckpointPattern.of(Checkpoints(f"{tmp_path}/out/model-{{step}}.pt"), {})
+    looked_after = KeptCheckpoints(pattern, folder, Objective("loss", "minimize"), 1)
+    collector = Collector(lambda: 0.0)
+    collector.take(10, {"loss": 0.5})
+    (name,) = looked_after.look(collector, ended=True).values()
+    assert name not in ExistingCheckpoints(folder)
+    assert "cannot be named in the tables" in looked_after.note
+
+
+def test_a_disk_that_fails_at_a_link_is_no_file_system_without_links(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "symlink", refused(errno.ENOSPC))
+    write(folder, 10)
+    with pytest.raises(OSError, match="No space left"):
+        kept(folder).tidy(VALUES.get, 10, ended=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.training.own_code.torchrun import cause_of, distributed, reported
+from tunectl.training.own_code.torchrun import LAUNCHER, cause_of, distributed, reported
 
 REPORT = """\
 [default0]:step 10 loss 0.5
@@ -83,25 +83,25 @@ def test_another_rank_that_failed_first_speaks_for_itself(tmp_path: Path) -> Non
     [
         (
             ["python", "-u", "train.py", "--lr", "1"],
-            ["python", "-u", "-m", "torch.distributed.run"],
+            ["python", "-u", *LAUNCHER],
             ["train.py", "--lr", "1"],
         ),
         (
             ["/opt/py/bin/python3.11", "-m", "mine"],
-            ["/opt/py/bin/python3.11", "-m", "torch.distributed.run"],
+            ["/opt/py/bin/python3.11", *LAUNCHER],
             ["-m", "mine"],
         ),
         (
             ["python", "-W", "ignore", "-X", "faulthandler", "train.py"],
-            ["python", "-W", "ignore", "-X", "faulthandler", "-m", "torch.distributed.run"],
+            ["python", "-W", "ignore", "-X", "faulthandler", *LAUNCHER],
             ["train.py"],
         ),
         (
             ["python", "-c", "pass"],
-            ["python", "-m", "torch.distributed.run"],
+            ["python", *LAUNCHER],
             ["--no-python", "python", "-c", "pass"],
         ),
-        (["./launch.sh", "1"], [sys.executable, "-m", "torch.distributed.run"], ["--no-python", "./launch.sh", "1"]),
+        (["./launch.sh", "1"], [sys.executable, *LAUNCHER], ["--no-python", "./launch.sh", "1"]),
     ],
 )
 def test_a_python_program_keeps_its_interpreter(line: list[str], head: list[str], tail: list[str]) -> None:

@@ -21,11 +21,12 @@ def outcome(
     state: tuple[State, str, str],
     objective: Objective,
     existing_checkpoints: Container[str] = (),
+    damage: str = "",
 ) -> TrialOutcome:
     """How a trial stands: `state` is (state, reason, message), from `trial_state` or from who knows that it is running.
 
     Infeasible, failed and unfinished trials keep the best value they reached; only who compares trials leaves them out.
-    `best_checkpoint` is relative to the study folder.
+    `best_checkpoint` is relative to the study folder. `damage` says what of its files could not be read.
     """
     selection = select(files.measurements, objective, existing_checkpoints)
     result, name = files.result, selection.best_checkpoint
@@ -33,7 +34,7 @@ def outcome(
         plan=plan,
         state=state[0],
         reason=state[1],
-        message=state[2] or _damage(files.damaged_lines),
+        message="; ".join(part for part in (state[2], damage) if part),
         best_step=selection.best_step,
         best_value=selection.best_value,
         final_step=selection.final_step,
@@ -46,6 +47,7 @@ def outcome(
         startup_seconds=result.startup_seconds if result else None,
         device=result.device if result else files.attempts[-1].device if files.attempts else "",
         attempts=files.attempt,
+        damage=damage,
     )
 
 
@@ -55,12 +57,6 @@ def _path_of(checkpoint: str | None, plan: PlannedTrial) -> str | None:
         return None
     # A name may be the path of a file beside `checkpoints`: `../files/model-10.pt`.
     return posixpath.normpath((StudyFolder(Path()).trial(plan.trial).checkpoints / checkpoint).as_posix())
-
-
-def _damage(lines: int) -> str:
-    if lines == 0:
-        return ""
-    return f"{lines} damaged line{'s' if lines > 1 else ''} of its measurements left out"
 
 
 def reselected(

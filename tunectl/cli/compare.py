@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table
 
 if TYPE_CHECKING:
     from tunectl.study.comparing import ComparisonReport
@@ -22,7 +22,7 @@ def compare(
     """Say whether to adopt a setting or a study in place of another, from fresh retrains."""
     from tunectl.study.comparing import compare_places
 
-    report = compare_places(old, new)
+    report = compare_places(old, new, note)
     if as_json:
         say_json(report.to_json())
     else:

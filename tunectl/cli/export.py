@@ -39,7 +39,7 @@ def export(
     """Write a study for another tool, or its tables as files; trains nothing."""
     from tunectl.study.exporting import export_study
 
-    found = export_study(folder, to.value, out)
+    found = export_study(folder, to.value, out, note)
     if as_json:
         say_json(found.to_json())
         return

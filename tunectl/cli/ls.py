@@ -68,6 +68,7 @@ def _print_long(studies: list[TrackedStudy]) -> None:
         say(item.folder)
         if item.problem:
             say(f"  problem          {item.problem}")
+        if item.planned is None:
             say()
             continue
         best = None

@@ -31,6 +31,7 @@ from tunectl.cli import (
 )
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED, TunectlError
+from tunectl.core.shortages import with_advice
 
 app = typer.Typer(
     name="tunectl",
@@ -83,14 +84,28 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process lives)
 
 
+def _is_in_a_folder() -> bool:
+    """Whether the current folder is there: it may have been deleted, or its file system taken away."""
+    try:
+        os.getcwd()  # noqa: PTH109  (Path.cwd would do the same)
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
     """Entry point of the `tunectl` script."""
     _open_closed_streams()
     try:
         code = app(standalone_mode=False)
     except TunectlError as error:
-        note(str(error))
+        note(with_advice(error))
         code = error.exit_code
+    except FileNotFoundError:
+        if _is_in_a_folder():
+            raise
+        note("the current folder is not there any more: change to one that is (cd)")
+        code = EXIT_BAD_STUDY
     except typer.Abort:
         code = EXIT_INTERRUPTED
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ def next_round(
     """Write the study of the next round, as the findings recommend it."""
     from tunectl.study.next_round import next_round
 
-    found = next_round(folder, to)
+    found = next_round(folder, to, note)
     if as_json:
         say_json(found.to_json())
     else:

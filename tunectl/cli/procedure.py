@@ -98,7 +98,7 @@ def _run(
         from tunectl.study.sweeping import ProcedureRequest, run_procedure
         from tunectl.study.training_trials import RunOptions
 
-        given = {**(values_of_trial(values_from) if values_from is not None else {}), **values_at(at or [])}
+        given = {**(values_of_trial(values_from, note) if values_from is not None else {}), **values_at(at or [])}
         request = ProcedureRequest(asked.options, given, asked.before)
         where = RunOptions(folder=folder, slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:

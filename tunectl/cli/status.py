@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunectl.cli.console import say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.failures import by_message, listed
 
 _NEXT_RUN = {
@@ -25,7 +25,7 @@ def status(
     """Show how far a study is, also while it runs."""
     from tunectl.study.status import study_status
 
-    report = study_status(folder)
+    report = study_status(folder, note)
     if as_json:
         say_json(report.to_json())
         return

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from tunectl.core import real_folders
 from tunectl.core.files import UNWRITABLE, write_bytes
 
 _ROOM_BYTES = 65_536  # a result with a long traceback
@@ -31,7 +32,7 @@ def lack_of_room(folder: Path, said: str) -> OSError | None:
     """
     try:
         write_bytes(folder / "room", bytes(_ROOM_BYTES))
-        (folder / "room").unlink()
+        real_folders.remove(folder / "room", folder)
         status = os.statvfs(folder)
     except OSError as error:
         return error if error.errno in UNWRITABLE else None

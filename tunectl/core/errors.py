@@ -38,6 +38,10 @@ class LoaderError(TunectlError):
     """A data-loader process of a trial died: by a signal, or by ending itself."""
 
 
+class ShortageError(TunectlError):
+    """A program of a trial met a limit of the machine; the message says which, and what to do."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing wrong with a study file: where it stands and what would be right.

@@ -1,14 +1,21 @@
-"""Writing files so that a reader, or a power cut, never sees half of one."""
+"""Writing files so that a reader, or a power cut, never sees half of one, and no other file is harmed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
+import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO
+
+from tunectl.core import real_folders
+from tunectl.core.regular_files import opened
 
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
 # What file systems say that cannot flush a folder: some network file systems.
@@ -16,33 +23,118 @@ _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, e
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 """What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
 
+_TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
+_MOST_NAMES = 100
+_OLD_SECONDS = 86_400.0
+# Where the file system has no locks, a temporary file that was last written a day ago is one that was left.
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True, within: Path | None = None
+) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
 
-    The temporary name is fixed (`.<name>.tmp`), so a killed writer leaves one file that the next one replaces. It is
-    removed when `write` raises. After a power cut the file that was there before may be there again, never half of one;
-    where that does not matter either, `durable` false saves the time that flushing takes. Raises OSError where the disk
-    is full or the folder cannot be written.
+    The temporary file, `.<name>.<8 hex digits>.tmp`, is a new one: nothing that is there already is written to, and
+    writers of the same file do not meet. One that a killed writer left is removed by the next one; it is removed at
+    once when `write` raises. No part of the path below `within` may be a link, nor `path` itself. After a power cut the
+    file that was there before may be there again, never half of one; where that does not matter either, `durable` false
+    saves the time that flushing takes. Raises OSError where the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    with real_folders.opened(path.parent, within) as folder:
+        _refuse_what_is_no_file(path, folder)
+        _remove_left(path.name, folder)
+        temporary, descriptor = _new_temporary(path.name, folder)
+        # Its lock says that it is being written: held until it has its name.
+        lock = os.dup(descriptor)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                write(file)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        finally:
+            os.close(lock)
+
+
+def try_to_write(folder: Path, name: str) -> None:
+    """Make a new file in a folder and remove it; raises OSError where that cannot be done."""
+    with real_folders.opened(folder) as opened_folder:
+        _remove_left(name, opened_folder)
+        temporary, descriptor = _new_temporary(name, opened_folder)
+        os.close(descriptor)
+        os.unlink(temporary, dir_fd=opened_folder)
+
+
+def target_of(name: str) -> str | None:
+    """The name of the file for which a file of this name is a temporary one; None where it is none."""
+    match = _TEMPORARY.fullmatch(name)
+    return None if match is None else match["name"]
+
+
+def _refuse_what_is_no_file(path: Path, folder: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise real_folders.not_regular(mode, path)
+
+
+def _new_temporary(name: str, folder: int) -> tuple[str, int]:
+    """A new file that this process alone writes to: its name and its descriptor, on which its lock is held."""
+    for _ in range(_MOST_NAMES):
+        temporary = f".{name}.{os.urandom(4).hex()}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another writer may have taken it for one that was left, before it was locked.
+            if os.fstat(descriptor).st_nlink:
+                return temporary, descriptor
+            os.close(descriptor)
+    raise FileExistsError(errno.EEXIST, "no temporary name for it is free", name)
+
+
+def _remove_left(name: str, folder: int) -> None:
+    """Remove what killed writers of this file left; what cannot be listed or removed only takes room."""
+    with contextlib.suppress(OSError):
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            left = [entry for entry in os.listdir(listed) if target_of(entry) == name]  # noqa: PTH208  (a descriptor)
+        finally:
+            os.close(listed)
+        for entry in left:
+            with contextlib.suppress(OSError):
+                _remove_unless_locked(entry, folder)
+
+
+def _remove_unless_locked(entry: str, folder: int) -> None:
+    if not stat.S_ISREG(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.unlink(entry, dir_fd=folder)  # a link, never what it names
+        return
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(entry, flags, dir_fd=folder)
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # its writer is at work
+        except OSError:
+            if time.time() - os.fstat(descriptor).st_mtime < _OLD_SECONDS:
+                return
+        os.unlink(entry, dir_fd=folder)
+    finally:
+        os.close(descriptor)
 
 
 def flush_folder(folder: Path) -> None:
     """Make a file's new name durable: without it a power cut may lose a file whose content was flushed."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError:
         return  # one that cannot be listed, or no descriptor left: the file itself is written
     try:
@@ -65,17 +157,17 @@ def unnamed_file() -> IO[bytes]:
         return tempfile.TemporaryFile()
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True, within: Path | None = None) -> None:
     """Write `content` to `path` atomically; see `write_atomically`."""
-    write_atomically(path, lambda file: file.write(content), durable=durable)
+    write_atomically(path, lambda file: file.write(content), durable=durable, within=within)
 
 
-def write_if_changed(path: Path, content: bytes) -> bool:
+def write_if_changed(path: Path, content: bytes, *, within: Path | None = None) -> bool:
     """Write `content` atomically unless the file holds it already; says whether it wrote."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == content:
+    with contextlib.suppress(FileNotFoundError), opened(path, within=within) as file:
+        if os.fstat(file.fileno()).st_size == len(content) and file.read() == content:
             return False
-    write_bytes(path, content)
+    write_bytes(path, content, within=within)
     return True
 
 

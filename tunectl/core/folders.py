@@ -13,6 +13,11 @@ class TrialFolder:
     path: Path
 
     @property
+    def study(self) -> Path:
+        """The study folder that it is part of: below that no part of a path may be a link."""
+        return self.path.parent.parent
+
+    @property
     def request(self) -> Path:
         """What to train: written by the runner before the trial is launched."""
         return self.path / "request.json"
@@ -167,6 +172,11 @@ class StudyFolder:
     def plots(self) -> Path:
         """The folder of pictures."""
         return self.path / "plots"
+
+    @property
+    def exports(self) -> Path:
+        """The folder of what was written for other tools."""
+        return self.path / "exports"
 
     def trial(self, trial: int) -> TrialFolder:
         """The folder of the trial with this id."""

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tunectl.core import typed
 from tunectl.core.objective import Objective
-from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadReference
+from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadReference, checked_request
 
 RESUME = "trial.resume"
 """The checkpoint that a trial goes on from: a placeholder, and in the condition of an argument whether there is one."""
@@ -170,31 +171,10 @@ class Program:
             self.checkpoints is not None and self.takes_resume and not (self.checkpoints.is_one and self.counts_steps)
         )
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Program:
-        """The program of a request's content."""
-        return cls(
-            arguments=tuple(_argument(item) for item in content["arguments"]),
-            folder=content["folder"],
-            sources=tuple(MetricSource(**item) for item in content["sources"]),
-            environment=dict(content["environment"]),
-            checkpoints=None if content["checkpoints"] is None else Checkpoints(**content["checkpoints"]),
-            infeasible=InfeasibleEnds(**{key: tuple(value) for key, value in content["infeasible"].items()}),
-            devices=content["devices"],
-            in_trial_folder=content.get("in_trial_folder", False),
-        )
-
 
 def _names(text: str) -> list[str]:
     """The names of a text's placeholders, which is known to be well-formed; `{{` and `}}` are braces."""
     return [name.strip() for name in re.findall(r"\{\{|\{([^{}]*)\}", text)]
-
-
-def _argument(content: Any) -> Argument:
-    if isinstance(content, str):
-        return content
-    when = {name: tuple(values) for name, values in content["when"].items()}
-    return Optional(tuple(content["arguments"]), when)
 
 
 def variable_of(name: str) -> str:
@@ -244,11 +224,8 @@ class ProgramRequest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ProgramRequest:
-        """The request of a file's content; raises ValueError for another format."""
-        if content.get("format") != REQUEST_FORMAT:
-            raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
-        own = {"program": Program.from_json(content["program"]), "objective": Objective(**content["objective"])}
-        return cls(**{**content, **own})
+        """The request of a file's content; raises DamagedError where it is none that this version reads."""
+        return checked_request(typed.typed(cls, content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,22 +254,21 @@ class FunctionRequest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FunctionRequest:
-        """The request of a file's content; raises ValueError for another format."""
-        if content.get("format") != REQUEST_FORMAT:
-            raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
-        path = tuple(content["workload"]["search_path"])
-        own = {"workload": WorkloadReference(**{**content["workload"], "search_path": path})}
-        return cls(**{**content, **own, "objective": Objective(**content["objective"])})
+        """The request of a file's content; raises DamagedError where it is none that this version reads."""
+        return checked_request(typed.typed(cls, content))
 
 
 Request = TrialRequest | ProgramRequest | FunctionRequest
 """What request.json may hold."""
 
 
+def request_in(content: bytes) -> Request:
+    """The request that a request.json holds; raises DamagedError where it holds none that this version reads."""
+    return request_of(typed.sealed_object(content))
+
+
 def request_of(content: Mapping[str, Any]) -> Request:
-    """The request that a request.json holds; raises ValueError where it holds none that this version reads."""
-    if not isinstance(content, dict):
-        raise ValueError("a request is a JSON object")
+    """The request of a JSON object; raises DamagedError where it is none that this version reads."""
     match content.get("kind"):
         case "command":
             return ProgramRequest.from_json(content)

@@ -6,9 +6,10 @@ import os
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files
 
 RECORDED = "recorded.jsonl"
 RECORD_VARIABLE = "TUNECTL_TRIAL_RECORD"
@@ -86,7 +87,7 @@ def record(step: int, metrics: Mapping[str, Any]) -> None:
         return
     line = (jsontext.encode({**told, "step": whole}) + "\n").encode()
     # One write: lines of several processes do not mix.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    descriptor = regular_files.open_to_append(Path(path))
     try:
         os.write(descriptor, line)
     finally:

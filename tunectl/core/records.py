@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, typed
 from tunectl.core.objective import Objective
 
 Scalar = bool | int | float | str
@@ -155,15 +155,24 @@ class TrialRequest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
-        """The request of a file's content; raises ValueError for another format."""
-        if content.get("format") != REQUEST_FORMAT:
-            raise ValueError(f"request format is {content.get('format')!r}; this version reads {REQUEST_FORMAT}")
-        workload = WorkloadReference(
-            **{**content["workload"], "search_path": tuple(content["workload"]["search_path"])}
-        )
-        recovery = content.get("recovery")
-        own = {"recovery": None if recovery is None else Recovery(**recovery)}
-        return cls(**{**content, **own, "workload": workload, "objective": Objective(**content["objective"])})
+        """The request of a file's content; raises DamagedError where it is none that this version reads."""
+        return checked_request(typed.typed(cls, content))
+
+
+_R = TypeVar("_R")
+
+
+def checked_request(request: _R) -> _R:
+    """The request; raises DamagedError where it counts by a number that is none, or is of another version."""
+    version = getattr(request, "format", None)
+    if version != REQUEST_FORMAT:
+        raise typed.DamagedError(f"request format is {version}; this version reads {REQUEST_FORMAT}")
+    least = {"trial": 0, "seed": 0, "max_train_steps": 1, "keep_checkpoints": 0, "attempt": 1}
+    for name, low in least.items():
+        value = getattr(request, name)
+        if not typed.is_count(value, low):
+            raise typed.DamagedError(f"{name}: expected a whole number of at least {low}, got {typed.shown(value)}")
+    return request
 
 
 class Measurement(NamedTuple):
@@ -259,6 +268,7 @@ class TrialResult:
     `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
     built. `exit_code` is that of a program that ended by itself, None where it is not known. `provisional`: the runner
     has yet to say whether the attempt counts; until then it is none that ended.
+    `measurements` is how many lines measurements.jsonl had then, None where an earlier version did not count them.
     `notes` are what a program did not print or could not be read of it, each with a detail that may differ by trial.
     """
 
@@ -278,12 +288,13 @@ class TrialResult:
     baseline_loss: float | None = None
     exit_code: int | None = None
     provisional: bool = False
+    measurements: int | None = field(default=None, compare=False)
     notes: Mapping[str, str] = field(default_factory=dict)
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        rare: dict[str, object] = {"exit_code": None, "provisional": False, "notes": {}}
+        rare: dict[str, object] = {"exit_code": None, "provisional": False, "measurements": None, "notes": {}}
         return {name: value for name, value in asdict(self).items() if name not in rare or value != rare[name]}
 
     @classmethod
@@ -321,7 +332,8 @@ class AttemptEnd:
 class TrialOutcome:
     """A trial as the tables show it: its plan, its state, and its numbers under one objective.
 
-    `attempts` is how often it was launched, over all runs.
+    `attempts` is how often it was launched, over all runs. `damage` says on one line what of its files could not be
+    read, or does not fit together; "" where all is sound.
     """
 
     plan: PlannedTrial
@@ -340,3 +352,4 @@ class TrialOutcome:
     startup_seconds: float | None = None
     device: str = ""
     attempts: int = 0
+    damage: str = ""

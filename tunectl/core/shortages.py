@@ -69,6 +69,14 @@ def shortage(error: BaseException) -> str:
     return shared_memory_remedy(said)
 
 
+def shortage_said(line: str) -> str:
+    """The same of the exception by which a program, whose last words these are, was ended."""
+    call = _CALL.match(line)
+    if call:
+        return shortage(OSError(int(call[1]), line))
+    return shortage(RuntimeError(line)) if line.startswith("RuntimeError: ") else ""
+
+
 def shared_memory_remedy(said: str) -> str:
     """What can be done where a program `said` that shared memory is full; "" where it said something else."""
     if not _OF_SHARED_MEMORY.search(said):
@@ -90,6 +98,25 @@ def file_size_remedy() -> str:
     if limit == resource.RLIM_INFINITY:
         return "the file system takes no file of this size"
     return f"no file may be larger than {limit:,} bytes in this session: raise that limit (ulimit -f unlimited)"
+
+
+def with_advice(error: BaseException) -> str:
+    """An error for people, with what to do about the limit of the machine, or of the session, that was its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        advice = file_size_remedy() if _number(cause) == errno.EFBIG else shortage(cause)
+        if not advice and _may_not_grow(cause):
+            advice = file_size_remedy()
+        if advice:
+            return f"{str(error).rstrip('.')}; {advice}"
+        cause = cause.__cause__
+    return str(error)
+
+
+def _may_not_grow(error: BaseException) -> bool:
+    # SQLite says only that a write failed.
+    is_limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    return is_limited and getattr(error, "sqlite_errorname", "") in ("SQLITE_IOERR_WRITE", "SQLITE_FULL")
 
 
 def _number(error: BaseException) -> int | None:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunectl.core.errors import FolderError, UsageError
+from tunectl.core import regular_files
+from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.exchange.addresses import masked
-from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.foreign import ForeignParameter, ForeignState, ForeignStudy, ForeignTrial
+from tunectl.exchange.foreign_check import checked
 from tunectl.exchange.libraries import in_one_line, needed
 from tunectl.exchange.optuna_storage import ATTRIBUTE, quiet
 from tunectl.exchange.places import database_url, is_database
@@ -44,8 +45,10 @@ def read_optuna(storage: str, name: str | None) -> ForeignStudy:
         try:
             opened = _opened(storage)
             study = optuna.load_study(study_name=_chosen(opened, shown, name), storage=opened)
-            return _read(study, shown)
-        except (*database_errors(), RuntimeError, ImportError, optuna.exceptions.StorageInternalError) as error:
+            return checked(_read(study, shown))
+        except TunectlError:
+            raise
+        except Exception as error:  # whatever Optuna, SQLAlchemy and json make of a damaged storage
             raise FolderError(f"{shown}: Optuna cannot read it: {masked(in_one_line(error))}") from error
 
 
@@ -64,7 +67,7 @@ def _opened(storage: str) -> BaseStorage:
         raise FolderError(f"{path}: is empty")
     if is_database(path):
         return optuna.storages.RDBStorage(database_url(path), skip_table_creation=True)
-    with open(path, "rb") as file:
+    with regular_files.opened(path, follows=True) as file:
         if file.read(1) != b"{":
             raise FolderError(f"{path}: is neither a SQLite database nor a journal of Optuna")
     backend = optuna.storages.journal.JournalFileBackend(str(path))
@@ -100,6 +103,8 @@ def _read(study: Study, storage: str) -> ForeignStudy:
     if not ended:
         raise UsageError(f"{study.study_name}: has no trial that has ended")
     metrics = study.metric_names or [""]
+    if not isinstance(metrics, list):
+        raise FolderError(f"{storage}: is damaged: the names of its metrics are not a list")
     return ForeignStudy(
         name=study.study_name,
         source=storage,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tunectl import __version__
+from tunectl.core import real_folders, regular_files, typed
 from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.files import write_bytes
+from tunectl.core.jsontext import one_line
 from tunectl.core.links import broken_link
 from tunectl.exchange.addresses import masked
 from tunectl.store.foreign_database import table_names
@@ -43,7 +46,7 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     """An empty folder to write into, which gets the name `place` when the block has ended.
 
     Raises FolderError, before anything is written, where `place` holds something else than an earlier export of the
-    same study for the same tool. A block that fails leaves what was there.
+    same study for the same tool, or is a link. A block that fails leaves what was there.
     """
     _check_replaceable(place, owner, tool)
     mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
@@ -51,19 +54,19 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         for left in (fresh, old):
-            if left.is_dir():
-                shutil.rmtree(left)
-        fresh.mkdir()
+            real_folders.remove_all(left, place.parent)
+        real_folders.made(fresh, place.parent, exist_ok=False)
         try:
             yield fresh
             content = {**mark, "entries": sorted(entry.name for entry in fresh.iterdir())}
-            (fresh / MARK).write_text(json.dumps(content, indent=2) + "\n")
+            write_bytes(fresh / MARK, (json.dumps(content, indent=2) + "\n").encode(), within=place.parent)
             if place.exists():
-                place.rename(old)
-            fresh.rename(place)
+                real_folders.move(place, old, place.parent)
+            real_folders.move(fresh, place, place.parent)
         finally:
             for left in (fresh, old):
-                shutil.rmtree(left, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    real_folders.remove_all(left, place.parent)
     except OSError as error:
         raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
 
@@ -79,20 +82,39 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
         raise FolderError(f"{place}: is a file, not a folder; give another --out") from None
     except OSError as error:
         raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
+    if place.is_symlink():
+        raise FolderError(f"{place}: is a link, and an export takes the place of a folder; give another --out")
     if not entries:
         return
-    try:
-        there = json.loads((place / MARK).read_text())
-    except (OSError, ValueError):
-        there = None
-    if not isinstance(there, dict):
-        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out")
-    if there.get("tool") != tool or not owner.owns(place, there.get("study"), there.get("identity")):
-        what = f"the export of {there.get('study')} for {there.get('tool')}"
+    there = _mark(place)
+    if there.tool != tool or not owner.owns(place, there.study, there.identity):
+        what = one_line(f"the export of {there.study} for {there.tool}")
         raise FolderError(f"{place}: holds {what}; give another --out, or remove it")
-    strange = sorted(entries - {MARK, *(there.get("entries") or ())})
+    strange = sorted(entries - {MARK, *there.entries})
     if strange:
         raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What the file in an export says of it."""
+
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    tool: str
+    study: str
+    identity: str
+    entries: tuple[str, ...] = ()
+
+
+def _mark(place: Path) -> _Mark:
+    try:
+        content = regular_files.content(place / MARK)
+    except OSError:
+        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out") from None
+    try:
+        return typed.typed(_Mark, typed.sealed_object(content))
+    except typed.DamagedError as error:
+        raise FolderError(f"{place / MARK}: is damaged ({error}); give another --out, or remove {place}") from None
 
 
 def expanded(out: str) -> Path:
@@ -131,7 +153,7 @@ def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
 def is_database(path: Path) -> bool:
     """Whether a file is empty or a SQLite database; raises FolderError where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path, follows=True) as file:
             head = file.read(len(_SQLITE_HEAD))
     except OSError as error:
         raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -7,7 +7,6 @@ the last one: on the same machine. A claim of another machine is never judged, o
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import sys
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, real_folders, regular_files, typed
 from tunectl.core.files import write_new
 from tunectl.execution import processes
 
@@ -34,8 +33,8 @@ class Claim:
     def release(self) -> None:
         """Give the claim up, unless the file is another one by now."""
         with contextlib.suppress(OSError):
-            if self.path.read_bytes() == self.content:
-                self.path.unlink()
+            if regular_files.content(self.path) == self.content:
+                real_folders.remove(self.path, self.path.parent)
 
 
 def make(path: Path) -> Claim | None:
@@ -62,10 +61,10 @@ def standing(path: Path) -> Literal["none", "gone", "here", "unknown"]:
     which this machine cannot know.
     """
     try:
-        holder: Any = json.loads(path.read_bytes())
+        holder: Any = typed.document(regular_files.content(path))
     except FileNotFoundError:
         return "none"
-    except (OSError, ValueError):
+    except (OSError, typed.DamagedError):
         return "unknown"
     if not isinstance(holder, dict) or {name: holder.get(name) for name in _place()} != _place():
         return "unknown"
@@ -91,7 +90,7 @@ def _remove_if_gone(path: Path) -> None:
     # that the first has made since.
     with _alone(path.parent) as alone:
         if alone and standing(path) == "gone":
-            path.unlink(missing_ok=True)
+            real_folders.remove(path, path.parent)
 
 
 @contextlib.contextmanager

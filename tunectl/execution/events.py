@@ -17,13 +17,15 @@ class ServerReady:
     """The workload is loaded and trials can start.
 
     `mode` says how a trial's process is made; `reason`, empty under "fork", says why forking was unsafe. `signature`
-    is what the workload's factory takes, None where the server did not load it.
+    is what the workload's factory takes, None where the server did not load it. `shadowed` are sentences on the user's
+    files that another module takes the place of.
     """
 
     seconds: float
     mode: LaunchMode
     reason: str = ""
     signature: FactorySignature | None = None
+    shadowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One runner per study folder: a lock that dies with its last holder, on a file and on the folder itself.
+"""One runner per study folder: a lock that dies with its last holder, on a file and on the folder of its trials.
 
 The folder's lock holds when the file is deleted under a runner. Where the file system has no locks, a file beside it is
 the claim.
@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import file_locks, jsontext
+from tunectl.core import file_locks, jsontext, regular_files, typed
 from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
 from tunectl.execution import claim, processes
 from tunectl.execution.claim import Claim
 
@@ -33,19 +33,36 @@ _CLAIMED = ("here", "unknown")
 class LockedFile:
     """A lock that is held.
 
-    `fds` may be handed to other processes: the lock is free when their last copies are closed. `fd` is the file's; the
-    folder's is there where it can be locked, and `claim` where the file system has no locks.
+    `fds` may be handed to other processes: the lock is free when their last copies are closed. `fd` is the file's;
+    `trials_fd` that of the trials' folder, where there is one that can be locked; `claim` is there where the file
+    system has no locks.
     """
 
     path: Path
     fd: int
-    folder_fd: int | None = None
+    trials_fd: int | None = None
     claim: Claim | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:
         """The descriptors that hold the lock."""
-        return (self.fd,) if self.folder_fd is None else (self.fd, self.folder_fd)
+        return (self.fd,) if self.trials_fd is None else (self.fd, self.trials_fd)
+
+    def with_trials(self) -> LockedFile:
+        """The lock, held by the folder of the trials as it is now, too: there may have been none, or another one.
+
+        Raises FolderError where another process has that.
+        """
+        folder = _trials(self.path)
+        if self.claim is not None or (self.trials_fd is not None and _still_named(folder, self.trials_fd)):
+            return self
+        try:
+            trials_fd = _locked_folder(folder)
+        except BlockingIOError:
+            raise FolderError(_in_use(self.path, {})) from None
+        if self.trials_fd is not None:
+            os.close(self.trials_fd)
+        return replace(self, trials_fd=trials_fd)
 
     def release(self) -> None:
         """Free the lock at once, whoever else holds copies of `fds`."""
@@ -66,7 +83,9 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LockedFile:
-    """Lock `path` (flock), creating it where it is missing, and its folder, and write this process's pid and host.
+    """Lock `path` (flock), creating it where it is missing, and write this process's pid and host into it.
+
+    The folder of the trials beside it is locked, too.
 
     Waits `wait_seconds` for the server and the workers of a runner that was killed, which hold the lock until the last
     of them is gone; halfway it kills what is left of them (a server that was stopped, SIGSTOP, does not see that its
@@ -89,12 +108,17 @@ def acquire(
 
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock, as far as this machine can know; takes nothing and writes nothing."""
-    return _is_locked(path) or _is_locked(path.parent) or claim.standing(_claim_path(path)) in _CLAIMED
+    is_locked = _is_locked(regular_files.open_descriptor, path) or _is_locked(_open_folder, _trials(path))
+    return is_locked or claim.standing(_claim_path(path)) in _CLAIMED
 
 
-def _is_locked(path: Path) -> bool:
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_locked(opened: Callable[[Path], int], path: Path) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = opened(path)
     except OSError:
         return False
     try:
@@ -107,6 +131,10 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
+def _trials(path: Path) -> Path:
+    return StudyFolder(path.parent).trials
+
+
 def _claim_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.claim")
 
@@ -114,29 +142,28 @@ def _claim_path(path: Path) -> Path:
 def _try(path: Path) -> LockedFile | None:
     """The lock, None where another process has it. Raises FolderError where it cannot be asked for."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise FolderError(f"{path}: cannot be opened: {error.strerror}") from error
-    with contextlib.ExitStack() as opened:
-        opened.callback(os.close, fd)
-        try:
-            held = _locked(path, fd, opened)
-            if held is None:
-                return None
-            _write_holder(fd)
-        except OSError as error:
-            raise FolderError(f"{path}: cannot be locked: {error.strerror}") from error
-        opened.pop_all()
-        return held
+    try:
+        held = _locked(path, fd)
+        if held is None:
+            os.close(fd)
+            return None
+        _write_holder(fd)
+    except OSError as error:
+        os.close(fd)
+        if error.errno in _TAKEN:
+            return None
+        raise FolderError(f"{path}: cannot be locked: {error.strerror}") from error
+    return held
 
 
-def _locked(path: Path, fd: int, opened: contextlib.ExitStack) -> LockedFile | None:
-    """The lock by an open file; what it opens besides is closed with `opened`."""
+def _locked(path: Path, fd: int) -> LockedFile | None:
+    """The lock by its open file, None where it is another process's; so is it where EWOULDBLOCK is raised."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _TAKEN:
-            return None
         if error.errno not in file_locks.MISSING:
             raise
         # A runner that had a lock may still be at work here: the same file system, mounted otherwise.
@@ -145,17 +172,26 @@ def _locked(path: Path, fd: int, opened: contextlib.ExitStack) -> LockedFile | N
     # A folder that was deleted and made anew in the meantime has another lock file under this name.
     if not _still_named(path, fd) or claim.standing(_claim_path(path)) in _CLAIMED:
         return None
+    return LockedFile(path, fd, _locked_folder(_trials(path)))
+
+
+def _locked_folder(folder: Path) -> int | None:
+    """A descriptor that holds the lock of a folder; None where there is none, or it cannot be locked.
+
+    Raises BlockingIOError where another process has the lock.
+    """
     try:
-        folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = _open_folder(folder)
     except OSError:
-        return LockedFile(path, fd)
-    opened.callback(os.close, folder_fd)
+        return None
     try:
-        fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # NFS locks no folders.
-        return None if error.errno in _TAKEN else LockedFile(path, fd, folder_fd)
-    return LockedFile(path, fd, folder_fd)
+        os.close(fd)
+        if error.errno in _TAKEN:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from None
+        return None  # NFS locks no folders
+    return fd
 
 
 def _still_named(path: Path, fd: int) -> bool:
@@ -176,10 +212,9 @@ def _write_holder(fd: int) -> None:
 
 def _read_holder(path: Path) -> dict[str, Any]:
     try:
-        holder = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return typed.sealed_object(regular_files.content(path))
+    except (OSError, typed.DamagedError):
         return {}
-    return holder if isinstance(holder, dict) else {}
 
 
 def _holder_lives_here(holder: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State
@@ -175,8 +175,8 @@ class _Schedule:
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
             elif ended.verdict == EXIT_UNWRITTEN:
                 # The disk is at fault, not the trial: the others would end alike.
-                self._cancel(running, ended.seconds)
                 self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
+                self._cancel(running, ended.seconds)
             elif running.timed_out and was_stopped(ended):
                 self._time_out(running, ended.seconds)
             elif self.stopping > 0 and was_stopped(ended):
@@ -291,10 +291,7 @@ def _remove_result(folder: TrialFolder) -> None:
 
     A trial may have made a folder of it.
     """
-    if folder.result.is_dir() and not folder.result.is_symlink():
-        shutil.rmtree(folder.result)
-    else:
-        folder.result.unlink(missing_ok=True)
+    real_folders.remove_all(folder.result, folder.study)
 
 
 def _is_one_trial_s(error: OSError | FolderError) -> bool:

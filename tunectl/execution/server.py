@@ -18,15 +18,18 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
-from tunectl.core import lifetime
+from tunectl.core import lifetime, regular_files
 from tunectl.core.files import unnamed_file
+from tunectl.core.folders import TrialFolder
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import failures, hazards, interpreter_end, launching, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
 from tunectl.execution.signals import STOP_SIGNALS
+from tunectl.workloads.shadowed import shadowed
 
 _SETTLE_MILLISECONDS = 5
 _OUTPUT_TAIL_BYTES = 2000
@@ -126,7 +129,8 @@ class _Server:
             answer = opened.enter_context(unnamed_file())
             assignment = replace(assignment, answer=answer.fileno())
             if assignment.kind == "trial":
-                log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                within = TrialFolder(Path(assignment.folder)).study
+                log = regular_files.open_to_append(Path(assignment.log), within=within)
                 try:
                     child = _Child(assignment, self._new_process(assignment, log), launched, answer)
                 finally:
@@ -234,9 +238,12 @@ def _resource_tracker() -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What the factory takes (None where it was not loaded), and what the runner has sent meanwhile."""
+    """What the factory takes (None where it was not loaded), what of the user's files is shadowed, and what the runner
+    has sent meanwhile.
+    """
 
     signature: FactorySignature | None
+    shadowed: Sequence[str]
     messages: Sequence[Mapping[str, Any]]
     fds: list[int]
 
@@ -252,7 +259,8 @@ def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded 
         if workload is None:
             return None
         reference = WorkloadReference(**{**workload, "search_path": tuple(workload["search_path"])})
-        return _Loaded(worker.preload(reference) if in_this_process else None, messages, fds)
+        signature = worker.preload(reference) if in_this_process else None
+        return _Loaded(signature, shadowed(reference.search_path) if in_this_process else (), messages, fds)
     except SystemExit as wish:
         message = f"loading the workload called sys.exit({wish.code!r})"
         described = failures.describe(wish)
@@ -317,7 +325,8 @@ def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
     lifetime.outlive_parent()
     mode = "spawn" if hazard else "fork"
     ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
-    connection.send({**ready, "signature": loaded.signature and asdict(loaded.signature)})
+    signature = loaded.signature and asdict(loaded.signature)
+    connection.send({**ready, "signature": signature, "shadowed": list(loaded.shadowed)})
     server.serve(loaded.messages)
 
 

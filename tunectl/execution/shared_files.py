@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from tunectl.core import regular_files
 from tunectl.execution.folder_snapshot import Snapshot
 from tunectl.store.written_files import HOWS, How, Mark, SharedFolders, WrittenFile
 
@@ -192,7 +193,7 @@ def digest(file: Path, size: int) -> str:
     parts = [(0, size)] if size <= _WHOLE_BYTES else [(at, _SAMPLE_BYTES) for at in _samples(size)]
     found = hashlib.blake2b(digest_size=16)
     try:
-        with open(file, "rb") as content:
+        with regular_files.opened(file) as content:
             for at, length in parts:
                 content.seek(at)
                 read = content.read(length)

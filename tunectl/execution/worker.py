@@ -19,12 +19,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, assert_never
 
+from tunectl.core import regular_files
 from tunectl.core.disk_room import lack_of_room
-from tunectl.core.errors import FolderError, LoaderError
+from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
-from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_of
+from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_in
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.core.shortages import file_size_remedy, shortage
 from tunectl.execution import failures
@@ -32,9 +33,17 @@ from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
 from tunectl.store.trial_files import write_result
 
-_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe")
+_LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.throughput")
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
 """What torch's optimizers import when they are first used, unless they are ours: two seconds."""
+
+_LOADED_BEFORE_A_FUNCTION = (
+    "tunectl.training.seeds",  # a trial seeds torch and numpy, which take long to load
+    "tunectl.training.trial",
+    "tunectl.training.checkpoints",
+    "tunectl.training.own_code.function",
+    _IMPORTED_BY_OPTIMIZERS,
+)
 
 # What torch imports when it is first needed: symbolic shapes by a backward pass (half a second), the others, 10 ms, by
 # the first update and the first checkpoint; once here instead of once a trial. Not every version of torch has them all.
@@ -65,16 +74,24 @@ def preload(workload: WorkloadReference) -> FactorySignature | None:
     """
     if workload.kind == "command":
         return None
-    if workload.kind == "workload":
-        warm_up(own_code=False)  # where it was not clear beforehand what trains
-    else:
-        importlib.import_module("tunectl.training.seeds")  # a trial seeds torch and numpy, which take long to load
+    _load_before(workload)
     from tunectl.workloads import loading
 
     loading.preload(workload)
-    if workload.kind == "function" and "torch" in sys.modules:
-        importlib.import_module(_IMPORTED_BY_OPTIMIZERS)
     return loading.factory_signature(loading.load_factory(workload), takes_trial=workload.kind == "function")
+
+
+def _load_before(workload: WorkloadReference) -> None:
+    """Import all that a trial needs before the workload's folders are looked in: what lies there under the name of a
+    module of Python's is then no affair of torch's or tunectl's.
+    """
+    needed = _LOADED_BEFORE if workload.kind == "workload" else _LOADED_BEFORE_A_FUNCTION
+    if all(name in sys.modules for name in needed):
+        return
+    if workload.kind == "workload":
+        warm_up(own_code=False)
+    for name in needed:
+        importlib.import_module(name)
 
 
 @contextlib.contextmanager
@@ -99,13 +116,14 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
-    request = request_of(json.loads(folder.request.read_bytes()))
+    request = request_in(regular_files.content(folder.request))
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
     except BaseException as error:  # also what the user's code raises to end the process
         failure = failures.describe(error)
-        sys.stderr.write(failure.text)
+        if not isinstance(error, ShortageError):  # of which the program itself has said more
+            sys.stderr.write(failure.text)
         if stop() and not isinstance(error, Exception):
             return EXIT_STOPPED  # its way to end, since it was asked to
         disk_error = _disk_error(error, folder)
@@ -140,7 +158,7 @@ def _crash(error: BaseException, folder: TrialFolder) -> str:
         return "its folder was deleted while it trained"
     if isinstance(error, LoaderError):
         return ": ".join(filter(None, ["one of its data-loader processes died", shortage(error)]))
-    lack = shortage(error)
+    lack = str(error) if isinstance(error, ShortageError) else shortage(error)
     return f"the machine was short of something: {lack}" if lack else ""
 
 
@@ -205,8 +223,9 @@ def _loaded(
     """The workload's factory, or function; it was imported before where the process was forked."""
     from tunectl.workloads.loading import load_factory
 
-    _set_threads(threads)
     try:
+        _load_before(workload)
+        _set_threads(threads)
         return load_factory(workload)
     finally:
         seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
@@ -264,6 +283,7 @@ def _probe(assignment: Assignment) -> int:
     from tunectl.workloads.loading import load_factory
 
     request = TrialRequest.from_json(assignment.request)
+    _load_before(request.workload)
     answer: dict[str, object] = {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 0}
     try:
         _set_threads(request.threads)

@@ -44,13 +44,17 @@ _NOTHING = '{"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "mark
 
 
 def draw(drawing: Drawing) -> None:
-    """Write the two files where their bytes change; needs neither a browser nor a network."""
+    """Write the two files where their bytes change; needs neither a browser nor a network.
+
+    Raises OSError, also where their folder, or one of them, is a link.
+    """
     import vl_convert
 
     picture = vl_convert.vegalite_to_svg(drawing.definition)
-    write_if_changed(Path(drawing.svg), picture.encode())
+    svg, png = Path(drawing.svg), Path(drawing.png)
+    write_if_changed(svg, picture.encode(), within=svg.parent.parent)
     # From the SVG: to lay the figure out again would take three times as long.
-    write_if_changed(Path(drawing.png), vl_convert.svg_to_png(picture, scale=PNG_SCALE))
+    write_if_changed(png, vl_convert.svg_to_png(picture, scale=PNG_SCALE), within=png.parent.parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
 from tunectl.analysis.figures import BoxesFigure, CurvesFigure, Figure, HistogramFigure, PointsFigure
+from tunectl.core import real_folders
 from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
@@ -117,7 +118,8 @@ def write_figures(folder: Path, figures: Iterable[Figure], ready: Sequence[Rende
 
     Raises OSError where a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    real_folders.made(folder, folder.parent)
     drawings = {
         Drawing(
             json.dumps(vega_lite(figure), sort_keys=True), *(f"{folder / figure.name}.{kind}" for kind in KINDS)

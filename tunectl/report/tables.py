@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tunectl.analysis.outcomes import SettingSummary
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -153,18 +154,19 @@ def write_table(folder: StudyFolder, name: str, table: Table) -> list[Path]:
     Raises FolderError where they cannot be written.
     """
     contents = {"csv": csv_bytes(table), "parquet": parquet.parquet_bytes(table), "md": markdown_bytes(table)}
-    return [_write(folder.tables / f"{name}.{kind}", content) for kind, content in contents.items()]
+    return [_write(folder, f"{name}.{kind}", content) for kind, content in contents.items()]
 
 
 def write_measurements(folder: StudyFolder, blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Sequence[str]) -> Path:
     """Write `tables/measurements.parquet` if it changes; raises FolderError where it cannot be written."""
-    return _write(folder.tables / "measurements.parquet", measurements_parquet(blocks, metrics))
+    return _write(folder, "measurements.parquet", measurements_parquet(blocks, metrics))
 
 
-def _write(path: Path, content: bytes) -> Path:
+def _write(folder: StudyFolder, name: str, content: bytes) -> Path:
+    path = folder.tables / name
     try:
-        path.parent.mkdir(exist_ok=True)
-        write_if_changed(path, content)
+        real_folders.made(folder.tables, folder.path)
+        write_if_changed(path, content, within=folder.path)
     except OSError as error:
         raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path

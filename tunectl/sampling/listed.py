@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 from tunectl.core.errors import Problem, StudyError
 from tunectl.core.records import Scalar
@@ -12,7 +13,7 @@ from tunectl.sampling.space import SearchSpace, Setting
 from tunectl.spec.conditions import OTHER, Other
 from tunectl.spec.document import PathKey
 from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
+from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet, sameness
 from tunectl.spec.points import check_point, within
 from tunectl.spec.unit_maps import grid_values
 from tunectl.spec.wording import counted, shown
@@ -77,8 +78,8 @@ def _grid_size(space: SearchSpace, setting: Setting) -> int:
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
         if item.path not in told:
             values = _grid_values(item, setting)
-            mentioned = space.conditions.mentioned.get(item.name, ())
-            apart: list[Scalar | Other] = [v for v in values if any(same(v, other) for other in mentioned)]
+            mentioned = {sameness(value) for value in space.conditions.mentioned.get(item.name, ())}
+            apart: list[Scalar | Other] = [value for value in values if sameness(value) in mentioned]
             rest = len(values) - len(apart)
             told[item.path] = (apart + [OTHER] * (rest > 0), rest)
         return told[item.path][0]
@@ -92,14 +93,11 @@ def _grid_size(space: SearchSpace, setting: Setting) -> int:
 def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
     rows: list[list[tuple[int, dict[str, Scalar]]]] = [[] for _ in space.settings]
     problems: list[Problem] = []
+    settings_of = _settings_by_point(space.settings)
     for index, point in enumerate(spec.search.points):
         path: tuple[str | int, ...] = ("search", "points", index)
         found = [spec.problem(*wrong) for wrong in check_point(space.conditions.by_name, point, path)]
-        settings = [
-            setting
-            for setting in space.settings
-            if all(name not in point or same(point[name], value) for name, value in setting.values.items())
-        ]
+        settings = settings_of(point)
         if not found and not settings:
             found = [spec.problem(path, "no setting of the study has these scientific values")]
         used: set[str] = set()
@@ -125,6 +123,22 @@ def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, d
     return rows
 
 
+def _settings_by_point(settings: Sequence[Setting]) -> Callable[[Mapping[str, Scalar]], list[Setting]]:
+    """What gives the settings that a point belongs to: those whose values it has, as far as it gives them."""
+    names = sorted({name for setting in settings for name in setting.values})
+
+    @cache
+    def found(given: tuple[tuple[bool, Scalar] | None, ...]) -> list[Setting]:
+        point = dict(zip(names, given, strict=True))
+        return [
+            setting
+            for setting in settings
+            if all(point[name] in (None, sameness(value)) for name, value in setting.values.items())
+        ]
+
+    return lambda point: found(tuple(sameness(point[name]) if name in point else None for name in names))
+
+
 def _resolve_point(
     space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
 ) -> tuple[dict[str, Scalar], list[str]]:
@@ -146,7 +160,8 @@ def _as_declared(item: Hyperparameter, value: Scalar) -> Scalar:
     match item.domain:
         case FixedValue(declared):
             return declared
-        case ValueSet(values):
-            return next(declared for declared in values if same(declared, value))
+        case ValueSet() as declared:
+            position = declared.position(value)
+            return value if position is None else declared.values[position]
         case Range(integer=integer):
             return int(value) if integer else float(value)

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Final
 
 from tunectl.core.records import Scalar
 from tunectl.spec.document import Document, PathKey
-from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, ValueSet
+from tunectl.spec.hyperparameters import is_among, same
+from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, ValueSet, sameness
 from tunectl.spec.unit_maps import grid_values
 from tunectl.spec.wording import quoted, shown
 
 MOST_WORLDS = 20_000
 MOST_DEPTH = 100
 _MOST_NAMED = 3
+_MOST_LISTED = 20
 
 
 class TooManyWorldsError(Exception):
@@ -61,9 +63,9 @@ class World:
         """The values as a message shows them: `optimizer is adam, width is 3 or 4, depth is another value`."""
         return ", ".join(f"{name} is {quoted(value)}" for name, value in self.values.items())
 
-    def _one_of(self, parent: str, wanted: Iterable[Scalar]) -> bool:
+    def _one_of(self, parent: str, wanted: Collection[Scalar]) -> bool:
         value = self.values.get(parent)
-        return value is not None and not isinstance(value, Other) and any(same(value, item) for item in wanted)
+        return value is not None and not isinstance(value, Other) and is_among(value, wanted)
 
 
 class Conditions:
@@ -166,8 +168,9 @@ class Conditions:
         if values is None:
             inside = dict.fromkeys(value for value in mentioned if can_take(item, value))
             return [*inside, OTHER]
-        told = [value for value in values if any(same(value, other) for other in mentioned)]
-        rest = [value for value in values if not any(same(value, other) for other in mentioned)]
+        apart = {sameness(value) for value in mentioned}
+        told = [value for value in values if sameness(value) in apart]
+        rest = [value for value in values if sameness(value) not in apart]
         if len(rest) == 1:
             return [*told, *rest]
         return [*told, *([Other(tuple(rest) if len(rest) <= _MOST_NAMED else ())] if rest else [])]
@@ -202,9 +205,7 @@ def _narrowed(wanted: Condition, when: Condition) -> Condition | None:
     """Both conditions as one, None where they ask a name for values that are not the same."""
     both = dict(wanted)
     for name, values in when.items():
-        both[name] = tuple(
-            value for value in values if name not in wanted or any(same(value, other) for other in wanted[name])
-        )
+        both[name] = tuple(value for value in values if name not in wanted or is_among(value, wanted[name]))
         if not both[name]:
             return None
     return both
@@ -219,9 +220,9 @@ def can_take(item: Hyperparameter, value: Scalar) -> bool:
     if isinstance(domain, FixedValue):
         return same(domain.value, value)
     if isinstance(domain, ValueSet):
-        return any(same(value, other) for other in domain.values)
+        return domain.position(value) is not None
     if domain.integer and domain.points is not None:
-        return any(same(value, other) for other in _grid(domain))
+        return is_among(value, _grid(domain))
     return (
         domain.integer
         and isinstance(value, (int, float))
@@ -300,7 +301,10 @@ def _check_value(
             where, f"a condition waits for single values, {parent} is a range of floats; make it `values` or type: int"
         )
     else:
-        taken = dict.fromkeys(shown(value) for alternative in alternatives for value in _listed(alternative))
+        listed = chain.from_iterable(_listed(alternative) for alternative in alternatives)
+        taken = list(dict.fromkeys(shown(value) for value in islice(listed, _MOST_LISTED + 1)))
+        if len(taken) > _MOST_LISTED:
+            taken[_MOST_LISTED:] = ["…"]
         document.report(where, f"{parent} never is {shown(value)}; it is one of {', '.join(taken)}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError
 
 PathKey = tuple[str | int, ...]
@@ -28,6 +29,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\
 _LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 
 _MOST_NODES = 100_000  # a study of a few lines can ask for billions through nested aliases
+_TOO_MANY = f"a study file holds at most {_MOST_NODES:,} values"
 _MOST_DIGITS = 400  # longer than any number that a float can hold; Python itself stops at 4,300
 
 
@@ -35,6 +37,15 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's parser without its YAML 1.1 guesses: every scalar stays text here and is read by `scalar`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute)
+    values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node, unless there are more than a study has; they are counted as they are parsed, which is slow."""
+        self.values += not (isinstance(parent, yaml.MappingNode) and index is None)  # else it is a key
+        if self.values > _MOST_NODES:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"{_TOO_MANY}, found more", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 def scalar(text: str) -> bool | int | float | str | None:
@@ -130,7 +141,7 @@ def read_document(path: Path) -> Document:
     """
     file = str(path)
     try:
-        raw = path.read_bytes()
+        raw = regular_files.content(path, follows=True)
     except IsADirectoryError:
         raise _unreadable(file, "a study is a YAML file, found a folder; name the file in it") from None
     except FileNotFoundError:
@@ -195,6 +206,8 @@ def compose(text: str, file: str) -> yaml.Node | None:
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
     problem = str(error.problem or error.context or "not YAML")
+    if problem.startswith(_TOO_MANY):
+        return problem
     if "'\\t'" in problem:
         return "found a tab where YAML wants spaces; indent with spaces"
     if "expected a single document" in str(error.context) or "but found another document" in problem:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
+from tunectl.core.errors import StudyError
 from tunectl.core.records import Scalar
 from tunectl.spec.configuration import FIELDS, FieldRule
 from tunectl.spec.document import Document, PathKey
-from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet
+from tunectl.spec.model import Condition, Domain, FixedValue, Hyperparameter, Range, Role, Scale, ValueSet, sameness
 from tunectl.spec.names import is_own_code, refuse_name
 from tunectl.spec.wording import found, is_number_as_text, nearest, quoted, shown
 
 _DOMAINS = ("value", "values", "range")
 _KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
 _LARGEST_INT = 2**53
+MOST_HYPERPARAMETERS = 500  # the checks compare each with each
+_MOST_WAITED_FOR = 1000  # every value that a condition names is a world of its own
 
 
 def same(left: Scalar, right: Scalar) -> bool:
     """Whether two values are the same to a study: 1 and 1.0 are, true and 1 are not."""
-    return left == right and isinstance(left, bool) == isinstance(right, bool)
+    return sameness(left) == sameness(right)
+
+
+def is_among(value: Scalar, values: Collection[Scalar]) -> bool:
+    """Whether one of the values is the same."""
+    # Only 0 and 1 are equal to something that is not the same.
+    return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
 
 
 def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:
@@ -31,6 +40,7 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
     if not entries:
         least = "one" if is_own_code(document) else "optimizer and learning_rate"
         document.report(("hyperparameters",), f"at least {least} {'is' if least == 'one' else 'are'} due, found none")
+    _refuse_too_many(document, entries)
     for name, entry in entries.items():
         path = ("hyperparameters", name)
         if refuse_name(document, name, path):
@@ -45,6 +55,15 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
         ]
         read += _keyed([draft for draft in drafts if draft is not None])
     return tuple(read)
+
+
+def _refuse_too_many(document: Document, entries: Mapping[str, Any]) -> None:
+    """Raise StudyError for more hyperparameters than can be compared with each other."""
+    count = sum(len(entry) if isinstance(entry, list) else 1 for entry in entries.values())
+    if count > MOST_HYPERPARAMETERS:
+        most = f"a study has at most {MOST_HYPERPARAMETERS} hyperparameters, each alternative counted"
+        document.report(("hyperparameters",), f"{most}, found {count:,}", at_key=True)
+        raise StudyError(document.problems)
 
 
 def _may_stand(document: Document, item: Any, path: PathKey) -> bool:
@@ -182,13 +201,15 @@ def _value_set(document: Document, name: str, content: Any, path: PathKey) -> Va
         return None
     values = [_scalar(document, item, (*path, index)) for index, item in enumerate(content)]
     kept: list[Scalar] = []
+    known: set[tuple[bool, Scalar]] = set()
     for index, value in enumerate(values):
         if value is None:
             continue
-        if any(same(value, other) for other in kept):
+        if sameness(value) in known:
             document.report((*path, index), f"every value stands in the set once, found {shown(value)} again")
         _check_field(document, name, value, (*path, index))
         kept.append(value)
+        known.add(sameness(value))
     _refuse_number_as_text(document, values, path)
     return ValueSet(tuple(kept)) if len(kept) == len(values) else None
 
@@ -328,6 +349,10 @@ def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condit
         listed = values if isinstance(values, list) else [values]
         if not listed:
             document.report((*where, name), "a condition names at least one value, found an empty list")
+        if len(listed) > _MOST_WAITED_FOR:
+            message = f"a condition names at most {_MOST_WAITED_FOR:,} values, found {len(listed):,}"
+            document.report((*where, name), message)
+            continue
         read = [
             _scalar(document, item, (*where, name, index) if isinstance(values, list) else (*where, name))
             for index, item in enumerate(listed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +26,25 @@ class FixedValue:
     value: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+def sameness(value: Scalar) -> tuple[bool, Scalar]:
+    """What two values have in common exactly where they are the same to a study: 1 and 1.0 are, true and 1 are not."""
+    return isinstance(value, bool), value
+
+
+@dataclass(frozen=True)
 class ValueSet:
     """A set of values."""
 
     values: tuple[Scalar, ...]
+
+    def position(self, value: Scalar) -> int | None:
+        """Where in the set the value is, None where it is not."""
+        return self._positions.get(sameness(value))
+
+    @cached_property
+    def _positions(self) -> dict[tuple[bool, Scalar], int]:
+        # Sets of many thousands of values are looked into many thousands of times.
+        return {sameness(value): index for index, value in enumerate(self.values)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,8 +245,9 @@ def _regex(document: Document, source: MetricSource, path: PathKey, *, given: bo
     step, names = source.step, source.names
     try:
         groups = re.compile(source.where).groupindex
-    except re.error as error:
-        document.report((*path, "regex"), f"a regular expression as Python reads it, found an error in it: {error}")
+    except _NO_EXPRESSION as error:
+        found = "too many groups in one another" if isinstance(error, RecursionError) else str(error)
+        document.report((*path, "regex"), f"a regular expression as Python reads it, found an error in it: {found}")
         return None
     if not set(groups) - {step}:
         right = r"valid loss (?P<valid__loss>\S+), where __ stands for / in the metric's name"
@@ -351,10 +352,14 @@ def _is_name(item: Any) -> bool:
     return isinstance(item, str) and bool(item)
 
 
+_NO_EXPRESSION = (re.error, RecursionError, OverflowError)
+"""What Python raises for a text that is no regular expression, or one too large for it."""
+
+
 def _is_pattern(item: Any) -> bool:
     try:
         re.compile(item)
-    except (re.error, TypeError):
+    except (*_NO_EXPRESSION, TypeError):
         return False
     return isinstance(item, str)
 

@@ -138,7 +138,7 @@ def _can_be(domain: Domain, value: Scalar) -> bool:
     if isinstance(domain, Range):
         return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high
     if isinstance(domain, ValueSet):
-        return any(same(value, other) for other in domain.values)
+        return domain.position(value) is not None
     # A flag that is fixed at false today may be true tomorrow; one that is text never will.
     return _kind(value) is _kind(domain.value)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunectl.core import regular_files
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.spec.document import Document, PathKey, Place, dotted, printable, scalar
@@ -90,7 +91,7 @@ def _text(document: Document, file: Path, label: str) -> str | None:
         if file.exists() and not file.is_file():
             document.report(POINTS, f"a CSV file of configurations is due, {label} is none")
             return None
-        raw = file.read_bytes()
+        raw = regular_files.content(file, follows=True)
     except FileNotFoundError:
         document.report(POINTS, f"there is no file {label}; name a CSV file of configurations, or list them here")
         return None

@@ -6,7 +6,6 @@ import math
 from typing import assert_never
 
 from tunectl.core.records import Scalar
-from tunectl.spec.hyperparameters import same
 from tunectl.spec.model import FixedValue, Range, ValueSet
 
 
@@ -45,7 +44,7 @@ def to_unit(domain: FixedValue | ValueSet | Range, value: Scalar) -> float:
     if isinstance(domain, FixedValue):
         return 0.5
     if isinstance(domain, ValueSet):
-        index = next((index for index, item in enumerate(domain.values) if same(item, value)), None)
+        index = domain.position(value)
         if index is None:
             raise ValueError(f"{value!r} is none of {domain.values}")
         return (index + 0.5) / len(domain.values)

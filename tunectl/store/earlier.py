@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder, write_bytes
 from tunectl.core.folders import StudyFolder
@@ -28,7 +29,7 @@ def set_aside(folder: StudyFolder) -> Path:
     numbers = [int(path.name) for path in _there(folder.earlier) if path.name.isdecimal()]
     place = folder.earlier / f"{max(numbers, default=0) + 1}{_MOVING}"
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        real_folders.made(place, folder.path)
         flush_folder(folder.earlier)
     except OSError as error:
         raise FolderError(f"{place}: cannot be made: {error.strerror or error}") from error
@@ -56,13 +57,14 @@ def _moved_to(begun: Path, folder: StudyFolder) -> Path:
     place = begun.with_name(begun.name.removesuffix(_MOVING))
     try:
         for path in list(_moved(folder)):
-            path.rename(begun / path.name)
+            real_folders.move(path, begun / path.name, folder.path)
         for name in _COPIED:
             path = getattr(folder, name)
             with contextlib.suppress(FileNotFoundError):
-                write_bytes(begun / path.name, path.read_bytes())
+                kept = regular_files.content(path, within=folder.path)
+                write_bytes(begun / path.name, kept, within=folder.path)
         remove_files(folder.index)  # it is made anew from the trial folders
-        begun.rename(place)
+        real_folders.move(begun, place, folder.path)
         flush_folder(folder.earlier)
     except OSError as error:
         raise FolderError(f"{begun}: the study as it was cannot be moved there: {error.strerror or error}") from error

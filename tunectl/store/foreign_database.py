@@ -14,6 +14,8 @@ def table_names(path: Path) -> set[str]:
 
     Raises FolderError where it cannot be read as one.
     """
+    if not path.is_file():
+        raise FolderError(f"{path}: cannot be read as a SQLite database: it is not a regular file")
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -20,7 +20,16 @@ from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements as packing
 from tunectl.store import index_schema as schema
 from tunectl.store.index_measurements import Stretch
-from tunectl.store.index_rows import PLAN_COLUMNS, RESULT_COLUMNS, marks, outcome_of_row, plan_row, result_row
+from tunectl.store.index_rows import (
+    PLAN_ROW,
+    TRIAL_ROW,
+    checksum,
+    marks,
+    outcome_of_row,
+    plan_of_row,
+    plan_row,
+    trial_row,
+)
 from tunectl.store.trial_files import sorted_once
 
 _ROWS_AT_ONCE = 1_000
@@ -154,27 +163,43 @@ class Index:
 
         One whose plan differs loses what was known about it, and one that is not among them goes: another study's.
         """
-        known = {row[0]: row for row in self._rows(f"SELECT {PLAN_COLUMNS} FROM trials")}
-        planned = [plan_row(trial) for trial in trials]
-        rows = [row for row in planned if known.get(row[0]) != row]
-        gone = [(trial,) for trial in known.keys() - {row[0] for row in planned}]
-        if not rows and not gone:
+        known = {row[0]: row for row in self._rows(f"SELECT {PLAN_ROW} FROM trials")}
+        planned = {trial.trial: trial for trial in trials}
+        rows = [(row := plan_row(trial), checksum(row)) for trial in planned.values()]
+        new = [planned[row[0]] for row, seal in rows if known.get(row[0]) != (*row, seal)]
+        gone = [(trial,) for trial in known.keys() - planned.keys()]
+        if not new and not gone:
             return
         with self.transaction():
-            changed = [*gone, *((row[0],) for row in rows)]
+            changed = [*gone, *((trial.trial,) for trial in new)]
             for table in ("measurements", "trials", "running"):
                 self._connection.executemany(f"DELETE FROM {table} WHERE trial = ?", changed)
-            self._connection.executemany(f"INSERT INTO trials ({PLAN_COLUMNS}) VALUES ({marks(PLAN_COLUMNS)})", rows)
+            self._connection.executemany(
+                f"INSERT INTO trials ({TRIAL_ROW}) VALUES ({marks(TRIAL_ROW)})",
+                [trial_row(TrialOutcome(trial, "pending"), "") for trial in new],
+            )
+
+    def planned_count(self) -> int:
+        """The number of planned trials, by the highest id."""
+        row = self._rows("SELECT max(trial) FROM trials").fetchone()
+        return row[0] + 1 if row is not None and type(row[0]) is int else 0
+
+    def planned(self) -> dict[int, PlannedTrial]:
+        """The planned trials by id, without those whose rows are damaged."""
+        found = {}
+        for row in self._rows(f"SELECT {PLAN_ROW} FROM trials ORDER BY trial"):
+            with contextlib.suppress(*schema.OF_DAMAGED_ROWS):
+                found[row[0]] = plan_of_row(row)
+        return found
 
     def put_outcome(self, outcome: TrialOutcome, stamp: str = "") -> None:
         """Store how a trial stands; it is not running any more, unless the outcome says so.
 
         `stamp` is `trial_files.folder_stamp` from before its files were read: a folder with another one is read again.
         """
-        row = (*plan_row(outcome.plan), *result_row(outcome), stamp)
+        insert = f"INSERT OR REPLACE INTO trials ({TRIAL_ROW}) VALUES ({marks(TRIAL_ROW)})"
         with self.transaction():
-            columns = f"{PLAN_COLUMNS}, {RESULT_COLUMNS}"
-            self._connection.execute(f"INSERT OR REPLACE INTO trials ({columns}) VALUES ({marks(columns)})", row)
+            self._connection.execute(insert, trial_row(outcome, stamp))
             if outcome.state != "running":
                 self._connection.execute("DELETE FROM running WHERE trial = ?", (outcome.plan.trial,))
 
@@ -197,10 +222,32 @@ class Index:
     def outcomes(self) -> Iterator[TrialOutcome]:
         """Every planned trial as it stands, by id."""
         is_running = "trial IN (SELECT trial FROM running)"
-        query = f"SELECT {PLAN_COLUMNS}, {RESULT_COLUMNS}, {is_running} FROM trials ORDER BY trial"
+        query = f"SELECT {TRIAL_ROW}, {is_running} FROM trials ORDER BY trial"
         with schema.reading(self._path):
             for row in self._rows(query):
                 yield outcome_of_row(row)
+
+    def outcome(self, trial: int) -> TrialOutcome | None:
+        """How one trial stood when it was stored last, whether it runs or not; None where it is not planned."""
+        with schema.reading(self._path):
+            row = self._rows(f"SELECT {TRIAL_ROW}, 0 FROM trials WHERE trial = ?", (trial,)).fetchone()
+            return None if row is None else outcome_of_row(row)
+
+    def fingerprints(self) -> dict[str, str]:
+        """What was kept by `put_fingerprints`: the SHA-256 of files in the study folder, by their names."""
+        with schema.reading(self._path):
+            return {
+                name: sha256 for name, sha256, seal in self._rows("SELECT * FROM files") if _seal(name, sha256) == seal
+            }
+
+    def put_fingerprints(self, sha256s: Mapping[str, str]) -> None:
+        """Keep by what the files of the study folder, which only a runner writes, are known to be unchanged."""
+        if self.fingerprints() == sha256s:
+            return
+        with self.transaction():
+            self._connection.execute("DELETE FROM files")
+            rows = [(name, sha256, _seal(name, sha256)) for name, sha256 in sha256s.items()]
+            self._connection.executemany("INSERT INTO files (name, sha256, checksum) VALUES (?, ?, ?)", rows)
 
     def stamps(self) -> dict[int, str]:
         """For each trial the stamp of its folder when its outcome was stored; '' where none was."""
@@ -277,6 +324,10 @@ class Index:
             ((text,),) = self._rows("SELECT names FROM metric_sets WHERE metric_set = ?", (set_id,))
             known = self._sets[set_id] = tuple(json.loads(text))
         return known
+
+
+def _seal(*values: str) -> int:
+    return checksum(values)
 
 
 def _made_anew(path: Path) -> sqlite3.Connection:

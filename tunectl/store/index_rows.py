@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from tunectl.core import jsontext
@@ -11,13 +13,18 @@ from tunectl.core.records import PlannedTrial, State, TrialOutcome
 PLAN_COLUMNS = "trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training"
 RESULT_COLUMNS = (
     "state, reason, message, best_step, best_value, final_step, final_value, best_checkpoint, metrics_at_best, "
-    "infeasible_step, train_seconds, eval_seconds, startup_seconds, device, attempts, stamp"
+    "infeasible_step, train_seconds, eval_seconds, startup_seconds, device, attempts, damage, stamp"
 )
+
+PLAN_ROW = f"{PLAN_COLUMNS}, plan_checksum"
+TRIAL_ROW = f"{PLAN_ROW}, {RESULT_COLUMNS}, outcome_checksum"
+_PLAN_VALUES = len(PLAN_COLUMNS.split(","))
 
 
 def _real(value: float | None) -> float | str | None:
     """The value as SQLite keeps it: it would make NaN a NULL, which is another thing."""
-    return "nan" if value is not None and value != value else value
+    # Nor does it keep the sign of a zero.
+    return "nan" if value is not None and value != value else 0.0 if value == 0 else value
 
 
 def _real_of(stored: float | str | None) -> float | None:
@@ -48,7 +55,13 @@ def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
     )
 
 
-def result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
+def trial_row(outcome: TrialOutcome, stamp: str) -> tuple[Any, ...]:
+    """A planned trial and how it stands as a row of TRIAL_ROW."""
+    plan, result = plan_row(outcome.plan), (*_result_row(outcome), stamp)
+    return *plan, checksum(plan), *result, checksum((outcome.plan.trial, *result))
+
+
+def _result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
     """An outcome as a row of RESULT_COLUMNS, but for the stamp."""
     return (
         outcome.state if outcome.state != "running" else "pending",
@@ -66,20 +79,22 @@ def result_row(outcome: TrialOutcome) -> tuple[Any, ...]:
         _real(outcome.startup_seconds),
         jsontext.encodable(outcome.device),
         outcome.attempts,
+        jsontext.encodable(outcome.damage),
     )
 
 
-def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
-    """The outcome of a row of PLAN_COLUMNS, RESULT_COLUMNS, and whether the trial is running.
+def checksum(values: Iterable[Any]) -> int:
+    """The checksum of some values of a row."""
+    return zlib.crc32(repr(tuple(values)).encode("utf-8", "backslashreplace"))
 
-    Raises ValueError and its like for a damaged row.
-    """
-    trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training, *rest, _, is_running = row
-    state, reason, message, best_step, best_value, final_step, final_value, checkpoint, metrics, bad_step, *times = rest
-    train_seconds, eval_seconds, startup_seconds, device, attempts = times
-    if state not in get_args(State):
-        raise ValueError(f"trial {trial} has the state {state!r}")
-    plan = PlannedTrial(
+
+def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
+    """The planned trial of a row of PLAN_ROW; raises ValueError and its like for a damaged row."""
+    *values, stored = row
+    if stored != checksum(values):
+        raise ValueError(f"the plan of trial {row[0]} is not the one that was stored")
+    trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training = values
+    return PlannedTrial(
         trial,
         setting,
         point,
@@ -90,6 +105,21 @@ def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
         kind,
         json.loads(training),
     )
+
+
+def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
+    """The outcome of a row of TRIAL_ROW and whether the trial is running.
+
+    Raises ValueError and its like for a damaged row.
+    """
+    plan = plan_of_row(row[: _PLAN_VALUES + 1])
+    *rest, stored, is_running = row[_PLAN_VALUES + 1 :]
+    if stored != checksum((plan.trial, *rest)):
+        raise ValueError(f"the outcome of trial {plan.trial} is not the one that was stored")
+    state, reason, message, best_step, best_value, final_step, final_value, checkpoint, metrics, bad_step, *times = rest
+    train_seconds, eval_seconds, startup_seconds, device, attempts, damage, _ = times
+    if state not in get_args(State):
+        raise ValueError(f"trial {plan.trial} has the state {state!r}")
     read = {name: jsontext.number(value) for name, value in json.loads(metrics).items()}
     return TrialOutcome(
         plan=plan,
@@ -108,4 +138,5 @@ def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
         startup_seconds=_real_of(startup_seconds),
         device=device,
         attempts=attempts,
+        damage=damage,
     )

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.file_locks import has_record_locks
 from tunectl.core.folders import StudyFolder
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x74756E65  # "tune"
 BUSY_TIMEOUT_SECONDS = 10.0
 
@@ -30,6 +34,7 @@ CREATE TABLE trials (
     coordinates TEXT NOT NULL,        -- JSON array
     hyperparameters TEXT NOT NULL,    -- JSON object of the active ones, in the order of the study
     training TEXT NOT NULL,           -- JSON object of what of the study's `training:` is otherwise in this trial
+    plan_checksum INTEGER NOT NULL,   -- CRC-32 of all this
     state TEXT NOT NULL DEFAULT 'pending', -- pending, completed, infeasible, failed, cancelled; running: see the table
     reason TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '',
@@ -45,7 +50,15 @@ CREATE TABLE trials (
     startup_seconds REAL,
     device TEXT NOT NULL DEFAULT '',
     attempts INTEGER NOT NULL DEFAULT 0, -- launches, over all runs
-    stamp TEXT NOT NULL DEFAULT ''    -- sizes and times of the trial's files when this row was made; '' is unknown
+    damage TEXT NOT NULL DEFAULT '',  -- what of the trial's files could not be read
+    stamp TEXT NOT NULL DEFAULT '',   -- sizes and times of the trial's files when this row was made; '' is unknown
+    outcome_checksum INTEGER NOT NULL -- CRC-32 of the id and of all from `state` on
+);
+CREATE TABLE files (
+    -- By what the study's own files are known to be as the last runner left them.
+    name TEXT PRIMARY KEY,
+    sha256 TEXT NOT NULL,
+    checksum INTEGER NOT NULL         -- CRC-32 of both
 );
 CREATE TABLE running (
     -- One row a trial that trains now. Meaningless when no runner holds the folder's lock.
@@ -88,7 +101,21 @@ _DAMAGE_CODES = frozenset(
 )
 
 
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
 _REBUILT = "It can be deleted: it is rebuilt from the trial folders."
+
+
+OF_DAMAGED_ROWS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    RecursionError,
+    OverflowError,
+    struct.error,
+)
+"""What damaged rows make of their readers."""
 
 
 class DamagedIndexError(Exception):
@@ -111,7 +138,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         with errors_of(path):
             yield
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
+    except OF_DAMAGED_ROWS as error:
         raise FolderError(f"{path}: is damaged ({error}). {_REBUILT}") from error
 
 
@@ -126,15 +153,20 @@ def make(path: Path) -> sqlite3.Connection:
     Raises sqlite3.Error where it cannot be made.
     """
     with contextlib.suppress(OSError):  # SQLite says it in its own words
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        os.close(regular_files.open_descriptor(path, os.O_WRONLY | os.O_CREAT))
     return connect(path, "rwc")
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """A connection in autocommit; `mode` is ro, rw or rwc.
 
-    On a file system without locks it is used without them: the runner is alone by its claim on the folder.
+    On a file system without locks it is used without them: the runner is alone by its claim on the folder. Raises
+    DamagedIndexError where something else than a file is there: SQLite would wait for a named pipe.
     """
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.lstat(f"{path}{suffix}").st_mode):
+                raise DamagedIndexError(f"{path}{suffix}: is not a regular file")
     locks = "" if has_locks(path) else "&nolock=1"
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{locks}"
     return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
@@ -153,9 +185,14 @@ def open_sound(path: Path, mode: str) -> sqlite3.Connection:
     """
     connection = connect(path, mode)
     try:
+        # What somebody else put there (a trigger, a view in place of a table) could make an answer wrong, or endless.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         if found != [APPLICATION_ID, SCHEMA_VERSION]:
             raise DamagedIndexError(f"{path}: is no index of version {SCHEMA_VERSION}")
+        if connection.execute(_OBJECTS).fetchall() != _own_objects():
+            raise DamagedIndexError(f"{path}: has other tables, views or triggers than an index of ours")
         # A cut last page is read as if zeros followed, and passes the check.
         is_cut = path.stat().st_size % connection.execute("PRAGMA page_size").fetchone()[0] != 0
         if is_cut or connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
@@ -171,6 +208,17 @@ def open_sound(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
+_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+
+
+@cache
+def _own_objects() -> list[Any]:
+    """What a new index holds, as SQLite describes it."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        create_schema(database)
+        return database.execute(_OBJECTS).fetchall()
+
+
 def create_schema(connection: sqlite3.Connection) -> None:
     """Fill an empty database."""
     connection.executescript(
@@ -180,8 +228,8 @@ def create_schema(connection: sqlite3.Connection) -> None:
 
 def remove_files(path: Path) -> None:
     """Remove a database and the files SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for suffix in _SUFFIXES:
+        real_folders.remove(path.with_name(path.name + suffix), path.parent)
 
 
 def begin_wal(connection: sqlite3.Connection) -> None:
@@ -204,7 +252,7 @@ def is_one_file(path: Path) -> bool:
     Source: https://www.sqlite.org/fileformat2.html, 1.3: bytes 18 and 19 are 1 for rollback journals, 2 for WAL.
     """
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path) as file:
             versions = file.read(20)[18:]
     except OSError:
         return False

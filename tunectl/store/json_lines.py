@@ -1,4 +1,7 @@
-"""Files of JSON lines: read past what is torn or damaged, appended to so that they hold whole lines alone."""
+"""Files of JSON lines: read past what is torn or damaged, appended to so that they hold whole lines alone.
+
+Each line ends with its checksum; a line that does not match it is damaged.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files, seals
 from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder
 
@@ -22,7 +25,8 @@ _SEVERAL = re.compile(rb"}\s*,\s*{")
 
 
 def parse(content: bytes) -> list[dict[str, Any] | None]:
-    """The objects of the complete lines, None for a line that is damaged (no JSON object).
+    """The objects of the complete lines without their checksums, None for a line that is damaged: no JSON object, or
+    not what its checksum belongs to.
 
     What follows the last newline is torn (its writer was killed) and is dropped.
     """
@@ -30,7 +34,13 @@ def parse(content: bytes) -> list[dict[str, Any] | None]:
     if not lines:
         return []
     values = None if _SEVERAL.search(content) else _parse_at_once(lines)
-    return values if values is not None else [_parse_one(line) for line in lines]
+    values = values if values is not None else [_parse_one(line) for line in lines]
+    return [None if value is None else _intact(value, line) for value, line in zip(values, lines, strict=True)]
+
+
+def _intact(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
+    seal = value.pop(seals.SEAL, None)
+    return value if seal is None or seals.is_intact(line, seal) else None
 
 
 def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:
@@ -45,7 +55,7 @@ def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:
             value = loads(line)
         except ValueError:
             value = _parse_one(line)
-        values.append(value if type(value) is dict else None)
+        values.append(_intact(value, line) if type(value) is dict else None)
     return values
 
 
@@ -85,15 +95,16 @@ def _parse_one(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def append(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | None = None) -> None:
     """Append one line a value and flush them to the disk; a torn tail is cut off first.
 
-    A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written.
+    A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written, also where a
+    part of its path below `within` is a link.
     """
-    content = "".join(jsontext.encode(value) + "\n" for value in values).encode("utf-8", "surrogatepass")
+    content = b"".join(seals.sealed(jsontext.encode(value)) + b"\n" for value in values)
     try:
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within)
         try:
             _append(descriptor, content)
         finally:

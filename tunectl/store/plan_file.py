@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from tunectl.core import jsontext, regular_files, seals
 from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
 from tunectl.core.records import PlannedTrial, TrialKind
+from tunectl.core.typed import is_count, is_finite
 from tunectl.store import json_lines
 
-_COUNTS = ("trial", "setting", "point", "repeat", "seed")
-_LARGEST_COUNT = 2**63 - 1
+_COUNTS = ("trial", "setting", "point", "repeat")
+_SEEDS = 2**128
 _KINDS = get_args(TrialKind)
 _TRAINING = (
     *("max_train_steps", "stop_after", "eval_every", "eval_from", "keep_checkpoints", "train_examples"),
     "memory_limit_bytes",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLine:
+    """A line of plan.jsonl: its trial, None where it is damaged, and whether it has the checksum that says so."""
+
+    trial: PlannedTrial | None
+    is_sealed: bool
+
+
+def plan_lines(path: Path) -> list[PlanLine]:
+    """The complete lines, the damaged ones too; [] without a file. Raises FolderError where it cannot be read."""
+    content = _content(path)
+    raw = content.split(b"\n")
+    return [
+        PlanLine(_planned_trial(line), seals.has_seal(text))
+        for text, line in zip(raw, json_lines.parse(content), strict=False)
+    ]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def read_plan(path: Path) -> list[PlannedTrial]:
@@ -25,16 +56,10 @@ def read_plan(path: Path) -> list[PlannedTrial]:
     A torn last line is dropped: its trial was never started. Raises FolderError, naming the line, where a complete line
     is no planned trial, where ids leave a gap, and where an identity (setting, point, repeat) stands twice.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
     trials: list[PlannedTrial] = []
     first_line: dict[tuple[int, int, int], int] = {}
-    for number, line in enumerate(json_lines.parse(content), start=1):
-        trial = _planned_trial(line)
+    for number, line in enumerate(plan_lines(path), start=1):
+        trial = line.trial
         if trial is None:
             raise _damaged(path, number, "is no planned trial")
         if trial.trial != number - 1:
@@ -65,18 +90,20 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         trial = PlannedTrial.from_json(line)
     except (KeyError, TypeError, ValueError):
         return None
-    counts = [getattr(trial, name) for name in _COUNTS]
-    counts_hold = all(_is_count(value) for value in counts) and max(counts[:-1]) <= _LARGEST_COUNT
-    coordinates_hold = all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
-    training_holds = all(name in _TRAINING and _is_count(value) for name, value in trial.training.items())
-    values_hold = all(isinstance(value, (bool, int, float, str)) for value in trial.hyperparameters.values())
-    return (
-        trial if counts_hold and training_holds and coordinates_hold and values_hold and trial.kind in _KINDS else None
+    # A seed may need more than 64 bits.
+    holds = (
+        all(is_count(getattr(trial, name)) for name in _COUNTS)
+        and (type(trial.seed) is int and 0 <= trial.seed < _SEEDS)
+        and all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
+        and all(name in _TRAINING and is_count(value) for name, value in trial.training.items())
+        and all(_is_scalar(value) for value in trial.hyperparameters.values())
+        and (isinstance(trial.kind, str) and trial.kind in _KINDS)
     )
+    return trial if holds else None
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (bool, str)) or is_finite(value)
 
 
 def append_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
@@ -96,9 +123,13 @@ def append_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
 
 
 def _count_lines(path: Path) -> int:
+    return _content(path).count(b"\n")
+
+
+def write_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
+    """Write the whole file anew, atomically; raises FolderError where that cannot be done."""
+    content = b"".join(seals.sealed(jsontext.encode(trial.to_json())) + b"\n" for trial in trials)
     try:
-        return path.read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
+        write_bytes(path, content)
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

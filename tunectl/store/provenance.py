@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tunectl.core import real_folders, regular_files, seals, typed
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -23,6 +24,36 @@ from tunectl.store.repository import describe_repository
 
 PROVENANCE_FORMAT = 1
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedFile:
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedGit:
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    repository: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    dirty: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedRun:
+    """What an entry of provenance.json holds of what is read again."""
+
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    time: str | None = None
+    command: tuple[str, ...] | None = None
+    folder: str | None = None
+    study_file: _RecordedFile | None = None
+    workload_file: _RecordedFile | None = None
+    git: _RecordedGit | None = None
+    uncommitted_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +107,35 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
     try:
         content = _content(folder.provenance)
         if content is None and folder.provenance.is_file():
-            folder.provenance.replace(folder.provenance.with_name(f"{folder.provenance.name}.damaged"))
+            damaged = folder.provenance.with_name(f"{folder.provenance.name}.damaged")
+            real_folders.move(folder.provenance, damaged, folder.path)
         runs = [*(content or []), run.entry]
-        text = json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2)
+        text = seals.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
         write_if_changed(folder.uncommitted, run.uncommitted)
-        write_bytes(folder.provenance, (text + "\n").encode())
+        write_bytes(folder.provenance, text + b"\n")
     except OSError as error:
         raise FolderError(f"{folder.provenance}: cannot be written: {error.strerror or error}") from error
 
 
 def read_provenance(folder: StudyFolder) -> list[dict[str, Any]]:
-    """The runs so far, oldest first; [] where there is no readable provenance.json."""
+    """The runs so far, oldest first, each entry as `describe_run` made it; [] where provenance.json cannot be read."""
     try:
         return _content(folder.provenance) or []
     except OSError:
         return []
+
+
+def provenance_damage(folder: StudyFolder, *, has_trained: bool) -> str:
+    """What is wrong with provenance.json, "" where nothing is."""
+    try:
+        _read(folder.provenance)
+    except FileNotFoundError:
+        return f"{folder.provenance}: is missing" if has_trained else ""
+    except OSError as error:
+        return f"{folder.provenance}: cannot be read: {error.strerror or error}"
+    except typed.DamagedError as error:
+        return f"{folder.provenance}: is damaged ({error})"
+    return ""
 
 
 def command_of(run: Mapping[str, Any]) -> str:
@@ -125,7 +170,7 @@ def file_sha256(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path, follows=True) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
@@ -146,14 +191,16 @@ def workload_hash_changed(folder: StudyFolder, workload_file: Path | None) -> bo
 def _content(path: Path) -> list[dict[str, Any]] | None:
     """The runs in a provenance file; None where it is missing or unreadable as such."""
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        return _read(path)
+    except (FileNotFoundError, typed.DamagedError):
         return None
-    except (ValueError, RecursionError):
-        return None
-    runs = content.get("runs") if isinstance(content, dict) else None
-    whole = isinstance(runs, list) and all(isinstance(entry, dict) for entry in runs)
-    return runs if whole else None
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The runs; raises DamagedError where the file holds something else."""
+    runs: Any = typed.sealed_object(regular_files.content(path)).get("runs")
+    typed.typed(tuple[_RecordedRun, ...], runs, "runs")
+    return list(runs)
 
 
 def _describe_file(path: Path | None) -> dict[str, str | None] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import UpdateBlock
@@ -18,7 +18,7 @@ def read_updates(folder: TrialFolder) -> tuple[UpdateBlock, ...]:
     Raises FolderError where the file may not be read.
     """
     try:
-        content = folder.steps.read_bytes()
+        content = regular_files.content(folder.steps, largest=regular_files.LARGEST_LINES_BYTES)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ()
     except OSError as error:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
-from tunectl.core.files import write_bytes
+from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.links import broken_link
 from tunectl.store.earlier import is_being_set_aside
 
-_PROBE = ".writable.tmp"
+_PROBE = "writable"
+_PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
+_OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
+_ALSO_OURS = re.compile(r"(findings|report).*\.(json|html)|study\.db-(wal|shm|journal)|provenance\.json\.damaged")
 
 
 def study_path(parent: Path, name: str) -> Path:
@@ -30,14 +35,48 @@ def is_study_folder(path: Path) -> bool:
         raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def seems_study_folder(path: Path) -> bool:
+    """Whether a study folder is there, or one that has lost its study.yaml or its plan.jsonl."""
+    folder = StudyFolder(path)
+    return is_study_folder(path) or (
+        folder.trials.is_dir() and folder.provenance.is_file() and (folder.study.is_file() or folder.plan.is_file())
+    )
+
+
 def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     """Whether a study folder stands at `path` already; False where one may be made. Changes nothing.
 
     `advice` is what an error ends with.
 
-    Raises FolderError where `path` is a file, a folder of something else, or a study folder whose plan is missing. A
-    folder that a run began to make before it was killed may be made again, and so may one whose study was set aside.
+    Raises FolderError where `path` is a file, a folder of something else, or a study folder whose plan is missing, and
+    where a link takes the place of one of its files or folders. A folder that a run began to make before it was killed
+    may be made again, and so may one whose study was set aside.
     """
+    found = _is_there(path, advice)
+    _refuse_links(StudyFolder(path))
+    return found
+
+
+def _refuse_links(folder: StudyFolder) -> None:
+    """Raise FolderError for a link that names what is not the study's: it would be read, written to or removed."""
+    for path, is_ours in ((folder.path, _is_ours), (folder.trials, lambda _name: True)):
+        try:
+            with os.scandir(path) as entries:
+                links = sorted(entry.name for entry in entries if entry.is_symlink() and is_ours(entry.name))
+        except OSError:
+            continue  # it is not there, or whoever reads it says what is wrong
+        if links:
+            raise FolderError(
+                f"{path / links[0]}: is a link, and no link inside a study folder is followed; remove it, or put what "
+                "it names in its place"
+            )
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or _ALSO_OURS.fullmatch(name) is not None
+
+
+def _is_there(path: Path, advice: str) -> bool:
     try:
         entries = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
@@ -55,7 +94,7 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
     folder = StudyFolder(path)
     files, locks = (folder.study, folder.points, folder.procedure), {folder.lock.name, folder.claim.name}
     begun = {*locks, folder.trials.name, folder.plan.name, *(file.name for file in files)}
-    begun |= {_PROBE, *(f".{file.name}.tmp" for file in files)}
+    entries = {name for name in entries if target_of(name) not in {*begun, _PROBE}}
     # What is left in a folder whose study was set aside.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
@@ -83,7 +122,8 @@ def create(path: Path, study_text: str) -> StudyFolder:
     folder = StudyFolder(path)
     try:
         # In this order: a folder that has study.yaml alone is somebody's own, and is never taken for one of ours.
-        folder.trials.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        real_folders.made(folder.trials, folder.path)
         write_bytes(folder.study, study_text.encode("utf-8", "surrogatepass"))
     except OSError as error:
         raise FolderError(f"{path}: the study folder cannot be made: {error.strerror or error}") from error
@@ -100,7 +140,7 @@ def open_folder(path: Path) -> StudyFolder:
 def read_study_text(folder: StudyFolder) -> str:
     """The study file as it was when the folder was made; raises FolderError where it cannot be read."""
     try:
-        return folder.study.read_bytes().decode("utf-8")
+        return regular_files.content(folder.study).decode("utf-8")
     except UnicodeDecodeError:
         raise FolderError(f"{folder.study}: is damaged: it is no UTF-8 text") from None
     except OSError as error:
@@ -109,9 +149,7 @@ def read_study_text(folder: StudyFolder) -> str:
 
 def check_writable(folder: StudyFolder) -> None:
     """Raise FolderError unless files can be made in the study folder; leaves nothing behind."""
-    probe = folder.path / _PROBE
     try:
-        probe.write_bytes(b"")
-        probe.unlink()
+        try_to_write(folder.path, _PROBE)
     except OSError as error:
         raise FolderError(f"{folder.path}: cannot be written: {error.strerror or error}") from error

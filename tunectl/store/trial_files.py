@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, real_folders, regular_files, seals, typed
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.garbage import no_garbage_collected
 from tunectl.core.programs import Request
-from tunectl.core.records import ENDED, RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
+from tunectl.core.records import RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
+from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
 
-RESULT_FORMAT = 1
-_LARGEST_STEP = 2**63 - 1
+_COUNTED_BYTES = 1_000_000
 _FLOATS_OR_NONE = {float, type(None)}
 _FIELDS_OF: Callable[[Any], tuple[Any, ...]] = itemgetter(*Measurement._fields)
 
@@ -33,7 +32,8 @@ class TrialFiles:
     `measurements` are sorted by (step, kind), each there once; `damaged_lines` counts those that could not be read.
     `result` is None until the trial has ended by itself, while its result is provisional, and where result.json is
     unreadable. `attempts` are those that gave no result, with one that nobody could record (see `unrecorded_attempt`).
-    `damage` holds one line for people for everything that was there and could not be read.
+    `request` is what request.json holds, None where there is none that can be read. `damage` holds one line for people
+    for everything that was there and could not be read, and for what is missing.
     """
 
     measurements: tuple[Measurement, ...] = ()
@@ -41,6 +41,7 @@ class TrialFiles:
     attempts: tuple[AttemptEnd, ...] = ()
     damage: tuple[str, ...] = ()
     damaged_lines: int = 0
+    request: Mapping[str, Any] | None = None
 
     @property
     def attempt(self) -> int:
@@ -56,14 +57,17 @@ def read_trial(folder: TrialFolder) -> TrialFiles:
     later version.
     """
     damage: list[str] = []
-    measurements, damaged_lines = _read_measurements(folder.measurements, damage)
+    request = _read_request(folder, damage)
+    measurements, damaged_lines, lines = _read_measurements(folder.measurements, damage)
     result = _read_result(folder, damage)
+    if result is not None:
+        _note_lost_lines(folder.measurements, result, lines, damage)
     attempts = _read_attempts(folder.attempts, damage)
     if result is None or result.provisional:
         unrecorded = unrecorded_attempt(folder, result, attempts)
         attempts = attempts if unrecorded is None else (*attempts, unrecorded)
         result = None
-    return TrialFiles(measurements, result, attempts, tuple(damage), damaged_lines)
+    return TrialFiles(measurements, result, attempts, tuple(damage), damaged_lines, request)
 
 
 def read_result(folder: TrialFolder) -> TrialResult | None:
@@ -75,8 +79,19 @@ def read_result(folder: TrialFolder) -> TrialResult | None:
 
 
 def write_result(folder: TrialFolder, result: TrialResult) -> None:
-    """Write result.json atomically; raises OSError where that cannot be done."""
-    write_bytes(folder.result, (jsontext.encode(result.to_json()) + "\n").encode("utf-8", "backslashreplace"))
+    """Write result.json atomically, with the number of measurements; raises OSError where that cannot be done."""
+    content = seals.sealed(jsontext.encode(counted(folder, result).to_json()), errors="backslashreplace")
+    write_bytes(folder.result, content + b"\n", within=folder.study)
+
+
+def counted(folder: TrialFolder, result: TrialResult) -> TrialResult:
+    """The result with the number of lines that measurements.jsonl has now; raises OSError where it cannot be read."""
+    try:
+        with regular_files.opened(folder.measurements) as file:
+            lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_COUNTED_BYTES), b""))
+    except FileNotFoundError:
+        lines = 0
+    return replace(result, measurements=lines)
 
 
 def unrecorded_attempt(
@@ -100,12 +115,19 @@ def unrecorded_attempt(
 
 def _begun_attempt(folder: TrialFolder) -> int:
     """The attempt for which request.json was written; 0 where none was, or where it cannot be told."""
+    begun = (_read_request(folder, []) or {}).get("attempt")
+    return begun if isinstance(begun, int) and typed.is_count(begun, 1) else 0
+
+
+def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | None:
+    content = _content(folder.request, damage)
+    if content is None:
+        return None
     try:
-        content = json.loads(folder.request.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return 0
-    begun = content.get("attempt") if isinstance(content, dict) else None
-    return begun if isinstance(begun, int) and _is_attempt(begun) else 0
+        return typed.sealed_object(content)
+    except typed.DamagedError as error:
+        damage.append(f"{folder.request}: is damaged ({error})")
+        return None
 
 
 def settle_attempts(folder: TrialFolder) -> None:
@@ -134,30 +156,6 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
     return "pending", "", ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
-
-    A name is a file's in `checkpoints`, or the path from there to one elsewhere in the trial's folder (`../files/...`).
-    """
-
-    folder: TrialFolder
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not name or not _is_below_the_trial(name):
-            return False
-        # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
-        # file's.
-        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
-
-
-def _is_below_the_trial(name: str) -> bool:
-    """Whether a checkpoint's name is a plain one, or a path that stays in the trial's folder."""
-    if "/" not in name:
-        return name[0] != "."
-    return os.path.normpath(name) == name and name.startswith("../") and not name.startswith("../..")
-
-
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
     paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request)
     return tuple(path.name for path in paths)
@@ -183,19 +181,19 @@ def folder_stamp(folder: TrialFolder) -> str:
 def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        real_folders.made(folder.path, folder.study)
         # One that a power cut takes is written again.
-        content = (jsontext.encode(request.to_json()) + "\n").encode("utf-8", "surrogatepass")
-        write_bytes(folder.request, content, durable=False)
+        content = seals.sealed(jsontext.encode(request.to_json())) + b"\n"
+        write_bytes(folder.request, content, durable=False, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
 
 
 def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement]) -> None:
     """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
-    content = "".join(jsontext.encode(item.to_json()) + "\n" for item in measurements)
+    content = b"".join(seals.sealed(jsontext.encode(item.to_json())) + b"\n" for item in measurements)
     try:
-        write_bytes(folder.measurements, content.encode("utf-8", "surrogatepass"))
+        write_bytes(folder.measurements, content, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.measurements}: cannot be written: {error.strerror or error}") from error
 
@@ -203,10 +201,10 @@ def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement])
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
     """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
     try:
-        folder.path.mkdir(exist_ok=True)  # the trial may have deleted it
+        real_folders.made(folder.path, folder.study)  # the trial may have deleted it
     except OSError as error:
         raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
-    json_lines.append(folder.attempts, [attempt.to_json()])
+    json_lines.append(folder.attempts, [attempt.to_json()], within=folder.study)
 
 
 class MeasurementTail:
@@ -224,7 +222,7 @@ class MeasurementTail:
     def read(self) -> tuple[list[Measurement], bool]:
         """The new measurements in the order of the file, and whether they start again at the first line."""
         try:
-            with open(self._path, "rb") as file:
+            with regular_files.opened(self._path) as file:
                 kept = self._offset - len(self._last_line)
                 file.seek(kept)
                 content = file.read()
@@ -247,7 +245,7 @@ class MeasurementTail:
 
 def _content(path: Path, damage: list[str]) -> bytes | None:
     try:
-        return path.read_bytes()
+        return regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError:
@@ -279,7 +277,7 @@ def _as_written(lines: Sequence[Mapping[str, Any] | None]) -> list[Measurement |
         reals = chain(elapsed, *[item.values() for item in metrics])
         plain = (
             {*map(type, steps)} == {int}
-            and 0 <= min(steps) <= max(steps) <= _LARGEST_STEP
+            and 0 <= min(steps) <= max(steps) <= LARGEST_STEP
             and {*map(type, reals)} == {float}
             and {*map(type, chain(rates, norms))} <= _FLOATS_OR_NONE
             and {*map(type, metrics)} == {dict}
@@ -297,7 +295,7 @@ def _as_written(lines: Sequence[Mapping[str, Any] | None]) -> list[Measurement |
 
 def _measurement(line: Mapping[str, Any]) -> Measurement | None:
     measurement = Measurement.from_json(line)
-    if measurement is None or measurement.step > _LARGEST_STEP:
+    if measurement is None or measurement.step > LARGEST_STEP:
         return None
     if measurement.kind.isascii() and (measurement.checkpoint is None or measurement.checkpoint.isascii()):
         return measurement
@@ -305,11 +303,11 @@ def _measurement(line: Mapping[str, Any]) -> Measurement | None:
     return measurement._replace(kind=jsontext.encodable(measurement.kind), checkpoint=checkpoint)
 
 
-def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement, ...], int]:
-    """The measurements, and how many lines were damaged."""
+def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement, ...], int, int]:
+    """The measurements, how many lines were damaged, and how many there are."""
     content = _content(path, damage)
     if content is None:
-        return (), 0
+        return (), 0, 0
     found: list[Measurement] = []
     damaged: list[int] = []
     lines = 0
@@ -321,7 +319,7 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement
             found += [item for item in read if item is not None]
             lines += len(read)
         _note_damaged_lines(path, damaged, damage)
-        return sorted_once(found), len(damaged)
+        return sorted_once(found), len(damaged), lines
 
 
 def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
@@ -338,77 +336,24 @@ def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:
     if content is None:
         return None
     try:
-        return _result(folder, json.loads(content))
-    except (ValueError, TypeError, RecursionError) as error:
+        return checked_result(folder, typed.sealed_object(content))
+    except (typed.DamagedError, RecursionError) as error:
         damage.append(f"{folder.result}: is damaged and counts as absent ({error})")
         return None
 
 
-def _result(folder: TrialFolder, content: Any) -> TrialResult:
-    """The checked result; raises ValueError where the content is none, FolderError where a later version wrote it."""
-    if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
-    version = content.get("format", RESULT_FORMAT)
-    if isinstance(version, int) and version > RESULT_FORMAT:
-        raise FolderError(f"{folder.result}: has format {version}; this version of tunectl reads {RESULT_FORMAT}")
-    if content.get("state") not in ENDED:
-        raise ValueError(f"its state is {content.get('state')!r}")
-    if folder.path.name.isdecimal() and content.get("trial") != int(folder.path.name):
-        raise ValueError(f"it belongs to trial {content.get('trial')!r}")
-    checked = dict(content)
-    for name in ("trial", "infeasible_step", "final_step"):
-        checked[name] = _whole_number(name, content.get(name))
-    checked["attempt"] = _whole_number("attempt", content.get("attempt", 1)) or 1
-    checked["provisional"] = content.get("provisional") is True
-    checked["exit_code"] = _whole_number("exit_code", content.get("exit_code"))
-    checked["baseline_loss"] = jsontext.number(content.get("baseline_loss"))
-    for name in ("train_seconds", "eval_seconds", "startup_seconds"):
-        checked[name] = _seconds(name, content.get(name, 0.0))
-    for name in ("reason", "message", "device", "where"):
-        checked[name] = jsontext.one_line(content.get(name, ""))
-    notes = content.get("notes")
-    notes = notes if isinstance(notes, dict) else {}
-    checked["notes"] = {jsontext.one_line(note): jsontext.one_line(detail) for note, detail in notes.items()}
-    checked["traceback"] = jsontext.encodable(content.get("traceback", ""))
-    return TrialResult.from_json(checked)
-
-
-def _whole_number(name: str, value: Any) -> int | None:
-    if value is None and name != "trial":
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_STEP:
-        raise ValueError(f"its {name} is {value!r}")
-    return value
-
-
-def _seconds(name: str, value: Any) -> float:
-    seconds = jsontext.number(value)
-    if seconds is None:
-        raise ValueError(f"its {name} is {value!r}")
-    return seconds
+def _note_lost_lines(path: Path, result: TrialResult, lines: int, damage: list[str]) -> None:
+    """Say that measurements are missing of which the result knows."""
+    if result.measurements is not None and lines < result.measurements:
+        damage.append(f"{path}: has {lines} of the {result.measurements} lines that the trial wrote")
+    elif result.measurements is None and lines == 0 and result.state == "completed" and result.final_step:
+        damage.append(f"{path}: is missing or empty, but the trial completed {result.final_step} steps")
 
 
 def _read_attempts(path: Path, damage: list[str]) -> tuple[AttemptEnd, ...]:
     content = _content(path, damage)
     if content is None:
         return ()
-    read = [_attempt(line) for line in json_lines.parse(content)]
+    read = [checked_attempt(line) for line in json_lines.parse(content)]
     _note_damaged_lines(path, [number for number, item in enumerate(read, start=1) if item is None], damage)
     return tuple(item for item in read if item is not None)
-
-
-def _attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
-    if line is None or not _is_attempt(line.get("attempt")) or not isinstance(line.get("reason"), str):
-        return None
-    message, device = line.get("message"), line.get("device")
-    return AttemptEnd(
-        attempt=line["attempt"],
-        reason=jsontext.one_line(line["reason"]),
-        message=jsontext.one_line(message) if isinstance(message, str) else "",
-        final=line.get("final") is True,
-        device=jsontext.one_line(device) if isinstance(device, str) else "",
-    )
-
-
-def _is_attempt(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_STEP

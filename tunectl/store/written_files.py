@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.store import json_lines
 
@@ -84,7 +85,7 @@ class SharedFolders:
 def read_written(path: Path) -> tuple[dict[str, WrittenFile], SharedFolders | None]:
     """What was kept of earlier runs; nothing where the file is missing or cannot be read, without what is damaged."""
     try:
-        content = path.read_bytes()
+        content = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except OSError:
         return {}, None
     files: dict[str, WrittenFile] = {}

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError, WorkloadError
 from tunectl.core.programs import Program, program_path
 from tunectl.core.records import FactorySignature, WorkloadReference
@@ -69,7 +70,7 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
 def _source_of(signature: FactorySignature) -> str | None:
     """The text of the program's, or the function's, own file; None where it is not known or cannot be read."""
     try:
-        return Path(signature.file).read_text(errors="replace") if signature.file else None
+        return regular_files.text(Path(signature.file), errors="replace") if signature.file else None
     except OSError:
         return None
 

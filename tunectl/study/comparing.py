@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,22 @@ def value_of(loss: float, objective: Objective) -> float:
     return loss if objective.direction == "minimize" else -loss
 
 
-def compare_places(old: str, new: str | None) -> ComparisonReport:
+def compare_places(old: str, new: str | None, report: Callable[[str], None] = lambda _line: None) -> ComparisonReport:
     """Compare two studies or settings, each `DIR` or `DIR:SETTING`; with one DIR its two settings.
 
     A setting is its number, or its values as `optimizer=adam,width=64`; without one the best setting of the study is
-    meant. Raises FolderError and UsageError.
+    meant. What is damaged in a folder is said to `report`. Raises FolderError and UsageError.
     """
     if new is None:
         old, new = _two_settings(old)
-    (old_objective, old_side), (new_objective, new_side) = _side(old), _side(new)
+    said = set[str]()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            report(line)
+
+    (old_objective, old_side), (new_objective, new_side) = _side(old, once), _side(new, once)
     if (old_objective.metric, old_objective.direction) != (new_objective.metric, new_objective.direction):
         raise UsageError(
             f"{old} is judged by {old_objective.metric} ({old_objective.direction}), {new} by {new_objective.metric} "
@@ -103,9 +111,9 @@ def _split(place: str) -> tuple[Path, str | None]:
     return Path(place), None
 
 
-def _side(place: str) -> tuple[Objective, Side]:
+def _side(place: str, report: Callable[[str], None]) -> tuple[Objective, Side]:
     path, asked = _split(place)
-    with looked_at(path) as study:
+    with looked_at(path, report) as study:
         setting = None if asked is None else _setting(study, asked, place)
         objective = study.spec.objective
         outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]

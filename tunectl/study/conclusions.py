@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Scalar
+from tunectl.core.typed import DamagedError, sealed_object
 from tunectl.spec.identity import Differences, differences
 from tunectl.spec.model import StudySpec
-from tunectl.study.opening import open_to_read
+from tunectl.store.study_folder import open_folder
+from tunectl.study.opening import kept_study
 
 MOST_FOLDERS = 1000
 """So many neighbours are looked at; a folder with more is no place where studies are kept."""
@@ -43,15 +45,14 @@ def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return sealed_object(regular_files.content(path))
+    except (OSError, DamagedError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _is_of(spec: StudySpec, folder: StudyFolder) -> bool:
     try:
-        _, kept, _ = open_to_read(folder.path)
+        kept = kept_study(open_folder(folder.path))
     except (FolderError, OSError):
         return False
     return differences(kept, spec) == Differences()

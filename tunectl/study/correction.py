@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.core.programs import FunctionRequest, ProgramRequest, request_of
+from tunectl.core.programs import FunctionRequest, ProgramRequest, request_in
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.typed import DamagedError, sealed_object
 from tunectl.spec.identity import Differences, differences
 from tunectl.spec.model import StudySpec
 from tunectl.spec.reading import load_study
@@ -140,8 +142,8 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
 def _had_results(folder: StudyFolder) -> bool | None:
     """Whether a trial had a result before a rereading that was killed; None where there is none or it does not say."""
     try:
-        found = json.loads(folder.rereading.read_bytes())[_HAD_RESULTS]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = sealed_object(regular_files.content(folder.rereading)).get(_HAD_RESULTS)
+    except (OSError, DamagedError):
         return None
     return found if isinstance(found, bool) else None
 
@@ -171,10 +173,10 @@ def _changed(
 def _request(folder: StudyFolder, trial: PlannedTrial) -> ProgramRequest | FunctionRequest | None:
     """The request of a trial of own code; None where it was never launched, or what it was asked is not known."""
     try:
-        request = request_of(json.loads(folder.trial(trial.trial).request.read_bytes()))
+        request = request_in(regular_files.content(folder.trial(trial.trial).request))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, DamagedError):
         return None
     return request if isinstance(request, (ProgramRequest, FunctionRequest)) else None
 

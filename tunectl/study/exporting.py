@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from tunectl.analysis.outcomes import settings_summary
 from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
@@ -64,13 +65,16 @@ class Export:
         }
 
 
-def export_study(place: Path, tool: Tool, out: str | None = None) -> Export:
+def export_study(
+    place: Path, tool: Tool, out: str | None = None, report: Callable[[str], None] = lambda _line: None
+) -> Export:
     """Write the study folder at `place` for a tool, by default into `exports/` in it; also while it runs.
 
-    An earlier export of the same study folder is replaced. Raises FolderError where there is no study, or where `out`
-    holds something else, and UsageError where the tool's library is missing.
+    An earlier export of the same study folder is replaced. What is damaged there is said to `report`. Raises
+    FolderError where there is no study, or where `out` holds something else, and UsageError where the tool's library is
+    missing.
     """
-    study = read_for_export(place)
+    study = read_for_export(place, report)
     target = _target(StudyFolder(place), tool, out)
     written, view = _write(study, tool, target)
     return Export(study.spec.name, study.folder, tool, target, written, len(study.trials), shlex.join(view))
@@ -79,7 +83,9 @@ def export_study(place: Path, tool: Tool, out: str | None = None) -> Export:
 def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
     """Where it is written, `~` resolved; raises FolderError where that can be seen to hold something else."""
     tables = _TABLES.get(tool)
-    where = out if out is not None else str(folder.path / "exports" / (f"{tool}.db" if tables else tool))
+    where = out if out is not None else str(folder.exports / (f"{tool}.db" if tables else tool))
+    if out is None and Path(where).is_symlink():
+        raise FolderError(f"{where}: is a link, and no link inside a study folder is followed; remove it")
     if not tables:
         return expanded(where)
     target = database_file(where, tool, tables)
@@ -88,9 +94,9 @@ def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
     return target
 
 
-def read_for_export(place: Path) -> ExportedStudy:
+def read_for_export(place: Path, report: Callable[[str], None] = lambda _line: None) -> ExportedStudy:
     """All that a study folder has under the study's own objective; raises FolderError where there is none."""
-    with looked_at(place) as study:
+    with looked_at(place, report) as study:
         outcomes = sorted(study.outcomes, key=lambda item: item.plan.trial)
         trials = [_trial(study.folder.trial(item.plan.trial), item) for item in outcomes]
         return ExportedStudy(study.spec, str(place.resolve()), trials)
@@ -145,7 +151,7 @@ def _into_folder(study: ExportedStudy, tool: Tool, target: Path, write: Callable
 def _tables_writer(kind: str, content: Callable[[Table], bytes]) -> Callable[[ExportedStudy, Path], int]:
     def write(study: ExportedStudy, folder: Path) -> int:
         for name, table in _tables(study).items():
-            (folder / f"{name}.{kind}").write_bytes(content(table))
+            write_bytes(folder / f"{name}.{kind}", content(table), within=folder.parent)
         return len(study.trials)
 
     return write

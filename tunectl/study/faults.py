@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tunectl import __version__
 from tunectl.analysis.findings import Finding
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
@@ -65,7 +66,7 @@ def keep_faults(folder: StudyFolder, faults: Faults) -> None:
         if faults.found:
             write_if_changed(folder.faults, _report(faults).encode("utf-8", "backslashreplace"))
         else:
-            folder.faults.unlink(missing_ok=True)
+            real_folders.remove(folder.faults, folder.path)
     except OSError as error:
         raise FolderError(f"{folder.faults}: cannot be written: {error.strerror or error}") from error
 

@@ -50,6 +50,7 @@ class FolderWatch:
         self._began = self._not_before = 0.0
         self._fresh: set[int] = set()
         self._completed: set[int] = set()
+        self._at_their_end: set[int] = set()
         self._ended: set[int] = set()
         self._launched: set[int] = set()
         self._most_at_once = 0
@@ -90,8 +91,10 @@ class FolderWatch:
         """Note that all processes of a trial are gone."""
         self._running.discard(trial)
         self._ended.add(trial)
-        if state == "completed" and trial in self._fresh:
-            self._completed.add(trial)
+        if state == "completed":
+            self._at_their_end.add(trial)
+            if trial in self._fresh:
+                self._completed.add(trial)
         if self._alone is not None and self._alone[0] == trial:
             self._alone = None
         self._look()
@@ -124,7 +127,7 @@ class FolderWatch:
             shared = self._written.take_for_shared(self._completed)
             keep_written(self._study.folder.written, shared, None, self._watcher.message)
             self._judge()
-        unclear = self._written.take_for_unclear(self._completed, self._texts())
+        unclear = self._written.take_for_unclear(self._at_their_end, self._texts())
         keep_written(self._study.folder.written, unclear, None, self._watcher.message)
         for finding in unclear_findings(self._spec, unclear):
             self._watcher.message(f"warning: {finding.sentence} {finding.action}")

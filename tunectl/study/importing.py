@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, StudyError, UsageError
+from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.exchange.addresses import masked
 from tunectl.exchange.foreign import ForeignStudy
@@ -68,15 +70,15 @@ def import_study(
         raise UsageError(f"{made.name}: cannot be expressed as a study of tunectl:\n{error}") from error
     fresh = place.with_name(f".{place.name}.importing")
     try:
-        if fresh.exists():
-            shutil.rmtree(fresh)
+        real_folders.remove_all(fresh, fresh.parent)
         try:
             states = _fill(create(fresh, made.text), spec, made, command, now)
             if place.is_dir():  # nothing but what a run that never began left there
-                shutil.rmtree(place)
-            fresh.rename(place)
+                real_folders.remove_all(place, place.parent)
+            real_folders.move(fresh, place, place.parent)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                real_folders.remove_all(fresh, fresh.parent)
     except OSError as error:
         raise FolderError(f"{place}: the study folder cannot be made: {error.strerror or error}") from error
     return Import(made.name, place, states, made.remarks)
@@ -86,7 +88,7 @@ def _fill(
     folder: StudyFolder, spec: StudySpec, made: ImportedStudy, command: Sequence[str], now: datetime
 ) -> dict[str, int]:
     """Write all that a finished run leaves; how many trials there are of each state."""
-    folder.lock.touch()
+    write_bytes(folder.lock, b"", durable=False)
     trials = [item.plan for item in made.trials]
     append_plan(folder.plan, trials)
     for item in made.trials:
@@ -103,6 +105,6 @@ def _fill(
 
 def _write_trial(folder: StudyFolder, item: ImportedTrial) -> None:
     home = folder.trial(item.plan.trial)
-    home.path.mkdir()
+    real_folders.made(home.path, home.study, exist_ok=False)
     write_measurements(home, item.measurements)
     write_result(home, item.result)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
 from tunectl.core.links import broken_link
+from tunectl.core.regular_files import LARGEST_BYTES
 from tunectl.spec.command_words import Word, lacks_script, module_of, of_a_shell, parted, script_of
 from tunectl.spec.document import printable
 from tunectl.spec.drafted_study import Known, study_text
@@ -136,10 +137,11 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
 
 def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, ...]:
     try:
-        text = sample.read_bytes().decode("utf-8", "replace")
+        with open(sample, "rb") as file:  # it may be what a program prints now: --sample <(python train.py)
+            content = file.read(LARGEST_BYTES)
     except OSError as error:
         raise UsageError(f"{sample}: cannot be read: {error.strerror or error}") from error
-    found = read_sample(text, metric)
+    found = read_sample(content.decode("utf-8", "replace"), metric)
     if found is None:
         wanted = f" and {metric}" if metric else ""
         notes.append(f"{sample}: no line in it gives a step{wanted} by names, such as 'step 100 loss 0.25'")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from tunectl.core import regular_files
 from tunectl.spec.command_words import Given, Piece, Word, given, module_of, script_of, with_source_defaults
 from tunectl.spec.config_values import ENDINGS, ConfigFile, key_of, names_config, read_config, with_config
 from tunectl.spec.document import scalar
@@ -236,7 +237,7 @@ def _read(name: str, folder: Path) -> ConfigFile:
     try:
         if path.stat().st_size > _LONGEST_CONFIG:
             return ConfigFile(name)
-        return read_config(name, path.read_text("utf-8-sig"))
+        return read_config(name, regular_files.text(path, "utf-8-sig"))
     except (OSError, ValueError):
         return ConfigFile(name)
 
@@ -249,7 +250,7 @@ def _source(program: Sequence[str], folder: Path) -> str:
         paths = [f"{path}.py", str(path / "__main__.py")]
     for path_text in paths:
         try:
-            return (folder / path_text).read_text("utf-8")
+            return regular_files.text(folder / path_text)
         except (OSError, UnicodeDecodeError):
             continue
     return ""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import ENDED, State
@@ -102,7 +103,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _opened(home: TrialFolder) -> BinaryIO | None:
     try:
-        return open(home.log, "rb")
+        return regular_files.opened(home.log, within=home.study)
     except FileNotFoundError:
         return None
     except OSError as error:

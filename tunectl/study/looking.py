@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
 from tunectl.execution.lock import is_held
 from tunectl.spec.model import StudySpec
 from tunectl.store.index import Index
-from tunectl.study.opening import open_to_read
+from tunectl.store.study_folder import open_folder
+from tunectl.study.damage import changed_files, damage_notes
+from tunectl.study.opening import kept_study
+from tunectl.study.plan_agreement import agreed_plan
 from tunectl.study.standing import read_standing
 
 
@@ -33,13 +36,18 @@ class StudyAsItStands:
 
 
 @contextlib.contextmanager
-def looked_at(place: Path, *, may_be_half_read: bool = False) -> Iterator[StudyAsItStands]:
+def looked_at(
+    place: Path, report: Callable[[str], None] = lambda _line: None, *, may_be_half_read: bool = False
+) -> Iterator[StudyAsItStands]:
     """The study in the folder at `place`; raises FolderError where there is none.
+
+    What of the folder is damaged is said to `report`, one line each.
 
     Also raised, unless `may_be_half_read`, where its trials are being read again, or were when a runner was killed:
     some are read by the study as it was and some as it is now, and no comparison of them is right.
     """
-    folder, spec, trials = open_to_read(place)
+    folder = open_folder(place)
+    spec = kept_study(folder)
     if folder.rereading.exists() and not may_be_half_read:
         raise FolderError(
             f"{place}: its trials are being read again as a changed study says, and not all have been; where no runner "
@@ -48,12 +56,17 @@ def looked_at(place: Path, *, may_be_half_read: bool = False) -> Iterator[StudyA
     alive = is_held(folder.lock)
     index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
     with index or contextlib.nullcontext():
+        stored, count = (index.planned, index.planned_count()) if index is not None else (dict, 0)
+        plan = agreed_plan(folder, spec, stored, at_least=count)
+        trials = plan.trials
         if alive and index is not None:
             outcomes = list(index.outcomes())
         else:
             # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
             found = read_standing(folder, trials, spec.objective, index)
             outcomes = [_running(item) for item in found] if alive else found
+        for line in (*plan.notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
+            report(line)
         yield StudyAsItStands(folder, spec, trials, outcomes, alive, index)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,13 @@ class NextRound:
         }
 
 
-def next_round(place: Path, to: Path | None = None) -> NextRound:
+def next_round(place: Path, to: Path | None = None, report: Callable[[str], None] = lambda _line: None) -> NextRound:
     """Write the next round's study file for the study folder at `place`; never over another file.
 
-    By default it stands beside the study's own file, called `<study>-round2.yaml` and so on. Raises FolderError where
-    there is no study, UsageError where the file is there already.
+    By default it is written beside the study's own file, called `<study>-round2.yaml` and so on. What is damaged in the
+    folder is said to `report`. Raises FolderError where there is no study, UsageError where the file is there already.
     """
-    with looked_at(place) as study:
+    with looked_at(place, report) as study:
         folder, spec = study.folder, study.spec
         faults = faults_met()
         findings = study_findings(evidence_of(study, Question())[0], faults.attempt)

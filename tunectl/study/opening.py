@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.typed import DamagedError, sealed_object, text_at
 from tunectl.execution.lock import LockedFile, acquire
 from tunectl.sampling.plan import plan_trials
 from tunectl.spec.model import StudySpec
 from tunectl.spec.reading import parse_study
 from tunectl.store.earlier import finish_setting_aside, set_aside
 from tunectl.store.index import Index
-from tunectl.store.plan_file import append_plan, read_plan
+from tunectl.store.index_schema import remove_files
+from tunectl.store.plan_file import append_plan, read_plan, write_plan
 from tunectl.store.provenance import read_provenance
-from tunectl.store.study_folder import check_place, check_writable, create, open_folder, read_study_text
+from tunectl.store.study_folder import check_place, check_writable, create, read_study_text
 from tunectl.study.correction import MAY_CHANGE, Correction, correction, has_result, read_trials_again
+from tunectl.study.damage import fingerprints
+from tunectl.study.plan_agreement import agreed_plan
 from tunectl.study.progress import Watcher
 from tunectl.study.standing import has_ended, read_standing, refresh, refresh_at_end
 
@@ -52,7 +56,7 @@ def opened(
     place: Path,
     watcher: Watcher,
     planner: Planner | None = None,
-    procedure: str | None = None,
+    procedure: bytes | None = None,
     *,
     may_begin_anew: bool = True,
 ) -> Iterator[OpenStudy]:
@@ -69,15 +73,19 @@ def opened(
     try:
         _finish_what_was_begun(folder, watcher)
         if check_place(place):
-            correction = _correction(spec, folder, procedure, may_begin_anew=may_begin_anew)
+            kept = kept_study(folder, spec.name)
+            _restore_plan(folder, kept, watcher)
+            correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
             _correct(correction, folder, spec, watcher)
         if not check_place(place):
             create(place, spec.text)
             _write_procedure(folder, procedure)
+        lock = lock.with_trials()
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
             outcomes = refresh(folder, trials, spec.objective, index, watcher.message)
+            index.put_fingerprints(fingerprints(folder))
             yield OpenStudy(folder, lock, spec, trials, index, outcomes)
     finally:
         lock.release()
@@ -97,9 +105,10 @@ def _finish_what_was_begun(folder: StudyFolder, watcher: Watcher) -> None:
         watcher.message(f"{folder.path}: the study as it was before is kept in {place}")
 
 
-def _correction(spec: StudySpec, folder: StudyFolder, procedure: str | None, *, may_begin_anew: bool) -> Correction:
+def _correction(
+    spec: StudySpec, folder: StudyFolder, kept: StudySpec, procedure: bytes | None, *, may_begin_anew: bool
+) -> Correction:
     """What becomes of the study in the folder, which may be another one. Raises FolderError where it is refused."""
-    kept = _kept_study(folder, spec.name)
 
     def outcomes() -> list[TrialOutcome]:
         return read_standing(folder, read_plan(folder.plan), kept.objective, None)
@@ -140,6 +149,8 @@ def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: W
     if found.what == "read again":
         watcher.message(f"the study has changed in how its trials are read:\n{listed}")
     if found.what == "read again" or folder.rereading.exists():
+        # By an index of the trials as they were, measurements that are not read any more would seem to be lost.
+        remove_files(folder.index)
         read_trials_again(folder, spec, trials, watcher.message)
 
 
@@ -152,28 +163,26 @@ def grown(study: OpenStudy, added: Sequence[PlannedTrial], watcher: Watcher) -> 
     return replace(study, trials=trials, outcomes=outcomes)
 
 
-def _write_procedure(folder: StudyFolder, procedure: str | None) -> None:
+def _write_procedure(folder: StudyFolder, procedure: bytes | None) -> None:
     if procedure is None:
         return
     try:
-        write_bytes(folder.procedure, procedure.encode())
+        write_bytes(folder.procedure, procedure)
     except OSError as error:
         raise FolderError(f"{folder.procedure}: cannot be written: {error.strerror or error}") from error
 
 
-def _procedure_differences(folder: StudyFolder, procedure: str | None) -> list[str]:
+def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list[str]:
     """What the folder's procedure was asked otherwise. Raises FolderError where the folder holds something else."""
     try:
-        kept = folder.procedure.read_text() if folder.procedure.exists() else None
-        old, new = (json.loads(text) if text is not None else {} for text in (kept, procedure))
-    except (OSError, ValueError) as error:
+        kept = regular_files.content(folder.procedure) if folder.procedure.exists() else None
+        old, new = (sealed_object(text) if text is not None else {} for text in (kept, procedure))
+    except (OSError, DamagedError) as error:
         raise FolderError(f"{folder.procedure}: cannot be read: {error}") from error
-    if not isinstance(old, dict):
-        raise FolderError(f"{folder.procedure}: cannot be read: it holds no JSON object")
     if old == new:
         return []
     if kept is None or procedure is None:
-        what = f"a {old.get('procedure')}" if kept is not None else "a study's own trials"
+        what = f"a {text_at(old, 'procedure') or 'procedure'}" if kept is not None else "a study's own trials"
         raise FolderError(f"{folder.path}: holds {what}; give another --dir")
     names = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} there, {new.get(key)} asked" for key in names]
@@ -188,7 +197,7 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
             write_if_changed(folder.points, spec.points_file.text.encode("utf-8"))
         if read_study_text(folder) != spec.text:
             write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
-        folder.rereading.unlink(missing_ok=True)
+        real_folders.remove(folder.rereading, folder.path)
     except OSError as error:
         raise FolderError(f"{folder.study}: cannot be written: {error.strerror or error}") from error
     if added:
@@ -196,18 +205,28 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
     return [*planned, *added]
 
 
-def _kept_study(folder: StudyFolder, default_name: str) -> StudySpec:
+def kept_study(folder: StudyFolder, default_name: str | None = None) -> StudySpec:
+    """The study that a folder holds, called by the folder's name where it says no other. Raises FolderError."""
     # The copy is called study.yaml; a study without a name of its own goes by the name of the file it was copied from.
     runs = read_provenance(folder)
-    original = (runs[0].get("study_file") or {}).get("path") if runs else None
-    name = Path(original).stem if isinstance(original, str) else default_name
+    original = text_at(runs[0], "study_file", "path") if runs else ""
+    name = Path(original).stem if original else default_name or folder.path.absolute().name
     try:
         return parse_study(read_study_text(folder), folder.study, name, folder.points)
     except StudyError as error:
         raise FolderError(f"{folder.study}: the study it holds cannot be read by this version:\n{error}") from None
 
 
-def open_to_read(place: Path) -> tuple[StudyFolder, StudySpec, list[PlannedTrial]]:
-    """A study folder that somebody else may be running in: its study and its plan. Raises FolderError."""
-    folder = open_folder(place)
-    return folder, _kept_study(folder, place.absolute().name), read_plan(folder.plan)
+def _restore_plan(folder: StudyFolder, spec: StudySpec, watcher: Watcher) -> None:
+    """Write plan.jsonl again where it does not say what was trained. Raises FolderError where nothing says it."""
+
+    def stored() -> dict[int, PlannedTrial]:
+        index = Index.open_read_only(folder.index)
+        with index or nullcontext():
+            return index.planned() if index is not None else {}
+
+    plan = agreed_plan(folder, spec, stored)
+    if plan.restored:
+        write_plan(folder.plan, plan.trials)
+        for note in plan.notes:
+            watcher.message(f"warning: {note}, and written again")

@@ -24,6 +24,7 @@ from tunectl.analysis.study_figures import (
     training_curves,
     update_figures,
 )
+from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
@@ -219,8 +220,8 @@ def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
         name: (_thinned(steps.tolist()), _thinned(values.tolist())) for name, (steps, values) in run.curves.items()
     }
     values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
-    log = folder.trial(run.plan.trial).log
-    return TrialDetail(run.plan.trial, run.state, run.reason, "", values, facts, curves, _tail(log))
+    log = _tail(folder.trial(run.plan.trial).log, folder.path)
+    return TrialDetail(run.plan.trial, run.state, run.reason, "", values, facts, curves, log)
 
 
 def _thinned(values: Sequence[_ANY]) -> list[_ANY]:
@@ -231,9 +232,9 @@ def _thinned(values: Sequence[_ANY]) -> list[_ANY]:
     return [values[place * last // (_CURVE_POINTS - 1)] for place in range(_CURVE_POINTS)]
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, within: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with regular_files.opened(path, within=within) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
             return file.read().decode("utf-8", "replace")

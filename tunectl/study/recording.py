@@ -66,6 +66,8 @@ class Recorder:
         """Take one event."""
         match event:
             case ServerReady():
+                for shadowed in event.shadowed:
+                    self.watcher.message(f"warning: {shadowed}")
                 if event.reason:
                     self.watcher.message(
                         f"trials start as processes of their own, which takes seconds each: {event.reason}"

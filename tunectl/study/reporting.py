@@ -29,9 +29,10 @@ from tunectl.report.study_tables import best_trials_table, isolation_table, retr
 from tunectl.report.table import Table
 from tunectl.report.tables import settings_rows, trials_table, write_table
 from tunectl.spec.model import StudySpec
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
 from tunectl.store.provenance import read_provenance
-from tunectl.store.trial_files import ExistingCheckpoints, read_trial
+from tunectl.store.trial_files import read_trial
 from tunectl.store.writing_lock import writing_lock
 from tunectl.study.evidence import indexed_curves, measurements_by_trial, read_evidence
 from tunectl.study.faults import Faults, faults_met, keep_faults
@@ -83,15 +84,22 @@ class StudyReport:
         }
 
 
-def report_study(place: Path, question: Question, *, draw: bool = True, ready: Sequence[Renderer] = ()) -> StudyReport:
+def report_study(
+    place: Path,
+    question: Question,
+    *,
+    draw: bool = True,
+    ready: Sequence[Renderer] = (),
+    report: Callable[[str], None] = lambda _line: None,
+) -> StudyReport:
     """Write the report of the study folder at `place` anew, also while a runner is at work there.
 
     Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. The
-    processes that are `ready` draw the plots. Raises FolderError where there is no study or nothing can be written,
-    UsageError where the question cannot be answered.
+    processes that are `ready` draw the plots; what is damaged in the folder is said to `report`. Raises FolderError
+    where there is no study or nothing can be written, UsageError where the question cannot be answered.
     """
     with writing_lock(StudyFolder(place)):
-        with looked_at(place) as study:
+        with looked_at(place, report) as study:
             evidence, outcomes = evidence_of(study, question)
         return write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
 

@@ -57,10 +57,11 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 done but some trials failed, 130 interrupted."""
+        """0 done, 1 done but some trials failed or have damaged files, 130 interrupted."""
         if self.unfinished and self.interrupted:
             return EXIT_INTERRUPTED
-        failed = self.unfinished or self.has_clash or any(item.state == "failed" for item in self.outcomes)
+        wrong = any(item.state == "failed" or item.damage for item in self.outcomes)
+        failed = self.unfinished or self.has_clash or wrong
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError
@@ -11,9 +11,8 @@ from tunectl.spec.configuration import FIELDS
 from tunectl.spec.document import scalar
 from tunectl.spec.model import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
 from tunectl.spec.wording import as_text, nearest
-from tunectl.store.plan_file import read_plan
 from tunectl.store.study_folder import open_folder
-from tunectl.store.trial_files import read_trial, trial_state
+from tunectl.study.looking import looked_at
 
 
 def settle(spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], procedure: str) -> dict[str, Scalar]:
@@ -112,24 +111,24 @@ def values_at(settings: Sequence[str], option: str = "--at") -> dict[str, Scalar
     return values
 
 
-def values_of_trial(place: Path) -> dict[str, Scalar]:
+def values_of_trial(place: Path, report: Callable[[str], None] = lambda _line: None) -> dict[str, Scalar]:
     """The hyperparameters of a finished trial, by its study folder and id: `runs/my-study/18`.
 
-    `runs/my-study/trials/00018` is understood, too. Raises UsageError where there is no such trial or it has not ended,
-    FolderError where the folder cannot be read.
+    `runs/my-study/trials/00018` is understood, too. What is damaged there is said to `report`. Raises UsageError
+    where there is no such trial or it has not ended, FolderError where the folder cannot be read.
     """
     if not place.name.isdecimal():
         raise UsageError(f"--values-from {place}: write DIR/TRIAL, a study folder and a trial's id: runs/my-study/18")
     parent = place.parent.parent if place.parent.name == "trials" else place.parent
     try:
-        folder = open_folder(parent)
+        open_folder(parent)
     except FolderError as error:
         raise UsageError(f"--values-from {place}: {error}") from error
-    trials = read_plan(folder.plan)
     number = int(place.name)
-    if number >= len(trials):
-        raise UsageError(f"--values-from {place}: the study has the trials 0 to {len(trials) - 1}")
-    state, _, _ = trial_state(read_trial(folder.trial(number)))
-    if state != "completed":
-        raise UsageError(f"--values-from {place}: the trial is {state}; one that is completed is due")
-    return dict(trials[number].hyperparameters)
+    with looked_at(parent, report) as study:
+        if number >= len(study.outcomes):
+            raise UsageError(f"--values-from {place}: the study has the trials 0 to {len(study.outcomes) - 1}")
+        found = study.outcomes[number]
+    if found.state != "completed":
+        raise UsageError(f"--values-from {place}: the trial is {found.state}; expected one that is completed")
+    return dict(found.plan.hyperparameters)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tunectl.core import regular_files
 from tunectl.execution.backends import BACKENDS, Backend
 
 _MAPPING = re.compile(r"^workload:[ \t]*(\{|#|$)", re.MULTILINE)
@@ -33,5 +34,5 @@ def _looks_like_own_code(study: Path) -> bool:
     alone.
     """
     with suppress(OSError, ValueError):
-        return bool(_MAPPING.search(study.read_text(encoding="utf-8", errors="replace")))
+        return bool(_MAPPING.search(regular_files.text(study, errors="replace")))
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -57,9 +58,12 @@ class StatusReport:
         }
 
 
-def study_status(place: Path) -> StatusReport:
-    """The status of the study folder at `place`; writes nothing. Raises FolderError where there is none."""
-    with looked_at(place, may_be_half_read=True) as study:
+def study_status(place: Path, report: Callable[[str], None] = lambda _line: None) -> StatusReport:
+    """The status of the study folder at `place`; writes nothing. What is damaged there is said to `report`.
+
+    Raises FolderError where there is none.
+    """
+    with looked_at(place, report, may_be_half_read=True) as study:
         spec, outcomes = study.spec, study.outcomes
         running: tuple[RunningTrial, ...] = ()
         if study.runner_alive and study.index is not None:

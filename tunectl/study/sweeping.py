@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.runs import Run, curves_of, joined, told_updates
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files, seals
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.typed import DamagedError, sealed_object
 from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
@@ -113,7 +113,7 @@ def run_procedure(
     slots = slots[:1] if procedure.one_at_a_time else slots
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
-    asked = jsontext.encode(_asked(procedure, sweep)) + "\n"
+    asked = seals.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         ready: Ready | None = None
 
@@ -276,16 +276,13 @@ def _metrics_told(spec: StudySpec) -> set[str] | None:
 def _conclusion_of(place: Path) -> dict[str, Any]:
     path = StudyFolder(place).conclusion
     try:
-        content = json.loads(path.read_bytes())
+        return sealed_object(regular_files.content(path))
     except FileNotFoundError:
         raise UsageError(
             f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, DamagedError) as error:
         raise FolderError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise FolderError(f"{path}: holds no JSON object")
-    return content
 
 
 def _asked(procedure: Procedure, sweep: SweepSpec) -> dict[str, Any]:
@@ -387,9 +384,9 @@ def _table(conclusion: Conclusion) -> Table:
 
 
 def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
-    content = jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict}) + "\n"
+    content = seals.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
     try:
-        write_if_changed(folder.conclusion, content.encode())
+        write_if_changed(folder.conclusion, content)
     except OSError as error:
         raise FolderError(f"{folder.conclusion}: cannot be written: {error.strerror or error}") from error
     return folder.conclusion

@@ -6,7 +6,6 @@ trials, the best validation performance, and how to reproduce it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.outcomes import best_outcome
+from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.links import broken_link
 from tunectl.core.records import ENDED
+from tunectl.core.typed import DamagedError, sealed_object, text_at
 from tunectl.report.table import Column, ColumnType, Table
 from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
-from tunectl.store.study_folder import is_study_folder
+from tunectl.store.study_folder import seems_study_folder
 from tunectl.study.looking import looked_at
 
 _TYPES: Mapping[str, ColumnType] = {
@@ -36,7 +37,8 @@ class TrackedStudy:
 
     `study_file`, `command` (with the folder it was called in), `commit` and `date` (ISO 8601) are those of the last
     run, "" where they are not known. `run` counts the trials that have ended. `best_*` are of the best completed trial;
-    `best_checkpoint` is a path. `problem` says why a study could not be read; all else is empty then.
+    `best_checkpoint` is a path. `problem` says what of its files is damaged, or why a study could not be read: all else
+    is empty then.
     """
 
     folder: str
@@ -71,7 +73,7 @@ def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _:
     """
     if broken := broken_link(below):
         raise FolderError(f"{below}: {broken}")
-    if is_study_folder(below):
+    if seems_study_folder(below):
         return [_tracked(below)]
     try:
         os.scandir(below).close()
@@ -94,7 +96,7 @@ def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator
         for name in sorted(folders):
             path, is_hidden = Path(place, name), name.startswith(".")
             try:
-                if is_study_folder(path):
+                if seems_study_folder(path):
                     yield path
                 elif not is_hidden:
                     left.append(name)
@@ -105,8 +107,9 @@ def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator
 
 
 def _tracked(place: Path) -> TrackedStudy:
+    damage: list[str] = []
     try:
-        with looked_at(place) as study:
+        with looked_at(place, damage.append) as study:
             spec, outcomes, folder = study.spec, study.outcomes, study.folder
     except (TunectlError, OSError) as error:
         return TrackedStudy(str(place), problem=str(error).splitlines()[0])
@@ -138,18 +141,18 @@ def _tracked(place: Path) -> TrackedStudy:
         commit=str((last.get("git") or {}).get("commit") or ""),
         uncommitted=has_uncommitted_changes(last),
         date=str(last.get("time") or ""),
+        problem=damage[0].removeprefix("warning: ") if damage else "",
     )
 
 
 def _kind(folder: StudyFolder) -> str:
     """The procedure that the folder is of, or "study"."""
     try:
-        asked = json.loads(folder.procedure.read_text())
+        return text_at(sealed_object(regular_files.content(folder.procedure)), "procedure") or "procedure"
     except FileNotFoundError:
         return "study"
-    except (OSError, ValueError):
-        asked = None
-    return str(asked.get("procedure", "procedure")) if isinstance(asked, dict) else "procedure"
+    except (OSError, DamagedError):
+        return "procedure"
 
 
 def tracking_table(studies: list[TrackedStudy]) -> Table:

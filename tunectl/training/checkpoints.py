@@ -10,6 +10,7 @@ where it stood.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import re
 import zlib
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, real_folders, regular_files
 from tunectl.core.files import write_atomically
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
@@ -28,7 +29,7 @@ from tunectl.training.lines import holds
 
 FORMAT = 1
 _CHUNK_BYTES = 2**20
-_OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt\.tmp)")
+_OURS = re.compile(r"(step-\d{8,}\.pt|\.step-\d{8,}\.pt(\.[0-9a-f]{8})?\.tmp)")
 _MAY_CHANGE = ("attempt", "keep_checkpoints", "threads", "data_workers", "no_progress")
 
 _RESUME_PARTS = (
@@ -73,8 +74,10 @@ def _trailer(checksum: int) -> bytes:
     return b"tunectl crc32:%08x\n" % checksum
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
+def save(path: Path, content: Mapping[str, Any], within: Path | None = None) -> None:
     """Write named parts to `path` atomically and durably; raises OSError where the disk is full.
+
+    No part of the path below `within`, the study folder, may be a link.
 
     The file is torch's, and torch.load reads it; a checksum follows the archive, since torch does not look at the one
     inside.
@@ -90,13 +93,13 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             raise
         file.write(_trailer(checked.checksum))
 
-    write_atomically(path, write)
+    write_atomically(path, write, within=within)
 
 
 def _is_whole(path: Path) -> bool:
     """Whether the file ends with the checksum of what stands before it."""
-    left, checksum = path.stat().st_size - len(_trailer(0)), 0
-    with open(path, "rb") as file:
+    with regular_files.opened(path) as file:
+        left, checksum = os.fstat(file.fileno()).st_size - len(_trailer(0)), 0
         while left > 0:
             content = file.read(min(left, _CHUNK_BYTES))
             checksum = zlib.crc32(content, checksum)
@@ -112,7 +115,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if not _is_whole(path):
             raise UnusableResume(f"{path.name} is damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with regular_files.opened(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UnusableResume(f"{path.name} cannot be read ({error})") from error
     except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
@@ -130,8 +134,8 @@ def identity(request: TrialRequest) -> str:
 def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:
     """Write `resume.pt`, keeping the one before it; raises OSError where the disk is full: then that one is there."""
     with contextlib.suppress(FileNotFoundError):
-        folder.resume.replace(folder.previous_resume)
-    save(folder.resume, parts)
+        real_folders.move(folder.resume, folder.previous_resume, folder.study)
+    save(folder.resume, parts, folder.study)
 
 
 def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -150,9 +154,9 @@ def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str],
             reason = reason or found
             continue
         if path == folder.resume:
-            folder.previous_resume.unlink(missing_ok=True)
+            real_folders.remove(folder.previous_resume, folder.study)
         else:
-            path.replace(folder.resume)
+            real_folders.move(path, folder.resume, folder.study)
             if reason is not None:
                 say(f"{reason}: trial {request.trial} goes on from the checkpoint before it")
         return parts
@@ -177,8 +181,8 @@ def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dic
 def remove_resume(folder: TrialFolder) -> None:
     """Leave nothing to go on from."""
     # In this order: the newer one, should it stay alone, is the one to go on from.
-    folder.previous_resume.unlink(missing_ok=True)
-    folder.resume.unlink(missing_ok=True)
+    real_folders.remove(folder.previous_resume, folder.study)
+    real_folders.remove(folder.resume, folder.study)
 
 
 class BestCheckpoints:
@@ -197,7 +201,7 @@ class BestCheckpoints:
         self._listed_in_resume = {step for step, _ in entries}
         self._listed_in_previous: set[int] = set()
         self._held: set[int] = set()
-        folder.checkpoints.mkdir(exist_ok=True)
+        real_folders.made(folder.checkpoints, folder.study)
 
     def _sort(self) -> None:
         self._entries.sort(key=self._rank)
@@ -252,5 +256,4 @@ class BestCheckpoints:
         names = {self._folder.checkpoint(step).name for step in needed}
         for path in self._folder.checkpoints.iterdir():
             if path.name not in names and _OURS.fullmatch(path.name):
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+                real_folders.remove(path, self._folder.study)

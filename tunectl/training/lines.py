@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, regular_files, seals
+from tunectl.core.folders import TrialFolder
 
 
 class LineFile:
-    """An open file of JSON lines; what stands beyond `offset` bytes is cut off when it is opened."""
+    """An open file of JSON lines in a trial's folder; what is beyond `offset` bytes is cut off when it is opened."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115  (closed by close)
+        within = TrialFolder(path.parent).study
+        self._file = os.fdopen(regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within), "r+b")
         self._file.truncate(offset)
         self._file.seek(offset)
 
@@ -30,16 +32,16 @@ class LineFile:
 
     def extend(self, contents: Iterable[dict[str, Any]]) -> None:
         """Append several lines as `append` does one."""
-        self._file.writelines(jsontext.encode(content).encode() + b"\n" for content in contents)
+        self._file.writelines(seals.sealed(jsontext.encode(content), errors="strict") + b"\n" for content in contents)
         self._file.flush()
 
     def beyond(self, offset: int) -> list[Any]:
-        """The content of the lines that stand beyond `offset` bytes."""
+        """The content of the lines that are beyond `offset` bytes, without their checksums."""
         end = self._file.tell()
         self._file.seek(offset)
         content = self._file.read()
         self._file.seek(end)
-        return [json.loads(line) for line in content.splitlines()]
+        return [_unsealed(json.loads(line)) for line in content.splitlines()]
 
     def cut(self, offset: int) -> None:
         """Cut off what stands beyond `offset` bytes."""
@@ -55,10 +57,16 @@ class LineFile:
         self._file.close()
 
 
+def _unsealed(content: Any) -> Any:
+    if isinstance(content, dict):
+        content.pop(seals.SEAL, None)
+    return content
+
+
 def holds(path: Path, offset: int) -> bool:
     """Whether the file's first `offset` bytes are there and end with a whole line."""
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path) as file:
             if offset == 0:
                 return True
             file.seek(offset - 1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from tunectl.core import real_folders
 from tunectl.training.divergence import is_diverged
 from tunectl.training.saving import kept, load_parts, save_as_resume
 from tunectl.training.series import BadUpdate
@@ -77,7 +78,7 @@ def go_back(state: TrialState, bad: BadUpdate) -> bool:
     state.best.go_back(good["best"])
     save_as_resume(state, {**good, "progress": progress.state()})
     # The one before counts on lines that are about to go.
-    state.folder.previous_resume.unlink(missing_ok=True)
+    real_folders.remove(state.folder.previous_resume, state.folder.study)
     state.best.previous_removed()
     state.measurements.cut(good["measurements_offset"])
     state.steps.cut(good["steps_offset"])

@@ -61,7 +61,7 @@ def checkpoint_writer(state: TrialState, metrics: Mapping[str, float]) -> Callab
 
     def write(path: Path) -> None:
         with _model_parts(state) as parts:
-            checkpoints.save(path, parts | {"metrics": dict(metrics)})
+            checkpoints.save(path, parts | {"metrics": dict(metrics)}, state.folder.study)
 
     return write
 

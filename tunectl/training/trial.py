@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from tunectl.core import real_folders
 from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
@@ -299,7 +300,7 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
             state.best.prune()
         return ending
     # Its end is saved: the state before it is of no more use.
-    state.folder.previous_resume.unlink(missing_ok=True)
+    real_folders.remove(state.folder.previous_resume, state.folder.study)
     state.best.previous_removed()
     state.best.prune()
     return _judged(state)

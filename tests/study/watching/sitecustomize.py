@@ -24,7 +24,7 @@ def _note(event: str, what: str) -> None:
 def _watch(event: str, arguments: tuple) -> None:
     if event == "open":
         path, _, flags = arguments
-        if isinstance(path, (str, bytes)) and (flags or 0) & _WRITES:
+        if isinstance(path, (str, bytes)) and (flags or 0) & _WRITES and not _in_a_folder:
             _note(event, os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  (it imports as little as it can)
     elif event in _ONLINE and arguments[0].family != socket.AF_UNIX:
         _note(event, repr(arguments[1]))
@@ -37,5 +37,23 @@ def _watch(event: str, arguments: tuple) -> None:
         _note(event, json.dumps([os.fsdecode(program)]))
 
 
+_in_a_folder = []
+_open = os.open
+
+
+def _opened(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    """Note where a file is that is opened by the descriptor of its folder, which no audit event has."""
+    if dir_fd is None or not flags & _WRITES:
+        return _open(path, flags, mode, dir_fd=dir_fd)
+    _in_a_folder.append(path)
+    try:
+        descriptor = _open(path, flags, mode, dir_fd=dir_fd)
+    finally:
+        _in_a_folder.pop()
+    _note("open", os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
+    return descriptor
+
+
+os.open = _opened
 _note("begin", "")
 sys.addaudithook(_watch)

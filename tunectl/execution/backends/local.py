@@ -276,7 +276,11 @@ class LocalBackend:
         event = message["event"]
         if event == "ready":
             server.ready = ServerReady(
-                message["seconds"], message["mode"], message["reason"], signature_of(message["signature"])
+                message["seconds"],
+                message["mode"],
+                message["reason"],
+                signature_of(message["signature"]),
+                tuple(message["shadowed"]),
             )
             self._died_loading = 0
             self._reports.append(server.ready)

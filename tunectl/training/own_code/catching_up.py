@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunectl.core import regular_files
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import MetricSource
 from tunectl.core.records import Measurement
@@ -37,7 +38,7 @@ class Beginning:
 def beginnings(folder: TrialFolder) -> list[Beginning]:
     """How the attempts began, as far as it was noted, the first one first."""
     try:
-        lines = (folder.path / _FILE).read_text().splitlines()
+        lines = regular_files.content(folder.path / _FILE).decode().splitlines()
         read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
         return []
@@ -48,6 +49,8 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
 def _beginning(words: Sequence[str]) -> Beginning:
     step, log_bytes, *others = words
     marks = [word.removeprefix(_MARK) for word in others if word.startswith(_MARK)]
+    if not log_bytes.isdecimal() or not (step == "-" or step.isdecimal()):
+        raise ValueError(f"{step} {log_bytes} is no beginning")
     return Beginning(None if step == "-" else int(step), int(log_bytes), _STOPPED in others, "".join(marks))
 
 
@@ -62,7 +65,8 @@ def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
     mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
-    with open(folder.path / _FILE, "a", encoding="ascii") as file:
+    descriptor = regular_files.open_to_append(folder.path / _FILE, within=folder.study)
+    with open(descriptor, "a", encoding="ascii") as file:
         file.write(f"{step} {beginning.log_bytes}{stopped}{mark}\n")
 
 

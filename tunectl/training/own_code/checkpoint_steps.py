@@ -7,11 +7,13 @@ into the checkpoint. Numbers that merely fit (as many of both, one a multiple of
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tunectl.core import regular_files
+from tunectl.core.typed import DamagedError, sealed_object
 
 Evaluations = Sequence[tuple[int, Mapping[str, float]]]
 """The evaluations in their order: the step, and all metrics of that step."""
@@ -70,16 +72,18 @@ def _trainer_state(there: Mapping[int, Path]) -> Mapping[str, Any] | None:
     """What the last checkpoint that has one says of the training until then."""
     for _, path in sorted(there.items(), reverse=True):
         try:
-            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return sealed_object(regular_files.content(path / _STATE, follows=True))
+        except OSError:
             continue
-        return state if isinstance(state, dict) else None
+        except DamagedError:
+            return None
     return None
 
 
 def _by_history(state: Mapping[str, Any], evaluations: Sequence[tuple[int, float]]) -> dict[int, int]:
     """By the history of a Trainer: its n-th evaluation is the n-th that was printed, where all values agree."""
-    history = [item for item in state.get("log_history") or [] if isinstance(item, dict)]
+    listed = state.get("log_history")
+    history = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     readings: list[dict[int, int]] = []
     for key in {name for item in history for name in item if name.startswith(_EVALUATED)}:
         entries = [item for item in history if key in item and isinstance(item.get("step"), int)]

@@ -14,16 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core.disk_room import lack_of_room
+from tunectl.core.errors import ShortageError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, MetricSource, Program, ProgramRequest
 from tunectl.core.recording import RECORDED
 from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.shortages import shortage_said
 from tunectl.spec.placeholders import filled
 from tunectl.store.trial_files import read_trial, write_measurements
 from tunectl.training.lines import LineFile
 from tunectl.training.own_code.at_work import ProgramRun
 from tunectl.training.own_code.catching_up import Beginning, catch_up, last_beginning, note_beginning
 from tunectl.training.own_code.collecting import Collector
+from tunectl.training.own_code.failure_line import failure_line
 from tunectl.training.own_code.file_sources import JsonLinesFile, Source, file_source
 from tunectl.training.own_code.judging import judged
 from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
@@ -46,6 +49,7 @@ _GLANCE_SECONDS = 0.01
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 400
 
+
 _RECORDED = MetricSource("json_lines", "")
 
 
@@ -61,7 +65,8 @@ def run_command(
 
     Gives None where it was stopped before it had ended by itself. A program that was killed by a signal ends this
     process by the same one. Raises WorkloadError where it cannot be started, OSError where the machine is short of what
-    a process needs, or where the program failed since the study's disk is full.
+    a process needs, or where the program failed since the study's disk is full, and ShortageError where it failed since
+    the machine was short of something.
     """
     began = time.monotonic()
     before, resume = last_beginning(folder), prepared(request, folder)
@@ -104,7 +109,7 @@ def run_command(
         finally:
             seconds.train_seconds += time.monotonic() - began
         run.measurements.sync()
-    _raise_if_the_disk_is_full(run)
+    _raise_if_the_machine_is_to_blame(run)
     return judged(run, seconds)
 
 
@@ -144,14 +149,20 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
     run.look(ended=True)
 
 
-def _raise_if_the_disk_is_full(run: ProgramRun) -> None:
-    """Raise OSError where a program failed and the disk that holds its trial is full: that is no failure of its own."""
-    if run.process.returncode == 0 or run.stop_sent:
+def _raise_if_the_machine_is_to_blame(run: ProgramRun) -> None:
+    """Raise OSError where a program failed since the disk that holds its trial is full, ShortageError where the machine
+    was short of something: these are no failures of its own.
+    """
+    code = run.process.returncode
+    if code == 0 or run.stop_sent:
         return
-    said = "\n".join(last_lines(run.folder.log, run.log_offset, _TAIL_LINES))
-    error = lack_of_room(run.folder.path, said)
+    lines = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
+    error = lack_of_room(run.folder.path, "\n".join(lines))
     if error is not None:
         raise error
+    lack = shortage_said(failure_line(lines)) if code not in run.request.program.infeasible.exit_codes else ""
+    if lack:
+        raise ShortageError(lack)
 
 
 def _stop_the_others(group: int) -> None:

@@ -9,7 +9,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tunectl.core import real_folders, regular_files
+from tunectl.core.folders import TrialFolder
+
 _PROC = Path("/proc")
+_COPIED_BYTES = 2**20
 _ACCESS_MODES = 0o3  # of the flags of an open file: 0 is reading alone
 
 Stamp = Mapping[str, tuple[int, int, int]]
@@ -44,23 +48,33 @@ def is_being_written(path: Path) -> bool | None:
     return any(True for opened in _open_for_writing() if opened in wanted)
 
 
-def copy(path: Path, to: Path) -> bool:
-    """Copy a file or a folder; false, and nothing there, where it changed meanwhile or could not be copied."""
-    remove(to)
+def copy(path: Path, to: Path, folder: TrialFolder) -> bool:
+    """Copy a file or a folder to a place in the trial's `folder`; false, and nothing there, where it changed meanwhile
+    or could not be copied.
+    """
+    if not remove(to, folder):
+        return False
     before = stamp(path)
     try:
-        to.parent.mkdir(exist_ok=True)
+        if not to.parent.is_dir():
+            real_folders.made(to.parent, folder.study)
         if path.is_dir():
-            shutil.copytree(path, to)
+            shutil.copytree(path, to, copy_function=_copied)
         else:
-            shutil.copyfile(path, to)
+            _copied(path, to)
     except (OSError, shutil.Error):
-        remove(to)
+        remove(to, folder)
         return False
     if not before or stamp(path) != before or is_being_written(path):
-        remove(to)
+        remove(to, folder)
         return False
     return True
+
+
+def _copied(path: str | Path, to: str | Path) -> None:
+    """Copy a regular file, or what a link to one names, to a new one: a copy of a device would never end."""
+    with regular_files.opened(Path(path), follows=True) as source, open(to, "xb") as target:
+        shutil.copyfileobj(source, target, _COPIED_BYTES)
 
 
 def is_same(one: Path, other: Path) -> bool:
@@ -74,13 +88,19 @@ def is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder; what cannot be removed only takes room."""
+def remove(path: Path, folder: TrialFolder) -> bool:
+    """Remove a file, a link or a folder that lies in the trial's `folder`; what cannot be removed only takes room.
+
+    False, and nothing is removed, where links on the way lead out of it.
+    """
+    study = Path(os.path.realpath(folder.study))
+    home = study / folder.path.relative_to(folder.study)
+    real = Path(os.path.realpath(path.parent)) / path.name
+    if not real.is_relative_to(home):
+        return False
     with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        real_folders.remove_all(real, study)
+    return True
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunectl.core import regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.installation import install_command
 from tunectl.core.programs import MetricSource
@@ -87,7 +88,7 @@ class JsonLinesFile(_CountedTogether):
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
         for path in matching(self.pattern):
-            tail, objects = self._tails.setdefault(path, (Tail(Path(path)), ObjectLines()))
+            tail, objects = self._tails.setdefault(path, (Tail(Path(path), follows=True), ObjectLines()))
             while lines := tail.read(to_the_end=to_the_end):
                 for line in lines:
                     yield from self._told(objects.read(line))
@@ -142,7 +143,7 @@ class CsvFile:
             rows = self._seen.get(path)
             if rows is None:
                 steps = Steps(self.source, self._resumed, wanted=self.wanted, has_rows=True)
-                rows = _Rows(Tail(Path(path)), steps, resumed=self._resumed)
+                rows = _Rows(Tail(Path(path), follows=True), steps, resumed=self._resumed)
                 self._seen[path] = rows
             for row in rows.read(to_the_end=to_the_end):
                 found = rows.steps.told_by(row)
@@ -170,7 +171,7 @@ class _Rows:
 
     def read(self, *, to_the_end: bool) -> Iterator[dict[str, str]]:
         if self._begins_anew():
-            self.tail, self.head = Tail(self.tail.path), None
+            self.tail, self.head = Tail(self.tail.path, follows=True), None
             self.steps.begin_anew(0 if self._holds_the_past() else self.resumed)
         while lines := self.tail.read(to_the_end=to_the_end):
             for line in lines:
@@ -197,7 +198,7 @@ class _Rows:
 
     def _first_row(self) -> bytes:
         try:
-            with open(self.tail.path, "rb") as file:
+            with regular_files.opened(self.tail.path, follows=True) as file:
                 file.readline(65_536)
                 return file.readline(65_536)
         except OSError:
@@ -206,7 +207,7 @@ class _Rows:
     def _begins_anew(self) -> bool:
         """Whether the file is another one, has become shorter, or no longer holds the head line or the end it had."""
         try:
-            with open(self.tail.path, "rb") as file:
+            with regular_files.opened(self.tail.path, follows=True) as file:
                 first, size, inode = file.readline(65_536), file.seek(0, 2), os.fstat(file.fileno()).st_ino
                 file.seek(self.size - len(self.end))
                 same_end = file.read(len(self.end)) == self.end
@@ -236,7 +237,7 @@ class EventFiles(_CountedTogether):
     def read(self, *, to_the_end: bool) -> Iterator[Told]:  # noqa: ARG002  (an event is written whole)
         """See Source."""
         for folder in matching(self._pattern):
-            for path in sorted(Path(folder).rglob("*tfevents*")):
+            for path in sorted(path for path in Path(folder).rglob("*tfevents*") if path.is_file()):
                 loader = self._loaders.setdefault(str(path), self._load(str(path)))
                 for event in loader.Load():
                     for value in event.summary.value:

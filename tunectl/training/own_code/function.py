@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tunectl.core import real_folders
 from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
@@ -90,7 +91,7 @@ class Trial:
         from tunectl.training.checkpoints import FORMAT, save
 
         path = self.dir / f"checkpoint-{whole_step(step)}.pt"
-        save(path, {"format": FORMAT, "step": whole_step(step), "content": content})
+        save(path, {"format": FORMAT, "step": whole_step(step), "content": content}, self._folder.study)
         self._write()
         return path
 
@@ -109,7 +110,7 @@ class Trial:
                 parts = load(path)
             except UnusableResume as reason:
                 sys.stderr.write(f"{reason}: trial {self.id} goes on from the checkpoint before it\n")
-                path.unlink(missing_ok=True)
+                real_folders.remove(path, self._folder.study)
                 continue
             self._open([item for item in read_trial(self._folder).measurements if item.step <= step])
             return parts["content"]
@@ -166,7 +167,7 @@ def run_function(
     """
     began = time.monotonic()
     trial = Trial(request, folder, device, stop)
-    trial.dir.mkdir(exist_ok=True)
+    real_folders.made(trial.dir, folder.study)
     _seed(request.seed, device)
 
     def result(state: str, reason: str = "", message: str = "", step: int | None = None) -> TrialResult:

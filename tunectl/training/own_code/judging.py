@@ -15,6 +15,7 @@ from tunectl.core import jsontext
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, TRAINING_LOSS, FunctionRequest, ProgramRequest, ended_early
 from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.shortages import file_size_remedy
 from tunectl.store.trial_files import read_trial
 from tunectl.training.own_code.at_work import ProgramRun
 from tunectl.training.own_code.failure_line import (
@@ -87,7 +88,8 @@ def judged(run: ProgramRun, seconds: TrialSeconds, *, dies: bool = True) -> Tria
         return result("infeasible", reason, f"{SAID}{run.said}", collector.last_step)
     if dies and (number := _signal_of(code)):
         _die_by(number)
-    return result("failed", f"exit_code_{code}", f"{last} (exit code {code})")
+    limit = f"; {file_size_remedy()}" if "File too large" in last else ""
+    return result("failed", f"exit_code_{code}", f"{last} (exit code {code}){limit}")
 
 
 def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialResult:

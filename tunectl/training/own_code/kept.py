@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
 from tunectl.spec.placeholders import filled
-from tunectl.store.trial_files import ExistingCheckpoints
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.training.own_code.collecting import Collector
@@ -30,6 +31,8 @@ _OUTSIDE = (
     "its checkpoints cannot be named in the tables: they lie outside the trial's folder, where no link can be made to "
     'them on this file system; write them below "{trial.dir}"'
 )
+
+_LED_OUT = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -97,7 +100,8 @@ class KeptCheckpoints:
     """Looks after a program's checkpoints.
 
     A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
-    `length` is how many steps, as the metrics count them, the study asks for.
+    `length` is how many steps, as the metrics count them, the study asks for. `keeps_what_is_outside`: some were to be
+    removed, and lie outside the trial's folder, where a link of the program's leads.
     """
 
     pattern: CheckpointPattern
@@ -106,6 +110,7 @@ class KeptCheckpoints:
     keep: int
     length: int = sys.maxsize
     note: str = ""
+    keeps_what_is_outside: bool = False
     _seen: set[int] = field(default_factory=set)
 
     def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
@@ -124,6 +129,8 @@ class KeptCheckpoints:
         )
         nameable = ExistingCheckpoints(self.folder)
         self.note = "" if all(name in nameable for name in names.values()) else _OUTSIDE
+        if self.keeps_what_is_outside:
+            self.note = self.note or _LED_OUT
         shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
         if ended and steps is None and shift and self.pattern.is_plain:
             self.note = (
@@ -180,8 +187,8 @@ class KeptCheckpoints:
     def _remove(self, paths: Mapping[int, Path]) -> None:
         for number, path in paths.items():
             link = self._link(number, path)  # before: the name of a folder's has no suffix
-            contents.remove(path)
-            link.unlink(missing_ok=True)
+            self.keeps_what_is_outside |= not contents.remove(path, self.folder)
+            real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
         return self.objective.loss(value) < float("inf")
@@ -200,9 +207,9 @@ class KeptCheckpoints:
         link = self._link(step, path)
         if link.is_symlink() or _is_same_file(link, path):
             return link.name
-        self.folder.checkpoints.mkdir(exist_ok=True)
+        real_folders.made(self.folder.checkpoints, self.folder.study)
         target = os.path.relpath(path, self.folder.checkpoints)
-        contents.remove(link)  # of a file that was written again since
+        contents.remove(link, self.folder)  # of a file that was written again since
         made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))
         return link.name if made else target
 

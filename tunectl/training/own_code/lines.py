@@ -6,6 +6,9 @@ import os
 import re
 from pathlib import Path
 
+from tunectl.core import regular_files
+from tunectl.core.real_folders import NotRegularError
+
 _CHUNK_BYTES = 2**18
 _LONGEST_LINE = 65_536  # bytes; what is beyond is no metric, and a program may print for ever without an end of line
 _ENDS = re.compile(r"[\r\n]+")
@@ -22,11 +25,12 @@ class Tail:
     """The lines that are appended to a file from `offset` on; a progress bar's carriage return ends a line too.
 
     Bytes that are no UTF-8 are replaced. A file that is cut short, or written anew, is read from its beginning again.
-    What is beyond `end` bytes is not read.
+    What is beyond `end` bytes is not read. A link is read where it `follows`: a program may make one for its own files.
     """
 
-    def __init__(self, path: Path, offset: int = 0, end: int | None = None) -> None:
+    def __init__(self, path: Path, offset: int = 0, end: int | None = None, *, follows: bool = False) -> None:
         self.path = path
+        self._follows = follows
         self._offset = offset
         self._end = end
         self._torn = b""
@@ -58,7 +62,7 @@ class Tail:
 
     def _content(self) -> bytes:
         try:
-            with open(self.path, "rb") as file:
+            with regular_files.opened(self.path, follows=self._follows) as file:
                 status = file_status(file.fileno())
                 if status[0] < self._offset or (self._inode is not None and status[1] != self._inode):
                     self._offset, self._torn = 0, b""
@@ -66,7 +70,7 @@ class Tail:
                 file.seek(self._offset)
                 left = _CHUNK_BYTES if self._end is None else max(0, self._end - self._offset)
                 content = file.read(min(_CHUNK_BYTES, left))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegularError):
             return b""
         self._offset += len(content)
         return content
@@ -94,7 +98,7 @@ def lines_in(text: str) -> list[str]:
 def last_lines(path: Path, offset: int, count: int) -> list[str]:
     """The last lines that a file holds behind `offset` bytes, at most `count`, as text."""
     try:
-        with open(path, "rb") as file:
+        with regular_files.opened(path) as file:
             size = file.seek(0, 2)
             file.seek(max(offset, size - _LONGEST_LINE))
             content = file.read()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.training.own_code import contents
@@ -146,7 +147,7 @@ class OverwrittenCheckpoint:
         self.copies = {step: path for step, path in found.items() if named.get(step) == path.name}
         for path in self.folder.checkpoints.glob("*") if self.folder.checkpoints.is_dir() else ():
             if path not in self.copies.values():
-                contents.remove(path)
+                contents.remove(path, self.folder)
         self._stamp = self._seen = contents.stamp(self.path)
         now = self.clock()
         self._stamped, self._read, self._before_last = (now, now), now, now
@@ -192,7 +193,7 @@ class OverwrittenCheckpoint:
                 self._drop(save)
             self._open.clear()
             for path in self.folder.checkpoints.glob(f"*-{_COPY}"):
-                contents.remove(path)
+                contents.remove(path, self.folder)
             if not self.copies and self._seen and self._last is not None:
                 self.note = self.note or _UNCLEAR
         return self._named(collector)
@@ -202,7 +203,7 @@ class OverwrittenCheckpoint:
         for step, path in list(self.copies.items()):
             known = collector.steps.get(step)
             if known is None or known.checkpoint != path.name:
-                contents.remove(self.copies.pop(step))
+                contents.remove(self.copies.pop(step), self.folder)
 
     def _evaluation(self, collector: Collector, window: Span) -> Evaluation | None:
         told, step = collector.tellings(self.objective.metric), collector.last_told(self.objective.metric)
@@ -252,7 +253,8 @@ class OverwrittenCheckpoint:
             return
         self._copied += 1
         to = self.folder.checkpoints / f"{self._copied}-{_COPY}"
-        save.copy = to if contents.copy(self.path, to) and contents.stamp(self.path) == self._stamp else None
+        is_whole = contents.copy(self.path, to, self.folder) and contents.stamp(self.path) == self._stamp
+        save.copy = to if is_whole else None
 
     def _decide(
         self, collector: Collector, now: float, *, following: Evaluation | None = None, is_over: bool = False
@@ -289,8 +291,8 @@ class OverwrittenCheckpoint:
             return
         suffix = "" if save.copy.is_dir() else self.path.suffix
         to = self.folder.checkpoints / f"step-{step:08d}{suffix}"
-        contents.remove(to)
-        save.copy.rename(to)
+        contents.remove(to, self.folder)
+        real_folders.move(save.copy, to, self.folder.study)
         self.copies[step] = to
 
     def _is_wanted(self, collector: Collector, step: int) -> bool:
@@ -307,13 +309,13 @@ class OverwrittenCheckpoint:
         ranked = sorted(self.copies.keys() & collector.steps.keys(), key=lambda step: self._rank(collector, step))
         names: dict[int, str | None] = {}
         for step in [step for step in self.copies if step not in ranked[: self.keep]]:
-            contents.remove(self.copies.pop(step))
+            contents.remove(self.copies.pop(step), self.folder)
             names[step] = None
         return names | {step: path.name for step, path in self.copies.items()}
 
     def _drop(self, save: Save) -> None:
         if save.copy is not None:
-            contents.remove(save.copy)
+            contents.remove(save.copy, self.folder)
 
     def _give_up(self, why: str) -> None:
         """No copy is known to be of an evaluation."""

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.trial_files import (
-    ExistingCheckpoints,
     TrialFiles,
     append_attempt,
+    counted,
     read_trial,
     write_measurements,
     write_request,
@@ -141,13 +142,14 @@ def _read(
 ) -> None:
     values = placeholder_values(now, folder, None)
     scratch = TrialFolder(folder.path / ".again")
-    shutil.rmtree(scratch.path, ignore_errors=True)
-    scratch.path.mkdir()
+    real_folders.remove_all(scratch.path, folder.study)
+    real_folders.made(scratch.path, folder.study)
     try:
         run = _heard(now, folder, scratch, values, begun)
         found = read_trial(scratch).measurements
     finally:
-        shutil.rmtree(scratch.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            real_folders.remove_all(scratch.path, folder.study)
     if now.program.checkpoints != before.program.checkpoints:
         _forget_links(folder)
     measurements = _completed(found, files, _checkpoints(now, folder, values, found), folder)
@@ -270,7 +272,7 @@ def _forget_links(folder: TrialFolder) -> None:
     with contextlib.suppress(FileNotFoundError):
         for path in folder.checkpoints.iterdir():
             if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
-                path.unlink()
+                real_folders.remove(path, folder.study)
 
 
 def _completed(
@@ -296,7 +298,13 @@ def _completed(
 
 def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | None, *, is_copied: bool) -> None:
     """Write the result where it is another one; what was there goes to the trial's `earlier`."""
-    if result == files.result:
+    if result is None or files.result is None:
+        is_same = result is files.result
+    else:
+        # The number of its measurements counts, where it is known.
+        lines = files.result.measurements
+        is_same = result == files.result and lines in (None, counted(folder, result).measurements)
+    if is_same:
         return
     if not is_copied:
         _copy(folder)
@@ -308,7 +316,7 @@ def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | N
                 append_attempt(
                     folder, AttemptEnd(files.result.attempt, "cancelled", _UNFINISHED, False, files.result.device)
                 )
-            folder.result.unlink(missing_ok=True)
+            real_folders.remove(folder.result, folder.study)
     except OSError as error:
         raise FolderError(f"{folder.result}: cannot be written: {error.strerror or error}") from error
 
@@ -316,12 +324,13 @@ def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | N
 def _copy(folder: TrialFolder) -> None:
     """Keep the files that are written anew."""
     try:
-        folder.earlier.mkdir(exist_ok=True)
+        real_folders.made(folder.earlier, folder.study)
         numbers = [int(path.name) for path in folder.earlier.iterdir() if path.name.isdecimal()]
         place = folder.earlier / str(max(numbers, default=0) + 1)
-        place.mkdir()
+        real_folders.made(place, folder.study, exist_ok=False)
         for path in (folder.measurements, folder.result, folder.request):
             with contextlib.suppress(FileNotFoundError):
-                write_bytes(place / path.name, path.read_bytes())
+                kept = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES, within=folder.study)
+                write_bytes(place / path.name, kept, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.earlier}: cannot be written: {error.strerror or error}") from error

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tunectl.core import lifetime
+from tunectl.core import lifetime, real_folders, regular_files
 from tunectl.core.errors import WorkloadError
+from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import RESUME, ProgramRequest, program_path, variable_of
 from tunectl.core.recording import RECORD_VARIABLE, RECORDED
@@ -39,8 +40,9 @@ class Resume(NamedTuple):
 
 def prepared(request: ProgramRequest, folder: TrialFolder) -> Resume | None:
     """The checkpoint from which the program goes on, where it takes one and there is one; all that an earlier attempt
-    left is removed otherwise.
+    left is removed otherwise. Raises NotRegularError where a folder of the trial is a link.
     """
+    _refuse_links(folder)
     checkpoints = request.program.checkpoints
     if request.program.goes_on and checkpoints is not None:
         values = placeholder_values(request, folder, None)
@@ -53,11 +55,16 @@ def prepared(request: ProgramRequest, folder: TrialFolder) -> Resume | None:
         if chosen is not None:
             return chosen
     for path in (folder.files, folder.checkpoints):
-        # What cannot be removed is said: an earlier attempt's checkpoints would be taken for this one's.
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
-    folder.files.mkdir()
+        real_folders.remove_all(path, folder.study)
+    real_folders.made(folder.files, folder.study)
     return None
+
+
+def _refuse_links(folder: TrialFolder) -> None:
+    """What the program writes to, and what is removed, must lie in the trial's folder."""
+    for path in (folder.files, folder.checkpoints):
+        with contextlib.suppress(FileNotFoundError), real_folders.opened(path, folder.study):
+            pass
 
 
 def _sound(found: Mapping[int, Path], folder: TrialFolder) -> Resume | None:
@@ -74,7 +81,7 @@ def mark_of(path: Path, folder: TrialFolder) -> str:
     """What a checkpoint without a step is known by, beside all that was measured by then."""
     found = hashlib.sha256(repr(sorted(contents.stamp(path).items())).encode())
     with contextlib.suppress(OSError):
-        found.update(folder.measurements.read_bytes())
+        found.update(regular_files.content(folder.measurements, largest=regular_files.LARGEST_LINES_BYTES))
     return found.hexdigest()
 
 
@@ -103,9 +110,9 @@ def _sound_one(path: Path, folder: TrialFolder) -> Resume | None:
     if not is_torn and any(size for _, size, _ in contents.stamp(path).values()):
         step = next((step for step, copy in copies.items() if contents.is_same(path, copy)), None)
         return Resume(step, path)
-    contents.remove(path)
+    contents.remove(path, folder)
     last = max(copies, default=None)
-    if last is None or not contents.copy(copies[last], path):
+    if last is None or not contents.copy(copies[last], path, folder):
         return None
     return Resume(last, path)
 
@@ -139,9 +146,10 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
 
 def write_hyperparameters(request: ProgramRequest, path: Path) -> None:
     """A file that both JSON and YAML 1.1 read alike."""
-    # Neither atomic nor flushed: it is made anew for every attempt, before the program starts.
+    # Not flushed: it is made anew for every attempt, before the program starts.
     lines = [f"  {json.dumps(name)}: {_scalar(value)}" for name, value in request.hyperparameters.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    content = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_bytes(path, content.encode(), durable=False, within=TrialFolder(path.parent).study)
 
 
 def _scalar(value: Scalar) -> str:

@@ -14,6 +14,15 @@ from tunectl.training.own_code.lines import last_lines
 RANKS = "ranks"
 """The folder, among the files of a trial, where each rank writes what it prints."""
 
+LAUNCHER = (
+    "-c",
+    "import sys; sys.path[:] = [folder for folder in sys.path if folder]; "
+    "from torch.distributed.run import main; sys.exit(main())",
+)
+"""What starts torchrun. By `-m torch.distributed.run` a json.py in the current folder would run in place of Python's;
+the option -P is younger than many a Python that runs a program, and the ranks need their path as it is.
+"""
+
 _MOST_LINES = 200
 _REPORT = re.compile(r"=+")
 _EXIT_CODE = re.compile(r"exitcode\s*:\s*(-?\d+)")
@@ -42,18 +51,18 @@ def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
     ]
     first, *rest = line
     if not _PYTHON.fullmatch(os.path.basename(first)):  # noqa: PTH119
-        return [sys.executable, "-m", "torch.distributed.run", *options, "--no-python", *line]
+        return [sys.executable, *LAUNCHER, *options, "--no-python", *line]
     interpreter = []
     while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
         interpreter.append(rest.pop(0))
         if interpreter[-1] in ("-W", "-X") and rest:
             interpreter.append(rest.pop(0))
     if rest and rest[0] == "-c":
-        return [first, "-m", "torch.distributed.run", *options, "--no-python", *line]
+        return [first, *LAUNCHER, *options, "--no-python", *line]
     module = []
     if rest and rest[0] == "-m":
         module, rest = ["-m"], rest[1:]
-    return [first, *interpreter, "-m", "torch.distributed.run", *options, *module, *rest]
+    return [first, *interpreter, *LAUNCHER, *options, *module, *rest]
 
 
 def without_rank(line: str) -> str:

@@ -1,0 +1,134 @@
+"""Files and folders are opened, made, moved and removed in one place, where links and pipes are looked for.
+
+What goes another way is listed here with the reason why it may.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tunectl
+
+PACKAGE = Path(tunectl.__file__).parent
+DOORS = {"core/files.py", "core/real_folders.py", "core/regular_files.py"}
+
+DOOR_NAMES = {Path(name).stem for name in DOORS}
+
+OF_PATHS = {
+    *("open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "mkdir", "rmdir", "unlink", "rename"),
+    *("symlink_to", "hardlink_to"),
+}
+OF_OS = {
+    *("open", "remove", "unlink", "rename", "renames", "replace", "link", "symlink", "truncate", "mkdir", "makedirs"),
+    *("rmdir", "removedirs", "mkfifo"),
+}
+OF_SHUTIL = {"rmtree", "copy", "copy2", "copyfile", "copytree", "move"}
+
+OWN_FILES = "the package's own files"
+KERNEL = "the system's own files"
+INSTALLED = "a file of an installed package"
+NOWHERE = "/dev/null, or a descriptor that is open already"
+NEW = "a new place that was made, or looked at, just before"
+STUDY_FOLDER = "the study folder itself, which may be reached through a link"
+USERS = "a place that the user names, outside any study folder"
+
+ALLOWED = {
+    ("core/file_locks.py", "os.open"): "asks for a lock alone, and does not wait",
+    ("core/installation.py", "described.read_text"): OWN_FILES,
+    ("core/installation.py", "found.read_text"): OWN_FILES,
+    ("execution/claim.py", "_MACHINE.read_text"): KERNEL,
+    ("execution/lock.py", "os.open"): STUDY_FOLDER,
+    ("store/writing_lock.py", "os.open"): STUDY_FOLDER,
+    ("training/own_code/kept.py", "link.hardlink_to"): "a new link in the trial's checkpoints; none is followed",
+    ("cli/console.py", "os.open"): NOWHERE,
+    ("cli/main.py", "open"): NOWHERE,
+    ("exchange/places.py", "place.parent.mkdir"): USERS,
+    ("exchange/places.py", "path.parent.mkdir"): USERS,
+    ("exchange/tensorboard_runs.py", "open"): NEW,
+    ("exchange/tensorboard_runs.py", "folder.mkdir"): NEW,
+    ("execution/launching.py", "open"): NOWHERE,
+    ("execution/launching.py", "os.open"): NOWHERE,
+    ("execution/memory.py", "path.read_text"): KERNEL,
+    ("execution/memory.py", "Path('/proc/self/oom_score_adj').write_text"): KERNEL,
+    ("execution/processes.py", "PROC / str(pid) / 'stat'.read_text"): KERNEL,
+    ("execution/processes.py", "entry / 'environ'.read_bytes"): KERNEL,
+    ("execution/processes.py", "task / 'children'.read_text"): KERNEL,
+    ("execution/processes.py", "task / 'comm'.read_text"): KERNEL,
+    ("execution/slots.py", "membership.read_text"): KERNEL,
+    ("execution/slots.py", "folder / 'cpu.max'.read_text"): KERNEL,
+    ("execution/slots.py", "folder / 'cpu.cfs_quota_us'.read_text"): KERNEL,
+    ("execution/slots.py", "folder / 'cpu.cfs_period_us'.read_text"): KERNEL,
+    ("report/page.py", "VEGA.read_text"): OWN_FILES,
+    ("report/page.py", "FOLDER / 'page.css'.read_text"): OWN_FILES,
+    ("report/page.py", "FOLDER / name.read_text"): OWN_FILES,
+    ("report/plots.py", "folder.parent.mkdir"): STUDY_FOLDER,
+    ("store/study_folder.py", "folder.path.mkdir"): STUDY_FOLDER,
+    ("study/opening.py", "place.mkdir"): STUDY_FOLDER,
+    ("study/init_study.py", "open"): "what a program prints: --sample <(python train.py)",
+    ("study/init_study.py", "path.parent.mkdir"): USERS,
+    ("training/own_code/catching_up.py", "open"): NOWHERE,
+    ("training/own_code/contents.py", "open"): NEW,
+    ("training/own_code/contents.py", "shutil.copytree"): "copies by a function of its own, which opens files alone",
+    ("training/own_code/contents.py", "Path(f'{_PROC}/{process}/fdinfo/{number}').read_text"): KERNEL,
+    ("training/own_code/contents.py", "Path(f'{_PROC}/{process}/task/{task}/children').read_text"): KERNEL,
+    ("training/own_code/kept.py", "link.symlink_to"): "a new link in the trial's checkpoints; none is followed",
+    ("workloads/digits.py", "gzip.open"): INSTALLED,
+    ("workloads/signatures.py", "tokenize.open"): "the workload's own source, found by Python's rules to be a file",
+    ("workloads/sources.py", "Path(spec.origin).read_bytes"): "the workload's own source, found to be a file",
+}
+
+
+def called(node: ast.Call) -> str:
+    """The call as it is written where it may go to a file or a folder, "" otherwise."""
+    function = node.func
+    if isinstance(function, ast.Name):
+        return "open" if function.id == "open" else ""
+    if not isinstance(function, ast.Attribute):
+        return ""
+    owner, name = ast.unparse(function.value), function.attr
+    if owner in ("os", "shutil"):
+        return f"{owner}.{name}" if name in (OF_OS if owner == "os" else OF_SHUTIL) else ""
+    # A text's `replace` takes two; so does none of a path's.
+    is_move = name == "replace" and len(node.args) == 1 and not node.keywords
+    return f"{owner}.{name}" if (name in OF_PATHS and owner not in DOOR_NAMES) or is_move else ""
+
+
+def calls() -> Iterator[tuple[str, str, int]]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).as_posix()
+        if name in DOORS:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and (text := called(node)):
+                yield name, text, node.lineno
+
+
+def test_no_file_or_folder_is_reached_past_the_door() -> None:
+    around = [f"{name}:{line}: {text}" for name, text, line in calls() if (name, text) not in ALLOWED]
+    assert around == [], "use core/files.py, core/regular_files.py or core/real_folders.py, or say here why not"
+
+
+def test_what_is_allowed_is_there() -> None:
+    there = {(name, text) for name, text, _ in calls()}
+    assert [place for place in ALLOWED if place not in there] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)",
+        "path.read_bytes()",
+        "(folder / 'x').write_text('')",
+        "os.replace(a, b)",
+        "path.replace(other)",
+        "shutil.rmtree(folder)",
+        "folder.lock.touch()",
+    ],
+)
+def test_such_a_call_is_seen(line: str) -> None:
+    (node,) = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call))
+    assert called(node)

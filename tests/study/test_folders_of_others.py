@@ -1,0 +1,220 @@
+"""A study folder that somebody else sent is looked at and run in without harm to anything outside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import study_text
+from made_up_folders import made_up_folder
+
+from tunectl.cli.main import app
+from tunectl.core.errors import FolderError, TunectlError
+from tunectl.core.folders import StudyFolder
+from tunectl.report.drawing import Drawing, draw
+from tunectl.spec.reading import load_study
+from tunectl.study.opening import opened
+from tunectl.study.reporting import Question, report_study
+
+TEXT = study_text(
+    {
+        "optimizer": "{role: scientific, values: [sgd, adam]}",
+        "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}",
+    },
+    search="{trials: 2}",
+)
+LOOKING = (["report"], ["status"], ["next", "--to", "next.yaml"], ["logs"], ["export", "--to", "csv"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
+    monkeypatch.chdir(tmp_path)
+    made = made_up_folder(tmp_path / "study", TEXT, lambda plan: 0.5 - plan.trial / 20)
+    report_study(made.path, Question(), draw=False)
+    made.plots.mkdir()
+    made.exports.mkdir()
+    return made
+
+
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Everything below a folder: the bytes of its files, what its links name."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        found[name] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""  # noqa: PTH115
+    return found
+
+
+def call(command: list[str], place: Path) -> None:
+    if command == ["report"]:
+        report_study(place, Question(), draw=False)  # drawing takes its time
+        return
+    words = [command[0], str(place), *command[1:]]
+    app([*words, "1"] if command == ["logs"] else words, standalone_mode=False)
+
+
+class Silent:
+    def message(self, text: str) -> None:
+        pass
+
+    def started(self, snapshot: Any) -> None:
+        pass
+
+    def progressed(self, snapshot: Any) -> None:
+        pass
+
+    def finished(self, outcome: Any, snapshot: Any) -> None:
+        pass
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Raise where the block waits for what never comes."""
+
+    def over(_number: int, _frame: object) -> None:
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def moved_out(path: Path, own: Path) -> Path:
+    """Put a link to it in `own` in place of a file or a folder, and give that folder."""
+    own.mkdir()
+    if path.exists():
+        shutil.move(path, own / path.name)
+    else:
+        (own / path.name).write_text("export A=1\n")
+    path.symlink_to(own / path.name)
+    return own
+
+
+OURS = [
+    *("lock", "study.yaml", "plan.jsonl", "study.db", "provenance.json", "report.html", "findings.json", "faults.txt"),
+    *("procedure.json", "conclusion.json", "written.jsonl", "rereading", "uncommitted.diff", "points.csv"),
+    *("tables", "plots", "exports", "earlier", "trials", "trials/00001"),
+]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_link_in_place_of_a_file_or_folder_of_the_study_is_refused_by_name(folder: StudyFolder, name: str) -> None:
+    own = moved_out(folder.path / name, folder.path.parent / "own")
+    before, held = contents(own), contents(folder.path)
+
+    def run() -> None:
+        with opened(load_study(folder.path.parent / "study_file.yaml"), folder.path, Silent()):
+            raise AssertionError("it runs")
+
+    looking: list[Callable[[], None]] = [lambda command=command: call(command, folder.path) for command in LOOKING]  # type: ignore[misc]
+    for work in (run, *looking):
+        with at_once(), pytest.raises(FolderError, match="link") as raised:
+            work()
+        assert name in str(raised.value)
+    assert contents(own) == before
+    lock = held.pop("lock")
+    after = contents(folder.path)
+    assert isinstance(lock, str) or after.pop("lock") is not None, "the one file that a refused run may write"
+    after.pop("lock", None)
+    assert after == held
+
+
+def test_a_link_in_place_of_a_table_is_refused_and_what_it_names_stays(folder: StudyFolder) -> None:
+    path = folder.tables / "isolation.csv"
+    path.unlink()
+    own = moved_out(path, folder.path.parent / "own")
+    with pytest.raises(FolderError, match=r"isolation\.csv: cannot be written: it is a link"):
+        report_study(folder.path, Question(), draw=False)
+    assert contents(own) == {path.name: b"export A=1\n"}
+
+
+def test_links_under_every_temporary_name_do_not_lead_out(folder: StudyFolder, tmp_path: Path) -> None:
+    own = tmp_path / "bashrc"
+    own.write_text("export A=1\n")
+    for path in [path for path in folder.path.rglob("*") if path.is_file()]:
+        path.with_name(f".{path.name}.tmp").symlink_to(own)
+    for name in (".writable.tmp", "exports/.csv.tmp", "exports/.csv.old"):
+        (folder.path / name).symlink_to(own)
+    (folder.tables / ".isolation.csv.tmp").unlink(missing_ok=True)
+    (folder.tables / ".isolation.csv.tmp").symlink_to(own)
+    with opened(load_study(tmp_path / "study_file.yaml"), folder.path, Silent()):
+        pass
+    for command in (["report"], ["export", "--to", "csv"]):
+        call(command, folder.path)
+    assert own.read_text() == "export A=1\n"
+
+
+def test_a_log_that_is_a_link_is_not_on_the_page(folder: StudyFolder, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2")
+    folder.trial(1).log.unlink()
+    folder.trial(1).log.symlink_to(tmp_path / "secret")
+    report = report_study(folder.path, Question(), draw=False)
+    assert not [path for path in report.paths if b"hunter2" in path.read_bytes()]
+    with pytest.raises(FolderError, match=r"log\.txt: cannot be read: it is a link"):
+        call(["logs"], folder.path)
+
+
+def files_of_a_study() -> list[str]:
+    of_trial = ["request.json", "measurements.jsonl", "steps.jsonl", "log.txt", "result.json", "attempts.jsonl"]
+    return [name for name in OURS[:14] if name != "faults.txt"] + [f"trials/00001/{name}" for name in of_trial]
+
+
+@pytest.mark.parametrize("name", files_of_a_study())
+def test_nobody_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, name: str) -> None:
+    (folder.path / name).unlink(missing_ok=True)
+    os.mkfifo(folder.path / name)
+    for command in LOOKING[:4]:
+        Path("next.yaml").unlink(missing_ok=True)
+        refusal = ""
+        with at_once():
+            try:
+                call(command, folder.path)
+            except TunectlError as error:
+                refusal = str(error)
+        words = (Path(name).name, "is no study folder", "being read again")
+        assert not refusal or any(word in refusal for word in words), refusal
+
+
+def test_a_picture_is_not_drawn_through_a_link(folder: StudyFolder) -> None:
+    pytest.importorskip("vl_convert")
+    folder.plots.rmdir()
+    own = moved_out(folder.plots, folder.path.parent / "own")
+    definition = (
+        '{"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "mark": "point", "data": {"values": []}}'
+    )
+    with pytest.raises(OSError, match="is a link"):
+        draw(Drawing(definition, f"{folder.plots}/a.svg", f"{folder.plots}/a.png"))
+    assert contents(own) == {"plots": b"export A=1\n"}
+
+
+SHADOWED = ("json", "typing", "csv", "re", "random", "dataclasses", "pathlib", "subprocess", "typer", "yaml", "pandas")
+
+
+@pytest.mark.parametrize("start", [["-m", "tunectl"], [str(Path(sys.executable).with_name("tunectl"))]])
+def test_no_python_file_in_the_folder_runs_when_it_is_looked_at(folder: StudyFolder, start: list[str]) -> None:
+    for name in SHADOWED:
+        (folder.path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit(99)\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, *start, "report", "."],
+        cwd=folder.path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(folder.plots.iterdir())
+    assert not (folder.path / "ran").exists()

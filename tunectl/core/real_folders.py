@@ -1,0 +1,116 @@
+"""Folders inside a folder that may have come from somebody else: no part of a path below it is a link.
+
+Everything is done by the descriptor of the folder that was looked at, so that a link that takes its place meanwhile is
+not followed either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+# By O_PATH a folder is passed through that cannot be listed.
+
+_KINDS = {
+    stat.S_IFLNK: "a link, and no link inside a study folder is followed",
+    stat.S_IFIFO: "a named pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}
+
+
+class NotRegularError(OSError):
+    """A link, a named pipe, a device or a socket where a file or a folder was expected; the text says which."""
+
+
+def not_regular(mode: int, path: Path, *, is_part: bool = False) -> NotRegularError:
+    """The error of what is at `path` by its mode; `is_part` where `path` is only a part of what was asked for."""
+    kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+    return NotRegularError(errno.ELOOP, f"{path if is_part else 'it'} is {kind}", os.fspath(path))
+
+
+@contextlib.contextmanager
+def opened(folder: Path, within: Path | None = None) -> Iterator[int]:
+    """A descriptor of `folder`, for calls that take a `dir_fd`; no part of its path below `within` may be a link.
+
+    Without `within` links are followed. Raises OSError, NotRegularError for a link.
+    """
+    descriptor = os.open(folder if within is None else within, _FOLDER)
+    try:
+        place = within or folder
+        for name in () if within is None else _parts(folder, within):
+            place /= name
+            inner = _inner(descriptor, name, place)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _parts(path: Path, within: Path) -> tuple[str, ...]:
+    parts = path.relative_to(within).parts
+    if ".." in parts:
+        raise OSError(errno.EINVAL, f"its path leaves {within}", os.fspath(path))
+    return parts
+
+
+def _inner(descriptor: int, name: str, place: Path) -> int:
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
+        if stat.S_ISREG(mode):
+            raise
+        raise not_regular(mode, place, is_part=True) from None
+
+
+def made(folder: Path, within: Path, *, exist_ok: bool = True) -> None:
+    """Make `folder`, and what is missing between it and `within`; raises OSError, NotRegularError for a link."""
+    parts = _parts(folder, within)
+    for index, name in enumerate(parts, start=1):
+        is_last = index == len(parts)
+        with opened(within.joinpath(*parts[: index - 1]), within) as parent:
+            try:
+                os.mkdir(name, dir_fd=parent)
+            except FileExistsError:
+                if is_last and not exist_ok:
+                    raise
+    with opened(folder, within):
+        pass  # what was there before is a folder, and no link
+
+
+def remove(path: Path, within: Path) -> None:
+    """Remove a file, or a link, never what it names; nothing where nothing is there.
+
+    Raises OSError, also for a folder, and NotRegularError where a part of the path is a link.
+    """
+    with contextlib.suppress(FileNotFoundError), opened(path.parent, within) as parent:
+        os.unlink(path.name, dir_fd=parent)
+
+
+def remove_all(path: Path, within: Path) -> None:
+    """Remove a folder with all that is in it, or what `remove` removes."""
+    with contextlib.suppress(FileNotFoundError), opened(path.parent, within) as parent:
+        if stat.S_ISDIR(os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode):
+            shutil.rmtree(path.name, dir_fd=parent)
+        else:
+            os.unlink(path.name, dir_fd=parent)
+
+
+def move(path: Path, to: Path, within: Path) -> None:
+    """Rename a file or a folder; both paths are below `within`. Raises OSError, NotRegularError for a link."""
+    with opened(path.parent, within) as source, opened(to.parent, within) as target:
+        mode = os.stat(path.name, dir_fd=source, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            raise not_regular(mode, path)
+        os.rename(path.name, to.name, src_dir_fd=source, dst_dir_fd=target)

@@ -1,0 +1,41 @@
+"""The checksum at the end of a JSON record: by it a record is known to be as tunectl wrote it.
+
+A record without one is of an earlier version, or somebody took it out to edit the record: it is read as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+SEAL = "crc32"
+_JOINT = b', "crc32": '
+_END = re.compile(rb'\s*,\s*"crc32"\s*:\s*[0-9]+\s*}\s*\Z')
+
+
+def sealed(text: str, errors: str = "surrogatepass") -> bytes:
+    """The text of a JSON object that is not empty, on one line or several, with the checksum as its last value."""
+    body = text.rstrip().removesuffix("}").rstrip()
+    content = body.encode("utf-8", errors)
+    joint, end = (_JOINT, b"}") if "\n" not in body else (b',\n  "crc32": ', b"\n}")
+    return b"%b%b%d%b" % (content, joint, zlib.crc32(content), end)
+
+
+def has_seal(line: bytes) -> bool:
+    """Whether there is a checksum in a record on one line."""
+    return _JOINT in line
+
+
+def is_intact(line: bytes, seal: Any) -> bool:
+    """Whether a record on one line is the one to which the checksum, its last value, belongs."""
+    at = line.rfind(_JOINT)
+    return at > 0 and type(seal) is int and zlib.crc32(line[:at]) == seal
+
+
+def is_intact_document(content: bytes, seal: Any) -> bool:
+    """The same for a record on any number of lines."""
+    found = _END.search(content[-200:])
+    if found is None or type(seal) is not int:
+        return False
+    return zlib.crc32(content[: len(content) - len(content[-200:]) + found.start()]) == seal

@@ -1,0 +1,71 @@
+"""The results and the ended attempts that JSON objects describe, checked field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunectl.core import jsontext, typed
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import ENDED, AttemptEnd, TrialResult
+
+RESULT_FORMAT = 1
+LARGEST_STEP = 2**63 - 1
+
+
+def checked_result(folder: TrialFolder, content: dict[str, Any]) -> TrialResult:
+    """The checked result; raises DamagedError where it is none, FolderError where a later version wrote it."""
+    version = content.get("format", RESULT_FORMAT)
+    if isinstance(version, int) and version > RESULT_FORMAT:
+        raise FolderError(f"{folder.result}: has format {version}; this version of tunectl reads {RESULT_FORMAT}")
+    state, trial = content.get("state"), content.get("trial")
+    if not isinstance(state, str) or state not in ENDED:
+        raise typed.DamagedError(f"its state is {typed.shown(state)}")
+    if folder.path.name.isdecimal() and trial != int(folder.path.name):
+        raise typed.DamagedError(f"it belongs to trial {typed.shown(trial)}")
+    checked = dict(content)
+    for name in ("trial", "infeasible_step", "final_step", "measurements"):
+        checked[name] = _whole_number(name, content.get(name))
+    checked["attempt"] = _whole_number("attempt", content.get("attempt", 1)) or 1
+    checked["provisional"] = content.get("provisional") is True
+    checked["exit_code"] = _whole_number("exit_code", content.get("exit_code"))
+    checked["baseline_loss"] = jsontext.number(content.get("baseline_loss"))
+    for name in ("train_seconds", "eval_seconds", "startup_seconds"):
+        checked[name] = _seconds(name, content.get(name, 0.0))
+    for name in ("reason", "message", "device", "where"):
+        checked[name] = jsontext.one_line(content.get(name, ""))
+    notes = content.get("notes")
+    notes = notes if isinstance(notes, dict) else {}
+    checked["notes"] = {jsontext.one_line(note): jsontext.one_line(detail) for note, detail in notes.items()}
+    checked["traceback"] = jsontext.encodable(content.get("traceback", ""))
+    return TrialResult.from_json(checked)
+
+
+def _whole_number(name: str, value: Any) -> int | None:
+    if value is None and name != "trial":
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_STEP:
+        raise typed.DamagedError(f"its {name} is {typed.shown(value)}")
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    seconds = jsontext.number(value)
+    if seconds is None:
+        raise typed.DamagedError(f"its {name} is {typed.shown(value)}")
+    return seconds
+
+
+def checked_attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
+    """The attempt of a line, None where the line is none."""
+    if line is None or not typed.is_count(line.get("attempt"), 1) or not isinstance(line.get("reason"), str):
+        return None
+    message, device = line.get("message"), line.get("device")
+    return AttemptEnd(
+        attempt=line["attempt"],
+        reason=jsontext.one_line(line["reason"]),
+        message=jsontext.one_line(message) if isinstance(message, str) else "",
+        final=line.get("final") is True,
+        device=jsontext.one_line(device) if isinstance(device, str) else "",
+    )
