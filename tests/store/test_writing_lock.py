@@ -17,13 +17,13 @@ from tunectl.store.writing_lock import writing_lock
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = StudyFolder(tmp_path)
-    folder.trials.mkdir()
+    folder = StudyFolder(tmp_path / "study")
+    folder.trials.mkdir(parents=True)
     return folder
 
 
 def is_locked(folder: StudyFolder) -> bool:
-    descriptor = os.open(folder.trials, os.O_RDONLY)
+    descriptor = os.open(folder.path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -40,7 +40,7 @@ def test_the_folder_is_locked_within_the_block_alone_and_nothing_is_written_for_
     with pytest.raises(ZeroDivisionError), writing_lock(folder):
         raise ZeroDivisionError
     assert not is_locked(folder)
-    assert [*folder.path.rglob("*")] == [folder.trials]
+    assert [*folder.path.rglob("*")] == [folder.trials]  # nothing is written for it
 
 
 def test_a_second_writer_waits_for_the_first(folder):
@@ -86,18 +86,19 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_study_that_is_set_aside_meanwhile_is_not_the_one_that_is_locked(folder):
+def test_a_folder_that_is_made_anew_meanwhile_is_the_one_that_is_locked(folder):
     first = writing_lock(folder)
     first.__enter__()
+    moved = folder.path.with_name("moved")
 
     def sleep(_seconds: float) -> None:
-        if not (folder.path / "moved").exists():
-            folder.trials.rename(folder.path / "moved")
-            folder.trials.mkdir()
+        if not moved.exists():
+            folder.path.rename(moved)
+            folder.trials.mkdir(parents=True)
             first.__exit__(None, None, None)
 
     with writing_lock(folder, sleep=sleep):
-        assert (folder.path / "moved").exists()
+        assert moved.exists()
         assert is_locked(folder)
 
 

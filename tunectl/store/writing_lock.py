@@ -30,7 +30,7 @@ def writing_lock(
     What is written must have been read within the block. Else a `report` that was begun before the last trial ended,
     and ends after the `run` that trained it, would put its older tables and page in place of the run's.
 
-    The folder of trials is locked (flock), so that nothing is written for it. Where the file system has no such locks,
+    The folder itself is locked (flock; the runner's own locks are in it). Where the file system has no such locks,
     and after `wait_seconds`, the block is entered all the same: each file is still one writer's.
     """
     deadline = clock() + wait_seconds
@@ -43,15 +43,15 @@ def writing_lock(
 def _is_ours(folder: StudyFolder, stack: contextlib.ExitStack) -> bool:
     """Whether the lock is ours now, until `stack` ends, or cannot be had here at all."""
     try:
-        descriptor = os.open(folder.trials, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return True  # what is wrong with the folder is said by who reads it
     with contextlib.ExitStack() as opened:
         opened.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The folder of a study that is set aside is moved while others wait.
-            if not os.path.samestat(os.fstat(descriptor), folder.trials.stat()):
+            # A folder may be deleted and made anew while others wait.
+            if not os.path.samestat(os.fstat(descriptor), folder.path.stat()):
                 return False
         except OSError as error:
             return error.errno not in _HELD
