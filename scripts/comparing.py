@@ -67,9 +67,10 @@ def _measurements_table(path: Path, uncompared: Collection[str]) -> bytes:
     return "\n".join(f"{name} {table.column(name).to_pylist()}" for name in kept).encode()
 
 
-def _result(path: Path) -> bytes:
+def _result(path: Path, *, own_code: bool) -> bytes:
     content = json.loads(path.read_bytes())
-    return json.dumps({name: value for name, value in content.items() if name not in UNCOMPARED}).encode()
+    uncompared = UNCOMPARED | ({"measurements"} if own_code else set())  # the number of lines, as in `_told`
+    return json.dumps({name: value for name, value in content.items() if name not in uncompared}).encode()
 
 
 def _told(path: Path) -> bytes:
@@ -86,7 +87,7 @@ def compared(folder: Path, *, own_code: bool = False) -> dict[str, bytes]:
         uncompared = {*UNCOMPARED, "elapsed_seconds", *(("checkpoint",) if own_code else ())}
         found[str(measurements.relative_to(folder))] = _measurements_table(measurements, uncompared)
     for path in sorted(folder.glob("trials/*/result.json")):
-        found[str(path.relative_to(folder))] = _result(path)
+        found[str(path.relative_to(folder))] = _result(path, own_code=own_code)
     files = [folder / "tables" / "settings.csv", *sorted(folder.glob("trials/*/steps.jsonl"))]
     found |= {str(path.relative_to(folder)): path.read_bytes() for path in files if path.exists()}
     for path in sorted(folder.glob("trials/*/checkpoints/*")):

@@ -36,6 +36,9 @@ ERRORS_OF: dict[str, tuple[str, ...]] = {
 }
 """What each call may meet by its manual, on a disk or on a network file system."""
 
+LOST_BY_PYTHON = {("program", "write", "EAGAIN")}
+"""A print that gets EAGAIN loses its line in silence inside of the program; files that block never answer so."""
+
 _HEAD = struct.Struct(f"{len(ROLES) * len(CALLS)}QQ512s128s")
 _FAULT = struct.Struct("iiiIQ232s")
 MOST_AT_ONCE = 64
@@ -112,6 +115,7 @@ def cells_of(study: str, calls: Mapping[tuple[str, str], int], roles: Iterable[s
         for call in CALLS
         if calls[role, call]
         for error in ERRORS_OF[call]
+        if (role, call, error) not in LOST_BY_PYTHON
     ]
 
 

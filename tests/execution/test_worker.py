@@ -270,7 +270,7 @@ def test_what_the_system_answered_counts_also_where_our_error_says_at_which_file
     exec(compile(_RAISES, files.__file__, "exec"), ours)
 
     def does():
-        monkeypatch.setattr("pathlib.Path.read_bytes", lambda _path: ours["write_bytes"](number))
+        monkeypatch.setattr("tunectl.core.regular_files.content", lambda _path, **_options: ours["write_bytes"](number))
         try:
             read_trial(folder)
         finally:

@@ -40,7 +40,7 @@ def test_the_folder_is_locked_within_the_block_alone_and_nothing_is_written_for_
     with pytest.raises(ZeroDivisionError), writing_lock(folder):
         raise ZeroDivisionError
     assert not is_locked(folder)
-    assert [*folder.path.rglob("*")] == [folder.trials]
+    assert [*folder.path.rglob("*")] == [folder.trials]  # nothing is written for it
 
 
 def test_a_second_writer_waits_for_the_first(folder):
@@ -87,8 +87,9 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
 
 
 def test_a_folder_that_is_moved_meanwhile_is_not_the_one_that_is_locked(folder):
-    first, moved = writing_lock(folder), folder.path.with_name("moved")
+    first = writing_lock(folder)
     first.__enter__()
+    moved = folder.path.with_name("moved")
 
     def sleep(_seconds: float) -> None:
         if not moved.exists():

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,14 +20,15 @@ from tunectl.training.own_code.starting import prepared
 def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_an_error_and_never_taken_for_this_one_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    folder = TrialFolder(tmp_path)
+    folder = TrialFolder(tmp_path / "trials" / "00007")
+    folder.path.mkdir(parents=True)
     for place in (folder.files, folder.checkpoints):
         place.mkdir()
         (place / "model-5.pt").write_text("of the attempt before")
     removed = shutil.rmtree
 
-    def rmtree(path: Path, **options: bool) -> None:
-        if path.name != name:
+    def rmtree(path: str | Path, **options: Any) -> None:
+        if Path(path).name != name:
             removed(path, **options)
         elif not options.get("ignore_errors"):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
