@@ -520,7 +520,7 @@ print('{"step": 3, "loss": 3}', flush=True)
 """
     sources = (MetricSource("json_lines", "stdout"),)
     own = {"sources": sources, "checkpoints": Checkpoints("{trial.dir}/model-{step}.pt")}
-    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), **own)
+    request = programs.request(text, "{trial.dir}", Optional(("{trial.resume}",)), max_train_steps=3, **own)
     programs.run(request)
     result = programs.run(replace(request, attempt=2))
     assert result is not None
