@@ -63,16 +63,22 @@ def last_beginning(folder: TrialFolder) -> Beginning | None:
     return known[-1] if known else None
 
 
-def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
-    """Keep how this attempt begins, for the next one and for whoever reads the log again, durably.
+def note_beginning(folder: TrialFolder, beginning: Beginning, *, durable: bool = True) -> None:
+    """Keep how this attempt begins, for the next one and for whoever reads the log again.
 
-    Raises FolderError where that cannot be done.
+    Where no attempt goes on from it, it need not be `durable`, which takes time. Raises FolderError, or OSError, where
+    it cannot be written.
     """
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
     mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
     lost = f" {_LOST}" if beginning.lost else ""
-    append_lines(folder.path / _FILE, f"{step} {beginning.log_bytes}{stopped}{mark}{lost}\n".encode("ascii"))
+    line = f"{step} {beginning.log_bytes}{stopped}{mark}{lost}\n".encode("ascii")
+    if durable:
+        append_lines(folder.path / _FILE, line)
+        return
+    with open(folder.path / _FILE, "ab") as file:
+        file.write(line)
 
 
 def catch_up(
