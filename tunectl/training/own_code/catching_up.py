@@ -66,17 +66,23 @@ def last_beginning(folder: TrialFolder) -> Beginning | None:
     return known[-1] if known else None
 
 
-def note_beginning(folder: TrialFolder, beginning: Beginning) -> None:
-    """Keep how this attempt begins, for the next one and for whoever reads the log again, durably.
+def note_beginning(folder: TrialFolder, beginning: Beginning, *, durable: bool = True) -> None:
+    """Keep how this attempt begins, for the next one and for whoever reads the log again.
 
-    Raises FolderError where that cannot be done.
+    Where no attempt goes on from it, it need not be `durable`, which takes time. Raises FolderError, or OSError, where
+    it cannot be written.
     """
     step = "-" if beginning.step is None else beginning.step
     stopped = f" {_STOPPED}" if beginning.was_stopped else ""
     mark = f" {_MARK}{beginning.mark}" if beginning.mark else ""
     lost = f" {_LOST}" if beginning.lost else ""
-    line = f"{step} {beginning.log_bytes}{stopped}{mark}{lost}\n"
-    append_lines(folder.path / _FILE, line.encode("ascii"), within=folder.study)
+    line = f"{step} {beginning.log_bytes}{stopped}{mark}{lost}\n".encode("ascii")
+    if durable:
+        append_lines(folder.path / _FILE, line, within=folder.study)
+        return
+    descriptor = regular_files.open_to_append(folder.path / _FILE, within=folder.study)
+    with open(descriptor, "ab") as file:
+        file.write(line)
 
 
 def catch_up(

@@ -83,7 +83,7 @@ def run_command(
         # What was caught up with is written before another place in the log is the last one.
         reading.collector.write(measurements)
         flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
-        note_beginning(folder, beginning)
+        note_beginning(folder, beginning, durable=request.program.goes_on)
         seconds.startup_seconds += time.monotonic() - began
         run = ProgramRun(
             request=request,
