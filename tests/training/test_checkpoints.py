@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,4 +211,5 @@ def test_lines_are_cut_back_to_an_offset_and_go_on_from_there(tmp_path: Path):
     again = LineFile(path, offset)
     again.append({"c": 3})
     again.close()
-    assert path.read_text() == '{"a": 1}\n{"c": 3}\n'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [{key: value for key, value in line.items() if key != "crc32"} for line in lines] == [{"a": 1}, {"c": 3}]

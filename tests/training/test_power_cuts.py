@@ -94,20 +94,21 @@ def programs(tmp_path: Path) -> Programs:
 @pytest.fixture
 def disk(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     made = Disk(programs.folder.path, {}, [])
-    fsync, rename = os.fsync, Path.replace
+    fsync, rename = os.fsync, os.rename
 
     def flushing(descriptor: int) -> None:
         fsync(descriptor)
         made.flushed(Path(f"/proc/self/fd/{descriptor}").readlink())
 
-    def renaming(self: Path, target: Path) -> Path:
-        found = rename(self, target)
-        if self.parent == made.folder:
-            made.renames.append((self.name, Path(target).name))
-        return found
+    def renaming(old: Any, new: Any, **folders: Any) -> None:
+        rename(old, new, **folders)
+        places = [Path(f"/proc/self/fd/{folder}").readlink() for folder in folders.values()] or [Path(), Path()]
+        old, new = (place / name for place, name in zip(places, (old, new), strict=True))
+        if old.parent == made.folder:
+            made.renames.append((old.name, new.name))
 
     monkeypatch.setattr(os, "fsync", flushing)
-    monkeypatch.setattr(Path, "replace", renaming)
+    monkeypatch.setattr(os, "rename", renaming)
     yield made
     monkeypatch.undo()
 
