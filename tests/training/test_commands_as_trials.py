@@ -526,9 +526,7 @@ print('{"step": 3, "loss": 3}', flush=True)
     assert result is not None
     assert result.state == "completed", result.message
     assert [(step, values["loss"]) for step, values in programs.measured()] == [(2, 2.0), (3, 3.0)]
-    (note,) = result.notes.items()
-    assert note[0] == "loss could not be read"
-    assert note[1].startswith("'0.1 or so'")
+    assert result.notes["loss could not be read"].startswith("'0.1 or so'")
 
 
 def test_a_number_that_may_be_none_hides_nothing_that_nobody_had_read(programs: Programs) -> None:
