@@ -72,6 +72,7 @@ ALLOWED = {
     ("study/init_study.py", "path.parent.mkdir"): USERS,
     ("training/own_code/catching_up.py", "open"): NOWHERE,
     ("training/own_code/contents.py", "open"): NEW,
+    ("training/own_code/durability.py", "_BOOT.read_text"): KERNEL,
     ("training/own_code/contents.py", "shutil.copytree"): "copies by a function of its own, which opens files alone",
     ("training/own_code/contents.py", "Path(f'{_PROC}/{process}/fdinfo/{number}').read_text"): KERNEL,
     ("training/own_code/contents.py", "Path(f'{_PROC}/{process}/task/{task}/children').read_text"): KERNEL,

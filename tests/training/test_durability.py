@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.folders import TrialFolder
+from tunectl.training.own_code import durability
 from tunectl.training.own_code.catching_up import Beginning, beginnings, note_beginning
 from tunectl.training.own_code.durability import (
     FLUSH_COST,
@@ -18,6 +19,11 @@ from tunectl.training.own_code.durability import (
     note_flushed,
     read_flushed,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_boot_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "boot_id", lambda: "")
 
 
 @pytest.fixture

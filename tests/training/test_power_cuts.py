@@ -6,6 +6,7 @@ program's own checkpoints are flushed, as careful programs do.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -86,6 +87,12 @@ class Disk:
             (self.folder / name).write_bytes(content[: max(lengths[name], len(self.files.get(name, b"")))])
 
 
+@pytest.fixture(autouse=True)
+def _always_another_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = itertools.count()
+    monkeypatch.setattr(durability, "boot_id", lambda: f"boot {next(boots)}")
+
+
 @pytest.fixture
 def programs(tmp_path: Path) -> Programs:
     return Programs(tmp_path)
@@ -141,6 +148,19 @@ def cut_off(programs: Programs, request: ProgramRequest) -> None:
     processes[0].wait()
     marker.unlink()
     (programs.folder.path.parent / "program.py.up").touch()
+
+
+def test_without_a_power_cut_a_killed_trial_goes_on_from_its_last_checkpoint(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durability, "boot_id", lambda: "this one")
+    monkeypatch.setattr(durability.Flusher, "is_ready", False)
+    request = resumable(programs, 9, "before", "model.pt")
+    cut_off(programs, request)
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert (result.state, programs.measured()) == ("completed", EXPECTED)
+    assert programs.folder.log.read_text().count("step 2 ") == 1, "nothing was trained twice"
 
 
 @pytest.mark.parametrize("name", ["model-{step}.pt", "model.pt"])

@@ -175,7 +175,7 @@ def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str],
         if path == folder.resume:
             real_folders.remove(folder.previous_resume, folder.study)
         else:
-            kept = _kept_aside([folder.resume])
+            kept = _kept_aside([folder.resume], folder)
             real_folders.move(path, folder.resume, folder.study)
             if reason is not None:
                 say(f"{reason}: trial {request.trial} goes on from the checkpoint before it{kept}")
@@ -187,19 +187,20 @@ def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str],
 
 def keep_resume(folder: TrialFolder) -> str:
     """Give what a trial does not go on from another name, but for damaged files; says which, "" where there is none."""
-    return _kept_aside([folder.resume, folder.previous_resume])
+    return _kept_aside([folder.resume, folder.previous_resume], folder)
 
 
-def _kept_aside(paths: Iterable[Path]) -> str:
-    kept = [set_aside(path).name for path in paths if path.exists() and not _is_damaged(path)]
+def _kept_aside(paths: Iterable[Path], folder: TrialFolder) -> str:
+    kept = [set_aside(path, folder).name for path in paths if path.exists() and not _is_damaged(path)]
     return f" ({' and '.join(kept)} keeps it)" if kept else ""
 
 
-def set_aside(path: Path) -> Path:
-    """Give a file a name under which nothing looks for it, and that no other file has."""
+def set_aside(path: Path, folder: TrialFolder) -> Path:
+    """Give a file of the trial a name under which nothing looks for it, and that no other file has."""
     names = (path.with_name(f"{path.name}.kept-{number}") for number in itertools.count(1))
     free = next(name for name in names if not name.exists())
-    return path.rename(free)
+    real_folders.move(path, free, folder.study)
+    return free
 
 
 def _is_damaged(path: Path) -> bool:

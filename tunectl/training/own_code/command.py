@@ -261,8 +261,11 @@ def gone_on_from(
     known, they are cut back when the program tells the first one. What is counted goes on from the step.
     """
     before, noted = last_beginning(folder), read_flushed(folder)
-    is_whole = noted is not None and noted.is_all and noted.holds(folder)
-    resume = prepared(request, folder, (lambda _point: True) if is_whole else _is_known(request, folder, before, noted))
+    is_there = noted is not None and noted.holds(folder)
+    is_whole = is_there and noted is not None and noted.is_all
+    # Without a power cut all is there that was written, though a kill may have torn the last line.
+    is_safe = is_whole or (is_there and noted is not None and noted.is_of_this_boot)
+    resume = prepared(request, folder, (lambda _point: True) if is_safe else _is_known(request, folder, before, noted))
     reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
     if resume is None:
         return None, reading, 0

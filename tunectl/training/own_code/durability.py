@@ -2,8 +2,9 @@
 
 A program may flush its checkpoint to the disk; what it prints is in the system's memory for half a minute, and a power
 cut takes it. A trial that went on from such a checkpoint would lack the evaluations before it. So what was printed is
-flushed, beside the look-out for it, whenever a new checkpoint is there; which one that was is noted behind it. A trial
-goes on from a checkpoint that was noted so, or at whose step, or later, an evaluation is known.
+flushed, beside the look-out for it, whenever a new checkpoint is there; which one that was is noted behind it. After a
+power cut a trial goes on from a checkpoint that was noted so, or at whose step, or later, an evaluation is known. Where
+the machine has not been started since, the system still has all that was written, whatever was killed.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tunectl.core import regular_files
 from tunectl.core.files import flush_file, flush_folder, write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.training.own_code import contents
 from tunectl.training.own_code.lines import log_bytes
 
 _FILE = "flushed.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 FLUSH_COST = 0.02
 """The part of a trial's time that flushing may take, as for `resume.pt`: where one takes long, the next comes later."""
@@ -50,7 +53,8 @@ class SavedPoint(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Flushed:
     """What was known to be on the disk when it was noted: so much of the log and of the measurements, and with them all
-    that was told before the checkpoint of this number and mark was there. `is_all`: the program had ended.
+    that was told before the checkpoint of this number and mark was there. `is_all`: the program had ended. `boot` says
+    at which start of the machine it was noted, "" where that is not known.
     """
 
     log_bytes: int
@@ -58,10 +62,16 @@ class Flushed:
     number: int | None = None
     mark: str = ""
     is_all: bool = False
+    boot: str = ""
 
     def holds(self, folder: TrialFolder) -> bool:
         """Whether the files still hold what was noted: a failing disk, or whoever edits them, may take it."""
         return log_bytes(folder.log) >= self.log_bytes and log_bytes(folder.measurements) >= self.measured_bytes
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        """Whether the machine has not been started since: then nothing that was written is lost."""
+        return bool(self.boot) and self.boot == boot_id()
 
     def covers(self, point: SavedPoint) -> bool:
         """Whether all that was told before a checkpoint was there is on the disk, where the files hold what was noted.
@@ -78,13 +88,15 @@ class Flushed:
 def read_flushed(folder: TrialFolder) -> Flushed | None:
     """What was noted last; None where nothing was, as by earlier versions. What is damaged covers nothing."""
     try:
-        found = Flushed(**json.loads((folder.path / _FILE).read_bytes()))
+        found = Flushed(**json.loads(regular_files.content(folder.path / _FILE)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
         return Flushed(0, 0)
     sizes = [found.log_bytes, found.measured_bytes, 0 if found.number is None else found.number]
-    is_sound = all(type(size) is int for size in sizes) and type(found.mark) is str and type(found.is_all) is bool
+    texts = [found.mark, found.boot]
+    is_sound = all(type(size) is int for size in sizes) and all(type(text) is str for text in texts)
+    is_sound = is_sound and type(found.is_all) is bool
     return found if is_sound else Flushed(0, 0)
 
 
@@ -94,9 +106,16 @@ def note_flushed(folder: TrialFolder, point: SavedPoint | None, *, is_all: bool 
     for path in (folder.log, folder.measurements):
         flush_file(path)
     number, mark = (None, "") if point is None else (point.number, point.mark)
-    noted = Flushed(logged, measured, number, mark, is_all)
-    write_bytes(folder.path / _FILE, (json.dumps(asdict(noted)) + "\n").encode())
+    noted = Flushed(logged, measured, number, mark, is_all, boot_id())
+    write_bytes(folder.path / _FILE, (json.dumps(asdict(noted)) + "\n").encode(), within=folder.study)
     flush_folder(folder.path)
+
+
+def boot_id() -> str:
+    """What is another text after each start of this machine; "" where the system does not say."""
+    with contextlib.suppress(OSError):
+        return _BOOT.read_text("ascii").strip()
+    return ""
 
 
 @dataclass(slots=True)

@@ -138,7 +138,7 @@ class Trial:
                 if (parts.get("recorded") or 0) > max((item.step for item in known), default=0):
                     raise UnusableResume(f"{path.name} is later than the last of its metrics that is on the disk")
             except UnusableResume as reason:
-                passed_over = f"{reason} and is kept as {set_aside(path).name}"
+                passed_over = f"{reason} and is kept as {set_aside(path, self._folder).name}"
                 continue
             except UnreadableError:
                 self._kept.spared.add(step)  # also where the function goes on all the same
