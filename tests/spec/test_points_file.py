@@ -14,7 +14,7 @@ from tunectl.core.records import TrialOutcome
 from tunectl.spec.identity import Differences, differences
 from tunectl.spec.reading import load_study
 from tunectl.study.checking import check_study
-from tunectl.study.opening import open_to_read, opened
+from tunectl.study.opening import kept_study, opened
 from tunectl.study.progress import Progress
 
 HYPERPARAMETERS = {
@@ -139,7 +139,7 @@ def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, 
     assert planned() == [0.1, 0.01]
     # What is kept is read back without the user's file.
     (tmp_path / "tables" / "points.csv").unlink()
-    assert len(open_to_read(place)[1].search.points) == 2
+    assert len(kept_study(StudyFolder(place)).search.points) == 2
 
 
 def test_points_of_a_table_are_those_of_a_list(tmp_path: Path, write: Callable[[str], Path]) -> None:

@@ -37,8 +37,8 @@ def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_an_error_and_neve
     program = Program(("true",), str(tmp_path), ())
     request = ProgramRequest("study", 7, 5, program, {}, Objective("loss", "minimize"), 20, 1)
     with pytest.raises(OSError, match="Input/output error"):
-        prepared(request, folder)
+        prepared(request, folder, lambda _point: True)
     monkeypatch.undo()
-    assert prepared(request, folder) is None
+    assert prepared(request, folder, lambda _point: True) is None
     assert not folder.checkpoints.exists()
     assert list(folder.files.iterdir()) == []
