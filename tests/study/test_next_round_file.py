@@ -33,6 +33,7 @@ FEWER = Change(("training", "max_train_steps"), 100, "all was done early")
 @pytest.fixture
 def studied(tmp_path, monkeypatch):
     """A finished study whose findings ask for the given changes."""
+    monkeypatch.chdir(tmp_path)
     folder = made_up_folder(tmp_path / "runs" / "example", TEXT, lambda _: 0.5, file=tmp_path / "mine" / "example.yaml")
 
     def ask(*changes: Change) -> Path:
@@ -58,6 +59,17 @@ def test_the_next_round_stands_beside_the_studys_own_file_under_a_name_of_its_ow
     assert spec.name == "example-round2"
     assert spec.alternatives("learning_rate")[0].domain == Range(1e-5, 1, "log")
     assert spec.training.max_train_steps == 400
+
+
+def test_a_study_folder_of_somebody_elses_does_not_say_where_to_write(studied, tmp_path, monkeypatch):
+    folder = studied(RATE)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    found = next_round(folder)
+    assert found.path == Path("example-round2.yaml")
+    assert [path.name for path in here.iterdir()] == ["example-round2.yaml"]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["example.yaml"]
 
 
 def test_a_file_that_is_there_is_never_written_over(studied, tmp_path):

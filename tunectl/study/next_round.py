@@ -62,8 +62,9 @@ class NextRound:
 def next_round(place: Path, to: Path | None = None, report: Callable[[str], None] = lambda _line: None) -> NextRound:
     """Write the next round's study file for the study folder at `place`; never over another file.
 
-    By default it is written beside the study's own file, called `<study>-round2.yaml` and so on. What is damaged in the
-    folder is said to `report`. Raises FolderError where there is no study, UsageError where the file is there already.
+    By default it is written beside the study's own file where that is in or below the current folder, else in the
+    current folder, called `<study>-round2.yaml` and so on. What is damaged in the folder is said to `report`. Raises
+    FolderError where there is no study, UsageError where the file is there already.
     """
     with looked_at(place, report) as study:
         folder, spec = study.folder, study.spec
@@ -119,6 +120,9 @@ def _next_name(study: str) -> str:
 
 
 def _beside(folder: StudyFolder, name: str) -> Path:
-    """Beside the study's own file, whose folder a workload's file may be named from; else in the current folder."""
+    """Beside the study's own file, from whose folder a workload's file may be named, where that is in or below the
+    current folder; else in the current folder: where else to write is not for a study folder to say.
+    """
     original = original_study_file(folder)
-    return original.with_name(name) if original is not None else Path(name)
+    is_here = original is not None and original.resolve().is_relative_to(Path.cwd())
+    return original.with_name(name) if original is not None and is_here else Path(name)
