@@ -113,6 +113,19 @@ def test_a_damaged_plan_is_read_from_the_rest_of_the_folder_and_said(
     assert all("plan.jsonl: is damaged" in line for line in said)
 
 
+@pytest.mark.parametrize("changes", [{"setting": 1}, {"point": 3}, {"kind": "retrain", "repeat": 1}], ids=str)
+def test_what_a_trial_is_for_is_the_index_s_where_a_line_without_a_checksum_says_otherwise(
+    folder: StudyFolder, changes: dict[str, object]
+) -> None:
+    # request.json says nothing of the setting, the point or the kind: it agrees with both.
+    lines = edited(0, **changes)(folder.plan.read_text().splitlines())
+    folder.plan.write_text("".join(f"{line}\n" for line in lines))
+    plan, said = seen(folder)
+    assert plan == PLAN
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {folder.plan}: is damaged: the line of trial 0 ")
+
+
 def test_a_line_that_nothing_else_knows_of_is_refused(folder: StudyFolder) -> None:
     folder.index.unlink()
     folder.trial(1).request.unlink()

@@ -145,11 +145,12 @@ class _Search:
         if line is not None and (line.is_sealed or line.trial == stored):
             return line.trial
         request = self._request(number)
-        candidates = [item for item in (line.trial if line is not None else None, stored) if item is not None]
+        # A row of the index has its checksum, the line has none: the request may agree with both.
+        candidates = [item for item in (stored, line.trial if line is not None else None) if item is not None]
         if request is None:
             # A trial that trained without a request was imported: the study cannot plan it again.
             again = () if was_launched else self._planned_again(number, None)
-            return next(iter([*reversed(candidates), *again]), None)
+            return next(iter([*candidates, *again]), None)
         for item in (*candidates, *self._planned_again(number, request)):
             if not disagreement(request, item):
                 return item
