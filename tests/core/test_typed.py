@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from tunectl.core import seals
+from tunectl.core import jsontext, seals
 from tunectl.core.typed import DamagedError, document, sealed_object, typed
 
 
@@ -102,3 +102,17 @@ def test_a_record_without_a_checksum_is_read_as_it_stands() -> None:
     assert sealed_object(b'{"a": 1}') == {"a": 1}
     with pytest.raises(DamagedError, match="does not match its checksum"):
         sealed_object(b'{"a": 1, "crc32": null, "crc32x": 1}'.replace(b"null", b"0"))
+
+
+VALUES = {"a": [1, 2.5, 1e-300, 1e22, 2**70, "nan"], "ü": "x\ud800y\u2028\n", "e": {}, "n": None, "t": True}
+
+
+@pytest.mark.parametrize("text", [jsontext.encode(VALUES), json.dumps(VALUES, indent=2)], ids=["a line", "several"])
+def test_a_record_that_was_only_laid_out_anew_is_still_the_same(text: str) -> None:
+    sealed = seals.sealed(text)
+    indented = json.dumps(json.loads(sealed), indent=4).encode()
+    dense = json.dumps(json.loads(sealed), separators=(",", ":")).encode()
+    for content in (indented, dense, sealed.replace(b"\n", b"\r\n")):
+        assert sealed_object(content) == sealed_object(sealed)
+        with pytest.raises(DamagedError, match="does not match its checksum"):
+            sealed_object(content.replace(b"2.5", b"2.6"))

@@ -94,6 +94,13 @@ def test_a_torn_claim_is_never_judged(path, content):
         acquire(path)
 
 
+def test_a_claim_is_named_also_where_the_lock_is_that_of_a_runner_that_is_gone(path):
+    path.write_text(json.dumps({"pid": GONE_PID, "host": claim._place()["host"], "started": 1}))
+    path.with_name("lock.claim").write_bytes(b"[]")
+    with pytest.raises(FolderError, match="delete "):
+        acquire(path)
+
+
 def test_what_is_left_of_a_killed_runner_is_waited_for_and_ended(path, left):
     started = processes.start_time(os.getpid()) - 1  # any that is no other process's
     mark = processes.mark_of(GONE_PID, started) + "1"

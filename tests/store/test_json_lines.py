@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunectl.core import seals
 from tunectl.core.jsontext import encode
 from tunectl.store.json_lines import parse, parse_quickly
 
@@ -93,3 +96,11 @@ def test_reading_quickly_gives_the_same_values_and_finds_the_same_lines_damaged(
 def test_numbers_and_texts_that_json_alone_takes_are_read_quickly_too(piece):
     content = b'{"step": 1, "metrics": {"a": ' + piece + b"}}\n"
     assert repr(parse_quickly(content)) == repr(with_floats(parse(content)))
+
+
+@pytest.mark.parametrize("read", [parse, parse_quickly])
+def test_lines_that_a_formatter_wrote_anew_are_still_the_same(read):
+    line = seals.sealed(encode({"step": 1, "metrics": {"loss": 0.1}})) + b"\n"
+    dense = json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n"
+    assert dense != line
+    assert read(dense + dense.replace(b"0.1", b"0.2")) == [{"step": 1, "metrics": {"loss": 0.1}}, None]

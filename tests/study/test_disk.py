@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from builders import STUDY_FILE, study_text
 
 from tunectl.core.errors import FolderError
+from tunectl.sampling.plan import plan_trials
+from tunectl.spec.reading import parse_study
 from tunectl.study import disk
 from tunectl.study.disk import DiskNeed, check_room_to_begin, check_room_to_go_on, free_bytes, in_words
+from tunectl.study.training_trials import disk_need
 
 MEBI = 2**20
 NEED = DiskNeed(checkpoint_bytes=10 * MEBI, kept=3, at_once=2, trials=20, updates=1000)
@@ -83,3 +89,23 @@ def test_sizes_are_told_in_the_unit_that_fits(count, said):
 def test_sizes_beyond_every_unit_are_told_too():
     assert in_words(10**15) == "1 PB"
     assert in_words(10**19) == "1e+04 PB"
+
+
+def test_one_trial_is_spoken_of_as_one(with_free):
+    with_free(8 * MEBI)
+    one = replace(NEED, trials=1, at_once=1, checkpoint_bytes=0)
+    with pytest.raises(FolderError, match=r"but the trial that runs needs about 16\.8 MB"):
+        check_room_to_begin(Path("a"), one)
+    with_free(16 * MEBI)
+    assert "but the trial will keep about" in check_room_to_begin(Path("a"), replace(one, updates=10**6))
+
+
+@pytest.mark.parametrize(("kind", "updates"), [("command", 0), ("function", 0), ("workload", 10_000)])
+def test_the_steps_of_a_program_need_no_room(kind, updates):
+    # Only our own loop writes steps.jsonl. To a program tokens may be steps, billions of them.
+    text = study_text(
+        {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 5, seed: 0}"
+    )
+    spec = replace(parse_study(text, STUDY_FILE), kind=kind)
+    need = disk_need(spec, plan_trials(spec), SimpleNamespace(checkpoint_bytes=0), (0, 1))
+    assert need.updates == updates

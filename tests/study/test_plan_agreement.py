@@ -113,6 +113,53 @@ def test_a_damaged_plan_is_read_from_the_rest_of_the_folder_and_said(
     assert all("plan.jsonl: is damaged" in line for line in said)
 
 
+@pytest.mark.parametrize("changes", [{"setting": 1}, {"point": 3}, {"kind": "retrain", "repeat": 1}], ids=str)
+def test_what_a_trial_is_for_is_the_index_s_where_a_line_without_a_checksum_says_otherwise(
+    folder: StudyFolder, changes: dict[str, object]
+) -> None:
+    # request.json says nothing of the setting, the point or the kind: it agrees with both.
+    lines = edited(0, **changes)(folder.plan.read_text().splitlines())
+    folder.plan.write_text("".join(f"{line}\n" for line in lines))
+    plan, said = seen(folder)
+    assert plan == PLAN
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {folder.plan}: is damaged: the line of trial 0 ")
+
+
+TWO_SETTINGS = study_text(
+    {
+        "optimizer": "{role: scientific, values: [momentum, nesterov]}",
+        "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}",
+    },
+    search="{trials: 3, seed: 0}",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([{"setting": 1}, {"setting": 0}], "has the setting of trial 0, and other values of optimizer"),
+        ([{"kind": "retrain", "repeat": 1}], "is a retrain, and no trial has its setting and point"),
+        ([{"kind": "retrain", "repeat": 1, "point": 1}], "is a retrain of trial 2, and has other values"),
+    ],
+    ids=["settings", "no original", "another original"],
+)
+def test_lines_of_an_earlier_version_that_do_not_fit_together_are_said(
+    tmp_path: Path, changes: list[dict[str, object]], words: str
+) -> None:
+    made = made_up_folder(tmp_path / "study", TWO_SETTINGS, lambda trial: 0.1 * (trial.trial + 1))
+    made.index.unlink()
+    lines = made.plan.read_text().splitlines()
+    made.plan.write_text("".join(json.dumps(without_seal(line)) + "\n" for line in lines))
+    assert seen(made)[1] == []
+    for number, change in enumerate(changes):
+        lines = edited(number, **change)(lines)
+    made.plan.write_text("".join(f"{line}\n" for line in lines))
+    said = seen(made)[1]
+    assert said
+    assert any(words in line for line in said), said
+
+
 def test_a_line_that_nothing_else_knows_of_is_refused(folder: StudyFolder) -> None:
     folder.index.unlink()
     folder.trial(1).request.unlink()

@@ -1,13 +1,18 @@
 """The checksum at the end of a JSON record: by it a record is known to be as tunectl wrote it.
 
-A record without one is of an earlier version, or somebody took it out to edit the record: it is read as it stands.
+A record without one is of an earlier version, or somebody took it out to edit the record: it is read as it stands. One
+that a formatter, or a tool that changes the ends of lines, wrote anew with the same values is still the same record.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any
+
+from tunectl.core import jsontext
 
 SEAL = "crc32"
 _JOINT = b', "crc32": '
@@ -39,3 +44,11 @@ def is_intact_document(content: bytes, seal: Any) -> bool:
     if found is None or type(seal) is not int:
         return False
     return zlib.crc32(content[: len(content) - len(content[-200:]) + found.start()]) == seal
+
+
+def is_same_record(values: Mapping[str, Any], seal: Any) -> bool:
+    """Whether the checksum belongs to a record of these values, however its text is laid out now."""
+    # As they are written: on one line, and provenance.json on many.
+    texts = (jsontext.encode(values), json.dumps(values, indent=2))
+    bodies = (text.removesuffix("}").rstrip().encode("utf-8", "surrogatepass") for text in texts)
+    return type(seal) is int and any(zlib.crc32(body) == seal for body in bodies)

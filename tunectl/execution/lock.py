@@ -235,7 +235,10 @@ def _kill_left_by(holder: dict[str, Any]) -> None:
 
 def _in_use(path: Path, holder: dict[str, Any]) -> str:
     who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "another process"
-    if holder.get("host") == socket.gethostname() and "pid" in holder and not _holder_lives_here(holder):
+    was_here = holder.get("host") == socket.gethostname() and "pid" in holder and not _holder_lives_here(holder)
+    if was_here and claim.standing(_claim_path(path)) == "unknown":
+        who = "another process"  # the lock is that of an earlier runner, which is gone: the claim is what keeps us out
+    elif was_here:
         return f"{path.parent}: still held by trials of a runner that was killed ({who}); wait for them to end"
     if claim.standing(_claim_path(path)) == "unknown":
         return (

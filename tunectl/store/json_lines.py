@@ -40,7 +40,8 @@ def parse(content: bytes) -> list[dict[str, Any] | None]:
 
 def _intact(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
     seal = value.pop(seals.SEAL, None)
-    return value if seal is None or seals.is_intact(line, seal) else None
+    is_ours = seal is None or seals.is_intact(line, seal) or seals.is_same_record(value, seal)
+    return value if is_ours else None
 
 
 def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:

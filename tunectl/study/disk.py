@@ -72,17 +72,25 @@ def check_room_to_begin(place: Path, need: DiskNeed) -> str:
     free = free_bytes(place)
     if free < need.to_begin:
         raise FolderError(
-            f"{place}: {in_words(free)} are free, but the {need.at_once} trials that run at a time need about "
+            f"{place}: {in_words(free)} are free, but the {_at_work(need.at_once)} about "
             f"{in_words(need.to_begin)} (a checkpoint is {in_words(need.checkpoint_bytes)}, each keeps the best "
             f"{need.kept}); make room, give another --dir, or lower training.keep_checkpoints"
         )
     if free < need.in_all:
         return (
-            f"{place}: {in_words(free)} are free, but the {need.trials} trials will keep about "
+            f"{place}: {in_words(free)} are free, but the {_trials(need.trials)} will keep about "
             f"{in_words(need.in_all)} (a checkpoint is {in_words(need.checkpoint_bytes)}, each keeps the best "
             f"{need.kept}); training.keep_checkpoints may be lowered at any time"
         )
     return ""
+
+
+def _trials(count: int) -> str:
+    return "trial" if count == 1 else f"{count} trials"
+
+
+def _at_work(count: int) -> str:
+    return "trial that runs needs" if count == 1 else f"{count} trials that run at a time need"
 
 
 def check_room_to_go_on(place: Path, need: DiskNeed) -> None:

@@ -65,7 +65,8 @@ def looked_at(
             # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
             found = read_standing(folder, trials, spec.objective, index)
             outcomes = [_running(item) for item in found] if alive else found
-        for line in (*plan.notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
+        notes = (f"warning: {note}" for note in (*plan.notes, *plan.doubts))
+        for line in (*notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
             report(line)
         yield StudyAsItStands(folder, spec, trials, outcomes, alive, index)
 

@@ -230,3 +230,5 @@ def _restore_plan(folder: StudyFolder, spec: StudySpec, watcher: Watcher) -> Non
         write_plan(folder.plan, plan.trials)
         for note in plan.notes:
             watcher.message(f"warning: {note}, and written again")
+    for doubt in plan.doubts:
+        watcher.message(f"warning: {doubt}")

@@ -27,12 +27,13 @@ Planned = Mapping[int, PlannedTrial]
 @dataclass(frozen=True, slots=True)
 class AgreedPlan:
     """The planned trials in the order of their ids. `restored` are those whose lines were damaged, missing or changed;
-    `notes` say so, one line each.
+    `notes` say so, one line each, and `doubts` what does not fit together where nothing says which is right.
     """
 
     trials: Sequence[PlannedTrial]
     restored: Sequence[int] = ()
     notes: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
 
 def agreed_plan(
@@ -128,7 +129,7 @@ class _Search:
         self._check_identities()
         if restored:
             self.notes.append(self._in_words(restored))
-        return AgreedPlan(list(self.found.values()), restored, self.notes)
+        return AgreedPlan(list(self.found.values()), restored, self.notes, list(self._doubts()))
 
     def _is_possible(self, line: PlanLine) -> bool:
         """Whether a line fits the study: only a procedure has sweeps, and a repeat in a study is a retrain."""
@@ -145,11 +146,12 @@ class _Search:
         if line is not None and (line.is_sealed or line.trial == stored):
             return line.trial
         request = self._request(number)
-        candidates = [item for item in (line.trial if line is not None else None, stored) if item is not None]
+        # A row of the index has its checksum, the line has none: the request may agree with both.
+        candidates = [item for item in (stored, line.trial if line is not None else None) if item is not None]
         if request is None:
             # A trial that trained without a request was imported: the study cannot plan it again.
             again = () if was_launched else self._planned_again(number, None)
-            return next(iter([*reversed(candidates), *again]), None)
+            return next(iter([*candidates, *again]), None)
         for item in (*candidates, *self._planned_again(number, request)):
             if not disagreement(request, item):
                 return item
@@ -193,6 +195,26 @@ class _Search:
                     f"{self.folder.plan}: trial {trial.trial} has the setting, point and repeat of trial {earlier}. "
                     "The plan is damaged; restore the file from a copy, or give another --dir."
                 )
+
+    def _doubts(self) -> Iterator[str]:
+        """What request.json does not hold, and lines without a checksum may have wrong: the setting, the point, and
+        what was trained again.
+        """
+        trials = [item for item in self.found.values() if not self._is_procedure(item)]
+        names = [name for name in self.spec.names if any(item.makes_settings for item in self.spec.alternatives(name))]
+        of_search = {(item.setting, item.point): item for item in trials if item.kind == "search"}
+        of_setting: dict[int, PlannedTrial] = {}
+        for trial in trials:
+            first, original = of_setting.setdefault(trial.setting, trial), of_search.get((trial.setting, trial.point))
+            what = ""
+            if any(first.hyperparameters.get(name) != trial.hyperparameters.get(name) for name in names):
+                what = f"has the setting of trial {first.trial}, and other values of {', '.join(names)}"
+            elif trial.kind == "retrain" and original is None:
+                what = "is a retrain, and no trial has its setting and point"
+            elif original is not None and original.hyperparameters != trial.hyperparameters:
+                what = f"is a retrain of trial {original.trial}, and has other values"
+            if what:
+                yield f"{self.folder.plan}: is damaged: trial {trial.trial} {what}; which is right is not known"
 
     def _in_words(self, restored: Sequence[int]) -> str:
         shown = ", ".join(map(str, restored[:8])) + (", …" if len(restored) > 8 else "")

@@ -52,7 +52,8 @@ def disk_need(spec: StudySpec, left: Sequence[PlannedTrial], ready: Ready, slots
         kept=spec.training.keep_checkpoints,
         at_once=min(len(slots), len(left)),
         trials=len(left),
-        updates=sum(total_steps(spec, trial) for trial in left),
+        # The steps of the user's own code leave nothing beside what it writes itself.
+        updates=0 if spec.own_code else sum(total_steps(spec, trial) for trial in left),
     )
 
 
