@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tunectl.core import regular_files
 from tunectl.core.files import flush_file, flush_folder, write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.training.own_code import contents
@@ -78,7 +79,7 @@ class Flushed:
 def read_flushed(folder: TrialFolder) -> Flushed | None:
     """What was noted last; None where nothing was, as by earlier versions. What is damaged covers nothing."""
     try:
-        found = Flushed(**json.loads((folder.path / _FILE).read_bytes()))
+        found = Flushed(**json.loads(regular_files.content(folder.path / _FILE, within=folder.study)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
@@ -95,7 +96,7 @@ def note_flushed(folder: TrialFolder, point: SavedPoint | None, *, is_all: bool 
         flush_file(path)
     number, mark = (None, "") if point is None else (point.number, point.mark)
     noted = Flushed(logged, measured, number, mark, is_all)
-    write_bytes(folder.path / _FILE, (json.dumps(asdict(noted)) + "\n").encode())
+    write_bytes(folder.path / _FILE, (json.dumps(asdict(noted)) + "\n").encode(), within=folder.study)
     flush_folder(folder.path)
 
 
@@ -134,13 +135,15 @@ class Flusher:
         self._thread.start()
 
     def _flush(self, point: SavedPoint) -> None:
+        began = self.clock()
         # What cannot be flushed is not noted.
         with contextlib.suppress(OSError):
             contents.flush(point.path)
             began = self.clock()
             note_flushed(self.folder, point)
-            self._next = self.clock() + max(LEAST_SECONDS, (self.clock() - began) / FLUSH_COST)
             self.covered = point
+        # Also where it failed: a disk that has errors is not asked at every look.
+        self._next = self.clock() + max(LEAST_SECONDS, (self.clock() - began) / FLUSH_COST)
 
     def end(self) -> None:
         """Note that all is on the disk, once the program has ended."""

@@ -104,11 +104,11 @@ def _put_away(path: Path, folder: TrialFolder) -> None:
     real = contents.own_path(path, folder)
     if real is None:
         return
-    place = real.parent / _PUT_AWAY
+    place, study = real.parent / _PUT_AWAY, Path(os.path.realpath(folder.study))
     contents.remove(place / real.name, folder)
     try:
-        place.mkdir(exist_ok=True)
-        real.rename(place / real.name)
+        real_folders.made(place, study)
+        real_folders.move(real, place / real.name, study)
     except OSError:
         contents.remove(real, folder)  # it must not be taken for the last one
 
