@@ -71,6 +71,7 @@ def test_what_cannot_be_flushed_is_not_noted(folder: TrialFolder, monkeypatch: p
     flusher.end()
     assert flusher.covered is None
     assert read_flushed(folder) is None
+    assert not flusher.is_ready, "a disk that has errors is not asked at every look"
 
 
 def test_flushing_takes_a_small_part_of_the_time(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +120,16 @@ def test_a_note_covers_what_was_there_before_and_holds_while_the_files_do(folder
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b'{"log_bytes": "1", "measured_bytes": 2}', b"\xff"])
 def test_a_damaged_note_covers_nothing(folder: TrialFolder, content: bytes) -> None:
     (folder.path / "flushed.json").write_bytes(content)
+    assert read_flushed(folder) == Flushed(0, 0)
+
+
+def test_a_pipe_or_a_link_in_place_of_the_note_covers_nothing_and_is_not_waited_for(folder: TrialFolder) -> None:
+    note = folder.path / "flushed.json"
+    os.mkfifo(note)
+    assert read_flushed(folder) == Flushed(0, 0)
+    note.unlink()
+    (folder.path / "other.json").write_text('{"log_bytes": 1, "measured_bytes": 1, "is_all": true}')
+    note.symlink_to("other.json")
     assert read_flushed(folder) == Flushed(0, 0)
 
 

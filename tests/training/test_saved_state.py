@@ -7,6 +7,7 @@ import datetime
 import enum
 import io
 import random
+import re
 import types
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
@@ -196,6 +197,32 @@ def test_a_long_history_and_a_large_array_are_not_written_twice(monkeypatch: pyt
     written = []
     monkeypatch.setattr(saved_state, "write", lambda content, _file: written.append(content) or write(content, _file))
     check({"history": [np.float64(1.0)] * 10_000, "losses": [1.5] * 100_000, "steps": list(range(100_000))})
+    check({"memory": [(np.zeros(4, "f4"), 1, np.float64(1.0)) for _ in range(1_000)], "large": np.zeros(10**6)})
+    check({"recent": deque(((np.zeros(4), False) for _ in range(1_000)), maxlen=1_000)})
     assert written == []
-    check({"memory": np.zeros(10**6)})
+    check({"names": np.full(10**6, "a")})
     assert [array.size for [array] in written] == [0]
+
+
+def inside_itself(holder: Any) -> Any:
+    holder.me, holder.rate = holder, lambda: 0
+    return holder
+
+
+def deque_in_itself() -> deque[Any]:
+    made: deque[Any] = deque()
+    made.append(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (inside_itself(types.SimpleNamespace()), "state.rate is of type function"),
+        (inside_itself(argparse.Namespace()), "state.rate is of type function"),
+        (deque_in_itself(), "state[0] is of type collections.deque"),
+    ],
+)
+def test_what_contains_itself_and_cannot_be_read_back_is_refused_by_its_key(value: Any, where: str) -> None:
+    with pytest.raises(UnsavableError, match=rf"^a checkpoint cannot be saved: {re.escape(where)}"):
+        check({"state": value})

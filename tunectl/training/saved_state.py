@@ -18,7 +18,7 @@ import re
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import is_dataclass
 from decimal import Decimal
@@ -38,7 +38,9 @@ _NUMPY_TYPES = frozenset(np.dtype(code).type for code in np.typecodes["All"]) - 
 _PLAIN = frozenset({type(None), bool, float, complex, str, bytes, *_NUMPY_TYPES})
 """The types of which every value is read back, whatever it is."""
 
+_NUMBER_KINDS = "biufc"
 _TENSORS = (torch.Tensor, nn.Parameter)
+_CONTAINERS = (dict, OrderedDict, list, tuple, deque)
 _LARGEST_INT = 2**2000  # torch's reader knows whole numbers of at most 255 bytes
 _RIGHT = "tensors, numbers, texts, NumPy arrays, dates and paths, in dicts, lists, tuples and sets"
 _REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
@@ -106,7 +108,7 @@ def check(parts: Mapping[str, Any]) -> None:
     if not doubtful or _why_not([_small(item.value) for item in doubtful]) is None:
         return
     for item in doubtful:
-        found = _fault(item)
+        found = _fault(item, frozenset())
         if found is not None:
             raise UnsavableError(f"a checkpoint cannot be saved: {found}")
 
@@ -121,7 +123,11 @@ def _is_plain(value: Any) -> bool:
     return kind in _PLAIN or (kind is int and -_LARGEST_INT < value < _LARGEST_INT)
 
 
-def _are_plain(values: Sequence[Any]) -> bool:
+def _is_plain_array(value: Any) -> bool:
+    return type(value) is np.ndarray and value.dtype.kind in _NUMBER_KINDS
+
+
+def _are_plain(values: Collection[Any]) -> bool:
     """Whether all are known to be plain: a quick look at long lists."""
     kinds = {*map(type, values)}
     return kinds <= _PLAIN or (kinds == {int} and min(values) > -_LARGEST_INT and max(values) < _LARGEST_INT)
@@ -129,15 +135,15 @@ def _are_plain(values: Sequence[Any]) -> bool:
 
 def _doubtful(value: Any, path: str, seen: set[int]) -> Iterator[_Item]:
     """What of a nested value is not plainly read back."""
-    if _is_plain(value) or _is_plain_tensor(value):
+    if _is_plain(value) or _is_plain_tensor(value) or _is_plain_array(value):
         return
-    if type(value) not in (dict, OrderedDict, list, tuple):
-        yield _Item(path, value)
+    if type(value) not in _CONTAINERS or (type(value) is deque and id(value) in seen):
+        yield _Item(path, value)  # a deque that contains itself cannot be written
         return
     if id(value) in seen:  # also what contains itself
         return
     seen.add(id(value))
-    if isinstance(value, (list, tuple)) and _are_plain(value):
+    if isinstance(value, (list, tuple, deque)) and _are_plain(value):
         return
     for name, child in _children(value):
         if not _is_plain(child):
@@ -181,12 +187,17 @@ def _why_not(value: Any) -> str | None:
     return None if type(back) is type(value) else f"it would come back as {type(back).__name__}"
 
 
-def _fault(item: _Item) -> str | None:
-    """What is wrong with a value that is not plainly read back, by the innermost key that is at fault."""
+def _fault(item: _Item, around: frozenset[int]) -> str | None:
+    """What is wrong with a value that is not plainly read back, by the innermost key that is at fault.
+
+    `around`: the ids of what it lies in, which may be itself.
+    """
     if _why_not(_small(item.value)) is None:
         return None
+    around |= {id(item.value)}
     for name, child in _inner(item.value):
-        found = None if _is_plain(child) or _is_plain_tensor(child) else _fault(_Item(f"{item.path}{name}", child))
+        is_sound = id(child) in around or _is_plain(child) or _is_plain_tensor(child)
+        found = None if is_sound else _fault(_Item(f"{item.path}{name}", child), around)
         if found is not None:
             return found
     kind = type(item.value)

@@ -88,7 +88,7 @@ class Flushed:
 def read_flushed(folder: TrialFolder) -> Flushed | None:
     """What was noted last; None where nothing was, as by earlier versions. What is damaged covers nothing."""
     try:
-        found = Flushed(**json.loads(regular_files.content(folder.path / _FILE)))
+        found = Flushed(**json.loads(regular_files.content(folder.path / _FILE, within=folder.study)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
@@ -153,13 +153,15 @@ class Flusher:
         self._thread.start()
 
     def _flush(self, point: SavedPoint) -> None:
+        began = self.clock()
         # What cannot be flushed is not noted.
         with contextlib.suppress(OSError):
             contents.flush(point.path)
             began = self.clock()
             note_flushed(self.folder, point)
-            self._next = self.clock() + max(LEAST_SECONDS, (self.clock() - began) / FLUSH_COST)
             self.covered = point
+        # Also where it failed: a disk that has errors is not asked at every look.
+        self._next = self.clock() + max(LEAST_SECONDS, (self.clock() - began) / FLUSH_COST)
 
     def end(self) -> None:
         """Note that all is on the disk, once the program has ended."""
