@@ -71,7 +71,6 @@ ALLOWED = {
     ("study/init_study.py", "open"): "what a program prints: --sample <(python train.py)",
     ("study/init_study.py", "path.parent.mkdir"): USERS,
     ("training/own_code/catching_up.py", "open"): NOWHERE,
-    ("training/checkpoints.py", "path.rename"): "gives what lies there, also a link, a free name beside it",
     ("training/own_code/contents.py", "open"): NEW,
     ("training/own_code/durability.py", "_BOOT.read_text"): KERNEL,
     ("training/own_code/contents.py", "shutil.copytree"): "copies by a function of its own, which opens files alone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import resource
 
 import pytest
@@ -88,3 +89,13 @@ def test_an_error_for_people_ends_with_what_to_do_about_its_cause(monkeypatch):
     assert "written; at most 1,024 files" in error_of(OSError(errno.EMFILE, "too many"))
     assert "written; no file may be larger than 1,024 bytes" in error_of(OSError(errno.EFBIG, "too large"))
     assert error_of(OSError(errno.EACCES, "no permission")) == error_of(None) == "runs/a: cannot be written."
+
+
+def test_a_lock_that_another_process_holds_is_no_shortage(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    with open(path) as one, open(path) as other:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError) as caught:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert shortage(caught.value) == ""

@@ -93,3 +93,16 @@ def test_records_that_a_logger_holds_back_are_written(tmp_path: Path) -> None:
     )
     in_a_fork(tmp_path, inside)
     assert "held back" in (tmp_path / "log").read_text()
+
+
+def test_what_does_not_end_is_left_after_a_while(tmp_path: Path) -> None:
+    text = """\
+import multiprocessing, threading
+from tunectl.execution import interpreter_end
+queue = multiprocessing.Queue()
+queue.put(b"x" * 10_000_000)
+interpreter_end.end_as_a_program(7, most_seconds=0.2)
+"""
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 7
+    assert "did not end in 0.2 s" in done.stderr

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import time
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -26,6 +27,8 @@ _OF_FILES = re.compile(r"Too many open files|received \d+ items of ancdata")
 _OF_PROCESSES = re.compile(r"can't start new thread|Resource temporarily unavailable")
 _CALL = re.compile(r"^(?:OSError|BlockingIOError|InterruptedError): \[Errno (\d+)\]", re.MULTILINE)
 # The same in a data-loader process, whose exception comes as text.
+_WOULD_WAIT = re.compile(r"flock|lockf|LOCK_NB|\b(?:recv|send|accept|connect|read|write)")
+# Calls that say EAGAIN where a lock is another's, or a pipe or a socket that does not wait has nothing.
 
 _T = TypeVar("_T")
 
@@ -57,6 +60,8 @@ def shortage(error: BaseException) -> str:
     if number in (errno.EMFILE, errno.ENFILE) or _OF_FILES.search(said):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return f"at most {limit:,} files may be open in a process here: raise that limit (ulimit -n)"
+    if number == errno.EAGAIN and _would_wait(error):
+        return ""
     if number == errno.EAGAIN or _OF_PROCESSES.search(said):
         return (
             "no more processes or threads could be started: raise the limit (ulimit -u, or the container's), or run "
@@ -67,6 +72,12 @@ def shortage(error: BaseException) -> str:
     if number == errno.EINTR:
         return "a signal interrupted a call of the system"
     return shared_memory_remedy(said)
+
+
+def _would_wait(error: BaseException) -> bool:
+    """Whether the line that met EAGAIN asks for something without waiting for it, which is no shortage."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return bool(frames) and bool(_WOULD_WAIT.search(frames[-1].line or ""))
 
 
 def shortage_said(line: str) -> str:

@@ -9,15 +9,20 @@ import atexit
 import contextlib
 import gc
 import io
+import os
 import sys
+import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-_FILE: type = io.IOBase.__mro__[
-    1
-]  # of files in C and in Python alike; unlike io.IOBase itself it is quick to ask about
+# Of files in C and in Python alike; unlike io.IOBase itself it is quick to ask about.
+_FILE: type = io.IOBase.__mro__[1]
+
+MOST_SECONDS = 30.0
+"""As long as a trial that is to stop may take to save itself, by default."""
+
 _inherited: list[weakref.ref[Any]] = []
 
 
@@ -41,8 +46,32 @@ def forget_what_is_inherited() -> None:
         atexit.register(finalize._exitfunc)  # for those made from now on
 
 
-def end_as_a_program() -> None:
-    """Run what was registered with `atexit`, end the processes that `multiprocessing` started, write out all files."""
+def end_as_a_program(code: int = 0, most_seconds: float = MOST_SECONDS) -> None:
+    """Run what was registered with `atexit`, end the processes that `multiprocessing` started, write out all files.
+
+    The trial's result is written by then: what has not ended after `most_seconds` (a queue that nobody empties) is
+    left as it is, and the process ends with `code`.
+    """
+    watch = threading.Timer(most_seconds, _give_up, (code, most_seconds))
+    watch.daemon = True
+    watch.start()
+    try:
+        _end()
+    finally:
+        watch.cancel()
+
+
+def _give_up(code: int, most_seconds: float) -> None:
+    with contextlib.suppress(Exception):
+        sys.stderr.write(
+            f"tunectl: what the trial left for its end (atexit, a queue of multiprocessing, an open file) did not end "
+            f"in {most_seconds:g} s; the process ends without it\n"
+        )
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _end() -> None:
     multiprocessing = sys.modules.get("multiprocessing.util")
     if multiprocessing is not None:
         # It would wait for its processes, however long they run.

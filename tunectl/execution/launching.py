@@ -123,20 +123,22 @@ def _do(assignment: Assignment, worker: Worker) -> int:
     stop = _stop_flag()
     _open_standard_streams()
     os.environ.update(assignment.environment)
+    code = EXIT_BROKEN
     try:
         code = worker.work(assignment, stop)
         if assignment.kind == "trial":
             assignment.say(code=code)
         return code
     except SystemExit as wish:
-        return _exit_code(wish)
+        code = _exit_code(wish)
+        return code
     except BaseException:
         if assignment.kind == "trial":
             assignment.say(code=EXIT_BROKEN)
         raise
     finally:
         if assignment.kind == "trial":
-            interpreter_end.end_as_a_program()
+            interpreter_end.end_as_a_program(code)
         flush_standard_streams()
 
 
