@@ -158,6 +158,24 @@ def test_equal_results_in_every_trial_are_not_told_apart():
     assert ids(search_findings(equal), "warning") == {"settings-not-distinguishable"}
 
 
+@pytest.mark.parametrize(
+    ("of_the_best", "of_the_other", "is_open"),
+    [
+        ([0.1, 0.11, 0.12], [0.3, 0.31, 0.32], False),
+        ([0.1, 0.11, 0.32], [0.3, 0.31, 0.12], True),
+        ([0.3, 0.31, 0.32], [0.1, 0.11, 0.12], True),
+        ([0.1], [0.3], True),
+    ],
+)
+def test_retrains_that_confirm_the_best_setting_end_the_warning(of_the_best, of_the_other, is_open):
+    evidence = study(settings=2, offsets=(0.0, 0.0))
+    best, other = (evidence.ranked(runs)[0].plan.trial for runs in evidence.by_setting.values())
+    if evidence.ranked(evidence.searched)[0].plan.trial == other:
+        best, other = other, best
+    again = retrained(retrained(evidence, best, of_the_best), other, of_the_other)
+    assert (settings_findings(again) != []) is is_open
+
+
 def test_retrains_give_the_variance_and_how_many_would_tell():
     evidence = study(settings=2, offsets=(0.0, 0.0))
     assert retrain_deviation(evidence) is None

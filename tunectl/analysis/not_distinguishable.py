@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tunectl.analysis.comparison import retrains_to_tell
+from tunectl.analysis.comparison import LEVEL, rank_test, retrains_to_tell
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
@@ -31,7 +31,8 @@ _FIRST_RETRAINS = 5
 def settings_findings(evidence: Evidence) -> list[Finding]:
     """A warning that names the best setting and those from which it cannot be told; none where it can be told from all.
 
-    Every other setting is compared with the best one by the best of half of their trials, paired by point.
+    Every other setting is compared with the best one by the best of half of their trials, paired by point; retrains of
+    the best trials of both, where there are some, can confirm what these leave open.
     """
     best_of = {setting: evidence.ranked(runs)[0] for setting, runs in evidence.by_setting.items() if _any(runs)}
     if len(evidence.settings) < 2 or not best_of:
@@ -44,12 +45,25 @@ def settings_findings(evidence: Evidence) -> list[Finding]:
     alike = {
         setting: found
         for setting, found in compared.items()
-        if found is not None and not found.tells and setting in best_of
+        if found is not None
+        and not found.tells
+        and setting in best_of
+        and not _retrains_confirm(evidence, best_of[order[0]], best_of[setting])
     }
     if not alike:
         return []
     alike = dict(sorted(alike.items(), key=lambda entry: entry[1].wins))
     return [_finding(evidence, order[0], best_of, alike)]
+
+
+def _retrains_confirm(evidence: Evidence, better: Run, other: Run) -> bool:
+    """Whether the retrains of both trials say, as `tunectl compare` judges them, that the better one is better."""
+    again = repeats(evidence)
+    sides = [again.get((run.plan.setting, run.plan.point), []) for run in (better, other)]
+    if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
+        return False
+    losses = [[run.loss(evidence.objective) for run in runs] for runs in sides]
+    return rank_test(losses[0], losses[1]) <= LEVEL
 
 
 def _any(runs: Sequence[Run]) -> bool:
