@@ -36,8 +36,10 @@ ERRORS_OF: dict[str, tuple[str, ...]] = {
 }
 """What each call may meet by its manual, on a disk or on a network file system."""
 
-LOST_BY_PYTHON = {("program", "write", "EAGAIN")}
-"""A print that gets EAGAIN loses its line in silence inside of the program; files that block never answer so."""
+LOST_BY_PYTHON = {("program", "write", "EAGAIN"), ("program", "write", "short write")}
+"""A print that gets EAGAIN, or whose write is cut short while Python keeps no buffer (PYTHONUNBUFFERED), loses text in
+silence inside of the program. Files that block never answer EAGAIN, and take less only where the disk is full.
+"""
 
 _HEAD = struct.Struct(f"{len(ROLES) * len(CALLS)}QQ512s128s")
 _FAULT = struct.Struct("iiiIQ232s")

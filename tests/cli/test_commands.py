@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -317,3 +319,16 @@ def test_the_public_names_are_these() -> None:
     assert package.record(1, {"loss": 0.5}) is None, "outside of a trial nothing is recorded"
     with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
         package.Trainer  # noqa: B018
+
+
+@pytest.mark.parametrize(("number", "is_ours"), [(errno.EIO, False), (errno.EBADF, True)])
+def test_what_the_system_says_of_a_disk_is_a_message_wherever_it_came_about(monkeypatch, capsys, number, is_ours):
+    def app(**_options):
+        raise OSError(number, os.strerror(number), "runs/a/trials")
+
+    monkeypatch.setattr("tunectl.cli.main.app", app)
+    with pytest.raises(OSError if is_ours else SystemExit) as caught:
+        main()
+    if not is_ours:
+        assert caught.value.code == 3
+        assert "runs/a/trials: Input/output error" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -30,7 +31,7 @@ from tunectl.cli import (
     warmup_sweep,
 )
 from tunectl.cli.console import note
-from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_INTERRUPTED, TunectlError
+from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, TunectlError
 from tunectl.core.shortages import with_advice
 
 app = typer.Typer(
@@ -77,6 +78,13 @@ def tunectl(
     pass
 
 
+_OF_THE_MACHINE = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EAGAIN, errno.EINTR}
+    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+)
+"""What a call of the system says of the disk, the machine or its owner: no fault of ours, wherever it came about."""
+
+
 def _open_closed_streams() -> None:
     """Give streams that were closed (`>&-`) somewhere to write to: libraries write without asking."""
     for name in ("stdout", "stderr"):
@@ -106,15 +114,20 @@ def main() -> None:
             raise
         note("the current folder is not there any more: change to one that is (cd)")
         code = EXIT_BAD_STUDY
+    except BrokenPipeError:
+        # Only click writes past the console: whoever read the help has gone. Python must not complain at exit.
+        sys.stdout = None
+        code = 0
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        note(with_advice(FolderError(f"{error.filename or 'a file'}: {error.strerror}")))
+        code = EXIT_FOLDER
     except typer.Abort:
         code = EXIT_INTERRUPTED
     except KeyboardInterrupt:
         note("interrupted")
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Only click writes past the console: whoever read the help has gone. Python must not complain at exit.
-        sys.stdout = None
-        code = 0
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
