@@ -55,6 +55,8 @@ def _states(folder: Path) -> dict[int, str]:
 
 def _tensors(checkpoint: Path) -> bytes:
     """The bytes of all tensors in their order: torch's archive has a member for each. Of a damaged file, all of it."""
+    if not checkpoint.exists():
+        return b"a link to nothing"
     if not zipfile.is_zipfile(checkpoint):
         return checkpoint.read_bytes()
     with zipfile.ZipFile(checkpoint) as archive:

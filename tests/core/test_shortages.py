@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
+import os
 import resource
 
 import pytest
@@ -99,3 +101,16 @@ def test_a_lock_that_another_process_holds_is_no_shortage(tmp_path):
         with pytest.raises(BlockingIOError) as caught:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert shortage(caught.value) == ""
+
+
+def test_a_write_that_the_machine_refuses_for_a_moment_is_a_shortage(tmp_path):
+    class Busy(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, _content):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with pytest.raises(BlockingIOError) as caught:
+        Busy().write(b"a checkpoint")
+    assert shortage(caught.value)

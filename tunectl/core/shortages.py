@@ -27,8 +27,8 @@ _OF_FILES = re.compile(r"Too many open files|received \d+ items of ancdata")
 _OF_PROCESSES = re.compile(r"can't start new thread|Resource temporarily unavailable")
 _CALL = re.compile(r"^(?:OSError|BlockingIOError|InterruptedError): \[Errno (\d+)\]", re.MULTILINE)
 # The same in a data-loader process, whose exception comes as text.
-_WOULD_WAIT = re.compile(r"flock|lockf|LOCK_NB|\b(?:recv|send|accept|connect|read|write)")
-# Calls that say EAGAIN where a lock is another's, or a pipe or a socket that does not wait has nothing.
+_LOCKS = re.compile(r"flock|lockf|LOCK_NB")
+# Calls that say EAGAIN where a lock is another's.
 
 _T = TypeVar("_T")
 
@@ -60,7 +60,7 @@ def shortage(error: BaseException) -> str:
     if number in (errno.EMFILE, errno.ENFILE) or _OF_FILES.search(said):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return f"at most {limit:,} files may be open in a process here: raise that limit (ulimit -n)"
-    if number == errno.EAGAIN and _would_wait(error):
+    if number == errno.EAGAIN and _is_of_a_lock(error):
         return ""
     if number == errno.EAGAIN or _OF_PROCESSES.search(said):
         return (
@@ -74,10 +74,10 @@ def shortage(error: BaseException) -> str:
     return shared_memory_remedy(said)
 
 
-def _would_wait(error: BaseException) -> bool:
-    """Whether the line that met EAGAIN asks for something without waiting for it, which is no shortage."""
+def _is_of_a_lock(error: BaseException) -> bool:
+    """Whether the line that met EAGAIN asks for a lock without waiting for it, which is no shortage."""
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    return bool(frames) and bool(_WOULD_WAIT.search(frames[-1].line or ""))
+    return bool(frames) and bool(_LOCKS.search(frames[-1].line or ""))
 
 
 def shortage_said(line: str) -> str:
