@@ -137,13 +137,7 @@ def flush_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError:
         return  # one that cannot be listed, or no descriptor left: the file itself is written
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FLUSH:
-            raise
-    finally:
-        os.close(descriptor)
+    _flush_and_close(descriptor)
 
 
 def flush_file(path: Path) -> None:
@@ -152,6 +146,10 @@ def flush_file(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for whom a pipe has
     except FileNotFoundError:
         return
+    _flush_and_close(descriptor)
+
+
+def _flush_and_close(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:

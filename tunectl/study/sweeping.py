@@ -109,8 +109,7 @@ def run_procedure(
     """
     checked = check_study(study, Path.cwd())
     sweep = _checked_sweep(procedure, checked, request)
-    slots = study_slots(checked.spec, options.slots, dict(os.environ))
-    slots = slots[:1] if procedure.one_at_a_time else slots
+    slots = study_slots(checked.spec, options.slots, dict(os.environ))[: 1 if procedure.one_at_a_time else None]
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
     asked = seals.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"

@@ -72,8 +72,7 @@ def train_trials(
     Raises FolderError where there is no room for them, or their folders cannot be written.
     """
     need = disk_need(study.spec, left, ready, slots)
-    warning = check_room_to_begin(study.folder.path, need)
-    if warning:
+    if warning := check_room_to_begin(study.folder.path, need):
         watcher.message(f"warning: {warning}")
     _note_provenance(study, checked.signature.file or ready.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
 from tunectl.core.recording import RECORDED
-from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.records import Measurement, TrialResult, TrialSeconds
 from tunectl.core.shortages import shortage_said
 from tunectl.spec.placeholders import filled
 from tunectl.store.trial_files import read_trial, write_measurements
@@ -120,18 +120,41 @@ class Reading:
     reader: OutputReader
     files: list[tuple[MetricSource, Source]]
     recorded: JsonLinesFile
+    by_rank: bool
 
     @property
     def all_files(self) -> list[tuple[MetricSource, Source]]:
         """The files, and the one of `tunectl.record`, which needs no declaration."""
         return [*self.files, (_RECORDED, self.recorded)]
 
+    def catch_up(
+        self,
+        folder: TrialFolder,
+        step: int,
+        before: Beginning | None,
+        earlier: Sequence[Measurement],
+        *,
+        is_whole: bool,
+    ) -> bool:
+        """Add what the attempt before printed of steps up to `step`; see `catching_up.catch_up`."""
+        return catch_up(
+            self.collector,
+            step,
+            folder,
+            before,
+            earlier,
+            by_rank=self.by_rank,
+            reader=self.reader,
+            files=self.all_files,
+            is_whole=is_whole,
+        )
+
 
 def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
     """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
     collector = Collector(now_seconds, counts=request.program.prints_no_step, matters=_ends_it(request))
     reader = OutputReader(request.program.sources, request.objective.metric)
-    return Reading(collector, reader, _files(request, values), _recorded(values))
+    return Reading(collector, reader, _files(request, values), _recorded(values), by_rank=request.program.devices > 1)
 
 
 def _watch(run: ProgramRun, beginning: Beginning) -> None:
@@ -223,17 +246,7 @@ def _is_known(
     reading = reading_of(request, placeholder_values(request, folder, None), lambda: 0.0)
     collector, measurements, metric = reading.collector, read_trial(folder).measurements, request.objective.metric
     collector.begin_with(measurements)
-    catch_up(
-        collector,
-        sys.maxsize,
-        folder,
-        before,
-        measurements,
-        by_rank=request.program.devices > 1,
-        reader=reading.reader,
-        files=reading.all_files,
-        is_whole=False,
-    )
+    reading.catch_up(folder, sys.maxsize, before, measurements, is_whole=False)
     last, distance = collector.last_told(metric), collector.least_distance(metric)
     # Where nothing is noted, an earlier version ran it, and of a file without a number nothing can be known.
     is_earlier, holds = noted is None and before is not None, noted is not None and noted.holds(folder)
@@ -274,17 +287,7 @@ def gone_on_from(
     kept = [item for item in measurements if item.step <= step]
     write_measurements(folder, kept)
     reading.collector.begin_with(kept)
-    is_log_whole = catch_up(
-        reading.collector,
-        step,
-        folder,
-        before,
-        measurements,
-        by_rank=request.program.devices > 1,
-        reader=reading.reader,
-        files=reading.all_files,
-        is_whole=is_whole,
-    )
+    is_log_whole = reading.catch_up(folder, step, before, measurements, is_whole=is_whole)
     reading.collector.goes_on = resume.step is None
     for _, file in reading.all_files:
         file.go_on_from(resume.step or 0)
