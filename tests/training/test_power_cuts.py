@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,8 +129,9 @@ def resumable(programs: Programs, cut: int, order: str, name: str = "model-{step
 
 
 def cut_off(programs: Programs, request: ProgramRequest) -> None:
-    """Run a trial until its program says that the machine goes down now."""
+    """Run a trial until its program says that the machine goes down now; a flush that has begun ends."""
     marker, processes = programs.folder.path / "cut", []
+    running = set(threading.enumerate())
 
     def stop() -> bool:
         if marker.exists():
@@ -146,6 +148,8 @@ def cut_off(programs: Programs, request: ProgramRequest) -> None:
             programs.run(request, stop)
     processes[0].kill()
     processes[0].wait()
+    for thread in set(threading.enumerate()) - running:
+        thread.join()
     marker.unlink()
     (programs.folder.path.parent / "program.py.up").touch()
 
@@ -171,8 +175,7 @@ def test_a_power_cut_loses_no_evaluation_of_a_program_that_flushes_its_own_check
     request = resumable(programs, 9, order, name)
     cut_off(programs, request)
     left = tmp_path / "left"
-    # A flush may be under way in its thread.
-    shutil.copytree(programs.folder.path, left, ignore=shutil.ignore_patterns(".*.tmp"))
+    shutil.copytree(programs.folder.path, left)
     whole = {name: (left / name).stat().st_size for name in ("log.txt", "measurements.jsonl")}
     generator = random.Random(1)
     some = [{name: generator.randrange(size + 1) for name, size in whole.items()} for _ in range(2)]
