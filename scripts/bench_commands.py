@@ -19,7 +19,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import MetricSource, Program, ProgramRequest
 from tunectl.core.records import TrialSeconds
-from tunectl.training.own_code.command import run_command
+from tunectl.programs.command_trial import run_command
 
 FEW, MANY = 5, 105
 LINES, LINES_A_SECOND = 10_000, 1_000

@@ -29,13 +29,13 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import Job, Limits
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.session.open_study import OpenStudy, opened
+from tunectl.session.recorder import Recorder
+from tunectl.session.run_progress import Progress, Tally
+from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.index import Index
 from tunectl.store.trial_files import write_request
-from tunectl.study.opening import OpenStudy, opened
-from tunectl.study.progress import Progress, Tally
-from tunectl.study.recording import Recorder
-from tunectl.study.requests import total_steps, trial_request
 
 ROUNDS = 3
 TRIALS = 6

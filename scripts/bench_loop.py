@@ -26,7 +26,7 @@ from plain_training import BATCH_SIZE, EVALUATION_BATCH_SIZE, MOMENTUM, WIDTH, P
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training.state import Clock
 from tunectl.training.trial import run_trial

@@ -131,7 +131,7 @@ def timed(arguments: list[str]) -> int:
     from tunectl.core.records import TrialRequest
     from tunectl.execution import backends
     from tunectl.execution.backends.local import LocalBackend
-    from tunectl.study import starting
+    from tunectl.session import backend_start as starting
 
     times: dict[str, float] = {}
 

@@ -25,14 +25,14 @@ from pathlib import Path
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, Measurement, PlannedTrial, TrialResult, WorkloadReference
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.model import StudySpec
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.outcome_index import refresh
+from tunectl.session.study_tables import write_tables
+from tunectl.session.trial_requests import trial_request
+from tunectl.space.plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
-from tunectl.study.requests import trial_request
-from tunectl.study.standing import refresh
-from tunectl.study.tabling import write_tables
 
 SIZES = (1_000, 10_000)
 EVALUATIONS = 50

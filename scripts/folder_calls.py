@@ -63,24 +63,15 @@ def words_of(command: str, folder: Path, study: Path) -> list[str]:
 
 def load() -> None:
     """Import all that the commands need, and make them cheap: no drawings, a backend that starts when it is needed."""
-    import tunectl.cli.main
     import tunectl.execution.backends as backends
     import tunectl.report.drawing as drawing
-    import tunectl.report.page
     import tunectl.report.plots as plots
-    import tunectl.study.comparing
-    import tunectl.study.exporting
-    import tunectl.study.next_round
-    import tunectl.study.running
-    import tunectl.study.status
-    import tunectl.study.tabling
-    import tunectl.study.tracking  # noqa: F401
 
     plots.write_figures = lambda *_arguments: plots.Drawn([], {})
     drawing.renderers = lambda: contextlib.nullcontext(())
     local = backends.BACKENDS["local"]
     backends.BACKENDS = {"local": lambda: LateBackend(local())}  # type: ignore[misc]
-    import tunectl.study.starting as starting
+    import tunectl.session.backend_start as starting
 
     starting.BACKENDS = backends.BACKENDS
 

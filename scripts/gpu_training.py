@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training import loop, trial
 from tunectl.training.state import Clock

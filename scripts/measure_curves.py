@@ -19,9 +19,9 @@ sys.path[:0] = [str(ROOT / "tests" / "analysis"), str(ROOT / "tests")]
 
 from curve_cases import CLEAN_SHAPES, clean_pair, curves_study, flat_from, only_rising, rising_pair  # noqa: E402
 
-from tunectl.analysis.evidence import Evidence  # noqa: E402
-from tunectl.analysis.overfitting import overfitting  # noqa: E402
-from tunectl.analysis.training_length import saturated_early  # noqa: E402
+from tunectl.analysis.curves.overfitting import overfitting  # noqa: E402
+from tunectl.analysis.curves.training_length import saturated_early  # noqa: E402
+from tunectl.analysis.findings.evidence import Evidence  # noqa: E402
 
 Pair = Callable[[np.random.Generator], tuple]
 

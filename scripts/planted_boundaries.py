@@ -25,10 +25,10 @@ sys.path.insert(0, str(ROOT / "tests" / "analysis"))
 
 from simulated_studies import DOMAINS, Response, Shape, evidence_of  # noqa: E402
 
-from tunectl.analysis.boundary import crowded_ends  # noqa: E402
-from tunectl.analysis.runs import Floats  # noqa: E402
-from tunectl.analysis.setting_axes import SettingAxis, setting_axes  # noqa: E402
-from tunectl.analysis.stability_edge import SearchPlaces, stability_edges  # noqa: E402
+from tunectl.analysis.comparison.setting_axes import SettingAxis, setting_axes  # noqa: E402
+from tunectl.analysis.results.runs import Floats  # noqa: E402
+from tunectl.analysis.search.boundary import crowded_ends  # noqa: E402
+from tunectl.analysis.updates.stability_edge import SearchPlaces, stability_edges  # noqa: E402
 
 TRIALS = (5, 6, 8, 10, 12, 16, 20, 40)
 NAMES = tuple(DOMAINS)[:4]

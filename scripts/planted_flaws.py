@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT / "tests" / "analysis"))
 from planted_curves import CURVE_FLAWS, UPDATE_FLAWS, planted_evidence  # noqa: E402
 from simulated_studies import SEARCH_FLAWS, simulated_evidence  # noqa: E402
 
-from tunectl.analysis.evidence import Evidence  # noqa: E402
-from tunectl.analysis.study_findings import study_findings  # noqa: E402
+from tunectl.analysis.findings.evidence import Evidence  # noqa: E402
+from tunectl.analysis.findings.study_findings import study_findings  # noqa: E402
 
 FOUND = 0.95
 ALARMS = 0.05

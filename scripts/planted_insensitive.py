@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT / "tests" / "analysis"))
 
 from simulated_studies import Response, Shape, evidence_of  # noqa: E402
 
-from tunectl.analysis.evidence import Evidence  # noqa: E402
-from tunectl.analysis.insensitive import insensitive_findings  # noqa: E402
+from tunectl.analysis.findings.evidence import Evidence  # noqa: E402
+from tunectl.analysis.search.insensitive import insensitive_findings  # noqa: E402
 
 NAMES = ("learning_rate", "weight_decay", "momentum", "width")
 TRIALS = (30, 50, 80, 120, 200)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tunectl.core.errors import Problem, StudyError
-from tunectl.spec.model import StudySpec
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.language.study_spec import StudySpec
 
 STUDY_FILE = Path("/studies/a_study.yaml")
 

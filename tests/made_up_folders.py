@@ -9,13 +9,13 @@ from pathlib import Path
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial, TrialResult
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.session.outcome_index import refresh
+from tunectl.space.plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan
 from tunectl.store.provenance import append_provenance, describe_run
 from tunectl.store.study_folder import create
-from tunectl.study.standing import refresh
 
 NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
 STEPS = (0, 50, 100)

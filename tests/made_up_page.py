@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from tunectl.analysis.figures import (
+from tunectl.analysis.figures.figures import (
     Axis,
     Box,
     BoxesFigure,
@@ -16,7 +16,7 @@ from tunectl.analysis.figures import (
     Point,
     PointsFigure,
 )
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Column, Table
 

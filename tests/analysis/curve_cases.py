@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from builders import study
 
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.runs import Run
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 
 STEPS = 2000

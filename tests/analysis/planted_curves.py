@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from simulated_studies import CHANCE, rewritten, simulated_evidence
 
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.runs import Run
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.results.runs import Run
 
 LN_10 = float(np.log(10.0))
 TRAINED_BEST = 8

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.runs import Run, UpdateSeries
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.objective import Objective
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.reading import parse_study
-from tunectl.spec.unit_maps import to_unit
+from tunectl.language.study_reader import parse_study
+from tunectl.language.unit_maps import to_unit
+from tunectl.space.plan import plan_trials
 
 CHANCE = 0.9
 """The error of a network that has learnt nothing: of ten classes."""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from builders import NUISANCE_RATE, study
 
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.runs import Run
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.model import StudySpec
-from tunectl.spec.unit_maps import to_unit
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.results.runs import Run
+from tunectl.language.study_spec import StudySpec
+from tunectl.language.unit_maps import to_unit
+from tunectl.space.plan import plan_trials
 
 
 def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: StudySpec | None = None) -> Evidence:

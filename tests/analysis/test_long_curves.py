@@ -10,11 +10,11 @@ import pytest
 from planted_curves import planted_evidence
 from simulated_studies import simulated_evidence
 
-from tunectl.analysis.curve_shapes import loss_curve
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.runs import Run, UpdateSeries
-from tunectl.analysis.study_figures import training_curves, update_figures
-from tunectl.analysis.study_findings import study_findings
+from tunectl.analysis.curves.curve_shapes import loss_curve
+from tunectl.analysis.figures.study_figures import training_curves, update_figures
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.study_findings import study_findings
+from tunectl.analysis.results.runs import Run, UpdateSeries
 
 BYTES_AN_EVALUATION = 1_500
 """Of a trial with four metrics: some twenty arrays of floats for each. A table of pairs of 20,000 has 160,000."""

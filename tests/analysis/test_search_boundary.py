@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from simulated_studies import DOMAINS, Response, Shape, evidence_of, simulated_evidence
 
-from tunectl.analysis.boundary import crowded_ends, search_boundary_findings
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.runs import Run
-from tunectl.analysis.scientific_ends import scientific_end_findings
-from tunectl.analysis.setting_axes import setting_axes
-from tunectl.analysis.stability_edge import SearchPlaces
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.reading import parse_study
+from tunectl.analysis.comparison.setting_axes import setting_axes
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.search.boundary import crowded_ends, search_boundary_findings
+from tunectl.analysis.search.scientific_ends import scientific_end_findings
+from tunectl.analysis.updates.stability_edge import SearchPlaces
+from tunectl.language.study_reader import parse_study
+from tunectl.space.plan import plan_trials
 
 SEEDS = range(500, 506)
 

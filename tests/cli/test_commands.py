@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tunectl.cli.main import main
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.space.plan import plan_trials
 from tunectl.store.plan_file import append_plan
 from tunectl.store.study_folder import create
 
@@ -302,7 +302,7 @@ def test_light_commands_load_neither_torch_nor_pandas_nor_scipy(tmp_path: Path, 
 def test_the_backend_is_started_before_what_takes_long_to_import() -> None:
     program = (
         "import sys\n"
-        "import tunectl.cli.run, tunectl.study.starting, tunectl.execution.backends.local\n"
+        "import tunectl.cli.run, tunectl.session.backend_start, tunectl.execution.backends.local\n"
         "slow = ('numpy', 'pydantic', 'yaml', 'torch', 'tunectl.spec', 'sqlite3')\n"
         "print([name for name in slow if name in sys.modules])\n"
     )

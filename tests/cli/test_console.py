@@ -16,7 +16,7 @@ from tunectl.cli.console import note, say, say_table
 from tunectl.cli.main import main
 from tunectl.cli.watching import Live
 from tunectl.core.errors import FolderError
-from tunectl.study.progress import Progress
+from tunectl.session.run_progress import Progress
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pytest
 from exported_studies import INFEASIBLE
 from other_tools import MARKS, library
 
-from tunectl.analysis.outcomes import best_outcome
+from tunectl.analysis.results.outcomes import best_outcome
+from tunectl.commands.export import export_study, read_for_export
+from tunectl.commands.import_study import import_study
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.exchange.optuna_reading import read_optuna
 from tunectl.exchange.places import database_url
-from tunectl.study.exporting import export_study, read_for_export
-from tunectl.study.importing import import_study
-from tunectl.study.looking import looked_at
+from tunectl.session.snapshot import looked_at
 
 pytestmark = MARKS
 NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")

@@ -22,9 +22,9 @@ from exported_studies import (
 )
 from other_tools import MARKS, library
 
+from tunectl.commands.export import export_study, read_for_export
 from tunectl.core.errors import FolderError
 from tunectl.exchange.places import database_url
-from tunectl.study.exporting import export_study, read_for_export
 
 pytestmark = MARKS
 

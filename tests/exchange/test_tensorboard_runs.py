@@ -20,7 +20,7 @@ from exported_studies import (
 )
 from other_tools import MARKS, library
 
-from tunectl.study.exporting import export_study, read_for_export
+from tunectl.commands.export import export_study, read_for_export
 
 pytestmark = MARKS
 

@@ -19,8 +19,8 @@ from exported_studies import (
 )
 from other_tools import MARKS, library
 
+from tunectl.commands.export import export_study, read_for_export
 from tunectl.core import jsontext
-from tunectl.study.exporting import export_study, read_for_export
 
 pytestmark = MARKS
 _BLOCK, _HEAD, _FILE_HEAD = 32_768, 7, 7

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.frameworks
 def test_scalars_are_read_as_they_come_by_their_tags(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    from tunectl.training.own_code.file_sources import file_source
-    from tunectl.training.own_code.sources import Told
+    from tunectl.programs.file_sources import file_source
+    from tunectl.programs.output_reader import Told
 
     source = file_source(MetricSource("tensorboard", "", names={"Loss/val": "valid/loss"}), str(tmp_path / "logs"))
     assert list(source.read(to_the_end=False)) == []

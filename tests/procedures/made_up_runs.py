@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.runs import Run, UpdateSeries, curves_of
+from tunectl.analysis.results.runs import Run, UpdateSeries, curves_of
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.procedures.procedure import Conclusion, Procedure, SweepSpec, Wish

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from made_up_runs import spec
 
-from tunectl.analysis.figures import CurvesFigure
-from tunectl.analysis.runs import Run, curves_of
+from tunectl.analysis.figures.figures import CurvesFigure
+from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.procedures.batch_size import BATCH_SIZE, DOWN, GIB, UP
 from tunectl.procedures.procedure import Conclusion, SweepSpec, Wish

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec
 
-from tunectl.analysis.runs import UpdateSeries
+from tunectl.analysis.results.runs import UpdateSeries
 from tunectl.procedures.clip_sweep import (
     AGAIN,
     CLIP_SWEEP,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec
 
-from tunectl.analysis.runs import curves_of
+from tunectl.analysis.results.runs import curves_of
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Measurement
 from tunectl.procedures.lr_phases import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tunectl.analysis.runs import Run
-from tunectl.analysis.seed_variation import NO_VARIATION
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.results.seed_variation import NO_VARIATION
 from tunectl.core.records import PlannedTrial
 from tunectl.procedures.procedure import Conclusion
 from tunectl.procedures.repeated_seeds import seeds_change_nothing, without_evidence

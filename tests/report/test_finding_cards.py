@@ -6,7 +6,7 @@ import pytest
 import yaml
 from made_up_page import FINDINGS, NASTY
 
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.report.finding_cards import card_html, changes_text, count_text, findings_html, number_text
 
 

@@ -10,7 +10,7 @@ from html import escape
 import vl_convert
 from made_up_page import LONG, NASTY, QUOTES, empty_page, made_up_page
 
-from tunectl.analysis.figures import Axis, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Point, PointsFigure
 from tunectl.report.page import page_html
 from tunectl.report.page_data import page_data, rounded, script_text
 from tunectl.report.page_files import VEGA, vega_versions

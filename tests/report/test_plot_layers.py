@@ -14,7 +14,7 @@ import pytest
 import vl_convert
 from made_up_figures import layers_with
 
-from tunectl.analysis.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
 from tunectl.report.axes import drawn
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.drawing import Drawing, draw_all, renderers

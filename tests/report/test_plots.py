@@ -8,7 +8,7 @@ import sys
 import pytest
 import vl_convert
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, HistogramFigure, Mark, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, HistogramFigure, Mark, Point, PointsFigure
 from tunectl.report.intervals import Interval, bins, thinned
 from tunectl.report.plots import HEIGHT, INFEASIBLE_COLOUR, MOST_POINTS, PNG_SCALE, WIDTH, vega_lite, write_figure
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunectl.sampling.halton import random_points
+from tunectl.space.halton import random_points
 
 GOLDEN = [
     [0.18221927839879493, 0.7307884674569513, 0.02937929936468564],

@@ -8,7 +8,7 @@ import pytest
 from builders import NUISANCE_RATE, study_text
 
 from tunectl.core.errors import EXIT_BAD_STUDY, StudyError
-from tunectl.study.checking import check_study
+from tunectl.session.checked_study import check_study
 
 FACTORY = "raise RuntimeError('check imported the workload')\n\ndef make(*, width=64, seed=0):\n    return None\n"
 VARIES = {"learning_rate": NUISANCE_RATE}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from builders import problems_of, study
 
-from tunectl.spec.configuration import FIELDS
-from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import FixedValue, Range, ValueSet
-from tunectl.spec.names import TABLE_COLUMNS
+from tunectl.language.configuration import FIELDS
+from tunectl.language.hyperparameter_names import TABLE_COLUMNS
+from tunectl.language.hyperparameters import same
+from tunectl.language.study_spec import FixedValue, Range, ValueSet
 
 SEARCH = "{trials: 4}"
 

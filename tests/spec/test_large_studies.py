@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import StudyError
-from tunectl.study.checking import check_study
+from tunectl.session.checked_study import check_study
 
 STUDY = """\
 workload: {{command: [python, -c, "0", "{{a}}", [-b, "{{b}}"]], metrics: [{{json_lines: stdout}}]}}
@@ -96,7 +96,7 @@ def test_more_hyperparameters_than_can_be_compared_are_refused(tmp_path: Path) -
 def test_a_file_of_more_values_than_a_study_has_is_refused_at_the_first_one_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunectl.spec.document._MOST_NODES", 1000)  # parsing 100,000 takes seconds
+    monkeypatch.setattr("tunectl.language.document._MOST_NODES", 1000)  # parsing 100,000 takes seconds
     keys = "".join(f"  k{number}: {number}\n" for number in range(1_200))
     assert refused(tmp_path, keys).endswith(": a study file holds at most 100,000 values, found more")
 

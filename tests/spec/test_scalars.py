@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tunectl.spec.document import parse_document, scalar
+from tunectl.language.document import parse_document, scalar
 
 TABLE = [
     # null

@@ -43,11 +43,11 @@ from store_samples import completed, line
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.session.outcome_index import refresh
+from tunectl.session.study_tables import write_tables
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import read_trial, trial_state
-from tunectl.study.standing import refresh
-from tunectl.study.tabling import write_tables
 
 _FEW = 15
 

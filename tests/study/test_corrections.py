@@ -15,10 +15,10 @@ from study_calls import Called
 from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.spec.reading import load_study
+from tunectl.language.study_reader import load_study
+from tunectl.session.open_study import opened
 from tunectl.store import earlier
 from tunectl.store.study_folder import check_place
-from tunectl.study.opening import opened
 
 Call = Callable[..., Called]
 
@@ -211,7 +211,7 @@ def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkey
     study.file.write_text(text())
     folder = StudyFolder(study.folder)
     with monkeypatch.context() as patch:
-        from tunectl.training.own_code import rereading
+        from tunectl.programs import reread_trial as rereading
 
         real, calls = rereading.read_again, []
 
@@ -245,7 +245,7 @@ def results(folder: StudyFolder) -> list[dict[str, object]]:
 def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if_it_were_not(
     study: Study, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from tunectl.training.own_code import rereading
+    from tunectl.programs import reread_trial as rereading
 
     real = getattr(rereading, where)
     corrected = text().replace("minimize", "maximize")
@@ -293,7 +293,7 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
 def test_a_killed_rereading_of_results_does_not_let_the_objective_change(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunectl.training.own_code import rereading
+    from tunectl.programs import reread_trial as rereading
 
     study.run(text())
     study.file.write_text(text(WRONG))  # all fail by it

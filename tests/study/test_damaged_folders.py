@@ -11,16 +11,16 @@ from builders import STUDY_FILE, study_text
 from made_up_folders import made_up_folder
 
 from tunectl.cli.main import app
+from tunectl.commands.status import study_status
+from tunectl.commands.study_list import tracked_studies
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.session.outcome_index import refresh
+from tunectl.space.plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import read_trial, write_result
-from tunectl.study.standing import refresh
-from tunectl.study.status import study_status
-from tunectl.study.tracking import tracked_studies
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3, seed: 0}")
 SPEC = parse_study(TEXT, STUDY_FILE)

@@ -17,12 +17,12 @@ from builders import study_text
 from made_up_folders import made_up_folder
 
 from tunectl.cli.main import app
+from tunectl.commands.report import Question, report_study
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
+from tunectl.language.study_reader import load_study
 from tunectl.report.drawing import Drawing, draw
-from tunectl.spec.reading import load_study
-from tunectl.study.opening import opened
-from tunectl.study.reporting import Question, report_study
+from tunectl.session.open_study import opened
 
 TEXT = study_text(
     {

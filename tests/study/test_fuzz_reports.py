@@ -9,11 +9,11 @@ from degenerate_studies import Drawn, degenerate_studies
 from fuzzing import examples
 from hypothesis import given
 
-from tunectl.analysis.isolation import isolations
-from tunectl.analysis.next_round import agreed_changes
-from tunectl.analysis.outcomes import settings_summary
-from tunectl.analysis.retrains import retrained
-from tunectl.analysis.study_findings import study_findings
+from tunectl.analysis.findings.study_findings import study_findings
+from tunectl.analysis.results.outcomes import settings_summary
+from tunectl.analysis.results.retrains import retrained
+from tunectl.analysis.search.isolation import isolations
+from tunectl.analysis.search.next_round import agreed_changes
 from tunectl.cli.findings import _lines
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
@@ -24,9 +24,9 @@ from tunectl.report.plots import vega_lite
 from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.table import csv_bytes
 from tunectl.report.tables import settings_rows, settings_table, trials_table
-from tunectl.study.faults import Faults
-from tunectl.study.page import study_page
-from tunectl.study.tabling import setting_names
+from tunectl.session.our_faults import Faults
+from tunectl.session.study_page import study_page
+from tunectl.session.study_tables import setting_names
 
 
 @given(drawn=degenerate_studies())

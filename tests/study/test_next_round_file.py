@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from made_up_folders import made_up_folder
 
-from tunectl.analysis.findings import Change, Finding
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.commands import next_round as module
+from tunectl.commands.next_round import next_round
 from tunectl.core.errors import UsageError
-from tunectl.spec.model import Range
-from tunectl.spec.reading import parse_study
-from tunectl.study import next_round as module
-from tunectl.study.next_round import next_round
+from tunectl.language.study_reader import parse_study
+from tunectl.language.study_spec import Range
 
 TEXT = """\
 # An example with comments.

@@ -27,11 +27,11 @@ import tunectl
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.sampling.plan import plan_trials
-from tunectl.spec.reading import parse_study
+from tunectl.language.study_reader import parse_study
+from tunectl.session.outcome_index import read_outcome
+from tunectl.space.plan import plan_trials
 from tunectl.store.plan_file import read_plan
 from tunectl.store.study_folder import study_path
-from tunectl.study.standing import read_outcome
 from tunectl.training.checkpoints import UnreadableError, load, load_resume, save
 
 _HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from study_calls import Called
 
-from tunectl.analysis.seed_variation import NO_VARIATION
+from tunectl.analysis.results.seed_variation import NO_VARIATION
 
 PROGRAM = """\
 import math, os, random, sys

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tunectl.core.records import PlannedTrial, Scalar
-from tunectl.study.preparing import telling_trials
+from tunectl.session.probed_study import telling_trials
 
 
 def planned(trial: int, setting: int, **hyperparameters: Scalar) -> PlannedTrial:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tunectl.commands.report import Question, report_study
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.store.writing_lock import writing_lock
-from tunectl.study.reporting import Question, report_study
 
 STUDY = """\
 workload:

@@ -14,8 +14,8 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import OUTPUT, InfeasibleEnds, MetricSource, Program, ProgramRequest
 from tunectl.core.records import TrialSeconds
+from tunectl.programs import command_trial as command
 from tunectl.store.trial_files import read_trial
-from tunectl.training.own_code import command
 
 JSON = (MetricSource("json_lines", OUTPUT),)
 LINES = (MetricSource("regex", r"step (?P<step>\d+): loss (?P<valid_loss>\S+)"),)

@@ -10,10 +10,10 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import Measurement
+from tunectl.programs import collected_metrics as collecting
+from tunectl.programs.collected_metrics import Collector
 from tunectl.store.trial_files import read_trial
 from tunectl.training.lines import LineFile
-from tunectl.training.own_code import collecting
-from tunectl.training.own_code.collecting import Collector
 
 
 class Trial:

@@ -21,8 +21,10 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.programs import command_trial as command
+from tunectl.programs import program_ends as judging
+from tunectl.programs import running_program as at_work
 from tunectl.store.trial_files import read_trial
-from tunectl.training.own_code import at_work, command, judging
 
 STEPS = MetricSource("regex", r"step (?P<step>\d+) loss (?P<loss>\S+)")
 

@@ -13,10 +13,10 @@ from test_program_checkpoints import VALUES, kept, write
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.real_folders import NotRegularError
+from tunectl.programs import file_contents as contents
+from tunectl.programs.late_output import Beginning, note_beginning
+from tunectl.programs.text_lines import Tail
 from tunectl.training.lines import LineFile
-from tunectl.training.own_code import contents
-from tunectl.training.own_code.catching_up import Beginning, note_beginning
-from tunectl.training.own_code.lines import Tail
 
 OWN = b"export A=1\n"
 

@@ -11,8 +11,8 @@ import pytest
 
 from tunectl.core.printed_numbers import number, whole_number
 from tunectl.core.programs import OUTPUT, MetricSource
-from tunectl.training.own_code.file_sources import file_source
-from tunectl.training.own_code.sources import OutputReader, Told
+from tunectl.programs.file_sources import file_source
+from tunectl.programs.output_reader import OutputReader, Told
 
 
 def told(source: MetricSource, *lines: str) -> list[Told]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.spec.configuration import OptimizerName, TrainingConfiguration
+from tunectl.language.configuration import OptimizerName, TrainingConfiguration
 from tunectl.training.optimizers import can_fuse, make_optimizer, parameter_groups, trainable_parameters
 
 

@@ -14,10 +14,10 @@ from test_commands_as_trials import Programs
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints, MetricSource, Optional, ProgramRequest
+from tunectl.programs import file_contents as contents
+from tunectl.programs.collected_metrics import Collector
+from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
 from tunectl.store.trial_files import read_trial
-from tunectl.training.own_code import contents
-from tunectl.training.own_code.collecting import Collector
-from tunectl.training.own_code.overwritten import OverwrittenCheckpoint
 
 TICK = 0.01
 VALUES = {1: 0.9, 2: 0.5, 3: 0.3, 4: 0.6, 5: 0.7}

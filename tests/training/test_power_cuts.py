@@ -23,10 +23,11 @@ from test_commands_as_trials import Programs
 
 from tunectl.core.programs import Checkpoints, Optional, ProgramRequest
 from tunectl.core.records import Measurement
+from tunectl.programs import command_trial as command
+from tunectl.programs import durability
+from tunectl.programs.late_output import Beginning, last_beginning, note_beginning
+from tunectl.programs.program_start import started
 from tunectl.store.trial_files import write_measurements
-from tunectl.training.own_code import command, durability
-from tunectl.training.own_code.catching_up import Beginning, last_beginning, note_beginning
-from tunectl.training.own_code.starting import started
 
 LENGTH = 12
 EXPECTED = [(step, {"loss": 1.0 / step}) for step in range(2, LENGTH + 1, 2)]

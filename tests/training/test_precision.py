@@ -20,7 +20,7 @@ from training_builders import (
 
 from tunectl.core.errors import WorkloadError
 from tunectl.core.folders import TrialFolder
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store import json_lines
 from tunectl.training.gradients import MeanLoss, gradients
 from tunectl.training.optimizers import make_optimizer

@@ -12,9 +12,9 @@ import pytest
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Checkpoints
+from tunectl.programs.collected_metrics import Collector
+from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.store.checkpoint_names import ExistingCheckpoints
-from tunectl.training.own_code.collecting import Collector
-from tunectl.training.own_code.kept import CheckpointPattern, KeptCheckpoints
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Program, ProgramRequest
-from tunectl.training.own_code.starting import prepared
+from tunectl.programs.program_start import prepared
 
 
 @pytest.mark.parametrize("name", ["files", "checkpoints"])

@@ -19,7 +19,7 @@ from test_commands_as_trials import Programs
 from tunectl.core import disk_room
 from tunectl.core.errors import ShortageError
 from tunectl.core.programs import InfeasibleEnds
-from tunectl.training.own_code import starting
+from tunectl.programs import program_start as starting
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from training_builders import (
     train_trial,
 )
 
-from tunectl.analysis.runs import joined
-from tunectl.analysis.selection import select
+from tunectl.analysis.results.runs import joined
+from tunectl.analysis.results.selection import select
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import Recovery, TrialRequest

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.schedules import learning_rate
 
 

@@ -11,7 +11,7 @@ import typer
 from tunectl.cli.console import note, say, say_json
 
 if TYPE_CHECKING:
-    from tunectl.study.checking import CheckedStudy
+    from tunectl.session.checked_study import CheckedStudy
 
 
 def check(
@@ -21,15 +21,15 @@ def check(
 ) -> None:
     """Check a study and its design without training anything."""
     if probe:
-        from tunectl.study.starting import started_backend
+        from tunectl.session.backend_start import started_backend
 
         with started_backend(study) as backend:
             # The rest is imported while the backend loads.
-            from tunectl.study.preparing import probe_study
+            from tunectl.session.probed_study import probe_study
 
             checked = probe_study(study, Path.cwd(), dict(os.environ), backend)
     else:
-        from tunectl.study.checking import check_study
+        from tunectl.session.checked_study import check_study
 
         checked = check_study(study, Path.cwd())
     if as_json:

@@ -9,7 +9,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_table
 
 if TYPE_CHECKING:
-    from tunectl.study.comparing import ComparisonReport
+    from tunectl.commands.compare import ComparisonReport
 
 
 def compare(
@@ -20,7 +20,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether to adopt a setting or a study in place of another, from fresh retrains."""
-    from tunectl.study.comparing import compare_places
+    from tunectl.commands.compare import compare_places
 
     report = compare_places(old, new, note)
     if as_json:
@@ -30,8 +30,8 @@ def compare(
 
 
 def _print(report: ComparisonReport) -> None:
-    from tunectl.analysis.seed_variation import PASS_THE_SEED
-    from tunectl.study.comparing import value_of
+    from tunectl.analysis.results.seed_variation import PASS_THE_SEED
+    from tunectl.commands.compare import value_of
 
     objective, found = report.objective, report.comparison
     rows = []

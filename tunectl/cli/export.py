@@ -37,7 +37,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a study for another tool, or its tables as files; trains nothing."""
-    from tunectl.study.exporting import export_study
+    from tunectl.commands.export import export_study
 
     found = export_study(folder, to.value, out, note)
     if as_json:

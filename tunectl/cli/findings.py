@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tunectl.cli.console import console, say
 
 if TYPE_CHECKING:
-    from tunectl.analysis.findings import Finding
+    from tunectl.analysis.findings.findings import Finding
 
 _WIDEST = 100
 
@@ -26,8 +26,8 @@ def say_findings(findings: Sequence[Finding]) -> None:
 
 
 def _lines(finding: Finding, width: int) -> list[str]:
-    from tunectl.spec.document import dotted
-    from tunectl.spec.editing import in_flow
+    from tunectl.language.document import dotted
+    from tunectl.language.editing import in_flow
 
     head = f"{finding.level} {finding.id}: {finding.sentence}"
     sure = f" ({finding.sureness})" if finding.sureness else ""

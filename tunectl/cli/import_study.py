@@ -33,7 +33,7 @@ def import_study(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make a study folder of another tool's study, for report and next."""
-    from tunectl.study.importing import import_study
+    from tunectl.commands.import_study import import_study
 
     found = import_study(source.value, storage, study, folder, sys.argv, datetime.now().astimezone())
     if as_json:

@@ -11,7 +11,7 @@ import typer
 from tunectl.cli.console import note, say
 
 if TYPE_CHECKING:
-    from tunectl.study.init_study import BegunStudy
+    from tunectl.drafting.study_draft import BegunStudy
 
 
 def init(
@@ -45,7 +45,7 @@ def init(
 ) -> None:
     """Write a study to begin with: one that runs as it stands, or one of your own command."""
     from tunectl.core.errors import UsageError
-    from tunectl.study.init_study import begin_from, begin_study
+    from tunectl.drafting.study_draft import begin_from, begin_study
 
     if line is None:
         if any(value is not None for value in (out, metric, direction, steps, sample, place)):

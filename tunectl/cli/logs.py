@@ -21,7 +21,7 @@ def logs(
     ] = None,
 ) -> None:
     """Print what a trial wrote to stdout and stderr, also while it runs."""
-    from tunectl.study.logs import trial_end, trial_log
+    from tunectl.commands.logs import trial_end, trial_log
 
     # A reader that is gone ends this command: there is nothing else that it does.
     log, wrote = LogText(), ""

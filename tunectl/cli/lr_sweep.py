@@ -36,7 +36,7 @@ def lr_sweep(
 ) -> procedure.Asked:
     """Find the best learning rate, and where training becomes unstable."""
     from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
-    from tunectl.study.settling import values_at
+    from tunectl.session.base_configuration import values_at
 
     metric, threshold = fit_of(fit)
     options: dict[str, Any] = {

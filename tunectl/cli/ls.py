@@ -11,7 +11,7 @@ import typer
 from tunectl.cli.console import note, say, say_csv, say_json, say_table
 
 if TYPE_CHECKING:
-    from tunectl.study.tracking import TrackedStudy
+    from tunectl.commands.study_list import TrackedStudy
 
 _COMMIT_DIGITS = 8
 _DATE_CHARACTERS = len("2026-01-01T12:00")
@@ -24,9 +24,9 @@ def ls(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the whole table as CSV.")] = False,
 ) -> None:
     """List the studies below a folder: what for, how far, how good, and how to reproduce them."""
+    from tunectl.commands.study_list import tracked_studies, tracking_table
     from tunectl.core.errors import UsageError
     from tunectl.report.table import csv_bytes
-    from tunectl.study.tracking import tracked_studies, tracking_table
 
     if sum((long, as_json, as_csv)) > 1:
         raise UsageError("--long, --json and --csv: one output at a time")

@@ -10,7 +10,7 @@ import typer
 from tunectl.cli.console import note, say, say_json
 
 if TYPE_CHECKING:
-    from tunectl.study.next_round import NextRound
+    from tunectl.commands.next_round import NextRound
 
 
 def next_round(
@@ -21,7 +21,7 @@ def next_round(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write the study of the next round, as the findings recommend it."""
-    from tunectl.study.next_round import next_round
+    from tunectl.commands.next_round import next_round
 
     found = next_round(folder, to, note)
     if as_json:
@@ -31,8 +31,8 @@ def next_round(
 
 
 def _print(found: NextRound) -> None:
-    from tunectl.spec.document import dotted
-    from tunectl.spec.editing import in_flow
+    from tunectl.language.document import dotted
+    from tunectl.language.editing import in_flow
 
     for item in found.changes:
         say(f"{dotted(item.change.path)}: {in_flow(item.change.value)}")

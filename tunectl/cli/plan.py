@@ -18,11 +18,11 @@ def plan(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print all trials as CSV.")] = False,
 ) -> None:
     """Print the trials of a study without training them."""
+    from tunectl.commands.plan import plan_json, plan_summary, plan_table
     from tunectl.core.errors import UsageError
     from tunectl.report.table import csv_bytes
-    from tunectl.sampling.plan import plan_trials
-    from tunectl.study.checking import check_study
-    from tunectl.study.planning import plan_json, plan_summary, plan_table
+    from tunectl.session.checked_study import check_study
+    from tunectl.space.plan import plan_trials
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: one output at a time")

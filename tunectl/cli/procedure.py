@@ -16,8 +16,8 @@ from tunectl.cli.failures import note_failures
 from tunectl.cli.watching import watcher
 
 if TYPE_CHECKING:
+    from tunectl.commands.sweep import ProcedureReport
     from tunectl.procedures.procedure import Procedure
-    from tunectl.study.sweeping import ProcedureReport
 
 Study = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
 Before = Annotated[
@@ -90,13 +90,13 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    from tunectl.study.starting import started_backend
+    from tunectl.session.backend_start import started_backend
 
     with started_backend(study) as backend:
         # The rest is imported while the backend loads.
-        from tunectl.study.settling import values_at, values_of_trial
-        from tunectl.study.sweeping import ProcedureRequest, run_procedure
-        from tunectl.study.training_trials import RunOptions
+        from tunectl.commands.sweep import ProcedureRequest, run_procedure
+        from tunectl.session.base_configuration import values_at, values_of_trial
+        from tunectl.session.training_trials import RunOptions
 
         given = {**(values_of_trial(values_from, note) if values_from is not None else {}), **values_at(at or [])}
         request = ProcedureRequest(asked.options, given, asked.before)

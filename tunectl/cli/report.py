@@ -12,7 +12,7 @@ from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.findings import say_findings
 
 if TYPE_CHECKING:
-    from tunectl.study.reporting import StudyReport
+    from tunectl.commands.report import StudyReport
 
 
 class Direction(StrEnum):
@@ -49,7 +49,7 @@ def report(
 
     with renderers() as ready:
         # The rest is imported, and the study read, while the processes that draw start.
-        from tunectl.study.reporting import Question, report_study
+        from tunectl.commands.report import Question, report_study
 
         question = Question(
             objective,

@@ -13,7 +13,7 @@ from tunectl.cli.watching import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from tunectl.study.retraining import RetrainReport
+    from tunectl.commands.retrain import RetrainReport
 
 
 def retrain(
@@ -32,12 +32,12 @@ def retrain(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
 ) -> int:
     """Train the best trials of a study again with fresh seeds."""
-    from tunectl.study.starting import started_backend
+    from tunectl.session.backend_start import started_backend
 
     with started_backend() as backend:
         # The rest is imported while the backend loads.
-        from tunectl.study.retraining import Wanted, retrain_study
-        from tunectl.study.training_trials import RunOptions
+        from tunectl.commands.retrain import Wanted, retrain_study
+        from tunectl.session.training_trials import RunOptions
 
         wanted = Wanted(best, repeats, each_setting)
         options = RunOptions(slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
@@ -51,7 +51,7 @@ def retrain(
 
 
 def _print(report: RetrainReport) -> None:
-    from tunectl.analysis.seed_variation import NO_VARIATION, PASS_THE_SEED
+    from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED
     from tunectl.report.study_tables import retrains_table
 
     table = retrains_table(report.retrained)

@@ -17,7 +17,7 @@ from tunectl.cli.watching import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from tunectl.study.running import RunReport
+    from tunectl.commands.run import RunReport
 
 
 class Order(StrEnum):
@@ -41,12 +41,12 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
 ) -> int:
     """Train the trials of a study, or go on where an earlier run stopped."""
-    from tunectl.study.starting import started_backend
+    from tunectl.session.backend_start import started_backend
 
     with started_backend(study) as backend:
         # The rest is imported while the backend loads.
-        from tunectl.study.running import run_study
-        from tunectl.study.training_trials import RunOptions
+        from tunectl.commands.run import run_study
+        from tunectl.session.training_trials import RunOptions
 
         options = RunOptions(
             folder=folder,

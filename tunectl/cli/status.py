@@ -23,7 +23,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show how far a study is, also while it runs."""
-    from tunectl.study.status import study_status
+    from tunectl.commands.status import study_status
 
     report = study_status(folder, note)
     if as_json:

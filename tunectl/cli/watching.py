@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from tunectl.cli.console import console, empty_table, encoding_of, note, shown
 from tunectl.cli.terminal_text import escaped, in_encoding
 from tunectl.core.records import TrialOutcome
-from tunectl.study.progress import Progress
+from tunectl.session.run_progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
 from tunectl.exchange.places import Owner
-from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import Domain, FixedValue, Hyperparameter, Range, Scale, StudySpec, ValueSet
+from tunectl.language.hyperparameters import same
+from tunectl.language.study_spec import Domain, FixedValue, Hyperparameter, Range, Scale, StudySpec, ValueSet
 
 DRAWN = ("evaluation", "throughput")
 """The kinds of measurements that make curves."""

@@ -13,9 +13,9 @@ from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, Trial
 from tunectl.exchange.foreign import ForeignStudy, ForeignTrial
 from tunectl.exchange.naming import changed_choices, domain_of, legal_names, metric_name, study_name, value_in
 from tunectl.exchange.presence import When, conditions
-from tunectl.spec.editing import in_flow
-from tunectl.spec.model import Domain, FixedValue, Range
-from tunectl.spec.wording import counted
+from tunectl.language.editing import in_flow
+from tunectl.language.study_spec import Domain, FixedValue, Range
+from tunectl.language.wording import counted
 
 PROGRAM = "./name-the-program-that-was-tuned"
 """Stands in the command of an imported study, since the other tool does not know what was trained: no such file is

@@ -11,10 +11,10 @@ from typing import Any
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Scalar
 from tunectl.exchange.foreign import ForeignParameter
-from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import Domain, FixedValue, Range, ValueSet
-from tunectl.spec.names import TABLE_COLUMNS
-from tunectl.spec.wording import as_text, is_number_as_text
+from tunectl.language.hyperparameter_names import TABLE_COLUMNS
+from tunectl.language.hyperparameters import same
+from tunectl.language.study_spec import Domain, FixedValue, Range, ValueSet
+from tunectl.language.wording import as_text, is_number_as_text
 
 _LARGEST_INT = 2**53
 _MOST_VALUES = 100

@@ -21,9 +21,9 @@ from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
 from tunectl.exchange.libraries import in_one_line, needed
 from tunectl.exchange.places import database_url
-from tunectl.spec.hyperparameters import same
-from tunectl.spec.model import Range
-from tunectl.spec.wording import as_text
+from tunectl.language.hyperparameters import same
+from tunectl.language.study_spec import Range
+from tunectl.language.wording import as_text
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

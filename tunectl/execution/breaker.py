@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from tunectl.core.records import State
-from tunectl.training.own_code.failure_line import LAST_LINES
+from tunectl.programs.failure_line import LAST_LINES
 
 ALIKE = 3
 """So many trials, the first of a run to end, must fail alike."""

@@ -29,8 +29,8 @@ from tunectl.execution.events import (
 from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
+from tunectl.programs.text_lines import log_bytes
 from tunectl.store.trial_files import append_attempt, read_result, write_result
-from tunectl.training.own_code.lines import log_bytes
 
 KILL_PATIENCE_SECONDS = 10.0
 """How long a killed trial is waited for: a process inside a dead file system cannot be killed."""

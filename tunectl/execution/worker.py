@@ -41,7 +41,7 @@ _LOADED_BEFORE_A_FUNCTION = (
     "tunectl.training.seeds",  # a trial seeds torch and numpy, which take long to load
     "tunectl.training.trial",
     "tunectl.training.checkpoints",
-    "tunectl.training.own_code.function",
+    "tunectl.programs.function_trial",
     _IMPORTED_BY_OPTIMIZERS,
 )
 
@@ -58,7 +58,7 @@ def warm_up(*, own_code: bool) -> None:
     """Import what every trial needs, whatever its workload; own code brings its libraries itself."""
     with _collecting_no_garbage():
         if own_code:
-            importlib.import_module("tunectl.training.own_code.command")
+            importlib.import_module("tunectl.programs.command_trial")
             return
         for name in _LOADED_BEFORE:
             importlib.import_module(name)
@@ -202,12 +202,12 @@ def _run(
 ) -> TrialResult | None:
     match request:
         case ProgramRequest():
-            from tunectl.training.own_code.command import run_command
+            from tunectl.programs.command_trial import run_command
 
             seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
             return run_command(request, folder, stop=stop, seconds=seconds)
         case FunctionRequest():
-            from tunectl.training.own_code.function import run_function
+            from tunectl.programs.function_trial import run_function
 
             function = _loaded(request.workload, request.threads, assignment, seconds)
             return run_function(request, folder, function, device=assignment.device, stop=stop, seconds=seconds)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, Mark
-from tunectl.analysis.runs import Floats, Run
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, Mark
+from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.records import Scalar
+from tunectl.language.configuration import BATCH_SIZE as USUAL_BATCH_SIZE
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec, Wish, has_all
-from tunectl.spec.configuration import BATCH_SIZE as USUAL_BATCH_SIZE
 
 UP, DOWN = 0, 1
 PHASES = ("throughput of larger batches", "throughput of smaller batches")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, HistogramFigure, Mark, PointsFigure
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, HistogramFigure, Mark, PointsFigure
+from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.procedure import Results
 from tunectl.procedures.rate_plot import rate_plot

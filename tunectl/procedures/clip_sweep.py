@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tunectl.analysis.figures import Figure
-from tunectl.analysis.gradient_norms import clipped_fraction
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.updates.gradient_norms import clipped_fraction
 from tunectl.core.objective import Objective
 from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
 from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds

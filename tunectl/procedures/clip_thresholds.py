@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tunectl.analysis.gradient_norms import clip_threshold
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.updates.gradient_norms import clip_threshold
 from tunectl.procedures.procedure import Results, runs_of
 from tunectl.procedures.rates import is_unstable, rounded
 

@@ -11,15 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.detection import PerfectFit, fits_perfectly, misfit
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.updates.detection import PerfectFit, fits_perfectly, misfit
 from tunectl.core.records import Scalar
+from tunectl.language.configuration import FIELDS
+from tunectl.language.regularisation import is_off, off_value, regularises
+from tunectl.language.wording import as_text, nearest
 from tunectl.procedures.lr_phases import FIT_FINER, FIT_FINEST, FIT_WIDER, FIT_WIDEST, FITTING
 from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, majority, repeats
 from tunectl.procedures.rates import rounded, runs_by_rate
-from tunectl.spec.configuration import FIELDS
-from tunectl.spec.regularisation import is_off, off_value, regularises
-from tunectl.spec.wording import as_text, nearest
 
 WHOLE_TRAIN = 10_000
 """A perfect fit is measured on this number of training examples, on all of them where there are no more."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
+from tunectl.analysis.results.runs import Run
 
 JUST_ABOVE = 2
 """So many rates next above the best one are drawn."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from tunectl.analysis.figures import Figure
-from tunectl.analysis.instability import early_updates, instability
-from tunectl.analysis.learning import Learning, learning
-from tunectl.analysis.runs import Run
+from tunectl.analysis.curves.learning import Learning, learning
+from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.updates.instability import early_updates, instability
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
+from tunectl.language.document import scalar
 from tunectl.procedures import fitting_steps
 from tunectl.procedures.lr_figures import cadences, curves_above
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
@@ -47,7 +48,6 @@ from tunectl.procedures.rates import (
     runs_by_rate,
     with_lost,
 )
-from tunectl.spec.document import scalar
 
 REACH = 100.0
 """Without a range of its own, the sweep reaches so far below and above the study's learning rate."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunectl.analysis.learning import Learning
+from tunectl.analysis.curves.learning import Learning
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
 from tunectl.procedures.procedure import SweepSpec
 from tunectl.procedures.rate_confirmation import Confirmed

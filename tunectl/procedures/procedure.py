@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunectl.analysis.figures import Figure
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar, TrialKind
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Mark
-from tunectl.analysis.range_test import RangeSuggestion, range_suggestion
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Mark
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.updates.range_test import RangeSuggestion, range_suggestion
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import CONSTANT_RATE, Conclusion, Procedure, Results, SweepSpec, Wish
 from tunectl.procedures.rates import why_apart

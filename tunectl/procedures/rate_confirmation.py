@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
 from tunectl.procedures.lr_phases import CONFIRMED

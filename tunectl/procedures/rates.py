@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tunectl.analysis.instability import EARLY_FRACTION, Period, early_updates, instability
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.updates.instability import EARLY_FRACTION, Period, early_updates, instability
 from tunectl.core.objective import Objective
 from tunectl.procedures.procedure import Results, majority, runs_of
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import Results, SweepSpec
 from tunectl.procedures.rates import AT_EDGE, RateJudgement, judged, next_unstable, runs_by_rate, with_lost

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunectl.analysis.runs import Run
-from tunectl.analysis.seed_variation import NO_VARIATION, PASS_THE_SEED, runs_are_identical
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED, runs_are_identical
 from tunectl.procedures.procedure import Conclusion, Results
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure, Figure, PointsFigure
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, PointsFigure
+from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import Results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
 from tunectl.procedures.procedure import SEEDS
 
 CLEARLY_BELOW = 0.9

@@ -15,13 +15,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tunectl.analysis.runs import Run
+from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
+from tunectl.language.wording import as_text
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
 from tunectl.procedures.rates import rounded, runs_by_rate
-from tunectl.spec.wording import as_text
 
 CANDIDATES = 3
 """Recipes of each kind, with and without a lever, that are run again under fresh seeds: as many of each, since the best

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tunectl.analysis.figures import Figure
-from tunectl.analysis.runs import Run
+from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.results.runs import Run
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
     Conclusion,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunectl.analysis.figures import Axis, Mark
+from tunectl.analysis.figures.figures import Axis, Mark
 from tunectl.report.intervals import Interval
 
 TITLE_COLUMNS = 70

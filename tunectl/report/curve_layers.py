@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tunectl.analysis.figures import Axis, Curve, CurvesFigure
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
 from tunectl.report import looks
 from tunectl.report.axes import DrawnAxis, drawn, place
 from tunectl.report.intervals import thinned

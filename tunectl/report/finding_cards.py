@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tunectl.analysis.findings import Change, Finding, Level
-from tunectl.spec.editing import in_flow
+from tunectl.analysis.findings.findings import Change, Finding, Level
+from tunectl.language.editing import in_flow
 
 _LEVELS: tuple[Level, ...] = ("warning", "note")
 _INDENT = "  "

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tunectl.analysis.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
+from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
 from tunectl.report import looks
 from tunectl.report.axes import DrawnAxis, drawn
 from tunectl.report.intervals import Interval, bins

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tunectl.analysis.figures import Mark
+from tunectl.analysis.figures.figures import Mark
 from tunectl.report.axes import DrawnAxis, wrapped
 from tunectl.report.looks import RULE, Layer, layer
 

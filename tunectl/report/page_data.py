@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tunectl.analysis.figures import Figure, HistogramFigure
+from tunectl.analysis.figures.figures import Figure, HistogramFigure
 from tunectl.report.page_model import PageTable, Section, TrialDetail
 from tunectl.report.plots import vega_lite
 from tunectl.report.table import Cell, Column, exact

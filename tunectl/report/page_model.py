@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunectl.analysis.figures import Figure
-from tunectl.analysis.findings import Finding
+from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.findings.findings import Finding
 from tunectl.core.records import Scalar
 from tunectl.report.table import Table
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
-from tunectl.analysis.figures import BoxesFigure, CurvesFigure, Figure, HistogramFigure, PointsFigure
+from tunectl.analysis.figures.figures import BoxesFigure, CurvesFigure, Figure, HistogramFigure, PointsFigure
 from tunectl.core import real_folders
 from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunectl.analysis.evidence import Evidence
-from tunectl.analysis.isolation import Isolation
-from tunectl.analysis.retrains import Retrained
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.results.retrains import Retrained
+from tunectl.analysis.search.isolation import Isolation
 from tunectl.report.table import Cell, Column, Table
 
 BEST_OF_SETTING = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tunectl.analysis.outcomes import SettingSummary
+from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_if_changed

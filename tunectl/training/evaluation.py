@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from tunectl.core.errors import WorkloadError
-from tunectl.spec.configuration import Precision
+from tunectl.language.configuration import Precision
 from tunectl.training.batches import LoadedBatches, copied, drawn, moved, plain_tensors, unwritten
 from tunectl.training.precision import casting
 from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, sequence

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.eager import eager
 from tunectl.training.update_rules import RuleOptimizer, adam_playbook, lamb, nadam, nadam_playbook, rmsprop_playbook
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunectl.spec.configuration import Precision
+from tunectl.language.configuration import Precision
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _FIRST_SCALE, _GROWTH, _BACKOFF, _GROWTH_UPDATES = 2.0**16, 2.0, 0.5, 2000

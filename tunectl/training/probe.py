@@ -14,7 +14,7 @@ from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.exception_text import exception_line
 from tunectl.core.frames import user_frame
 from tunectl.core.records import TrialRequest
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.batches import DataOrder, drawn, moved, unwritten
 from tunectl.training.building import build_workload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import assert_never
 
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 
 
 def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints

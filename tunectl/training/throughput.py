@@ -13,7 +13,7 @@ from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
-from tunectl.spec.configuration import TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, LoadedBatches, training_batches
 from tunectl.training.building import build_workload

@@ -1,0 +1,85 @@
+"""Validation errors that turn up: found in few evaluations and few examples, and told without contradiction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import study
+from curve_cases import STEPS, curves_study, rising_pair, shares_done
+
+from tunectl.analysis.curves.curve_shapes import loss_curve
+from tunectl.analysis.curves.overfitting import overfitting
+from tunectl.analysis.curves.rises import lasting_rise
+
+
+def curve_of(values):
+    return loss_curve(curves_study([[(values, values)]]).runs[0], "valid/error_rate")
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 4, 5])
+def test_a_rise_by_equal_steps_in_ten_evaluations_is_overfitting_not_the_step_of_one_example(turn):
+    fall = np.linspace(0.6, 0.120, turn + 1)[:-1]
+    valid = np.append(fall, np.linspace(0.120, 0.200, 10 - turn))
+    [finding] = overfitting(curves_study([[(valid, 0.9 * np.exp(-3 * shares_done(10)))]]))
+    assert finding.numbers["best_trials_overfitting"] == 1
+
+
+@pytest.mark.parametrize("examples", [2000, 5000, 10000])
+def test_a_rise_from_4_to_8_per_cent_over_twenty_evaluations_is_found_from_2000_examples_on(examples):
+    found = 0
+    for seed in range(40):
+        generator = np.random.default_rng([seed, examples])
+        pair = rising_pair(generator, 0.04, 0.08, evaluations=20, examples=examples)
+        found += bool(overfitting(curves_study([[pair]])))
+    assert found >= 36
+
+
+@pytest.mark.parametrize("examples", [500, 1437, 2000, 10000])
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_the_step_of_one_example_is_found_in_counts_of_either_precision(examples, precision):
+    generator = np.random.default_rng(examples)
+    rates = (generator.integers(1, examples // 2, size=20) / examples).astype(precision).astype(float)
+    if precision is np.float64 or examples <= 2000:
+        assert curve_of(rates).quantum == pytest.approx(1 / examples, rel=1e-6)
+
+
+def test_a_smooth_curve_has_no_step_of_one_example():
+    generator = np.random.default_rng(63)
+    for values in (0.12 * np.exp(0.05 * shares_done(10)), generator.uniform(0.1, 0.2, size=6)):
+        assert curve_of(values).quantum == 0
+
+
+@pytest.mark.parametrize(("lasting", "evaluations"), [(0.0, 10), (0.0, 40), (0.5, 40)])
+def test_a_level_that_stays_has_a_lasting_rise_no_more_often_than_its_chance_says(lasting, evaluations):
+    generator, alarms = np.random.default_rng(64), 0
+    for _ in range(150):
+        noise = generator.normal(size=evaluations)
+        for place in range(1, evaluations):
+            noise[place] = lasting * noise[place - 1] + np.sqrt(1 - lasting**2) * noise[place]
+        rise = lasting_rise(curve_of(0.3 * np.exp(0.03 * noise)))
+        alarms += rise is not None and rise[1] < 0.05
+    assert alarms <= (9 if lasting == 0 else 18)
+
+
+@pytest.mark.parametrize(
+    ("seed", "rise", "seems_to"), [(0, 0.02, 1), (1, 0.02, 1), (2, 0.02, 1), (1, 0.0, 0), (2, 0.0, 0)]
+)
+def test_a_finding_about_the_others_does_not_hold_a_best_trial_against_them_that_rises_too(seed, rise, seems_to):
+    done = shares_done(20)
+    generator = np.random.default_rng(65)
+    others = [rising_pair(generator, 0.06, 0.12, evaluations=20, examples=5000) for _ in range(4)]
+    noise = np.exp(0.12 * np.random.default_rng(seed).normal(size=20))
+    best = (0.04 + 0.8 * np.exp(-20 * done) + rise * np.clip(done - 0.4, 0, 1)) * noise
+    evidence = curves_study([[(best, 0.9 * np.exp(-4 * done)), *others]])
+    decay = "{role: nuisance, range: [1e-6, 1e-2], scale: log}"
+    tuned = study(
+        {"weight_decay": decay}, training=f"{{max_train_steps: {STEPS}, eval_every: 100}}", search="{trials: 5}"
+    )
+    [finding] = overfitting(replace(evidence, spec=tuned))
+    numbers = (finding.numbers["best_trials_overfitting"], finding.numbers["best_trials_seeming_to"])
+    assert numbers == (0, seems_to)
+    assert finding.numbers["others_overfitting"] == 4
+    assert finding.sentence.endswith("; the best trial seems to do so, too.") is bool(seems_to)
+    assert ("best trials may be those that regularise" in finding.action) is not bool(seems_to)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pandas as pd
+import pytest
+
+from tunectl.analysis.results.selection import Selection, select
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement
+
+METRIC = "valid/error_rate"
+BEST = Objective(METRIC, "minimize")
+FINAL = Objective(METRIC, "minimize", checkpoint="final")
+
+
+def measurements(*values, start=0, kind="evaluation"):
+    return [
+        Measurement(
+            10 * (start + place), {METRIC: value, "train/loss": 1.0 + place}, kind, checkpoint=f"{10 * place}.pt"
+        )
+        for place, value in enumerate(values)
+    ]
+
+
+def oracle(items, objective):
+    """By pandas, from the words of the design."""
+    frame = pd.DataFrame(
+        [{"step": item.step, "value": item.metrics.get(METRIC)} for item in items if item.kind == "evaluation"]
+    )
+    if frame.empty:
+        return None, None
+    frame = frame.sort_values("step")
+    frame = frame[frame["step"] > 0]
+    if objective.checkpoint == "final":
+        frame = frame.tail(1)
+    frame = frame[frame["value"].map(lambda value: value is not None and math.isfinite(value))]
+    if frame.empty:
+        return None, None
+    value = frame["value"].min() if objective.direction == "minimize" else frame["value"].max()
+    row = frame[frame["value"] == value].iloc[0]
+    return int(row["step"]), float(row["value"])
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("checkpoint", ["best", "final"])
+def test_selection_agrees_with_a_data_frame_on_every_short_series(direction, checkpoint):
+    objective = Objective(METRIC, direction, checkpoint)
+    pool = [0.0, 0.5, math.nan, math.inf, -math.inf]
+    for length in range(4):
+        for values in itertools.product(pool, repeat=length):
+            items = measurements(*values)
+            found = select(items, objective)
+            assert (found.best_step, found.best_value) == oracle(items, objective)
+
+
+def test_selection_agrees_with_a_data_frame_in_any_order_with_other_kinds_and_missing_values():
+    generator = random.Random(0)
+    for _ in range(150):
+        items = measurements(*[generator.choice([0.1, 0.2, 0.3, math.nan]) for _ in range(generator.randrange(12))])
+        items += measurements(0.0, start=generator.randrange(9), kind="test")
+        items += [Measurement(1000, {"other/metric": 0.0})] * generator.randrange(2)
+        generator.shuffle(items)
+        for objective in (BEST, FINAL, Objective(METRIC, "maximize")):
+            found = select(items, objective)
+            assert (found.best_step, found.best_value) == oracle(items, objective)
+
+
+def test_without_evaluations_nothing_is_selected():
+    assert select([], BEST) == Selection()
+    assert select(measurements(0.5, kind="test"), BEST) == Selection()
+
+
+def test_the_start_is_never_the_best_but_is_the_last_where_it_is_alone():
+    assert select(measurements(0.1), BEST) == Selection(final_step=0, final_value=0.1)
+    assert select(measurements(0.1), FINAL) == Selection(final_step=0, final_value=0.1)
+    assert select(measurements(0.1, 0.9), BEST).best_step == 10
+
+
+def test_a_tie_goes_to_the_earlier_step():
+    for objective in (BEST, Objective(METRIC, "maximize")):
+        assert select(measurements(0.9, 0.5, 0.5, 0.5)[::-1], objective).best_step == 10
+
+
+def test_the_final_value_is_what_it_is_and_the_best_is_finite():
+    found = select(measurements(0.9, 0.4, math.nan), BEST)
+    assert (found.best_step, found.best_value, found.final_step) == (10, 0.4, 20)
+    assert math.isnan(found.final_value)
+    assert select(measurements(0.9, 0.4, -math.inf), BEST).final_value == -math.inf
+    found = select(measurements(0.9, 0.4, math.nan), FINAL)
+    assert (found.best_step, found.best_value, found.final_step) == (None, None, 20)
+
+
+def test_the_metrics_at_the_best_step_come_along():
+    found = select(measurements(0.9, 0.4, 0.6), BEST)
+    assert found.metrics_at_best == {METRIC: 0.4, "train/loss": 2.0}
+    assert select(measurements(0.9, 0.4, 0.6), FINAL).metrics_at_best == {METRIC: 0.6, "train/loss": 3.0}
+
+
+def test_a_checkpoint_is_named_only_while_it_is_there():
+    items = measurements(0.9, 0.4, 0.6)
+    assert select(items, BEST, {"10.pt", "20.pt"}).best_checkpoint == "10.pt"
+    assert select(items, BEST, {"20.pt"}).best_checkpoint is None
+    assert select([Measurement(10, {METRIC: 0.4})], BEST, {"10.pt"}).best_checkpoint is None
+
+
+def test_the_metric_s_name_may_hold_slashes_and_any_letters():
+    objective = Objective("valid/é/top 5", "maximize")
+    assert select([Measurement(3, {"valid/é/top 5": 0.25})], objective).best_value == 0.25

@@ -1,0 +1,146 @@
+"""`retrain` and `compare` on a real small study: fresh seeds, counted once, told apart from the search."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import cast
+
+import pytest
+from builders import study_text
+from made_up_folders import made_up_folder
+
+from tunectl.commands.compare import compare_places
+from tunectl.commands.retrain import Wanted, retrain_study
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.execution.backends import Backend
+from tunectl.language.study_reader import parse_study
+from tunectl.session.run_progress import Progress
+from tunectl.session.training_trials import RunOptions
+from tunectl.space.plan import plan_trials
+from tunectl.store.plan_file import read_plan
+
+SETTINGS = study_text(
+    {
+        "optimizer": "{role: scientific, values: [sgd, adam]}",
+        "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}",
+    },
+    search="{trials: 4}",
+)
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def message(self, text: str) -> None: ...
+    def finished(self, outcome: TrialOutcome, progress: Progress) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+
+
+def searched(tmp_path: Path, study: Path) -> StudyFolder:
+    """A study whose search was run, trial 1 being its best."""
+    return made_up_folder(
+        tmp_path / "runs" / "small", study.read_text(), lambda plan: 0.5 - plan.trial / 10, file=study
+    )
+
+
+def test_retrains_are_new_trials_of_the_study_with_fresh_seeds_and_are_not_run_twice(write_study, tunectl, tmp_path):
+    folder = searched(tmp_path, write_study(trials=2)).path
+    called = tunectl("retrain", folder, "--best", 1, "--repeats", 2, "--json")
+    assert called.code == 0, called.err
+    (found,) = called.json()["retrained"]
+    assert (found["trial"], found["lost"], len(found["values"])) == (1, 0, 2)
+    trials = read_plan(folder / "plan.jsonl")
+    search, again = trials[:2], trials[2:]
+    assert [(trial.kind, trial.repeat) for trial in again] == [("retrain", 1), ("retrain", 2)]
+    assert all(trial.hyperparameters == search[1].hyperparameters and trial.point == 1 for trial in again)
+    assert len({trial.seed for trial in trials}) == 4
+    rows = list(csv.DictReader((folder / "tables" / "trials.csv").read_text().splitlines()))
+    assert [float(row["best_value"]) for row in rows[2:]] == found["values"]
+    plan = (folder / "plan.jsonl").read_bytes()
+    assert tunectl("retrain", folder, "--best", 1, "--repeats", 2, "--json").json()["retrained"] == [found]
+    assert (folder / "plan.jsonl").read_bytes() == plan
+
+
+def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone(tmp_path, write_study):
+    study = write_study(trials=3)
+    folder = searched(tmp_path, study)
+    (folder.trial(1).path / "result.json").unlink()
+
+    def retrain() -> None:
+        # Neither is asked for anything where nothing can be trained.
+        retrain_study(folder.path, Wanted(1, 1), None, RunOptions(), Silent(), cast(Backend, None))
+
+    with pytest.raises(UsageError, match="1 trials of the search have not ended"):
+        retrain()
+    study.unlink()
+    with pytest.raises(FolderError, match="name it with --study"):
+        retrain()
+
+
+def retrains(values: dict[int, list[float | None]]) -> tuple[PlannedTrial, ...]:
+    plans = plan_trials(parse_study(SETTINGS, Path("study.yaml")))
+    found = []
+    for trial, own in values.items():
+        for repeat in range(1, len(own) + 1):
+            plan = plans[trial]
+            found.append(
+                PlannedTrial(
+                    len(plans) + len(found), plan.setting, plan.point, repeat, (), plan.hyperparameters, 99, "retrain"
+                )
+            )
+    return tuple(found)
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """A study of two settings, whose best trials are 6 and 7, with these retrains."""
+
+    def make(again: dict[int, list[float | None]], name: str = "study"):
+        more = retrains(again)
+        flat = iter([value for own in again.values() for value in own])
+        known = {plan.trial: next(flat) for plan in more}
+        return made_up_folder(
+            tmp_path / name, SETTINGS, lambda plan: known.get(plan.trial, 0.5 - plan.trial / 20), more=more
+        )
+
+    return make
+
+
+def test_the_selected_trial_itself_is_no_evidence(compared):
+    report = compare_places(str(compared({}).path), None)
+    assert (report.old.trial, report.new.trial) == (6, 7)
+    assert report.comparison.verdict == "not enough evidence"
+    assert "variance is unknown" in report.comparison.reason
+    assert report.new.candidate.losses == ()
+    assert report.new.retrain_command.endswith("--each-setting")
+
+
+def test_settings_are_named_by_number_or_by_their_values(compared):
+    folder = compared({6: [0.3, 0.31, 0.32], 7: [0.2, 0.21, 0.22]}).path
+    by_number = compare_places(f"{folder}:0", f"{folder}:1")
+    assert by_number.comparison.verdict == "adopt"
+    assert compare_places(f"{folder}:optimizer=sgd", f"{folder}:optimizer=adam") == by_number
+    assert compare_places(str(folder), None) == by_number
+    assert compare_places(f"{folder}:1", f"{folder}:0").comparison.verdict == "do not adopt"
+    with pytest.raises(UsageError, match=r"no setting 2; the settings are\n  0: optimizer=sgd\n  1: optimizer=adam"):
+        compare_places(f"{folder}:2", f"{folder}:1")
+
+
+def test_two_studies_are_compared_by_the_best_setting_of_each(compared):
+    old, new = compared({7: [0.3, 0.31, 0.32]}, "old").path, compared({7: [0.2, None, 0.22]}, "new").path
+    report = compare_places(str(old), str(new))
+    assert (report.old.trial, report.new.trial) == (7, 7)
+    assert report.new.candidate.losses[1] == float("inf")
+    assert report.comparison.improvement is None
+    assert json.loads(json.dumps(report.to_json()["new"]["name"])) == "new (optimizer=adam)"
+
+
+def test_objectives_that_differ_are_not_compared(compared, tmp_path):
+    other = SETTINGS.replace("valid/error_rate, direction: minimize", "valid/accuracy, direction: maximize")
+    folder = made_up_folder(tmp_path / "other", other, lambda _: 0.5)
+    with pytest.raises(UsageError, match="cannot be compared"):
+        compare_places(str(compared({}).path), str(folder.path))

@@ -1,0 +1,356 @@
+"""The sections of a study but its hyperparameters: keys, types, bounds, defaults, and what belongs elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from builders import STUDY_FILE, problems_in, problems_of, study, study_text
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import Recovery
+from tunectl.language.study_reader import load_study, parse_study
+from tunectl.language.study_spec import ResourcesSection, SearchSection, TrainingSection
+
+VARIES = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}
+
+
+def test_what_is_left_out_has_the_defaults_of_the_design():
+    spec = study()
+    assert spec.training == TrainingSection(
+        2000, 100, keep_checkpoints=3, seed=0, train_examples=None, no_progress=True
+    )
+    assert spec.search == SearchSection("halton", trials=1, seed=0, points=())
+    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, None, 30.0)
+    assert spec.objective == Objective("valid/error_rate", "minimize", "best")
+    assert (spec.goal, spec.notes, spec.uncommitted_diff) == ("", "", "folders")
+
+
+def test_every_key_reaches_the_spec():
+    spec = study(
+        VARIES,
+        study="a-study",
+        goal="Is it?",
+        notes="text",
+        uncommitted_diff="none",
+        objective="{metric: valid/accuracy, direction: maximize, checkpoint: final}",
+        training="{max_train_steps: 9, eval_every: 3, keep_checkpoints: 2, seed: 5, train_examples: 7, no_progress: false}",
+        search="{sampler: random, trials: 4, seed: 6}",
+        resources="{devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, trial_timeout_seconds: 60, grace_seconds: 5}",
+    )
+    assert spec.name == "a-study"
+    assert (spec.goal, spec.notes, spec.uncommitted_diff) == ("Is it?", "text", "none")
+    assert spec.objective == Objective("valid/accuracy", "maximize", "final")
+    assert spec.training == TrainingSection(9, 3, 2, 5, 7, False)
+    assert spec.search == SearchSection("random", 4, 6)
+    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 60.0, 5.0)
+
+
+@pytest.mark.parametrize("section", ["search", "resources", "goal", "notes", "uncommitted_diff"])
+def test_an_empty_section_counts_as_left_out(section):
+    assert study(**{section: ""}) is not None
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("lr", "lr"), ("my study (2)", "my-study-2"), ("größe", "gr-e"), (".hidden", "hidden"), ("a" * 200, "a" * 100)],
+)
+def test_the_name_comes_from_the_file_where_none_is_written(stem, name):
+    assert parse_study(study_text(), STUDY_FILE.with_name(f"{stem}.yaml")).name == name
+
+
+def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
+    path = tmp_path / "….yaml"
+    path.write_text(study_text())
+    with pytest.raises(Exception, match="needs a name"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "problem"),
+    [
+        ("study", "a/b", "study: a study's name is a folder's name"),
+        ("study", "..", "study: a study's name is a folder's name"),
+        ("study", "../a", "study: a study's name is a folder's name"),
+        ("study", "'a b'", "study: a study's name is a folder's name"),
+        ("study", "'-a'", "study: a study's name is a folder's name"),
+        ("study", '"a\\n"', "study: a study's name is a folder's name"),
+        ("study", "''", "study: a study's name is a folder's name"),
+        ("study", "x" * 101, "study: a study's name is a folder's name"),
+        ("study", "2024", "study: text is due, found 2024; write it in quotes"),
+        ("study", "[a]", "study: text is due, found a list"),
+        ("goal", "5", "goal: text is due, found 5; write it in quotes"),
+        ("workload", "[a]", "workload: text is due, found a list"),
+        ("workload", "5", "workload: text is due, found 5; write it in quotes"),
+        ("workload", "{comand: [a]}", "workload: a workload is text (module:factory), or a mapping with command or"),
+        ("workload", "", "workload: text is due, found nothing"),
+        ("objective", "valid/loss", "objective: a mapping of keys is due, found 'valid/loss'"),
+        ("objective", "{metric: valid/loss}", "objective.direction: the key is missing; write minimize or maximize"),
+        ("objective", "{direction: minimize}", "objective.metric: the key is missing"),
+        ("objective", "{metric: loss, direction: minimize}", "objective.metric: a metric is named split/name"),
+        ("objective", "{metric: valid/ x, direction: minimize}", "objective.metric: a metric is named split/name"),
+        ("objective", "{metric: test/loss, direction: minimize}", "objective.metric: the test split waits"),
+        ("objective", "{metric: v/l, direction: min}", "objective.direction: one of minimize, maximize is due, found 'min'"),
+        ("objective", "{metric: v/l, direction: minimize, checkpoint: last}", "objective.checkpoint: one of best, final is due"),
+        ("objective", "{metric: v/l, direction: minimize, chekpoint: best}", "did you mean checkpoint?"),
+        ("training", "{eval_every: 1}", "training.max_train_steps: the key is missing"),
+        ("training", "{max_train_steps: 1}", "training.eval_every: the key is missing"),
+        ("training", "5", "training: a mapping of keys is due, found 5"),
+        ("training", "", "training: a mapping of keys is due, found nothing"),
+        ("training", None, "training: the key is missing"),
+        ("workload", None, "workload: the key is missing"),
+        ("objective", None, "objective: the key is missing"),
+        ("hyperparameters", "", "hyperparameters: a mapping of keys is due, found nothing"),
+        ("hyperparameters", "{}", "hyperparameters: at least optimizer and learning_rate are due, found none"),
+        ("hyperparameters", "[a]", "hyperparameters: a mapping of keys is due, found a list"),
+        ("traning", "{}", "traning: no such key; did you mean training?"),
+        ("trials", "5", "trials: the key belongs under search, found under the top level"),
+        ("learning_rate", "5", "learning_rate: learning_rate is a hyperparameter; write it under hyperparameters"),
+        ("search", "{trial: 5}", "search.trial: no such key; did you mean trials?"),
+        ("search", "{max_train_steps: 5}", "search.max_train_steps: the key belongs under training, found under search"),
+        ("search", "{sampler: sobol}", "search.sampler: one of halton, random, grid is due, found 'sobol'"),
+        ("resources", "{devices: gpu}", "resources.devices: auto, cpu, or a list of GPU indices and UUIDs"),
+        ("resources", "{devices: []}", "resources.devices: auto, cpu, or a list"),
+        ("resources", "{devices: [0, 0]}", "resources.devices: every device stands in the list once"),
+        ("resources", "{devices: [true]}", "resources.devices: auto, cpu, or a list"),
+        ("resources", "{devices: [-1]}", "resources.devices: auto, cpu, or a list"),
+        ("resources", "{devices: [0.0]}", "resources.devices: auto, cpu, or a list"),
+        ("resources", "{devices: 0}", "resources.devices: auto, cpu, or a list"),
+    ],
+)  # fmt: skip
+def test_a_section_that_is_wrong_is_refused_by_name(section, content, problem):
+    found = problems_of(**{section: content})
+    assert any(problem in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("content", "recovery"),
+    [
+        ("{}", Recovery(0.5, 3)),
+        ("{learning_rate_factor: 0.1}", Recovery(0.1, 3)),
+        ("{learning_rate_factor: 9e-1, max_recoveries: 1}", Recovery(0.9, 1)),
+        ("", None),
+    ],
+)
+def test_a_recovery_is_asked_for_by_its_key_and_has_defaults(content, recovery):
+    spec = study(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
+    assert spec.training.recovery == recovery
+    assert study(training="{max_train_steps: 1, eval_every: 1}").training.recovery is None
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{factor: 0.5}", "training.recovery.factor: no such key"),
+        ("{seed: 5}", "training.recovery.seed: no such key"),
+        ("{max_recovery: 3}", "training.recovery.max_recovery: no such key; did you mean max_recoveries?"),
+        ("{learning_rate_factor: 1}", "training.recovery.learning_rate_factor: less than 1 is due, found 1"),
+        ("{learning_rate_factor: 0}", "training.recovery.learning_rate_factor: more than 0 is due, found 0"),
+        (
+            "{learning_rate_factor: '0.5'}",
+            "training.recovery.learning_rate_factor: a number is due, found '0.5' (text)",
+        ),
+        ("{max_recoveries: 0}", "training.recovery.max_recoveries: at least 1 is due, found 0"),
+        ("{max_recoveries: 2.5}", "training.recovery.max_recoveries: a whole number is due, found 2.5"),
+        ("true", "training.recovery: a mapping of keys is due, found true"),
+        ("3", "training.recovery: a mapping of keys is due, found 3"),
+    ],
+)
+def test_a_recovery_that_is_wrong_is_refused_by_name(content, problem):
+    found = problems_of(training=f"{{max_train_steps: 1, eval_every: 1, recovery: {content}}}")
+    assert len(found) == 1
+    assert found[0].startswith(problem), found
+
+
+_WHOLE = [
+    ("training", "max_train_steps", 1, 2**53),
+    ("training", "eval_every", 1, 2**53),
+    ("training", "keep_checkpoints", 1, 1000),
+    ("training", "seed", 0, 2**63 - 1),
+    ("training", "train_examples", 1, 2**53),
+    ("search", "trials", 1, 1_000_000),
+    ("search", "seed", 0, 2**63 - 1),
+    ("resources", "trials_per_device", 1, 1024),
+    ("resources", "threads_per_trial", 1, 1024),
+    ("resources", "data_workers", 0, 1024),
+    ("resources", "retries", 0, 1000),
+]
+
+
+def with_key(section, key, value):
+    content = {"max_train_steps": 2000, "eval_every": 100} if section == "training" else {}
+    content = content if section != "search" or key == "trials" else {"trials": 2}
+    listed = ", ".join(f"{name}: {item}" for name, item in {**content, key: value}.items())
+    return {section: f"{{{listed}}}"}
+
+
+@pytest.mark.parametrize(("section", "key", "low", "high"), _WHOLE)
+def test_a_whole_number_is_taken_at_its_bounds_and_refused_beyond(section, key, low, high):
+    for value in (low, high):
+        spec = study(VARIES if section == "search" else None, **with_key(section, key, value))
+        assert getattr(getattr(spec, section), key) == value
+    for value, due in ((low - 1, f"at least {low} is due"), (high + 1, f"at most {high} is due")):
+        assert problems_of(VARIES if section == "search" else None, **with_key(section, key, value)) == [
+            f"{section}.{key}: {due}, found {value}"
+        ]
+
+
+@pytest.mark.parametrize(("section", "key", "low", "high"), _WHOLE)
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("2.5", "a whole number is due, found 2.5"),
+        ("2.0", "a whole number is due, found 2.0"),
+        ("'2'", "a whole number is due, found '2' (text); write 2 without quotes"),
+        ("true", "a whole number is due, found true"),
+        ("[2]", "a whole number is due, found a list"),
+        (".nan", "found nan"),
+        (".inf", "found inf"),
+        ("9" * 450, "found inf"),
+        ("9" * 300, f"found {'9' * 60}…"),
+    ],
+)
+def test_what_is_no_whole_number_is_refused(section, key, low, high, value, problem):
+    found = problems_of(VARIES if section == "search" else None, **with_key(section, key, value))
+    assert len(found) == 1
+    assert found[0].startswith(f"{section}.{key}: ")
+    assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("0", "more than 0"),
+        ("-1", "more than 0"),
+        ("86401", "at most 86400"),
+        (".inf", "finite"),
+        (".nan", "finite"),
+        ("'5'", "write 5 without quotes"),
+        ("9" * 390, "a number is due"),
+    ],
+)
+def test_grace_seconds_is_a_finite_time_of_at_most_a_day(value, problem):
+    assert any(problem in line for line in problems_of(resources=f"{{grace_seconds: {value}}}"))
+    assert study(resources="{grace_seconds: 0.5}").resources.grace_seconds == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("0", "more than 0 is due"),
+        ("-1", "more than 0 is due"),
+        (".inf", "finite"),
+        ("1e12", "at most"),
+        ("a", "number"),
+    ],
+)
+def test_a_trial_s_time_limit_is_a_finite_time_and_none_where_it_is_left_out(value, problem):
+    assert any(problem in line for line in problems_of(resources=f"{{trial_timeout_seconds: {value}}}"))
+    assert study(resources="{trial_timeout_seconds: 0.5}").resources.trial_timeout_seconds == 0.5
+    assert study().resources.trial_timeout_seconds is None
+
+
+@pytest.mark.parametrize("value", ["1", "'true'", "yes", ".nan"])
+def test_a_switch_is_true_or_false(value):
+    found = problems_of(training=f"{{max_train_steps: 1, eval_every: 1, no_progress: {value}}}")
+    assert found[0].startswith("training.no_progress: true or false is due")
+
+
+def test_a_varying_study_says_how_many_trials_it_wants():
+    assert problems_of(VARIES)[0].startswith("search.trials: the key is missing")
+    assert problems_of(VARIES, search="{sampler: random}")[0].startswith("search.trials: the key is missing")
+
+
+def test_scientific_values_alone_need_no_trials():
+    assert study({"width": "{role: scientific, values: [1, 2]}"}).search.trials == 1
+
+
+def test_a_grid_and_points_say_themselves_how_many_trials_there_are():
+    grid = {"learning_rate": "{role: nuisance, range: [1e-3, 1], points: 3}"}
+    assert study(grid, search="{sampler: grid}").search.trials is None
+    assert problems_of(grid, search="{sampler: grid, trials: 3}")[0].startswith("search.trials: a grid says itself")
+    points = "{points: [{learning_rate: 0.1}], trials: 3}"
+    assert problems_of(VARIES, search=points)[0].startswith("search.trials: points say how many")
+    assert problems_of(VARIES, search="{points: [{learning_rate: 0.1}], sampler: random}")[0].startswith(
+        "search.sampler"
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "problem"),
+    [
+        ("", "search.points: a list of configurations is due, such as [{learning_rate: 0.1}], found nothing"),
+        ("[]", "search.points: a list of configurations is due"),
+        ("5", "such as [{learning_rate: 0.1}], found 5"),
+        ("{learning_rate: 1}", "such as [{learning_rate: 0.1}], found a mapping"),
+        (
+            "no.csv",
+            "search.points: there is no file /studies/no.csv; name a CSV file of configurations, or list them here",
+        ),
+        ("[5]", "search.points[0]: a configuration is a mapping of hyperparameters to values, found 5"),
+        ("[{learning_rate: [1]}]", "search.points[0].learning_rate: a value is due, found a list"),
+        ("[{learning_rate: }]", "search.points[0].learning_rate: a value is due, found nothing"),
+    ],
+)
+def test_points_that_are_no_configurations_are_refused(points, problem):
+    assert problem in problems_of(VARIES, search=f"{{points: {points}}}")[0]
+
+
+def test_a_point_that_is_no_mapping_does_not_hide_what_is_wrong_with_the_others():
+    points = "[5, {learning_rate: '0.1'}, {learnin_rate: 0.1}, {learning_rate: 7}, {learning_rate: 0.1}]"
+    assert [line.split(": ")[0] for line in problems_of(VARIES, search=f"{{points: {points}}}")] == [
+        "search.points[0]",
+        "search.points[1].learning_rate",
+        "search.points[2].learnin_rate",
+        "search.points[3].learning_rate",
+    ]
+
+
+def test_a_seed_goes_with_what_is_drawn():
+    grid = {"learning_rate": "{role: nuisance, range: [1e-3, 1], points: 3}"}
+    for hyperparameters, search in ((grid, "sampler: grid"), (VARIES, "points: [{learning_rate: 0.1}]")):
+        (line,) = problems_of(hyperparameters, search=f"{{{search}, seed: 1}}")
+        assert line.startswith("search.seed: ")
+        assert line.endswith("nothing is drawn; leave seed out")
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file_each_with_its_place():
+    text = (
+        "study: a/b\n"
+        "workload: 5\n"
+        "objective: {metric: loss}\n"
+        "training: {max_train_steps: '10', eval_every: 0, eval_evry: 1}\n"
+        "hyperparameters:\n"
+        "  optimizer: adamm\n"
+        "  learning_rate: {role: nuisance, range: [1, 0.1]}\n"
+        "  width: {role: nuisance, values: []}\n"
+        "  width: 3\n"
+        "extra: 1\n"
+    )
+    found = [(problem.line, problem.column, problem.path) for problem in problems_in(text)]
+    assert found == [
+        (1, 8, "study"),
+        (2, 11, "workload"),
+        (3, 1, "objective.direction"),
+        (3, 21, "objective.metric"),
+        (4, 29, "training.max_train_steps"),
+        (4, 47, "training.eval_every"),
+        (4, 50, "training.eval_evry"),
+        (6, 14, "hyperparameters.optimizer"),
+        (7, 42, "hyperparameters.learning_rate.range"),
+        (8, 35, "hyperparameters.width.values"),
+        (9, 3, "hyperparameters.width"),
+        (10, 1, "extra"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "text", "null", "---\n...\n"])
+def test_a_file_that_is_no_mapping_is_refused(text):
+    assert "a study is a mapping of keys" in str(problems_in(text)[0])
+
+
+def test_merge_keys_and_extension_keys_are_refused_by_name() -> None:
+    text = study_text(training="{<<: {eval_every: 5}, max_train_steps: 100}") + "x-mine: 1\n"
+    found = [f"{problem.path}: {problem.message}" for problem in problems_in(text)]
+    assert (
+        "training.<<: no such key; merge keys are no part of YAML 1.2: write out the keys that it would bring" in found
+    )
+    assert any(line.startswith("x-mine: no such key; known here: ") for line in found)

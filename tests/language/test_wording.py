@@ -1,0 +1,57 @@
+"""How values and mistakes are put into words."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunectl.language.configuration import FIELDS
+from tunectl.language.wording import counted, nearest, quoted
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lr", "learning_rate"),
+        ("wd", "weight_decay"),
+        ("beta_1", "beta1"),
+        ("beta_2", "beta2"),
+        ("eps", "epsilon"),
+        ("bs", "batch_size"),
+        ("learnin_rate", "learning_rate"),
+    ],
+)
+def test_what_others_call_a_field_is_known(name, meant):
+    assert nearest(name, FIELDS) == f"; did you mean {meant}?"
+
+
+def test_at_most_eight_known_names_are_listed():
+    names = [f"name{index}" for index in range(9)]
+    assert nearest("zzz", names[:8]).endswith("name6, name7")
+    assert nearest("zzz", names).endswith("name6, name7, …")
+    assert nearest("lr", ["width"]) == "; known here: width"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1"),
+        ("1", "'1'"),
+        (True, "true"),
+        ("true", "'true'"),
+        ("null", "'null'"),
+        ("", "''"),
+        ("a", "a"),
+        ("a=b", "'a=b'"),
+    ],
+)
+def test_text_that_could_be_taken_for_something_else_is_quoted(value, text):
+    assert quoted(value) == text
+
+
+def test_counts_are_singular_or_plural_with_their_thousands_apart():
+    assert [counted(number, "trial") for number in (0, 1, 2, 12000)] == [
+        "0 trials",
+        "1 trial",
+        "2 trials",
+        "12,000 trials",
+    ]

@@ -1,0 +1,101 @@
+"""What a run keeps of its events, with an index that fails."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from builders import study_text
+
+from tunectl.core import jsontext
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import Measurement, TrialResult
+from tunectl.execution.devices import CPU
+from tunectl.execution.events import Tick, TrialEnded, TrialStarted
+from tunectl.execution.slots import make_slots
+from tunectl.language.study_reader import parse_study
+from tunectl.session.outcome_index import refresh
+from tunectl.session.recorder import Recorder, stop_in_words
+from tunectl.session.run_progress import Tally
+from tunectl.space.plan import plan_trials
+from tunectl.store.index import Index
+
+TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 2}")
+SPEC = parse_study(TEXT, Path("study.yaml"))
+TRIALS = plan_trials(SPEC)
+
+
+class Watching:
+    """Keeps what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.values: list[float | None] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def finished(self, outcome, progress) -> None:
+        self.values.append(outcome.best_value)
+
+    def progress(self, progress) -> None:
+        pass
+
+
+def train(folder: StudyFolder, trial: int, value: float) -> None:
+    home = folder.trial(trial)
+    home.path.mkdir(parents=True)
+    line = Measurement(100, {SPEC.objective.metric: value})
+    home.measurements.write_text(jsontext.encode(line.to_json()) + "\n")
+    home.result.write_text(jsontext.encode(TrialResult(trial, "completed").to_json()))
+
+
+def test_trials_go_on_while_the_index_cannot_be_written_and_are_read_again_at_the_end(tmp_path: Path) -> None:
+    folder, watching = StudyFolder(tmp_path), Watching()
+    with Index.open_for_writing(folder.index) as index:
+        refresh(folder, TRIALS, SPEC.objective, index, watching.message)
+        index._connection.execute("PRAGMA busy_timeout = 1")
+        tally = Tally(SPEC.objective, {trial.trial: 100 for trial in TRIALS}, 0.0)
+        recorder = Recorder(folder, SPEC, {trial.trial: trial for trial in TRIALS}, index, tally, watching)
+        somebody = sqlite3.connect(folder.index, isolation_level=None)
+        somebody.execute("BEGIN EXCLUSIVE")
+        slot = make_slots([CPU], count=1)[0]
+        for trial, value in ((0, 0.5), (1, 0.25)):
+            recorder(TrialStarted(trial, slot, 1, 1))
+            train(folder, trial, value)
+            recorder(Tick(1, 0))
+            recorder(TrialEnded(trial, "completed", "", "", 1.0, 1))
+        assert watching.values == [0.5, 0.25]
+        (message,) = watching.messages
+        assert "study.db" in message
+        assert "the trials go on" in message
+        somebody.execute("ROLLBACK")
+        somebody.close()
+        standing = refresh(folder, TRIALS, SPEC.objective, index, watching.message)
+        assert [(item.state, item.best_value) for item in standing] == [("completed", 0.5), ("completed", 0.25)]
+        assert [item.best_value for item in index.outcomes()] == [0.5, 0.25]
+
+
+OWN = """\
+workload: {{{workload}}}
+objective: {{metric: loss, direction: minimize}}
+training: {{max_train_steps: 5}}
+hyperparameters: {{rate: 1}}
+"""
+CHECKPOINTS = 'checkpoints: "{trial.dir}/ckpt.pt", metrics: [{json_lines: stdout}]'
+
+
+@pytest.mark.parametrize(
+    ("workload", "said"),
+    [
+        ('command: [a, "{rate}"]', "ending the running trials; they will start over"),
+        (f'command: [a, "{{rate}}"], {CHECKPOINTS}', "ending the running trials; they will start over"),
+        (f'command: [a, "{{rate}}", ["{{trial.resume}}"]], {CHECKPOINTS}', "saving the running trials"),
+        ("function: a:b", "the running trials may save; those that do not will start over"),
+    ],
+)
+def test_a_stop_says_that_trials_are_saved_only_where_they_can_be(workload: str, said: str) -> None:
+    spec = parse_study(OWN.format(workload=workload), Path("own.yaml"))
+    assert stop_in_words(spec) == said
+    assert stop_in_words(SPEC) == "saving the running trials"

@@ -1,0 +1,61 @@
+"""Training the trials of an open study: what happens to them when something else goes wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import study
+from made_up_folders import made_up_folder
+
+from tunectl.core.errors import FolderError
+from tunectl.core.records import FactorySignature
+from tunectl.execution.devices import CPU
+from tunectl.execution.slots import make_slots
+from tunectl.session import training_trials
+from tunectl.session.checked_study import check_study
+from tunectl.session.open_study import opened
+from tunectl.session.probed_study import Ready
+from tunectl.session.training_trials import RunOptions, train_trials
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def message(self, text: str) -> None: ...
+    def finished(self, outcome: Any, progress: Any) -> None: ...
+    def progress(self, progress: Any) -> None: ...
+
+
+class Noted:
+    """A backend that notes that it was closed."""
+
+    def __init__(self, happened: list[str]) -> None:
+        self.happened = happened
+
+    def hold(self, fd: int) -> None: ...
+
+    def close(self) -> None:
+        self.happened.append("the trials are gone")
+
+
+def test_when_the_index_cannot_be_written_the_trials_end_before_the_folder_is_let_go(tmp_path: Path, monkeypatch):
+    spec = study({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 2}")
+    file = tmp_path / "a.yaml"
+    folder = made_up_folder(tmp_path / "out", spec.text, lambda _: 0.5, file=file)
+    happened: list[str] = []
+
+    def fails(*_words: Any, **_named: Any) -> None:
+        raise FolderError("study.db: database is locked")
+
+    monkeypatch.setattr(training_trials, "run_trials", fails)
+    checked = check_study(file, tmp_path)
+    ready = Ready(Noted(happened), FactorySignature(open=True))  # type: ignore[arg-type]
+
+    with opened(checked.spec, folder.path, Silent()) as at_work:
+        with pytest.raises(FolderError, match="database is locked"):
+            train_trials(
+                at_work, at_work.trials, checked, ready, make_slots([CPU], count=1), RunOptions(), Silent(), lambda: 0
+            )
+        assert happened == ["the trials are gone"]

@@ -1,0 +1,1 @@
+"""Settings compared: whether the evidence distinguishes them."""

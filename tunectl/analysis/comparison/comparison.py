@@ -1,0 +1,185 @@
+"""Whether to adopt a change: a candidate against what is in use, from fresh retrains of the best trial of each.
+
+Deep Learning Tuning Playbook, "Determining whether to adopt a training pipeline change or hyperparameter
+configuration": a difference counts where it is larger than what retraining the same configuration (*trial variance*)
+and searching again (*study variance*) give by chance.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from tunectl.analysis.results.best_of_k import best_of_k
+from tunectl.analysis.results.runs import LARGEST
+from tunectl.analysis.results.seed_variation import NO_VARIATION
+from tunectl.analysis.search.permutations import ranks
+
+Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
+
+LEVEL = 0.05
+"""A difference that chance gives less often than this counts."""
+
+POWER = 0.8
+"""With the retrains asked for, a true difference as large as the one seen would be found this often."""
+
+FEWEST_RETRAINS = 3
+"""Of twice so many values the lowest come first by chance in 1 of 20 cases: fewer retrains never tell."""
+
+_NORMAL = statistics.NormalDist()
+_MOST_ARRANGEMENTS = 50_000
+_FEWEST_SEARCHED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One side of a comparison: the value of the best trial of its search, and those of that trial's retrains.
+
+    `losses` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
+    is the standard deviation of the best of the search that drawing other points would give, None where unknown.
+    `identical`: the retrains, under different seeds, are exactly alike, so that they are no sample of anything.
+    """
+
+    name: str
+    search_value: float
+    losses: tuple[float, ...]
+    study_deviation: float | None = None
+    identical: bool = False
+
+    @property
+    def retrain_deviation(self) -> float | None:
+        """The standard deviation of the retrains (n - 1), None with fewer than two, with one that has no value,
+        and where seeds change nothing.
+        """
+        if self.identical or len(self.losses) < 2 or not all(map(math.isfinite, self.losses)):
+            return None
+        return statistics.stdev(self.losses)
+
+
+def study_deviation(losses: Sequence[float]) -> float | None:
+    """The standard deviation of the best of half of a search's trials, over which half is drawn.
+
+    It is what another draw of points would change by chance, and somewhat more than for the whole search. None with
+    fewer than four trials, and where all of a half may be infeasible.
+    """
+    if len(losses) < _FEWEST_SEARCHED:
+        return None
+    values, chances = best_of_k(np.array(losses, dtype=float), len(losses) // 2)
+    drawn = chances > 0
+    if not np.isfinite(values[drawn]).all():
+        return None
+    mean = float(values[drawn] @ chances[drawn])
+    return math.sqrt(float((values[drawn] - mean) ** 2 @ chances[drawn]))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the retrains of two candidates say.
+
+    `improvement` is by how much the mean loss of the new one is lower, None where a retrain has no value; `interval`
+    are the bounds of its 90 % confidence interval (Welch). `p_better` is how often chance alone ranks the new one's
+    retrains so high, `p_worse` so low (exact rank test, one-sided); None without retrains. `more` is the number of
+    retrains of each that would tell a difference as large as the one seen, None where that cannot be known.
+    `seeds_change_nothing` are the names of the candidates whose retrains are identical: more retrains would not help.
+    """
+
+    verdict: Verdict
+    reason: str
+    improvement: float | None = None
+    interval: tuple[float, float] | None = None
+    p_better: float | None = None
+    p_worse: float | None = None
+    more: int | None = None
+    seeds_change_nothing: tuple[str, ...] = ()
+
+
+def compare(old: Candidate, new: Candidate) -> Comparison:
+    """Judge whether to adopt `new` in place of `old`; needs two retrains of each at the least."""
+    identical = tuple(candidate.name for candidate in (old, new) if candidate.identical)
+    if identical:
+        reason = f"{NO_VARIATION} ({' and '.join(identical)})"
+        return Comparison("not enough evidence", reason, seeds_change_nothing=identical)
+    least = min(len(old.losses), len(new.losses))
+    if least < 2:
+        how = "with one run of each the variance is unknown" if least == 0 else "one retrain tells no variance"
+        return Comparison("not enough evidence", f"{how}: retrain the best trial of each, three times or more")
+    p_better, p_worse = rank_test(new.losses, old.losses), rank_test(old.losses, new.losses)
+    improvement, interval = _improvement(old.losses, new.losses)
+    verdict: Verdict = "not enough evidence"
+    if p_better <= LEVEL:
+        verdict, reason = "adopt", f"its retrains are better, which chance alone gives with p = {p_better:.3g}"
+    elif p_worse <= LEVEL:
+        verdict, reason = "do not adopt", f"its retrains are worse, which chance alone gives with p = {p_worse:.3g}"
+    else:
+        reason = f"chance alone gives such a difference with p = {min(p_better, p_worse):.3g}"
+    more = _more_retrains(old, new, improvement) if verdict == "not enough evidence" else None
+    return Comparison(verdict, reason, improvement, interval, p_better, p_worse, more)
+
+
+def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:
+    """The one-sided p-value of the rank-sum test that `lower` tends to be below `higher`.
+
+    Exact under ties, by all arrangements; by the normal approximation with its correction for ties where there are too
+    many of those. Infinite values are ties at the end.
+    """
+    values = np.array([*lower, *higher], dtype=float)
+    rank = ranks(values)
+    first, count = len(lower), len(values)
+    seen = float(rank[:first].sum())
+    if math.comb(count, first) <= _MOST_ARRANGEMENTS:
+        arrangements = np.array(list(combinations(range(count), first)))
+        return float(np.mean(rank[arrangements].sum(axis=1) <= seen + 1e-9))
+    mean = first * (count + 1) / 2
+    _, ties = np.unique(values, return_counts=True)
+    spread = count + 1 - float((ties**3 - ties).sum()) / (count * (count - 1))
+    deviation = math.sqrt(first * (count - first) * spread / 12)
+    if deviation == 0:
+        return 1.0
+    return 0.5 * math.erfc(-(seen + 0.5 - mean) / deviation / math.sqrt(2))
+
+
+def _improvement(old: Sequence[float], new: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
+    if not all(map(math.isfinite, [*old, *new])):
+        return None, None
+    improvement = statistics.fmean(old) - statistics.fmean(new)
+    parts = [statistics.variance(losses) / len(losses) for losses in (old, new)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return improvement, (improvement, improvement)
+    from scipy import stats
+
+    shares = sum(part**2 / (len(losses) - 1) for part, losses in zip(parts, (old, new), strict=True))
+    reach = float(stats.t.ppf(1 - LEVEL, sum(parts) ** 2 / shares)) * error
+    return improvement, (improvement - reach, improvement + reach)
+
+
+def _more_retrains(old: Candidate, new: Candidate, improvement: float | None) -> int | None:
+    deviations = (old.retrain_deviation, new.retrain_deviation)
+    if improvement is None or None in deviations:
+        return None
+    variance = sum(deviation**2 for deviation in deviations if deviation is not None) / 2
+    wanted = retrains_to_tell(improvement, math.sqrt(variance))
+    return None if wanted is None else max(wanted, len(old.losses) + 1, len(new.losses) + 1)
+
+
+def retrains_to_tell(difference: float, deviation: float) -> int | None:
+    """How many retrains of each of two trials `compare` needs to see a difference of their means, with POWER.
+
+    `deviation` is the standard deviation from retrain to retrain. It is the size for a one-sided test of two means at
+    LEVEL, over the rank test's relative efficiency for normal values, 3/pi, and one more for the few values that its p
+    can take. None where there is no difference to see.
+    """
+    if difference == 0 or not math.isfinite(difference):
+        return None
+    quantiles = _NORMAL.inv_cdf(1 - LEVEL) + _NORMAL.inv_cdf(POWER)
+    apart = quantiles * deviation / difference
+    if abs(apart) >= LARGEST:
+        return None
+    needed = 2 * apart**2 * math.pi / 3
+    return max(FEWEST_RETRAINS, math.ceil(needed) + 1)

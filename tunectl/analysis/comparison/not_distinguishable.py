@@ -1,0 +1,185 @@
+"""`settings-not-distinguishable`: the best of the trials of two settings overlap too much to prefer either."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tunectl.analysis.comparison.comparison import LEVEL, rank_test, retrains_to_tell
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.findings.seed_findings import repeats, seed_findings
+from tunectl.analysis.results.paired_best import FEWEST_POINTS, PairedBest, paired_best
+from tunectl.analysis.results.runs import LARGEST, Run
+from tunectl.analysis.results.seed_variation import runs_are_identical
+from tunectl.language.wording import counted
+
+_MOST_NAMED = 3
+_MOST_TIMES = 4.0
+"""More than so many times the trials are said, but not asked for."""
+
+_ENOUGH_POINTS = 10
+"""What is asked for where there are too few points to say anything."""
+
+_FIRST_RETRAINS = 5
+"""Fewer retrains say little about their own variance."""
+
+
+def settings_findings(evidence: Evidence) -> list[Finding]:
+    """A warning that names the best setting and those from which it cannot be told; none where it can be told from all.
+
+    Every other setting is compared with the best one by the best of half of their trials, paired by point; retrains of
+    the best trials of both, where there are some, can confirm what these leave open.
+    """
+    best_of = {setting: evidence.ranked(runs)[0] for setting, runs in evidence.by_setting.items() if _any(runs)}
+    if len(evidence.settings) < 2 or not best_of:
+        return []
+    order = sorted(best_of, key=lambda setting: (best_of[setting].loss(evidence.objective), setting))
+    compared = {}
+    for setting, runs in evidence.by_setting.items():
+        if setting != order[0] and runs:
+            compared[setting] = paired_best(by_point(evidence, order[0]), by_point(evidence, setting))
+    alike = {
+        setting: found
+        for setting, found in compared.items()
+        if found is not None
+        and not found.tells
+        and setting in best_of
+        and not _retrains_confirm(evidence, best_of[order[0]], best_of[setting])
+    }
+    if not alike:
+        return []
+    alike = dict(sorted(alike.items(), key=lambda entry: entry[1].wins))
+    return [_finding(evidence, order[0], best_of, alike)]
+
+
+def _retrains_confirm(evidence: Evidence, better: Run, other: Run) -> bool:
+    """Whether the retrains of both trials say, as `tunectl compare` judges them, that the better one is better."""
+    again = repeats(evidence)
+    sides = [again.get((run.plan.setting, run.plan.point), []) for run in (better, other)]
+    if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
+        return False
+    losses = [[run.loss(evidence.objective) for run in runs] for runs in sides]
+    return rank_test(losses[0], losses[1]) <= LEVEL
+
+
+def _any(runs: Sequence[Run]) -> bool:
+    return any(run.feasible and run.best_value is not None and math.isfinite(run.best_value) for run in runs)
+
+
+def by_point(evidence: Evidence, setting: int) -> dict[int, float]:
+    """The losses of a setting's searched trials by their point."""
+    return {run.plan.point: run.loss(evidence.objective) for run in evidence.by_setting.get(setting, ())}
+
+
+def retrain_deviation(evidence: Evidence) -> float | None:
+    """The standard deviation from retrain to retrain of one trial, over all trials that have two or more; else None."""
+    samples = []
+    for runs in repeats(evidence).values():
+        losses = [loss for run in runs if abs(loss := run.loss(evidence.objective)) < LARGEST]
+        # Where seeds change nothing, a deviation of 0 says nothing about luck.
+        if len(losses) > 1 and not runs_are_identical(runs):
+            samples.append(np.array(losses))
+    freedom = sum(len(losses) - 1 for losses in samples)
+    if not freedom:
+        return None
+    return math.sqrt(sum(float(np.sum((losses - losses.mean()) ** 2)) for losses in samples) / freedom)
+
+
+def _finding(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> Finding:
+    deviation = retrain_deviation(evidence)
+    closest, compared = next(iter(alike.items()))
+    difference = best_of[closest].loss(evidence.objective) - best_of[best].loss(evidence.objective)
+    retrains = retrains_to_tell(difference, deviation) if deviation is not None else None
+    changes = _more_trials(evidence, alike)
+    return Finding(
+        id="settings-not-distinguishable",
+        level="warning",
+        sentence=_sentence(evidence, best, best_of, alike),
+        action=_action(changes, _times(alike), _of_retrains(evidence, retrains, deviation, difference)),
+        settings=(best, *alike),
+        trials=tuple(best_of[setting].plan.trial for setting in (best, *alike)),
+        numbers={
+            "best_setting": best,
+            "difference": difference,
+            "k": compared.k,
+            "points": compared.points,
+            "wins": {setting: found.wins for setting, found in alike.items()},
+            "times_the_trials": {setting: found.times for setting, found in alike.items()},
+            "retrain_deviation": deviation,
+            "retrains_to_tell": retrains,
+        },
+        sureness="too few trials to say"
+        if _few(alike)
+        else f"the better one wins {compared.wins:.0%} of the draws of {compared.k} of {compared.points} points",
+        command=_command(evidence, changes),
+        changes=changes,
+    )
+
+
+def _sentence(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
+    others = [f"{evidence.setting_name(setting)} ({best_of[setting].best_value:.3g})" for setting in alike]
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    points = next(iter(alike.values())).points
+    few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_POINTS else ""
+    few = few.replace("are too", "is too") if points == 1 else few
+    return (
+        f"{evidence.setting_name(best)} has the best trial ({best_of[best].best_value:.3g}), but cannot be told from "
+        f"{', '.join(others[:_MOST_NAMED])}{more}{few}."
+    )
+
+
+def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
+    search = evidence.spec.search
+    sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
+    if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
+        return ()
+    needed = _times(alike)
+    if needed is None or (needed > _MOST_TIMES and not _few(alike)):
+        return ()
+    reason = "so many are expected to tell the settings apart, as far as that can be extrapolated"
+    return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)
+
+
+def _few(alike: Mapping[int, PairedBest]) -> bool:
+    return min(found.points for found in alike.values()) < FEWEST_POINTS
+
+
+def _times(alike: Mapping[int, PairedBest]) -> float | None:
+    """How many times the trials are needed to tell those that more trials would tell; None where there are none."""
+    # What too few trials say about still more cannot be read off them.
+    times = [_ENOUGH_POINTS / one.points if one.points < FEWEST_POINTS else one.times for one in alike.values()]
+    return max((number for number in times if number is not None), default=None)
+
+
+def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | None, difference: float) -> str:
+    """What retrains could say."""
+    if difference == 0:
+        return "their best trials are equal: choose by cost"
+    if retrains is not None:
+        return f"{retrains} retrains of the best trial of each would tell a difference of {difference:.2g}"
+    if deviation is not None:
+        return "retrain the best trial of each"
+    if seed_findings(evidence):
+        return "retrain the best trial of each once the program uses its seed"
+    return f"retrain the best trial of each ({_FIRST_RETRAINS} times to begin with): the variance is unknown"
+
+
+def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
+    if changes:
+        return f"search.trials: {changes[0].value} is expected to tell (an extrapolation); or {last}"
+    much = (
+        "more trials are not expected to tell" if times is None else f"it would take some {times:.0f} times the trials"
+    )
+    return f"{much} (an extrapolation); {last}"
+
+
+def _command(evidence: Evidence, changes: Sequence[Change]) -> str:
+    if changes:
+        return f"tunectl run {shlex.quote(evidence.spec.label)}"
+    if not evidence.folder or seed_findings(evidence):
+        return ""
+    return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {_FIRST_RETRAINS}"

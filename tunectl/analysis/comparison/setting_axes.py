@@ -1,0 +1,129 @@
+"""Each ordered hyperparameter within each setting: where its trials lie, how good they are, and what else varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.results.runs import Floats, Run
+from tunectl.analysis.search.crowding import AdjustedScores, adjusted_scores
+from tunectl.core.records import Scalar
+from tunectl.language.study_spec import Hyperparameter, Range, ValueSet
+
+FEWEST_VALUES = 3
+"""Of two values one is always at an end."""
+
+
+@dataclass(frozen=True, eq=False)
+class SettingAxis:
+    """The searched trials of a setting in which an ordered hyperparameter is active, in the order of their ids.
+
+    `positions`, shape [trials], lie in [0, 1] from the low end to the high one; those of a set follow its values'
+    order as numbers. `losses` are to minimise, infinite for infeasible trials. `others` are the columns of the other
+    hyperparameters, each of shape [trials].
+    """
+
+    hyperparameter: Hyperparameter
+    setting: int
+    runs: tuple[Run, ...]
+    values: tuple[Scalar, ...]
+    positions: Floats
+    losses: Floats
+    others: tuple[Floats, ...]
+
+    @cached_property
+    def feasible(self) -> NDArray[np.bool_]:
+        """Which of the trials have a value, shape [trials]."""
+        return np.isfinite(self.losses)
+
+    @cached_property
+    def scores(self) -> AdjustedScores:
+        """How the feasible trials compare, the other hyperparameters accounted for."""
+        return adjusted_scores(
+            self.losses[self.feasible],
+            self.positions[self.feasible],
+            [column[self.feasible] for column in self.others],
+        )
+
+
+def is_ordered(item: Hyperparameter) -> bool:
+    """Whether a hyperparameter's values have an order with two ends: those of a range, or of three numbers or more."""
+    if isinstance(item.domain, Range):
+        return True
+    if not isinstance(item.domain, ValueSet) or len(item.domain.values) < FEWEST_VALUES:
+        return False
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in item.domain.values)
+
+
+def setting_axes(evidence: Evidence) -> list[SettingAxis]:
+    """Every ordered hyperparameter that is sampled within the settings, in each setting that has trials of it."""
+    sampled = [axis for axis in evidence.axes if axis.hyperparameter.has_coordinate]
+    row = {run.plan.trial: place for place, run in enumerate(evidence.searched)}
+    settings = np.array([run.plan.setting for run in evidence.searched], dtype=int)
+    losses = evidence.losses(evidence.searched)
+    rows = [np.array([row[run.plan.trial] for run in axis.runs], dtype=int) for axis in sampled]
+    columns = [_columns(axis, own, len(losses)) for axis, own in zip(sampled, rows, strict=True)]
+    found = []
+    for place, axis in enumerate(sampled):
+        if not is_ordered(axis.hyperparameter):
+            continue
+        others = [column for other, owned in enumerate(columns) if other != place for column in owned]
+        own_settings, positions = settings[rows[place]], ordered_positions(axis)
+        for setting in np.unique(own_settings).tolist():
+            chosen = np.flatnonzero(own_settings == setting)
+            here = rows[place][chosen]
+            found.append(
+                SettingAxis(
+                    hyperparameter=axis.hyperparameter,
+                    setting=setting,
+                    runs=tuple(axis.runs[index] for index in chosen),
+                    values=tuple(axis.values[index] for index in chosen),
+                    positions=positions[chosen],
+                    losses=losses[here],
+                    others=tuple(_filled(column[here]) for column in others),
+                )
+            )
+    return found
+
+
+def ordered_positions(axis: HyperparameterAxis) -> Floats:
+    """The positions, those of a numeric set by the order of its numbers, whatever that of the file is."""
+    domain = axis.hyperparameter.domain
+    if not isinstance(domain, ValueSet):
+        return axis.positions
+    order = sorted(float(value) for value in domain.values)
+    places = {value: (index + 0.5) / len(order) for index, value in enumerate(order)}
+    return np.array([places[float(value)] for value in axis.values], dtype=float)
+
+
+def _columns(axis: HyperparameterAxis, rows: NDArray[np.int_], count: int) -> list[Floats]:
+    """What stands for a hyperparameter in a regression, each of shape [searched], NaN where it is not active."""
+    return [_spread(values, rows, count) for values in regressors(axis)]
+
+
+def regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
+    """What stands for a hyperparameter in a regression: its positions, or for a category a column a value but one."""
+    domain = axis.hyperparameter.domain
+    if is_ordered(axis.hyperparameter):
+        yield ordered_positions(axis)
+    elif isinstance(domain, ValueSet):
+        of_value = np.rint(axis.positions * len(domain.values) - 0.5).astype(int)
+        for value in range(1, len(domain.values)):
+            yield (of_value == value).astype(float)
+
+
+def _spread(values: Floats, rows: NDArray[np.int_], count: int) -> Floats:
+    column = np.full(count, np.nan)
+    column[rows] = values
+    return column
+
+
+def _filled(column: Floats) -> Floats:
+    """The column with its mean where the hyperparameter is not active, so that nothing is explained by it there."""
+    known = np.isfinite(column)
+    return np.where(known, column, column[known].mean() if known.any() else 0.0)

@@ -1,0 +1,1 @@
+"""What training curves show: learning, overfitting, saturation."""

@@ -1,0 +1,136 @@
+"""The trials that a finding about training is decided by, and how many of them must show it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change
+from tunectl.analysis.results.runs import Run
+from tunectl.core.records import Scalar
+from tunectl.language.configuration import FIELDS
+from tunectl.language.study_spec import FixedValue
+from tunectl.language.wording import counted
+
+GOOD_PART = 0.25
+FEWEST_GOOD = 3
+"""The good trials of a setting are its best quarter, at least so many: the playbook looks at the curves of "at least
+the best few trials", and the rest of a wide search is expected to train badly.
+"""
+
+MOST_GOOD = 50
+"""More would not decide otherwise."""
+
+DECAYED = 0.1
+"""A schedule decays to zero where it ends at this part of the base rate or below."""
+
+
+def good_trials(evidence: Evidence) -> Mapping[int, tuple[Run, ...]]:
+    """The good trials of each setting that has a feasible one, the best first."""
+    found = {}
+    for setting, runs in evidence.by_setting.items():
+        ranked = evidence.ranked(runs)
+        count = min(max(FEWEST_GOOD, math.ceil(GOOD_PART * len(ranked))), MOST_GOOD)
+        if ranked:
+            found[setting] = tuple(ranked[:count])
+    return found
+
+
+def most(showing: int, good: int) -> bool:
+    """Whether more than half of the good trials show something."""
+    return 2 * showing > good
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Settings in which most of the good trials show something: `runs` show it, the most telling first.
+
+    `good` counts the good trials of these settings.
+    """
+
+    settings: tuple[int, ...]
+    runs: tuple[Run, ...]
+    good: int
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """The ids of the trials that show it."""
+        return tuple(run.plan.trial for run in self.runs)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of trials as a finding has them."""
+        return {"trials_showing": len(self.runs), "good_trials": self.good}
+
+    @property
+    def sureness(self) -> str:
+        """`3 of 4 good trials`."""
+        return f"{len(self.runs)} of {counted(self.good, 'good trial')}"
+
+    @property
+    def them(self) -> str:
+        """`most good trials`, or what stands for them where there is one alone."""
+        if self.good == 1:
+            return "the only good trial"
+        return "all good trials" if len(self.runs) == self.good else "most good trials"
+
+    def they(self, one: str, many: str) -> str:
+        """The verb that goes with `them`: that of one trial, or of many."""
+        return one if self.good == 1 else many
+
+
+def shown_by_most(good: Mapping[int, Sequence[Run]], telling: Mapping[int, float]) -> Shown | None:
+    """The settings in which most of the `good` trials are among `telling` (by id: the larger, the more telling)."""
+    settings, runs, count = [], [], 0
+    for setting, own in good.items():
+        showing = [run for run in own if run.plan.trial in telling]
+        if showing and most(len(showing), len(own)):
+            settings.append(setting)
+            runs += showing
+            count += len(own)
+    if not settings:
+        return None
+    runs.sort(key=lambda run: (-telling[run.plan.trial], run.plan.trial))
+    return Shown(tuple(settings), tuple(runs), count)
+
+
+def in_settings(evidence: Evidence, settings: Sequence[int]) -> str:
+    """` (optimizer=adam)`, where the study has other settings too."""
+    if len(evidence.settings) < 2 or len(settings) == len(evidence.by_setting):
+        return ""
+    names = [evidence.setting_name(setting) for setting in settings[:3]]
+    more = f" and {len(settings) - 3} more settings" if len(settings) > 3 else ""
+    return f" ({'; '.join(names)}{more})"
+
+
+def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
+    """Whether the schedule of a trial with these hyperparameters ends near a rate of zero."""
+    schedule = values.get("schedule", "constant")
+    if schedule in ("linear", "cosine"):
+        return float(values.get("end_learning_rate_factor", 0.0)) <= DECAYED
+    if schedule == "step":
+        every = int(values.get("decay_steps") or max(math.ceil(max_train_steps / 3), 1))
+        drops = max(max_train_steps - 1, 0) // every
+        return float(values.get("decay_factor", 0.1)) ** drops <= DECAYED
+    return False
+
+
+def sweep_command(evidence: Evidence, procedure: str, run: Run) -> str:
+    """The command of a procedure about the study, what else varies taken from a trial."""
+    words = ["tunectl", procedure, shlex.quote(evidence.spec.label)]
+    if evidence.folder and any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes):
+        words += ["--values-from", shlex.quote(f"{evidence.folder}/{run.plan.trial}")]
+    return " ".join(words)
+
+
+def fixed_field(evidence: Evidence, name: str, value: Scalar, reason: str) -> Change | None:
+    """The change that gives a field of the training configuration another fixed value; None where the study varies it,
+    or has alternatives of it.
+    """
+    known = evidence.spec.alternatives(name)
+    if name not in FIELDS or len(known) > 1 or (known and not isinstance(known[0].domain, FixedValue)):
+        return None
+    return Change(("hyperparameters", name), value, reason)

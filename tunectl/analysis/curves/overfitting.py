@@ -1,0 +1,228 @@
+"""`overfitting`: the validation error turns up while the training error does not.
+
+Deep Learning Tuning Playbook, "Examining the training curves": "problematic overfitting occurs when the validation
+error starts increasing at some point during training". In the best trial of a setting it spoils the comparison of
+settings; in others it favours whatever regularises by making training worse, a small learning rate for one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunectl.analysis.curves.curve_shapes import LossCurve, Turn
+from tunectl.analysis.curves.good_curves import curve_of, train_metric, valid_metric
+from tunectl.analysis.curves.good_trials import in_settings
+from tunectl.analysis.curves.rises import lasting_rise
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.search.regularisers import regularisers
+from tunectl.language.study_spec import FixedValue
+from tunectl.language.wording import counted
+
+SURE = 5.0
+"""A rise from the lowest level counts from so many standard errors on: the lowest of many is low by chance."""
+
+CHANCE = 0.005
+"""So does a trend to the end that comes by chance in one such curve of so many: far fewer than one clean study in
+twenty has it in a best trial, with as many settings as a study has.
+"""
+
+LARGE_PART = 0.02
+LARGE_RATIO = 0.15
+"""It is large at this part of what was gained, or, where zero is the best there could be, at this part of the lowest
+level (and a quarter of LARGE_PART): an error rate that rises from 3 to 4 % rises by a third.
+"""
+
+FEWEST_QUANTA = 6
+"""It is one of so many examples at least: by a sign test five that all change to the wrong side may do so by chance."""
+
+TRAIN_RISE_PART = 0.01
+"""A training error that rises by more of its gain (and than noise) makes it an instability, not overfitting."""
+
+SEEMING = 0.5
+"""A best trial that shows so much of it is not held against others that show it clearly."""
+
+COMMON_PART = 0.05
+FEWEST_ELSEWHERE = 2
+"""Outside the best trials, so many of the feasible ones overfit at least: of hundreds one may by chance."""
+
+MOST_EXAMINED = 1000
+"""So many trials are looked at outside the best ones, evenly by rank: more would not decide otherwise."""
+
+ADDED_WEIGHT_DECAY = {"role": "nuisance", "range": [1e-6, 1e-2], "scale": "log"}
+ADDED_DECOUPLED_DECAY = {"role": "nuisance", "range": [1e-3, 1.0], "scale": "log"}
+"""AdamW's decay is multiplied by the learning rate alone and wants larger values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overfit:
+    """A trial whose validation metric turned up: where it was lowest, by how much it rose, how sure that is."""
+
+    run: Run
+    turned_at: float
+    rise_share: float
+    rise_ratio: float | None
+    deviations: float
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Which trials overfit, the most telling first: the best of settings, others, and bests that only seem to.
+
+    `settings` counts the bests, `examined` the others that were looked at.
+    """
+
+    in_best: list[Overfit]
+    elsewhere: list[Overfit]
+    seeming: list[Overfit]
+    settings: int
+    examined: int
+
+    @property
+    def shown(self) -> list[Overfit]:
+        """Those that the finding is about."""
+        return self.in_best or self.elsewhere
+
+    def sentence_start(self, names: str) -> str:
+        """Where it is, with the `names` of settings."""
+        others = f"{len(self.elsewhere)} of the {counted(self.examined, 'feasible trial')} beside the best"
+        if not self.in_best:
+            return f"In {others}"
+        best = "the best trial" if self.settings == 1 else f"the best trial of {counted(len(self.in_best), 'setting')}"
+        return f"In {best}{names}{f', and in {others},' if self.elsewhere else ''}"
+
+    @property
+    def sentence_end(self) -> str:
+        """What cannot be said of the best trials."""
+        if not self.seeming:
+            return "."
+        return f"; {'the best trial seems' if self.settings == 1 else 'best trials seem'} to do so, too."
+
+
+def overfit(run: Run, valid: LossCurve | None, train: LossCurve | None, sure: float = 1.0) -> Overfit | None:
+    """How a trial overfits, None where it does not, or where its curves do not tell; `sure` as for `_turned`."""
+    turn = _turned(valid, sure) if valid is not None and valid.learned else None
+    if valid is None or turn is None or train is None:
+        return None
+    share = turn.rise / valid.gain
+    ratio = turn.rise / turn.lowest if valid.ratio_scale and turn.lowest > 0 else None
+    large = share >= LARGE_PART or (ratio is not None and ratio >= LARGE_RATIO and share >= LARGE_PART / 4)
+    if not large or turn.rise < FEWEST_QUANTA * valid.quantum or not train.learned:
+        return None
+    rises = -train.fall(_parts(turn.window, train), _parts(turn.end_window, train)).value
+    error = train.noise / train.gain
+    if rises > max(TRAIN_RISE_PART, LARGE_RATIO * error) and rises > 0.5 * error:
+        return None
+    return Overfit(run, turn.step, share, ratio, turn.deviations)
+
+
+def _turned(valid: LossCurve, sure: float) -> Turn | None:
+    """Where a curve turned up for sure, by its medians or by the trend to its end; None where it did not.
+
+    With `sure` below 1 less is enough: that part of the standard errors, that power of the chance.
+    """
+    turn, trend = valid.turn(), lasting_rise(valid)
+    if turn is not None and turn.deviations >= sure * SURE:
+        return turn
+    return trend[0] if trend is not None and trend[1] <= CHANCE**sure else None
+
+
+def _parts(window: tuple[float, float], curve: LossCurve) -> tuple[float, float]:
+    low, high = window
+    return (low - 0.5) / curve.total, high / curve.total
+
+
+def overfitting(evidence: Evidence) -> list[Finding]:
+    """`overfitting`, in the best trial of a setting, else in a number of the feasible ones."""
+    ranked = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
+    best = [runs[0] for runs in ranked.values() if runs]
+    in_best = _overfitting(evidence, best)
+    feasible = [run for runs in ranked.values() for run in runs[1:]]
+    examined = feasible[:: math.ceil(len(feasible) / MOST_EXAMINED)] if feasible else []
+    elsewhere = _overfitting(evidence, examined)
+    if len(elsewhere) < max(FEWEST_ELSEWHERE, COMMON_PART * len(examined)):
+        elsewhere = []
+    if not in_best and not elsewhere:
+        return []
+    seeming = [] if in_best else _overfitting(evidence, best, SEEMING)
+    return [_finding(evidence, Places(in_best, elsewhere, seeming, len(best), len(examined)))]
+
+
+def _overfitting(evidence: Evidence, runs: Sequence[Run], sure: float = 1.0) -> list[Overfit]:
+    """Those of the trials that overfit, the most telling first."""
+    metric = valid_metric(evidence)
+    found = []
+    for run in runs:
+        valid = curve_of(evidence, run, metric)
+        # Most trials end near their lowest level: the train curve is not even made.
+        if valid is None or valid.medians[-1] - valid.medians.min() <= LARGE_PART / 4 * valid.gain:
+            continue
+        item = overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run)), sure)
+        if item is not None:
+            found.append(item)
+    return sorted(found, key=lambda item: (-item.rise_share, item.run.plan.trial))
+
+
+def _finding(evidence: Evidence, places: Places) -> Finding:
+    worst = places.shown[0]
+    known = regularisers(evidence.spec)
+    # "It would not be surprising if low-strength settings of those regularization parameters" overfitted.
+    expected = any(item.role == "scientific" for item in known)
+    found_in = tuple(sorted({item.run.plan.setting for item in places.shown}))
+    changes = () if expected else _changes(evidence, worst.run)
+    return Finding(
+        id="overfitting",
+        level="note" if expected else "warning",
+        sentence=f"{places.sentence_start(in_settings(evidence, found_in))} {valid_metric(evidence)} gets worse again "
+        f"from step {worst.turned_at:,.0f} on while the training error does not: they overfit{places.sentence_end}",
+        action=_action(evidence, places, expected=expected, adds=bool(changes)),
+        settings=found_in,
+        hyperparameters=tuple(item.key for item in known if item.varies),
+        trials=tuple(item.run.plan.trial for item in (*places.in_best, *places.elsewhere)),
+        numbers={
+            "best_trials_overfitting": len(places.in_best),
+            "best_trials_seeming_to": len(places.seeming),
+            "best_trials": places.settings,
+            "others_overfitting": len(places.elsewhere),
+            "others_examined": places.examined,
+            "turned_up_at_step": worst.turned_at,
+            "rise_as_share_of_gain": worst.rise_share,
+            "rise_as_share_of_lowest": worst.rise_ratio,
+            "rise_in_standard_errors": worst.deviations,
+        },
+        sureness=f"a rise of {worst.deviations:.0f} standard errors in trial {worst.run.plan.trial}",
+        changes=changes,
+    )
+
+
+def _action(evidence: Evidence, places: Places, *, expected: bool, adds: bool) -> str:
+    if expected:
+        return "nothing, where these trials have little of the regularisation that the study asks about"
+    before = (
+        "before the settings are compared" if places.in_best and len(evidence.settings) > 1 else "in the next round"
+    )
+    if adds:
+        return f"add regularisation {before}: tune weight decay, or dropout or label smoothing in the workload"
+    if any(item.varies for item in regularisers(evidence.spec)):
+        why = (
+            ""
+            if places.in_best or places.seeming
+            else ": the best trials may be those that regularise in other ways, by a small rate"
+        )
+        return f"tune the regularisation better (more of it), or add another kind of it, {before}{why}"
+    return f"add regularisation {before} (weight decay, dropout, label smoothing)"
+
+
+def _changes(evidence: Evidence, run: Run) -> tuple[Change, ...]:
+    """Weight decay to be tuned, where the study has nothing that regularises and varies."""
+    own = evidence.spec.alternatives("weight_decay")
+    if any(item.varies for item in regularisers(evidence.spec)) or len(own) > 1:
+        return ()
+    if own and not isinstance(own[0].domain, FixedValue):
+        return ()
+    decoupled = run.plan.hyperparameters.get("optimizer") == "adamw"
+    value = ADDED_DECOUPLED_DECAY if decoupled else ADDED_WEIGHT_DECAY
+    return (Change(("hyperparameters", "weight_decay"), dict(value), "trials overfit, and nothing regularises"),)

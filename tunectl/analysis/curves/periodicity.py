@@ -1,0 +1,137 @@
+"""Whether evaluations go up and down with a period: a sign of data in an order that comes again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunectl.analysis.curves.curve_shapes import detrended
+from tunectl.analysis.results.runs import Floats
+
+FEWEST_EVALUATIONS = 13
+"""Fewer evaluations leave too little beside the trend and a period to tell one from noise."""
+
+LEAST_CYCLES = 2.5
+"""A period is seen so many times at least; what comes less often is the trend's."""
+
+_MOST_CORRELATED = 0.9
+
+_TREND_TERMS = 4
+_PLACES_A_CYCLE = 8
+"""So finely are the numbers of cycles tried: the best of them lies within a hundredth of the true maximum."""
+
+_LONG = 4096
+
+_NARROWER = 1.5
+"""So much faster than for untrended curves does the power change with the frequency, taken generously: with it noise
+of 13 to 50 evaluations reaches a chance no more often than that chance says.
+"""
+
+
+@dataclass(frozen=True)
+class Period:
+    """A period of `evaluations` evaluations, the chance of so clear a one, and its part of the variance."""
+
+    evaluations: float
+    chance: float
+    share: float
+
+
+def period(curves: Sequence[Floats]) -> Period | None:
+    """The period that evenly spaced curves of one length have in common; None where they are too short, or constant.
+
+    Of each curve the correlation of neighbours (a positive one of the first order, so that slow noise is no period) is
+    taken away. At each frequency a sine is fitted beside the trend (a cubic); the share g that it takes of what the
+    trend leaves of n points has, in white noise, the chance (1 - g)^((n - 6) / 2) to be so large. Their combination
+    over the curves (Fisher's) is exact; that the best of all frequencies is taken is accounted for by how often the
+    power rises through a level between them (Baluev, "Assessing the statistical significance of periodogram peaks",
+    2008).
+    """
+    white = [rest for curve in curves if (rest := _whitened(curve)) is not None]
+    if not white:
+        return None
+    length = len(white[0])
+    cycles = _cycles(length)
+    table = _power_shares(np.stack(white), cycles)
+    surprise = -(length - _TREND_TERMS - 2) / 2 * np.log(np.maximum(1 - table, 1e-300)).sum(axis=0)
+    at = int(np.argmax(surprise))
+    chance = _chance_of_highest(float(surprise[at]), len(white), float(cycles[-1] - cycles[0]))
+    return Period(float(length / cycles[at]), chance, float(table[:, at].mean()))
+
+
+def _whitened(curve: Floats) -> Floats | None:
+    """The curve without the correlation of neighbours; None where it is too short, or constant."""
+    if len(curve) < FEWEST_EVALUATIONS:
+        return None
+    rest = detrended(curve)
+    size = float(rest @ rest)
+    if size <= (1e-9 * float(np.abs(curve).max())) ** 2 * len(curve):
+        return None
+    correlation = float(np.clip(rest[1:] @ rest[:-1] / size, 0.0, _MOST_CORRELATED))
+    return np.asarray(rest[1:] - correlation * rest[:-1])
+
+
+def _cycles(length: int) -> Floats:
+    """The numbers of cycles in so many points that are tried; at every second point the sine would be all zeros."""
+    places_a_cycle = _transformed(length) / length
+    most = (length - 1) / 2
+    return np.arange(math.ceil(LEAST_CYCLES * places_a_cycle), math.floor(most * places_a_cycle) + 1) / places_a_cycle
+
+
+def _transformed(length: int) -> int:
+    """Of how many points the Fourier transform is that has so many places for each cycle of a series.
+
+    Of a long series half as many are enough, and a power of two: another number may take ten times as long.
+    """
+    points = _PLACES_A_CYCLE * length
+    return points if length < _LONG else 1 << (points // 2 - 1).bit_length()
+
+
+def _power_shares(white: Floats, cycles: Floats) -> Floats:
+    """The share of each curve's variance about its trend that a sine takes, shape [curves, cycles].
+
+    At c cycles in n points, with w = exp(-2 pi i c / n), everything that the fit of a cosine and a sine beside the
+    trend needs is a sum of x(t) w^t. For all cycles at once these are the Fourier transform of the series with zeros
+    behind it: n log n, where a table of all sines at all cycles is n squared.
+    """
+    length = white.shape[1]
+    trend = np.linalg.qr(np.vander(np.linspace(-1.0, 1.0, length), _TREND_TERMS))[0]
+    size = _transformed(length)
+    places = np.round(cycles * size / length).astype(int)
+    # The sum of w^(2 t): cosines and sines of c cycles have squares of 2 c cycles.
+    turn = np.exp(-4j * np.pi * cycles / length)
+    doubled = (1 - turn**length) / (1 - turn)
+    cosine, sine, both = (length + doubled.real) / 2, (length - doubled.real) / 2, -doubled.imag / 2
+    for column in trend.T:
+        along = np.fft.rfft(column, size)[places]
+        cosine -= along.real**2
+        sine -= along.imag**2
+        both += along.real * along.imag
+    rest = sine - both**2 / cosine  # of the sine beside the cosine
+    shares = []
+    for curve in white:
+        straight = curve - trend @ (curve @ trend)
+        seen = np.fft.rfft(straight, size)[places]
+        first, second = seen.real, -seen.imag
+        taken = first**2 / cosine + (second - both / cosine * first) ** 2 / rest
+        shares.append(taken / max(float(straight @ straight), 1e-300))
+    return np.stack(shares)
+
+
+def _chance_of_highest(surprise: float, curves: int, cycles: float) -> float:
+    """The chance that the sum of so many exponential variables exceeds a level somewhere over so many cycles."""
+    if surprise <= curves:  # below its mean, where it is anywhere
+        return 1.0
+    crossings = math.exp((curves - 0.5) * math.log(surprise) - surprise - math.lgamma(curves))
+    return min(1.0, _erlang_tail(curves, surprise) + _NARROWER * cycles * math.sqrt(math.pi / 3) * crossings)
+
+
+def _erlang_tail(count: int, at: float) -> float:
+    """The chance that the sum of so many exponential variables of mean 1 exceeds `at`."""
+    if at <= 0:
+        return 1.0
+    terms = np.array([k * math.log(at) - math.lgamma(k + 1) for k in range(count)])
+    return float(min(1.0, math.exp(-at + terms.max()) * np.exp(terms - terms.max()).sum()))

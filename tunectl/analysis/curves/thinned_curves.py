@@ -1,0 +1,40 @@
+"""Long curves, thinned to points that look like all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tunectl.analysis.results.runs import Floats, MeasuredCurve, usable
+
+MOST_POINTS = 20_000
+"""Curves up to this length are left alone. A plot shows a tenth of these points, so that nothing is lost in it."""
+
+_POINTS_OF_A_STRETCH = 5
+
+
+def with_extremes(steps: Floats, values: Floats, most: int = MOST_POINTS) -> MeasuredCurve:
+    """At most about `most` points of a curve, both arrays of shape [points].
+
+    Of each of many stretches of as many points the first, the lowest, the highest and the last are kept, and the first
+    that cannot be drawn (it is not finite): with them the ends, the best value, every spike and every gap.
+    """
+    if len(values) <= most:
+        return steps, values
+    length = -(-len(values) // max(1, most // _POINTS_OF_A_STRETCH))
+    begins = np.arange(0, len(values), length)
+    known = usable(values)
+    low = _of_stretches(np.where(known, values, np.inf), begins, length)
+    high = _of_stretches(np.where(known, -values, np.inf), begins, length)
+    gap = _of_stretches(np.where(known, 1.0, 0.0), begins, length)
+    ends = np.minimum(begins + length, len(values)) - 1
+    kept = np.unique(np.concatenate([begins, low, high, gap, ends]))
+    return steps[kept], values[kept]
+
+
+def _of_stretches(values: Floats, begins: np.ndarray[tuple[int], np.dtype[np.intp]], length: int) -> Floats:
+    """The place of the first lowest value of each stretch."""
+    whole = len(values) // length
+    places = begins[:whole] + values[: whole * length].reshape(whole, length).argmin(axis=1)
+    if whole == len(begins):
+        return np.asarray(places)
+    return np.append(places, begins[whole] + values[whole * length :].argmin())

@@ -1,0 +1,237 @@
+"""Whether trials train too long or not long enough.
+
+Deep Learning Tuning Playbook, "Examining the training curves" (still improving at the end, saturated long before it)
+and "Deciding how long to train" (the best step in the first 10 % or the last 25 % of training).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tunectl.analysis.curves.curve_shapes import LossCurve, Share, pooled
+from tunectl.analysis.curves.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
+from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settings, most
+from tunectl.analysis.curves.overfitting import overfit
+from tunectl.analysis.curves.saturation import UNDERFIT_ACTION, decay_instead, far_from_fitted, saturation
+from tunectl.analysis.curves.step_units import steps_fit
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.results.runs import Run
+
+THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
+
+STILL_FALLING = 0.07
+"""A trial still improves where its level falls from the third quarter of training to the last one by this part of all
+it gained. A straight line falls by 25 %, an exponential that has half of training as its time by 13 %; power laws,
+which never stop, by 1 to 5 %.
+"""
+
+LATE_FALL = 0.05
+"""What makes a best step in the last quarter worth a longer run: in noise the best step may lie anywhere, and a slow
+power law has it always at the end.
+"""
+
+SPARE_PART = 0.25
+"""So much of training is kept beyond where trials had saturated, and half of it at least."""
+
+EARLY_BEST, LATE_BEST = 0.10, 0.75
+CONSISTENT = 0.9
+"""The playbook's "always" and "consistently": so many of the good trials."""
+
+FEWEST_EARLY = 2
+"""In a flat curve one best step in ten lies in the first 10 %; of two trials both do in one study of a hundred."""
+
+
+def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
+    return {run: curve.fall(THIRD_QUARTER, LAST_QUARTER) for run, curve in curves.items()}
+
+
+def _clearly(falls: Mapping[Run, Share], least: float) -> bool:
+    """Whether trials fall by `least` on average, and by no less than half of it within two standard errors."""
+    mean = pooled(list(falls.values()))
+    return mean.value > least and mean.value - 2 * mean.error > least / 2
+
+
+def still_improving(evidence: Evidence) -> list[Finding]:
+    """`still-improving`: most good trials of a setting still fall clearly at the end of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        falls = _falls(own)
+        if _clearly(falls, STILL_FALLING):
+            telling |= {run: share.value for run, share in falls.items() if share.value > STILL_FALLING}
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    fall = float(np.median([telling[run] for run in shown.runs]))
+    sentence = (
+        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} still "
+        f"{shown.they('improves', 'improve')} at the end: from the third quarter of training to the last "
+        f"{evidence.objective.metric} improves by {fall:.0%} of all it gained."
+    )
+    return [_longer(evidence, "still-improving", sentence, shown, {"median_fall_as_share_of_gain": fall})]
+
+
+def best_step_late(evidence: Evidence) -> list[Finding]:
+    """`best-step-late`: the best steps of the good trials lie consistently in the last 25 % of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        late = {run: curve.best_done for run, curve in own.items() if curve.best_done > LATE_BEST}
+        if len(late) >= CONSISTENT * len(own) and _clearly(_falls(own), LATE_FALL):
+            telling |= late
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    earliest = min(telling[run] for run in shown.runs)
+    sentence = (
+        f"The best step of {shown.them}{in_settings(evidence, shown.settings)} lies in the last quarter of training, "
+        f"at {earliest:.0%} or later: max_train_steps may be too small."
+    )
+    return [_longer(evidence, "best-step-late", sentence, shown, {"earliest_best_step_as_share": earliest})]
+
+
+def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers: Mapping[str, float]) -> Finding:
+    steps = evidence.spec.training.max_train_steps
+    decaying = [run for run in shown.runs if decays_to_zero(run.plan.hyperparameters, steps)]
+    change = Change(("training", "max_train_steps"), 2 * steps, "trials had not finished improving")
+    changes: tuple[Change, ...]
+    if most(len(decaying), len(shown.runs)):
+        decided, changes = False, ()
+        action = (
+            "nothing yet: under a schedule that decays to zero healthy trials do so, too; a study with twice "
+            "max_train_steps, the schedule tuned again, would tell whether training longer helps"
+        )
+    else:
+        decided, changes = True, (change,)
+        action = (
+            f"train longer ({2 * steps:,} steps), or let the learning rate decay; where time does not allow it, keep "
+            f"in mind that the conclusions are those of short trainings"
+        )
+    return Finding(
+        id=name,
+        level="warning" if decided else "note",
+        sentence=sentence,
+        action=action,
+        settings=shown.settings,
+        trials=shown.trials,
+        numbers={
+            **numbers,
+            **shown.counts,
+            "decaying_to_zero": len(decaying),
+            "max_train_steps": steps,
+        },
+        sureness=shown.sureness,
+        changes=changes,
+    )
+
+
+def saturated_early(evidence: Evidence) -> list[Finding]:
+    """`saturated-early`: from some part of training on the good trials no longer improve, on either split."""
+    curves = learned_curves(evidence)
+    found = {setting: seen for setting, own in curves.items() if (seen := saturation(evidence, own)) is not None}
+    telling = {run: -abs(fall.value) for seen in found.values() for run, fall in seen.falls.items()}
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    begin = max(found[setting].begin for setting in shown.settings)
+    fall = float(np.median([-telling[run] for run in shown.runs]))
+    metric = evidence.objective.metric
+    on_both = all(found[setting].on_both for setting in shown.settings)
+    what = f"neither {metric} nor the training error improves" if on_both else f"{metric} does not improve"
+    sentence = (
+        f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} had saturated by {begin:.0%} of training: "
+        f"after it {what} (by {fall:.1%} of its gain)."
+    )
+    everywhere = len(shown.settings) == len([own for own in curves.values() if own])
+    needed = max(0.5, begin + SPARE_PART)
+    finding = _shorter(evidence, "saturated-early", sentence, shown, needed=needed if everywhere else None)
+    return [replace(finding, numbers={**finding.numbers, "saturated_by_share": begin})]
+
+
+def best_step_early(evidence: Evidence) -> list[Finding]:
+    """`best-step-early`: the best steps of the good trials are always in the first 10 % of training."""
+    curves = learned_curves(evidence)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        early = {run: -curve.best_done for run, curve in own.items() if curve.best_done <= EARLY_BEST}
+        if len(early) >= max(FEWEST_EARLY, CONSISTENT * len(own)):
+            telling |= early
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    latest = max(-telling[run] for run in shown.runs)
+    sentence = (
+        f"The best step of {shown.them}{in_settings(evidence, shown.settings)} lies in the first {latest:.0%} of "
+        f"training: max_train_steps is far too large, or what follows spoils the result."
+    )
+    everywhere = len(shown.settings) == len([own for own in curves.values() if own])
+    return [_shorter(evidence, "best-step-early", sentence, shown, needed=0.5 if everywhere else None)]
+
+
+def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, needed: float | None) -> Finding:
+    """The finding that so much of training is `needed`; None where other settings need all of it."""
+    spec = evidence.spec.training
+    fewer = (
+        max(1, math.ceil(round(needed * spec.max_train_steps / spec.eval_every, 9))) * spec.eval_every if needed else 0
+    )
+    spoilt = [run for run in shown.runs if _overfits(evidence, run)]
+    left = far_from_fitted(evidence, shown.runs)
+    fits = left is None and not most(len(spoilt), len(shown.runs)) and 0 < fewer < spec.max_train_steps
+    changes: tuple[Change, ...] = ()
+    if left is not None:
+        sentence += (
+            f" The training data are far from fitted: {left:.0%} of the training error at the beginning is left."
+        )
+        action, changes = UNDERFIT_ACTION, decay_instead(evidence, shown.runs)
+    elif fits:
+        action = f"train for fewer steps ({fewer:,}) and spend what is saved on more trials"
+        changes = (Change(("training", "max_train_steps"), fewer, "trials gain nothing from more steps"),)
+    elif not fewer:
+        action = "leave max_train_steps as it is: the trials of other settings need it"
+    elif spoilt:
+        action = "look at the overfitting first: what comes after the best step spoils the result"
+    else:
+        action = "evaluate more often, and train for fewer steps"
+    return Finding(
+        id=name,
+        level="warning",
+        sentence=sentence,
+        action=action,
+        settings=shown.settings,
+        trials=shown.trials,
+        numbers={
+            **shown.counts,
+            "overfitting_among_them": len(spoilt),
+            "max_train_steps": spec.max_train_steps,
+            **({} if left is None else {"training_error_left_as_share": left}),
+        },
+        sureness=shown.sureness,
+        changes=changes,
+    )
+
+
+def _overfits(evidence: Evidence, run: Run) -> bool:
+    valid = curve_of(evidence, run, valid_metric(evidence))
+    return overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run))) is not None
+
+
+def _where_steps_fit(find: Callable[[Evidence], list[Finding]]) -> Callable[[Evidence], list[Finding]]:
+    """No finding about the length of training where the steps that are printed are of another unit."""
+
+    def found(evidence: Evidence) -> list[Finding]:
+        return find(evidence) if steps_fit(evidence) else []
+
+    return found
+
+
+LENGTH_FINDINGS: FindingFunctions = {
+    "still-improving": _where_steps_fit(still_improving),
+    "best-step-late": _where_steps_fit(best_step_late),
+    "saturated-early": _where_steps_fit(saturated_early),
+    "best-step-early": _where_steps_fit(best_step_early),
+}

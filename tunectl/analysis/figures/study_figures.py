@@ -1,0 +1,359 @@
+"""The plots of a study: what the playbook's section "Extracting insight from experimental results" asks to be looked
+at.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tunectl.analysis.comparison.not_distinguishable import retrain_deviation
+from tunectl.analysis.curves.thinned_curves import with_extremes
+from tunectl.analysis.figures.figures import (
+    Axis,
+    AxisScale,
+    Band,
+    Box,
+    BoxesFigure,
+    Curve,
+    CurvesFigure,
+    Figure,
+    HistogramFigure,
+    Mark,
+    Point,
+    PointsFigure,
+)
+from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.results.best_of_k import best_by_budget
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.search.isolation import Isolation
+from tunectl.core.objective import Objective
+from tunectl.language.study_spec import Range, ValueSet
+from tunectl.language.wording import as_text, counted
+
+MOST_POINTS = 1000
+"""So many trials are drawn on an axis plot at most: the best of them, and others evenly."""
+
+MOST_CURVES = 60
+"""So many curves are drawn at most: with more the background is a blot."""
+
+MOST_SERIES = 8
+"""More colours than these are not told apart: such settings share one."""
+
+FRONT = 4
+"""The best so many curves stand in front."""
+
+PERCENTILE = 90.0
+"""The playbook's starting point for a clipping threshold."""
+
+EARLY, LATE = 0.10, 0.75
+"""The playbook: a best step in the first 10 % of training, or in its last quarter, says that its length is wrong."""
+
+_LOG_SPAN = 30.0
+"""An axis of positive values that span more than this factor is logarithmic."""
+
+
+def series_names(evidence: Evidence) -> Mapping[int, str]:
+    """The colour group of each setting: its name, or that of fewer scientific values where there are many settings."""
+    settings = evidence.settings
+    names = list(dict.fromkeys(name for values in settings.values() for name in values))
+    for count in range(len(names), 0, -1):
+        groups = {
+            setting: ", ".join(f"{name}={as_text(values[name])}" for name in names[:count] if name in values)
+            for setting, values in settings.items()
+        }
+        if len(set(groups.values())) <= MOST_SERIES:
+            return groups
+    return dict.fromkeys(settings, "")
+
+
+def axis_figures(evidence: Evidence) -> list[PointsFigure]:
+    """The basic hyperparameter axis plots: each trial's best value against one hyperparameter, on its own scale."""
+    series = series_names(evidence)
+    return [_axis_figure(evidence, axis, series) for axis in evidence.axes if axis.runs]
+
+
+def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
+    name = axis.hyperparameter.name
+    points = [
+        Point(
+            _place(axis, run.plan.hyperparameters[name]),
+            run.best_value if run.feasible else None,
+            series[run.plan.setting],
+            trial_label(run),
+            run.plan.trial,
+        )
+        for run in drawn(evidence, axis.runs, MOST_POINTS)
+    ]
+    return PointsFigure(
+        f"axis-{slug(axis.key)}",
+        f"{axis.key}: best value of every trial",
+        _hyperparameter_axis(axis),
+        value_axis(evidence.objective, [point.y for point in points]),
+        points,
+        legend="setting" if len(set(series.values())) > 1 else "",
+    )
+
+
+def isolation_figures(evidence: Evidence, found: Sequence[Isolation]) -> list[PointsFigure]:
+    """The isolation plots: for each value (or bucket) of a scientific hyperparameter its best trial."""
+    figures = []
+    for item in found:
+        bucketed = any(one.low is not None for one in item.values)
+        axis = _hyperparameter_axis(item.axis)
+        if not bucketed and axis.scale != "category" and not isinstance(item.axis.hyperparameter.domain, ValueSet):
+            axis = Axis(axis.title, "category", [one.place for one in item.values])
+        points = [
+            Point(
+                _place(item.axis, one.value) if axis.scale != "category" else one.place,
+                one.best.best_value,
+                "",
+                f"best of {one.trials} trials{f' in {one.place}' if bucketed else ''}: {trial_label(one.best)}",
+                one.best.plan.trial,
+            )
+            for one in item.values
+            if one.best is not None and one.value is not None
+        ]
+        title = f"{item.axis.key}: the best trial of each {'part of the range' if bucketed else 'value'}"
+        marks, bands = _baseline_marks(item), _retrain_bands(evidence, item)
+        y = value_axis(evidence.objective, [*(point.y for point in points), *(mark.value for mark in marks)])
+        figures.append(PointsFigure(f"isolation-{slug(item.axis.key)}", title, axis, y, points, marks, bands=bands))
+    return figures
+
+
+def _baseline_marks(item: Isolation) -> list[Mark]:
+    """A line at what the trials without the hyperparameter reach."""
+    return [
+        Mark(
+            one.best.best_value, f"{one.place}: {one.best.best_value:.4g}, best of {counted(one.trials, 'trial')}", "y"
+        )
+        for one in item.baselines
+        if one.best is not None and one.best.best_value is not None
+    ]
+
+
+def _retrain_bands(evidence: Evidence, item: Isolation) -> list[Band]:
+    """The deviation from retrain to retrain, about each baseline, or about the best trial where there is none."""
+    deviation = retrain_deviation(evidence)
+    best = evidence.ranked([one.best for one in item.baselines or item.values if one.best is not None])
+    if not deviation:
+        return []
+    about = best if item.baselines else best[:1]
+    where = "the line" if item.baselines else "the best"
+    name = f"grey: ± {deviation:.2g}, the standard deviation of retrains, about {where}"
+    values = [run.best_value for run in about if run.best_value is not None]
+    return [Band(value - deviation, value + deviation, name) for value in values]
+
+
+def training_curves(evidence: Evidence) -> list[CurvesFigure]:
+    """Training curves: the best trials in front, the rest dimmed; validation solid and training dashed."""
+    metrics = [evidence.objective.metric]
+    if "valid/loss" not in metrics and any("valid/loss" in run.curves for run in evidence.searched):
+        metrics.append("valid/loss")
+    return [figure for metric in metrics if (figure := _curves_of(evidence, metric)) is not None]
+
+
+def _curves_of(evidence: Evidence, metric: str) -> CurvesFigure | None:
+    front = front_runs(evidence)
+    behind = [run for run in drawn(evidence, evidence.searched, MOST_CURVES) if run not in front]
+    split, _, bare = metric.partition("/")
+    twin = f"train/{bare}" if split != "train" else ""
+    curves = [_curve(run, metric, "", dimmed=True) for run in behind if metric in run.curves]
+    for run in front:
+        name = _front_name(evidence, run)
+        curves += [
+            _curve(run, each, name, dashed=each == twin) for each in (metric, twin) if each and each in run.curves
+        ]
+    if not curves:
+        return None
+    values = [value for curve in curves for value in curve.y]
+    beside = f", with {twin} dashed" if any(curve.dashed for curve in curves) else ""
+    return CurvesFigure(
+        f"curves-{slug(metric)}",
+        f"{metric} during training{beside}",
+        Axis("step (optimizer updates)"),
+        Axis(metric, _scale(values)),
+        curves,
+        legend="best trials",
+    )
+
+
+def _curve(run: Run, metric: str, series: str, *, dimmed: bool = False, dashed: bool = False) -> Curve:
+    steps, values = with_extremes(*run.curve(metric))
+    label = f"{trial_label(run)}: {metric}"
+    return Curve(steps.tolist(), values.tolist(), series, label, run.plan.trial, dimmed, dashed)
+
+
+def update_figures(evidence: Evidence) -> list[Figure]:
+    """Gradient norm and learning rate of every update of the best trials, and the histogram of the best one's norms."""
+    front = [run for run in front_runs(evidence) if len(run.updates)]
+    if not front:
+        return []
+    best = front[0]
+    norms = best.updates.gradient_norm[np.isfinite(best.updates.gradient_norm)]
+    clip = best.plan.hyperparameters.get("grad_clip_norm")
+    marks = [Mark(float(np.percentile(norms, PERCENTILE)), f"{PERCENTILE:g}th percentile")] if len(norms) else []
+    if isinstance(clip, int | float):
+        marks.append(Mark(float(clip), "grad_clip_norm"))
+    step = Axis("step (optimizer updates)")
+    figures: list[Figure] = [
+        CurvesFigure(
+            "gradient-norm",
+            "Gradient norm before clipping, of the best trials",
+            step,
+            Axis("gradient norm (L2, all parameters)", "log"),
+            [_series(evidence, run, run.updates.gradient_norm.tolist()) for run in front],
+            [Mark(mark.value, mark.name, "y") for mark in marks],
+            legend="best trials",
+        ),
+        HistogramFigure(
+            "gradient-norm-histogram",
+            f"How often which gradient norm, trial {best.plan.trial}",
+            Axis("gradient norm (L2, all parameters)", _scale(norms.tolist())),
+            norms.tolist(),
+            marks,
+        ),
+    ]
+    rates = [_series(evidence, run, run.updates.learning_rate.tolist()) for run in front]
+    values = [value for curve in rates for value in curve.y]
+    if len({round(value, 12) for value in values}) > len(front):
+        title = "Learning rate of every update of the best trials"
+        figures.append(CurvesFigure("learning-rate", title, step, Axis("learning rate"), rates, legend="best trials"))
+    return figures
+
+
+def _series(evidence: Evidence, run: Run, values: Sequence[float]) -> Curve:
+    name = _front_name(evidence, run)
+    return Curve(list(range(len(values))), values, name, trial_label(run), run.plan.trial)
+
+
+def best_step_figure(evidence: Evidence) -> PointsFigure | None:
+    """Where in training each feasible trial was at its best."""
+    runs = [
+        run for run in drawn(evidence, evidence.searched, MOST_POINTS) if run.feasible and run.best_step is not None
+    ]
+    if not runs:
+        return None
+    series = series_names(evidence)
+    steps = max((float(curve[0][-1]) for run in runs for curve in run.curves.values() if len(curve[0])), default=1.0)
+    points = [
+        Point(float(run.best_step or 0), run.best_value, series[run.plan.setting], trial_label(run), run.plan.trial)
+        for run in runs
+    ]
+    return PointsFigure(
+        "best-step",
+        "The step at which each trial was at its best",
+        Axis("best step (optimizer updates)"),
+        value_axis(evidence.objective, [point.y for point in points]),
+        points,
+        [Mark(EARLY * steps, f"first {EARLY:.0%}"), Mark(LATE * steps, f"last {1 - LATE:.0%}")],
+        legend="setting" if len(set(series.values())) > 1 else "",
+    )
+
+
+def budget_figure(evidence: Evidence) -> BoxesFigure | None:
+    """The playbook's figure 3: what the best of k trials would have been, by k, from all ways to draw them."""
+    series = series_names(evidence)
+    groups: dict[str, list[Run]] = {}
+    for setting, runs in evidence.by_setting.items():
+        groups.setdefault(series[setting], []).extend(runs)
+    boxes = []
+    for name, of_group in groups.items():
+        counts = thinned_budgets(len(of_group))
+        for item in best_by_budget(evidence.losses(of_group), counts) if counts else ():
+            low, lower, median, upper, high = (_value(evidence.objective, loss) for loss in item.quantiles)
+            boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
+    if len(boxes) < 2:
+        return None
+    categories = sorted({str(box.x) for box in boxes}, key=int)
+    values = [value for box in boxes for value in (box.low, box.high)]
+    return BoxesFigure(
+        "budget",
+        "What the best of k trials would have been (half of the trials at most)",
+        Axis("trials drawn, k", "category", categories),
+        value_axis(evidence.objective, values),
+        boxes,
+        legend="setting" if len(groups) > 1 else "",
+    )
+
+
+def thinned_budgets(trials: int) -> list[int]:
+    """The numbers of trials that have a box: doublings from 1, and half of the trials."""
+    most = trials // 2
+    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
+
+
+def _value(objective: Objective, loss: float) -> float:
+    return loss if objective.direction == "minimize" else -loss
+
+
+def front_runs(evidence: Evidence) -> list[Run]:
+    """The trials that stand in front, the best first: the best of each setting, or the best few of the only one."""
+    by_setting = [evidence.ranked(runs) for runs in evidence.by_setting.values()]
+    if len(by_setting) == 1:
+        return by_setting[0][:FRONT]
+    return evidence.ranked([runs[0] for runs in by_setting if runs])[:FRONT]
+
+
+def drawn(evidence: Evidence, runs: Sequence[Run], most: int) -> list[Run]:
+    """At most so many of the runs, by id: the better half of those drawn are the best, the others are taken evenly."""
+    if len(runs) <= most:
+        return list(runs)
+    best = evidence.ranked(runs)[: most // 2]
+    chosen = {run.plan.trial for run in best}
+    rest = [run for run in runs if run.plan.trial not in chosen]
+    places = most - len(best)
+    chosen |= {rest[place * len(rest) // places].plan.trial for place in range(places)}
+    return [run for run in runs if run.plan.trial in chosen]
+
+
+def _front_name(evidence: Evidence, run: Run) -> str:
+    name = evidence.setting_name(run.plan.setting)
+    return f"trial {run.plan.trial}" + (f" ({name})" if len(evidence.settings) > 1 else "")
+
+
+def trial_label(run: Run) -> str:
+    """A trial and its hyperparameters in a line."""
+    values = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {as_text(value)}"
+        for name, value in run.plan.hyperparameters.items()
+    )
+    reason = f", {run.reason or run.state}" if not run.feasible else ""
+    return f"trial {run.plan.trial}{reason}: {values}"
+
+
+def value_axis(objective: Objective, values: Sequence[float | None]) -> Axis:
+    """The axis of best values."""
+    which = "best evaluation" if objective.checkpoint == "best" else "last evaluation"
+    return Axis(f"{objective.metric} ({which})", _scale([value for value in values if value is not None]))
+
+
+def _scale(values: Sequence[float]) -> AxisScale:
+    finite = [value for value in values if math.isfinite(value)]
+    positive = bool(finite) and min(finite) > 0
+    return "log" if positive and max(finite) > _LOG_SPAN * min(finite) else "linear"
+
+
+def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
+    domain = axis.hyperparameter.domain
+    if isinstance(domain, Range):
+        return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
+    values = domain.values if isinstance(domain, ValueSet) else (domain.value,)
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) == len(values):
+        return Axis(axis.key, _scale(numbers))
+    return Axis(axis.key, "category", [as_text(value) for value in values])
+
+
+def _place(axis: HyperparameterAxis, value: object) -> float | str:
+    if _hyperparameter_axis(axis).scale == "category":
+        return as_text(value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def slug(text: str) -> str:
+    """Text as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

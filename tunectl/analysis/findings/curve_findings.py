@@ -1,0 +1,232 @@
+"""What the training curves of the good trials say: overfitting, variance late in training, a training loss that rises.
+
+The questions are those of the Deep Learning Tuning Playbook, "Examining the training curves".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tunectl.analysis.curves.curve_shapes import LossCurve
+from tunectl.analysis.curves.good_curves import (
+    TRAIN_LOSSES,
+    GoodCurves,
+    curve_of,
+    learned_curves,
+    shown_by_curves,
+    train_loss_metric,
+)
+from tunectl.analysis.curves.good_trials import decays_to_zero, fixed_field, good_trials, in_settings, most
+from tunectl.analysis.curves.overfitting import overfitting
+from tunectl.analysis.curves.periodicity import Period, period
+from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.results.runs import Floats, Run
+from tunectl.language.wording import counted
+
+NOISY_PART = 0.04
+NOISY_RATIO = 0.25
+"""Step-to-step variance is high where the standard deviation is this part of what was gained, or, where zero is the
+best there could be, this part of the level (and a quarter of NOISY_PART).
+"""
+
+LATE = 0.6
+"""Late in training is after this part of it."""
+
+RISING_PART = 0.05
+RISING_ERRORS = 4.0
+"""The training loss rose where it ends above its lowest level by this part of what it gained, and so many errors."""
+
+SURE_PERIOD = 2e-3
+MOSTLY_THERE = 0.9
+PERIOD_SHARE = 0.3
+PERIOD_PART = 0.003
+"""A period counts where so clear a one comes by chance in one study of 500, where it makes up so much of the variance
+about the trend, and moves the curve by this part of what it gained (in standard deviation). Most evaluations must be
+there: where holes are filled in the noise is no longer white.
+"""
+
+
+def curve_findings(evidence: Evidence) -> list[Finding]:
+    """All findings about curves, the length of training among them."""
+    return [finding for find in CURVE_FINDINGS.values() for finding in find(evidence)]
+
+
+def train_loss_rising(evidence: Evidence) -> list[Finding]:
+    """`train-loss-rising`: the training loss of most good trials ends clearly above its lowest level."""
+    curves = learned_curves(evidence, train_loss_metric)
+    telling: dict[Run, float] = {}
+    for own in curves.values():
+        for run, curve in own.items():
+            turn = curve.turn()
+            share = turn.rise / curve.gain if turn is not None and turn.deviations > RISING_ERRORS else 0.0
+            if share > RISING_PART:
+                telling[run] = share
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    rise = float(np.median([telling[run] for run in shown.runs]))
+    return [
+        Finding(
+            id="train-loss-rising",
+            level="warning",
+            sentence=f"The training loss of {shown.them}{in_settings(evidence, shown.settings)} rises again, by "
+            f"{rise:.0%} of what it had gained.",
+            action="look for a bug in the training pipeline first (data order, augmentation or a loss that changes, a "
+            "schedule that rises); else training is unstable: lower the learning rate, or decay it",
+            settings=shown.settings,
+            trials=shown.trials,
+            numbers={
+                "median_rise_as_share_of_gain": rise,
+                **shown.counts,
+            },
+            sureness=shown.sureness,
+        )
+    ]
+
+
+def late_variance(evidence: Evidence) -> list[Finding]:
+    """`late-variance`: the objective of most good trials of a setting jumps from evaluation to evaluation, late."""
+    curves = _learned_late(evidence)
+    telling: dict[Run, float] = {}
+    deviations: dict[Run, float] = {}
+    for own in curves.values():
+        for run, curve in own.items():
+            deviation = curve.late_deviation(LATE) or 0.0
+            ratio = _noisiness(curve, deviation)
+            if ratio > 1:
+                telling[run], deviations[run] = ratio, deviation
+    shown = shown_by_curves(curves, telling)
+    if shown is None:
+        return []
+    deviation = float(np.median([deviations[run] for run in shown.runs]))
+    changes = _calming(evidence, shown.runs)
+    return [
+        Finding(
+            id="late-variance",
+            level="warning",
+            sentence=f"Late in training {evidence.objective.metric} of {shown.them}"
+            f"{in_settings(evidence, shown.settings)} still varies from evaluation to evaluation with a standard "
+            f"deviation of {deviation:.2g}: which trial is best depends on a lucky step.",
+            action="let the learning rate decay, average the weights (polyak_decay), or take a larger batch or a "
+            "larger validation set",
+            settings=shown.settings,
+            trials=shown.trials,
+            numbers={
+                "median_late_deviation": deviation,
+                **shown.counts,
+            },
+            sureness=shown.sureness,
+            changes=changes,
+        )
+    ]
+
+
+def _learned_late(evidence: Evidence) -> GoodCurves:
+    """The good trials whose curve fell by more than a little, however noisy it is, with enough late evaluations."""
+    found: dict[int, dict[Run, LossCurve]] = {}
+    for setting, runs in good_trials(evidence).items():
+        curves = {run: curve_of(evidence, run, evidence.objective.metric) for run in runs}
+        found[setting] = {
+            run: curve
+            for run, curve in curves.items()
+            if curve is not None and curve.gain > curve.noise and curve.late_deviation(LATE) is not None
+        }
+    return found
+
+
+def _noisiness(curve: LossCurve, deviation: float) -> float:
+    """A deviation in parts of what is high."""
+    part = deviation / curve.gain / NOISY_PART
+    level, _ = curve.level(LATE, 1.0)
+    if not curve.ratio_scale or level <= 0:
+        return part
+    return max(part, min(deviation / level / NOISY_RATIO, 4 * part))
+
+
+def _calming(evidence: Evidence, runs: Sequence[Run]) -> tuple[Change, ...]:
+    steps = evidence.spec.training.max_train_steps
+    decaying = [run for run in runs if decays_to_zero(run.plan.hyperparameters, steps)]
+    if most(len(decaying), len(runs)):
+        change = fixed_field(evidence, "polyak_decay", 0.99, "averages away what varies from step to step")
+    else:
+        change = fixed_field(evidence, "schedule", "cosine", "a rate that decays calms the last steps")
+    return () if change is None else (change,)
+
+
+def periodic_evaluations(evidence: Evidence) -> list[Finding]:
+    """`periodic-evaluations`: the good trials go up and down with one period, on the objective or in training."""
+    metrics = dict.fromkeys((evidence.objective.metric, *TRAIN_LOSSES))
+    found = []
+    for metric in metrics:
+        for runs, curves, spacing in _alike(evidence, metric):
+            seen = period(curves)
+            if seen is not None:
+                found.append((seen, runs, metric, spacing))
+    if not found:
+        return []
+    seen, runs, metric, spacing = min(found, key=lambda item: item[0].chance)
+    chance = min(1.0, len(found) * seen.chance)
+    if chance > SURE_PERIOD or seen.share < PERIOD_SHARE:
+        return []
+    return [_period_finding(seen, runs, metric, spacing, chance)]
+
+
+def _period_finding(seen: Period, runs: Sequence[Run], metric: str, spacing: float, chance: float) -> Finding:
+    return Finding(
+        id="periodic-evaluations",
+        level="warning",
+        sentence=f"{metric} of the good trials goes up and down with a period of {seen.evaluations:.1f} evaluations "
+        f"({seen.evaluations * spacing:,.0f} steps): a sign of a bug in the data.",
+        action="see whether the training data come in an order that repeats (not shuffled, or sorted), whether the "
+        "validation data change from evaluation to evaluation, and how an epoch's length compares with the period",
+        settings=tuple(sorted({run.plan.setting for run in runs})),
+        trials=tuple(run.plan.trial for run in runs),
+        numbers={
+            "period_evaluations": seen.evaluations,
+            "period_steps": seen.evaluations * spacing,
+            "share_of_variance": seen.share,
+            "chance": chance,
+        },
+        sureness=f"p = {chance:.1g} over {counted(len(runs), 'good trial')}",
+    )
+
+
+def _alike(evidence: Evidence, metric: str) -> Iterator[tuple[list[Run], list[Floats], float]]:
+    """The curves of good trials on an even grid, after the first descent, those together that could share a period."""
+    groups: dict[tuple[int, float, object], list[tuple[Run, Floats]]] = {}
+    for runs in good_trials(evidence).values():
+        for run in runs:
+            curve = curve_of(evidence, run, metric)
+            if curve is None or curve.gain <= curve.noise:
+                continue
+            spacing = float(np.median(np.diff(curve.steps)))
+            if spacing <= 0 or len(curve.steps) < MOSTLY_THERE * (curve.total - curve.total / 4) / spacing:
+                continue  # a few steps close together, and the others far apart: the grid would be huge
+            grid = np.arange(curve.total, curve.total / 4, -spacing)[::-1]
+            values = np.interp(grid, curve.steps, curve.losses)
+            if np.count_nonzero(curve.steps >= grid.min(initial=curve.total)) < MOSTLY_THERE * len(grid):
+                continue
+            if _moves(values, PERIOD_PART * curve.gain):
+                key = (len(grid), spacing, run.plan.hyperparameters.get("batch_size"))
+                groups.setdefault(key, []).append((run, values))
+    for (_, spacing, _), members in groups.items():
+        yield [run for run, _ in members], [values for _, values in members], spacing
+
+
+def _moves(values: Floats, least: float) -> bool:
+    """Whether a curve moves about its trend by this standard deviation."""
+    bends = np.diff(values, 2)
+    return bool(len(bends) and np.abs(bends).mean() > least)
+
+
+CURVE_FINDINGS: FindingFunctions = {
+    "overfitting": overfitting,
+    "train-loss-rising": train_loss_rising,
+    **LENGTH_FINDINGS,
+    "late-variance": late_variance,
+    "periodic-evaluations": periodic_evaluations,
+}

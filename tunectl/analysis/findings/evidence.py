@@ -1,0 +1,134 @@
+"""What a study's findings rest on: its spec, the question asked of it, and every trial with its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunectl.analysis.results.runs import Floats, Run
+from tunectl.core.objective import Objective
+from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.language.conditions import World
+from tunectl.language.study_spec import Hyperparameter, StudySpec
+from tunectl.language.unit_maps import to_unit
+from tunectl.language.wording import as_text
+from tunectl.store.written_files import SharedFolders, WrittenFile
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A study's trials as they stand, under one objective: the study's own, or another one asked for afterwards.
+
+    `runs` are all planned trials by id, the unfinished and failed ones included; their best values are those under
+    `objective`. Reading the series of every update is slow, so that only some runs have them (`updates_read` by id).
+    `folder` is the study folder as a command names it. `written` are the files that trials of own code wrote where they
+    run, `shared_folders` what is known of folders that they should have made for themselves.
+    """
+
+    spec: StudySpec
+    objective: Objective
+    runs: tuple[Run, ...]
+    updates_read: frozenset[int] = frozenset()
+    folder: str = ""
+    written: Sequence[WrittenFile] = ()
+    shared_folders: SharedFolders | None = None
+
+    @cached_property
+    def searched(self) -> tuple[Run, ...]:
+        """The trials of the search that came to an end by their hyperparameters: completed and infeasible ones."""
+        return tuple(run for run in self.runs if run.plan.kind == "search" and run.state in ("completed", "infeasible"))
+
+    @cached_property
+    def by_setting(self) -> Mapping[int, tuple[Run, ...]]:
+        """`searched` by setting, each setting that has planned trials in its order, also without an ended one."""
+        found: dict[int, list[Run]] = {run.plan.setting: [] for run in self.runs}
+        for run in self.searched:
+            found[run.plan.setting].append(run)
+        return {setting: tuple(found[setting]) for setting in sorted(found)}
+
+    @cached_property
+    def settings(self) -> Mapping[int, Mapping[str, Scalar]]:
+        """The scientific values that make each setting, by its number."""
+        return settings_of(self.spec, [run.plan for run in self.runs])
+
+    @cached_property
+    def axes(self) -> tuple[HyperparameterAxis, ...]:
+        """One for each hyperparameter that varies, in the order of the study."""
+        active = [_active(self.spec, run.plan.hyperparameters) for run in self.searched]
+        return tuple(
+            _axis(item, [run for run, items in zip(self.searched, active, strict=True) if items.get(item.name) is item])
+            for item in self.spec.hyperparameters
+            if item.varies
+        )
+
+    def setting_name(self, setting: int) -> str:
+        """A setting by its scientific values, `optimizer=adam, width=64`; "all trials" where there are none."""
+        return in_words(self.settings.get(setting, {})) or "all trials"
+
+    def losses(self, runs: Sequence[Run]) -> Floats:
+        """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials."""
+        return np.array([run.loss(self.objective) for run in runs], dtype=float)
+
+    def ranked(self, runs: Sequence[Run]) -> list[Run]:
+        """The feasible runs that have a value, the best first, of equals the one with the smaller id."""
+        feasible = [run for run in runs if np.isfinite(run.loss(self.objective))]
+        return sorted(feasible, key=lambda run: (run.loss(self.objective), run.plan.trial))
+
+
+@dataclass(frozen=True, eq=False)
+class HyperparameterAxis:
+    """A varying hyperparameter and the searched trials in which it is active, in the order of their ids.
+
+    `values` are those of the trials; `positions`, shape [runs], say where they lie in the domain on its own scale: 0 at
+    the low end of a range and 1 at the high one, for a set the middle of the value's share.
+    """
+
+    hyperparameter: Hyperparameter
+    runs: tuple[Run, ...]
+    values: tuple[Scalar, ...]
+    positions: Floats
+
+    @property
+    def key(self) -> str:
+        """Its name in findings."""
+        return self.hyperparameter.key
+
+    def of_setting(self, setting: int) -> NDArray[np.bool_]:
+        """Which of the runs belong to a setting, shape [runs]."""
+        return np.array([run.plan.setting == setting for run in self.runs], dtype=bool)
+
+
+def settings_of(spec: StudySpec, trials: Sequence[PlannedTrial]) -> dict[int, Mapping[str, Scalar]]:
+    """The scientific values that make each setting of these trials, by its number."""
+    names = list(dict.fromkeys(item.name for item in spec.hyperparameters if item.makes_settings))
+    found: dict[int, Mapping[str, Scalar]] = {}
+    for trial in trials:
+        if trial.setting not in found:
+            values = trial.hyperparameters
+            found[trial.setting] = {name: values[name] for name in names if name in values}
+    return dict(sorted(found.items()))
+
+
+def in_words(values: Mapping[str, Scalar]) -> str:
+    """Hyperparameters as `optimizer=adam, width=64`."""
+    return ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
+
+
+def _axis(item: Hyperparameter, runs: Sequence[Run]) -> HyperparameterAxis:
+    values = tuple(run.plan.hyperparameters[item.name] for run in runs)
+    positions = np.array([to_unit(item.domain, value) for value in values], dtype=float)
+    return HyperparameterAxis(item, tuple(runs), values, positions)
+
+
+def _active(spec: StudySpec, values: Mapping[str, Scalar]) -> dict[str, Hyperparameter]:
+    """For each name the alternative that is active where the active hyperparameters have these values."""
+    world = World(values=dict(values))
+    found: dict[str, Hyperparameter] = {}
+    for item in spec.hyperparameters:
+        if item.name in values and item.name not in found and world.holds(item):
+            found[item.name] = item
+    return found

@@ -1,0 +1,56 @@
+"""What a study says: findings, each with what it rests on and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tunectl.analysis.findings.evidence import Evidence
+
+Level = Literal["warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change to the study file: the path of a value in it, the value to put there, and why, in a few words."""
+
+    path: tuple[str | int, ...]
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a study says about itself.
+
+    A `warning` says that something is wrong, a `note` what to bear in mind. `settings` are numbers of settings,
+    `hyperparameters` keys (`learning_rate[optimizer=adam]`), `trials` ids of the trials that show it best, the most
+    telling first; each empty where it concerns none or all. `numbers` are those that it rests on, by name, with their
+    unit in the name. `sureness` says how sure it is, in words, with its number (`p = 0.003`, `3 of 4 good trials`).
+    `sentence` is one plain sentence. `action` says what to do next; `command` is the command that does it and `changes`
+    are those of the study file, where there are such.
+    """
+
+    id: str
+    level: Level
+    sentence: str
+    action: str
+    settings: Sequence[int] = ()
+    hyperparameters: Sequence[str] = ()
+    trials: Sequence[int] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    sureness: str = ""
+    command: str = ""
+    changes: Sequence[Change] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as an entry of findings.json."""
+        content = asdict(self)
+        content["changes"] = [{**change, "path": list(change["path"])} for change in content["changes"]]
+        return content
+
+
+FindingFunctions = Mapping[str, "Callable[[Evidence], Sequence[Finding]]"]
+"""What looks for findings, each under the name that is shown where it fails."""

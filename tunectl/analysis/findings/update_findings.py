@@ -1,0 +1,384 @@
+"""What the series of every update say of the good trials: spikes, outlier gradients, plateaus, clipping, update sizes.
+
+The detectors are those of `detection`, `instability` and `gradient_norms`; here is decided what they mean for a study:
+at the edge of a wide search trials are expected to train badly, so that only what most of the good trials show counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from tunectl.analysis.curves.good_trials import (
+    Shown,
+    fixed_field,
+    good_trials,
+    in_settings,
+    shown_by_most,
+    sweep_command,
+)
+from tunectl.analysis.curves.saturation import BEGINNINGS, FAR_FROM_FITTED, UNDERFIT_ACTION, decay_instead, late_from
+from tunectl.analysis.curves.smoothing import finite_part, log_loss, near_zero, windowed_median
+from tunectl.analysis.curves.training_length import saturated_early
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.results.runs import Floats, Run, usable
+from tunectl.analysis.updates.detection import Spike, diverged, explosion, plateau, spikes
+from tunectl.analysis.updates.gradient_norms import (
+    AGGRESSIVE_FRACTION,
+    CLIP_PERCENTILE,
+    OUTLIER_WINDOW,
+    clip_threshold,
+    clipped_fraction,
+    outlier_norms,
+)
+from tunectl.analysis.updates.instability import LEAST_FACTOR, early_updates, instability
+
+FEWEST_UPDATES = 60
+"""In fewer updates nothing is looked for."""
+
+MOST_JUDGED = 24
+"""So many trials are judged at most (of each setting one at least): each takes tens of milliseconds."""
+
+FEWEST_OUTLIERS = 3
+OUTLIER_SHARE = 1e-3
+FAR_OUT = 5.0
+SETTLING_PART = 0.05
+"""A trial has outlier gradients where there are so many of them, and of all its updates such a part, at so many times
+the norm of those around them, after this part of training: the first gradients are large and soon fall, and those of
+small batches vary by a factor of two or three.
+"""
+
+PLATEAU_FALL, PLATEAU_BOUND = 0.01, 0.03
+PLATEAU_AFTER = 0.1
+"""A plateau reaches from one of BEGINNINGS to the end, and is a trouble where the data are far from fitted. In so
+much of training after its beginning no more than PLATEAU_FALL of all that was gained was left to gain, and
+within two standard errors no more than PLATEAU_BOUND.
+"""
+
+TYPICAL_RATIO = 1e-3
+FAR_RATIO = 10.0
+"""An update moves the weights by about a thousandth of their norm; ten times as much is far from it."""
+
+MID_TRAINING = (0.25, 0.75)
+FEWEST_RATIOS = 3
+
+
+def update_findings(evidence: Evidence) -> list[Finding]:
+    """All findings about updates, of the trials whose updates were read."""
+    return [finding for find in UPDATE_FINDINGS.values() for finding in find(evidence)]
+
+
+Good = Mapping[int, Sequence[Run]]
+
+
+def _good_read(evidence: Evidence) -> Good:
+    """The good trials of which the updates were read, by setting."""
+    found = {
+        setting: [run for run in runs if run.plan.trial in evidence.updates_read and len(run.updates) >= FEWEST_UPDATES]
+        for setting, runs in good_trials(evidence).items()
+    }
+    found = {setting: runs for setting, runs in found.items() if runs}
+    most = max(1, MOST_JUDGED // max(1, len(found)))
+    return {setting: runs[:most] for setting, runs in found.items()}
+
+
+def _telling(good: Good, look: Callable[[Run], float | None]) -> dict[int, float]:
+    """How clearly each trial shows something, by id; those that do not are left out."""
+    seen = {run.plan.trial: look(run) for runs in good.values() for run in runs}
+    return {trial: value for trial, value in seen.items() if value is not None}
+
+
+def diverging(evidence: Evidence) -> list[Finding]:
+    """`diverging`: the minibatch loss of most good trials goes up and never comes back."""
+    good = _good_read(evidence)
+    shown = shown_by_most(good, _telling(good, _growth))
+    if shown is None:
+        return []
+    first = _growth(shown.runs[0]) or 1.0
+    return [
+        Finding(
+            id="diverging",
+            level="warning",
+            sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} goes up and does not "
+            f"come back, by a factor of {first:.3g} in trial {shown.trials[0]}: training diverges, and the best "
+            f"checkpoints are those before.",
+            action="find the learning rate at which training becomes unstable, and stay below it, or let it decay",
+            settings=shown.settings,
+            trials=shown.trials,
+            numbers={"largest_factor": first, **_counts(shown)},
+            sureness=shown.sureness,
+            command=sweep_command(evidence, "lr-sweep", shown.runs[0]),
+        )
+    ]
+
+
+def _growth(run: Run) -> float | None:
+    """By what factor a loss lies up at the end; None where it came back, or never rose."""
+    loss = run.updates.loss
+    if not _ends_up(loss, run.baseline_loss):
+        return None
+    last = [period for period in instability(loss, baseline=run.baseline_loss) if period.end is None]
+    if last:
+        return max(period.factor for period in last)
+    blown_up = explosion(loss)
+    if blown_up is not None:
+        return blown_up.factor
+    if not diverged(loss):
+        return None
+    lowest = float(np.min(loss[np.isfinite(loss)], initial=math.inf))
+    return float(loss[-1] / lowest) if lowest > 0 and math.isfinite(loss[-1]) else math.inf
+
+
+def _ends_up(loss: Floats, baseline: float | None) -> bool:
+    """Whether a loss ends above its lowest level by what `instability` asks for; looked at first as it is quick."""
+    finite = finite_part(loss)
+    width = max(10, len(finite) // 20)
+    if len(finite) < len(loss) or len(finite) < width:
+        return True
+    levels = windowed_median(log_loss(finite, near_zero(finite, baseline)), width, hop=max(1, width // 4))
+    return bool(levels[-1] - levels.min() > math.log(LEAST_FACTOR))
+
+
+def loss_spikes(evidence: Evidence) -> list[Finding]:
+    """`loss-spikes`: the minibatch loss of most good trials rises suddenly, here and there."""
+    good = _good_read(evidence)
+    found = {run: spikes(run.updates.loss, baseline=run.baseline_loss) for run in _all(good)}
+    shown = shown_by_most(good, _telling(good, lambda run: len(found[run]) or None))
+    if shown is None:
+        return []
+    early = [run for run in shown.runs if _mostly_early(run, found[run])]
+    all_early = len(early) == len(shown.runs)
+    count = sum(len(found[run]) for run in shown.runs)
+    return [
+        Finding(
+            id="loss-spikes",
+            level="warning",
+            sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} has sudden spikes, "
+            f"{len(found[shown.runs[0]])} of them in trial {shown.trials[0]}"
+            f"{', early in training' if all_early else ''}.",
+            action="find the warmup that takes them away"
+            if all_early
+            else "find the clipping threshold that takes them away, or lower the learning rate",
+            settings=shown.settings,
+            trials=shown.trials,
+            numbers={"spikes": count, "trials_with_early_spikes": len(early), **_counts(shown)},
+            sureness=shown.sureness,
+            command=sweep_command(evidence, "warmup-sweep" if all_early else "clip-sweep", shown.runs[0]),
+        )
+    ]
+
+
+def _mostly_early(run: Run, found: Sequence[Spike]) -> bool:
+    until = early_updates(len(run.updates))
+    return 2 * sum(spike.start < until for spike in found) > len(found)
+
+
+def gradient_outliers(evidence: Evidence) -> list[Finding]:
+    """`gradient-outliers`: most good trials have gradients, unclipped ones, with norms far above those around."""
+    good = _good_read(evidence)
+    found = {run: _outliers(run) for run in _all(good)}
+    shown = shown_by_most(good, _telling(good, lambda run: found[run][0] or None))
+    if shown is None:
+        return []
+    first = shown.runs[0]
+    share, largest = found[first]
+    return [
+        Finding(
+            id="gradient-outliers",
+            level="warning",
+            sentence=f"{share:.1%} of the gradients of trial {shown.trials[0]} are outliers, up to {largest:.3g} times "
+            f"the norms around them, and {shown.them}{in_settings(evidence, shown.settings)} "
+            f"{shown.they('has', 'have')} some: they can make "
+            f"training unstable in its middle.",
+            action="clip the gradients just above the typical norm",
+            settings=shown.settings,
+            trials=shown.trials,
+            numbers={"largest_share": share, "times_those_around": largest, **_counts(shown)},
+            sureness=shown.sureness,
+            command=sweep_command(evidence, "clip-sweep", first),
+        )
+    ]
+
+
+def _outliers(run: Run) -> tuple[float, float]:
+    """The share of the updates whose norms lie far out, unclipped; how many times those around it the largest is."""
+    updates = run.updates
+    norms, first = updates.gradient_norm, SETTLING_PART * len(updates)
+    seen = [update for update in outlier_norms(norms).updates if update >= first and usable(norms[update])]
+    loose = [update for update in seen if not updates.clipped[update] and not updates.skipped[update]]
+    finite = np.where(usable(norms), norms, np.nan)
+    around = [finite[max(0, update - OUTLIER_WINDOW // 2) : update + OUTLIER_WINDOW // 2 + 1] for update in loose]
+    times = [norms[update] / max(float(np.nanmedian(near)), 1e-300) for update, near in zip(loose, around, strict=True)]
+    far = [value for value in times if value >= FAR_OUT]
+    if len(far) < FEWEST_OUTLIERS or len(far) < OUTLIER_SHARE * len(updates):
+        return 0.0, 0.0
+    return len(far) / len(updates), float(max(far))
+
+
+def clipping_too_aggressive(evidence: Evidence) -> list[Finding]:
+    """`clipping-too-aggressive`: more than half of the updates of most good trials are clipped."""
+    good = _good_read(evidence)
+    shown = shown_by_most(good, _telling(good, _clipped_too_often))
+    if shown is None:
+        return []
+    best = next(run for runs in good.values() for run in runs if run in shown.runs)
+    fraction = clipped_fraction(shown.runs[0].updates)
+    change = _looser(evidence, best)
+    return [
+        Finding(
+            id="clipping-too-aggressive",
+            level="warning",
+            sentence=f"{fraction:.0%} of the updates of trial {shown.trials[0]} are clipped, and more than half of "
+            f"them in {shown.them}{in_settings(evidence, shown.settings)}: a strange way to lower the learning rate.",
+            action="raise the threshold to just above the typical norm, and lower the learning rate where it needs it",
+            settings=shown.settings,
+            hyperparameters=tuple(item.key for item in evidence.spec.alternatives("grad_clip_norm")),
+            trials=shown.trials,
+            numbers={
+                "largest_clipped_fraction": fraction,
+                "norm_at_90th_percentile": clip_threshold(best.updates.gradient_norm),
+                **_counts(shown),
+            },
+            sureness=shown.sureness,
+            command="" if change is not None else sweep_command(evidence, "clip-sweep", best),
+            changes=() if change is None else (change,),
+        )
+    ]
+
+
+def _clipped_too_often(run: Run) -> float | None:
+    fraction = clipped_fraction(run.updates)
+    return fraction if fraction > AGGRESSIVE_FRACTION else None
+
+
+def _looser(evidence: Evidence, best: Run) -> Change | None:
+    """The threshold that the norms of the best trial ask for, where the study has one fixed value."""
+    threshold = clip_threshold(best.updates.gradient_norm)
+    if threshold is None or not evidence.spec.alternatives("grad_clip_norm"):
+        return None
+    value = float(f"{threshold:.3g}")
+    reason = f"the {CLIP_PERCENTILE:.0f}th percentile of the norms of trial {best.plan.trial}"
+    return fixed_field(evidence, "grad_clip_norm", value, reason)
+
+
+def loss_plateau(evidence: Evidence) -> list[Finding]:
+    """`plateau`: the minibatch loss of most good trials of a setting stops falling in the first half, far from fitted.
+
+    Settings of which `saturated-early` says so are left to it.
+    """
+    said = {setting for finding in saturated_early(evidence) for setting in finding.settings}
+    good = {setting: runs for setting, runs in _good_read(evidence).items() if setting not in said}
+    stuck = {run: _stuck(run) for run in _all(good)}
+    shown = shown_by_most(good, {run.plan.trial: seen[1] for run, seen in stuck.items() if seen is not None})
+    if shown is None:
+        return []
+    seen = [found for run in shown.runs if (found := stuck[run]) is not None]
+    begin, level = max(found[0] for found in seen), seen[0][1]
+    return [
+        Finding(
+            id="plateau",
+            level="warning",
+            sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} stops falling within "
+            f"the first {begin:.0%} of training, at {level:.0%} of where it began in trial {shown.trials[0]}.",
+            action=UNDERFIT_ACTION,
+            settings=shown.settings,
+            trials=shown.trials,
+            numbers={"highest_level_as_share_of_start": level, "stopped_by_share": begin, **_counts(shown)},
+            sureness=shown.sureness,
+            changes=decay_instead(evidence, shown.runs),
+        )
+    ]
+
+
+def _stuck(run: Run) -> tuple[float, float] | None:
+    """Where the earliest plateau far from fitted begins, and its level, both as parts: of training, and of the loss at
+    the beginning (of a constant prediction where that is lower).
+    """
+    # A plateau from an early part on is one from the last on, too.
+    if _stuck_from(run, BEGINNINGS[-1]) is None:
+        return None
+    found = ((begin, _stuck_from(run, begin)) for begin in BEGINNINGS)
+    return next(((begin, level) for begin, level in found if level is not None), None)
+
+
+def _stuck_from(run: Run, begin: float) -> float | None:
+    loss = run.updates.loss
+    found = plateau(loss, baseline=run.baseline_loss, fraction=1 - begin)
+    start = float(np.median(loss[:5]))
+    if run.baseline_loss is not None:
+        start = min(start, run.baseline_loss)
+    if found is None or start <= 0 or found.level < FAR_FROM_FITTED * start:
+        return None
+    count = len(loss)
+    around = loss[int(begin * count) : int((begin + PLATEAU_AFTER) * count)]
+    late = loss[int(late_from(begin) * count) :]
+    gained = start - found.level
+    error = float(np.std(late)) * math.sqrt(1 / len(around) + 1 / len(late))
+    fall = float(around.mean() - late.mean())
+    is_flat = fall <= PLATEAU_FALL * gained + error and fall + 2 * error <= max(PLATEAU_BOUND * gained, 3 * error)
+    return found.level / start if is_flat else None
+
+
+def update_ratio(evidence: Evidence) -> list[Finding]:
+    """`update-ratio`, a note: in most good trials updates move the weights far more, or less, than is usual."""
+    good = _good_read(evidence)
+    ratios = {run: _mid_ratio(run) for run in _all(good)}
+    large = shown_by_most(good, _telling(good, lambda run: _far(ratios[run], 1.0)))
+    small = shown_by_most(good, _telling(good, lambda run: _far(ratios[run], -1.0)))
+    return [
+        _ratio_finding(evidence, shown, ratios, too_large=shown is large)
+        for shown in (large, small)
+        if shown is not None
+    ]
+
+
+def _ratio_finding(evidence: Evidence, shown: Shown, ratios: Mapping[Run, float | None], *, too_large: bool) -> Finding:
+    ratio = float(np.median([ratios[run] or 0.0 for run in shown.runs]))
+    return Finding(
+        id="update-ratio",
+        level="note",
+        sentence=f"In the middle of training an update moves the weights of {shown.them}"
+        f"{in_settings(evidence, shown.settings)} by {ratio:.1g} of their norm; about {TYPICAL_RATIO:g} is usual.",
+        action=f"see whether a {'lower' if too_large else 'higher'} learning rate trains better",
+        settings=shown.settings,
+        trials=shown.trials,
+        numbers={"median_update_ratio": ratio, **_counts(shown)},
+        sureness=shown.sureness,
+        command=sweep_command(evidence, "lr-sweep", shown.runs[0]),
+    )
+
+
+def _mid_ratio(run: Run) -> float | None:
+    """The median of the update ratios in the middle of training, None with too few."""
+    at, ratios = run.updates.update_ratio_steps, run.updates.update_ratio
+    low, high = (part * len(run.updates) for part in MID_TRAINING)
+    chosen: Floats = ratios[(at >= low) & (at <= high) & usable(ratios)]
+    return float(np.median(chosen)) if len(chosen) >= FEWEST_RATIOS else None
+
+
+def _far(ratio: float | None, sign: float) -> float | None:
+    if ratio is None:
+        return None
+    away = sign * math.log(max(ratio, 1e-300) / TYPICAL_RATIO)
+    return away if away > math.log(FAR_RATIO) else None
+
+
+def _all(good: Good) -> list[Run]:
+    return [run for runs in good.values() for run in runs]
+
+
+def _counts(shown: Shown) -> dict[str, int]:
+    return {"trials_showing": len(shown.runs), "good_trials_read": shown.good}
+
+
+UPDATE_FINDINGS: FindingFunctions = {
+    "diverging": diverging,
+    "loss-spikes": loss_spikes,
+    "gradient-outliers": gradient_outliers,
+    "clipping-too-aggressive": clipping_too_aggressive,
+    "plateau": loss_plateau,
+    "update-ratio": update_ratio,
+}

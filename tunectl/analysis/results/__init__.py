@@ -1,0 +1,1 @@
+"""Trials and their results: the best of each setting, retrains, the spread of seeds."""

@@ -1,0 +1,152 @@
+"""A trial, and a setting, as the tables show them."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.analysis.results.selection import select
+from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialOutcome
+from tunectl.store.trial_files import TrialFiles
+
+
+def outcome(
+    plan: PlannedTrial,
+    files: TrialFiles,
+    state: tuple[State, str, str],
+    objective: Objective,
+    existing_checkpoints: Container[str] = (),
+    damage: str = "",
+) -> TrialOutcome:
+    """How a trial stands: `state` is (state, reason, message), from `trial_state` or from who knows that it is running.
+
+    Infeasible, failed and unfinished trials keep the best value they reached; only who compares trials leaves them out.
+    `best_checkpoint` is relative to the study folder. `damage` says what of its files could not be read.
+    """
+    selection = select(files.measurements, objective, existing_checkpoints)
+    result, name = files.result, selection.best_checkpoint
+    return TrialOutcome(
+        plan=plan,
+        state=state[0],
+        reason=state[1],
+        message="; ".join(part for part in (state[2], damage) if part),
+        best_step=selection.best_step,
+        best_value=selection.best_value,
+        final_step=selection.final_step,
+        final_value=selection.final_value,
+        best_checkpoint=_path_of(name, plan),
+        metrics_at_best=selection.metrics_at_best,
+        infeasible_step=result.infeasible_step if result else None,
+        train_seconds=result.train_seconds if result else None,
+        eval_seconds=result.eval_seconds if result else None,
+        startup_seconds=result.startup_seconds if result else None,
+        device=result.device if result else files.attempts[-1].device if files.attempts else "",
+        attempts=files.attempt,
+        damage=damage,
+    )
+
+
+def _path_of(checkpoint: str | None, plan: PlannedTrial) -> str | None:
+    """Where the checkpoint of this name is, relative to the study folder."""
+    if checkpoint is None:
+        return None
+    # A name may be the path of a file beside `checkpoints`: `../files/model-10.pt`.
+    return posixpath.normpath((StudyFolder(Path()).trial(plan.trial).checkpoints / checkpoint).as_posix())
+
+
+def reselected(
+    item: TrialOutcome,
+    measurements: Iterable[Measurement],
+    objective: Objective,
+    existing_checkpoints: Container[str] = (),
+) -> TrialOutcome:
+    """The same trial under another objective: its best and final values are those of that one."""
+    selection = select(measurements, objective, existing_checkpoints)
+    name = selection.best_checkpoint
+    return replace(
+        item,
+        best_step=selection.best_step,
+        best_value=selection.best_value,
+        final_step=selection.final_step,
+        final_value=selection.final_value,
+        best_checkpoint=_path_of(name, item.plan),
+        metrics_at_best=selection.metrics_at_best,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingSummary:
+    """A setting: its active scientific values, how its trials ended, and the best completed one (None without one).
+
+    Retrains are no trials of the search and are not counted.
+    """
+
+    setting: int
+    scientific: Mapping[str, Scalar]
+    trials: int
+    completed: int
+    infeasible: int
+    failed: int
+    best_trial: int | None = None
+    best_value: float | None = None
+    best_step: int | None = None
+
+
+def settings_summary(
+    outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective
+) -> list[SettingSummary]:
+    """One summary a setting, by its number; `scientific` are the hyperparameters whose values make the settings.
+
+    The best trial is a completed one: infeasible and failed trials are never the best, and unfinished ones would be
+    compared on unequal budgets. Of equal trials the one with the smallest id is taken.
+    """
+    by_setting: dict[int, list[TrialOutcome]] = {}
+    for item in outcomes:
+        by_setting.setdefault(item.plan.setting, []).append(item)
+    return [_summary(setting, by_setting[setting], scientific, objective) for setting in sorted(by_setting)]
+
+
+def _summary(
+    setting: int, outcomes: list[TrialOutcome], scientific: Sequence[str], objective: Objective
+) -> SettingSummary:
+    best = best_outcome(outcomes, objective)
+    states = [item.state for item in outcomes if item.plan.kind != "retrain"]
+    return SettingSummary(
+        setting=setting,
+        scientific=_shared_values([item.plan.hyperparameters for item in outcomes], scientific),
+        trials=len(states),
+        completed=states.count("completed"),
+        infeasible=states.count("infeasible"),
+        failed=states.count("failed"),
+        best_trial=best.plan.trial if best else None,
+        best_value=best.best_value if best else None,
+        best_step=best.best_step if best else None,
+    )
+
+
+def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:
+    """The completed trial with the best value, of equals the one with the smallest id; None without one.
+
+    Retrains are no candidates: with them a trial that was trained more often would win by luck.
+    """
+    completed = [
+        item
+        for item in outcomes
+        if item.state == "completed" and item.plan.kind != "retrain" and objective.loss(item.best_value) < math.inf
+    ]
+    return min(completed, key=lambda item: objective.rank(item.best_value, item.plan.trial), default=None)
+
+
+def _shared_values(trials: list[Mapping[str, Scalar]], names: Sequence[str]) -> dict[str, Scalar]:
+    """The values that all trials of a setting share: an alternative of a name may be sampled within the setting."""
+    first = trials[0]
+    return {
+        name: first[name]
+        for name in names
+        if name in first and all(name in trial and trial[name] == first[name] for trial in trials)
+    }

@@ -1,0 +1,79 @@
+"""Trials trained again with fresh seeds: how much of a result is luck.
+
+Deep Learning Tuning Playbook, "Determining whether to adopt": *trial variance* is what retraining one configuration
+gives. The trial that was selected is no sample of it: it was selected for having been lucky.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunectl.analysis.results.seed_variation import outcomes_are_identical
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """A trial of the search and its retrains, in the order of their repeats, finished or not.
+
+    `values` are the best values of the completed ones; `mean` is theirs, None without one; `standard_deviation` (with
+    n - 1) is None with fewer than two, and where seeds change nothing. `lost` counts the retrains that ended without a
+    value: infeasible and failed.
+    """
+
+    searched: TrialOutcome
+    retrains: tuple[TrialOutcome, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values of the retrains that completed."""
+        found = (item.best_value for item in self.retrains if item.state == "completed")
+        return tuple(value for value in found if value is not None and math.isfinite(value))
+
+    @property
+    def lost(self) -> int:
+        """The number of retrains that ended without a value."""
+        ended = sum(item.state in ("completed", "infeasible", "failed") for item in self.retrains)
+        return ended - len(self.values)
+
+    @property
+    def identical(self) -> bool:
+        """Whether seeds change nothing: the retrains are exactly alike, or the only one is exactly as its trial was."""
+        ended = [item for item in self.retrains if item.state in ("completed", "infeasible")]
+        return outcomes_are_identical(ended if len(ended) > 1 else [self.searched, *ended])
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the values."""
+        return statistics.mean(self.values) if self.values else None
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The standard deviation of the values, unbiased in its square."""
+        return statistics.stdev(self.values) if len(self.values) > 1 and not self.identical else None
+
+
+def retrained(outcomes: Sequence[TrialOutcome]) -> list[Retrained]:
+    """Every trial of the search that was trained again, by id."""
+    searched = {(item.plan.setting, item.plan.point): item for item in outcomes if item.plan.kind == "search"}
+    again: dict[tuple[int, int], list[TrialOutcome]] = {}
+    for item in outcomes:
+        key = (item.plan.setting, item.plan.point)
+        if item.plan.kind == "retrain" and key in searched:
+            again.setdefault(key, []).append(item)
+    pairs = sorted((searched[key].plan.trial, key) for key in again)
+    return [Retrained(searched[key], tuple(sorted(again[key], key=lambda item: item.plan.repeat))) for _, key in pairs]
+
+
+def best_searched(outcomes: Sequence[TrialOutcome], objective: Objective, count: int) -> list[TrialOutcome]:
+    """The best `count` completed trials of the search, the best first, of equals the one with the smaller id."""
+    found = [
+        item
+        for item in outcomes
+        if item.plan.kind == "search" and item.state == "completed" and objective.loss(item.best_value) < math.inf
+    ]
+    return sorted(found, key=lambda item: objective.rank(item.best_value, item.plan.trial))[:count]

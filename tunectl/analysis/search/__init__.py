@@ -1,0 +1,1 @@
+"""What the searched values show: boundaries, dense regions, hyperparameters without effect."""

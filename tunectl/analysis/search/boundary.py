@@ -1,0 +1,241 @@
+"""`search-boundary`: the best trials crowd one end of a range, and it might go on getting better beyond it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunectl.analysis.comparison.setting_axes import SettingAxis
+from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.results.runs import Floats
+from tunectl.analysis.search.crowding import FEWEST_TRIALS, Crowding, combined_chance, crowding, family_wise
+from tunectl.analysis.search.permutations import drawn_orders
+from tunectl.analysis.search.widening import End, Wider, wider
+from tunectl.analysis.updates.stability_edge import SearchPlaces, search_places, shown_value
+from tunectl.core.records import Scalar
+from tunectl.language.study_spec import Hyperparameter, Range, ValueSet
+
+SURE_CROWD = 0.04
+SURE_CROWD_OF_FIVE = 0.049
+"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Of
+five trials one order in 120 is perfect: with three hyperparameters the second allows that, with four and more it does
+where the losses follow the positions best, see `_chance_of_best_order`.
+"""
+
+SURE_TREND = 0.02
+"""The chance of such an improvement within the part next to the end: without one, as on a plateau that reaches the end,
+nothing better is to be expected beyond it.
+"""
+
+FEW_NEAR = 5
+SURE_TREND_OF_FEW = 0.05
+"""The same where so few trials lie in that part that only two of their 120 orders, or none, would be as rare."""
+
+_RAREST_OF_FIVE = 1 / math.factorial(FEWEST_TRIALS) + 1e-9
+
+_OUTERMOST = 0.15
+_LOST = 0.4
+"""Where so many of the outermost trials are infeasible, the end is one of feasibility, not of the range."""
+
+
+@dataclass(frozen=True, eq=False)
+class CrowdedEnd:
+    """An end that the best trials of a setting crowd; `chance` is that of such a crowd over all that is asked."""
+
+    axis: SettingAxis
+    end: End
+    crowd: Crowding
+    chance: float
+
+    @property
+    def trials(self) -> list[int]:
+        """The ids of the best trials, the best first."""
+        feasible = np.flatnonzero(self.axis.feasible)
+        return [self.axis.runs[feasible[place]].plan.trial for place in self.crowd.best_places]
+
+
+def search_boundary_findings(evidence: Evidence) -> list[Finding]:
+    """`search-boundary`, one for each end of a hyperparameter that is crowded in some setting.
+
+    A warning, or a note where the end is the hyperparameter's own and nothing lies beyond it.
+    """
+    crowds: dict[tuple[Any, ...], list[CrowdedEnd]] = {}
+    for crowd in crowded_ends(search_places(evidence)):
+        crowds.setdefault((crowd.axis.hyperparameter.path, crowd.end), []).append(crowd)
+    ends = {key: wider(own[0].axis.hyperparameter, own[0].end) for key, own in crowds.items()}
+    values = _joined(ends)
+    return [_finding(evidence, own, values.get(key[0]), ends[key]) for key, own in crowds.items()]
+
+
+def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
+    """The ends that the best trials crowd, by hyperparameter and setting, that are no thresholds of feasibility.
+
+    Each end of each hyperparameter is a question in each setting, and where there are several settings one more in all
+    of them together: what none of few trials can say alone, several settings that agree can.
+    """
+    found: dict[tuple[Any, ...], list[tuple[SettingAxis, End, Crowding]]] = {}
+    for axis in places.axes:
+        for end in _ENDS:
+            crowd = _crowding(axis, end)
+            if crowd is not None:
+                found.setdefault((axis.hyperparameter.path, end), []).append((axis, end, crowd))
+    questions = sum(len(asked) + (len(asked) > 1) for asked in found.values())
+    everything = [(axis, end) for asked in found.values() for axis, end, _ in asked]
+    at_edges = {(edge.axis.hyperparameter.path, edge.axis.setting, edge.end) for edge in places.edges}
+    crowds = []
+    for (path, _), asked in found.items():
+        together = combined_chance([crowd.chance_of_crowd for _, _, crowd in asked])
+        agree = family_wise(together, questions) <= SURE_CROWD
+        for axis, end, crowd in asked:
+            chance = family_wise(together if agree else crowd.chance_of_crowd, questions)
+            sure = SURE_CROWD
+            if len(axis.scores.normal) == FEWEST_TRIALS:
+                sure = SURE_CROWD_OF_FIVE
+                if chance > sure and crowd.chance_of_crowd <= _RAREST_OF_FIVE:
+                    chance = _chance_of_best_order(axis, end, everything, questions)
+            is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
+            if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
+                crowds.append(CrowdedEnd(axis, end, crowd, chance))
+    return crowds
+
+
+def _chance_of_best_order(
+    axis: SettingAxis, end: End, everything: Sequence[tuple[SettingAxis, End]], questions: int
+) -> float:
+    """How probable it is that any end of the same five trials has a perfect order in which losses follow positions so.
+
+    With many hyperparameters too many orders are perfect for some end. All orders of the losses are tried for all ends
+    at once: of those that are perfect somewhere some correlate less than the one that is seen. The ends of other trials
+    are further questions.
+    """
+    same = [
+        (_from_end(other, at), other.losses[other.feasible])
+        for other, at in everything
+        if other.setting == axis.setting and _feasible_trials(other) == _feasible_trials(axis)
+    ]
+    orders = drawn_orders(FEWEST_TRIALS)
+    best = np.full(len(orders), -1.0)
+    for positions, losses in same:
+        outwards = np.argsort(positions, kind="stable")
+        by_place = losses[orders][:, outwards]
+        is_perfect = (np.diff(by_place) > 0).all(axis=1)
+        best = np.maximum(best, np.where(is_perfect, _correlations(by_place, positions[outwards]), -1.0))
+    losses = axis.losses[axis.feasible]
+    seen = float(_correlations(losses[None], _from_end(axis, end))[0])
+    return family_wise(float(np.mean(best >= seen - 1e-12)), questions - len(same) + 1)
+
+
+def _feasible_trials(axis: SettingAxis) -> list[int]:
+    return [run.plan.trial for run, feasible in zip(axis.runs, axis.feasible, strict=True) if feasible]
+
+
+def _correlations(losses: Floats, positions: Floats) -> Floats:
+    """Pearson's correlations of rows of losses, shape [orders, trials], with positions; shape [orders]."""
+    left, right = losses - losses.mean(axis=1, keepdims=True), positions - positions.mean()
+    spread = np.sqrt((left**2).sum(axis=1) * (right**2).sum())
+    return np.asarray(left @ right / np.maximum(spread, 1e-300))
+
+
+def _gets_better(crowd: Crowding) -> bool:
+    """Whether results get better towards the end, as far as so many trials can show it."""
+    sure = SURE_TREND_OF_FEW if crowd.near <= FEW_NEAR else SURE_TREND
+    return (crowd.chance_of_trend <= sure or crowd.in_order) and crowd.outer > crowd.uniform
+
+
+_ENDS: tuple[End, ...] = ("low", "high")
+
+
+def _crowding(axis: SettingAxis, end: End) -> Crowding | None:
+    positions = _from_end(axis, end)
+    if len(np.unique(positions)) < 3:  # between two places there is no way to go on
+        return None
+    return crowding(axis.scores, positions)
+
+
+def _from_end(axis: SettingAxis, end: End) -> Floats:
+    """How far the feasible trials are from an end."""
+    positions = axis.positions[axis.feasible]
+    return positions if end == "low" else 1 - positions
+
+
+def _is_lost(axis: SettingAxis, end: End) -> bool:
+    """Whether the trials next to an end are infeasible too often for the range to go on there."""
+    order = np.argsort(axis.positions if end == "low" else -axis.positions, kind="stable")
+    outermost = order[: max(3, round(_OUTERMOST * len(order)))]
+    return float(np.mean(~axis.feasible[outermost])) >= _LOST
+
+
+def _joined(ends: Mapping[tuple[Any, ...], Wider | None]) -> dict[Any, Wider]:
+    """One domain for each hyperparameter, which goes on beyond both of its ends where both are crowded."""
+    found: dict[Any, Wider] = {}
+    for (path, end), item in ends.items():
+        if item is None:
+            continue
+        before = found.get(path)
+        if before is None:
+            found[path] = item
+        elif item.key == "range":
+            pair = (item.value[0], before.value[1]) if end == "low" else (before.value[0], item.value[1])
+            found[path] = Wider("range", list(pair))
+        else:
+            found[path] = Wider("values", list(dict.fromkeys([*before.value, *item.value])))
+    return found
+
+
+def _finding(evidence: Evidence, crowds: Sequence[CrowdedEnd], joined: Wider | None, own: Wider | None) -> Finding:
+    crowds = sorted(crowds, key=lambda item: item.chance)
+    first = crowds[0]
+    item, crowd = first.axis.hyperparameter, first.crowd
+    end = "lowest" if first.end == "low" else "highest"
+    value = end_value(item, first.end)
+    named = [evidence.setting_name(each.axis.setting) for each in crowds if evidence.settings[each.axis.setting]]
+    of_settings = f" of {' and of '.join(named[:3])}" + (" and others" if len(named) > 3 else "") if named else ""
+    accounted = ", the other hyperparameters accounted for" if first.axis.others else ""
+    return Finding(
+        id="search-boundary",
+        level="warning" if own is not None else "note",
+        sentence=f"The best trials{of_settings} crowd the {first.end} end of {item.key}: {crowd.outer} of the best "
+        f"{crowd.best} lie in the {end} quarter of its scale, where {crowd.uniform:.1f} would by chance{accounted}, "
+        f"and results still get better towards {shown_value(value)}.",
+        action=_action(item, own, joined, shown_value(value)),
+        settings=tuple(each.axis.setting for each in crowds),
+        hyperparameters=(item.key,),
+        trials=tuple(trial for each in crowds for trial in each.trials),
+        numbers={
+            "end": first.end,
+            "end_value": value,
+            "best_trials": crowd.best,
+            "best_in_outer_quarter": crowd.outer,
+            "expected_in_outer_quarter": crowd.uniform,
+            "chance_of_crowd": first.chance,
+            "chance_of_trend": crowd.chance_of_trend,
+        },
+        sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
+        changes=_changes(item, own, joined),
+    )
+
+
+def end_value(item: Hyperparameter, end: End) -> Scalar:
+    """The value at an end of an ordered hyperparameter."""
+    if isinstance(item.domain, Range):
+        return item.domain.low if end == "low" else item.domain.high
+    assert isinstance(item.domain, ValueSet)
+    return (min if end == "low" else max)(item.domain.values)
+
+
+def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: str) -> str:
+    if own is None or joined is None:
+        return f"nothing lies beyond {at}: consider to fix {item.key} there, and to search the others more densely"
+    listed = ", ".join(shown_value(value) for value in joined.value)
+    return f"search {item.key} in [{listed}], in a new study"
+
+
+def _changes(item: Hyperparameter, own: Wider | None, joined: Wider | None) -> tuple[Change, ...]:
+    if own is None or joined is None:
+        return ()
+    return (Change((*item.path, joined.key), joined.value, "the best trials crowd the end of what was searched"),)

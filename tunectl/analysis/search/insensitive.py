@@ -1,0 +1,237 @@
+"""`insensitive`: nuisance hyperparameters whose choice makes no difference that the trials could tell.
+
+Deep Learning Tuning Playbook, "Identifying scientific, nuisance, and fixed hyperparameters": a nuisance hyperparameter
+may be fixed where the caveat that this puts on the conclusions costs less than searching it; the less it interacts
+with the others, the less harm is done. That nothing was seen counts only where enough trials were there to see it, and
+an effect may hide in an interaction, or among the good trials alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunectl.analysis.comparison.setting_axes import regressors
+from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.results.runs import Floats, Run
+from tunectl.analysis.search.permutations import normal_scores
+from tunectl.analysis.updates.stability_edge import shown_value
+from tunectl.core.records import Scalar
+from tunectl.language.study_spec import Hyperparameter, Range
+from tunectl.language.wording import counted
+
+NEVER_FIXED = frozenset({"learning_rate"})
+"""Nearly every change wants its own learning rate: where it seems to make no difference something else is wrong."""
+
+FEWEST_TRIALS = 40
+"""Fewer trials cannot show an effect, its interactions and its absence."""
+
+NO_SIGN = 0.1
+"""What random pairings of its values with the trials give less often than this is a sign of an effect."""
+
+MOST_UNSEEN = 0.06
+MOST_UNSEEN_AMONG_BETTER = 0.1
+"""So much of the variance of how good trials are may be an effect that they could not tell from chance; among the
+better half, where nothing else explains much either, somewhat more.
+"""
+
+_SEEN, _SEEN_PER_ROOT = 6.3, 4.5
+"""An effect of m terms is seen at NO_SIGN in 19 of 20 cases where its sum of squares is 6.3 + 4.5 sqrt(m) times the
+noise's variance (the non-central F distribution with many degrees of freedom, within 4 % up to 40 terms).
+"""
+
+MOST_TRIALS = 400
+"""Of more trials the first are judged, which cover the space as all do."""
+
+_DRAWS = (40, 160)
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """What a hyperparameter explains of how good trials are, beside all others.
+
+    `share` is that of the variance, `chance` how often random pairings reach it, and `unseen` the share that so many
+    trials could not have told from chance.
+    """
+
+    share: float
+    chance: float
+    unseen: float
+
+
+def insensitive_findings(evidence: Evidence) -> list[Finding]:
+    """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the surest first."""
+    parents = {name for item in evidence.spec.hyperparameters for name in item.when}
+    found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
+    for axis in evidence.axes:
+        item = axis.hyperparameter
+        if item.role == "nuisance" and item.name not in NEVER_FIXED | parents:
+            effects = hyperparameter_effects(evidence, axis)
+            if _say_nothing(effects):
+                found.append((axis, effects))
+    found.sort(key=lambda pair: -min(one.chance for one in pair[1]))
+    sampled = sum(item.has_coordinate for item in evidence.spec.hyperparameters)
+    return [
+        # One is left to be searched, that of which it is least sure.
+        _finding(evidence, axis, effects, may_change=place + 1 < sampled)
+        for place, (axis, effects) in enumerate(found)
+    ]
+
+
+def _say_nothing(effects: Sequence[Effect]) -> bool:
+    """Whether neither is a sign of an effect, and both could have been."""
+    limits = (MOST_UNSEEN, MOST_UNSEEN_AMONG_BETTER)[: len(effects)]
+    seen = [one.chance > NO_SIGN and one.unseen <= most for one, most in zip(effects, limits, strict=True)]
+    return bool(seen) and all(seen)
+
+
+def hyperparameter_effects(evidence: Evidence, axis: HyperparameterAxis) -> Sequence[Effect]:
+    """The effect of a hyperparameter over its trials, and over the better half of them; none where they are too few.
+
+    Infeasible trials count as the worst.
+    """
+    runs = axis.runs[:MOST_TRIALS]
+    if len(runs) < FEWEST_TRIALS:
+        return ()
+    settings = np.array([run.plan.setting for run in runs])
+    losses = evidence.losses(runs)
+    medians = {setting: np.median(losses[settings == setting]) for setting in np.unique(settings).tolist()}
+    better = np.isfinite(losses) & (losses <= np.array([medians[setting] for setting in settings.tolist()]))
+    if np.count_nonzero(better) < FEWEST_TRIALS / 2:
+        return ()
+    others = [column for other in evidence.axes if other is not axis for column in _columns(other, runs)]
+    others += [(settings == setting).astype(float) for setting in list(medians)[1:]]
+    own = np.array(list(regressors(axis))).reshape(-1, len(axis.runs))[:, : len(runs)]
+    if not any(np.ptp(column[better]) > 0 for column in own):
+        return ()  # one value alone: another was not tried, or did badly
+    return [
+        _effect(_scores(losses[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
+        for chosen in (np.full(len(runs), True), better)
+    ]
+
+
+def _scores(losses: Floats, settings: NDArray[np.int_]) -> Floats:
+    """Normal scores of the losses within each setting, shape [trials]."""
+    scores = np.zeros(len(losses))
+    for setting in np.unique(settings):
+        here = settings == setting
+        scores[here] = normal_scores(losses[here])
+    return scores
+
+
+def _columns(axis: HyperparameterAxis, runs: Sequence[Run]) -> list[Floats]:
+    """What stands for a hyperparameter in a regression over these runs: its mean where it is not active."""
+    if not axis.hyperparameter.has_coordinate or not axis.runs:
+        return []
+    place = {run.plan.trial: at for at, run in enumerate(axis.runs)}
+    known = [at for at, run in enumerate(runs) if run.plan.trial in place]
+    rows = [place[runs[at].plan.trial] for at in known]
+    found = []
+    for values in regressors(axis):
+        column = np.full(len(runs), float(values[rows].mean()) if rows else 0.0)
+        column[known] = values[rows]
+        found.append(column)
+    return found
+
+
+def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> Effect:
+    """The effect of the columns `own`, shape [columns, trials], on the scores: alone, squared, times each other."""
+    count = len(scores)
+    beside = _basis([np.ones(count), *_with_products(others)], count)
+    rest = scores - beside @ (beside.T @ scores)
+    table = np.array([column - column.mean() for column in others]).reshape(len(others), count)
+    curved = np.array([len(np.unique(column)) > 2 for column in own], dtype=bool)
+    terms = _terms(own, curved, table)
+    shown = float(_explained(rest, terms, beside))
+    total = float(np.sum((scores - scores.mean()) ** 2)) or 1.0
+    noise = max(float(rest @ rest) - shown, 0.0) / max(count - beside.shape[1] - len(terms), 1)
+    generator, drawn, reaching = np.random.default_rng(0), 0, 0
+    for draws in _DRAWS:
+        mixed = np.stack([own[:, generator.permutation(count)] for _ in range(draws)])
+        reaching += int(np.count_nonzero(_explained(rest, _terms(mixed, curved, table), beside) >= shown))
+        drawn += draws
+        if not reaching:  # nothing hangs on knowing the chance better
+            break
+    unseen = (_SEEN + _SEEN_PER_ROOT * math.sqrt(len(terms))) * noise / total
+    return Effect(shown / total, (1 + reaching) / (1 + drawn), unseen)
+
+
+def _terms(own: Floats, curved: NDArray[np.bool_], others: Floats) -> Floats:
+    """What could show an effect, shape [..., terms, trials], of own columns of shape [..., columns, trials]."""
+    centred = own - own.mean(axis=-1, keepdims=True)
+    products = (centred[..., :, None, :] * others).reshape(*own.shape[:-2], -1, own.shape[-1])
+    return np.concatenate([centred, centred[..., curved, :] ** 2, products], axis=-2)
+
+
+def _explained(rest: Floats, terms: Floats, beside: Floats) -> Floats:
+    """The sums of squares, shape [...], that the terms explain of what the others leave."""
+    columns = np.swapaxes(terms - (terms @ beside) @ beside.T, -1, -2)
+    basis, sizes = np.linalg.qr(columns)
+    alive = np.abs(np.diagonal(sizes, axis1=-2, axis2=-1)) > 1e-9 * math.sqrt(len(rest))
+    return np.asarray((alive * (np.swapaxes(basis, -1, -2) @ rest) ** 2).sum(axis=-1))
+
+
+def _with_products(columns: Sequence[Floats]) -> list[Floats]:
+    centred = [column - column.mean() for column in columns]
+    return [*centred, *(one * other for place, one in enumerate(centred) for other in centred[: place + 1])]
+
+
+def _basis(columns: Sequence[Floats], count: int) -> Floats:
+    """An orthonormal basis of what the columns span, at most a third as many as there are trials, the first first."""
+    kept = np.array(columns[: max(1, count // 3)]).T
+    left, sizes, _ = np.linalg.svd(kept, full_matrices=False)
+    return np.asarray(left[:, sizes > 1e-9 * sizes[0]])
+
+
+def _finding(evidence: Evidence, axis: HyperparameterAxis, effects: Sequence[Effect], *, may_change: bool) -> Finding:
+    item = axis.hyperparameter
+    best = evidence.ranked(axis.runs)[0]
+    value = _rounded(item, best.plan.hyperparameters[item.name])
+    runs, (everywhere, better) = len(axis.runs[:MOST_TRIALS]), effects
+    alone = (
+        "" if len(evidence.settings) > 1 else "; whether it interacts with what you ask about next was not seen here"
+    )
+    by_hand = evidence.spec.search.sampler == "points" or not may_change
+    return Finding(
+        id="insensitive",
+        level="note",
+        sentence=f"Which value {item.key} has makes no difference that {counted(runs, 'trial')} could tell: an effect "
+        f"of {everywhere.unseen:.0%} of the variance between them would have been seen, or one of {better.unseen:.0%} "
+        f"between those of the better half.",
+        action=f"fix {item.key} near {shown_value(value)}, as the best trial has it, to search the others more densely"
+        f"{alone}",
+        hyperparameters=(item.key,),
+        trials=(best.plan.trial,),
+        numbers={
+            "value": value,
+            "trials": runs,
+            "share_of_variance": everywhere.share,
+            "share_among_better_half": better.share,
+            "chance": everywhere.chance,
+            "chance_among_better_half": better.chance,
+            "unseen_share": everywhere.unseen,
+            "unseen_share_among_better_half": better.unseen,
+        },
+        sureness=f"p = {min(one.chance for one in effects):.2g} of an effect, permuted",
+        changes=() if by_hand else (Change(item.path, _fixed(item, value), "makes no difference that could be told"),),
+    )
+
+
+def _rounded(item: Hyperparameter, value: Scalar) -> Scalar:
+    """A sampled value with three digits, where those still lie in its range."""
+    if not isinstance(value, float) or not isinstance(item.domain, Range):
+        return value
+    short = float(f"{value:.3g}")
+    return short if item.domain.low <= short <= item.domain.high else value
+
+
+def _fixed(item: Hyperparameter, value: Scalar) -> dict[str, Any]:
+    """The hyperparameter's entry in a study file with one value, under the same condition."""
+    when = {name: values[0] if len(values) == 1 else list(values) for name, values in item.when.items()}
+    return {"role": "fixed", **({"when": when} if when else {}), "value": value}

@@ -1,0 +1,71 @@
+"""The next round of a study: what its findings recommend to change, where they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.language.document import PathKey, dotted
+from tunectl.language.study_spec import Range, StudySpec
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedChange:
+    """A change that all findings which speak of its place agree on; `findings` are their ids."""
+
+    change: Change
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Findings that want different things of one place: what each wants, by its id."""
+
+    path: PathKey
+    wanted: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        wishes = "; ".join(f"{name} asks for {value}" for name, value in self.wanted)
+        return f"{dotted(self.path)}: the findings do not agree: {wishes}; decide by hand"
+
+
+def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[AgreedChange], list[Conflict]]:
+    """What the findings want changed, place by place in the order of the findings, and where they conflict.
+
+    Of a range that several findings widen the widest ends count; of a number of trials that several raise the largest.
+    A change of a whole hyperparameter conflicts with one inside it.
+    """
+    wanted: dict[PathKey, list[tuple[str, Change]]] = {}
+    for finding in findings:
+        for change in finding.changes:
+            wanted.setdefault(tuple(change.path), []).append((finding.id, change))
+    agreed: list[AgreedChange] = []
+    conflicts: list[Conflict] = []
+    for path, wishes in wanted.items():
+        outer = [other for other in wanted if len(other) < len(path) and path[: len(other)] == other]
+        rivals = [wish for other in outer for wish in wanted[other]]
+        value = _common_value(spec, path, [change.value for _, change in wishes])
+        if rivals or value is None:
+            conflicts.append(Conflict(path, tuple((name, change.value) for name, change in (*rivals, *wishes))))
+        else:
+            reason = "; ".join(dict.fromkeys(change.reason for _, change in wishes))
+            agreed.append(AgreedChange(Change(path, value, reason), tuple(dict.fromkeys(name for name, _ in wishes))))
+    inside = {conflict.path for conflict in conflicts}
+    # The outer one of a pair is not made either.
+    clear = [item for item in agreed if not any(path[: len(item.change.path)] == item.change.path for path in inside)]
+    return clear, conflicts
+
+
+def _common_value(spec: StudySpec, path: PathKey, values: Sequence[Any]) -> Any:
+    """The value that does what each of these wants; None where there is none."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    if path == ("search", "trials"):
+        return max(values)
+    if path[-1] == "range":
+        domain = next((item.domain for item in spec.hyperparameters if item.path == path[:-1]), None)
+        if isinstance(domain, Range) and all(low <= domain.low and domain.high <= high for low, high in values):
+            return [min(low for low, _ in values), max(high for _, high in values)]
+    return None

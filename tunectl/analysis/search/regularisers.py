@@ -1,0 +1,11 @@
+"""Which hyperparameters of a study regularise."""
+
+from __future__ import annotations
+
+from tunectl.language.regularisation import regularises
+from tunectl.language.study_spec import Hyperparameter, StudySpec
+
+
+def regularisers(spec: StudySpec) -> tuple[Hyperparameter, ...]:
+    """The hyperparameters known to regularise: by their names, or because the study says at what value they are off."""
+    return tuple(item for item in spec.hyperparameters if regularises(item.name) or item.off is not None)

@@ -1,0 +1,316 @@
+"""What goes wrong in training, found in the loss and the gradient norm of every update after the run.
+
+All functions take the minibatch losses (or unclipped gradient norms) of the updates from 0 on, shape [updates], and
+depend on nothing else. A value that is not finite ends what is looked at, and counts as having gone up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tunectl.analysis.curves.smoothing import (
+    START_UPDATES,
+    deviation,
+    finite_part,
+    log_loss,
+    near_zero,
+    windowed_level,
+    windowed_median,
+)
+from tunectl.analysis.results.runs import Floats, MeasuredCurve, Run, UpdateSeries, usable
+
+SPIKE_WINDOW = 50
+"""A spike is measured against the median of so many updates before it: a median of fewer has a poor deviation."""
+
+SPIKE_DEVIATIONS = 8.0
+"""A spike rises above that level by so many robust standard deviations of the log loss ..."""
+
+SPIKE_FACTOR = 2.0
+"""... and by at least this factor: a converged full-batch loss has next to no deviation."""
+
+_FIRST_STRIDE = 5
+"""Before the first window is full, the level is taken anew every so many updates."""
+
+_FIRST_LOOK = 256
+
+EXPLOSION_FACTOR = 1e3
+"""Three orders of magnitude: no healthy loss or gradient norm ends so far above its lowest level."""
+
+EXPLOSION_NEAR_ZERO = 1e-2
+"""That level is at least this part of the one at the beginning, so that it is ten times the beginning at the least."""
+
+DIVERGED_FACTOR = 2.0
+DIVERGED_DEVIATIONS = 5.0
+"""Without the spread of the examples' losses at step 0, `diverged` begins at twice the first minibatch loss, and so
+many deviations of the last losses; with it, at so many of those deviations, as in `training.feasibility`.
+"""
+
+LEAST_SPREAD = 0.05
+"""The least such standard deviation, relative to the mean, as in `training.feasibility`."""
+
+FLAT_FALL = 0.01
+"""A loss that falls by less than this part of itself over the stretch counts as flat whatever its noise."""
+
+FLAT_ERRORS = 3.0
+"""A fall of less than so many standard errors is noise ..."""
+
+FLAT_RESOLUTION = 0.2
+"""... unless so many are more than this part of the level: then the noise hides any answer."""
+
+FLAT_BLOCKS = 20
+"""The stretch is cut into so many blocks, whose medians are taken as independent."""
+
+PLATEAU_FRACTION = 1 / 3
+LEAST_UPDATES = 60
+"""In fewer updates no plateau is looked for: a block needs three of them for a median."""
+
+
+@dataclass(frozen=True, slots=True)
+class NonFinite:
+    """The first update at which `series` was NaN or infinite, with that value."""
+
+    update: int
+    series: Literal["loss", "gradient_norm"]
+    value: float
+
+
+def non_finite(updates: UpdateSeries) -> NonFinite | None:
+    """The first NaN or infinity; at the same update the loss's comes first."""
+    found: list[NonFinite] = []
+    for name, values in (("loss", updates.loss), ("gradient_norm", updates.gradient_norm)):
+        bad = np.flatnonzero(~usable(values))
+        if name == "gradient_norm":
+            bad = np.setdiff1d(bad, np.flatnonzero(updates.skipped))
+        if len(bad):
+            found.append(NonFinite(int(bad[0]), name, float(values[bad[0]])))  # type: ignore[arg-type]
+    return min(found, key=lambda item: item.update, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Spike:
+    """A sudden rise: its first update, the highest one, the loss there and the level before (in the loss's unit).
+
+    `recovered` is the first update back near the level, None where there is none.
+    """
+
+    start: int
+    peak: int
+    peak_loss: float
+    level: float
+    recovered: int | None
+
+
+def spikes(loss: Floats, *, baseline: float | None = None, window: int = SPIKE_WINDOW) -> list[Spike]:
+    """Sudden rises of the minibatch loss above its running level.
+
+    With y = ln(loss + `near_zero`), a spike begins at the update t where y(t) exceeds the median of
+    y(t - window .. t - 1) by more than SPIKE_DEVIATIONS times their robust standard deviation and by more than
+    ln SPIKE_FACTOR. It ends where y is back within half of that of the level before. The first updates are judged
+    against those before them, from the tenth on; what goes up earlier is `instability`'s. A value that is not finite
+    is no spike (see `non_finite`).
+    """
+    finite = finite_part(loss)
+    least = min(10, window)
+    if len(finite) <= least:
+        return []
+    y = log_loss(finite, near_zero(finite, baseline))
+    levels, spreads = _levels_before(y, window, least)
+    needed = np.maximum(SPIKE_DEVIATIONS * spreads, math.log(SPIKE_FACTOR))
+    found: list[Spike] = []
+    until = 0
+    for start in np.flatnonzero(y > levels + needed).tolist():
+        if start < until:
+            continue
+        end = _first_at_most(y, start, levels[start] + needed[start] / 2)
+        peak = start + int(np.argmax(y[start:end]))
+        before = float(np.median(finite[max(0, start - window) : start]))
+        found.append(
+            Spike(start, peak, float(finite[peak]), before, end if end < len(y) else None),
+        )
+        until = end
+    return found
+
+
+def _first_at_most(y: Floats, start: int, most: float) -> int:
+    """The first place from `start` on with a value of at most `most`; the length where there is none."""
+    length = _FIRST_LOOK
+    # A little at a time: thousands of spikes would each look through all that follows.
+    while start < len(y):
+        found = np.flatnonzero(y[start : start + length] <= most)
+        if len(found):
+            return start + int(found[0])
+        start, length = start + length, 2 * length
+    return len(y)
+
+
+def _levels_before(y: Floats, window: int, least: int) -> tuple[Floats, Floats]:
+    """Median and spread of the `window` values before each; infinite where there are fewer than `least`."""
+    levels, spreads = np.full(len(y), np.inf), np.zeros(len(y))
+    end = min(window, len(y))
+    for at in range(least, end, _FIRST_STRIDE):
+        level, spread = windowed_level(y[:at], at)
+        till = min(at + _FIRST_STRIDE, end)
+        # A deviation from few values may be far too small by chance: the fewer, the more is asked for.
+        levels[at:till], spreads[at:till] = level[0], spread[0] * math.sqrt(window / at)
+    if len(y) > window:
+        levels[window:], spreads[window:] = windowed_level(y[:-1], window)
+    return levels, spreads
+
+
+@dataclass(frozen=True, slots=True)
+class Explosion:
+    """Growth that does not come back: the update where it began, and by what factor it grew (it may be infinite)."""
+
+    start: int
+    factor: float
+
+
+def explosion(series: Floats) -> Explosion | None:
+    """Growth of a gradient norm or a loss over orders of magnitude, to infinity or to the end of the series.
+
+    The level grown from is the lowest median of 5 updates (of fewer where there are fewer than 20), or
+    EXPLOSION_NEAR_ZERO of the first value where that is more. The level at the end is the median of as many, or
+    infinite where the series ends in a value that is not finite after it rose to ten times the level at least (a NaN
+    out of nowhere is no growth). It exploded when the one is EXPLOSION_FACTOR times the other, and began after the
+    last update within ten times the level.
+    """
+    finite = finite_part(series)
+    if not len(finite) or not (finite > 0).any():
+        return None
+    sizes = np.abs(finite)
+    width = max(1, min(START_UPDATES, len(sizes) // 4))
+    lowest = min(float(windowed_median(sizes, width).min()), float(sizes[0]))
+    level = max(lowest, EXPLOSION_NEAR_ZERO * float(sizes[0]), np.finfo(float).tiny)
+    below = np.flatnonzero(sizes <= 10 * level)
+    start = int(below[-1]) + 1 if len(below) else 0
+    if len(finite) < len(series):
+        grown = float(sizes[-1]) > 10 * level or (start == len(finite) and np.isposinf(series[start]))
+        return Explosion(start, math.inf) if grown else None
+    factor = float(np.median(sizes[-width:])) / level
+    return Explosion(start, factor) if factor >= EXPLOSION_FACTOR else None
+
+
+def diverged(loss: Floats, start_mean: float | None = None, start_spread: float | None = None) -> bool:
+    """Whether the loss ends far above its level at the beginning, or not finite.
+
+    Compares the mean of the last twentieth of the updates (at least 10) with `start_mean` + 5·max(`start_spread`, 5 %
+    of it), mean and standard deviation of the examples' losses at step 0: the verdict of `training.feasibility`.
+    Where the series is all there is: with the loss of the first update (no update had been made for it) plus the
+    larger of |that loss| and 5 deviations of the last updates.
+    """
+    if not len(loss):
+        return False
+    tail = loss[-min(len(loss), max(10, len(loss) // 20)) :]
+    if not usable(tail).all():
+        return True
+    if start_mean is None or start_spread is None:
+        noise = deviation(np.diff(tail))
+        return bool(
+            tail.mean() > loss[0] + max((DIVERGED_FACTOR - 1) * abs(float(loss[0])), DIVERGED_DEVIATIONS * noise)
+        )
+    return bool(tail.mean() > start_mean + DIVERGED_DEVIATIONS * max(start_spread, LEAST_SPREAD * abs(start_mean)))
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """A flat stretch up to the end: its first update, and the median loss over it."""
+
+    start: int
+    level: float
+
+
+def plateau(loss: Floats, *, baseline: float | None = None, fraction: float = PLATEAU_FRACTION) -> Plateau | None:
+    """The stretch at the end over which the loss no longer falls, if it is at least `fraction` of the series.
+
+    The last `fraction` is cut into FLAT_BLOCKS blocks. It is flat when the difference of the means of its first and
+    its last half of block medians is below FLAT_FALL of the level, or below FLAT_ERRORS standard errors, these being
+    small enough to see a fall by FLAT_RESOLUTION; a rise by more is no plateau either. A level below `near_zero` is no
+    plateau: the loss has converged. The stretch begins with the first block of that size from which on the medians of
+    five blocks stay within twice that tolerance, or FLAT_ERRORS deviations of the blocks, of the level.
+    """
+    finite = finite_part(loss)
+    stretch = int(len(finite) * fraction)
+    if len(finite) < len(loss) or stretch < LEAST_UPDATES:
+        return None
+    size = stretch // FLAT_BLOCKS
+    medians = windowed_median(finite[len(finite) % size :], size, size)
+    last = medians[-FLAT_BLOCKS:]
+    level = float(np.median(last))
+    if level <= (near_zero(finite, baseline) or -math.inf):
+        return None
+    tolerance = _flat_tolerance(last, level)
+    half = FLAT_BLOCKS // 2
+    if tolerance is None or abs(last[:half].mean() - last[half:].mean()) > tolerance:
+        return None
+    smooth = windowed_median(medians, min(5, len(medians)))
+    spread = max(2 * tolerance, FLAT_ERRORS * float(np.std(last, ddof=1)))
+    away = np.flatnonzero(np.abs(smooth - level) > spread)
+    first = int(away[-1]) + 3 if len(away) else 0
+    return Plateau(min(len(finite) % size + first * size, len(finite) - stretch), level)
+
+
+def _flat_tolerance(blocks: Floats, level: float) -> float | None:
+    """The difference of the two halves' means that is still flat; None where the noise hides any answer."""
+    error = 2.0 * deviation(np.diff(blocks)) / math.sqrt(len(blocks))
+    if FLAT_ERRORS * error > FLAT_RESOLUTION * abs(level):
+        return None
+    return max(FLAT_FALL * abs(level), FLAT_ERRORS * error)
+
+
+def ends_flat_at(loss: Floats, level: float, tolerance: float = 0.1) -> bool:
+    """Whether the loss ends at the loss of a constant prediction: a dead network, without any NaN.
+
+    Over the last quarter the mean lies at most `tolerance`·|level| above `level` (the noise of the biases keeps a dead
+    network a little above it) and not below it by more than FLAT_ERRORS standard errors and 0.1 % of it (as in
+    `training.feasibility`), and the means of the quarter's halves fall by less than twice that.
+    Noise that would hide more than `tolerance` gives no answer: False.
+    """
+    tail = loss[-max(1, len(loss) // 4) :]
+    if len(tail) < 2 * START_UPDATES or not usable(tail).all():
+        return False
+    half = len(tail) // 2
+    near = max(1e-3 * abs(level), FLAT_ERRORS * float(tail.std(ddof=1)) / math.sqrt(len(tail)))
+    if near > tolerance * abs(level):
+        return False
+    falls = float(tail[:half].mean() - tail[half:].mean())
+    return bool(level - near <= tail.mean() <= level + tolerance * abs(level) + near and falls <= 2 * near)
+
+
+@dataclass(frozen=True, slots=True)
+class PerfectFit:
+    """The first evaluation at which the model fits its training data, and the one before it: it does so between them,
+    or at `step`.
+    """
+
+    step: int
+    before: int
+
+
+def misfit(run: Run, metric: str | None = None) -> MeasuredCurve:
+    """What a perfect fit brings to 0, or below a threshold: the metric that is named, else `train/error_rate`, or
+    1 - `train/accuracy` where that is what is measured; empty where it is not measured.
+    """
+    if metric is not None:
+        return run.curve(metric)
+    steps, values = run.curve("train/error_rate")
+    if len(steps):
+        return steps, values
+    steps, accuracies = run.curve("train/accuracy")
+    return steps, 1.0 - accuracies
+
+
+def fits_perfectly(run: Run, metric: str | None = None, threshold: float = 0.0) -> PerfectFit | None:
+    """When the model first fits its training data after step 0, None where it never does.
+
+    That is where `misfit` is 0, or at most `threshold` where its metric is named. Deviations below 1e-9 are rounding.
+    """
+    steps, values = misfit(run, metric)
+    fitting = np.flatnonzero((steps > 0) & (values <= (1e-9 if metric is None else threshold)))
+    if not len(fitting):
+        return None
+    first = int(fitting[0])
+    return PerfectFit(int(steps[first]), int(steps[first - 1]) if first > 0 else 0)

@@ -1,0 +1,154 @@
+"""`compare`: whether to adopt one setting, or one study, in place of another."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.comparison.comparison import Candidate, Comparison, compare, study_deviation
+from tunectl.analysis.findings.evidence import in_words, settings_of
+from tunectl.analysis.results.retrains import best_searched, retrained
+from tunectl.core.errors import UsageError
+from tunectl.core.objective import Objective
+from tunectl.core.records import TrialOutcome
+from tunectl.language.wording import as_text
+from tunectl.session.snapshot import StudyAsItStands, looked_at
+from tunectl.store.study_folder import is_study_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side as it was found: where, the trial that was selected, its candidate, and how to retrain it."""
+
+    place: str
+    trial: int
+    candidate: Candidate
+    retrain_command: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonReport:
+    """What is in use, what might replace it, and the verdict."""
+
+    objective: Objective
+    old: Side
+    new: Side
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON object; losses are values again."""
+        return {
+            "objective": asdict(self.objective),
+            "old": _side_json(self.old, self.objective),
+            "new": _side_json(self.new, self.objective),
+            **asdict(self.comparison),
+        }
+
+
+def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
+    candidate = side.candidate
+    return {
+        "name": candidate.name,
+        "place": side.place,
+        "trial": side.trial,
+        "search_value": candidate.search_value,
+        "retrains": [value_of(loss, objective) for loss in candidate.losses],
+        "retrain_deviation": candidate.retrain_deviation,
+        "study_deviation": candidate.study_deviation,
+        "identical": candidate.identical,
+    }
+
+
+def value_of(loss: float, objective: Objective) -> float:
+    """A number to minimise as a value of the objective again."""
+    return loss if objective.direction == "minimize" else -loss
+
+
+def compare_places(old: str, new: str | None, report: Callable[[str], None] = lambda _line: None) -> ComparisonReport:
+    """Compare two studies or settings, each `DIR` or `DIR:SETTING`; with one DIR its two settings.
+
+    A setting is its number, or its values as `optimizer=adam,width=64`; without one the best setting of the study is
+    meant. What is damaged in a folder is said to `report`. Raises FolderError and UsageError.
+    """
+    if new is None:
+        old, new = _two_settings(old)
+    said = set[str]()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            report(line)
+
+    (old_objective, old_side), (new_objective, new_side) = _side(old, once), _side(new, once)
+    if (old_objective.metric, old_objective.direction) != (new_objective.metric, new_objective.direction):
+        raise UsageError(
+            f"{old} is judged by {old_objective.metric} ({old_objective.direction}), {new} by {new_objective.metric} "
+            f"({new_objective.direction}): they cannot be compared"
+        )
+    return ComparisonReport(old_objective, old_side, new_side, compare(old_side.candidate, new_side.candidate))
+
+
+def _two_settings(place: str) -> tuple[str, str]:
+    path, setting = _split(place)
+    with looked_at(path) as study:
+        settings = sorted({item.plan.setting for item in study.outcomes})
+    if setting is not None or len(settings) != 2:
+        raise UsageError(
+            f"{place}: two things are compared; name both as DIR:SETTING (this study has {len(settings)} settings)"
+        )
+    return f"{path}:{settings[0]}", f"{path}:{settings[1]}"
+
+
+def _split(place: str) -> tuple[Path, str | None]:
+    """The folder and the setting; a folder's own name may hold a colon."""
+    path, colon, setting = place.rpartition(":")
+    if colon and not is_study_folder(Path(place)) and is_study_folder(Path(path)):
+        return Path(path), setting
+    return Path(place), None
+
+
+def _side(place: str, report: Callable[[str], None]) -> tuple[Objective, Side]:
+    path, asked = _split(place)
+    with looked_at(path, report) as study:
+        setting = None if asked is None else _setting(study, asked, place)
+        objective = study.spec.objective
+        outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
+        best = best_searched(outcomes, objective, 1)
+        if not best:
+            raise UsageError(f"{place}: no trial completed with a value of {objective.metric}")
+        settings = settings_of(study.spec, study.trials)
+    chosen = best[0]
+    values = in_words(settings[chosen.plan.setting])
+    name = f"{path.name} ({values})" if values else path.name
+    again = next((item for item in retrained(study.outcomes) if item.searched is chosen), None)
+    ended = [item for item in (again.retrains if again else ()) if item.state in ("completed", "infeasible")]
+    searched = [
+        item
+        for item in outcomes
+        if item.plan.setting == chosen.plan.setting
+        and item.plan.kind == "search"
+        and item.state in ("completed", "infeasible")
+    ]
+    losses, of_search = ([_loss(item, objective) for item in items] for items in (ended, searched))
+    identical = again is not None and again.identical
+    candidate = Candidate(name, chosen.best_value or 0.0, tuple(losses), study_deviation(of_search), identical)
+    flag = "" if len(settings) == 1 else " --each-setting"
+    return objective, Side(str(path), chosen.plan.trial, candidate, f"tunectl retrain {shlex.quote(str(path))}{flag}")
+
+
+def _loss(item: TrialOutcome, objective: Objective) -> float:
+    return objective.loss(item.best_value) if item.state == "completed" else math.inf
+
+
+def _setting(study: StudyAsItStands, asked: str, place: str) -> int:
+    settings = settings_of(study.spec, study.trials)
+    words = [part.strip() for part in asked.split(",")]
+    for number, values in settings.items():
+        if asked == str(number) or words == [f"{name}={as_text(value)}" for name, value in values.items()]:
+            return number
+    listed = "\n".join(f"  {number}: {in_words(values)}" for number, values in settings.items())
+    raise UsageError(f"{place}: there is no setting {asked}; the settings are\n{listed}")

@@ -1,0 +1,190 @@
+"""`export`: a study as other tools read it, or its tables as CSV or Parquet."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tunectl.analysis.results.outcomes import settings_summary
+from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.records import Measurement, TrialOutcome
+from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
+from tunectl.exchange.exported import ExportedStudy, ExportedTrial
+from tunectl.exchange.places import database_file, expanded, replaced_folder
+from tunectl.report.parquet import parquet_bytes
+from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes
+from tunectl.report.tables import settings_table, trials_table
+from tunectl.session.snapshot import looked_at
+from tunectl.session.study_tables import setting_names
+from tunectl.store.trial_files import read_trial
+
+Tool = Literal["tensorboard", "mlflow", "wandb", "optuna", "csv", "parquet"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+_TABLES: Mapping[Tool, Sequence[str]] = {"mlflow": mlflow_store.TABLES, "optuna": optuna_storage.TABLES}
+"""The tools that take a SQLite file, with the tables by which a file of theirs is known."""
+
+_MEASUREMENT_COLUMNS: dict[str, ColumnType] = {
+    "trial": "whole",
+    "step": "whole",
+    "kind": "text",
+    "learning_rate": "real",
+    "gradient_norm": "real",
+    "elapsed_seconds": "real",
+    "checkpoint": "text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written where; `trials` are in it, of `planned`. `view` is the command that shows it, "" for none."""
+
+    study: str
+    folder: str
+    tool: Tool
+    place: Path
+    trials: int
+    planned: int
+    view: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The export as one JSON object."""
+        return {
+            "study": self.study,
+            "folder": self.folder,
+            "to": self.tool,
+            "place": str(self.place),
+            "trials": self.trials,
+            "planned": self.planned,
+            "view": self.view or None,
+        }
+
+
+def export_study(
+    place: Path, tool: Tool, out: str | None = None, report: Callable[[str], None] = lambda _line: None
+) -> Export:
+    """Write the study folder at `place` for a tool, by default into `exports/` in it; also while it runs.
+
+    An earlier export of the same study folder is replaced. What is damaged there is said to `report`. Raises
+    FolderError where there is no study, or where `out` holds something else, and UsageError where the tool's library is
+    missing.
+    """
+    study = read_for_export(place, report)
+    target = _target(StudyFolder(place), tool, out)
+    written, view = _write(study, tool, target)
+    return Export(study.spec.name, study.folder, tool, target, written, len(study.trials), shlex.join(view))
+
+
+def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
+    """Where it is written, `~` resolved; raises FolderError where that can be seen to hold something else."""
+    tables = _TABLES.get(tool)
+    where = out if out is not None else str(folder.exports / (f"{tool}.db" if tables else tool))
+    if out is None and Path(where).is_symlink():
+        raise FolderError(f"{where}: is a link, and no link inside a study folder is followed; remove it")
+    if not tables:
+        return expanded(where)
+    target = database_file(where, tool, tables)
+    if target.resolve() == folder.index.resolve():
+        raise FolderError(f"{target}: is the study's own index; give another --out")
+    return target
+
+
+def read_for_export(place: Path, report: Callable[[str], None] = lambda _line: None) -> ExportedStudy:
+    """All that a study folder has under the study's own objective; raises FolderError where there is none."""
+    with looked_at(place, report) as study:
+        outcomes = sorted(study.outcomes, key=lambda item: item.plan.trial)
+        trials = [_trial(study.folder.trial(item.plan.trial), item) for item in outcomes]
+        return ExportedStudy(study.spec, str(place.resolve()), trials)
+
+
+def _trial(home: TrialFolder, outcome: TrialOutcome) -> ExportedTrial:
+    if outcome.state == "pending" and not home.path.is_dir():
+        return ExportedTrial(outcome)
+    measurements = read_trial(home).measurements
+    ended = _last_written(home)
+    if ended is None:
+        return ExportedTrial(outcome, measurements)
+    seconds = (outcome.train_seconds or 0.0) + (outcome.eval_seconds or 0.0)
+    seconds = max([seconds, *(item.elapsed_seconds for item in measurements)])
+    return ExportedTrial(outcome, measurements, ended - seconds, ended)
+
+
+def _last_written(home: TrialFolder) -> float | None:
+    """When a trial wrote last, in seconds since 1970; None where it was never launched."""
+    for path in (home.result, home.measurements, home.attempts, home.request):
+        try:
+            return path.stat().st_mtime
+        except OSError:
+            continue
+    return None
+
+
+def _write(study: ExportedStudy, tool: Tool, target: Path) -> tuple[int, Sequence[str]]:
+    """Write it; the number of trials in it, and the command that shows it."""
+    match tool:
+        case "mlflow":
+            return mlflow_store.write_mlflow(study, target), mlflow_store.view_command(target)
+        case "optuna":
+            return optuna_storage.write_optuna(study, target), optuna_storage.view_command(target)
+        case "tensorboard":
+            return _into_folder(study, tool, target, tensorboard_runs.write_tensorboard), (
+                tensorboard_runs.view_command(target)
+            )
+        case "wandb":
+            return _into_folder(study, tool, target, wandb_runs.write_wandb), wandb_runs.view_command(target)
+        case "csv":
+            return _into_folder(study, tool, target, _tables_writer("csv", csv_bytes)), ()
+        case "parquet":
+            return _into_folder(study, tool, target, _tables_writer("parquet", parquet_bytes)), ()
+
+
+def _into_folder(study: ExportedStudy, tool: Tool, target: Path, write: Callable[[ExportedStudy, Path], int]) -> int:
+    with replaced_folder(target, study.owner, tool) as folder:
+        return write(study, folder)
+
+
+def _tables_writer(kind: str, content: Callable[[Table], bytes]) -> Callable[[ExportedStudy, Path], int]:
+    def write(study: ExportedStudy, folder: Path) -> int:
+        for name, table in _tables(study).items():
+            write_bytes(folder / f"{name}.{kind}", content(table), within=folder.parent)
+        return len(study.trials)
+
+    return write
+
+
+def _tables(study: ExportedStudy) -> dict[str, Table]:
+    outcomes = [item.outcome for item in study.trials]
+    names = setting_names(study.spec)
+    # A procedure's trials have hyperparameters that its study does not name.
+    all_names = dict.fromkeys([*study.spec.names, *(name for item in outcomes for name in item.plan.hyperparameters)])
+    return {
+        "trials": trials_table(outcomes, tuple(all_names)),
+        "settings": settings_table(settings_summary(outcomes, names, study.objective), names),
+        "measurements": _measurements_table(study.trials),
+    }
+
+
+def _measurements_table(trials: Iterable[ExportedTrial]) -> Table:
+    rows = [(trial.plan.trial, item) for trial in trials for item in trial.measurements]
+    names = sorted({name for _, item in rows for name in item.metrics} - _MEASUREMENT_COLUMNS.keys())
+    metrics = [Column(name, "real") for name in names]
+    columns = [Column(name, kind) for name, kind in _MEASUREMENT_COLUMNS.items()]
+    return Table((*columns[:3], *metrics, *columns[3:]), [_row(trial, item, names) for trial, item in rows])
+
+
+def _row(trial: int, item: Measurement, metrics: Sequence[str]) -> tuple[Cell, ...]:
+    return (
+        trial,
+        item.step,
+        item.kind,
+        *[item.metrics.get(name) for name in metrics],
+        item.learning_rate,
+        item.gradient_norm,
+        item.elapsed_seconds,
+        item.checkpoint,
+    )

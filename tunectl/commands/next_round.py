@@ -1,0 +1,128 @@
+"""`next`: the study file of the next round, written from what the findings of this one recommend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.findings.findings import Finding
+from tunectl.analysis.findings.study_findings import study_findings
+from tunectl.analysis.search.next_round import AgreedChange, Conflict, agreed_changes
+from tunectl.commands.report import Question, evidence_of
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.files import write_new
+from tunectl.core.folders import StudyFolder
+from tunectl.language.document import dotted
+from tunectl.language.editing import EditingError, with_value
+from tunectl.language.study_reader import parse_study
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.our_faults import faults_met
+from tunectl.session.snapshot import looked_at
+from tunectl.store.provenance import original_study_file
+from tunectl.store.study_folder import read_study_text
+
+_ROUND = re.compile(r"(?P<stem>.*)-round(?P<number>[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class NextRound:
+    """What `next` did. `path` is None where there was nothing to change; `by_hand` are changes that could not be made
+    in the text, with the reason.
+    """
+
+    study: str
+    path: Path | None
+    changes: tuple[AgreedChange, ...]
+    conflicts: tuple[Conflict, ...]
+    by_hand: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as one JSON object."""
+        return {
+            "study": self.study,
+            "file": str(self.path) if self.path else None,
+            "changes": [
+                {
+                    "path": dotted(item.change.path),
+                    "value": item.change.value,
+                    "reason": item.change.reason,
+                    "findings": list(item.findings),
+                }
+                for item in self.changes
+            ],
+            "conflicts": [str(item) for item in self.conflicts],
+            "by_hand": list(self.by_hand),
+        }
+
+
+def next_round(place: Path, to: Path | None = None, report: Callable[[str], None] = lambda _line: None) -> NextRound:
+    """Write the next round's study file for the study folder at `place`; never over another file.
+
+    By default it is written beside the study's own file where that is in or below the current folder, else in the
+    current folder, called `<study>-round2.yaml` and so on. What is damaged in the folder is said to `report`. Raises
+    FolderError where there is no study, UsageError where the file is there already.
+    """
+    with looked_at(place, report) as study:
+        folder, spec = study.folder, study.spec
+        faults = faults_met()
+        findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
+    changes, conflicts = agreed_changes(spec, findings)
+    text, made, by_hand = _changed(read_study_text(folder), changes)
+    # What a finding that fails would have asked for is missing here.
+    by_hand += [f"{finding.sentence} `tunectl report {place}` keeps the traceback" for finding in faults.findings("")]
+    if not made:
+        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings))
+    name = _next_name(spec.name)
+    path = to if to is not None else _beside(folder, f"{name}.yaml")
+    if to is not None and path.suffix in (".yaml", ".yml"):
+        name = path.stem
+    text = with_value(text, ("study",), name)
+    by_hand += _left_behind(spec, folder, path)
+    parse_study(text, path)
+    try:
+        write_new(path, text.encode("utf-8", "surrogatepass"))
+    except FileExistsError:
+        raise UsageError(f"{path}: is there already; name another file with --to") from None
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings))
+
+
+def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
+    """What is named from the study's own folder, where the next round stands in another one."""
+    original = original_study_file(folder)
+    is_named_from_there = spec.program is not None or spec.workload.startswith((".", "/")) or ".py:" in spec.workload
+    if original is None or not is_named_from_there or path.absolute().parent == original.parent:
+        return []
+    return [f"the workload is named from {original.parent}, and this file stands elsewhere: name it from here"]
+
+
+def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:
+    made: list[AgreedChange] = []
+    by_hand: list[str] = []
+    for item in changes:
+        try:
+            text = with_value(text, item.change.path, item.change.value)
+        except EditingError as error:
+            by_hand.append(f"{error} (to {item.change.value}: {item.change.reason})")
+        else:
+            made.append(item)
+    return text, made, by_hand
+
+
+def _next_name(study: str) -> str:
+    found = _ROUND.fullmatch(study)
+    return f"{found['stem']}-round{int(found['number']) + 1}" if found else f"{study}-round2"
+
+
+def _beside(folder: StudyFolder, name: str) -> Path:
+    """Beside the study's own file, from whose folder a workload's file may be named, where that is in or below the
+    current folder; else in the current folder: where else to write is not for a study folder to say.
+    """
+    original = original_study_file(folder)
+    is_here = original is not None and original.resolve().is_relative_to(Path.cwd())
+    return original.with_name(name) if original is not None and is_here else Path(name)

@@ -1,0 +1,58 @@
+"""`plan`: the trials of a study without training them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.report.table import Column, Table
+from tunectl.session.checked_study import CheckedStudy
+
+
+def plan_table(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> Table:
+    """The given trials of a study as a table: a column for each name, missing where its condition does not hold."""
+    names = checked.spec.names
+    columns = (Column("trial", "whole"), Column("setting", "whole"), *(Column(name, "scalar") for name in names))
+    rows = [(trial.trial, trial.setting, *(trial.hyperparameters.get(name) for name in names)) for trial in trials]
+    return Table(columns, rows)
+
+
+def plan_json(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
+    """The plan as one JSON object; a hyperparameter whose condition does not hold is absent."""
+    listed = [
+        {"trial": trial.trial, "setting": trial.setting, "hyperparameters": dict(trial.hyperparameters)}
+        for trial in trials
+    ]
+    return {"study": checked.spec.name, "trials": listed}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSummary:
+    """What one hyperparameter takes over a whole plan: `active` of the trials have it; its values in a few words."""
+
+    name: str
+    role: str
+    active: int
+    values: str
+
+
+def plan_summary(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> list[ColumnSummary]:
+    """A line for each name, for plans too long to be shown whole."""
+    summary = []
+    for name in checked.spec.names:
+        values = [trial.hyperparameters[name] for trial in trials if name in trial.hyperparameters]
+        roles = "/".join(dict.fromkeys(item.role for item in checked.spec.alternatives(name)))
+        summary.append(ColumnSummary(name, roles, len(values), _in_words(values)))
+    return summary
+
+
+def _in_words(values: Sequence[Scalar]) -> str:
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) <= 6 or not all(isinstance(value, (int, float)) for value in distinct):
+        return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in distinct[:6]) + (
+            ", …" if len(distinct) > 6 else ""
+        )
+    numbers = [float(value) for value in distinct]
+    return f"{min(numbers):.4g} to {max(numbers):.4g}"

@@ -1,0 +1,173 @@
+"""`retrain`: the best trials of a study once more, with fresh seeds, as new trials of the same study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.results.retrains import Retrained, best_searched, retrained
+from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.objective import Objective
+from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.execution.backends import Backend
+from tunectl.execution.signals import counted_stop_signals
+from tunectl.session.checked_study import check_study
+from tunectl.session.open_study import OpenStudy, grown, opened
+from tunectl.session.outcome_index import has_ended, refresh_at_end
+from tunectl.session.probed_study import make_ready, study_slots
+from tunectl.session.run_progress import Watcher
+from tunectl.session.training_trials import RunOptions, train_trials
+from tunectl.session.unread_metrics import omissions
+from tunectl.space.plan import trial_seed
+from tunectl.store.provenance import original_study_file, read_provenance
+from tunectl.store.study_folder import open_folder
+from tunectl.store.writing_lock import writing_lock
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to train again: the best `best` trials of the study, or of each setting, each `repeats` times."""
+
+    best: int
+    repeats: int
+    each_setting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainReport:
+    """How a call of `retrain` ended; `retrained` are the trials that it was about."""
+
+    study: str
+    folder: StudyFolder
+    objective: Objective
+    retrained: tuple[Retrained, ...]
+    paths: tuple[Path, ...]
+    interrupted: bool
+
+    @property
+    def outcomes(self) -> list[TrialOutcome]:
+        """The retrains."""
+        return [item for found in self.retrained for item in found.retrains]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 done but some trials failed, 130 interrupted."""
+        unfinished = not all(has_ended(item) for item in self.outcomes)
+        if unfinished and self.interrupted:
+            return EXIT_INTERRUPTED
+        failed = unfinished or any(item.state == "failed" for item in self.outcomes)
+        return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON object."""
+        return {
+            "study": self.study,
+            "folder": str(self.folder.path),
+            "objective": asdict(self.objective),
+            "retrained": [
+                {
+                    "trial": item.searched.plan.trial,
+                    "setting": item.searched.plan.setting,
+                    "search_value": item.searched.best_value,
+                    "retrains": [again.plan.trial for again in item.retrains],
+                    "values": list(item.values),
+                    "lost": item.lost,
+                    "mean": item.mean,
+                    "standard_deviation": item.standard_deviation,
+                    "identical": item.identical,
+                }
+                for item in self.retrained
+            ],
+            "exit_code": self.exit_code,
+        }
+
+
+def retrain_study(
+    place: Path, wanted: Wanted, study_file: Path | None, options: RunOptions, watcher: Watcher, backend: Backend
+) -> RetrainReport:
+    """Train the best trials of the study folder at `place` again, or go on with that.
+
+    Those that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
+    has not ended, and what `run_study` raises.
+    """
+    checked = check_study(study_file or _study_file(place), Path.cwd())
+    slots = study_slots(checked.spec, options.slots, dict(os.environ))
+    opening = opened(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
+    with counted_stop_signals() as stops, opening as study:
+        chosen = _chosen(study, wanted)
+        study = grown(study, _missing(study, chosen, wanted.repeats), watcher)
+        keys = {(item.plan.setting, item.plan.point) for item in chosen}
+        left = [
+            trial
+            for trial in study.left(retry_failed=options.retry_failed)
+            if trial.kind == "retrain" and (trial.setting, trial.point) in keys
+        ]
+        if left:
+            ready = make_ready(backend, checked, left, slots[0], stops)
+            train_trials(study, left, checked, ready, slots, options, watcher, stops)
+        return _report(study, keys, watcher, interrupted=stops() > 0)
+
+
+def _study_file(place: Path) -> Path:
+    """The file that the study in a folder was run from: a workload's file may be named from where it stands."""
+    folder = open_folder(place)
+    original = original_study_file(folder)
+    if original is not None:
+        return original
+    runs = read_provenance(folder)
+    if runs and not any(run.get("study_file") for run in runs):
+        raise FolderError(
+            f"{place}: was imported, and names no program that could train its trials again; `tunectl next {place}` "
+            "writes a study of a next round, in which one can be named"
+        )
+    raise FolderError(f"{place}: the study file that it was run from is not there any more; name it with --study")
+
+
+def _chosen(study: OpenStudy, wanted: Wanted) -> list[TrialOutcome]:
+    search = [item for item in study.outcomes if item.plan.kind == "search"]
+    open_trials = sum(not has_ended(item) for item in search)
+    if open_trials:
+        raise UsageError(
+            f"{study.folder.path}: {open_trials} trials of the search have not ended, so that the best are not known; "
+            f"finish it with `tunectl run` first"
+        )
+    groups = [search]
+    if wanted.each_setting:
+        settings = dict.fromkeys(item.plan.setting for item in search)
+        groups = [[item for item in search if item.plan.setting == setting] for setting in settings]
+    chosen = [item for group in groups for item in best_searched(group, study.spec.objective, wanted.best)]
+    if not chosen:
+        raise UsageError(f"{study.folder.path}: no trial completed with a value of {study.spec.objective.metric}")
+    return chosen
+
+
+def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
+    """The retrains that are not planned yet, repeat by repeat, so that all get some where not all can end."""
+    known = {(trial.setting, trial.point, trial.repeat) for trial in study.trials}
+    first = max(trial.trial for trial in study.trials) + 1
+    added: list[PlannedTrial] = []
+    for repeat in range(1, repeats + 1):
+        for item in chosen:
+            plan = item.plan
+            if (plan.setting, plan.point, repeat) not in known:
+                trial = first + len(added)
+                seed = trial_seed(study.spec.training.seed, trial)
+                added.append(replace(plan, trial=trial, repeat=repeat, seed=seed, kind="retrain"))
+    return added
+
+
+def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainReport:
+    # pyarrow takes a while to load: only when there are tables to write.
+    from tunectl.session.study_tables import write_tables
+
+    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
+    for omission in omissions(study.folder, outcomes):
+        watcher.message(f"warning: {omission}")
+    with writing_lock(study.folder):
+        tables = write_tables(study.folder, study.spec, outcomes, study.index)
+    found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
+    return RetrainReport(study.spec.name, study.folder, study.spec.objective, tuple(found), tables.paths, interrupted)

@@ -1,0 +1,92 @@
+"""`status`: how far is a study, also while a runner is at work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from tunectl.analysis.results.outcomes import best_outcome
+from tunectl.core.objective import Objective
+from tunectl.core.records import PlannedTrial, State, TrialOutcome
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.run_progress import RunningTrial
+from tunectl.session.snapshot import looked_at
+from tunectl.session.study_correction import Correction, next_correction
+from tunectl.session.trial_requests import total_steps
+from tunectl.store.index import TrialProgress
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
+
+    `correction` is what the next run of `study_file` does about its changes, None where there are none. `half_read`:
+    not all trials have been read again as a changed study says, so that no best one is known.
+    """
+
+    study: str
+    objective: Objective
+    runner_alive: bool
+    total: int
+    counts: dict[str, int]
+    running: tuple[RunningTrial, ...]
+    best: TrialOutcome | None
+    failures: tuple[TrialOutcome, ...]
+    study_file: Path | None = None
+    correction: Correction | None = None
+    half_read: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON object."""
+        best = self.best
+        return {
+            "study": self.study,
+            "objective": asdict(self.objective),
+            "runner_alive": self.runner_alive,
+            "trials": self.total,
+            "states": self.counts,
+            "running": [asdict(trial) for trial in self.running],
+            "best": {"trial": best.plan.trial, "value": best.best_value, "step": best.best_step} if best else None,
+            "failed": [
+                {"trial": item.plan.trial, "reason": item.reason, "message": item.message} for item in self.failures
+            ],
+            "half_read": self.half_read,
+            "study_file_changed": asdict(self.correction) if self.correction else None,
+        }
+
+
+def study_status(place: Path, report: Callable[[str], None] = lambda _line: None) -> StatusReport:
+    """The status of the study folder at `place`; writes nothing. What is damaged there is said to `report`.
+
+    Raises FolderError where there is none.
+    """
+    with looked_at(place, report, may_be_half_read=True) as study:
+        spec, outcomes = study.spec, study.outcomes
+        running: tuple[RunningTrial, ...] = ()
+        if study.runner_alive and study.index is not None:
+            progress = study.index.progress(spec.objective)
+            running = tuple(_running(spec, study.trials[item.trial], item) for item in progress)
+        changed = next_correction(study.folder, spec, outcomes)
+        half_read = study.folder.rereading.exists()
+    counts = Counter(item.state for item in outcomes)
+    return StatusReport(
+        study=spec.name,
+        objective=spec.objective,
+        runner_alive=study.runner_alive,
+        total=len(study.trials),
+        counts={state: counts[state] for state in get_args(State)},
+        running=running,
+        best=None if half_read else best_outcome(outcomes, spec.objective),
+        failures=tuple(item for item in outcomes if item.state == "failed"),
+        study_file=changed[0] if changed else None,
+        correction=changed[1] if changed else None,
+        half_read=half_read,
+    )
+
+
+def _running(spec: StudySpec, trial: PlannedTrial, item: TrialProgress) -> RunningTrial:
+    steps = total_steps(spec, trial)
+    return RunningTrial(trial.trial, trial.setting, item.slot, item.last_step or 0, steps, item.last_value)

@@ -1,0 +1,161 @@
+"""`ls`: the tracking table of all studies below a folder.
+
+Deep Learning Tuning Playbook, "Setting up experiment tracking": name, link to the configuration, notes, number of
+trials, the best validation performance, and how to reproduce it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunectl.analysis.results.outcomes import best_outcome
+from tunectl.core import regular_files
+from tunectl.core.errors import FolderError, TunectlError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.links import broken_link
+from tunectl.core.records import ENDED
+from tunectl.core.typed import DamagedError, sealed_object, text_at
+from tunectl.report.table import Column, ColumnType, Table
+from tunectl.session.snapshot import looked_at
+from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
+from tunectl.store.study_folder import seems_study_folder
+
+_TYPES: Mapping[str, ColumnType] = {
+    **dict.fromkeys(("planned", "run", "completed", "infeasible", "failed", "best_trial", "best_step"), "whole"),
+    "best_value": "real",
+    "uncommitted": "scalar",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedStudy:
+    """A row of the tracking table.
+
+    `study_file`, `command` (with the folder it was called in), `commit` and `date` (ISO 8601) are those of the last
+    run, "" where they are not known. `run` counts the trials that have ended. `best_*` are of the best completed trial;
+    `best_checkpoint` is a path. `problem` says what of its files is damaged, or why a study could not be read: all else
+    is empty then.
+    """
+
+    folder: str
+    study: str = ""
+    kind: str = ""
+    goal: str = ""
+    study_file: str = ""
+    notes: str = ""
+    planned: int | None = None
+    run: int | None = None
+    completed: int | None = None
+    infeasible: int | None = None
+    failed: int | None = None
+    metric: str = ""
+    direction: str = ""
+    best_value: float | None = None
+    best_trial: int | None = None
+    best_step: int | None = None
+    best_checkpoint: str = ""
+    command: str = ""
+    commit: str = ""
+    uncommitted: bool | None = None
+    date: str = ""
+    problem: str = ""
+
+
+def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _: None) -> list[TrackedStudy]:
+    """All studies in a folder and the folders below it, by path; writes nothing.
+
+    A study that cannot be read is listed with what is wrong with it. Folders that cannot be read are passed over;
+    `unreadable` is called with a message for each. Raises FolderError where `below` is no folder, or one of these.
+    """
+    if broken := broken_link(below):
+        raise FolderError(f"{below}: {broken}")
+    if seems_study_folder(below):
+        return [_tracked(below)]
+    try:
+        os.scandir(below).close()
+    except FileNotFoundError:
+        raise FolderError(f"{below}: there is no such folder") from None
+    except NotADirectoryError:
+        raise FolderError(f"{below}: is no folder") from None
+    except OSError as error:
+        raise FolderError(f"{below}: cannot be read: {error.strerror or error}") from error
+    return [_tracked(place) for place in sorted(_studies_below(below, unreadable))]
+
+
+def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator[Path]:
+    # What a study folder holds is no study: large ones have ten thousands of trial folders.
+    def passed_over(error: OSError) -> None:
+        unreadable(f"{Path(error.filename)}: cannot be read: {error.strerror or error}; it is passed over")
+
+    for place, folders, _ in os.walk(below, onerror=passed_over):
+        left = []
+        for name in sorted(folders):
+            path, is_hidden = Path(place, name), name.startswith(".")
+            try:
+                if seems_study_folder(path):
+                    yield path
+                elif not is_hidden:
+                    left.append(name)
+            except FolderError as error:
+                if not is_hidden:
+                    unreadable(f"{error}; it is passed over")
+        folders[:] = left
+
+
+def _tracked(place: Path) -> TrackedStudy:
+    damage: list[str] = []
+    try:
+        with looked_at(place, damage.append) as study:
+            spec, outcomes, folder = study.spec, study.outcomes, study.folder
+    except (TunectlError, OSError) as error:
+        return TrackedStudy(str(place), problem=str(error).splitlines()[0])
+    states = [item.state for item in outcomes]
+    best = best_outcome(outcomes, spec.objective)
+    runs = read_provenance(folder)
+    # A retrain reproduces nothing by itself.
+    own = [run for run in runs if "retrain" not in (run.get("command") or ())[1:2]]
+    last: Mapping[str, Any] = own[-1] if own else {}
+    return TrackedStudy(
+        folder=str(place),
+        study=spec.name,
+        kind=_kind(folder),
+        goal=spec.goal,
+        study_file=str((last.get("study_file") or {}).get("path") or ""),
+        notes=spec.notes,
+        planned=len(outcomes),
+        run=sum(state in ENDED for state in states),
+        completed=states.count("completed"),
+        infeasible=states.count("infeasible"),
+        failed=states.count("failed"),
+        metric=spec.objective.metric,
+        direction=spec.objective.direction,
+        best_value=best.best_value if best else None,
+        best_trial=best.plan.trial if best else None,
+        best_step=best.best_step if best else None,
+        best_checkpoint=str(place / best.best_checkpoint) if best and best.best_checkpoint else "",
+        command=command_of(last),
+        commit=str((last.get("git") or {}).get("commit") or ""),
+        uncommitted=has_uncommitted_changes(last),
+        date=str(last.get("time") or ""),
+        problem=damage[0].removeprefix("warning: ") if damage else "",
+    )
+
+
+def _kind(folder: StudyFolder) -> str:
+    """The procedure that the folder is of, or "study"."""
+    try:
+        return text_at(sealed_object(regular_files.content(folder.procedure)), "procedure") or "procedure"
+    except FileNotFoundError:
+        return "study"
+    except (OSError, DamagedError):
+        return "procedure"
+
+
+def tracking_table(studies: list[TrackedStudy]) -> Table:
+    """The whole table; empty text is missing."""
+    columns = tuple(Column(name, _TYPES.get(name, "text")) for name in TrackedStudy.__dataclass_fields__)
+    return Table(columns, [tuple(None if cell == "" else cell for cell in asdict(item).values()) for item in studies])

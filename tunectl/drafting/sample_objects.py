@@ -1,0 +1,128 @@
+"""Objects in a sample of what a program prints, JSON's or Python's, to the source that reads them; what is proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunectl.core.printed_numbers import number
+from tunectl.core.printed_objects import printed_object
+from tunectl.language.document import printable
+from tunectl.language.editing import in_flow
+from tunectl.language.progress_output import MEASURE, is_metric
+
+STEPS = ("step", "steps", "global_step", "iter", "iters", "iteration", "it", "update", "batch", "epoch", "ep")
+"""Names of a step, the finest first."""
+
+EPOCHS = ("epoch", "ep")
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedSource:
+    """An entry of `workload.metrics`: an expression for lines; None: JSON objects and Python's dicts.
+
+    `metrics` are the names that it gives to the study. `lines` is how many lines of the sample it reads. `step`,
+    `offset`, `every` and `names` are the keys of the entry; `remark` says what is to be known of it.
+    """
+
+    metrics: tuple[str, ...]
+    lines: int
+    expression: str | None = None
+    step: str = "step"
+    offset: int = 0
+    every: int | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+
+    def in_yaml(self, sample: str) -> list[str]:
+        """The lines of the entry, with a comment; `sample` is the sample's name."""
+        count = "1 line" if self.lines == 1 else f"{self.lines} lines"
+        lines = [f"# As it reads {count} of {printable(sample)}; it gives {printable(', '.join(self.metrics))}"]
+        lines += [f"# ({self.remark})"] if self.remark else []
+        lines.append("- json_lines: stdout" if self.expression is None else f"- regex: {_quoted(self.expression)}")
+        lines += [f"  step: {in_flow(self.step)}"] if self.step != "step" else []
+        lines += [f"  offset: {self.offset}    # it counts from 0, and a trial's first evaluation is after step 0"] * (
+            self.offset != 0
+        )
+        lines += (
+            [f"  every: {self.every}    # how many steps lie between two of them"] if self.every is not None else []
+        )
+        return lines + ([f"  names: {in_flow(dict(self.names))}"] if self.names else [])
+
+
+def _quoted(text: str) -> str:
+    """Text in single quotes, in which a backslash is one."""
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else in_flow(text)
+
+
+def object_of(line: str) -> dict[str, float] | None:
+    """The numbers of a line that is an object of JSON or a dict of Python, by name; None where it is none."""
+    content = printed_object(line)
+    if content is None or not all(isinstance(name, str) for name in content):
+        return None
+    return _numbers(content, "")
+
+
+def _numbers(content: Mapping[Any, Any], prefix: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{prefix}{name}/")
+        elif (read := number(value)) is not None:
+            found[f"{prefix}{name}"] = read
+    return found
+
+
+def read_objects(objects: Sequence[Mapping[str, float]], metric: str | None) -> ProposedSource | None:
+    """The source for the objects in a sample; None where they are of several kinds and none tells a whole step.
+
+    Then they would all be counted together, and an expression for each kind is right. `metric` is one that the source
+    is to give; its objects must tell their step.
+    """
+    objects = [item for item in objects if _gives_metrics(item, metric)]
+    kinds = {tuple(item) for item in objects}
+    if not objects:
+        return None
+    # What is asked for, else all kinds: the step must be whole where it matters.
+    asked = [item for item in objects if metric in item] or objects
+    step, partly = _step_key(asked, all_of=True), ""
+    if step is None and asked is objects:
+        step = _step_key(objects, all_of=False)
+    named = dict.fromkeys(name for item in objects for name in item if name != step)
+    metrics = tuple(name for name in named if name == metric or is_metric(name))
+    if step is not None:
+        told = [item for item in objects if item.get(step, 0.0).is_integer()]
+        if len(told) < len(objects):
+            partly = f"lines in which {printable(step)} is a fraction are passed over"
+        offset = int(_key(step) in EPOCHS and min(item[step] for item in told if step in item) == 0)
+        return ProposedSource(metrics, len(told), None, step, offset, remark=partly)
+    if len(kinds) > 1:
+        return None
+    fraction = next((name for name in named if _key(name) in STEPS), None)
+    remark = f"{printable(fraction)} is a fraction, and no step: " if fraction else "no step is told: "
+    return ProposedSource(metrics, len(objects), every=1, remark=remark + "the objects are counted")
+
+
+def _gives_metrics(item: Mapping[str, float], metric: str | None) -> bool:
+    """Whether an object is none of the configuration: it tells a step with something, or a measure."""
+    measured = [name for name in item if name == metric or is_metric(name)]
+    has_step = any(_key(name) in STEPS for name in item)
+    return (has_step and bool(measured)) or any(MEASURE.search(name) for name in measured)
+
+
+def _key(name: str) -> str:
+    return name.lower().rpartition("/")[2]
+
+
+def _step_key(objects: Sequence[Mapping[str, float]], *, all_of: bool) -> str | None:
+    """The finest name of a step that is whole in all objects, or in all of one kind."""
+    names = dict.fromkeys(name for item in objects for name in item if _key(name) in STEPS)
+    for name in sorted(names, key=lambda name: STEPS.index(_key(name))):
+        kinds: dict[tuple[str, ...], bool] = {}
+        for item in objects:
+            whole = name in item and item[name].is_integer() and item[name] >= 0
+            kinds[tuple(item)] = kinds.get(tuple(item), True) and whole
+        if all(kinds.values()) or (not all_of and any(kinds.values())):
+            return name
+    return None

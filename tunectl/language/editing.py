@@ -1,0 +1,149 @@
+"""Values put into the text of a study file, every other character of it left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from tunectl.core.errors import TunectlError
+from tunectl.language.document import PathKey, compose, dotted, parse_document, scalar
+
+_SPECIAL = set("#,[]{}&*!|>'\"%@`:\n\t")
+
+
+class EditingError(TunectlError):
+    """A study file is written so that a value cannot be put into it without rewriting other lines."""
+
+
+def with_value(text: str, path: PathKey, value: Any) -> str:
+    """The study's text with `value` at `path`; missing keys are added behind the last one of their mapping.
+
+    `value` is made of scalars, lists and mappings with text keys, and is written in flow style. A fixed hyperparameter
+    that is a bare value takes one at (..., "value"). Raises EditingError where the place is an alias, or no mapping
+    could take the key.
+    """
+    root = compose(text, "")
+    if root is None:
+        raise EditingError("the study file is empty")
+    edited = _edited(text, _find(root, path), path, value)
+    try:
+        found = _at(parse_document(edited, "").content, path)
+    except (TunectlError, LookupError, TypeError):
+        found = _MISSING
+    if found != value:
+        raise _cannot(path)
+    return edited
+
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """The node nearest to a path, and what of the path leads on from it."""
+
+    node: yaml.Node
+    rest: PathKey
+
+
+def _find(root: yaml.Node, path: PathKey) -> _Spot:
+    node = root
+    for done, part in enumerate(path):
+        child = _child(node, part)
+        if child is None:
+            return _Spot(node, path[done:])
+        if not _contains(node, child):
+            raise _cannot(path)  # an alias: the value stands elsewhere, where others read it too
+        node = child
+    return _Spot(node, ())
+
+
+def _child(node: yaml.Node, part: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        found: yaml.Node = node.value[part]
+        return found
+    return None
+
+
+def _contains(node: yaml.Node, child: yaml.Node) -> bool:
+    inside: bool = node.start_mark.index <= child.start_mark.index and child.end_mark.index <= node.end_mark.index
+    return inside
+
+
+def _edited(text: str, spot: _Spot, path: PathKey, value: Any) -> str:
+    node, rest = spot.node, spot.rest
+    if not rest or (isinstance(node, yaml.ScalarNode) and rest == ("value",)):
+        start, end = node.start_mark.index, _end(node)
+        gap = "" if start == 0 or text[start - 1].isspace() or text[start - 1] in "[{," else " "
+        return text[:start] + gap + in_flow(value) + text[end:]
+    key, *deeper = rest
+    if not isinstance(node, yaml.MappingNode) or not isinstance(key, str) or any(isinstance(x, int) for x in deeper):
+        raise _cannot(path)
+    for name in reversed(deeper):
+        value = {name: value}
+    entry = f"{_plain(key)}: {in_flow(value)}"
+    if node.flow_style:
+        close = text.rindex("}", 0, node.end_mark.index)
+        return text[:close].rstrip() + (", " if node.value else "") + entry + text[close:]
+    first: yaml.Node = node.value[0][0]
+    indent = " " * first.start_mark.column
+    if path == ("study",):
+        return text[: first.start_mark.index] + f"{entry}\n{indent}" + text[first.start_mark.index :]
+    line_end = text.find("\n", _end(node.value[-1][1]))
+    line_end = len(text) if line_end < 0 else line_end
+    return f"{text[:line_end]}\n{indent}{entry}{text[line_end:]}"
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a value's last character stands: PyYAML ends a block collection at the next token, behind comments."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(last, tuple) else last)
+    index: int = node.end_mark.index
+    return index
+
+
+def _at(content: Any, path: PathKey) -> Any:
+    for done, part in enumerate(path):
+        if path[done:] == ("value",) and not isinstance(content, Mapping):
+            return content
+        content = content[part]
+    return content
+
+
+def in_flow(value: Any) -> str:
+    """A value as YAML on one line: `[0.001, 3]`, `{role: fixed, value: adam}`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return _plain(value)
+        case Mapping():
+            return "{" + ", ".join(f"{_plain(str(key))}: {in_flow(item)}" for key, item in value.items()) + "}"
+        case _:
+            return "[" + ", ".join(in_flow(item) for item in value) + "]"
+
+
+def _plain(text: str) -> str:
+    """Text without quotes where it reads back as that text."""
+    safe = text == text.strip() and text.isprintable() and text[:1] not in "-?" and not set(text) & _SPECIAL
+    return text if safe and scalar(text) == text else f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08X}"
+
+
+def _cannot(path: PathKey) -> EditingError:
+    return EditingError(f"{dotted(path)}: is written so that it cannot be changed alone; change it by hand")

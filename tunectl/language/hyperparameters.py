@@ -1,0 +1,403 @@
+"""`hyperparameters:` of a study file: entries to Hyperparameter records, or problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+from tunectl.core.errors import StudyError
+from tunectl.core.records import Scalar
+from tunectl.language.configuration import FIELDS, FieldRule
+from tunectl.language.document import Document, PathKey
+from tunectl.language.hyperparameter_names import is_own_code, refuse_name
+from tunectl.language.study_spec import (
+    Condition,
+    Domain,
+    FixedValue,
+    Hyperparameter,
+    Range,
+    Role,
+    Scale,
+    ValueSet,
+    sameness,
+)
+from tunectl.language.wording import found, is_number_as_text, nearest, quoted, shown
+
+_DOMAINS = ("value", "values", "range")
+_KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
+_LARGEST_INT = 2**53
+MOST_HYPERPARAMETERS = 500  # the checks compare each with each
+_MOST_WAITED_FOR = 1000  # every value that a condition names is a world of its own
+
+
+def same(left: Scalar, right: Scalar) -> bool:
+    """Whether two values are the same to a study: 1 and 1.0 are, true and 1 are not."""
+    return sameness(left) == sameness(right)
+
+
+def is_among(value: Scalar, values: Collection[Scalar]) -> bool:
+    """Whether one of the values is the same."""
+    # Only 0 and 1 are equal to something that is not the same.
+    return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
+
+
+def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:
+    """The hyperparameters, each alternative one; problems are noted in the document."""
+    read: list[Hyperparameter] = []
+    entries: Mapping[str, Any] = document.content["hyperparameters"]
+    if not entries:
+        least = "one" if is_own_code(document) else "optimizer and learning_rate"
+        document.report(("hyperparameters",), f"at least {least} {'is' if least == 'one' else 'are'} due, found none")
+    for name, entry in entries.items():
+        path = ("hyperparameters", name)
+        if refuse_name(document, name, path):
+            continue
+        items: list[tuple[PathKey, Any]] = [(path, entry)]
+        if isinstance(entry, list):
+            items = [((*path, index), item) for index, item in enumerate(entry)]
+            if not entry:
+                document.report(path, "a list of alternatives holds at least one, found none")
+        drafts = [
+            _entry(document, name, item, where, grid=grid) for where, item in items if _may_stand(document, item, where)
+        ]
+        read += _keyed([draft for draft in drafts if draft is not None])
+    return tuple(read)
+
+
+def refuse_too_many(document: Document, entries: Mapping[str, Any]) -> None:
+    """Raise StudyError for more hyperparameters than can be compared with each other."""
+    count = sum(len(entry) if isinstance(entry, list) else 1 for entry in entries.values())
+    if count > MOST_HYPERPARAMETERS:
+        most = f"a study has at most {MOST_HYPERPARAMETERS} hyperparameters, each alternative counted"
+        document.report(("hyperparameters",), f"{most}, found {count:,}", at_key=True)
+        raise StudyError(document.problems)
+
+
+def _may_stand(document: Document, item: Any, path: PathKey) -> bool:
+    if isinstance(path[-1], int) and not isinstance(item, dict):
+        message = (
+            "an alternative is a mapping with role, when and values; for a set of values write {role: …, values: […]}"
+        )
+        document.report(path, f"{message}, {found(item)}")
+        return False
+    return True
+
+
+def _keyed(drafts: list[Hyperparameter]) -> list[Hyperparameter]:
+    if len(drafts) < 2:
+        return drafts
+    return [_with_key(draft) for draft in drafts]
+
+
+def _with_key(draft: Hyperparameter) -> Hyperparameter:
+    conditions = ",".join(
+        f"{parent}={'|'.join(quoted(value) for value in values)}" for parent, values in draft.when.items()
+    )
+    return replace(draft, key=f"{draft.name}[{conditions}]" if conditions else draft.name)
+
+
+def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bool) -> Hyperparameter | None:
+    before = len(document.problems)
+    if not isinstance(entry, dict):
+        value = _scalar(document, entry, path)
+        if value is not None:
+            _check_field(document, name, value, path)
+        ok = value is not None and len(document.problems) == before
+        return Hyperparameter(name, name, "fixed", FixedValue(value), path=path) if ok and value is not None else None
+    misspelt = set()
+    for key in entry:
+        if key not in _KEYS:
+            misspelt.add(nearest(key, _KEYS))
+            document.report((*path, key), f"no such key{nearest(key, _KEYS)}", at_key=True)
+    domain = _domain(document, name, entry, path, grid=grid)
+    role = None
+    # Neither what a misspelt key says nor the role of an entry without values is asked for on top.
+    if "role" in entry or (any(key in entry for key in _DOMAINS) and "; did you mean role?" not in misspelt):
+        role = _role(document, entry, path, domain)
+    when = _when(document, entry, path)
+    sampled = _sampled(document, entry, path, role, domain)
+    off = _off(document, name, entry, path)
+    if len(document.problems) > before or domain is None or role is None:
+        return None
+    return Hyperparameter(name, name, role, domain, when, sampled, path, off)
+
+
+def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: Domain | None) -> Role | None:
+    role = entry.get("role", "fixed" if isinstance(domain, FixedValue) else None)
+    if role is None:
+        document.report(
+            (*path, "role"),
+            "the role is missing; write scientific (asked about), nuisance (optimised over) or fixed",
+            at_key=True,
+        )
+        return None
+    if role not in get_args(Role):
+        near = nearest(role, get_args(Role)) if isinstance(role, str) else ""
+        document.report((*path, "role"), f"a role is scientific, nuisance or fixed, {found(role)}{near}")
+        return None
+    if role == "fixed" and isinstance(domain, (ValueSet, Range)):
+        document.report(
+            (*path, "role"),
+            "a fixed hyperparameter has one `value`, found several; write role: scientific or nuisance, or one value",
+        )
+    if role != "fixed" and isinstance(domain, FixedValue):
+        document.report(
+            (*path, "role"),
+            f"a {role} hyperparameter varies, found a single value; write values or range, or role: fixed",
+        )
+    return role  # type: ignore[no-any-return]
+
+
+def _sampled(
+    document: Document, entry: Mapping[str, Any], path: PathKey, role: Role | None, domain: Domain | None
+) -> bool:
+    sampled = entry.get("sampled", False)
+    where = (*path, "sampled")
+    if not isinstance(sampled, bool):
+        document.report(where, f"true or false is due, {found(sampled)}")
+        return False
+    # Of a set or a role that is wrong itself nothing follows for this.
+    values_read = domain is not None or "values" not in entry
+    if sampled and values_read and role is not None and not (role == "scientific" and isinstance(domain, ValueSet)):
+        document.report(
+            where,
+            "only scientific `values` can be marked sampled: everything else that varies is sampled anyway; leave it "
+            "out",
+        )
+    return bool(sampled)
+
+
+def _off(document: Document, name: str, entry: Mapping[str, Any], path: PathKey) -> Scalar | None:
+    if "off" not in entry:
+        return None
+    value = _scalar(document, entry["off"], (*path, "off"))
+    if value is not None:
+        _check_field(document, name, value, (*path, "off"))
+    return value
+
+
+def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:
+    kinds = [key for key in _DOMAINS if key in entry]
+    if len(kinds) != 1:
+        what = f"found {' and '.join(kinds)}" if kinds else "found none of them"
+        document.report(path, f"one of value, values and range is due, {what}", at_key=True)
+        return None
+    for key in ("scale", "type", "points"):
+        if key in entry and kinds[0] != "range":
+            document.report((*path, key), f"{key} goes with range, found with {kinds[0]}; leave it out", at_key=True)
+    match kinds[0]:
+        case "value":
+            return _fixed(document, name, entry["value"], (*path, "value"))
+        case "values":
+            return _value_set(document, name, entry["values"], (*path, "values"))
+        case _:
+            return _range(document, name, entry, path, grid=grid)
+
+
+def _fixed(document: Document, name: str, content: Any, path: PathKey) -> FixedValue | None:
+    value = _scalar(document, content, path)
+    if value is None:
+        return None
+    _check_field(document, name, value, path)
+    return FixedValue(value)
+
+
+def _value_set(document: Document, name: str, content: Any, path: PathKey) -> ValueSet | None:
+    if not isinstance(content, list) or not content:
+        document.report(path, f"a list of values is due, {found(content)}")
+        return None
+    values = [_scalar(document, item, (*path, index)) for index, item in enumerate(content)]
+    kept: list[Scalar] = []
+    known: set[tuple[bool, Scalar]] = set()
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        if sameness(value) in known:
+            document.report((*path, index), f"every value stands in the set once, found {shown(value)} again")
+        _check_field(document, name, value, (*path, index))
+        kept.append(value)
+        known.add(sameness(value))
+    _refuse_number_as_text(document, values, path)
+    return ValueSet(tuple(kept)) if len(kept) == len(values) else None
+
+
+def _refuse_number_as_text(document: Document, values: list[Scalar | None], path: PathKey) -> None:
+    if not any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return
+    for index, value in enumerate(values):
+        if is_number_as_text(value):
+            document.report((*path, index), f"the set holds numbers, {found(value)}")
+
+
+def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Range | None:
+    content, where = entry["range"], (*path, "range")
+    scale, kind = entry.get("scale", "linear"), entry.get("type", "float")
+    if scale not in get_args(Scale):
+        document.report(
+            (*path, "scale"), f"a scale is linear, log or one_minus_log, {found(scale)}{_near(scale, get_args(Scale))}"
+        )
+        return None
+    if kind not in ("float", "int"):
+        document.report((*path, "type"), f"a type is float or int, {found(kind)}")
+        return None
+    points = _grid_points(document, entry, path, grid=grid)
+    if not isinstance(content, list) or len(content) != 2:
+        what = f"a list of {len(content)}" if isinstance(content, list) else shown(content)
+        document.report(where, f"a range is [low, high], found {what}")
+        return None
+    bounds = [_bound(document, item, (*where, index), whole=kind == "int") for index, item in enumerate(content)]
+    low, high = bounds
+    if low is None or high is None:
+        return None
+    if low >= high:
+        document.report(
+            where,
+            f"low stands below high, found [{content[0]}, {content[1]}]"
+            + ("; for one value write `value`" if low == high else ""),
+        )
+        return None
+    if not _fits_scale(document, content, low, high, scale, kind, where):
+        return None
+    _check_field_range(document, name, ((low, content[0]), (high, content[1])), kind, where)
+    return Range(low, high, scale, kind == "int", points)
+
+
+def _near(value: Any, known: tuple[str, ...]) -> str:
+    return nearest(value, known) if isinstance(value, str) else ""
+
+
+def _grid_points(document: Document, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> int | None:
+    points, where = entry.get("points"), (*path, "points")
+    if points is None and "points" not in entry:
+        if grid:
+            document.report(
+                path, "under sampler grid a range says how many `points` it has, found none; add points: k", at_key=True
+            )
+        return None
+    if not grid:
+        document.report(
+            where, "points goes with sampler grid; leave it out, or write search: {sampler: grid}", at_key=True
+        )
+        return None
+    if not isinstance(points, int) or isinstance(points, bool) or not 1 <= points <= 10_000:
+        document.report(where, f"a whole number from 1 to 10,000 is due, {found(points)}")
+        return None
+    return points
+
+
+def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> float | None:
+    value = _scalar(document, content, path)
+    if value is None:
+        return None
+    if isinstance(value, (bool, str)):
+        document.report(path, f"a number is due, {found(value)}")
+        return None
+    if whole:
+        if value != int(value):
+            document.report(path, f"a whole number is due (type: int), {found(value)}")
+            return None
+        if abs(value) > _LARGEST_INT:
+            document.report(path, f"a whole number of at most 2^53 in size is due, {found(value)}")
+            return None
+        return int(value)
+    return float(value)
+
+
+def _fits_scale(
+    document: Document, content: list[Any], low: float, high: float, scale: Scale, kind: str, path: PathKey
+) -> bool:
+    if not math.isfinite(high - low):
+        document.report(path, f"a range is no wider than a float can hold, found [{content[0]}, {content[1]}]")
+        return False
+    if scale == "log" and low <= 0:
+        document.report((*path, 0), f"a log scale begins above zero, {found(content[0])}")
+        return False
+    if scale == "one_minus_log" and kind == "int":
+        document.report(path, "one_minus_log is for fractions near 1, found type: int; write scale: linear or log")
+        return False
+    if scale == "one_minus_log" and high >= 1:
+        document.report((*path, 1), f"a one_minus_log scale ends below 1, {found(content[1])}")
+        return False
+    return True
+
+
+def _scalar(document: Document, content: Any, path: PathKey) -> Scalar | None:
+    if content is None:
+        document.report(
+            path, "a value is due, found nothing; write a value, or leave the hyperparameter out where it has none"
+        )
+        return None
+    if isinstance(content, (dict, list)):
+        document.report(path, f"a number, text, true or false is due, {found(content)}")
+        return None
+    if isinstance(content, float) and not math.isfinite(content):
+        document.report(path, f"a finite number is due, found {content}")
+        return None
+    if isinstance(content, int) and not isinstance(content, bool) and abs(content) > _LARGEST_INT:
+        document.report(path, f"a whole number of at most 2^53 in size is due, {found(content)}")
+        return None
+    if isinstance(content, str) and any(not character.isprintable() for character in content):
+        document.report(path, f"a value is one line of printable text, {found(content)}")
+        return None
+    return content  # type: ignore[no-any-return]
+
+
+def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condition:
+    content, where = entry.get("when", {}), (*path, "when")
+    if not isinstance(content, dict) or ("when" in entry and not content):
+        document.report(where, f"a condition is {{name: value}} or {{name: [values]}}, {found(content)}")
+        return {}
+    condition: dict[str, tuple[Scalar, ...]] = {}
+    declared = document.content["hyperparameters"]
+    for name, values in content.items():
+        if name not in declared:
+            message = f"a condition waits for another hyperparameter, {name} is none{nearest(name, declared)}"
+            document.report((*where, name), message, at_key=True)
+        listed = values if isinstance(values, list) else [values]
+        if not listed:
+            document.report((*where, name), "a condition names at least one value, found an empty list")
+        if len(listed) > _MOST_WAITED_FOR:
+            message = f"a condition names at most {_MOST_WAITED_FOR:,} values, found {len(listed):,}"
+            document.report((*where, name), message)
+            continue
+        read = [
+            _scalar(document, item, (*where, name, index) if isinstance(values, list) else (*where, name))
+            for index, item in enumerate(listed)
+        ]
+        condition[name] = tuple(value for value in read if value is not None)
+    return condition
+
+
+def _rule(document: Document, name: str) -> FieldRule | None:
+    """What a field of the training configuration may hold; own code takes what it takes."""
+    return None if is_own_code(document) else FIELDS.get(name)
+
+
+def _check_field(document: Document, name: str, value: Scalar, path: PathKey) -> None:
+    rule = _rule(document, name)
+    if rule is None or rule.accepts(value):
+        return
+    near = nearest(value, rule.choices) if isinstance(value, str) and rule.choices else ""
+    hint = near if near.startswith("; did") else ""
+    if rule.kind is int and isinstance(value, float) and value == int(value):
+        hint = f"; write {int(value)}"
+    document.report(path, f"{name} is {rule.expectation()}, {found(value)}{hint}")
+
+
+def _check_field_range(
+    document: Document, name: str, bounds: tuple[tuple[float, Any], ...], kind: str, path: PathKey
+) -> None:
+    rule = _rule(document, name)
+    if rule is None:
+        return
+    if rule.kind is str:
+        document.report(path, f"{name} is {rule.expectation()}, found a range; write values")
+        return
+    if rule.kind is int and kind != "int":
+        document.report(path, f"{name} is a whole number, found a range of floats; add type: int")
+        return
+    for index, (bound, written) in enumerate(bounds):
+        if not rule.accepts(bound):
+            document.report((*path, index), f"{name} is {rule.expectation()}, {found(written)}")

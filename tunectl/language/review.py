@@ -1,0 +1,71 @@
+"""Warnings about a study's design, each with its reason, from the Deep Learning Tuning Playbook
+("Identifying scientific, nuisance, and fixed hyperparameters" and its FAQ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tunectl.core.errors import Problem
+from tunectl.core.records import Scalar
+from tunectl.language import review_budget, review_optimizers, review_roles, review_training
+from tunectl.language.conditions import Conditions
+from tunectl.language.metric_direction import direction_against_the_name
+from tunectl.language.review_context import Context
+from tunectl.language.review_own_code import review_own_code
+from tunectl.language.study_spec import StudySpec
+
+Rule = Callable[[Context], list[Problem]]
+
+_RULES: tuple[Rule, ...] = (
+    direction_against_the_name,
+    review_roles.batch_size_as_nuisance,
+    review_roles.learning_rate_as_scientific,
+    review_roles.choice_as_nuisance,
+    review_roles.tuned_as_scientific,
+    review_roles.wants_log_scale,
+    review_roles.fixed_learning_rate,
+    review_roles.fixed_regularisation,
+    review_roles.missing_goal,
+    review_roles.wide_question,
+    review_roles.batch_sizes_compared,
+    review_optimizers.shared_ranges,
+    review_optimizers.fixed_momentum,
+    review_budget.too_many_dimensions,
+    review_budget.unequal_dimensions,
+    review_budget.nothing_sampled,
+    review_budget.too_few_trials,
+    review_budget.grid_in_many_dimensions,
+    review_budget.uneven_coverage,
+)
+_OF_OUR_LOOP: tuple[Rule, ...] = (
+    review_optimizers.untuned_optimizer,
+    review_training.small_evaluation_batches,
+    review_training.gradient_accumulation,
+    review_training.rare_evaluations,
+    review_training.long_warmup,
+)
+"""What own code does with an optimizer's name, or between evaluations, is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a study costs: settings × trials × steps; `trials` and `steps` are those of the whole study."""
+
+    settings: int
+    trials: int
+    steps: int
+
+
+def review(
+    spec: StudySpec, settings: tuple[Mapping[str, Scalar], ...], trials_per_setting: tuple[int, ...]
+) -> list[Problem]:
+    """Warnings about the design of a checked study, in the order of the file.
+
+    `settings` are the scientific values of each setting, `trials_per_setting` how many trials each gets.
+    """
+    context = Context(spec, Conditions(spec.hyperparameters), settings, trials_per_setting)
+    rules = _RULES if spec.own_code else (*_RULES, *_OF_OUR_LOOP)
+    found = [problem for rule in rules for problem in rule(context)]
+    return sorted([*found, *review_own_code(spec)] if spec.own_code else found)

@@ -1,0 +1,93 @@
+"""A study as its reviewers look at it: its conditions, its settings, and the trials of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunectl.core.errors import Problem
+from tunectl.core.records import Scalar
+from tunectl.language.conditions import Conditions, Other, World, can_take
+from tunectl.language.study_spec import Hyperparameter, Range, StudySpec, ValueSet
+from tunectl.language.wording import quoted
+
+# "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
+# 25 also epsilon, with "substantially more than 25" also beta2, which we read as 50.
+TUNED_FROM = {
+    "adam": {"beta1": 10, "epsilon": 25, "beta2": 50},
+    "adamw": {"beta1": 10, "epsilon": 25, "beta2": 50},
+    "momentum": {"momentum": 10},
+    "nesterov": {"momentum": 10},
+    "sgd": {},
+}
+"""How many trials a setting needs before each hyperparameter of its optimizer can be tuned."""
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A study with its conditions; `settings` are the scientific values of each setting, `trials` how many it gets."""
+
+    spec: StudySpec
+    conditions: Conditions
+    settings: tuple[Mapping[str, Scalar], ...]
+    trials: tuple[int, ...]
+
+    def active(self, setting: Mapping[str, Scalar], names: list[str]) -> list[World]:
+        """The worlds over some names that a setting allows."""
+
+        def choose(item: Hyperparameter) -> list[Scalar | Other]:
+            if item.name in setting:
+                return [setting[item.name]] if can_take(item, setting[item.name]) else []
+            return self.conditions.telling_values(item, TUNED_FROM if item.name == "optimizer" else ())
+
+        return list(self.conditions.worlds([*names, *setting], choose=choose))
+
+    def warn(self, item: Hyperparameter, message: str) -> Problem:
+        return self.spec.problem(item.path, message, at_key=True)
+
+    def dimensions(self, setting: Mapping[str, Scalar]) -> int:
+        """How many nuisance dimensions a setting has: hyperparameters that are never active side by side are one."""
+        columns: list[list[Hyperparameter]] = []
+        for item in self.spec.hyperparameters:
+            if item.role != "nuisance" or not self.conditions.together(item, given=setting):
+                continue
+            for column in columns:
+                if not any(self.conditions.together(item, other, given=setting) for other in column):
+                    column.append(item)
+                    break
+            else:
+                columns.append([item])
+        return len(columns)
+
+    def describe(self, setting: Mapping[str, Scalar]) -> str:
+        named = [f"{name} is {quoted(value)}" for name, value in setting.items()]
+        listed = ", ".join([*named[:_MOST_NAMED], *(["…"] if len(named) > _MOST_NAMED else [])])
+        return f" where {listed}" if listed else ""
+
+
+def scientific(spec: StudySpec) -> list[Hyperparameter]:
+    """The hyperparameters that the study asks about."""
+    return [item for item in spec.hyperparameters if item.role == "scientific"]
+
+
+def can_differ(item: Hyperparameter) -> bool:
+    """Whether two trials can differ in it: a set of one value is a fixed value in other words."""
+    return item.varies and not (isinstance(item.domain, ValueSet) and len(item.domain.values) == 1)
+
+
+def numbers(item: Hyperparameter) -> list[float]:
+    """The numbers among its values: the ends of a range, the values of a set."""
+    if isinstance(item.domain, Range):
+        return [item.domain.low, item.domain.high]
+    values = item.domain.values if isinstance(item.domain, ValueSet) else (item.domain.value,)
+    return [float(value) for value in values if isinstance(value, (int, float))]
+
+
+def taken(world: World, name: str) -> list[float]:
+    """The numbers that a name may take in a world, none where it is not active."""
+    value = world.values.get(name)
+    if isinstance(value, (int, float)):
+        return [value]
+    return numbers(world.active[name]) if name in world.active else []

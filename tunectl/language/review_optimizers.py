@@ -1,0 +1,160 @@
+"""Warnings about a comparison of optimizers that would not be fair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunectl.core.errors import Problem
+from tunectl.core.records import Scalar
+from tunectl.language.conditions import Other
+from tunectl.language.document import PathKey
+from tunectl.language.regularisation import is_off
+from tunectl.language.review_context import TUNED_FROM, Context, can_differ, scientific
+from tunectl.language.study_spec import Hyperparameter, ValueSet
+from tunectl.language.wording import counted
+
+_ADAPTIVE = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw")
+_FAMILIES = (("momentum", "nesterov"), _ADAPTIVE, ("rmsprop", "rmsprop_playbook"))
+"""Optimizers under which one value of a hyperparameter means much the same."""
+
+_OF_OPTIMIZERS = frozenset(
+    ("learning_rate", "lr", "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "weight_decay")
+)
+_WITH_MOMENTUM = ("momentum", "nesterov")
+
+
+def untuned_optimizer(context: Context) -> list[Problem]:
+    """Where a study compares optimizers, each one's own hyperparameters are nuisances as far as the budget allows."""
+    named = context.spec.alternatives("optimizer")
+    above = [
+        item
+        for name in context.conditions.ancestors(["optimizer"])
+        for item in context.conditions.by_name[name]
+        if item.role == "scientific"
+    ]
+    by_setting = [_optimizers_in(context, setting) for setting in context.settings]
+    if not above or len({optimizer for optimizers in by_setting for optimizer in optimizers}) < 2:
+        return []
+    untuned: dict[tuple[str, str], tuple[Hyperparameter | None, int]] = {}
+    for setting, trials, optimizers in zip(context.settings, context.trials, by_setting, strict=True):
+        share = trials // max(len(optimizers), 1)  # those sampled within a setting divide its trials
+        for optimizer in optimizers:
+            for name, least in TUNED_FROM[optimizer].items():
+                if share < least or (name, optimizer) in untuned:
+                    continue
+                tuned, item = _tuned(context, setting, optimizer, name)
+                if not tuned:
+                    untuned[name, optimizer] = (item, share)
+    chosen = next((item for item in named if item.role == "scientific"), named[0])
+    subject = "the optimizer is scientific" if chosen.role == "scientific" else "the settings compare optimizers"
+    return _say_untuned(context, untuned, chosen, subject)
+
+
+def _tuned(
+    context: Context, setting: Mapping[str, Scalar], optimizer: str, name: str
+) -> tuple[bool, Hyperparameter | None]:
+    """Whether a name varies under an optimizer in a setting, and if not what fixes it."""
+    # Its condition may name the optimizer although the optimizer is sampled within the setting.
+    worlds = [
+        world for world in context.active(setting, ["optimizer", name]) if world.values.get("optimizer") == optimizer
+    ]
+    active = [world.active[name] for world in worlds if name in world.active]
+    return any(can_differ(item) for item in active), next(iter(active), None)
+
+
+def _say_untuned(
+    context: Context,
+    untuned: Mapping[tuple[str, str], tuple[Hyperparameter | None, int]],
+    optimizer: Hyperparameter,
+    subject: str,
+) -> list[Problem]:
+    """One warning for each entry that fixes something, and one for all that is left out."""
+    entries: dict[PathKey, list[tuple[str, str, Hyperparameter | None, int]]] = {}
+    for (name, under), (item, trials) in untuned.items():
+        entries.setdefault(item.path if item else (), []).append((name, under, item, trials))
+    problems = []
+    for found in entries.values():
+        unders: dict[str, list[str]] = {}
+        for name, under, _, _ in found:
+            unders.setdefault(name, []).append(under)
+        item, trials = found[0][2], min(trials for *_, trials in found)
+        parts = [f"be tuned under {' and '.join(names)}" for names in unders.values()]
+        what = f"it {parts[0]}" if len(parts) == 1 else ", ".join(map(" ".join, zip(unders, parts, strict=True)))
+        message = (
+            f"{' and '.join(unders)} {'is' if len(unders) == 1 else 'are'} {'fixed' if item else 'left out'} while "
+            f"{subject}: {counted(trials, 'trial')} {'lets' if trials == 1 else 'let'} {what}, and a comparison is "
+            "fair only when each optimizer is tuned as well as the other; make "
+            f"{'it a nuisance' if len(unders) == 1 else 'them nuisances'}"
+        )
+        problems.append(context.warn(item or optimizer, message))
+    return problems
+
+
+def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[str]:
+    values = dict.fromkeys(world.values.get("optimizer") for world in context.active(setting, ["optimizer"]))
+    return [value for value in values if isinstance(value, str) and value in TUNED_FROM]
+
+
+def shared_ranges(context: Context) -> list[Problem]:
+    """Where optimizers are compared, each wants its own range of the learning rate and of what else is its own."""
+    if not any(item.name == "optimizer" for item in scientific(context.spec)):
+        return []
+
+    def choose(item: Hyperparameter) -> list[Scalar | Other]:
+        listed = item.domain.values if item.name == "optimizer" and isinstance(item.domain, ValueSet) else ()
+        return list(listed) or context.conditions.telling_values(item)
+
+    problems = []
+    for name in context.spec.names:
+        if name not in _OF_OPTIMIZERS:
+            continue
+        families: dict[PathKey, dict[str, str]] = {}
+        for world in context.conditions.worlds(["optimizer", name], choose=choose):
+            item, optimizer = world.active.get(name), world.values.get("optimizer")
+            if item is not None and can_differ(item) and not _is_switch(item) and isinstance(optimizer, str):
+                families.setdefault(item.path, {}).setdefault(_family(name, optimizer), optimizer)
+        for item in context.spec.alternatives(name):
+            shared = families.get(item.path, {})
+            if len(shared) > 1:
+                problems.append(context.warn(item, _shared(name, list(shared.values()))))
+    return problems
+
+
+def _family(name: str, optimizer: str) -> str:
+    if name == "weight_decay" and optimizer == "adamw":
+        return optimizer  # decoupled from the gradient, an L2 term in it under the others
+    return next((family[0] for family in _FAMILIES if optimizer in family), optimizer)
+
+
+def _is_switch(item: Hyperparameter) -> bool:
+    """Off, or one strength: a question, not a range."""
+    values = item.domain.values if isinstance(item.domain, ValueSet) else ()
+    return len(values) == 2 and any(map(is_off, values))
+
+
+def _shared(name: str, optimizers: list[str]) -> str:
+    named = " and ".join([", ".join(optimizers[:-1]), optimizers[-1]])
+    return (
+        f"one range of {name} for {named}: the same number means something else under each, so that a range which "
+        f"suits one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
+    )
+
+
+def fixed_momentum(context: Context) -> list[Problem]:
+    """The best momentum changes with the batch size, and with the optimizer."""
+    varying = [
+        item for item in context.spec.alternatives("batch_size") if item.role == "scientific" and can_differ(item)
+    ]
+    if not varying:
+        return []
+    for world in context.conditions.worlds(["optimizer", "momentum"]):
+        item, optimizer = world.active.get("momentum"), world.values.get("optimizer")
+        used = optimizer in _WITH_MOMENTUM if not context.spec.own_code else item is not None
+        if used and (item is None or not can_differ(item)):
+            message = (
+                f"momentum is {'fixed' if item else 'left out'} while batch_size varies: the best momentum and "
+                "learning rate change with the batch size, so the comparison favours the sizes that this one suits; "
+                "make it a nuisance"
+            )
+            return [context.warn(item or varying[0], message)]
+    return []

@@ -1,0 +1,155 @@
+"""Warnings about a study of own code: metrics that will hardly be printed, settings and seeds that are not read."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+
+from tunectl.core.errors import Problem
+from tunectl.core.installation import install_command
+from tunectl.core.programs import RESUME, TRAINING_LOSS, Optional, Program
+from tunectl.language.study_spec import StudySpec
+from tunectl.language.wording import nearest
+
+_SEEDS = ("trial.seed", "trial.hyperparameters")
+_SEED_VARIABLES = ("TUNECTL_TRIAL_SEED", "TUNECTL_TRIAL_HYPERPARAMETERS")
+_SEEDING = re.compile(
+    r"\b(?:manual_seed|seed|seed_all|seed_everything|set_seed|default_rng|RandomState|Random|PRNGKey)\("
+)
+
+
+def review_own_code(spec: StudySpec) -> list[Problem]:
+    """The warnings, in no order."""
+    return [
+        *_untold_objective(spec),
+        *_unread_recovery(spec),
+        *_missing_package(spec),
+        *_unused_resume(spec),
+        *_unused_baseline(spec),
+    ]
+
+
+def _untold_objective(spec: StudySpec) -> list[Problem]:
+    sources = spec.program.sources if spec.program is not None else ()
+    if not sources or any(item.kind != "regex" for item in sources):
+        return []
+    named = {name for item in sources for name in item.named()}
+    metric = spec.objective.metric
+    if metric in named:
+        return []
+    message = (
+        f"no expression under workload.metrics names {metric}{nearest(metric, sorted(named))}; unless the program "
+        "tells it by tunectl.record, every trial will fail"
+    )
+    return [spec.problem(("objective", "metric"), message)]
+
+
+def _unread_recovery(spec: StudySpec) -> list[Problem]:
+    if spec.training.recovery is None:
+        return []
+    message = f"recovery is what tunectl's own training loop does; a {spec.kind} trains by itself, so leave it out"
+    return [spec.problem(("training", "recovery"), message, at_key=True)]
+
+
+def _unused_resume(spec: StudySpec) -> list[Problem]:
+    program = spec.program
+    if program is None or not program.takes_resume:
+        return []
+    if program.checkpoints is None:
+        message = f"the command takes {RESUME}, but nothing says where the program saves: add checkpoints"
+        return [spec.problem(("workload", "command"), message, at_key=True)]
+    if program.checkpoints.is_one and program.counts_steps:
+        message = (
+            "a trial that goes on from one file goes on from a step that only the program knows, and where its metrics "
+            "are counted they say none: such a trial will begin anew; read a step with the metrics, or put {step} into "
+            "the path"
+        )
+        return [spec.problem(("workload", "checkpoints"), message)]
+    return []
+
+
+def _unused_baseline(spec: StudySpec) -> list[Problem]:
+    """A baseline beside no training loss, where it is known what the program prints."""
+    sources = spec.program.sources if spec.program is not None else ()
+    named = sorted({name for item in sources for name in item.named()})
+    is_known = bool(sources) and all(item.kind == "regex" for item in sources)
+    if spec.baseline_loss is None or not is_known or TRAINING_LOSS in named:
+        return []
+    message = (
+        f"trials are judged by {TRAINING_LOSS}, which no expression under workload.metrics names"
+        f"{nearest(TRAINING_LOSS, named)}; call its group train__loss, or rename it with names"
+    )
+    return [spec.problem(("workload", "baseline_loss"), message)]
+
+
+def _missing_package(spec: StudySpec) -> list[Problem]:
+    sources = spec.program.sources if spec.program is not None else ()
+    if all(item.kind != "tensorboard" for item in sources) or importlib.util.find_spec("tensorboard") is not None:
+        return []
+    message = f"metrics from TensorBoard's files need the package tensorboard: {install_command('tensorboard')}"
+    return [spec.problem(("workload", "metrics"), message, at_key=True)]
+
+
+def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
+    """A warning where nothing shows that the program reads the seed of its trial.
+
+    `source` is the text of the program's own file, None where that is not known. A function is called with torch, NumPy
+    and random seeded, so that it has to read `trial.seed` only where it seeds something itself.
+    """
+    if not spec.own_code:
+        return []
+    variables = any(name in (source or "") for name in _SEED_VARIABLES)
+    if spec.program is None:
+        if source is None or variables or _reads_trial_seed(source, spec.workload) or not _SEEDING.search(source):
+            return []
+        found, right = (
+            "the function's file seeds something itself and never reads trial.seed",
+            "seed it with trial.seed",
+        )
+    elif variables or any(name in text for text in _texts(spec.program) for name in _seed_words()):
+        return []
+    else:
+        seen = "" if source is not None else " (the program's own file cannot be seen)"
+        found = f"neither the command nor its environment nor the program's file names the trial's seed{seen}"
+        right = "give {trial.seed} to an option for the seed, or read TUNECTL_TRIAL_SEED in the program"
+    message = (
+        f"{found}: if every trial trains under the same seed, repeats say nothing about luck, and `retrain` and "
+        f"`compare` have no evidence; {right}"
+    )
+    return [spec.problem(("workload",), message, at_key=True)]
+
+
+def _reads_trial_seed(source: str, workload: str) -> bool:
+    """Whether the function takes `seed` or `hyperparameters` of its first parameter, or gives that to another one."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return True  # what cannot be read is not warned about
+    name = workload.rpartition(":")[2]
+    defined = [item for item in ast.walk(tree) if isinstance(item, ast.FunctionDef) and item.name == name]
+    if not defined:
+        return True
+    arguments = [*defined[0].args.posonlyargs, *defined[0].args.args]
+    trial = arguments[0].arg if arguments else ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("seed", "hyperparameters"):
+            if isinstance(node.value, ast.Name) and node.value.id == trial:
+                return True
+        elif isinstance(node, ast.Call) and any(
+            isinstance(given, ast.Name) and given.id == trial for given in node.args
+        ):
+            return True
+    return False
+
+
+def _seed_words() -> list[str]:
+    return [*(f"{{{name}}}" for name in _SEEDS), *_SEED_VARIABLES]
+
+
+def _texts(program: Program) -> list[str]:
+    """Every text that the program is given: its arguments and the values of its environment."""
+    found = list(program.environment.values())
+    for argument in program.arguments:
+        found += argument.arguments if isinstance(argument, Optional) else [argument]
+    return found

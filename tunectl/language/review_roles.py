@@ -1,0 +1,190 @@
+"""Warnings about the roles of hyperparameters: what is asked, what is optimised over, what is fixed."""
+
+from __future__ import annotations
+
+import re
+
+from tunectl.core.errors import Problem
+from tunectl.language.configuration import FIELDS
+from tunectl.language.regularisation import is_off, regularises
+from tunectl.language.review_context import Context, can_differ, numbers, scientific
+from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, ValueSet
+
+_SIZES = frozenset((
+    "batch_size", "width", "num_layers", "depth", "hidden_size", "hidden_dim", "model_dim", "d_model", "num_heads",
+    "num_blocks", "num_units", "channels", "num_channels", "model_size"
+))  # fmt: skip
+_ARCHITECTURE = _SIZES - {"batch_size"} | {
+    "model", "model_name", "architecture", "arch", "backbone", "network", "normalization", "norm",
+}  # fmt: skip
+_OPTIMIZERS = frozenset(("optimizer", "optimiser", "optim", "opt", "optimizer_name"))
+_OF_OPTIMIZERS = frozenset((
+    "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "schedule", "lr_schedule", "lr_scheduler", "scheduler",
+    "decay_steps", "decay_factor", "end_learning_rate_factor",
+))  # fmt: skip
+_MOST_QUESTIONS = 2
+_LENGTHS = re.compile(
+    r"\b(?:steps?|updates?|epochs?|examples?|samples?|tokens?|time|hours?|minutes?|budget)\b", re.IGNORECASE
+)
+
+
+def batch_size_as_nuisance(context: Context) -> list[Problem]:
+    reason = (
+        "batch_size as nuisance: it changes the cost of a trial and the best learning rate, momentum and "
+        "regularisation with it, and no best value that it reaches; fix it to what the hardware trains fastest "
+        "(`tunectl batch-size`)"
+    )
+    return [context.warn(item, reason) for item in context.spec.alternatives("batch_size") if item.role == "nuisance"]
+
+
+def learning_rate_as_scientific(context: Context) -> list[Problem]:
+    reason = (
+        "learning_rate as scientific: its best value depends on nearly everything else, so it is almost always a "
+        "nuisance; mark it role: nuisance"
+    )
+    return [
+        context.warn(item, reason) for item in context.spec.alternatives("learning_rate") if item.role == "scientific"
+    ]
+
+
+def wants_log_scale(context: Context) -> list[Problem]:
+    return [
+        context.warn(
+            item,
+            f"{item.name} on a linear scale: what counts is its order of magnitude, and half of the trials go to the "
+            "upper half of the range; write scale: log"
+            + (" from above 0, and make none at all a scientific switch" if item.domain.low == 0 else ""),
+        )
+        for item in context.spec.hyperparameters
+        if isinstance(item.domain, Range)
+        and item.domain.scale == "linear"
+        and item.name in FIELDS
+        and FIELDS[item.name].wants_log_scale
+    ]
+
+
+def fixed_learning_rate(context: Context) -> list[Problem]:
+    asked = [item for item in scientific(context.spec) if item.name != "learning_rate"]
+    rates = context.spec.alternatives("learning_rate")
+    fixed = [item for item in rates if not can_differ(item)]
+    if not asked or not fixed:
+        return []
+    names = ", ".join(dict.fromkeys(item.name for item in asked))
+    message = (
+        f"learning_rate is fixed while {names} is scientific: its best value depends on nearly everything, so the "
+        "comparison favours whatever suits this one; "
+        "make it a nuisance"
+    )
+    return [context.warn(fixed[0], message)]
+
+
+def fixed_regularisation(context: Context) -> list[Problem]:
+    sizes = [item.name for item in scientific(context.spec) if item.name in _SIZES]
+    if not sizes:
+        return []
+    message = (
+        f"{{}} is fixed while {', '.join(dict.fromkeys(sizes))} is scientific: the best strength of regularisation "
+        "changes with batch and model size; "
+        "make it a nuisance"
+    )
+    return [
+        context.warn(item, message.format(item.name))
+        for item in context.spec.hyperparameters
+        if regularises(item.name) and isinstance(item.domain, FixedValue) and not is_off(item.domain.value)
+    ]
+
+
+def choice_as_nuisance(context: Context) -> list[Problem]:
+    """An optimizer or an architecture that is optimised over without being asked about."""
+    problems = []
+    for item in context.spec.hyperparameters:
+        if item.role != "nuisance" or not can_differ(item):
+            continue
+        if item.name in _OPTIMIZERS:
+            reason = (
+                "the best values of its own hyperparameters differ from one to the next, so that each gets a part of "
+                "the trials and none is tuned; ask about it (role: scientific), or fix it"
+            )
+        elif item.name in _ARCHITECTURE:
+            reason = (
+                "it changes what a trial and the model in use cost, so that the best value alone cannot choose it; ask "
+                "about it (role: scientific), or fix it"
+            )
+        else:
+            continue
+        problems.append(context.warn(item, f"{item.name} as nuisance: {reason}"))
+    return problems
+
+
+def tuned_as_scientific(context: Context) -> list[Problem]:
+    """Hyperparameters of the optimizer, and strengths of regularisation, that a study asks about."""
+    switches = {item.name for item in scientific(context.spec) if item.makes_settings}
+    problems = []
+    for item in scientific(context.spec):
+        if not can_differ(item):
+            continue
+        if item.name in _OF_OPTIMIZERS:
+            reason = (
+                "its best value changes with nearly every other change, so that the answer does not last; mark it "
+                "role: nuisance"
+            )
+        elif regularises(item.name) and not switches & set(item.when) and _has_strengths(item):
+            reason = (
+                "whether to use a regularisation is a question, how much of it is best depends on everything else; "
+                "make its use a scientific switch, and its strength a nuisance where it is on"
+            )
+        else:
+            continue
+        problems.append(context.warn(item, f"{item.name} as scientific: {reason}"))
+    return problems
+
+
+def _has_strengths(item: Hyperparameter) -> bool:
+    """Whether it takes more than one strength; one beside none at all is a switch."""
+    if isinstance(item.domain, Range):
+        return True
+    values = item.domain.values if isinstance(item.domain, ValueSet) else ()
+    return sum(isinstance(value, (int, float)) and not is_off(value) for value in values) > 1
+
+
+def missing_goal(context: Context) -> list[Problem]:
+    """A question that no words say."""
+    if context.spec.goal.strip() or not scientific(context.spec):
+        return []
+    names = ", ".join(dict.fromkeys(item.name for item in scientific(context.spec)))
+    message = (
+        f"no goal: {names} is asked about, and nothing says what the answer is for; write goal: with the question in "
+        "one sentence, by which the result can be judged"
+    )
+    return [context.spec.problem(("hyperparameters",), message, at_key=True)]
+
+
+def wide_question(context: Context) -> list[Problem]:
+    """More scientific hyperparameters than one experiment answers."""
+    names = dict.fromkeys(item.name for item in scientific(context.spec) if can_differ(item))
+    # What only a switch brings belongs to its question.
+    own = [name for name in names if not all(set(item.when) & set(names) for item in context.spec.alternatives(name))]
+    if len(own) <= _MOST_QUESTIONS:
+        return []
+    message = (
+        f"{len(own)} scientific hyperparameters ({', '.join(own)}): each combination is a setting to be tuned, and "
+        "their effects are hard to tell apart; ask about one or two, and answer the others in studies of their own"
+    )
+    return [context.spec.problem(("hyperparameters",), message, at_key=True)]
+
+
+def batch_sizes_compared(context: Context) -> list[Problem]:
+    """Batch sizes as a question: by steps or by epochs is not the same comparison."""
+    compared = [
+        item for item in context.spec.alternatives("batch_size") if item.role == "scientific" and can_differ(item)
+    ]
+    sizes = [number for item in compared for number in numbers(item)]
+    if not sizes or _LENGTHS.search(context.spec.goal):
+        return []
+    message = (
+        f"batch sizes are compared after the same number of steps, in which {max(sizes):,.10g} examples an update see "
+        f"{max(sizes) / min(sizes):.3g} times the data of {min(sizes):,.10g}; say in goal whether they are compared by "
+        "steps or by epochs (then in studies of different max_train_steps), and that no size reaches a better value "
+        "than another once all are tuned"
+    )
+    return [context.warn(compared[0], message)]

@@ -1,0 +1,93 @@
+"""Warnings about the training of a trial: evaluations, warmup, batches."""
+
+from __future__ import annotations
+
+import math
+
+from tunectl.core.errors import Problem
+from tunectl.language.configuration import BATCH_SIZE, EVAL_BATCH_SIZE
+from tunectl.language.review_context import Context, numbers, taken
+from tunectl.language.study_spec import Hyperparameter
+
+FEWEST_EVALUATIONS = 10
+_GOOD_EVALUATIONS = 20
+_SHORT_WARMUP, _LONG_WARMUP = 0.05, 0.1
+
+
+def small_evaluation_batches(context: Context) -> list[Problem]:
+    for world in context.conditions.worlds(["eval_batch_size", "batch_size"]):
+        evaluation = world.active.get("eval_batch_size")
+        if evaluation is None:
+            continue
+        largest = max(taken(world, "batch_size"), default=BATCH_SIZE)
+        if min(taken(world, "eval_batch_size")) >= largest:
+            continue
+        message = (
+            f"evaluation batches smaller than training batches ({largest:,.10g}): evaluating needs no gradients, so "
+            "larger ones fit and cost less; "
+            f"leave eval_batch_size out (the larger of batch_size and {EVAL_BATCH_SIZE})"
+        )
+        return [context.warn(evaluation, message)]
+    return []
+
+
+def gradient_accumulation(context: Context) -> list[Problem]:
+    # "Determining the feasible batch sizes and estimating training throughput": to be avoided in applied work.
+    reason = (
+        "gradient accumulation: it imitates a batch that does not fit into memory and trains no faster for it; leave "
+        "accumulate_steps out and take the batch_size that fits, unless a larger trial is to be repeated as it was"
+    )
+    found = context.spec.alternatives("accumulate_steps")
+    return [context.warn(item, reason) for item in found if max(numbers(item), default=0) > 1]
+
+
+def rare_evaluations(context: Context) -> list[Problem]:
+    """Curves of so few evaluations that retrospective selection and the findings have little to go by."""
+    training = context.spec.training
+    # A prepended warmup makes a trial longer.
+    total = training.max_train_steps + _longest_warmup(context)
+    evaluations = math.ceil(total / training.eval_every)
+    if evaluations >= FEWEST_EVALUATIONS:
+        return []
+    length = f"max_train_steps ({training.max_train_steps:,})"
+    if training.eval_every > total:
+        found = f"is more than {length}: only the last step would be evaluated, so no curve shows how the training went"
+    elif evaluations == 1:
+        found = f"is the length of a trial, {length}: only its start and its end are evaluated, so no curve shows what "
+        found += "lies between"
+    else:
+        found = f"gives {evaluations} evaluations in {length}: too few to select the best step, or to see overfitting"
+        found += " and instability"
+    message = (
+        f"eval_every ({training.eval_every:,}) {found}; write a smaller eval_every, such as "
+        f"{max(1, training.max_train_steps // _GOOD_EVALUATIONS):,}"
+    )
+    return [context.spec.problem(("training", "eval_every"), message)] if training.eval_every > 1 else []
+
+
+def long_warmup(context: Context) -> list[Problem]:
+    """Playbook, "Learning rate warmup": at most 10 % of max_train_steps; above 5 % these may have to grow."""
+    steps = context.spec.training.max_train_steps
+    longest = max(context.spec.alternatives("warmup_steps"), key=_most, default=None)
+    if longest is None or _most(longest) <= _SHORT_WARMUP * steps:
+        return []
+    share = f"warmup_steps up to {_most(longest):,.10g} are {_most(longest) / steps:.0%} of max_train_steps"
+    if _most(longest) > _LONG_WARMUP * steps:
+        message = (
+            f"{share}: the longest that is worth trying is a tenth, {steps // 10:,}; shorten it, or raise "
+            "max_train_steps"
+        )
+    else:
+        message = (
+            f"{share}: where a warmup of more than 5 % is needed for stable training, max_train_steps may have to be "
+            "raised to make up for it"
+        )
+    return [context.warn(longest, message)]
+
+
+def _longest_warmup(context: Context) -> float:
+    return max(map(_most, context.spec.alternatives("warmup_steps")), default=0)
+
+
+def _most(item: Hyperparameter) -> float:
+    return max(numbers(item), default=0)

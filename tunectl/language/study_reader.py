@@ -1,0 +1,322 @@
+"""A study file to a StudySpec: the one door into this room."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.core.errors import Problem, StudyError
+from tunectl.core.records import WorkloadKind
+from tunectl.language.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
+from tunectl.language.configuration import BATCH_SIZE, FIELDS
+from tunectl.language.document import Document, PathKey, parse_document, read_document
+from tunectl.language.hyperparameter_names import is_own_code
+from tunectl.language.hyperparameters import read_hyperparameters
+from tunectl.language.points import Points, check_points, listed_points
+from tunectl.language.points_file import read_points_file
+from tunectl.language.sections import Sections, read_sections
+from tunectl.language.study_spec import (
+    FixedValue,
+    Hyperparameter,
+    PointsFile,
+    Range,
+    SearchSection,
+    StudySpec,
+    ValueSet,
+)
+from tunectl.language.wording import found
+from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A study as far as it could be read.
+
+    `hyperparameters` are those that could be read, `conditions` is there when theirs hold, and `spec` when nothing at
+    all is wrong. `own_code` is what `read_own_code` gave, None where the workload is none or is wrong.
+    """
+
+    document: Document
+    path: Path
+    hyperparameters: tuple[Hyperparameter, ...]
+    conditions: Conditions | None
+    spec: StudySpec | None
+    own_code: OwnCode | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that stand under `hyperparameters`, also those whose entries are wrong."""
+        content = self.document.content
+        declared = content.get("hyperparameters") if isinstance(content, dict) else None
+        return tuple(declared) if isinstance(declared, dict) else ()
+
+    @property
+    def switches(self) -> frozenset[str]:
+        """The names that some `when` mentions, also one in an entry that is wrong."""
+        content = self.document.content["hyperparameters"] if self.names else {}
+        entries = [item for entry in content.values() for item in (entry if isinstance(entry, list) else [entry])]
+        conditions = [entry["when"] for entry in entries if isinstance(entry, dict) and "when" in entry]
+        return frozenset(name for condition in conditions if isinstance(condition, dict) for name in condition)
+
+    @property
+    def workload(self) -> str | None:
+        """The text under `workload`, if it is text."""
+        content = self.document.content
+        workload = content.get("workload") if isinstance(content, dict) else None
+        return workload if isinstance(workload, str) else None
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether every hyperparameter could be read, so that it can be said who is active when."""
+        return self.conditions is not None and not any(
+            problem.path.startswith("hyperparameters") for problem in self.document.problems
+        )
+
+    def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
+        """A problem with the value (or the key) at `path`, or with its nearest parent that stands in the file."""
+        return self.document.problem(path, message, at_key=at_key)
+
+
+def draft_study(path: Path) -> Draft:
+    """Read a study file as far as it goes. Raises StudyError only where it is no YAML document."""
+    return _draft(read_document(path), path.absolute(), None)
+
+
+def load_study(path: Path) -> StudySpec:
+    """Read and check a study file. Raises StudyError with all problems at once."""
+    return _whole(draft_study(path))
+
+
+def parse_study(text: str, path: Path, default_name: str | None = None, points_copy: Path | None = None) -> StudySpec:
+    """The study of a text that stands at `path`. Raises StudyError with all problems at once.
+
+    `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file
+    was. `points_copy` is where the folder keeps the CSV file that `search.points` names.
+    """
+    return _whole(_draft(parse_document(text, str(path)), path.absolute(), default_name, points_copy))
+
+
+def _whole(draft: Draft) -> StudySpec:
+    if draft.spec is None:
+        raise StudyError(draft.document.problems)
+    return draft.spec
+
+
+def _draft(document: Document, path: Path, default_name: str | None, points_copy: Path | None = None) -> Draft:
+    sections = read_sections(document)
+    content = document.content if isinstance(document.content, dict) else {}
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    conditions: Conditions | None = None
+    declared = content.get("hyperparameters")
+    if isinstance(declared, dict):
+        search = content.get("search")
+        grid = isinstance(search, dict) and search.get("sampler") == "grid"
+        hyperparameters = read_hyperparameters(document, grid=grid)
+        conditions = check_conditions(document, hyperparameters)
+    own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
+    shared_files = read_shared_files(document) if is_own_code(document) else ()
+    if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
+        message = "one trial of a workload or a function has one device; a command is started on several, by torchrun"
+        document.report(("resources", "devices_per_trial"), message)
+    if conditions is not None and not is_own_code(document):
+        try:
+            _needed(document, conditions)
+            _micro_batches(document, conditions)
+            if sections is not None:
+                _warmup(document, conditions, sections.training.max_train_steps)
+        except TooManyWorldsError:
+            document.report(("hyperparameters",), too_many_worlds(), at_key=True)
+    spec = None
+    if sections is not None:
+        name = _name(document, sections, default_name or path.stem)
+        points, points_file = _points(document, sections, path, hyperparameters, points_copy)
+        search_section = _search(document, sections, hyperparameters, points)
+        if not document.problems and search_section is not None:
+            spec = _spec(document, path, name, sections, hyperparameters, search_section)
+            spec = replace(spec, points_file=points_file, shared_files=shared_files)
+            spec = spec if own is None else _with_own_code(spec, own)
+    return Draft(document, path, hyperparameters, conditions, spec, own)
+
+
+def _devices(sections: Sections | None) -> int:
+    return 1 if sections is None else sections.resources.devices_per_trial
+
+
+def _with_own_code(spec: StudySpec, own: OwnCode) -> StudySpec:
+    kind: WorkloadKind = "function" if own.program is None else "command"
+    return replace(spec, workload=own.text, program=own.program, baseline_loss=own.baseline_loss, kind=kind)
+
+
+def _spec(
+    document: Document,
+    path: Path,
+    name: str,
+    sections: Sections,
+    hyperparameters: tuple[Hyperparameter, ...],
+    search: SearchSection,
+) -> StudySpec:
+    return StudySpec(
+        name=name,
+        goal=sections.goal,
+        notes=sections.notes,
+        workload=sections.workload if isinstance(sections.workload, str) else "",
+        objective=sections.objective,
+        training=sections.training,
+        hyperparameters=hyperparameters,
+        search=search,
+        resources=sections.resources,
+        file=path,
+        label=document.file,
+        text=document.text,
+        places=document.places,
+        key_places=document.key_places,
+        uncommitted_diff=sections.uncommitted_diff,
+    )
+
+
+def _name(document: Document, sections: Sections, stem: str) -> str:
+    if sections.study is not None:
+        return sections.study
+    # A file name may hold what a folder name of ours may not.
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100]
+    if not slug:
+        document.report(
+            ("study",),
+            f"the study needs a name and its file's name gives none, {found(stem)}; write study: a-name",
+            at_key=True,
+        )
+    return slug
+
+
+def _points(
+    document: Document,
+    sections: Sections,
+    path: Path,
+    hyperparameters: tuple[Hyperparameter, ...],
+    copy: Path | None,
+) -> tuple[Points, PointsFile | None]:
+    """The configurations that are written by hand, and the file in which they are."""
+    if sections.search.sampler != "points":
+        return (), None
+    content, before = sections.points_content, len(document.problems)
+    if isinstance(content, str):
+        points, file = read_points_file(document, content, path, hyperparameters, copy)
+        if len(document.problems) > before:
+            check_points(document, points, hyperparameters)
+        return points, file
+    return listed_points(document, content, hyperparameters), None
+
+
+def _search(
+    document: Document, sections: Sections, hyperparameters: tuple[Hyperparameter, ...], points: Points
+) -> SearchSection | None:
+    search, where = sections.search, ("search", "trials")
+    if search.sampler in ("points", "grid") and "seed" in document.content["search"]:
+        kind = "points are listed by hand" if search.sampler == "points" else "a grid is listed in order"
+        document.report(("search", "seed"), f"{kind} and nothing is drawn; leave seed out", at_key=True)
+    samples = any(item.has_coordinate for item in hyperparameters)
+    if search.sampler == "points":
+        if "sampler" in document.content["search"]:
+            document.report(
+                ("search", "sampler"), "points are listed by hand; leave sampler out, or leave points out", at_key=True
+            )
+        if search.trials is not None:
+            document.report(where, "points say how many trials there are; leave trials out", at_key=True)
+        return replace(search, points=points)
+    if search.sampler == "grid":
+        if search.trials is not None:
+            document.report(
+                where,
+                "a grid says itself how many trials it has; leave trials out, or write sampler: halton",
+                at_key=True,
+            )
+        return search
+    if search.trials is None:
+        if samples:
+            document.report(
+                where,
+                "the key is missing; write the number of trials for each setting of the scientific hyperparameters",
+                at_key=True,
+            )
+            return None
+        return replace(search, trials=1)
+    return search
+
+
+def _needed(document: Document, conditions: Conditions) -> None:
+    where = ("hyperparameters",)
+    declared = document.content["hyperparameters"]
+    whole = not document.problems  # an alternative that could not be read may be the one that is missing
+    for name in ("optimizer", "learning_rate"):
+        if name not in declared:
+            _report_missing(document, name)
+            continue
+        for world in conditions.worlds([name]) if whole else ():
+            if name not in world.active:
+                document.report(
+                    (*where, name),
+                    f"every trial has one, found none where {world.in_words()}; add an alternative for it",
+                    at_key=True,
+                )
+                break
+
+
+def _report_missing(document: Document, name: str) -> None:
+    strangers = [other for other in document.content["hyperparameters"] if other not in FIELDS]
+    misspelt = difflib.get_close_matches(name, strangers, n=1, cutoff=0.75)
+    if misspelt:
+        message = f"every trial has {name}, found none; did you mean {name}?"
+        document.report(("hyperparameters", misspelt[0]), message, at_key=True)
+    else:
+        message = "the key is missing; every trial has one, and none is taken by default"
+        document.report(("hyperparameters", name), message, at_key=True)
+
+
+def _warmup(document: Document, conditions: Conditions, max_train_steps: int) -> None:
+    """A warmup within max_train_steps, and the stretch that follows any warmup, fit into it."""
+    refused: set[PathKey] = set()
+    for world in conditions.worlds(["warmup", "warmup_steps", "post_warmup_steps"], extra={"warmup": ["within"]}):
+        within = world.values.get("warmup") == "within"
+        warmup = _longest(world, "warmup_steps") if within else 0
+        if warmup > max_train_steps and (item := world.active["warmup_steps"]).path not in refused:
+            refused.add(item.path)
+            message = f"a warmup within max_train_steps ({max_train_steps}) is no longer than it, found {warmup}"
+            document.report(item.path, message)
+            continue
+        stretch = _longest(world, "post_warmup_steps")
+        if warmup + stretch > max_train_steps >= warmup and stretch > 0:
+            item = world.active["post_warmup_steps"]
+            if item.path not in refused:
+                refused.add(item.path)
+                left = f"the {max_train_steps - warmup} steps that follow the warmup"
+                document.report(item.path, f"the stretch after a warmup lies within {left}, found {stretch}")
+
+
+def _micro_batches(document: Document, conditions: Conditions) -> None:
+    """Where both are fixed, a batch is divided into no more micro-batches than it has examples."""
+    refused: set[PathKey] = set()
+    for world in conditions.worlds(["accumulate_steps", "batch_size"]):
+        steps, batch = world.active.get("accumulate_steps"), world.active.get("batch_size")
+        if steps is None or steps.path in refused or not isinstance(steps.domain, FixedValue):
+            continue
+        size = BATCH_SIZE if batch is None else batch.domain.value if isinstance(batch.domain, FixedValue) else None
+        if isinstance(size, int) and isinstance(steps.domain.value, int) and steps.domain.value > size:
+            refused.add(steps.path)
+            message = f"a batch of {size} is divided into at most as many steps, found {steps.domain.value}"
+            document.report(steps.path, message)
+
+
+def _longest(world: World, name: str) -> int:
+    """The largest number of steps that the field takes in this world; 0 where it is not active or no number."""
+    item, value = world.active.get(name), world.values.get(name)
+    longest = _largest(item) if item is not None and isinstance(value, Other) else value
+    return int(longest) if item is not None and isinstance(longest, (int, float)) else 0
+
+
+def _largest(item: Hyperparameter) -> float:
+    if isinstance(item.domain, Range):
+        return item.domain.high
+    values = item.domain.values if isinstance(item.domain, ValueSet) else (item.domain.value,)
+    return max(value for value in values if isinstance(value, (int, float)))

@@ -1,0 +1,79 @@
+"""How values and mistakes are put into words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from tunectl.language.document import scalar
+
+_LONGEST = 60
+_MOST_KNOWN = 8
+_ALIASES = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "eps": "epsilon",
+    "bs": "batch_size",
+}
+"""What others call our fields, too far from our names to count as misspelt."""
+
+
+def as_text(value: Any) -> str:
+    """A value as it stands in a name or a sentence: without quotes, whole, true and false as YAML has them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(value: Any) -> str:
+    """A value as it stands in a key: as `as_text`, but text in quotes where it could be taken for something else."""
+    text = as_text(value)
+    if isinstance(value, str) and (not isinstance(scalar(value), str) or set(value) & set(",|=[]'")):
+        return "'" + text.replace("'", "''") + "'"
+    return text
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def is_number_as_text(value: Any) -> bool:
+    """Whether quotes made a number into text."""
+    plain = scalar(value) if isinstance(value, str) else None
+    return isinstance(plain, (int, float)) and not isinstance(plain, bool)
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: short, with its kind where that is what went wrong."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    text = repr(value) if isinstance(value, str) else f"{value}"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def found(value: Any) -> str:
+    """`found 'x'`, with a hint where quotes made a number into text."""
+    hint = f" (text); write {value} without quotes" if is_number_as_text(value) else ""
+    return f"found {shown(value)}{hint}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` with the nearest known name, or some known names where none is near."""
+    if name == "<<":
+        return "; merge keys are no part of YAML 1.2: write out the keys that it would bring"
+    names = list(dict.fromkeys(known))
+    if _ALIASES.get(name) in names:
+        return f"; did you mean {_ALIASES[name]}?"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]}?"
+    more = ", …" if len(names) > _MOST_KNOWN else ""
+    return f"; known here: {', '.join(names[:_MOST_KNOWN])}{more}" if names else ""

@@ -1,0 +1,288 @@
+"""A trial that is a function of the user's own, called with a `Trial`."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunectl.core import real_folders
+from tunectl.core.errors import Infeasible
+from tunectl.core.exception_text import first_line
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import Checkpoints, FunctionRequest
+from tunectl.core.recording import numbers, received_by, whole_step
+from tunectl.core.records import Scalar, TrialResult, TrialSeconds
+from tunectl.programs.collected_metrics import Collector
+from tunectl.programs.durability import FLUSH_COST
+from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
+from tunectl.programs.objective_values import UPDATES_REMEDY, NoValue, no_value
+from tunectl.programs.program_ends import told_verdict
+from tunectl.store.trial_files import read_trial, write_measurements
+from tunectl.training.lines import LineFile
+
+_CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
+
+
+class NotANumberError(Infeasible):
+    """The objective that was recorded is no number; ends the function."""
+
+    def __init__(self, step: int, metric: str) -> None:
+        super().__init__("nan_metric")
+        self.step = step
+        self.message = f"{metric} is no number at step {step}"
+
+
+class Trial:
+    """What a training function is given: where it runs, what it tells, what it saves and goes on from.
+
+    Attributes:
+        id: the trial's number in the study.
+        seed: its own seed. Torch, NumPy and random are seeded with it before the function is called.
+        device: "cpu", or "cuda:0", the one GPU that the trial sees.
+        dir: a folder for the function's own files; an attempt that goes on finds what the one before left.
+        hyperparameters: all that are active in this trial.
+        max_train_steps: how many steps the study gives a trial.
+    """
+
+    def __init__(self, request: FunctionRequest, folder: TrialFolder, device: str, stop: Callable[[], bool]) -> None:
+        self.id = request.trial
+        self.seed = request.seed
+        self.device = device
+        self.dir = folder.files
+        self.hyperparameters: Mapping[str, Scalar] = dict(request.hyperparameters)
+        self.max_train_steps = request.max_train_steps
+        self._request, self._folder, self._stop = request, folder, stop
+        self._began = time.monotonic()
+        self._collector = Collector(
+            lambda: time.monotonic() - self._began, matters=lambda name: name == request.objective.metric
+        )
+        self._file: LineFile | None = None
+        self._next_flush, self._flushed_at = 0.0, -1
+        pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
+        self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the run was asked to stop: save, and return."""
+        return self._stop()
+
+    def record(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record the metrics of a step, by `split/name`: numbers, or what `float` takes, or arrays of one element.
+
+        Raises Infeasible where the objective is NaN, which ends the trial with that result.
+        """
+        self._collector.take(whole_step(step), numbers(metrics))
+        self._write()
+        self.refuse_what_is_no_number()
+
+    def refuse_what_is_no_number(self) -> None:
+        """Raise Infeasible where the objective that was recorded is NaN."""
+        if self._collector.bad is not None:
+            raise NotANumberError(*self._collector.bad)
+
+    def save(self, step: int, content: Any) -> Path:
+        """Save what the trial can go on from after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths
+        in dicts and lists.
+
+        The best by the objective and the last are kept; gives the file. Raises UnsavableError, and saves nothing, where
+        something could not be read back by `resume`.
+        """
+        from tunectl.training.checkpoints import FORMAT, save
+
+        step = whole_step(step)
+        path = self.dir / f"checkpoint-{step}.pt"
+        self._flush_records(step)
+        recorded = self._collector.last_step_up_to(step)
+        save(path, {"format": FORMAT, "step": step, "content": content, "recorded": recorded}, self._folder.study)
+        self._write()
+        return path
+
+    def _flush_records(self, step: int) -> None:
+        """Write what was recorded, and flush it to the disk if that takes little of the trial's time.
+
+        It is on the disk before what goes on from it: a power cut must not take it alone. Where it is not flushed, the
+        last checkpoint before which it was is spared, and `resume` passes over the later ones after a power cut.
+        """
+        file = self._file if self._file is not None else self._open([])
+        self._collector.write(file)
+        began = time.monotonic()
+        if began >= self._next_flush:
+            file.sync()
+            now = time.monotonic()
+            self._next_flush = now + (now - began) / FLUSH_COST
+            self._kept.spared = self._kept.spared - {self._flushed_at} | {step}
+            self._flushed_at = step
+
+    def resume(self) -> Any:
+        """What was last saved by an earlier attempt, on the CPU; None where nothing was, and the trial begins.
+
+        What was recorded after that step is forgotten. To be called before anything is recorded. A file that is
+        damaged, or later than what is known of the recorded metrics, is passed over for the one before it. Raises
+        UnreadableError where one is whole and cannot be read.
+        """
+        if self._file is not None:
+            raise RuntimeError("trial.resume() comes before the first trial.record() and trial.save()")
+        from tunectl.training.checkpoints import UnreadableError, UnusableResume, load, set_aside
+
+        measurements = read_trial(self._folder).measurements
+        passed_over = ""
+        for step, path in sorted(self._kept.pattern.found().items(), reverse=True):
+            try:
+                parts = load(path)
+                known = [item for item in measurements if item.step <= step]
+                if (parts.get("recorded") or 0) > max((item.step for item in known), default=0):
+                    raise UnusableResume(f"{path.name} is later than the last of its metrics that is on the disk")
+            except UnusableResume as reason:
+                passed_over = f"{reason} and is kept as {set_aside(path, self._folder).name}"
+                continue
+            except UnreadableError:
+                self._kept.spared.add(step)  # also where the function goes on all the same
+                raise
+            self._say_passed_over(passed_over, f"goes on from {path.name}")
+            self._open(known)
+            return parts["content"]
+        self._say_passed_over(passed_over, "starts from the beginning")
+        return None
+
+    def _say_passed_over(self, passed_over: str, instead: str) -> None:
+        if passed_over:
+            sys.stderr.write(f"tunectl: {passed_over}: trial {self.id} {instead}\n")
+
+    def _open(self, kept: list[Any]) -> LineFile:
+        write_measurements(self._folder, kept)
+        self._collector.begin_with(kept)
+        self._file = LineFile(self._folder.measurements, self._folder.measurements.stat().st_size)
+        return self._file
+
+    def _write(self, *, ended: bool = False) -> None:
+        file = self._file if self._file is not None else self._open([])
+        for step, name in self._kept.look(self._collector, ended=ended).items():
+            self._collector.name_checkpoint(step, name)
+        self._collector.write(file)
+
+    def close(self) -> None:
+        """Write what is left, durably."""
+        if self._file is None:
+            return
+        self._file.sync()
+        self._kept.spared -= {self._flushed_at}
+        self._write(ended=True)
+        self._file.sync()
+        self._file.close()
+        self._file = None
+
+    def without_value(self) -> NoValue | None:
+        """Why the objective that was recorded has no value that counts; None where it has one."""
+        return no_value(self._collector, self._request.objective, UPDATES_REMEDY)
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step that was recorded."""
+        return self._collector.last_step
+
+    @property
+    def metrics(self) -> set[str]:
+        """The names of all that was recorded."""
+        return self._collector.names
+
+
+def run_function(
+    request: FunctionRequest,
+    folder: TrialFolder,
+    function: Callable[..., Any],
+    *,
+    device: str,
+    stop: Callable[[], bool],
+    seconds: TrialSeconds,
+) -> TrialResult | None:
+    """Call the function of a trial and judge how it ends; None where it was stopped before it was through.
+
+    Raises what the function raises, but for what is a result: Infeasible, and memory that ran out.
+    """
+    began = time.monotonic()
+    trial = Trial(request, folder, device, stop)
+    real_folders.made(trial.dir, folder.study)
+    _seed(request.seed, device)
+
+    def result(state: str, reason: str = "", message: str = "", step: int | None = None) -> TrialResult:
+        return TrialResult(
+            trial=request.trial,
+            state=state,  # type: ignore[arg-type]
+            reason=reason,
+            message=message,
+            infeasible_step=step,
+            final_step=trial.last_step,
+            train_seconds=seconds.train_seconds,
+            startup_seconds=seconds.startup_seconds,
+            baseline_loss=request.baseline_loss,
+        )
+
+    try:
+        with contextlib.closing(trial), received_by(trial.record):
+            _call(function, trial, request)
+            trial.refuse_what_is_no_number()
+    except NotANumberError as error:
+        seconds.train_seconds += time.monotonic() - began
+        return result("infeasible", error.reason, error.message, error.step)
+    except Infeasible as error:
+        seconds.train_seconds += time.monotonic() - began
+        return result("infeasible", error.reason, error.reason, trial.last_step)
+    except BaseException as error:
+        seconds.train_seconds += time.monotonic() - began
+        if _is_out_of_memory(error):
+            return result("infeasible", "out_of_memory", first_line(error), trial.last_step)
+        raise
+    seconds.train_seconds += time.monotonic() - began
+    if stop() and (trial.last_step or 0) < request.max_train_steps:
+        return None
+    return _ended_well(trial, request, folder, result)
+
+
+def _ended_well(
+    trial: Trial, request: FunctionRequest, folder: TrialFolder, result: Callable[..., TrialResult]
+) -> TrialResult:
+    """The result of a function that came to its end; `result` makes one."""
+    metric = request.objective.metric
+    if metric not in trial.metrics:
+        recorded = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
+        return result("failed", "no_metric", f"the function never recorded the objective {metric}{recorded}")
+    without = trial.without_value()
+    if without is not None:
+        return result(*without)
+    found = told_verdict(request, folder)
+    return result("completed") if found is None else result("infeasible", found.reason, found.message, trial.last_step)
+
+
+def _call(function: Callable[..., Any], trial: Trial, request: FunctionRequest) -> None:
+    try:
+        function(trial, **request.hyperparameters)
+    except SystemExit as wish:
+        if wish.code not in (None, 0):  # a script's way to say that it is through
+            raise
+
+
+def _seed(seed: int, device: str) -> None:
+    random.seed(seed)
+    if "torch" in sys.modules:
+        import torch
+
+        from tunectl.training.seeds import Purpose, seed_everything, sequence
+
+        seed_everything(sequence(seed, Purpose.TRAINING), torch.device(device))
+    elif "numpy" in sys.modules:
+        import numpy as np
+
+        np.random.seed(seed % 2**32)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from tunectl.training.memory_errors import has_asked_for_too_much
+
+    return has_asked_for_too_much(error)

@@ -1,0 +1,337 @@
+"""A trial of own code that has been trained, read again by a study that reads its output in another way.
+
+Nothing is trained. What the trial's files held before is kept in its `earlier`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from tunectl.core import real_folders, regular_files
+from tunectl.core.errors import FolderError
+from tunectl.core.files import write_bytes
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
+from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
+from tunectl.programs.collected_metrics import Collector
+from tunectl.programs.command_trial import Reading, reading_of
+from tunectl.programs.file_sources import Source
+from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
+from tunectl.programs.late_output import Beginning, beginnings
+from tunectl.programs.objective_values import UPDATES_REMEDY, no_value
+from tunectl.programs.program_ends import SAID, judged, told_verdict
+from tunectl.programs.program_start import placeholder_values
+from tunectl.programs.running_program import ProgramRun
+from tunectl.programs.text_lines import Tail, log_bytes
+from tunectl.store.checkpoint_names import ExistingCheckpoints
+from tunectl.store.trial_files import (
+    TrialFiles,
+    append_attempt,
+    counted,
+    read_trial,
+    write_measurements,
+    write_request,
+    write_result,
+)
+from tunectl.training.lines import LineFile
+
+_EXIT_CODE = re.compile(r"exit_code_(\d+)")
+_NOT_ZERO = 1  # stands for an exit code that is not known, of a program that failed
+
+_UNFINISHED = "it was ended early for a metric that the changed study does not read; it goes on"
+
+
+@dataclass(frozen=True, slots=True)
+class _EndedProcess:
+    """What judging asks of a process, for one that ended long ago."""
+
+    returncode: int = 0
+
+
+def read_again(
+    before: ProgramRequest | FunctionRequest, now: ProgramRequest | FunctionRequest, folder: TrialFolder
+) -> bool:
+    """Read what a trial has left by the request `now`, which differs from its own in how it is read alone.
+
+    Its measurements, its result and its request are written anew, the request last: a trial whose request is the new
+    one has been read. False, and nothing is changed, where it cannot be read again: it had several attempts, and where
+    each began in its log is not known. Raises FolderError where its folder cannot be written, WorkloadError where a
+    package is missing that reads its files.
+    """
+    files = read_trial(folder)
+    if isinstance(now, FunctionRequest) or isinstance(before, FunctionRequest):
+        _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
+    else:
+        begun = _beginnings(folder, files, now)
+        if _read_alike(before, now) and not (begun and folder.log.exists()):
+            _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
+        elif files.attempt and not begun:
+            return False
+        elif begun:
+            _read(before, now, folder, files, begun)
+    write_request(folder, now)
+    return True
+
+
+def _read_alike(before: ProgramRequest, now: ProgramRequest) -> bool:
+    """Whether only the judgement of what was measured differs."""
+    return before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
+
+
+def _recorded_result(
+    request: ProgramRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
+) -> TrialResult | None:
+    """The result of a trial by the measurements that there are."""
+    if files.result is None:
+        return None
+    result = replace(files.result, baseline_loss=request.baseline_loss)
+    if isinstance(request, FunctionRequest) and result.state == "failed" and result.reason == "no_metric":
+        # All that it recorded is there, whatever the objective is.
+        collector = Collector(lambda: 0.0)
+        collector.begin_with(files.measurements)
+        if request.objective.metric not in collector.names:
+            return result
+        without = no_value(collector, request.objective, UPDATES_REMEDY)
+        if without is not None:
+            state, reason, message, step = without
+            return replace(result, state=state, reason=reason, message=message, infeasible_step=step)
+    elif result.state != "completed" and not _is_told(result):
+        return result
+    found = told_verdict(request, folder)
+    if found is not None:
+        state, step = "infeasible", result.final_step
+        return replace(result, state=state, reason=found.reason, message=found.message, infeasible_step=step)
+    if result.state == "completed":
+        return result
+    return replace(result, state="completed", reason="", message="", infeasible_step=None)
+
+
+def _is_told(result: TrialResult) -> bool:
+    """Whether the trial came to its end, and is infeasible by the losses that it told alone."""
+    if result.state != "infeasible" or result.reason not in ("diverged", "no_progress"):
+        return False
+    # The same words may be those of `tunectl.Infeasible`, or of a pattern of the study.
+    return result.message != result.reason and not result.message.startswith(SAID)
+
+
+def _beginnings(folder: TrialFolder, files: TrialFiles, request: ProgramRequest) -> list[Beginning]:
+    """How the attempts began from the last one on that began with nothing; [] where that is not known."""
+    known = beginnings(folder)
+    if not known and files.attempt == 1:
+        known = [Beginning(None, 0)]
+    fresh = [index for index, item in enumerate(known) if item.step is None and not item.mark]
+    found = known[fresh[-1] :] if fresh else []
+    if any(item.step is None or item.lost for item in found[1:]):
+        return []  # from which step it went on is not known, or not all of it is in the log
+    counted = any(item.every is not None for item in request.program.sources if _is_file(item.kind, item.where))
+    # What a file counts of several attempts, of which each went back some way, cannot be known.
+    return [] if len(found) > 1 and counted else found
+
+
+def _is_file(kind: str, where: str) -> bool:
+    return kind != "regex" and where != OUTPUT
+
+
+def _read(
+    before: ProgramRequest, now: ProgramRequest, folder: TrialFolder, files: TrialFiles, begun: Sequence[Beginning]
+) -> None:
+    values = placeholder_values(now, folder, None)
+    scratch = TrialFolder(folder.path / ".again")
+    real_folders.remove_all(scratch.path, folder.study)
+    real_folders.made(scratch.path, folder.study)
+    try:
+        run = _heard(now, folder, scratch, values, begun)
+        found = read_trial(scratch).measurements
+    finally:
+        with contextlib.suppress(OSError):
+            real_folders.remove_all(scratch.path, folder.study)
+    if now.program.checkpoints != before.program.checkpoints:
+        _forget_links(folder)
+    measurements = _completed(found, files, _checkpoints(now, folder, values, found), folder)
+    is_other = measurements != list(files.measurements)
+    if is_other:
+        _copy(folder)
+        write_measurements(folder, measurements)
+    # Judged by what the folder says now.
+    _keep_result(folder, files, _judged(run, files), is_copied=is_other)
+
+
+def _heard(
+    request: ProgramRequest,
+    folder: TrialFolder,
+    scratch: TrialFolder,
+    values: Mapping[str, str],
+    begun: Sequence[Beginning],
+) -> ProgramRun:
+    """The run of the program as its log and its files tell it, attempt by attempt; what it measured is in `scratch`."""
+    run: ProgramRun | None = None
+    ends = [*(item.log_bytes for item in begun[1:]), None]
+    for attempt, end in zip(begun, ends, strict=True):
+        reading = reading_of(request, values, lambda: 0.0)
+        if run is not None and attempt.step is not None:
+            kept = [item for item in read_trial(scratch).measurements if item.step <= attempt.step]
+            write_measurements(scratch, kept)
+            reading.collector.begin_with(kept)
+            bad = run.collector.bad
+            reading.collector.bad = bad if bad is not None and bad[0] <= attempt.step else None
+            reading.reader.go_on_from(attempt.step)
+        kept_bytes = log_bytes(scratch.measurements)
+        with contextlib.closing(LineFile(scratch.measurements, kept_bytes)) as measurements:
+            # The files hold what all attempts wrote.
+            files = [*(file for _, file in reading.files), reading.recorded] if end is None else []
+            run = _ended_run(request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files)
+            run.look(ended=True)
+    assert run is not None, "a trial that was launched has at least one attempt"
+    return run
+
+
+def _ended_run(
+    request: ProgramRequest,
+    folder: TrialFolder,
+    reading: Reading,
+    measurements: LineFile,
+    output: Tail,
+    files: list[Source],
+) -> ProgramRun:
+    return ProgramRun(
+        request=request,
+        folder=folder,
+        process=cast("subprocess.Popen[bytes]", _EndedProcess()),
+        stop=lambda: False,
+        output=output,
+        reader=reading.reader,
+        files=files,
+        recorded=reading.recorded,
+        collector=reading.collector,
+        kept=None,
+        flusher=None,
+        measurements=measurements,
+        log_offset=output.offset,
+        patterns=[re.compile(text) for text in request.program.infeasible.patterns],
+    )
+
+
+def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
+    """The trial's result by what is read now; None where it has none, or is to be gone on with."""
+    old = files.result and replace(files.result, baseline_loss=run.request.baseline_loss)
+    if old is None:
+        last = files.attempts[-1] if files.attempts else None
+        if last is None or not last.final or last.reason != "crashed":
+            return None
+        # A program that a signal ended has a result only where the study takes what it said before for one.
+        new = _ended_by(run, _NOT_ZERO, TrialSeconds())
+        return replace(new, attempt=last.attempt, device=last.device) if new.state == "infeasible" else None
+    if old.reason == "error":
+        return old
+    code = _exit_code(old)
+    if code is None and run.collector.bad is None and old.reason == "nan_metric":
+        return None
+    new = _ended_by(run, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds))
+    if code is None and new.reason == f"exit_code_{_NOT_ZERO}":
+        return old
+    same = {name: getattr(old, name) for name in ("eval_seconds", "device", "attempt", "exit_code")}
+    return replace(new, **same)
+
+
+def _ended_by(run: ProgramRun, code: int, seconds: TrialSeconds) -> TrialResult:
+    run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
+    result = judged(run, seconds, dies=False)
+    assert result is not None, "only a trial that was stopped has no result"
+    return result
+
+
+def _exit_code(result: TrialResult) -> int | None:
+    """How the program ended; None where it is not known."""
+    if result.exit_code is not None:
+        return result.exit_code
+    if result.state == "completed" or result.reason == "no_metric" or _is_told(result):
+        return 0
+    match = _EXIT_CODE.fullmatch(result.reason)
+    return int(match[1]) if match else None
+
+
+def _checkpoints(
+    request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
+) -> Mapping[int, str]:
+    """The names of the checkpoints there are, by step, each with its link; none is removed."""
+    if request.program.checkpoints is None or request.program.checkpoints.is_one:
+        return {}
+    pattern = CheckpointPattern.of(request.program.checkpoints, values)
+    by_step = {item.step: item.metrics.get(request.objective.metric) for item in found}
+    every_one = len(pattern.found())
+    kept = KeptCheckpoints(pattern, folder, request.objective, every_one)
+    return kept.tidy(by_step.get, None, ended=False)
+
+
+def _forget_links(folder: TrialFolder) -> None:
+    """Remove the links to checkpoints: by another pattern their names may mean others."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.checkpoints.iterdir():
+            if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
+                real_folders.remove(path, folder.study)
+
+
+def _completed(
+    found: Sequence[Measurement], files: TrialFiles, checkpoints: Mapping[int, str], folder: TrialFolder
+) -> list[Measurement]:
+    """What was read, with the time at which it was first read and its checkpoint, as far as they are known."""
+    known = {item.step: item for item in files.measurements}
+    there = ExistingCheckpoints(folder)
+    last, seconds = (
+        max((item.step for item in found), default=None),
+        files.result.train_seconds if files.result else 0.0,
+    )
+    completed = []
+    for item in found:
+        before = known.get(item.step)
+        elapsed = before.elapsed_seconds if before is not None else seconds if item.step == last else 0.0
+        name = checkpoints.get(item.step)
+        if name is None and before is not None and before.checkpoint in there:
+            name = before.checkpoint
+        completed.append(item._replace(elapsed_seconds=elapsed, checkpoint=name))
+    return completed
+
+
+def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | None, *, is_copied: bool) -> None:
+    """Write the result where it is another one; what was there goes to the trial's `earlier`."""
+    if result is None or files.result is None:
+        is_same = result is files.result
+    else:
+        # The number of its measurements counts, where it is known.
+        lines = files.result.measurements
+        is_same = result == files.result and lines in (None, counted(folder, result).measurements)
+    if is_same:
+        return
+    if not is_copied:
+        _copy(folder)
+    try:
+        if result is not None:
+            write_result(folder, result)
+        elif files.result is not None:
+            if files.result.attempt > (files.attempts[-1].attempt if files.attempts else 0):
+                append_attempt(
+                    folder, AttemptEnd(files.result.attempt, "cancelled", _UNFINISHED, False, files.result.device)
+                )
+            real_folders.remove(folder.result, folder.study)
+    except OSError as error:
+        raise FolderError(f"{folder.result}: cannot be written: {error.strerror or error}") from error
+
+
+def _copy(folder: TrialFolder) -> None:
+    """Keep the files that are written anew."""
+    try:
+        real_folders.made(folder.earlier, folder.study)
+        numbers = [int(path.name) for path in folder.earlier.iterdir() if path.name.isdecimal()]
+        place = folder.earlier / str(max(numbers, default=0) + 1)
+        real_folders.made(place, folder.study, exist_ok=False)
+        for path in (folder.measurements, folder.result, folder.request):
+            with contextlib.suppress(FileNotFoundError):
+                kept = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES, within=folder.study)
+                write_bytes(place / path.name, kept, within=folder.study)
+    except OSError as error:
+        raise FolderError(f"{folder.earlier}: cannot be written: {error.strerror or error}") from error

@@ -1,1 +1,0 @@
-"""The search space, the samplers and the plan of trials."""

@@ -1,0 +1,1 @@
+"""A study folder at work: opened, planned, trained and put into tables."""

@@ -1,0 +1,172 @@
+"""`check`: a study file read, compared with its workload's factory, and reviewed, without importing anything of the
+user's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.core import regular_files
+from tunectl.core.errors import Problem, StudyError, WorkloadError
+from tunectl.core.programs import Program, program_path
+from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.language.command_checks import check_program
+from tunectl.language.conditions import TooManyWorldsError, too_many_worlds
+from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.consumption import check_consumption, check_names
+from tunectl.language.placeholders import names_in
+from tunectl.language.review import Budget, review
+from tunectl.language.review_own_code import review_seed
+from tunectl.language.study_reader import Draft, draft_study
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.listed_points import check_count, listed_configurations
+from tunectl.space.search_space import SearchSpace, Setting, search_space
+from tunectl.workloads.reference import parse_reference, read_signature
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedStudy:
+    """A study that can be run as far as can be seen without running anything.
+
+    `warnings` are about its design.
+    """
+
+    spec: StudySpec
+    reference: WorkloadReference
+    signature: FactorySignature
+    settings: tuple[Setting, ...]
+    warnings: tuple[Problem, ...]
+    budget: Budget
+
+    @property
+    def unseen(self) -> str:
+        """Why the factory's keywords are checked at run only, "" where they were checked."""
+        return self.signature.reason if self.signature.open else ""
+
+
+def check_study(path: Path, current_folder: Path) -> CheckedStudy:
+    """Check a study file. Raises StudyError with every problem that was found."""
+    draft = draft_study(path)
+    problems = list(draft.document.problems)
+    try:
+        reference, signature = _look_at_workload(draft, current_folder, problems)
+        if draft.spec is None or problems:
+            problems += _problems_of_the_plan(draft.spec)
+            raise StudyError(list(dict.fromkeys(problems)))
+        space = search_space(draft.spec)
+        counts = _count_trials(draft.spec, space)
+        warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
+        warnings += review_seed(draft.spec, _source_of(signature))
+    except TooManyWorldsError:
+        raise StudyError([draft.problem(("hyperparameters",), too_many_worlds(), at_key=True)]) from None
+    budget = _budget(draft.spec, counts)
+    return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
+
+
+def _source_of(signature: FactorySignature) -> str | None:
+    """The text of the program's, or the function's, own file; None where it is not known or cannot be read."""
+    try:
+        return regular_files.text(Path(signature.file), errors="replace") if signature.file else None
+    except OSError:
+        return None
+
+
+def _look_at_workload(
+    draft: Draft, current_folder: Path, problems: list[Problem]
+) -> tuple[WorkloadReference, FactorySignature]:
+    """The workload and its factory's signature; what is wrong with them, or between them and the study, is added."""
+    nothing = WorkloadReference(""), FactorySignature(open=True)
+    if draft.own_code is not None and draft.own_code.program is not None:
+        told = {problem.path for problem in problems}
+        found = check_program(draft, draft.own_code.program, unbroken=draft.unbroken)
+        problems += [problem for problem in found if problem.path not in told]
+        return _look_at_program(draft, draft.own_code.program, problems)
+    is_function = draft.own_code is not None
+    text = draft.own_code.text if draft.own_code is not None else draft.workload
+    if text is None:
+        return nothing
+    try:
+        reference = parse_reference(text, draft.path, current_folder)
+        reference = replace(reference, kind="function") if is_function else reference
+        signature = read_signature(reference)
+    except (ValueError, WorkloadError) as error:
+        problems.append(draft.problem(("workload",), str(error)))
+        return nothing
+    told = {problem.path for problem in problems}
+    if draft.unbroken:
+        found = check_consumption(draft, signature, is_function=is_function)
+    else:
+        found = check_names(draft, draft.switches, signature, is_function=is_function)
+    problems += [problem for problem in found if problem.path not in told]
+    return reference, signature
+
+
+def _look_at_program(
+    draft: Draft, program: Program, problems: list[Problem]
+) -> tuple[WorkloadReference, FactorySignature]:
+    """The program as a reference, with the script that stands for its code; one that is not there is noted."""
+    where, folder = ("workload", "command"), Path(program.folder)
+    if not folder.is_dir():
+        problems.append(draft.problem(("workload", "folder"), f"there is no folder {folder}; name the program's own"))
+    texts = [item for item in program.arguments if isinstance(item, str) and not names_in(item)]
+    first = program.arguments[0]
+    if isinstance(first, str) and first in texts and which(first, folder) is None:
+        message = f"there is no program {first!r}, neither on the PATH nor below {folder}"
+        problems.append(draft.problem((*where, 0), message))
+    script = None
+    for index, text in enumerate(program.arguments[1:], start=1):
+        # The first file that Python is given is the script; what comes later may be made by it.
+        if isinstance(text, str) and text in texts and text.endswith(".py"):
+            script = folder / text
+            if not script.is_file():
+                problems.append(draft.problem((*where, index), f"there is no file {script}"))
+            break
+    file = str(script) if script is not None and script.is_file() else None
+    return WorkloadReference(draft.own_code.text if draft.own_code else "", kind="command"), FactorySignature(file=file)
+
+
+def which(program: str, folder: Path) -> str | None:
+    """Where a program stands: on the PATH, or, where it is a path, below the folder in which it will run."""
+    return shutil.which(program if "/" not in program else str(folder / program), path=program_path(os.environ))
+
+
+def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
+    """What is wrong with the trials that a study asks for: hand-written points, grids, sizes."""
+    if spec is None:
+        return []
+    try:
+        _count_trials(spec, search_space(spec))
+    except StudyError as error:
+        return list(error.problems)
+    return []
+
+
+def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
+    """Compare the study with the factory as it was found at run. Raises StudyError."""
+    problems = check_consumption(spec, signature, is_function=spec.kind == "function")
+    if problems:
+        raise StudyError(problems)
+
+
+def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
+    """The number of trials of each setting, without drawing points: that would load numpy."""
+    if spec.search.sampler in ("halton", "random"):
+        check_count(spec, len(space.settings))
+        return (spec.search.trials or 1,) * len(space.settings)
+    per_setting = Counter(setting for setting, *_ in listed_configurations(spec, space))
+    return tuple(per_setting[setting.index] for setting in space.settings)
+
+
+def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
+    steps = sum(counts) * spec.training.max_train_steps
+    if not spec.own_code and any(item.name in ("warmup_steps", "warmup") for item in spec.hyperparameters):
+        # A prepended warmup makes trials longer, each by its own number of steps.
+        from tunectl.space.plan import plan_trials
+
+        trials = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
+        steps = sum(configuration.total_steps(spec.training.max_train_steps) for configuration in trials)
+    return Budget(len(counts), sum(counts), steps)

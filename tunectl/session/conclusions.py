@@ -1,0 +1,58 @@
+"""The conclusions of procedures, as their folders keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunectl.core import regular_files
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import Scalar
+from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.language.identity import Differences, differences
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.open_study import kept_study
+from tunectl.store.study_folder import open_folder
+
+MOST_FOLDERS = 1000
+"""So many neighbours are looked at; a folder with more is no place where studies are kept."""
+
+
+def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar]) -> dict[str, dict[str, Any]]:
+    """What other procedures concluded about the same configuration of the same study, by the procedure's name.
+
+    They are looked for in the folders beside `place`; of several of one procedure the one with the usual name counts,
+    else the first by name. What cannot be read, or is of another study or configuration, is none.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    here = place.resolve()
+    try:
+        folders = [path for path in here.parent.iterdir() if path.is_dir() and path.resolve() != here]
+    except OSError:
+        return {}
+    for path in sorted(folders, key=lambda path: (not path.name.startswith(f"{spec.name}."), path.name))[:MOST_FOLDERS]:
+        folder = StudyFolder(path)
+        asked, concluded = _content(folder.procedure), _content(folder.conclusion)
+        name = asked.get("procedure")
+        if not isinstance(name, str) or name in found or not concluded or asked.get("values") != dict(values):
+            continue
+        if _is_of(spec, folder):
+            found[name] = concluded
+    return found
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return sealed_object(regular_files.content(path))
+    except (OSError, DamagedError):
+        return {}
+
+
+def _is_of(spec: StudySpec, folder: StudyFolder) -> bool:
+    try:
+        kept = kept_study(open_folder(folder.path))
+    except (FolderError, OSError):
+        return False
+    return differences(kept, spec) == Differences()

@@ -1,0 +1,96 @@
+"""Faults of ours in what is worked out from results: each is said, kept for a bug report, and costs nothing else."""
+
+from __future__ import annotations
+
+import os
+import platform
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TypeVar
+
+from tunectl import __version__
+from tunectl.analysis.findings.findings import Finding
+from tunectl.core import real_folders
+from tunectl.core.errors import FolderError, TunectlError
+from tunectl.core.files import write_if_changed
+from tunectl.core.folders import StudyFolder
+
+RAISE = "TUNECTL_RAISE_FAULTS"
+"""The environment variable under which a fault is raised, as in the tests, and not passed over."""
+
+_MOST_NAMED = 3
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+@dataclass
+class Faults:
+    """What could not be worked out because of a fault of ours: exceptions by what was at work.
+
+    With `raises` a fault is raised where it happens.
+    """
+
+    raises: bool = False
+    found: dict[str, Exception] = field(default_factory=dict)
+
+    def attempt(self, name: str, work: Callable[[], _T], instead: _U) -> _T | _U:
+        """What `work` returns, or `instead` where it fails; errors that a user can mend are raised."""
+        try:
+            return work()
+        except TunectlError:
+            raise
+        except Exception as error:
+            if self.raises:
+                raise
+            self.found.setdefault(name, error)
+            return instead
+
+    def findings(self, action: str) -> list[Finding]:
+        """A warning for each kind of exception, with all that it cost; `action` says where the traceback is."""
+        alike: dict[str, list[str]] = {}
+        for name, error in self.found.items():
+            alike.setdefault(_in_words(error), []).append(name)
+        return [_finding(names, words, action) for words, names in alike.items()]
+
+
+def faults_met(environment: Mapping[str, str] = os.environ) -> Faults:
+    """No fault yet; they are raised where the environment says so."""
+    return Faults(raises=bool(environment.get(RAISE)))
+
+
+def keep_faults(folder: StudyFolder, faults: Faults) -> None:
+    """Write the tracebacks into the study folder, and take away those of an earlier report; raises FolderError."""
+    try:
+        if faults.found:
+            write_if_changed(folder.faults, _report(faults).encode("utf-8", "backslashreplace"))
+        else:
+            real_folders.remove(folder.faults, folder.path)
+    except OSError as error:
+        raise FolderError(f"{folder.faults}: cannot be written: {error.strerror or error}") from error
+
+
+def _in_words(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _finding(names: list[str], words: str, action: str) -> Finding:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return Finding(
+        id="fault",
+        level="warning",
+        sentence=f"tunectl failed to work out {', '.join(names[:_MOST_NAMED])}{more} ({words}). This is a fault in "
+        "tunectl, not in the study; everything else here is complete.",
+        action=action,
+        numbers={"failed": names, "error": words},
+    )
+
+
+def _report(faults: Faults) -> str:
+    head = (
+        f"tunectl {__version__}, Python {platform.python_version()}, NumPy {version('numpy')}, {platform.platform()}\n"
+    )
+    parts = [f"\n{name}\n{''.join(traceback.format_exception(error))}" for name, error in faults.found.items()]
+    return head + "".join(parts)

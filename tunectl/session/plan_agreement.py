@@ -1,0 +1,229 @@
+"""Whether plan.jsonl says what was trained, and the plan as it was where it does not.
+
+A line with its checksum is believed. One that is damaged, missing, or without a checksum is compared with what else is
+known: the rows of the index, what request.json says was asked of the trial, and the plan that the study gives when its
+trials are planned again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tunectl.core import regular_files
+from tunectl.core.errors import FolderError, StudyError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import OF_PROCEDURES, PlannedTrial
+from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.plan import plan_trials, trial_seed
+from tunectl.store.plan_file import PlanLine, plan_lines, read_plan
+
+Planned = Mapping[int, PlannedTrial]
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedPlan:
+    """The planned trials in the order of their ids. `restored` are those whose lines were damaged, missing or changed;
+    `notes` say so, one line each, and `doubts` what does not fit together where nothing says which is right.
+    """
+
+    trials: Sequence[PlannedTrial]
+    restored: Sequence[int] = ()
+    notes: Sequence[str] = ()
+    doubts: Sequence[str] = ()
+
+
+def agreed_plan(
+    folder: StudyFolder, spec: StudySpec, stored: Callable[[], Planned], *, at_least: int = 0
+) -> AgreedPlan:
+    """The plan of a study folder; `stored` gives the trials that the index knows, where they are needed, and `at_least`
+    is their number.
+
+    Raises FolderError where the file cannot be read, and where a trial was trained of which nothing says how.
+    """
+    lines = plan_lines(folder.plan)
+    launched = _launched(folder)
+    is_sound = all(
+        line.is_sealed and line.trial is not None and line.trial.trial == number for number, line in enumerate(lines)
+    )
+    if is_sound and max(launched, default=-1) < len(lines) and at_least <= len(lines):
+        return AgreedPlan(read_plan(folder.plan))
+    return _Search(folder, spec, stored()).plan(lines, launched)
+
+
+def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
+    """What a request.json says otherwise than the plan, "" where they agree."""
+    values: dict[str, Any] = {}
+    for name in ("configuration", "arguments", "hyperparameters"):
+        part = request.get(name)
+        values |= part if isinstance(part, dict) else {}
+    asked: dict[str, Any] = {name: request[name] for name in ("trial", "seed") if name in request}
+    planned: dict[str, Any] = {"trial": trial.trial, "seed": trial.seed}
+    whole = request.get("kind") == "command"
+    for name, value in trial.hyperparameters.items():
+        if name in values or whole:
+            asked[name], planned[name] = values.get(name), value
+    if whole:
+        asked |= {name: value for name, value in values.items() if name not in planned}
+    differing = [name for name, value in asked.items() if name not in planned or not _same(planned[name], value)]
+    return ", ".join(f"{name} {asked[name]!r} and not {planned.get(name)!r}" for name in differing[:3])
+
+
+def _same(one: Any, other: Any) -> bool:
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def _launched(folder: StudyFolder) -> set[int]:
+    try:
+        with os.scandir(folder.trials) as entries:
+            return {int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdecimal()}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise FolderError(f"{folder.trials}: cannot be read: {error.strerror or error}") from error
+
+
+@dataclass
+class _Search:
+    """Looks for the plan as it was."""
+
+    folder: StudyFolder
+    spec: StudySpec
+    stored: Planned
+    found: dict[int, PlannedTrial] = field(default_factory=dict)
+    lined: dict[int, PlanLine] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    replanned: list[PlannedTrial] | None = None
+
+    def plan(self, lines: Sequence[PlanLine], launched: set[int]) -> AgreedPlan:
+        valid = [line for line in lines if line.trial is not None and self._is_possible(line)]
+        for line in valid:
+            assert line.trial is not None
+            known = self.lined.get(line.trial.trial)
+            if known is None or (line.is_sealed and not known.is_sealed):
+                self.lined[line.trial.trial] = line
+        behind = 0
+        for line in reversed(lines):
+            if line in valid:
+                break
+            behind += 1
+        count = max([*self.lined, *launched, *self.stored], default=-1) + 1
+        count = max(count, max(self.lined, default=-1) + 1 + behind)
+        restored = []
+        for number in range(count):
+            trial = self._trial(number, was_launched=number in launched)
+            if trial is None and number > max([*launched, *self.lined], default=-1):
+                break  # a line that nothing else knows of: its trial was never launched
+            if trial is None:
+                raise FolderError(
+                    f"{self.folder.plan}: says nothing of trial {number}, and neither does the rest of the folder. The "
+                    "plan is damaged; restore the file from a copy, or give another --dir."
+                )
+            self.found[number] = trial
+            line_of = self.lined.get(number)
+            if line_of is None or line_of.trial != trial:
+                restored.append(number)
+        self._check_identities()
+        if restored:
+            self.notes.append(self._in_words(restored))
+        return AgreedPlan(list(self.found.values()), restored, self.notes, list(self._doubts()))
+
+    def _is_possible(self, line: PlanLine) -> bool:
+        """Whether a line fits the study: only a procedure has sweeps, and a repeat in a study is a retrain."""
+        trial = line.trial
+        if trial is None or line.is_sealed or self._is_procedure(trial):
+            return trial is not None
+        return trial.kind == ("retrain" if trial.repeat else "search")
+
+    def _is_procedure(self, trial: PlannedTrial) -> bool:
+        return self.folder.procedure.exists() or trial.kind in OF_PROCEDURES
+
+    def _trial(self, number: int, *, was_launched: bool) -> PlannedTrial | None:
+        line, stored = self.lined.get(number), self.stored.get(number)
+        if line is not None and (line.is_sealed or line.trial == stored):
+            return line.trial
+        request = self._request(number)
+        # A row of the index has its checksum, the line has none: the request may agree with both.
+        candidates = [item for item in (stored, line.trial if line is not None else None) if item is not None]
+        if request is None:
+            # A trial that trained without a request was imported: the study cannot plan it again.
+            again = () if was_launched else self._planned_again(number, None)
+            return next(iter([*candidates, *again]), None)
+        for item in (*candidates, *self._planned_again(number, request)):
+            if not disagreement(request, item):
+                return item
+        return candidates[0] if candidates else None
+
+    def _request(self, number: int) -> dict[str, Any] | None:
+        try:
+            return sealed_object(regular_files.content(self.folder.trial(number).request))
+        except (OSError, DamagedError):
+            return None
+
+    def _planned_again(self, number: int, request: Mapping[str, Any] | None) -> Iterator[PlannedTrial]:
+        """The trials that could have this number by the study: of its search, or a retrain of an earlier one."""
+        if any(self._is_procedure(line.trial) for line in self.lined.values() if line.trial is not None):
+            return
+        if self.replanned is None:
+            try:
+                self.replanned = plan_trials(self.spec)
+            except StudyError:
+                self.replanned = []
+        elsewhere = {_identity(line.trial) for line in self.lined.values() if line.trial is not None}
+        elsewhere -= {_identity(line.trial) for line in (self.lined.get(number),) if line and line.trial is not None}
+        elsewhere |= {_identity(trial) for trial in self.found.values()}
+        seed = trial_seed(self.spec.training.seed, number)
+        for trial in self.replanned:
+            if _identity(trial) not in elsewhere:
+                yield replace(trial, trial=number, seed=seed)
+                if request is None:
+                    return
+        for trial in self.found.values() if request is not None else ():
+            if trial.kind == "search":
+                repeat = next(n for n in range(1, number + 2) if (trial.setting, trial.point, n) not in elsewhere)
+                yield replace(trial, trial=number, repeat=repeat, seed=seed, kind="retrain")
+
+    def _check_identities(self) -> None:
+        seen: dict[tuple[int, int, int], int] = {}
+        for trial in self.found.values():
+            earlier = seen.setdefault(_identity(trial), trial.trial)
+            if earlier != trial.trial:
+                raise FolderError(
+                    f"{self.folder.plan}: trial {trial.trial} has the setting, point and repeat of trial {earlier}. "
+                    "The plan is damaged; restore the file from a copy, or give another --dir."
+                )
+
+    def _doubts(self) -> Iterator[str]:
+        """What request.json does not hold, and lines without a checksum may have wrong: the setting, the point, and
+        what was trained again.
+        """
+        trials = [item for item in self.found.values() if not self._is_procedure(item)]
+        names = [name for name in self.spec.names if any(item.makes_settings for item in self.spec.alternatives(name))]
+        of_search = {(item.setting, item.point): item for item in trials if item.kind == "search"}
+        of_setting: dict[int, PlannedTrial] = {}
+        for trial in trials:
+            first, original = of_setting.setdefault(trial.setting, trial), of_search.get((trial.setting, trial.point))
+            what = ""
+            if any(first.hyperparameters.get(name) != trial.hyperparameters.get(name) for name in names):
+                what = f"has the setting of trial {first.trial}, and other values of {', '.join(names)}"
+            elif trial.kind == "retrain" and original is None:
+                what = "is a retrain, and no trial has its setting and point"
+            elif original is not None and original.hyperparameters != trial.hyperparameters:
+                what = f"is a retrain of trial {original.trial}, and has other values"
+            if what:
+                yield f"{self.folder.plan}: is damaged: trial {trial.trial} {what}; which is right is not known"
+
+    def _in_words(self, restored: Sequence[int]) -> str:
+        shown = ", ".join(map(str, restored[:8])) + (", …" if len(restored) > 8 else "")
+        noun = "trial" if len(restored) == 1 else "trials"
+        return (
+            f"{self.folder.plan}: is damaged: the line of {noun} {shown} is missing or is not what was trained; read "
+            "from the rest of the folder instead"
+        )
+
+
+def _identity(trial: PlannedTrial) -> tuple[int, int, int]:
+    return trial.setting, trial.point, trial.repeat

@@ -1,0 +1,132 @@
+"""Before anything is created: the workload is loaded, compared with the study, and tried on one batch in each
+setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
+from tunectl.core.records import FactorySignature, PlannedTrial
+from tunectl.execution.backends import Backend
+from tunectl.execution.devices import find_devices
+from tunectl.execution.slots import Slot, make_slots
+from tunectl.language.study_spec import StudySpec
+from tunectl.language.wording import as_text
+from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
+from tunectl.session.trial_requests import trial_request
+from tunectl.space.plan import plan_trials
+
+_MOST_PROBES = 50  # each takes some 50 ms
+
+
+class StoppedError(TunectlError):
+    """The command was interrupted before it had created anything."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A backend that has loaded the workload; `signature` is the factory's own, beyond doubt.
+
+    `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
+    """
+
+    backend: Backend
+    signature: FactorySignature
+    checkpoint_bytes: int = 0
+
+
+def study_slots(spec: StudySpec, count: int | None, environ: dict[str, str]) -> tuple[Slot, ...]:
+    """The slots of a study: `count` (--slots) of them, or all that its resources give."""
+    resources = spec.resources
+    devices = find_devices(resources.devices, environ)
+    return make_slots(
+        devices,
+        resources.trials_per_device,
+        resources.threads_per_trial,
+        count,
+        devices_per_trial=resources.devices_per_trial,
+    )
+
+
+def make_ready(
+    backend: Backend,
+    checked: CheckedStudy,
+    trials: Sequence[PlannedTrial],
+    slot: Slot,
+    stop_requested: Callable[[], int],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Ready:
+    """Load the workload, then try some of the given trials, which tell most, on one batch each.
+
+    `meanwhile` is called while the workload loads, which takes seconds in another process.
+    Raises StudyError or WorkloadError for what cannot work, StoppedError when a stop was asked for meanwhile.
+    """
+    backend.load(checked.reference)
+    meanwhile()
+    started = backend.wait_ready(stop_requested)
+    if started is None:
+        raise StoppedError("interrupted before anything was created or changed")
+    signature = checked.signature
+    if started.signature is not None:
+        signature = started.signature
+        check_signature(checked.spec, signature)
+    if checked.spec.own_code:
+        return Ready(backend, signature)  # a program, or a function, is tried by running it
+    checkpoint_bytes = 0
+    for trial in telling_trials(trials):
+        request = trial_request(checked.spec, checked.reference, signature, trial)
+        try:
+            tried = backend.probe(request, slot, stop_requested)
+        except WorkloadError as error:
+            raise StudyError([_placed(checked.spec, trial, error)]) from error
+        if tried is None:
+            raise StoppedError("interrupted before anything was created or changed")
+        checkpoint_bytes = max(checkpoint_bytes, tried)
+    return Ready(backend, signature, checkpoint_bytes)
+
+
+def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """The trials to try: between them every setting, and every value that is no float, stands once.
+
+    A range of floats is tried at one point only, and at most _MOST_PROBES trials are: what else may break is found by
+    the trials themselves.
+    """
+    seen: set[tuple[str, object]] = set()
+    chosen: list[PlannedTrial] = []
+    for trial in trials:
+        told: set[tuple[str, object]] = {("setting", trial.setting)}
+        told |= {(name, value) for name, value in trial.hyperparameters.items() if not isinstance(value, float)}
+        if told - seen and len(chosen) < _MOST_PROBES:
+            chosen.append(trial)
+            seen |= told
+    return chosen
+
+
+def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Problem:
+    metric = "objective.metric" in str(error)
+    path = ("objective", "metric") if metric else ("workload",)
+    values = ", ".join(
+        f"{name} {as_text(value)}"
+        for name, value in trial.hyperparameters.items()
+        if not isinstance(value, float) and _varies(spec, name)
+    )
+    with_values = f" (tried with {values})" if values and not metric else ""
+    return spec.problem(path, f"{error}{with_values}")
+
+
+def _varies(spec: StudySpec, name: str) -> bool:
+    alternatives = spec.alternatives(name)
+    return len(alternatives) > 1 or any(item.varies for item in alternatives)
+
+
+def probe_study(study: Path, current_folder: Path, environ: dict[str, str], backend: Backend) -> CheckedStudy:
+    """Check a study, then build its workload in a child process and try it; raises what `make_ready` raises."""
+    checked = check_study(study, current_folder)
+    slot = study_slots(checked.spec, None, environ)[0]
+    ready = make_ready(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
+    return replace(checked, signature=ready.signature)

@@ -1,0 +1,76 @@
+"""A study folder as it stands at one moment, looked at without writing a byte; somebody else may be running in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunectl.core.errors import FolderError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
+from tunectl.execution.lock import is_held
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.damage import changed_files, damage_notes
+from tunectl.session.open_study import kept_study
+from tunectl.session.outcome_index import read_standing
+from tunectl.session.plan_agreement import agreed_plan
+from tunectl.store.index import Index
+from tunectl.store.study_folder import open_folder
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAsItStands:
+    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
+
+    `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders.
+    """
+
+    folder: StudyFolder
+    spec: StudySpec
+    trials: Sequence[PlannedTrial]
+    outcomes: Sequence[TrialOutcome]
+    runner_alive: bool
+    index: Index | None
+
+
+@contextlib.contextmanager
+def looked_at(
+    place: Path, report: Callable[[str], None] = lambda _line: None, *, may_be_half_read: bool = False
+) -> Iterator[StudyAsItStands]:
+    """The study in the folder at `place`; raises FolderError where there is none.
+
+    What of the folder is damaged is said to `report`, one line each.
+
+    Also raised, unless `may_be_half_read`, where its trials are being read again, or were when a runner was killed:
+    some are read by the study as it was and some as it is now, and no comparison of them is right.
+    """
+    folder = open_folder(place)
+    spec = kept_study(folder)
+    if folder.rereading.exists() and not may_be_half_read:
+        raise FolderError(
+            f"{place}: its trials are being read again as a changed study says, and not all have been; where no runner "
+            "is at work, run the study again: it goes on from there"
+        )
+    alive = is_held(folder.lock)
+    index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
+    with index or contextlib.nullcontext():
+        stored, count = (index.planned, index.planned_count()) if index is not None else (dict, 0)
+        plan = agreed_plan(folder, spec, stored, at_least=count)
+        trials = plan.trials
+        if alive and index is not None:
+            outcomes = list(index.outcomes())
+        else:
+            # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
+            found = read_standing(folder, trials, spec.objective, index)
+            outcomes = [_running(item) for item in found] if alive else found
+        notes = (f"warning: {note}" for note in (*plan.notes, *plan.doubts))
+        for line in (*notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
+            report(line)
+        yield StudyAsItStands(folder, spec, trials, outcomes, alive, index)
+
+
+def _running(item: TrialOutcome) -> TrialOutcome:
+    """A trial as it is while a runner is at work, where only its folder says how it stands."""
+    return replace(item, state="running", reason="", message="") if item.message == RUNNER_ENDED else item

@@ -1,0 +1,164 @@
+"""Training the trials that are left of an open study."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.records import PlannedTrial
+from tunectl.execution.events import Event, TrialEnded, TrialRetried
+from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.scheduler import run_trials
+from tunectl.execution.slots import Slot
+from tunectl.language.study_spec import StudySpec
+from tunectl.session.checked_study import CheckedStudy
+from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
+from tunectl.session.folder_watch import FolderWatch, folder_watched
+from tunectl.session.open_study import OpenStudy
+from tunectl.session.probed_study import Ready
+from tunectl.session.recorder import Recorder
+from tunectl.session.run_progress import Tally, Watcher
+from tunectl.session.trial_requests import total_steps, trial_request
+from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
+from tunectl.store.trial_files import read_trial, settle_attempts, unrecorded_attempt, write_request
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where and how to run, never what to train.
+
+    `folder` None is runs/<study> below the current folder, `slots` None all that there are. `reverse` starts the last
+    trials first. `retry_failed` runs those again that failed.
+    """
+
+    folder: Path | None = None
+    slots: int | None = None
+    reverse: bool = False
+    retry_failed: bool = False
+    command: tuple[str, ...] = ()
+
+
+def disk_need(spec: StudySpec, left: Sequence[PlannedTrial], ready: Ready, slots: tuple[Slot, ...]) -> DiskNeed:
+    """What these trials will write."""
+    return DiskNeed(
+        checkpoint_bytes=ready.checkpoint_bytes,
+        kept=spec.training.keep_checkpoints,
+        at_once=min(len(slots), len(left)),
+        trials=len(left),
+        # The steps of the user's own code leave nothing beside what it writes itself.
+        updates=0 if spec.own_code else sum(total_steps(spec, trial) for trial in left),
+    )
+
+
+def train_trials(
+    study: OpenStudy,
+    left: Sequence[PlannedTrial],
+    checked: CheckedStudy,
+    ready: Ready,
+    slots: tuple[Slot, ...],
+    options: RunOptions,
+    watcher: Watcher,
+    stops: Callable[[], int],
+) -> None:
+    """Train these trials of an open study until they have ended, or a stop is asked for.
+
+    Raises FolderError where there is no room for them, or their folders cannot be written.
+    """
+    need = disk_need(study.spec, left, ready, slots)
+    if warning := check_room_to_begin(study.folder.path, need):
+        watcher.message(f"warning: {warning}")
+    _note_provenance(study, checked.signature.file or ready.signature.file, options, watcher)
+    trials = {trial.trial: trial for trial in study.trials}
+    tally = Tally(
+        study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
+    )
+    to_run = {trial.trial for trial in left}
+    tally.before([item for item in study.outcomes if item.plan.trial not in to_run])
+
+    def prepare(job: Job) -> Path:
+        check_room_to_go_on(study.folder.path, need)
+        folder = study.folder.trial(job.trial)
+        settle_attempts(folder)
+        request = trial_request(study.spec, checked.reference, ready.signature, trials[job.trial], job.attempt)
+        write_request(folder, request)
+        return folder.path
+
+    for fd in study.lock.fds:
+        ready.backend.hold(fd)
+    jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
+    recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
+    try:
+        with folder_watched(study, left, len(slots), watcher) as watch:
+            run_trials(
+                jobs[::-1] if options.reverse else jobs,
+                ready.backend,
+                slots,
+                limits=_limits(study.spec),
+                prepare=prepare if watch is None else _watched_launch(prepare, watch),
+                on_event=recorder if watch is None else _watched_ends(recorder, watch),
+                stop_requested=stops if watch is None else lambda: max(stops(), int(watch.must_stop)),
+                may_launch=(lambda _running: True) if watch is None else watch.may_launch,
+                poll_seconds=_POLL_SECONDS,
+            )
+    except BaseException:
+        # Whoever opened the folder lets go of its lock next: no trial may write into it after that.
+        ready.backend.close()
+        raise
+
+
+def _watched_launch(prepare: Callable[[Job], Path], watch: FolderWatch) -> Callable[[Job], Path]:
+    def launch(job: Job) -> Path:
+        path = prepare(job)
+        watch.launching(job)
+        return path
+
+    return launch
+
+
+def _watched_ends(record: Callable[[Event], None], watch: FolderWatch) -> Callable[[Event], None]:
+    def take(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            watch.ended(event.trial, event.state)
+        elif isinstance(event, TrialRetried):
+            watch.ended(event.trial, "pending")
+        record(event)
+
+    return take
+
+
+def _job(folder: TrialFolder, trial: PlannedTrial) -> Job:
+    files = read_trial(folder)
+    failed = unrecorded_attempt(folder, files.result, files.attempts) if files.result is not None else None
+    return Job(trial.trial, files.attempts if failed is None else (*files.attempts, failed))
+
+
+def _limits(spec: StudySpec) -> Limits:
+    resources = spec.resources
+    timeout = resources.trial_timeout_seconds
+    return Limits(resources.retries, math.inf if timeout is None else timeout, resources.grace_seconds)
+
+
+def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, watcher: Watcher) -> None:
+    workload_file = Path(source) if source else None
+    if workload_hash_changed(study.folder, workload_file):
+        watcher.message(
+            f"warning: {workload_file} has changed since the last run of this study: its trials were not all "
+            "trained by the same code"
+        )
+    now = datetime.now(UTC).astimezone()
+    run = describe_run(
+        options.command,
+        workload_file=workload_file,
+        study_file=study.spec.file,
+        study_folder=study.folder.path,
+        now=now,
+        uncommitted_diff=study.spec.uncommitted_diff,
+    )
+    append_provenance(study.folder, run)

@@ -1,0 +1,82 @@
+"""What a worker is asked to train: a planned trial and its study, fully resolved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tunectl.core.programs import FunctionRequest, ProgramRequest, Request
+from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
+from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.consumption import factory_arguments
+from tunectl.language.study_spec import StudySpec
+
+
+def trial_request(
+    spec: StudySpec,
+    reference: WorkloadReference,
+    signature: FactorySignature,
+    trial: PlannedTrial,
+    attempt: int = 1,
+) -> Request:
+    """The request of one trial; defaults are written out, since those of a later version may differ."""
+    training = {**asdict(spec.training), **trial.training}
+    if spec.own_code:
+        return _own_code(spec, reference, signature, trial, attempt)
+    return TrialRequest(
+        study=spec.name,
+        trial=trial.trial,
+        seed=trial.seed,
+        workload=reference,
+        arguments=factory_arguments(signature, trial.hyperparameters),
+        configuration=asdict(TrainingConfiguration.from_hyperparameters(trial.hyperparameters)),
+        objective=spec.objective,
+        max_train_steps=training["max_train_steps"],
+        eval_every=training["eval_every"],
+        keep_checkpoints=training["keep_checkpoints"],
+        train_examples=training["train_examples"],
+        stop_after=training.get("stop_after"),
+        eval_from=training.get("eval_from", 0),
+        no_progress=training["no_progress"],
+        # A recovery would hide the instability that a sweep looks for.
+        recovery=None if trial.kind in ("sweep", "throughput") else spec.training.recovery,
+        threads=spec.resources.threads_per_trial,
+        data_workers=spec.resources.data_workers,
+        memory_limit_bytes=training.get("memory_limit_bytes"),
+        attempt=attempt,
+        kind="throughput" if trial.kind == "throughput" else "workload",
+    )
+
+
+def _own_code(
+    spec: StudySpec,
+    reference: WorkloadReference,
+    signature: FactorySignature,
+    trial: PlannedTrial,
+    attempt: int,
+) -> Request:
+    training = {**asdict(spec.training), **trial.training}
+    common = {
+        "study": spec.name,
+        "trial": trial.trial,
+        "seed": trial.seed,
+        "objective": spec.objective,
+        "max_train_steps": training["max_train_steps"],
+        "keep_checkpoints": training["keep_checkpoints"],
+        "baseline_loss": spec.baseline_loss,
+        "no_progress": training["no_progress"],
+        "attempt": attempt,
+    }
+    if spec.program is not None:
+        return ProgramRequest(program=spec.program, hyperparameters=dict(trial.hyperparameters), **common)
+    arguments = factory_arguments(signature, trial.hyperparameters, own_code=True)
+    threads = spec.resources.threads_per_trial
+    return FunctionRequest(workload=reference, hyperparameters=arguments, threads=threads, **common)
+
+
+def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
+    """The number of updates of a trial, its warmup included; of own code what the study says."""
+    if spec.own_code:
+        return trial.training.get("max_train_steps", spec.training.max_train_steps)
+    configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)
+    steps = trial.training.get("max_train_steps", spec.training.max_train_steps)
+    return configuration.total_steps(min(trial.training.get("stop_after", steps), steps))

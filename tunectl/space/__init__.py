@@ -1,0 +1,1 @@
+"""The search space: what is drawn for each trial, from a scrambled Halton sequence or a list."""

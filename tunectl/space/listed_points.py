@@ -1,0 +1,167 @@
+"""Configurations that are listed rather than drawn: grids, and points written by hand. Importing it loads no numpy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+
+from tunectl.core.errors import Problem, StudyError
+from tunectl.core.records import Scalar
+from tunectl.language.conditions import OTHER, Other
+from tunectl.language.document import PathKey
+from tunectl.language.hyperparameters import same
+from tunectl.language.points import check_point, within
+from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, StudySpec, ValueSet, sameness
+from tunectl.language.unit_maps import grid_values
+from tunectl.language.wording import counted, shown
+from tunectl.space.search_space import SearchSpace, Setting
+
+MOST_TRIALS = 1_000_000
+
+Configuration = tuple[int, int, tuple[float, ...], dict[str, Scalar]]
+"""Setting, point, coordinates (none here) and the active hyperparameters."""
+
+
+def listed_configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Configuration]:
+    """The configurations of a grid or of hand-written points, round robin over the settings.
+
+    Raises StudyError where a grid has too many, or a point does not fit the study.
+    """
+    return _round_robin(_grids(spec, space) if spec.search.sampler == "grid" else _hand_written(spec, space))
+
+
+def check_count(spec: StudySpec, settings: int) -> None:
+    """Raises StudyError where a sampled study asks for more trials than a plan holds."""
+    count = spec.search.trials or 1
+    if count * settings > MOST_TRIALS:
+        where = "its one setting" if settings == 1 else f"each of {counted(settings, 'setting')}"
+        message = f"a study has at most {MOST_TRIALS:,} trials, found {count:,} in {where}"
+        raise StudyError([spec.problem(("search", "trials"), message)])
+
+
+def _round_robin(rows: list[list[tuple[int, dict[str, Scalar]]]]) -> Iterator[Configuration]:
+    """Takes one (point, configuration) of each setting in turn until all are used up."""
+    for group in itertools.zip_longest(*rows):
+        for setting, entry in enumerate(group):
+            if entry is not None:
+                yield setting, entry[0], (), entry[1]
+
+
+def _grids(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
+    count = sum(_grid_size(space, setting) for setting in space.settings)
+    if count > MOST_TRIALS:
+        message = (
+            f"a study has at most {MOST_TRIALS:,} trials, and this grid has {count:,}; use fewer points or sampler: "
+            "halton"
+        )
+        raise StudyError([spec.problem(("search",), message)])
+    return [list(enumerate(_grid(space, setting))) for setting in space.settings]
+
+
+def _grid_values(item: Hyperparameter, setting: Setting) -> list[Scalar]:
+    return [setting.values[item.name]] if item.makes_settings else grid_values(item.domain)
+
+
+def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
+    """Every combination of grid values in a setting: parents before children, the first name varying slowest."""
+    worlds = space.conditions.worlds(space.names, choose=lambda item: _grid_values(item, setting), most=MOST_TRIALS)
+    for world in worlds:
+        yield {name: world.values[name] for name in space.names if name in world.values}  # type: ignore[misc]
+
+
+def _grid_size(space: SearchSpace, setting: Setting) -> int:
+    """The number of combinations, without making them: values that no condition tells apart are one world, counted."""
+    told: dict[PathKey, tuple[list[Scalar | Other], int]] = {}
+
+    def choose(item: Hyperparameter) -> list[Scalar | Other]:
+        if item.path not in told:
+            values = _grid_values(item, setting)
+            mentioned = {sameness(value) for value in space.conditions.mentioned.get(item.name, ())}
+            apart: list[Scalar | Other] = [value for value in values if sameness(value) in mentioned]
+            rest = len(values) - len(apart)
+            told[item.path] = (apart + [OTHER] * (rest > 0), rest)
+        return told[item.path][0]
+
+    return sum(
+        math.prod(told[world.active[name].path][1] for name, value in world.values.items() if value is OTHER)
+        for world in space.conditions.worlds(space.names, choose=choose)
+    )
+
+
+def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
+    rows: list[list[tuple[int, dict[str, Scalar]]]] = [[] for _ in space.settings]
+    problems: list[Problem] = []
+    settings_of = _settings_by_point(space.settings)
+    for index, point in enumerate(spec.search.points):
+        path: tuple[str | int, ...] = ("search", "points", index)
+        found = [spec.problem(*wrong) for wrong in check_point(space.conditions.by_name, point, path)]
+        settings = settings_of(point)
+        if not found and not settings:
+            found = [spec.problem(path, "no setting of the study has these scientific values")]
+        used: set[str] = set()
+        for setting in settings if not found else ():
+            values, missing = _resolve_point(space, setting, point)
+            found += [spec.problem(path, f"a value for {key} is due where it is active, found none") for key in missing]
+            found += [
+                spec.problem((*path, name), f"{name} cannot be {shown(value)} in this configuration, by its `when`")
+                for name, value in point.items()
+                if name in values and not same(values[name], value)
+            ]
+            used.update(values)
+            rows[setting.index].append((index, values))
+        if not found:
+            found = [
+                spec.problem((*path, name), f"{name} is not active in this configuration; leave it out")
+                for name in point
+                if name not in used
+            ]
+        problems += dict.fromkeys(found)
+    if problems:
+        raise StudyError(problems)
+    return rows
+
+
+def _settings_by_point(settings: Sequence[Setting]) -> Callable[[Mapping[str, Scalar]], list[Setting]]:
+    """What gives the settings that a point belongs to: those whose values it has, as far as it gives them."""
+    names = sorted({name for setting in settings for name in setting.values})
+
+    @cache
+    def found(given: tuple[tuple[bool, Scalar] | None, ...]) -> list[Setting]:
+        point = dict(zip(names, given, strict=True))
+        return [
+            setting
+            for setting in settings
+            if all(point[name] in (None, sameness(value)) for name, value in setting.values.items())
+        ]
+
+    return lambda point: found(tuple(sameness(point[name]) if name in point else None for name in names))
+
+
+def _resolve_point(
+    space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
+) -> tuple[dict[str, Scalar], list[str]]:
+    """The configuration of a point in a setting, and the keys of the hyperparameters that it leaves out."""
+    missing: list[str] = []
+
+    def choose(item: Hyperparameter) -> Scalar:
+        if item.name not in point:
+            missing.append(item.key)
+        elif within(item, point[item.name]):
+            return _as_declared(item, point[item.name])
+        return grid_values(item.domain)[0]  # a stand-in, to go on looking for problems with
+
+    return space.resolve(setting, choose), missing
+
+
+def _as_declared(item: Hyperparameter, value: Scalar) -> Scalar:
+    """The value with the type that its declaration has: 2.0 out of the set [1, 2] is the whole number 2."""
+    match item.domain:
+        case FixedValue(declared):
+            return declared
+        case ValueSet() as declared:
+            position = declared.position(value)
+            return value if position is None else declared.values[position]
+        case Range(integer=integer):
+            return int(value) if integer else float(value)

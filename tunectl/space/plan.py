@@ -1,0 +1,62 @@
+"""The plan: which trials a study consists of, with ids that never change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunectl.core.records import PlannedTrial
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.halton import halton_points, random_points
+from tunectl.space.listed_points import Configuration, check_count, listed_configurations
+from tunectl.space.search_space import SearchSpace, search_space
+
+
+def plan_trials(spec: StudySpec, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
+    """The trials of a study that are not in `after` yet; ids go on from the last one.
+
+    Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study asks
+    for too many trials, or a hand-written point does not fit.
+    """
+    space = search_space(spec)
+    known = {(trial.setting, trial.point, trial.repeat) for trial in after}
+    next_id = max((trial.trial for trial in after), default=-1) + 1
+    trials: list[PlannedTrial] = []
+    for setting, point, coordinates, values in _configurations(spec, space):
+        if (setting, point, 0) in known:
+            continue
+        trial = next_id + len(trials)
+        trials.append(
+            PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.training.seed, trial))
+        )
+    return trials
+
+
+def trial_seed(study_seed: int, trial: int) -> int:
+    """The seed of a trial, below 2**32: by numpy's SeedSequence from (training.seed, trial id)."""
+    return int(np.random.SeedSequence((study_seed, trial)).generate_state(1)[0])
+
+
+def _configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Configuration]:
+    match spec.search.sampler:
+        case "halton":
+            return _sampled(spec, space, halton_points)
+        case "random":
+            return _sampled(spec, space, random_points)
+        case "grid" | "points":
+            return listed_configurations(spec, space)
+        case _:
+            assert_never(spec.search.sampler)
+
+
+def _sampled(
+    spec: StudySpec, space: SearchSpace, draw: Callable[[int, int, int, int], NDArray[np.float64]]
+) -> Iterator[Configuration]:
+    check_count(spec, len(space.settings))
+    cube = draw(spec.search.seed, space.dimensions, 0, spec.search.trials or 1)
+    for point, row in enumerate(cube.tolist()):
+        for setting in space.settings:
+            yield setting.index, point, tuple(row), space.configuration(setting, row)

@@ -1,0 +1,126 @@
+"""The search space: settings, the coordinates of sampled hyperparameters, and the map from the unit interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tunectl.core.errors import StudyError
+from tunectl.core.records import Scalar
+from tunectl.language.conditions import Conditions, Other, World
+from tunectl.language.document import PathKey
+from tunectl.language.study_spec import FixedValue, Hyperparameter, StudySpec, ValueSet
+from tunectl.language.unit_maps import from_unit
+
+MOST_SETTINGS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One combination of the scientific values that make settings; `values` holds those that are active in it."""
+
+    index: int
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """What a study samples from.
+
+    `order` lists the names with parents before children; `coordinates` gives each sampled hyperparameter (by its
+    path) its column in the unit cube, which has `dimensions` columns.
+    """
+
+    names: tuple[str, ...]
+    order: tuple[str, ...]
+    conditions: Conditions
+    settings: tuple[Setting, ...]
+    coordinates: Mapping[PathKey, int]
+    dimensions: int
+
+    def configuration(self, setting: Setting, coordinates: Sequence[float]) -> dict[str, Scalar]:
+        """The active hyperparameters of a point of the unit cube in a setting, in the order of the study."""
+
+        def choose(item: Hyperparameter) -> Scalar:
+            return from_unit(item.domain, coordinates[self.coordinates[item.path]])
+
+        return self.resolve(setting, choose)
+
+    def resolve(self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]) -> dict[str, Scalar]:
+        """The active hyperparameters in a setting, `choose` giving the sampled values, in the order of the study."""
+        world = World()
+        for name in self.order:
+            for item in self.conditions.by_name[name]:
+                if item.when and not world.holds(item):
+                    continue
+                if isinstance(item.domain, FixedValue):
+                    world.values[name] = item.domain.value
+                elif item.makes_settings:
+                    world.values[name] = setting.values[name]
+                else:
+                    world.values[name] = choose(item)
+                break
+        return {name: world.values[name] for name in self.names if name in world.values}  # type: ignore[misc]
+
+
+def search_space(spec: StudySpec) -> SearchSpace:
+    """The search space of a checked study."""
+    conditions = Conditions(spec.hyperparameters)
+    coordinates = _share_coordinates(spec, conditions)
+    return SearchSpace(
+        names=spec.names,
+        order=tuple(conditions.ancestors(spec.names)),
+        conditions=conditions,
+        settings=_settings(spec, conditions),
+        coordinates=coordinates,
+        dimensions=max(coordinates.values(), default=-1) + 1,
+    )
+
+
+def _settings(spec: StudySpec, conditions: Conditions) -> tuple[Setting, ...]:
+    """Every combination of scientific values, the study's first name varying slowest."""
+    makers = [name for name in spec.names if any(item.makes_settings for item in conditions.by_name[name])]
+
+    def values(item: Hyperparameter) -> Sequence[Scalar]:
+        if isinstance(item.domain, ValueSet) and item.makes_settings:
+            return item.domain.values
+        return (
+            [item.domain.value] if isinstance(item.domain, FixedValue) else [0]
+        )  # a sampled alternative: its value tells no settings apart
+
+    found: list[dict[str, tuple[int, Scalar]]] = []
+    for world in conditions.worlds(makers, choose=values):
+        chosen = [item for name, item in world.active.items() if name in makers and item.makes_settings]
+        found.append({item.name: _numbered(values(item), world.values[item.name]) for item in chosen})
+        if len(found) > MOST_SETTINGS:
+            message = (
+                f"the scientific values make more than {MOST_SETTINGS:,} settings; "
+                "use fewer values, or mark some of them sampled: true"
+            )
+            raise StudyError([spec.problem(("hyperparameters", makers[0]), message)])
+    found.sort(key=lambda setting: [setting[name][0] if name in setting else -1 for name in makers])
+    return tuple(
+        Setting(index, {name: value for name, (_, value) in setting.items()}) for index, setting in enumerate(found)
+    )
+
+
+def _numbered(values: Sequence[Scalar], value: Scalar | Other) -> tuple[int, Scalar]:
+    """The value and its place in the set; `index` would take true for 1."""
+    return next((index, item) for index, item in enumerate(values) if item is value)
+
+
+def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[PathKey, int]:
+    """A column for each sampled hyperparameter: those that can never be active together may share one.
+
+    Categorical and scientific ones come first and get the smallest primes; then the order of the study. Each takes the
+    first column that none of those it can meet has (greedy colouring).
+    """
+    sampled = [item for item in spec.hyperparameters if item.has_coordinate]
+    sampled.sort(key=lambda item: not (isinstance(item.domain, ValueSet) or item.role == "scientific"))
+    columns: dict[PathKey, int] = {}
+    placed: list[Hyperparameter] = []
+    for item in sampled:
+        taken = {columns[other.path] for other in placed if conditions.together(item, other)}
+        columns[item.path] = next(column for column in range(len(placed) + 1) if column not in taken)
+        placed.append(item)
+    return columns

@@ -1,1 +1,0 @@
-"""The verbs, one short file each: the one place where the parts are joined."""
