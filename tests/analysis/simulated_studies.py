@@ -17,7 +17,6 @@ from tunectl.analysis.findings.evidence import Evidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.objective import Objective
 from tunectl.language.study_reader import parse_study
-from tunectl.language.unit_maps import to_unit
 from tunectl.space.plan import plan_trials
 
 CHANCE = 0.9
@@ -117,7 +116,7 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
     runs = []
     for plan in plan_trials(spec):
         positions = {
-            name: to_unit(domain, plan.hyperparameters[name])
+            name: domain.to_unit(plan.hyperparameters[name])
             for name, domain in domains.items()
             if name in plan.hyperparameters
         }

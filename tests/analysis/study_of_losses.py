@@ -11,7 +11,6 @@ from builders import NUISANCE_RATE, study
 from tunectl.analysis.findings.evidence import Evidence
 from tunectl.analysis.results.runs import Run
 from tunectl.language.study_spec import StudySpec
-from tunectl.language.unit_maps import to_unit
 from tunectl.space.plan import plan_trials
 
 
@@ -26,7 +25,7 @@ def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: St
     runs = []
     for plan in plan_trials(spec):
         rate, at = (
-            to_unit(domains[name], plan.hyperparameters[name]) if name in domains else 0.5
+            domains[name].to_unit(plan.hyperparameters[name]) if name in domains else 0.5
             for name in ("learning_rate", "weight_decay")
         )
         value = float(loss(generator, rate, at))

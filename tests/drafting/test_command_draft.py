@@ -18,7 +18,8 @@ from tunectl.drafting.study_text import Known, study_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.placeholders import command_line, value_text
 from tunectl.language.study_reader import draft_study, load_study
-from tunectl.language.study_spec import FixedValue, StudySpec
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.domains import FixedValue
 
 OWN = {"trial.dir": "/runs/7", "trial.id": "7", "trial.seed": "5", "max_train_steps": "9"}
 

@@ -17,8 +17,9 @@ from study_calls import Called
 
 from tunectl.drafting.study_draft import BegunStudy, begin_from
 from tunectl.language.placeholders import command_line, value_text
-from tunectl.language.study_spec import FixedValue, StudySpec
+from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import check_study
+from tunectl.space.domains import FixedValue
 
 PYTHON = sys.executable
 SCRIPTS = Path(__file__).parents[1] / "scripts"

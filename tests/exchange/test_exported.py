@@ -6,7 +6,7 @@ from builders import study
 
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
-from tunectl.language.study_spec import Range, ValueSet
+from tunectl.space.domains import Range, ValueSet
 
 
 def exported(spec, *values):

@@ -17,7 +17,7 @@ from tunectl.exchange.naming import (
     study_name,
     value_in,
 )
-from tunectl.language.study_spec import FixedValue, Range, ValueSet
+from tunectl.space.domains import FixedValue, Range, ValueSet
 
 
 def test_names_become_identifiers_that_no_table_has_as_a_column_each_its_own():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunectl.exchange.presence import conditions
-from tunectl.language.study_spec import FixedValue, Range, ValueSet
+from tunectl.space.domains import FixedValue, Range, ValueSet
 
 DOMAINS = {
     "optimizer": ValueSet(("sgd", "adam", "lamb")),

@@ -9,9 +9,9 @@ from builders import NUISANCE_RATE, problems_of, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunectl.language.conditions import MOST_DEPTH, OTHER, Conditions, Other, TooManyWorldsError, World
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, ValueSet
+from tunectl.space.conditions import MOST_DEPTH, OTHER, Conditions, Other, TooManyWorldsError, World
+from tunectl.space.domains import FixedValue, Range, ValueSet, same
+from tunectl.space.hyperparameters import Hyperparameter
 
 SEARCH = "{trials: 4}"
 BOTH = "{role: scientific, values: [nesterov, adam]}"

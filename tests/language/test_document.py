@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunectl.core.errors import StudyError
-from tunectl.language.document import dotted, parse_document, read_document
+from tunectl.core.errors import StudyError, dotted
+from tunectl.language.document import parse_document, read_document
 
 
 def refused(text):

@@ -8,7 +8,8 @@ from builders import STUDY_FILE, problems_in, problems_of, study, study_text
 from tunectl.core.objective import Objective
 from tunectl.core.records import Recovery
 from tunectl.language.study_reader import load_study, parse_study
-from tunectl.language.study_spec import ResourcesSection, SearchSection, TrainingSection
+from tunectl.language.study_spec import ResourcesSection, TrainingSection
+from tunectl.space.search_space import SearchSection
 
 VARIES = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}
 

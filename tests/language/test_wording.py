@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tunectl.core.wording import counted, nearest, quoted
 from tunectl.language.configuration import FIELDS
-from tunectl.language.wording import counted, nearest, quoted
 
 
 @pytest.mark.parametrize(

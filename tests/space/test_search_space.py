@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunectl.core.errors import StudyError
-from tunectl.language.conditions import Conditions, World
+from tunectl.space.conditions import Conditions, World
 from tunectl.space.plan import plan_trials
 from tunectl.space.search_space import MOST_SETTINGS, search_space
 

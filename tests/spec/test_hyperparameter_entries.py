@@ -7,8 +7,7 @@ from builders import problems_of, study
 
 from tunectl.language.configuration import FIELDS
 from tunectl.language.hyperparameter_names import TABLE_COLUMNS
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import FixedValue, Range, ValueSet
+from tunectl.space.domains import FixedValue, Range, ValueSet, same
 
 SEARCH = "{trials: 4}"
 

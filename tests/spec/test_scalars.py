@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tunectl.language.document import parse_document, scalar
+from tunectl.core.scalars import scalar
+from tunectl.language.document import parse_document
 
 TABLE = [
     # null

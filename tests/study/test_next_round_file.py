@@ -12,7 +12,7 @@ from tunectl.commands import next_round as module
 from tunectl.commands.next_round import next_round
 from tunectl.core.errors import UsageError
 from tunectl.language.study_reader import parse_study
-from tunectl.language.study_spec import Range
+from tunectl.space.domains import Range
 
 TEXT = """\
 # An example with comments.

@@ -26,7 +26,7 @@ def say_findings(findings: Sequence[Finding]) -> None:
 
 
 def _lines(finding: Finding, width: int) -> list[str]:
-    from tunectl.language.document import dotted
+    from tunectl.core.errors import dotted
     from tunectl.language.editing import in_flow
 
     head = f"{finding.level} {finding.id}: {finding.sentence}"

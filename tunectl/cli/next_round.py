@@ -31,7 +31,7 @@ def next_round(
 
 
 def _print(found: NextRound) -> None:
-    from tunectl.language.document import dotted
+    from tunectl.core.errors import dotted
     from tunectl.language.editing import in_flow
 
     for item in found.changes:

@@ -15,7 +15,7 @@ from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
-from tunectl.language.wording import as_text
+from tunectl.core.wording import as_text
 from tunectl.session.snapshot import StudyAsItStands, looked_at
 from tunectl.store.study_folder import is_study_folder
 

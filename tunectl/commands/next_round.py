@@ -12,10 +12,9 @@ from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_round import AgreedChange, Conflict, agreed_changes
 from tunectl.commands.report import Question, evidence_of
-from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.errors import FolderError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
-from tunectl.language.document import dotted
 from tunectl.language.editing import EditingError, with_value
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec

@@ -20,7 +20,7 @@ from tunectl.execution.backends import Backend
 from tunectl.execution.signals import counted_stop_signals
 from tunectl.language.configuration import FIELDS
 from tunectl.language.placeholders import names_in
-from tunectl.language.study_spec import Domain, Range, StudySpec, ValueSet
+from tunectl.language.study_spec import StudySpec
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
 from tunectl.procedures.repeated_seeds import without_evidence
 from tunectl.report.table import Column, Table
@@ -35,6 +35,7 @@ from tunectl.session.probed_study import Ready, make_ready, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import omissions
+from tunectl.space.domains import Domain, Range, ValueSet
 from tunectl.space.plan import trial_seed
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path

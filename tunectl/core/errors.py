@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunectl.core.quoted_traceback import quoted_traceback
+
+PathKey = tuple[str | int, ...]
+"""A place in the document: ("hyperparameters", "momentum", "range", 0)."""
+
+Place = tuple[int, int]
+"""Line and column, counted from 1."""
 
 EXIT_DONE = 0
 EXIT_SOME_FAILED = 1
@@ -58,6 +64,39 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}:"
         return f"{where} {self.path}: {self.message}" if self.path else f"{where} {self.message}"
+
+
+def problem_at(
+    file: str,
+    places: Mapping[PathKey, Place],
+    path: PathKey,
+    message: str,
+    other_files: Mapping[PathKey, str] | None = None,
+) -> Problem:
+    """A problem with what stands at `path`; `other_files` as in Document."""
+    stands = _standing(path, places)
+    for below, other in (other_files or {}).items():
+        if len(stands) > len(below) and stands[: len(below)] == below:
+            file = other
+    return Problem(file, *places.get(stands, (1, 1)), dotted(path), printable(message))
+
+
+def printable(text: str) -> str:
+    """The text on one line: what does not print (a line break, half a surrogate pair) as its escape."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _standing(path: PathKey, places: Mapping[PathKey, Place]) -> PathKey:
+    """`path`, or its nearest parent that stands in the file."""
+    return next((path[:length] for length in range(len(path), 0, -1) if path[:length] in places), ())
+
+
+def dotted(path: PathKey) -> str:
+    """The path as it is shown: `hyperparameters.learning_rate[0].range`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return printable(text)
 
 
 class StudyError(TunectlError):

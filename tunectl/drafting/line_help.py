@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from tunectl.core import regular_files
+from tunectl.core.scalars import scalar
 from tunectl.drafting.command_draft import Segment
 from tunectl.drafting.command_words import Given, Piece, Word, given, module_of, script_of, with_source_defaults
 from tunectl.drafting.config_values import ENDINGS, ConfigFile, key_of, names_config, read_config, with_config
@@ -16,7 +17,6 @@ from tunectl.drafting.help_request import LONGEST_SECONDS, asked_help
 from tunectl.drafting.help_text import read_help
 from tunectl.drafting.options import Help
 from tunectl.drafting.own_options import is_folder, is_seed
-from tunectl.language.document import scalar
 
 _DEEPEST = 5
 """Subcommands of subcommands whose help is asked."""

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from tunectl.core.scalars import scalar
 from tunectl.drafting.command_words import Given, Piece
 from tunectl.drafting.options import Help, Option
-from tunectl.language.document import scalar
 
 _NOT_OF_TRAINING = re.compile(
     "data|split|sched|warm|decay|lr|eval|val|test|model|net|diffus|sampl|log|ema|early|check|callback|save"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunectl.core.errors import printable
 from tunectl.core.printed_numbers import number
 from tunectl.core.printed_objects import printed_object
-from tunectl.language.document import printable
 from tunectl.language.editing import in_flow
 from tunectl.language.progress_output import MEASURE, is_metric
 

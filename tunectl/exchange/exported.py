@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
 from tunectl.exchange.places import Owner
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import Domain, FixedValue, Hyperparameter, Range, Scale, StudySpec, ValueSet
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
+from tunectl.space.hyperparameters import Hyperparameter
 
 DRAWN = ("evaluation", "throughput")
 """The kinds of measurements that make curves."""

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from tunectl.core.errors import UsageError
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, State, TrialResult
+from tunectl.core.wording import counted
 from tunectl.exchange.foreign import ForeignStudy, ForeignTrial
 from tunectl.exchange.naming import changed_choices, domain_of, legal_names, metric_name, study_name, value_in
 from tunectl.exchange.presence import When, conditions
 from tunectl.language.editing import in_flow
-from tunectl.language.study_spec import Domain, FixedValue, Range
-from tunectl.language.wording import counted
+from tunectl.space.domains import Domain, FixedValue, Range
 
 PROGRAM = "./name-the-program-that-was-tuned"
 """Stands in the command of an imported study, since the other tool does not know what was trained: no such file is

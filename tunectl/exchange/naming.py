@@ -10,11 +10,10 @@ from typing import Any
 
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Scalar
+from tunectl.core.wording import as_text, is_number_as_text
 from tunectl.exchange.foreign import ForeignParameter
 from tunectl.language.hyperparameter_names import TABLE_COLUMNS
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import Domain, FixedValue, Range, ValueSet
-from tunectl.language.wording import as_text, is_number_as_text
+from tunectl.space.domains import Domain, FixedValue, Range, ValueSet, same
 
 _LARGEST_INT = 2**53
 _MOST_VALUES = 100

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from tunectl.core.errors import FolderError
 from tunectl.core.records import Scalar, TrialOutcome
+from tunectl.core.wording import as_text
 from tunectl.exchange.database_errors import database_errors
 from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
 from tunectl.exchange.libraries import in_one_line, needed
 from tunectl.exchange.places import database_url
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import Range
-from tunectl.language.wording import as_text
+from tunectl.space.domains import Range, same
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunectl.core.records import Scalar
-from tunectl.language.study_spec import Domain, FixedValue, Range, ValueSet
+from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
 
 _MOST_VALUES = 30
 """A whole-number range of more values is no switch."""

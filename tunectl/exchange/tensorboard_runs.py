@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from tunectl.core.records import State
 from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
 from tunectl.exchange.libraries import needed
-from tunectl.language.study_spec import Range
+from tunectl.space.domains import Range
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary

@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Protocol
 
-from tunectl.core.errors import Problem
+from tunectl.core.errors import PathKey, Problem
 from tunectl.core.programs import RESUME, Argument, Optional, Program, variable_of
 from tunectl.core.records import Scalar
-from tunectl.language.conditions import Conditions, Other, World
-from tunectl.language.document import PathKey
+from tunectl.core.wording import as_text, nearest
 from tunectl.language.hyperparameter_names import TRIAL_VARIABLES
-from tunectl.language.hyperparameters import same
 from tunectl.language.placeholders import FILE, OWN, names_in, placeholders
-from tunectl.language.study_spec import Domain, Hyperparameter, Range, ValueSet
-from tunectl.language.wording import as_text, nearest
+from tunectl.space.conditions import Conditions, Other, World
+from tunectl.space.domains import Domain, Range, ValueSet, same
+from tunectl.space.hyperparameters import Hyperparameter
 
 _WHERE: PathKey = ("workload",)
 
@@ -138,7 +137,7 @@ def _can_be(domain: Domain, value: Scalar) -> bool:
     if isinstance(domain, Range):
         return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high
     if isinstance(domain, ValueSet):
-        return domain.position(value) is not None
+        return domain.contains(value)
     # A flag that is fixed at false today may be true tomorrow; one that is text never will.
     return _kind(value) is _kind(domain.value)
 

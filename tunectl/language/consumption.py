@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from tunectl.core.errors import Problem
+from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import FactorySignature, Scalar
-from tunectl.language.conditions import Conditions
+from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.document import PathKey
 from tunectl.language.hyperparameter_names import TABLE_COLUMNS
-from tunectl.language.study_spec import FixedValue, Hyperparameter
-from tunectl.language.wording import as_text, nearest
+from tunectl.space.conditions import Conditions
+from tunectl.space.domains import FixedValue
+from tunectl.space.hyperparameters import Hyperparameter
 
 _SEED = "seed"  # a factory may ask for it; it never is a hyperparameter
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,13 @@ from typing import Any
 import yaml
 
 from tunectl.core import regular_files
-from tunectl.core.errors import Problem, StudyError
-
-PathKey = tuple[str | int, ...]
-"""A place in the document: ("hyperparameters", "momentum", "range", 0)."""
-
-Place = tuple[int, int]
-"""Line and column, counted from 1."""
-
-_NULL = re.compile(r"null|Null|NULL|~|")
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+")
-_OCTAL = re.compile(r"0o[0-7]+")
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+from tunectl.core.errors import PathKey, Place, Problem, StudyError, dotted, problem_at
+from tunectl.core.scalars import scalar
 
 _LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 
 _MOST_NODES = 100_000  # a study of a few lines can ask for billions through nested aliases
 _TOO_MANY = f"a study file holds at most {_MOST_NODES:,} values"
-_MOST_DIGITS = 400  # longer than any number that a float can hold; Python itself stops at 4,300
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,33 +32,6 @@ class _Loader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem=f"{_TOO_MANY}, found more", problem_mark=mark)
         return super().compose_node(parent, index)
-
-
-def scalar(text: str) -> bool | int | float | str | None:
-    """A plain (unquoted) scalar by the core schema of YAML 1.2.2, section 10.3.2.
-
-    `1e-3` and `1E4` are floats, `010` is ten, `no`, `on` and `12:30` are text.
-    """
-    if _NULL.fullmatch(text):
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    if len(text) <= _MOST_DIGITS:
-        if _INT.fullmatch(text):
-            return int(text)
-        if _OCTAL.fullmatch(text):
-            return int(text, 8)
-        if _HEX.fullmatch(text):
-            return int(text, 16)
-    if _FLOAT.fullmatch(text):
-        return float(
-            text.replace(".inf", "inf")
-            .replace(".Inf", "inf")
-            .replace(".INF", "inf")
-            .replace(".n", "n")
-            .replace(".N", "N")
-        )
-    return text
 
 
 @dataclass(slots=True)
@@ -98,39 +57,6 @@ class Document:
     def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
         """The problem with its place."""
         return problem_at(self.file, self.key_places if at_key else self.places, path, message, self.other_files)
-
-
-def problem_at(
-    file: str,
-    places: Mapping[PathKey, Place],
-    path: PathKey,
-    message: str,
-    other_files: Mapping[PathKey, str] | None = None,
-) -> Problem:
-    """A problem with what stands at `path`; `other_files` as in Document."""
-    stands = _standing(path, places)
-    for below, other in (other_files or {}).items():
-        if len(stands) > len(below) and stands[: len(below)] == below:
-            file = other
-    return Problem(file, *places.get(stands, (1, 1)), dotted(path), printable(message))
-
-
-def printable(text: str) -> str:
-    """The text on one line: what does not print (a line break, half a surrogate pair) as its escape."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-
-
-def _standing(path: PathKey, places: Mapping[PathKey, Place]) -> PathKey:
-    """`path`, or its nearest parent that stands in the file."""
-    return next((path[:length] for length in range(len(path), 0, -1) if path[:length] in places), ())
-
-
-def dotted(path: PathKey) -> str:
-    """The path as it is shown: `hyperparameters.learning_rate[0].range`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return printable(text)
 
 
 def read_document(path: Path) -> Document:

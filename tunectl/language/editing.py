@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from tunectl.core.errors import TunectlError
-from tunectl.language.document import PathKey, compose, dotted, parse_document, scalar
+from tunectl.core.errors import PathKey, TunectlError, dotted
+from tunectl.core.scalars import scalar
+from tunectl.language.document import compose, parse_document
 
 _SPECIAL = set("#,[]{}&*!|>'\"%@`:\n\t")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tunectl.core.errors import PathKey
 from tunectl.core.lifetime import MARK
 from tunectl.core.programs import variable_of
 from tunectl.core.recording import RECORD_VARIABLE
-from tunectl.language.document import Document, PathKey
+from tunectl.core.wording import shown
+from tunectl.language.document import Document
 from tunectl.language.placeholders import OWN
-from tunectl.language.wording import shown
 
 TABLE_COLUMNS = frozenset(
     [

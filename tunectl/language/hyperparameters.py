@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from tunectl.core.errors import StudyError
+from tunectl.core.errors import PathKey, StudyError
 from tunectl.core.records import Scalar
+from tunectl.core.wording import found, is_number_as_text, nearest, quoted, shown
 from tunectl.language.configuration import FIELDS, FieldRule
-from tunectl.language.document import Document, PathKey
+from tunectl.language.document import Document
 from tunectl.language.hyperparameter_names import is_own_code, refuse_name
-from tunectl.language.study_spec import (
-    Condition,
-    Domain,
-    FixedValue,
-    Hyperparameter,
-    Range,
-    Role,
-    Scale,
-    ValueSet,
-    sameness,
-)
-from tunectl.language.wording import found, is_number_as_text, nearest, quoted, shown
+from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, sameness
+from tunectl.space.hyperparameters import Condition, Hyperparameter, Role
 
 _DOMAINS = ("value", "values", "range")
 _KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
 _LARGEST_INT = 2**53
 MOST_HYPERPARAMETERS = 500  # the checks compare each with each
 _MOST_WAITED_FOR = 1000  # every value that a condition names is a world of its own
-
-
-def same(left: Scalar, right: Scalar) -> bool:
-    """Whether two values are the same to a study: 1 and 1.0 are, true and 1 are not."""
-    return sameness(left) == sameness(right)
-
-
-def is_among(value: Scalar, values: Collection[Scalar]) -> bool:
-    """Whether one of the values is the same."""
-    # Only 0 and 1 are equal to something that is not the same.
-    return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
 
 
 def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:

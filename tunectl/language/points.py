@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tunectl.core.records import Scalar
-from tunectl.language.conditions import Conditions, can_take
-from tunectl.language.document import Document, PathKey
-from tunectl.language.study_spec import POINTS, FixedValue, Hyperparameter, Range
-from tunectl.language.wording import found, is_number_as_text, nearest, shown
+from tunectl.core.wording import found
+from tunectl.language.document import Document
+from tunectl.language.study_spec import POINTS
+from tunectl.space.conditions import Conditions
+from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.listed_points import check_point
 
 Points = tuple[dict[str, Scalar], ...]
-
-
-def check_point(
-    by_name: Mapping[str, Sequence[Hyperparameter]], point: Mapping[str, Scalar], path: PathKey
-) -> list[tuple[PathKey, str]]:
-    """Names that the study does not have and values outside of every alternative, as (path, message)."""
-    problems: list[tuple[PathKey, str]] = []
-    for name, value in point.items():
-        alternatives = by_name.get(name)
-        if alternatives is None:
-            problems.append(((*path, name), f"the study has no such hyperparameter{nearest(name, by_name)}"))
-        elif not any(within(item, value) for item in alternatives):
-            message = f"the value lies outside of what the study declares for {name}, found {shown(value)}"
-            if is_number_as_text(value) and all(_is_numeric(item) for item in alternatives):
-                message = f"{name} is a number, {found(value)}"
-            problems.append(((*path, name), message))
-    return problems
-
-
-def within(item: Hyperparameter, value: Scalar) -> bool:
-    """Whether the value lies in the domain: anywhere in a range of floats, otherwise one that a condition can meet."""
-    domain = item.domain
-    if not isinstance(domain, Range) or domain.integer:
-        return can_take(item, value)
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high
 
 
 def listed_points(document: Document, content: Any, hyperparameters: tuple[Hyperparameter, ...]) -> Points:
@@ -73,10 +50,3 @@ def check_points(document: Document, content: Sequence[Any], hyperparameters: tu
             scalars = {name: value for name, value in item.items() if isinstance(value, (str, int, float))}
             for path, message in check_point(by_name, scalars, (*POINTS, index)):
                 document.report(path, message)
-
-
-def _is_numeric(item: Hyperparameter) -> bool:
-    if isinstance(item.domain, Range):
-        return True
-    values = (item.domain.value,) if isinstance(item.domain, FixedValue) else item.domain.values
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core import regular_files
-from tunectl.core.errors import Problem
+from tunectl.core.errors import PathKey, Place, Problem, dotted, printable
 from tunectl.core.records import Scalar
-from tunectl.language.document import Document, PathKey, Place, dotted, printable, scalar
+from tunectl.core.scalars import scalar
+from tunectl.core.wording import found, nearest, shown
+from tunectl.language.document import Document
 from tunectl.language.hyperparameter_names import TABLE_COLUMNS
-from tunectl.language.points import within
-from tunectl.language.study_spec import POINTS, Hyperparameter, PointsFile
-from tunectl.language.wording import found, nearest, shown
+from tunectl.language.study_spec import POINTS, PointsFile
+from tunectl.space.hyperparameters import Hyperparameter
 
 # RFC 4180, with blanks around cells and either line end.
 _CELL = re.compile(r'[ \t]*+(?:"((?:[^"]|"")*+)"[ \t]*+|([^",\r\n][^,\r\n]*+)?)(,|\r\n|\n|\r|\Z)')
@@ -163,6 +164,6 @@ def _value(text: str, alternatives: Sequence[Hyperparameter]) -> Scalar | None:
     table's own, and say nothing about the kind of a value.
     """
     value = scalar(text)
-    if isinstance(value, str) or (value is not None and any(within(item, value) for item in alternatives)):
+    if isinstance(value, str) or (value is not None and any(item.domain.contains(value) for item in alternatives)):
         return value
-    return text if any(within(item, text) for item in alternatives) else value
+    return text if any(item.domain.contains(text) for item in alternatives) else value

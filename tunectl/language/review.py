@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.language import review_budget, review_optimizers, review_roles, review_training
-from tunectl.language.conditions import Conditions
 from tunectl.language.metric_direction import direction_against_the_name
 from tunectl.language.review_context import Context
 from tunectl.language.review_own_code import review_own_code
 from tunectl.language.study_spec import StudySpec
+from tunectl.space.conditions import Conditions
 
 Rule = Callable[[Context], list[Problem]]
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
+from tunectl.core.wording import as_text, counted
 from tunectl.language.review_context import Context, can_differ, scientific
-from tunectl.language.study_spec import Hyperparameter, ValueSet
-from tunectl.language.wording import as_text, counted
+from tunectl.space.domains import ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 # The playbook's ladder for Adam (see review_context.TUNED_FROM); we extend it by doubling for every further dimension.
 _BUDGETS = (10, 25, 50)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
-from tunectl.language.conditions import Conditions, Other, World, can_take
-from tunectl.language.study_spec import Hyperparameter, Range, StudySpec, ValueSet
-from tunectl.language.wording import quoted
+from tunectl.core.wording import quoted
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.conditions import Conditions, Other, World
+from tunectl.space.domains import Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 # "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
 # 25 also epsilon, with "substantially more than 25" also beta2, which we read as 50.
@@ -39,7 +41,7 @@ class Context:
 
         def choose(item: Hyperparameter) -> list[Scalar | Other]:
             if item.name in setting:
-                return [setting[item.name]] if can_take(item, setting[item.name]) else []
+                return [setting[item.name]] if item.domain.can_meet(setting[item.name]) else []
             return self.conditions.telling_values(item, TUNED_FROM if item.name == "optimizer" else ())
 
         return list(self.conditions.worlds([*names, *setting], choose=choose))

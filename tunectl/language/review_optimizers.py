@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunectl.core.errors import Problem
+from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import Scalar
-from tunectl.language.conditions import Other
-from tunectl.language.document import PathKey
+from tunectl.core.wording import counted
 from tunectl.language.regularisation import is_off
 from tunectl.language.review_context import TUNED_FROM, Context, can_differ, scientific
-from tunectl.language.study_spec import Hyperparameter, ValueSet
-from tunectl.language.wording import counted
+from tunectl.space.conditions import Other
+from tunectl.space.domains import ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 _ADAPTIVE = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw")
 _FAMILIES = (("momentum", "nesterov"), _ADAPTIVE, ("rmsprop", "rmsprop_playbook"))

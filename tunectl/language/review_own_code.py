@@ -9,8 +9,8 @@ import re
 from tunectl.core.errors import Problem
 from tunectl.core.installation import install_command
 from tunectl.core.programs import RESUME, TRAINING_LOSS, Optional, Program
+from tunectl.core.wording import nearest
 from tunectl.language.study_spec import StudySpec
-from tunectl.language.wording import nearest
 
 _SEEDS = ("trial.seed", "trial.hyperparameters")
 _SEED_VARIABLES = ("TUNECTL_TRIAL_SEED", "TUNECTL_TRIAL_HYPERPARAMETERS")

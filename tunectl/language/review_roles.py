@@ -8,7 +8,8 @@ from tunectl.core.errors import Problem
 from tunectl.language.configuration import FIELDS
 from tunectl.language.regularisation import is_off, regularises
 from tunectl.language.review_context import Context, can_differ, numbers, scientific
-from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, ValueSet
+from tunectl.space.domains import FixedValue, Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 _SIZES = frozenset((
     "batch_size", "width", "num_layers", "depth", "hidden_size", "hidden_dim", "model_dim", "d_model", "num_heads",

@@ -7,7 +7,7 @@ import math
 from tunectl.core.errors import Problem
 from tunectl.language.configuration import BATCH_SIZE, EVAL_BATCH_SIZE
 from tunectl.language.review_context import Context, numbers, taken
-from tunectl.language.study_spec import Hyperparameter
+from tunectl.space.hyperparameters import Hyperparameter
 
 FEWEST_EVALUATIONS = 10
 _GOOD_EVALUATIONS = 20

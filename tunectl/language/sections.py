@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from tunectl.core.errors import PathKey
 from tunectl.core.objective import Objective
 from tunectl.core.records import DiffExtent, Recovery
+from tunectl.core.wording import found, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.document import Document, PathKey
-from tunectl.language.study_spec import ResourcesSection, SearchSection, TrainingSection
-from tunectl.language.wording import found, nearest
+from tunectl.language.document import Document
+from tunectl.language.study_spec import ResourcesSection, TrainingSection
+from tunectl.space.search_space import SearchSection
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _METRIC = re.compile(r"[^/\s]+/\S+")

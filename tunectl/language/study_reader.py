@@ -7,27 +7,23 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunectl.core.errors import Problem, StudyError
+from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import WorkloadKind
-from tunectl.language.conditions import Conditions, Other, TooManyWorldsError, World, check_conditions, too_many_worlds
+from tunectl.core.wording import found
+from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
-from tunectl.language.document import Document, PathKey, parse_document, read_document
+from tunectl.language.document import Document, parse_document, read_document
 from tunectl.language.hyperparameter_names import is_own_code
 from tunectl.language.hyperparameters import read_hyperparameters
 from tunectl.language.points import Points, check_points, listed_points
 from tunectl.language.points_file import read_points_file
 from tunectl.language.sections import Sections, read_sections
-from tunectl.language.study_spec import (
-    FixedValue,
-    Hyperparameter,
-    PointsFile,
-    Range,
-    SearchSection,
-    StudySpec,
-    ValueSet,
-)
-from tunectl.language.wording import found
+from tunectl.language.study_spec import PointsFile, StudySpec
 from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
+from tunectl.space.conditions import Conditions, Other, TooManyWorldsError, World, too_many_worlds
+from tunectl.space.domains import FixedValue, Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.search_space import SearchSection
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,104 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from tunectl.core.errors import Problem
+from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
 from tunectl.core.programs import Program
-from tunectl.core.records import DiffExtent, Recovery, Scalar, WorkloadKind
-from tunectl.language.document import PathKey, problem_at
-
-Role = Literal["scientific", "nuisance", "fixed"]
-Scale = Literal["linear", "log", "one_minus_log"]
-Sampler = Literal["halton", "random", "grid", "points"]
-
-
-@dataclass(frozen=True, slots=True)
-class FixedValue:
-    """One value."""
-
-    value: Scalar
-
-
-def sameness(value: Scalar) -> tuple[bool, Scalar]:
-    """What two values have in common exactly where they are the same to a study: 1 and 1.0 are, true and 1 are not."""
-    return isinstance(value, bool), value
-
-
-@dataclass(frozen=True)
-class ValueSet:
-    """A set of values."""
-
-    values: tuple[Scalar, ...]
-
-    def position(self, value: Scalar) -> int | None:
-        """Where in the set the value is, None where it is not."""
-        return self._positions.get(sameness(value))
-
-    @cached_property
-    def _positions(self) -> dict[tuple[bool, Scalar], int]:
-        # Sets of many thousands of values are looked into many thousands of times.
-        return {sameness(value): index for index, value in enumerate(self.values)}
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """An interval: [low, high] on a scale. Bounds are inclusive; both are ints where `integer`.
-
-    `points` is the number of grid points (sampler grid only).
-    """
-
-    low: float
-    high: float
-    scale: Scale = "linear"
-    integer: bool = False
-    points: int | None = None
-
-
-Domain = FixedValue | ValueSet | Range
-
-Condition = Mapping[str, tuple[Scalar, ...]]
-"""`when`: for each parent's name the values under which the hyperparameter is active; all names must hold. {} is
-always.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Hyperparameter:
-    """One alternative of a name: a role, a domain, and the condition under which it is active.
-
-    `key` names it in findings and axes: `momentum`, or `learning_rate[optimizer=adam]` where the name has alternatives.
-    `path` is where it stands in the study file. `sampled`: a scientific set sampled within each setting. `off`: the
-    value at which regularisation or augmentation is off, None where the study does not say.
-    """
-
-    name: str
-    key: str
-    role: Role
-    domain: Domain
-    when: Condition = field(default_factory=dict)
-    sampled: bool = False
-    path: tuple[str | int, ...] = ()
-    off: Scalar | None = None
-
-    @property
-    def varies(self) -> bool:
-        """Whether it takes more than its one fixed value."""
-        return not isinstance(self.domain, FixedValue)
-
-    @property
-    def makes_settings(self) -> bool:
-        """Whether its values are the settings of the study (they own no coordinate)."""
-        return self.role == "scientific" and isinstance(self.domain, ValueSet) and not self.sampled
-
-    @property
-    def has_coordinate(self) -> bool:
-        """Whether its value is sampled within each setting."""
-        return self.varies and not self.makes_settings
+from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
+from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.search_space import SearchSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +27,6 @@ class TrainingSection:
     train_examples: int | None = None
     no_progress: bool = True
     recovery: Recovery | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSection:
-    """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written
-    configurations.
-    """
-
-    sampler: Sampler = "halton"
-    trials: int | None = None
-    seed: int = 0
-    points: tuple[Mapping[str, Scalar], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +93,11 @@ class StudySpec:
     def own_code(self) -> bool:
         """Whether the user's own code trains: the fields of the training configuration mean nothing to it."""
         return self.kind != "workload"
+
+    @property
+    def seed(self) -> int:
+        """`training.seed`."""
+        return self.training.seed
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tunectl.core.errors import PathKey
 from tunectl.core.programs import (
     OUTPUT,
     RESUME,
@@ -20,9 +21,9 @@ from tunectl.core.programs import (
     Program,
     SourceKind,
 )
-from tunectl.language.document import Document, PathKey
+from tunectl.core.wording import found, nearest
+from tunectl.language.document import Document
 from tunectl.language.placeholders import DIR, OWN, names_in, value_text
-from tunectl.language.wording import found, nearest
 
 _WHERE: PathKey = ("workload",)
 _COMMAND_KEYS = (

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.detection import PerfectFit, fits_perfectly, misfit
 from tunectl.core.records import Scalar
+from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.regularisation import is_off, off_value, regularises
-from tunectl.language.wording import as_text, nearest
 from tunectl.procedures.lr_phases import FIT_FINER, FIT_FINEST, FIT_WIDER, FIT_WIDEST, FITTING
 from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, majority, repeats
 from tunectl.procedures.rates import rounded, runs_by_rate

@@ -17,7 +17,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
-from tunectl.language.document import scalar
+from tunectl.core.scalars import scalar
 from tunectl.procedures import fitting_steps
 from tunectl.procedures.lr_figures import cadences, curves_above
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
-from tunectl.language.wording import as_text
+from tunectl.core.wording import as_text
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
 from tunectl.procedures.rates import rounded, runs_by_rate

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.records import Scalar
+from tunectl.core.scalars import scalar
+from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.document import scalar
-from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
-from tunectl.language.wording import as_text, nearest
+from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import looked_at
+from tunectl.space.domains import FixedValue, Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.store.study_folder import open_folder
 
 

@@ -15,7 +15,6 @@ from tunectl.core.errors import Problem, StudyError, WorkloadError
 from tunectl.core.programs import Program, program_path
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.language.command_checks import check_program
-from tunectl.language.conditions import TooManyWorldsError, too_many_worlds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumption import check_consumption, check_names
 from tunectl.language.placeholders import names_in
@@ -23,6 +22,7 @@ from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
 from tunectl.language.study_reader import Draft, draft_study
 from tunectl.language.study_spec import StudySpec
+from tunectl.space.conditions import TooManyWorldsError, too_many_worlds
 from tunectl.space.listed_points import check_count, listed_configurations
 from tunectl.space.search_space import SearchSpace, Setting, search_space
 from tunectl.workloads.reference import parse_reference, read_signature

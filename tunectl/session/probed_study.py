@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.records import FactorySignature, PlannedTrial
+from tunectl.core.wording import as_text
 from tunectl.execution.backends import Backend
 from tunectl.execution.devices import find_devices
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.language.study_spec import StudySpec
-from tunectl.language.wording import as_text
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
 from tunectl.session.trial_requests import trial_request
 from tunectl.space.plan import plan_trials

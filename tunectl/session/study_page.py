@@ -27,7 +27,7 @@ from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
-from tunectl.language.wording import as_text
+from tunectl.core.wording import as_text
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.table import Table

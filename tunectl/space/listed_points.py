@@ -7,16 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
-from tunectl.core.errors import Problem, StudyError
+from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.language.conditions import OTHER, Other
-from tunectl.language.document import PathKey
-from tunectl.language.hyperparameters import same
-from tunectl.language.points import check_point, within
-from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, StudySpec, ValueSet, sameness
-from tunectl.language.unit_maps import grid_values
-from tunectl.language.wording import counted, shown
-from tunectl.space.search_space import SearchSpace, Setting
+from tunectl.core.wording import counted, found, is_number_as_text, nearest, shown
+from tunectl.space.conditions import OTHER, Other
+from tunectl.space.domains import same, sameness
+from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.search_space import SearchSpace, Setting, Study
 
 MOST_TRIALS = 1_000_000
 
@@ -24,7 +21,7 @@ Configuration = tuple[int, int, tuple[float, ...], dict[str, Scalar]]
 """Setting, point, coordinates (none here) and the active hyperparameters."""
 
 
-def listed_configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Configuration]:
+def listed_configurations(spec: Study, space: SearchSpace) -> Iterator[Configuration]:
     """The configurations of a grid or of hand-written points, round robin over the settings.
 
     Raises StudyError where a grid has too many, or a point does not fit the study.
@@ -32,7 +29,7 @@ def listed_configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Confi
     return _round_robin(_grids(spec, space) if spec.search.sampler == "grid" else _hand_written(spec, space))
 
 
-def check_count(spec: StudySpec, settings: int) -> None:
+def check_count(spec: Study, settings: int) -> None:
     """Raises StudyError where a sampled study asks for more trials than a plan holds."""
     count = spec.search.trials or 1
     if count * settings > MOST_TRIALS:
@@ -49,7 +46,7 @@ def _round_robin(rows: list[list[tuple[int, dict[str, Scalar]]]]) -> Iterator[Co
                 yield setting, entry[0], (), entry[1]
 
 
-def _grids(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
+def _grids(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
     count = sum(_grid_size(space, setting) for setting in space.settings)
     if count > MOST_TRIALS:
         message = (
@@ -61,7 +58,7 @@ def _grids(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str
 
 
 def _grid_values(item: Hyperparameter, setting: Setting) -> list[Scalar]:
-    return [setting.values[item.name]] if item.makes_settings else grid_values(item.domain)
+    return [setting.values[item.name]] if item.makes_settings else item.domain.grid()
 
 
 def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
@@ -90,7 +87,7 @@ def _grid_size(space: SearchSpace, setting: Setting) -> int:
     )
 
 
-def _hand_written(spec: StudySpec, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
+def _hand_written(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[str, Scalar]]]]:
     rows: list[list[tuple[int, dict[str, Scalar]]]] = [[] for _ in space.settings]
     problems: list[Problem] = []
     settings_of = _settings_by_point(space.settings)
@@ -139,6 +136,28 @@ def _settings_by_point(settings: Sequence[Setting]) -> Callable[[Mapping[str, Sc
     return lambda point: found(tuple(sameness(point[name]) if name in point else None for name in names))
 
 
+def check_point(
+    by_name: Mapping[str, Sequence[Hyperparameter]], point: Mapping[str, Scalar], path: PathKey
+) -> list[tuple[PathKey, str]]:
+    """Names that the study does not have and values outside of every alternative, as (path, message)."""
+    problems: list[tuple[PathKey, str]] = []
+    for name, value in point.items():
+        alternatives = by_name.get(name)
+        if alternatives is None:
+            problems.append(((*path, name), f"the study has no such hyperparameter{nearest(name, by_name)}"))
+        elif not any(item.domain.contains(value) for item in alternatives):
+            message = f"the value lies outside of what the study declares for {name}, found {shown(value)}"
+            if is_number_as_text(value) and all(_is_numeric(item) for item in alternatives):
+                message = f"{name} is a number, {found(value)}"
+            problems.append(((*path, name), message))
+    return problems
+
+
+def _is_numeric(item: Hyperparameter) -> bool:
+    values = item.domain.listed or ()
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
 def _resolve_point(
     space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
 ) -> tuple[dict[str, Scalar], list[str]]:
@@ -148,20 +167,8 @@ def _resolve_point(
     def choose(item: Hyperparameter) -> Scalar:
         if item.name not in point:
             missing.append(item.key)
-        elif within(item, point[item.name]):
-            return _as_declared(item, point[item.name])
-        return grid_values(item.domain)[0]  # a stand-in, to go on looking for problems with
+        elif item.domain.contains(point[item.name]):
+            return item.domain.declared(point[item.name])
+        return item.domain.grid()[0]  # a stand-in, to go on looking for problems with
 
     return space.resolve(setting, choose), missing
-
-
-def _as_declared(item: Hyperparameter, value: Scalar) -> Scalar:
-    """The value with the type that its declaration has: 2.0 out of the set [1, 2] is the whole number 2."""
-    match item.domain:
-        case FixedValue(declared):
-            return declared
-        case ValueSet() as declared:
-            position = declared.position(value)
-            return value if position is None else declared.values[position]
-        case Range(integer=integer):
-            return int(value) if integer else float(value)

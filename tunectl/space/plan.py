@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.core.records import PlannedTrial
-from tunectl.language.study_spec import StudySpec
 from tunectl.space.halton import halton_points, random_points
 from tunectl.space.listed_points import Configuration, check_count, listed_configurations
-from tunectl.space.search_space import SearchSpace, search_space
+from tunectl.space.search_space import SearchSpace, Study, search_space
 
 
-def plan_trials(spec: StudySpec, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
+def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
     """The trials of a study that are not in `after` yet; ids go on from the last one.
 
     Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study asks
@@ -29,9 +28,7 @@ def plan_trials(spec: StudySpec, *, after: Sequence[PlannedTrial] = ()) -> list[
         if (setting, point, 0) in known:
             continue
         trial = next_id + len(trials)
-        trials.append(
-            PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.training.seed, trial))
-        )
+        trials.append(PlannedTrial(trial, setting, point, 0, coordinates, values, trial_seed(spec.seed, trial)))
     return trials
 
 
@@ -40,7 +37,7 @@ def trial_seed(study_seed: int, trial: int) -> int:
     return int(np.random.SeedSequence((study_seed, trial)).generate_state(1)[0])
 
 
-def _configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Configuration]:
+def _configurations(spec: Study, space: SearchSpace) -> Iterator[Configuration]:
     match spec.search.sampler:
         case "halton":
             return _sampled(spec, space, halton_points)
@@ -53,7 +50,7 @@ def _configurations(spec: StudySpec, space: SearchSpace) -> Iterator[Configurati
 
 
 def _sampled(
-    spec: StudySpec, space: SearchSpace, draw: Callable[[int, int, int, int], NDArray[np.float64]]
+    spec: Study, space: SearchSpace, draw: Callable[[int, int, int, int], NDArray[np.float64]]
 ) -> Iterator[Configuration]:
     check_count(spec, len(space.settings))
     cube = draw(spec.search.seed, space.dimensions, 0, spec.search.trials or 1)

@@ -4,15 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from tunectl.core.errors import StudyError
+from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.language.conditions import Conditions, Other, World
-from tunectl.language.document import PathKey
-from tunectl.language.study_spec import FixedValue, Hyperparameter, StudySpec, ValueSet
-from tunectl.language.unit_maps import from_unit
+from tunectl.space.conditions import Conditions, Other, World
+from tunectl.space.domains import FixedValue, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 MOST_SETTINGS = 1_000
+
+Sampler = Literal["halton", "random", "grid", "points"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSection:
+    """`search:`. `trials` counts trials per setting (None for grid and points); `points` are hand-written
+    configurations.
+    """
+
+    sampler: Sampler = "halton"
+    trials: int | None = None
+    seed: int = 0
+    points: tuple[Mapping[str, Scalar], ...] = ()
+
+
+class Study(Protocol):
+    """What the search space asks of a study."""
+
+    @property
+    def hyperparameters(self) -> tuple[Hyperparameter, ...]:
+        """Its hyperparameters, in the order of the file."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, each once."""
+        ...
+
+    @property
+    def search(self) -> SearchSection:
+        """How it is sampled."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """`training.seed`, from which the seeds of trials come."""
+        ...
+
+    def problem(self, path: PathKey, message: str) -> Problem:
+        """A problem with what is at `path` in the file."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +84,7 @@ class SearchSpace:
         """The active hyperparameters of a point of the unit cube in a setting, in the order of the study."""
 
         def choose(item: Hyperparameter) -> Scalar:
-            return from_unit(item.domain, coordinates[self.coordinates[item.path]])
+            return item.domain.from_unit(coordinates[self.coordinates[item.path]])
 
         return self.resolve(setting, choose)
 
@@ -63,7 +105,7 @@ class SearchSpace:
         return {name: world.values[name] for name in self.names if name in world.values}  # type: ignore[misc]
 
 
-def search_space(spec: StudySpec) -> SearchSpace:
+def search_space(spec: Study) -> SearchSpace:
     """The search space of a checked study."""
     conditions = Conditions(spec.hyperparameters)
     coordinates = _share_coordinates(spec, conditions)
@@ -77,7 +119,7 @@ def search_space(spec: StudySpec) -> SearchSpace:
     )
 
 
-def _settings(spec: StudySpec, conditions: Conditions) -> tuple[Setting, ...]:
+def _settings(spec: Study, conditions: Conditions) -> tuple[Setting, ...]:
     """Every combination of scientific values, the study's first name varying slowest."""
     makers = [name for name in spec.names if any(item.makes_settings for item in conditions.by_name[name])]
 
@@ -109,7 +151,7 @@ def _numbered(values: Sequence[Scalar], value: Scalar | Other) -> tuple[int, Sca
     return next((index, item) for index, item in enumerate(values) if item is value)
 
 
-def _share_coordinates(spec: StudySpec, conditions: Conditions) -> dict[PathKey, int]:
+def _share_coordinates(spec: Study, conditions: Conditions) -> dict[PathKey, int]:
     """A column for each sampled hyperparameter: those that can never be active together may share one.
 
     Categorical and scientific ones come first and get the smallest primes; then the order of the study. Each takes the

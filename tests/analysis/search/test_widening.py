@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tunectl.analysis.search.widening import wider
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import Hyperparameter, Range, ValueSet
+from tunectl.space.domains import Range, ValueSet, same
+from tunectl.space.hyperparameters import Hyperparameter
 
 
 def ranged(name, low, high, scale="linear", *, integer=False, off=None):

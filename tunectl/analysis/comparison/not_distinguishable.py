@@ -15,7 +15,7 @@ from tunectl.analysis.findings.seed_findings import repeats, seed_findings
 from tunectl.analysis.results.paired_best import FEWEST_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
-from tunectl.language.wording import counted
+from tunectl.core.wording import counted
 
 _MOST_NAMED = 3
 _MOST_TIMES = 4.0

@@ -13,7 +13,8 @@ from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import AdjustedScores, adjusted_scores
 from tunectl.core.records import Scalar
-from tunectl.language.study_spec import Hyperparameter, Range, ValueSet
+from tunectl.space.domains import Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 FEWEST_VALUES = 3
 """Of two values one is always at an end."""

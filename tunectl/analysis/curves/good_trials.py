@@ -11,9 +11,9 @@ from tunectl.analysis.findings.evidence import Evidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
+from tunectl.core.wording import counted
 from tunectl.language.configuration import FIELDS
-from tunectl.language.study_spec import FixedValue
-from tunectl.language.wording import counted
+from tunectl.space.domains import FixedValue
 
 GOOD_PART = 0.25
 FEWEST_GOOD = 3

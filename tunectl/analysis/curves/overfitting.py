@@ -19,8 +19,8 @@ from tunectl.analysis.findings.evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.regularisers import regularisers
-from tunectl.language.study_spec import FixedValue
-from tunectl.language.wording import counted
+from tunectl.core.wording import counted
+from tunectl.space.domains import FixedValue
 
 SURE = 5.0
 """A rise from the lowest level counts from so many standard errors on: the lowest of many is low by chance."""

@@ -31,8 +31,8 @@ from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.core.objective import Objective
-from tunectl.language.study_spec import Range, ValueSet
-from tunectl.language.wording import as_text, counted
+from tunectl.core.wording import as_text, counted
+from tunectl.space.domains import Range, ValueSet
 
 MOST_POINTS = 1000
 """So many trials are drawn on an axis plot at most: the best of them, and others evenly."""

@@ -25,7 +25,7 @@ from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
 from tunectl.analysis.findings.evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.runs import Floats, Run
-from tunectl.language.wording import counted
+from tunectl.core.wording import counted
 
 NOISY_PART = 0.04
 NOISY_RATIO = 0.25

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, Scalar
-from tunectl.language.conditions import World
-from tunectl.language.study_spec import Hyperparameter, StudySpec
-from tunectl.language.unit_maps import to_unit
-from tunectl.language.wording import as_text
+from tunectl.core.wording import as_text
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.conditions import World
+from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
@@ -120,7 +120,7 @@ def in_words(values: Mapping[str, Scalar]) -> str:
 
 def _axis(item: Hyperparameter, runs: Sequence[Run]) -> HyperparameterAxis:
     values = tuple(run.plan.hyperparameters[item.name] for run in runs)
-    positions = np.array([to_unit(item.domain, value) for value in values], dtype=float)
+    positions = np.array([item.domain.to_unit(value) for value in values], dtype=float)
     return HyperparameterAxis(item, tuple(runs), values, positions)
 
 

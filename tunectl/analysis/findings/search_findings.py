@@ -24,8 +24,9 @@ from tunectl.analysis.updates.stability_edge import (
     shown_value,
     stability_edge_findings,
 )
-from tunectl.language.study_spec import FixedValue, Hyperparameter
-from tunectl.language.wording import as_text, counted
+from tunectl.core.wording import as_text, counted
+from tunectl.space.domains import FixedValue
+from tunectl.space.hyperparameters import Hyperparameter
 
 WORTH_DOUBLING = 0.05
 """Twice the trials are proposed where they are expected to gain more than this part of what the search has gained, from

@@ -18,7 +18,8 @@ from tunectl.analysis.search.permutations import drawn_orders
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import SearchPlaces, search_places, shown_value
 from tunectl.core.records import Scalar
-from tunectl.language.study_spec import Hyperparameter, Range, ValueSet
+from tunectl.space.domains import Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 SURE_CROWD = 0.04
 SURE_CROWD_OF_FIVE = 0.049

@@ -23,8 +23,9 @@ from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.permutations import normal_scores
 from tunectl.analysis.updates.stability_edge import shown_value
 from tunectl.core.records import Scalar
-from tunectl.language.study_spec import Hyperparameter, Range
-from tunectl.language.wording import counted
+from tunectl.core.wording import counted
+from tunectl.space.domains import Range
+from tunectl.space.hyperparameters import Hyperparameter
 
 NEVER_FIXED = frozenset({"learning_rate"})
 """Nearly every change wants its own learning rate: where it seems to make no difference something else is wrong."""

@@ -13,10 +13,10 @@ from itertools import pairwise
 from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import FixedValue, Hyperparameter, Range, StudySpec, ValueSet
-from tunectl.language.unit_maps import from_unit
-from tunectl.language.wording import as_text
+from tunectl.core.wording import as_text
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.domains import FixedValue, Range, ValueSet, same
+from tunectl.space.hyperparameters import Hyperparameter
 
 MOST_BUCKETS = 8
 TRIALS_A_BUCKET = 5
@@ -122,7 +122,7 @@ def _buckets(evidence: Evidence, axis: HyperparameterAxis, domain: Range) -> lis
 
 def _edge(scale: Range, place: float) -> float:
     """An edge between two buckets; 0.001 where the scale's exponentials make it 0.0010000000000000002."""
-    exact = float(from_unit(scale, place))
+    exact = float(scale.from_unit(place))
     short = float(f"{exact:.12g}")
     # In a range that is hardly wider than a rounding error there is none to leave out.
     return short if abs(short - exact) < 1e-9 * (scale.high - scale.low) else exact

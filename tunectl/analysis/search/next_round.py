@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.language.document import PathKey, dotted
-from tunectl.language.study_spec import Range, StudySpec
+from tunectl.core.errors import PathKey, dotted
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.domains import Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunectl.language.regularisation import regularises
-from tunectl.language.study_spec import Hyperparameter, StudySpec
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.hyperparameters import Hyperparameter
 
 
 def regularisers(spec: StudySpec) -> tuple[Hyperparameter, ...]:

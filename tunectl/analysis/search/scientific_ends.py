@@ -13,8 +13,8 @@ from tunectl.analysis.search.boundary import end_value
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import shown_value
 from tunectl.core.records import Scalar
-from tunectl.language.hyperparameters import same
-from tunectl.language.study_spec import Hyperparameter
+from tunectl.space.domains import same
+from tunectl.space.hyperparameters import Hyperparameter
 
 FEWEST_POINTS = 8
 """With fewer points one of several equal settings beats all others by luck too often."""

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import FIELDS
 from tunectl.language.regularisation import is_share
-from tunectl.language.study_spec import Hyperparameter, Range, ValueSet
+from tunectl.space.domains import Range, ValueSet
+from tunectl.space.hyperparameters import Hyperparameter
 
 End = Literal["low", "high"]
 

@@ -24,8 +24,8 @@ from tunectl.analysis.search.crowding import Crowding, crowding, family_wise
 from tunectl.analysis.search.permutations import chance_of_pairing
 from tunectl.analysis.search.widening import End
 from tunectl.core.records import Scalar
-from tunectl.language.study_spec import Range
-from tunectl.language.wording import as_text, counted
+from tunectl.core.wording import as_text, counted
+from tunectl.space.domains import Range
 
 FEWEST_BEYOND = 3
 """Fewer infeasible trials do not show a threshold."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from tunectl.language.document import scalar
+from tunectl.core.scalars import scalar
 
 _LONGEST = 60
 _MOST_KNOWN = 8

@@ -7,23 +7,18 @@ Other, or as itself where it is the only one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain, islice
 from typing import Final
 
 from tunectl.core.records import Scalar
-from tunectl.language.document import Document, PathKey
-from tunectl.language.hyperparameters import is_among, refuse_too_many, same
-from tunectl.language.study_spec import Condition, Domain, FixedValue, Hyperparameter, Range, ValueSet, sameness
-from tunectl.language.unit_maps import grid_values
-from tunectl.language.wording import quoted, shown
+from tunectl.core.wording import quoted
+from tunectl.space.domains import is_among, sameness
+from tunectl.space.hyperparameters import Condition, Hyperparameter
 
 MOST_WORLDS = 20_000
 MOST_DEPTH = 100
 _MOST_NAMED = 3
-_MOST_LISTED = 20
 
 
 class TooManyWorldsError(Exception):
@@ -164,9 +159,9 @@ class Conditions:
     def telling_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | Other]:
         """The values of an alternative that conditions can tell apart, and an Other for the rest if there is one."""
         mentioned = [*self.mentioned.get(item.name, ()), *extra]
-        values = _few_values(item.domain, len(mentioned) + _MOST_NAMED)
+        values = item.domain.few_values(len(mentioned) + _MOST_NAMED)
         if values is None:
-            inside = dict.fromkeys(value for value in mentioned if can_take(item, value))
+            inside = dict.fromkeys(value for value in mentioned if item.domain.can_meet(value))
             return [*inside, OTHER]
         apart = {sameness(value) for value in mentioned}
         told = [value for value in values if sameness(value) in apart]
@@ -192,7 +187,7 @@ class Conditions:
                 return True
             name = order[index]
             for item in self.by_name[name]:
-                if any(can_take(item, value) for value in wanted[name]):
+                if any(item.domain.can_meet(value) for value in wanted[name]):
                     narrowed = _narrowed(wanted, item.when)
                     if narrowed is not None and settle(index + 1, narrowed):
                         return True
@@ -209,147 +204,3 @@ def _narrowed(wanted: Condition, when: Condition) -> Condition | None:
         if not both[name]:
             return None
     return both
-
-
-def can_take(item: Hyperparameter, value: Scalar) -> bool:
-    """Whether a condition may wait for this value: the fixed one, one of the set, a whole number of an int range.
-
-    Under sampler grid an int range holds its grid points alone.
-    """
-    domain = item.domain
-    if isinstance(domain, FixedValue):
-        return same(domain.value, value)
-    if isinstance(domain, ValueSet):
-        return domain.position(value) is not None
-    if domain.integer and domain.points is not None:
-        return is_among(value, _grid(domain))
-    return (
-        domain.integer
-        and isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and domain.low <= value <= domain.high
-        and value == int(value)
-    )
-
-
-@lru_cache(maxsize=256)
-def _grid(domain: Range) -> tuple[Scalar, ...]:
-    return tuple(grid_values(domain))
-
-
-def _few_values(domain: Domain, most: int) -> Sequence[Scalar] | None:
-    """All values of a domain, None where it is a range of floats or of more than `most` whole numbers."""
-    match domain:
-        case FixedValue(value):
-            return (value,)
-        case ValueSet(values):
-            return values
-        case Range(integer=False):
-            return None
-        case Range(points=int()):
-            return _grid(domain)
-        case Range(low=low, high=high):
-            return range(int(low), int(high) + 1) if high - low < most else None
-
-
-def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, ...]) -> Conditions | None:
-    """The conditions, or None where they are wrong; problems are noted in the document."""
-    before = len(document.problems)
-    conditions = Conditions(hyperparameters)
-    for item in hyperparameters:
-        for parent, values in item.when.items():
-            _check_parent(document, conditions, item, parent, values)
-    circle = conditions.circle()
-    if circle is not None:
-        item = next(item for item in conditions.by_name[circle[0]] if item.when)
-        trail = " → ".join([*circle, circle[0]])
-        document.report((*item.path, "when"), f"a condition never leads back to itself, found the circle {trail}")
-    deep = next((name for name, depth in conditions.depths().items() if depth > MOST_DEPTH), None)
-    if deep is not None:
-        document.report(("hyperparameters", deep), f"conditions stand at most {MOST_DEPTH} deep, these are deeper")
-    if len(document.problems) > before:
-        return None
-    refuse_too_many(document, document.content["hyperparameters"])
-    _check_overlaps(document, conditions)
-    if all(_is_whole(document, conditions, name) for name in document.content["hyperparameters"]):
-        _check_reachable(document, conditions)
-    _check_settings(document, conditions)
-    return conditions if len(document.problems) == before else None
-
-
-def _check_parent(
-    document: Document, conditions: Conditions, item: Hyperparameter, parent: str, values: tuple[Scalar, ...]
-) -> None:
-    where = (*item.path, "when", parent)
-    if _is_whole(document, conditions, parent):
-        for value in values:
-            _check_value(document, where, parent, value, conditions.by_name[parent])
-
-
-def _is_whole(document: Document, conditions: Conditions, name: str) -> bool:
-    """Whether every alternative of a name was read: one with problems of its own is reported once."""
-    entry = document.content["hyperparameters"].get(name)
-    return len(conditions.by_name.get(name, ())) == (max(len(entry), 1) if isinstance(entry, list) else 1)
-
-
-def _check_value(
-    document: Document, where: PathKey, parent: str, value: Scalar, alternatives: list[Hyperparameter]
-) -> None:
-    if any(can_take(alternative, value) for alternative in alternatives):
-        return
-    if all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
-        document.report(
-            where, f"a condition waits for single values, {parent} is a range of floats; make it `values` or type: int"
-        )
-    else:
-        listed = chain.from_iterable(_listed(alternative) for alternative in alternatives)
-        taken = list(dict.fromkeys(shown(value) for value in islice(listed, _MOST_LISTED + 1)))
-        if len(taken) > _MOST_LISTED:
-            taken[_MOST_LISTED:] = ["…"]
-        document.report(where, f"{parent} never is {shown(value)}; it is one of {', '.join(taken)}")
-
-
-def _listed(item: Hyperparameter) -> list[Scalar]:
-    if isinstance(item.domain, Range) and item.domain.points is None:
-        return [f"{item.domain.low} to {item.domain.high}"]
-    return list(_few_values(item.domain, 0) or ())
-
-
-def _check_overlaps(document: Document, conditions: Conditions) -> None:
-    for alternatives in conditions.by_name.values():
-        for index, item in enumerate(alternatives):
-            for earlier in alternatives[:index]:
-                if conditions.together(earlier, item):
-                    line = document.problem(earlier.path, "").line
-                    message = (
-                        f"alternatives of a name never hold at once, this one overlaps the one in line {line}; give "
-                        "each its own `when`"
-                    )
-                    document.report((*item.path, "when"), message)
-
-
-def _check_reachable(document: Document, conditions: Conditions) -> None:
-    for alternatives in conditions.by_name.values():
-        for item in alternatives:
-            if not conditions.together(item):
-                message = (
-                    "the condition never holds: no combination of the values that it waits for can occur; change or "
-                    "drop it"
-                )
-                document.report((*item.path, "when"), message)
-
-
-def _check_settings(document: Document, conditions: Conditions) -> None:
-    for alternatives in conditions.by_name.values():
-        for item in alternatives:
-            if not item.makes_settings:
-                continue
-            for name in conditions.ancestors(item.when):
-                if any(other.has_coordinate for other in conditions.by_name[name]):
-                    message = (
-                        f"scientific values make the settings of the study and cannot wait for {name}, which is "
-                        "sampled within each setting; "
-                        "mark this one sampled: true, or make its parent scientific or fixed"
-                    )
-                    document.report((*item.path, "when"), message)
-                    break

@@ -12,8 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tunectl.language.study_spec import FixedValue, Range, ValueSet
-from tunectl.language.unit_maps import from_unit, grid_values, to_unit
+from tunectl.space.domains import FixedValue, Range, ValueSet
 
 LARGEST = math.nextafter(1, 0)
 unit = st.floats(0, 1, exclude_max=True)
@@ -22,9 +21,9 @@ POINTS = [(index + 0.5) / 997 for index in range(997)]
 
 @pytest.mark.parametrize("u", [0.0, 1e-17, 0.25, 0.5, 0.75, LARGEST])
 def test_each_scale_follows_its_closed_form(u):
-    assert from_unit(Range(-2.0, 3.0), u) == pytest.approx(-2 + 5 * u, rel=1e-14)
-    assert from_unit(Range(1e-5, 1e-1, "log"), u) == pytest.approx(1e-5 * 1e4**u, rel=1e-12)
-    assert 1 - from_unit(Range(0.8, 0.999, "one_minus_log"), u) == pytest.approx(0.2 * 0.005**u, rel=1e-12)
+    assert Range(-2.0, 3.0).from_unit(u) == pytest.approx(-2 + 5 * u, rel=1e-14)
+    assert Range(1e-5, 1e-1, "log").from_unit(u) == pytest.approx(1e-5 * 1e4**u, rel=1e-12)
+    assert 1 - Range(0.8, 0.999, "one_minus_log").from_unit(u) == pytest.approx(0.2 * 0.005**u, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -35,19 +34,19 @@ def test_each_scale_follows_its_closed_form(u):
     ],
 )
 def test_uniform_points_get_the_distribution_of_the_scale(domain, distribution):
-    values = [from_unit(domain, u) for u in POINTS]
+    values = [domain.from_unit(u) for u in POINTS]
     assert stats.kstest(values, distribution.cdf).pvalue > 0.999
 
 
 def test_one_minus_log_is_loguniform_in_the_distance_to_one():
-    values = [1 - from_unit(Range(0.9, 0.9999, "one_minus_log"), u) for u in POINTS]
+    values = [1 - Range(0.9, 0.9999, "one_minus_log").from_unit(u) for u in POINTS]
     assert stats.kstest(values, stats.loguniform(1e-4, 1e-1).cdf).pvalue > 0.999
 
 
 @pytest.mark.parametrize("scale", ["linear", "log", "one_minus_log"])
 def test_a_larger_point_never_gives_a_smaller_value(scale):
     domain = Range(0.1, 0.9, scale)
-    values = [from_unit(domain, u) for u in [0.0, *POINTS, LARGEST]]
+    values = [domain.from_unit(u) for u in [0.0, *POINTS, LARGEST]]
     assert values == sorted(values)
 
 
@@ -55,7 +54,7 @@ def test_a_larger_point_never_gives_a_smaller_value(scale):
 def test_whole_numbers_get_equal_shares_also_the_two_ends(low, high):
     count = high - low + 1
     points = [(index + 0.5) / (count * 40) for index in range(count * 40)]
-    shares = Counter(from_unit(Range(low, high, "linear", True), u) for u in points)
+    shares = Counter(Range(low, high, "linear", True).from_unit(u) for u in points)
     assert shares == dict.fromkeys(range(low, high + 1), 40)
 
 
@@ -63,7 +62,7 @@ def test_whole_numbers_get_equal_shares_also_the_two_ends(low, high):
 def test_whole_numbers_on_a_log_scale_get_the_share_of_their_interval(low, high):
     fine = 40_000
     points = (np.arange(fine) + 0.5) / fine
-    shares = Counter(from_unit(Range(low, high, "log", True), float(u)) for u in points)
+    shares = Counter(Range(low, high, "log", True).from_unit(float(u)) for u in points)
     assert set(shares) == set(range(low, high + 1))
     for value, count in shares.items():
         assert count / fine == pytest.approx(math.log((value + 1) / value) / math.log((high + 1) / low), abs=2 / fine)
@@ -72,15 +71,15 @@ def test_whole_numbers_on_a_log_scale_get_the_share_of_their_interval(low, high)
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_values_of_a_set_get_equal_shares(size):
     domain = ValueSet(tuple(f"v{index}" for index in range(size)))
-    shares = Counter(from_unit(domain, (index + 0.5) / (size * 30)) for index in range(size * 30))
+    shares = Counter(domain.from_unit((index + 0.5) / (size * 30)) for index in range(size * 30))
     assert shares == dict.fromkeys(domain.values, 30)
 
 
 def test_the_ends_of_the_unit_interval_give_the_first_and_the_last_value():
     for domain in (ValueSet((1, 2, 3)), Range(1, 3, "linear", True), Range(1, 3, "log", True)):
-        assert from_unit(domain, 0.0) == 1
-        assert from_unit(domain, LARGEST) == 3
-    assert from_unit(FixedValue("x"), 0.3) == "x"
+        assert domain.from_unit(0.0) == 1
+        assert domain.from_unit(LARGEST) == 3
+    assert FixedValue("x").from_unit(0.3) == "x"
 
 
 @st.composite
@@ -102,7 +101,7 @@ def ranges(draw):
 @example(Range(1, 2**53, "log", True), LARGEST)
 @example(Range(0.0, math.nextafter(1, 0), "one_minus_log"), LARGEST)
 def test_no_value_steps_over_an_end_of_its_range(domain, u):
-    value = from_unit(domain, u)
+    value = domain.from_unit(u)
     assert domain.low <= value <= domain.high
     assert type(value) is (int if domain.integer else float)
 
@@ -110,7 +109,7 @@ def test_no_value_steps_over_an_end_of_its_range(domain, u):
 @settings(max_examples=200, deadline=None)
 @given(ranges(), st.integers(2, 12))
 def test_a_grid_has_its_ends_exactly_and_lies_within_its_range(domain, points):
-    values = grid_values(Range(domain.low, domain.high, domain.scale, domain.integer, points))
+    values = Range(domain.low, domain.high, domain.scale, domain.integer, points).grid()
     assert (values[0], values[-1]) == (domain.low, domain.high)
     assert values == sorted(set(values))
     assert len(values) <= points
@@ -118,22 +117,22 @@ def test_a_grid_has_its_ends_exactly_and_lies_within_its_range(domain, points):
 
 
 def test_a_grid_lies_evenly_on_its_scale():
-    assert grid_values(Range(0.0, 1.0, points=5)) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert grid_values(Range(1e-4, 1.0, "log", points=5)) == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0], rel=1e-12)
+    assert Range(0.0, 1.0, points=5).grid() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert Range(1e-4, 1.0, "log", points=5).grid() == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0], rel=1e-12)
     expected = [0.9, 0.99, 0.999]
-    assert grid_values(Range(0.9, 0.999, "one_minus_log", points=3)) == pytest.approx(expected, rel=1e-12)
-    assert grid_values(Range(1, 16, "log", True, points=5)) == [1, 2, 4, 8, 16]
-    assert grid_values(Range(1, 3, "linear", True, points=50)) == [1, 2, 3]
+    assert Range(0.9, 0.999, "one_minus_log", points=3).grid() == pytest.approx(expected, rel=1e-12)
+    assert Range(1, 16, "log", True, points=5).grid() == [1, 2, 4, 8, 16]
+    assert Range(1, 3, "linear", True, points=50).grid() == [1, 2, 3]
 
 
 def test_a_grid_of_one_point_is_the_middle_of_the_scale():
-    assert grid_values(Range(0.0, 1.0, points=1)) == [0.5]
-    assert grid_values(Range(1e-4, 1e-2, "log", points=1)) == pytest.approx([1e-3])
+    assert Range(0.0, 1.0, points=1).grid() == [0.5]
+    assert Range(1e-4, 1e-2, "log", points=1).grid() == pytest.approx([1e-3])
 
 
 def test_the_grid_of_a_set_is_the_set():
-    assert grid_values(ValueSet(("b", "a"))) == ["b", "a"]
-    assert grid_values(FixedValue(3)) == [3]
+    assert ValueSet(("b", "a")).grid() == ["b", "a"]
+    assert FixedValue(3).grid() == [3]
 
 
 def test_the_shares_of_a_set_are_exact_at_the_centres_of_the_halton_cells():
@@ -142,7 +141,7 @@ def test_the_shares_of_a_set_are_exact_at_the_centres_of_the_halton_cells():
     for power in range(1, 6):
         for cell in range(3**power):
             u = float(Fraction(2 * cell + 1, 2 * 3**power))
-            assert from_unit(domain, u) == cell * 3 // 3**power
+            assert domain.from_unit(u) == cell * 3 // 3**power
 
 
 @pytest.mark.parametrize(
@@ -158,30 +157,30 @@ def test_the_shares_of_a_set_are_exact_at_the_centres_of_the_halton_cells():
 )
 def test_the_place_of_a_value_leads_back_to_the_value(domain):
     for u in (0.0, 0.1, 0.3, 0.5, 0.77, 0.999):
-        value = from_unit(domain, u)
-        place = to_unit(domain, value)
+        value = domain.from_unit(u)
+        place = domain.to_unit(value)
 
         assert 0 <= place <= 1
-        assert from_unit(domain, place) == pytest.approx(value) if isinstance(value, float) else value
+        assert domain.from_unit(place) == pytest.approx(value) if isinstance(value, float) else value
 
 
 def test_the_place_of_a_float_is_the_coordinate_it_came_from_on_every_scale():
-    assert to_unit(Range(1e-4, 1.0, "log"), 1e-2) == pytest.approx(0.5)
-    assert to_unit(Range(0.9, 0.999, "one_minus_log"), 0.99) == pytest.approx(0.5)
-    assert to_unit(Range(-1.0, 3.0), 0.0) == pytest.approx(0.25)
+    assert Range(1e-4, 1.0, "log").to_unit(1e-2) == pytest.approx(0.5)
+    assert Range(0.9, 0.999, "one_minus_log").to_unit(0.99) == pytest.approx(0.5)
+    assert Range(-1.0, 3.0).to_unit(0.0) == pytest.approx(0.25)
 
 
 def test_a_value_beyond_a_range_lies_at_its_nearer_end_and_one_outside_a_set_is_refused():
-    assert to_unit(Range(0.0, 1.0), 7.0) == 1.0
-    assert to_unit(Range(0.5, 0.5), 0.5) == 0.5
+    assert Range(0.0, 1.0).to_unit(7.0) == 1.0
+    assert Range(0.5, 0.5).to_unit(0.5) == 0.5
     with pytest.raises(ValueError, match="none of"):
-        to_unit(ValueSet((1, 2)), 3)
+        ValueSet((1, 2)).to_unit(3)
     with pytest.raises(ValueError, match="none of"):
-        to_unit(ValueSet((1, 2)), True)
+        ValueSet((1, 2)).to_unit(True)
 
 
 @pytest.mark.parametrize("u", [0.0, 0.25, 0.5, 0.9, 1.0])
 def test_a_range_whose_ends_are_further_apart_than_a_float_holds_has_places_inside(u):
     value = 10.0 ** (-300 + 600 * u)
-    assert to_unit(Range(1e-300, 1e300, "log"), value) == pytest.approx(u, abs=1e-12)
-    assert to_unit(Range(-1e308, 1e308), -1e308 + u * 1e308 + u * 1e308) == pytest.approx(u)
+    assert Range(1e-300, 1e300, "log").to_unit(value) == pytest.approx(u, abs=1e-12)
+    assert Range(-1e308, 1e308).to_unit(-1e308 + u * 1e308 + u * 1e308) == pytest.approx(u)

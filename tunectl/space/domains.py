@@ -1,0 +1,273 @@
+"""The values that a hyperparameter can take: one value, a set, or a range on a scale, and its maps from and to [0, 1].
+
+The three kinds answer the same questions by methods of the same names; what differs is asked of them, not of their type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Literal, assert_never
+
+from tunectl.core.records import Scalar
+
+Scale = Literal["linear", "log", "one_minus_log"]
+
+
+def same(left: Scalar, right: Scalar) -> bool:
+    """Whether two values are the same to a study: 1 and 1.0 are, true and 1 are not."""
+    return sameness(left) == sameness(right)
+
+
+def sameness(value: Scalar) -> tuple[bool, Scalar]:
+    """What two values have in common exactly where they are the same to a study: 1 and 1.0 are, true and 1 are not."""
+    return isinstance(value, bool), value
+
+
+def is_among(value: Scalar, values: Collection[Scalar]) -> bool:
+    """Whether one of the values is the same."""
+    # Only 0 and 1 are equal to something that is not the same.
+    return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
+
+
+@dataclass(frozen=True, slots=True)
+class FixedValue:
+    """One value."""
+
+    value: Scalar
+
+    @property
+    def listed(self) -> tuple[Scalar, ...]:
+        """Every value, where they are listed."""
+        return (self.value,)
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is declared to take more than one value."""
+        return False
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values lie on a scale."""
+        return False
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a trial may have this value."""
+        return same(self.value, value)
+
+    def can_meet(self, value: Scalar) -> bool:
+        """Whether a condition may wait for this value."""
+        return same(self.value, value)
+
+    def declared(self, value: Scalar) -> Scalar:
+        """A value that it contains, with the type that the declaration has: 2.0 is the whole number 2 of [1, 2]."""
+        return self.value
+
+    def few_values(self, most: int) -> Sequence[Scalar] | None:
+        """All values; None for a range of floats, or of more than `most` whole numbers."""
+        return (self.value,)
+
+    def from_unit(self, u: float) -> Scalar:
+        """The value at u in [0, 1)."""
+        return self.value
+
+    def to_unit(self, value: Scalar) -> float:
+        """Where in [0, 1] a value lies: in the middle."""
+        return 0.5
+
+    def grid(self) -> list[Scalar]:
+        """The values of a grid."""
+        return [self.value]
+
+
+@dataclass(frozen=True)
+class ValueSet:
+    """A set of values."""
+
+    values: tuple[Scalar, ...]
+
+    @cached_property
+    def _positions(self) -> dict[tuple[bool, Scalar], int]:
+        # Sets of many thousands of values are looked into many thousands of times.
+        return {sameness(value): index for index, value in enumerate(self.values)}
+
+    @property
+    def listed(self) -> tuple[Scalar, ...]:
+        """Every value, where they are listed."""
+        return self.values
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is declared to take more than one value."""
+        return True
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values lie on a scale."""
+        return False
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a trial may have this value."""
+        return sameness(value) in self._positions
+
+    def can_meet(self, value: Scalar) -> bool:
+        """Whether a condition may wait for this value."""
+        return self.contains(value)
+
+    def declared(self, value: Scalar) -> Scalar:
+        """A value that it contains, with the type that the declaration has: 2.0 is the whole number 2 of [1, 2]."""
+        return self.values[self._positions[sameness(value)]]
+
+    def few_values(self, most: int) -> Sequence[Scalar] | None:
+        """All values; None for a range of floats, or of more than `most` whole numbers."""
+        return self.values
+
+    def from_unit(self, u: float) -> Scalar:
+        """The value at u in [0, 1), each having an equal share."""
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+    def to_unit(self, value: Scalar) -> float:
+        """Where in [0, 1] a value lies: the middle of its share. Raises ValueError for one that is not in the set."""
+        index = self._positions.get(sameness(value))
+        if index is None:
+            raise ValueError(f"{value!r} is none of {self.values}")
+        return (index + 0.5) / len(self.values)
+
+    def grid(self) -> list[Scalar]:
+        """The values of a grid."""
+        return list(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An interval: [low, high] on a scale. Bounds are inclusive; both are ints where `integer`.
+
+    `points` is the number of grid points (sampler grid only).
+    """
+
+    low: float
+    high: float
+    scale: Scale = "linear"
+    integer: bool = False
+    points: int | None = None
+
+    @property
+    def listed(self) -> None:
+        """Every value, where they are listed: not here."""
+        return
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is declared to take more than one value."""
+        return True
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values lie on a scale."""
+        return True
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a trial may have this value: any number between the ends, or what `can_meet` has of whole numbers."""
+        if self.integer:
+            return self.can_meet(value)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def can_meet(self, value: Scalar) -> bool:
+        """Whether a condition may wait for this value: a whole number of an int range, under a grid one of its points.
+
+        Of a range of floats a sampler never meets one value exactly.
+        """
+        if self.integer and self.points is not None:
+            return is_among(value, _grid(self))
+        return (
+            self.integer
+            and isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+            and value == int(value)
+        )
+
+    def declared(self, value: Scalar) -> Scalar:
+        """A value that it contains, with the type that the declaration has."""
+        return int(value) if self.integer else float(value)
+
+    def few_values(self, most: int) -> Sequence[Scalar] | None:
+        """All values; None for a range of floats, or of more than `most` whole numbers."""
+        if not self.integer:
+            return None
+        if self.points is not None:
+            return _grid(self)
+        return range(int(self.low), int(self.high) + 1) if self.high - self.low < most else None
+
+    def from_unit(self, u: float) -> Scalar:
+        """The value at u in [0, 1): equal shares for whole numbers, the scale's map for floats."""
+        low, high = self.low, self.high
+        if self.integer:
+            if self.scale == "log":
+                value = math.floor(math.exp(math.log(low) + u * math.log((high + 1) / low)))
+            else:
+                value = int(low) + math.floor(u * (int(high) - int(low) + 1))
+            return min(max(value, int(low)), int(high))
+        match self.scale:
+            case "log":
+                real = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+            case "one_minus_log":
+                real = 1 - math.exp(math.log1p(-low) + u * (math.log1p(-high) - math.log1p(-low)))
+            case "linear":
+                real = low + u * (high - low)
+            case _:
+                assert_never(self.scale)
+        # Rounding in exp and log may step over an end.
+        return min(max(real, low), high)
+
+    def to_unit(self, value: Scalar) -> float:
+        """Where in [0, 1] a value lies: the middle of what `from_unit` maps to it for whole numbers.
+
+        Values beyond the range (another study's) go to its nearer end.
+        """
+        low, high = float(self.low), float(self.high)
+        real = min(max(float(value), low), high)
+        if self.integer:
+            below, above = (self._whole_to_unit(edge) for edge in (real, real + 1))
+            return (below + above) / 2
+        if high == low:
+            return 0.5
+        match self.scale:
+            case "log":
+                # Differences of logarithms, as the ratio of the ends may be more than a float holds.
+                return (math.log(real) - math.log(low)) / (math.log(high) - math.log(low))
+            case "one_minus_log":
+                return (math.log1p(-real) - math.log1p(-low)) / (math.log1p(-high) - math.log1p(-low))
+            case "linear":
+                # Halves, where the whole width is more than a float holds.
+                part = 1.0 if math.isfinite(high - low) else 0.5
+                return (part * real - part * low) / (part * high - part * low)
+            case _:
+                assert_never(self.scale)
+
+    def grid(self) -> list[Scalar]:
+        """The values of a grid: `points` of them, evenly on the scale with both ends; one alone is its middle."""
+        return list(_grid(self))
+
+    def _whole_to_unit(self, edge: float) -> float:
+        if self.scale == "log":
+            return math.log(edge / self.low) / math.log((self.high + 1) / self.low)
+        return (edge - self.low) / (self.high - self.low + 1)
+
+
+@lru_cache(maxsize=256)
+def _grid(domain: Range) -> tuple[Scalar, ...]:
+    count = domain.points or 1
+    places = [index / (count - 1) for index in range(count)] if count > 1 else [0.5]
+    real = Range(domain.low, domain.high, domain.scale)
+    values = [real.from_unit(place) for place in places]
+    if count > 1:
+        values[0], values[-1] = real.low, real.high
+    if domain.integer:
+        values = [round(float(value)) for value in values]
+    return tuple(dict.fromkeys(values))
+
+
+Domain = FixedValue | ValueSet | Range

@@ -1,0 +1,52 @@
+"""A hyperparameter: its role, its domain, and the condition under which it is active."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tunectl.core.errors import PathKey
+from tunectl.core.records import Scalar
+from tunectl.space.domains import Domain, ValueSet
+
+Role = Literal["scientific", "nuisance", "fixed"]
+
+Condition = Mapping[str, tuple[Scalar, ...]]
+"""`when`: for each parent's name the values under which the hyperparameter is active; all names must hold. {} is
+always.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameter:
+    """One alternative of a name: a role, a domain, and the condition under which it is active.
+
+    `key` names it in findings and axes: `momentum`, or `learning_rate[optimizer=adam]` where the name has alternatives.
+    `path` is where it is in the study file. `sampled`: a scientific set sampled within each setting. `off`: the
+    value at which regularisation or augmentation is off, None where the study does not say.
+    """
+
+    name: str
+    key: str
+    role: Role
+    domain: Domain
+    when: Condition = field(default_factory=dict)
+    sampled: bool = False
+    path: PathKey = ()
+    off: Scalar | None = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether it takes more than its one fixed value."""
+        return self.domain.varies
+
+    @property
+    def makes_settings(self) -> bool:
+        """Whether its values are the settings of the study (they own no coordinate)."""
+        return self.role == "scientific" and isinstance(self.domain, ValueSet) and not self.sampled
+
+    @property
+    def has_coordinate(self) -> bool:
+        """Whether its value is sampled within each setting."""
+        return self.varies and not self.makes_settings
