@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tunectl.core import files, jsontext
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.records import FactorySignature, Measurement, TrialResult, WorkloadReference
 from tunectl.execution.protocol import EXIT_STOPPED, Assignment
-from tunectl.training.lines import LineFile
 
 COUNT = struct.Struct("<q")
 

@@ -15,8 +15,8 @@ from test_functions_as_trials import Functions
 
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement
-from tunectl.programs.function_trial import Trial
 from tunectl.programs.training_losses import ToldVerdict, verdict_on
+from tunectl.training.function_trial import Trial
 
 BASELINE = math.log(10)
 

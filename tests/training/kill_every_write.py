@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training_builders import comparable, make_request, parabola, plain_workload
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.objective import Objective
 from tunectl.core.records import Recovery, TrialSeconds
-from tunectl.training.lines import LineFile
 from tunectl.training.state import Clock
 from tunectl.training.trial import run_trial
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile, holds
 from tunectl.core.objective import Objective
 from tunectl.training.checkpoints import BestCheckpoints, UnreadableError, UnusableResume, load, save
-from tunectl.training.lines import LineFile, holds
 
 
 def touch(path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.records import Measurement
 from tunectl.programs import collected_metrics as collecting
 from tunectl.programs.collected_metrics import Collector
 from tunectl.store.trial_files import read_trial
-from tunectl.training.lines import LineFile
 
 
 class Trial:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tunectl.programs.failure_line import failure_line, failure_place
+from tunectl.core.failure_line import failure_line, failure_place
 
 TRACE = 'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\n    main()\n    ~~~~^^\n'
 RIGHT = "ValueError: the width is odd"
@@ -220,7 +220,7 @@ def test_the_line_that_says_why_a_program_failed(name: str) -> None:
 
 
 def lines_of(text: str) -> list[str]:
-    from tunectl.programs.text_lines import lines_in
+    from tunectl.core.text_lines import lines_in
 
     return lines_in(text)
 

@@ -21,8 +21,8 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.programs import FunctionRequest, request_of
 from tunectl.core.records import TrialResult, TrialSeconds, WorkloadReference
-from tunectl.programs.function_trial import Trial, run_function
 from tunectl.store.trial_files import read_trial
+from tunectl.training.function_trial import Trial, run_function
 from tunectl.workloads.loading import factory_signature
 
 

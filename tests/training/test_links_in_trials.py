@@ -12,11 +12,11 @@ from test_program_checkpoints import VALUES, kept, write
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.real_folders import NotRegularError
+from tunectl.core.text_lines import Tail
 from tunectl.programs import file_contents as contents
 from tunectl.programs.late_output import Beginning, note_beginning
-from tunectl.programs.text_lines import Tail
-from tunectl.training.lines import LineFile
 
 OWN = b"export A=1\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -180,6 +181,11 @@ def _names(text: str) -> list[str]:
 def variable_of(name: str) -> str:
     """The environment variable in which a program finds a hyperparameter, or another value of its trial."""
     return f"TUNECTL_{name.upper().replace('.', '_')}"
+
+
+def which(program: str, folder: Path) -> str | None:
+    """Where a program stands: on the PATH, or, where it is a path, below the folder in which it will run."""
+    return shutil.which(program if "/" not in program else str(folder / program), path=program_path(os.environ))
 
 
 def program_path(environ: Mapping[str, str]) -> str:

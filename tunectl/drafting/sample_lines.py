@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunectl.core.progress_bars import behind_bar, without_bars
-from tunectl.drafting.sample_objects import EPOCHS, STEPS, ProposedSource, object_of, read_objects
-from tunectl.language.progress_output import MEASURE, is_metric, measures
+from tunectl.drafting.sample_objects import ProposedSource, object_of, read_objects
+from tunectl.language.progress_output import EPOCHS, MEASURE, STEPS, is_metric, measures
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PAIR = re.compile(

@@ -10,12 +10,7 @@ from tunectl.core.errors import printable
 from tunectl.core.printed_numbers import number
 from tunectl.core.printed_objects import printed_object
 from tunectl.language.editing import in_flow
-from tunectl.language.progress_output import MEASURE, is_metric
-
-STEPS = ("step", "steps", "global_step", "iter", "iters", "iteration", "it", "update", "batch", "epoch", "ep")
-"""Names of a step, the finest first."""
-
-EPOCHS = ("epoch", "ep")
+from tunectl.language.progress_output import EPOCHS, MEASURE, STEPS, is_metric
 
 
 @dataclass(frozen=True, slots=True)

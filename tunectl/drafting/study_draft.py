@@ -13,6 +13,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError, UsageError, printable
 from tunectl.core.files import write_new
 from tunectl.core.links import broken_link
+from tunectl.core.programs import which
 from tunectl.core.regular_files import LARGEST_BYTES
 from tunectl.core.wording import nearest
 from tunectl.drafting.command_draft import MARK, Segment, drafted
@@ -21,7 +22,6 @@ from tunectl.drafting.line_help import line_help, shared_places
 from tunectl.drafting.sample_lines import read_sample
 from tunectl.drafting.starter_study import STUDY, WORKLOAD
 from tunectl.drafting.study_text import Known, study_text
-from tunectl.session.checked_study import which
 
 _LONGEST_SHOWN = 90
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from tunectl.core.failure_line import LAST_LINES
 from tunectl.core.records import State
-from tunectl.programs.failure_line import LAST_LINES
 
 ALIKE = 3
 """So many trials, the first of a run to end, must fail alike."""

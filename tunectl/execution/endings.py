@@ -6,13 +6,13 @@ import signal
 from pathlib import Path
 
 from tunectl.core import jsontext
+from tunectl.core.failure_line import failure_line
 from tunectl.core.shortages import file_size_remedy
+from tunectl.core.text_lines import last_lines
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended
 from tunectl.execution.breaker import LAST_WORDS
 from tunectl.execution.protocol import EXIT_BROKEN, EXIT_CRASHED, EXIT_STOPPED
-from tunectl.programs.failure_line import failure_line
-from tunectl.programs.text_lines import last_lines
 
 _TAIL_LINES = 200
 _TOLD_BY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)

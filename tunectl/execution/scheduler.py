@@ -14,6 +14,7 @@ from tunectl.core import jsontext, real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd, State
+from tunectl.core.text_lines import log_bytes
 from tunectl.execution.backends import Backend, Ended, Started
 from tunectl.execution.breaker import CircuitBreaker
 from tunectl.execution.endings import explain, was_stopped, with_last_words
@@ -29,7 +30,6 @@ from tunectl.execution.events import (
 from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
-from tunectl.programs.text_lines import log_bytes
 from tunectl.store.trial_files import append_attempt, read_result, write_result
 
 KILL_PATIENCE_SECONDS = 10.0

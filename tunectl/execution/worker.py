@@ -41,7 +41,7 @@ _LOADED_BEFORE_A_FUNCTION = (
     "tunectl.training.seeds",  # a trial seeds torch and numpy, which take long to load
     "tunectl.training.trial",
     "tunectl.training.checkpoints",
-    "tunectl.programs.function_trial",
+    "tunectl.training.function_trial",
     _IMPORTED_BY_OPTIMIZERS,
 )
 
@@ -207,7 +207,7 @@ def _run(
             seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
             return run_command(request, folder, stop=stop, seconds=seconds)
         case FunctionRequest():
-            from tunectl.programs.function_trial import run_function
+            from tunectl.training.function_trial import run_function
 
             function = _loaded(request.workload, request.threads, assignment, seconds)
             return run_function(request, folder, function, device=assignment.device, stop=stop, seconds=seconds)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 
+STEPS = ("step", "steps", "global_step", "iter", "iters", "iteration", "it", "update", "batch", "epoch", "ep")
+"""Names of a step, the finest first."""
+
+EPOCHS = ("epoch", "ep")
+
 MEASURE = re.compile(
     r"(?<![a-z])(?:loss(?:es)?|acc(?:uracy)?|err(?:or)?|perplexity|ppl|f1|auc|auroc|bleu|rouge|score|mse|mae|rmse|r2|m?iou"
     r"|dice|m?ap|top|precision|recall|reward|return|nll|bpb|bpc|psnr|ssim|fid|wer|cer|elbo)(?![a-z])",

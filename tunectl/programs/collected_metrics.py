@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tunectl.core.line_file import LineFile
 from tunectl.core.records import Measurement
-from tunectl.drafting.sample_objects import STEPS
-from tunectl.training.lines import LineFile
+from tunectl.language.progress_output import STEPS
 
 _STEPS_REMEMBERED = 50_000
 """So many steps back what is told late (by a file that is written seldom) joins what was told before."""

@@ -15,18 +15,20 @@ from pathlib import Path
 
 from tunectl.core.disk_room import lack_of_room
 from tunectl.core.errors import ShortageError
+from tunectl.core.failure_line import failure_line
 from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
 from tunectl.core.recording import RECORDED
 from tunectl.core.records import Measurement, TrialResult, TrialSeconds
 from tunectl.core.shortages import shortage_said
+from tunectl.core.text_lines import Tail, last_lines
 from tunectl.language.placeholders import filled
 from tunectl.programs.awaited_end import awaited_end
 from tunectl.programs.checkpoint_steps import is_other_unit
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.durability import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
-from tunectl.programs.failure_line import failure_line
 from tunectl.programs.file_sources import JsonLinesFile, Source, file_source
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.late_output import Beginning, catch_up, last_beginning, note_beginning
@@ -42,9 +44,7 @@ from tunectl.programs.program_start import (
     write_hyperparameters,
 )
 from tunectl.programs.running_program import ProgramRun
-from tunectl.programs.text_lines import Tail, last_lines
 from tunectl.store.trial_files import read_trial, write_measurements
-from tunectl.training.lines import LineFile
 
 _LOOK_SECONDS = 0.2
 _GLANCE_SECONDS = 0.01

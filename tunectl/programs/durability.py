@@ -22,8 +22,8 @@ from typing import NamedTuple
 from tunectl.core import regular_files
 from tunectl.core.files import flush_file, flush_folder, write_bytes
 from tunectl.core.folders import TrialFolder
+from tunectl.core.text_lines import log_bytes
 from tunectl.programs import file_contents as contents
-from tunectl.programs.text_lines import log_bytes
 
 _FILE = "flushed.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

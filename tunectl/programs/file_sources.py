@@ -14,9 +14,9 @@ from tunectl.core import regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.installation import install_command
 from tunectl.core.programs import MetricSource
+from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.line_objects import ObjectLines
 from tunectl.programs.output_reader import Steps, Told, flat
-from tunectl.programs.text_lines import Tail, log_bytes
 
 _DELIMITERS = (",", ";", "\t")
 _END_BYTES = 256  # of a file, by which it is known again: two tables may be of one length

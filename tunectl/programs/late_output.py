@@ -13,10 +13,10 @@ from tunectl.core import regular_files
 from tunectl.core.folders import TrialFolder
 from tunectl.core.programs import MetricSource
 from tunectl.core.records import Measurement
+from tunectl.core.text_lines import Tail
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.file_sources import Source
 from tunectl.programs.output_reader import OutputReader
-from tunectl.programs.text_lines import Tail
 from tunectl.programs.torchrun import without_rank
 from tunectl.store.json_lines import append_lines
 

@@ -12,22 +12,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tunectl.core import jsontext
-from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import OUTPUT, TRAINING_LOSS, FunctionRequest, ProgramRequest, ended_early
-from tunectl.core.records import TrialResult, TrialSeconds
-from tunectl.core.shortages import file_size_remedy
-from tunectl.programs.failure_line import (
+from tunectl.core.failure_line import (
     LAST_LINES,
     failure_excerpt,
     failure_line,
     failure_place,
     telling_lines,
 )
+from tunectl.core.folders import TrialFolder
+from tunectl.core.programs import OUTPUT, TRAINING_LOSS, FunctionRequest, ProgramRequest, ended_early
+from tunectl.core.records import TrialResult, TrialSeconds
+from tunectl.core.shortages import file_size_remedy
+from tunectl.core.text_lines import last_lines
 from tunectl.programs.file_sources import Source
 from tunectl.programs.objective_values import no_value
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.running_program import ProgramRun
-from tunectl.programs.text_lines import last_lines
 from tunectl.programs.torchrun import RANKS, cause_of, said_by_rank
 from tunectl.programs.training_losses import ToldVerdict, verdict_on
 from tunectl.store.trial_files import read_trial

@@ -16,8 +16,10 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
+from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.command_trial import Reading, reading_of
 from tunectl.programs.file_sources import Source
@@ -27,7 +29,6 @@ from tunectl.programs.objective_values import UPDATES_REMEDY, no_value
 from tunectl.programs.program_ends import SAID, judged, told_verdict
 from tunectl.programs.program_start import placeholder_values
 from tunectl.programs.running_program import ProgramRun
-from tunectl.programs.text_lines import Tail, log_bytes
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.trial_files import (
     TrialFiles,
@@ -38,7 +39,6 @@ from tunectl.store.trial_files import (
     write_request,
     write_result,
 )
-from tunectl.training.lines import LineFile
 
 _EXIT_CODE = re.compile(r"exit_code_(\d+)")
 _NOT_ZERO = 1  # stands for an exit code that is not known, of a program that failed

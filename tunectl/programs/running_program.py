@@ -10,19 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tunectl.core.failure_line import PLACE
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.programs import ProgramRequest
+from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.durability import Flusher, SavedPoint
-from tunectl.programs.failure_line import PLACE
 from tunectl.programs.file_sources import JsonLinesFile, Source
 from tunectl.programs.kept_checkpoints import KeptCheckpoints
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
-from tunectl.programs.text_lines import Tail, log_bytes
 from tunectl.programs.torchrun import without_rank
 from tunectl.store.trial_files import write_measurements
-from tunectl.training.lines import LineFile
 
 _MOST_CHUNKS = 16
 _STOP_SECONDS = 10.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tunectl.programs.text_lines import last_lines
+from tunectl.core.text_lines import last_lines
 
 RANKS = "ranks"
 """The folder, among the files of a trial, where each rank writes what it prints."""

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from tunectl.core.divergence import deviations_above, is_diverged
 from tunectl.core.objective import Objective
 from tunectl.core.programs import TRAINING_LOSS
 from tunectl.core.records import Measurement
-from tunectl.training.divergence import deviations_above, is_diverged
 
 FEWEST_FOR_DIVERGENCE = 5
 FEWEST_FOR_PROGRESS = 10

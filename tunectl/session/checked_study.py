@@ -4,15 +4,13 @@ user's.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError, WorkloadError
-from tunectl.core.programs import Program, program_path
+from tunectl.core.programs import Program, which
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import TrainingConfiguration
@@ -127,11 +125,6 @@ def _look_at_program(
             break
     file = str(script) if script is not None and script.is_file() else None
     return WorkloadReference(draft.own_code.text if draft.own_code else "", kind="command"), FactorySignature(file=file)
-
-
-def which(program: str, folder: Path) -> str | None:
-    """Where a program stands: on the PATH, or, where it is a path, below the folder in which it will run."""
-    return shutil.which(program if "/" not in program else str(folder / program), path=program_path(os.environ))
 
 
 def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:

@@ -22,10 +22,10 @@ from tunectl.core import jsontext, real_folders, regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_atomically
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import holds
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest
 from tunectl.training import saved_state
-from tunectl.training.lines import holds
 from tunectl.training.memory_errors import is_out_of_memory
 
 FORMAT = 1

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.training.divergence import deviations_above, is_diverged
+from tunectl.core.divergence import deviations_above, is_diverged
 
 FIXED_BATCH_EXAMPLES = 64
 FIXED_BATCH_EVALUATIONS = 20

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from tunectl.core import real_folders
-from tunectl.training.divergence import is_diverged
+from tunectl.core.divergence import is_diverged
 from tunectl.training.saving import kept, load_parts, save_as_resume
 from tunectl.training.series import BadUpdate
 from tunectl.training.state import TrialState

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.evaluation import Evaluator
-from tunectl.training.lines import LineFile
 from tunectl.training.precision import LossScaler
 from tunectl.training.progress import Progress
 from tunectl.training.series import BadUpdate, StepSeries

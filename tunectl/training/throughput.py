@@ -12,6 +12,7 @@ import torch
 from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
@@ -19,7 +20,6 @@ from tunectl.training.batches import Batches, LoadedBatches, training_batches
 from tunectl.training.building import build_workload
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.evaluation import Evaluator
-from tunectl.training.lines import LineFile
 from tunectl.training.loaders import loader_deaths_told
 from tunectl.training.loop import train
 from tunectl.training.memory_errors import is_out_of_memory

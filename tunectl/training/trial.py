@@ -16,6 +16,7 @@ from tunectl.core import real_folders
 from tunectl.core.errors import Infeasible, LoaderError, WorkloadError
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
@@ -25,7 +26,6 @@ from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_r
 from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
-from tunectl.training.lines import LineFile
 from tunectl.training.loaders import loader_death, loader_deaths_told
 from tunectl.training.loop import Ending, train
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory

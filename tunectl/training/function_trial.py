@@ -14,6 +14,7 @@ from tunectl.core import real_folders
 from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
 from tunectl.core.programs import Checkpoints, FunctionRequest
 from tunectl.core.recording import numbers, received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
@@ -23,7 +24,6 @@ from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.objective_values import UPDATES_REMEDY, NoValue, no_value
 from tunectl.programs.program_ends import told_verdict
 from tunectl.store.trial_files import read_trial, write_measurements
-from tunectl.training.lines import LineFile
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
 
