@@ -1,4 +1,4 @@
-"""Plain scalars as YAML's core schema reads them: in study files, on command lines, in what is put back into a study."""
+"""Plain scalars, by the core schema of YAML: in study files, on command lines, in what goes back into a study."""
 
 from __future__ import annotations
 

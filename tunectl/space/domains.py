@@ -1,6 +1,6 @@
 """The values that a hyperparameter can take: one value, a set, or a range on a scale, and its maps from and to [0, 1].
 
-The three kinds answer the same questions by methods of the same names; what differs is asked of them, not of their type.
+The three kinds answer the same questions, by methods of the same names.
 """
 
 from __future__ import annotations
