@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "analysis"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests")]
 
 from curve_cases import CLEAN_SHAPES, clean_pair, curves_study, flat_from, only_rising, rising_pair  # noqa: E402
 

@@ -1,6 +1,6 @@
 """Which planted flaws are found, and what is said about clean studies? `python scripts/planted_flaws.py`.
 
-Studies are simulated by formula (tests/analysis/simulated_studies.py and planted_curves.py): a response surface with
+Studies are simulated by formula (tests/simulated_studies.py and planted_curves.py): a response surface with
 noise over the points that a real study would sample, and learning curves that fall to it. For each flaw the table says
 in how many studies it was planted, in how many of them its finding came, in how many as the first warning, and in how
 many of the clean studies it came as a warning or as a note. `--seeds` planted studies a flaw, `--clean` clean ones,
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "analysis"))
+sys.path.insert(0, str(ROOT / "tests"))
 
 from planted_curves import CURVE_FLAWS, UPDATE_FLAWS, planted_evidence  # noqa: E402
 from simulated_studies import SEARCH_FLAWS, simulated_evidence  # noqa: E402

@@ -1,6 +1,6 @@
 """When is a hyperparameter called insensitive, and when wrongly? `python scripts/planted_insensitive.py`.
 
-Studies are simulated by formula (tests/analysis/simulated_studies.py): the error is a bowl over the positions of the
+Studies are simulated by formula (tests/simulated_studies.py): the error is a bowl over the positions of the
 hyperparameters, with an optimum of the learning rate and a noise from trial to trial that are drawn. Weight decay has
 the strength of its row: one range away from its optimum the error rises by so much, before it saturates at 0.9; the
 floor is 0.03 to 0.15. The table says in which part of the studies `insensitive` names it, by the number of trials and
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "analysis"))
+sys.path.insert(0, str(ROOT / "tests"))
 
 from simulated_studies import Response, Shape, evidence_of  # noqa: E402
 

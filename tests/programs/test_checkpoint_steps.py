@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_commands_as_trials import Programs
+from program_calls import Programs
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_functions_as_trials import Functions
+from function_calls import Functions
 
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement

@@ -7,46 +7,20 @@ import datetime
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from function_calls import Functions
 
 import tunectl
 from tunectl.core.errors import Infeasible, WorkloadError
-from tunectl.core.folders import TrialFolder
-from tunectl.core.objective import Objective
-from tunectl.core.programs import FunctionRequest, request_of
-from tunectl.core.records import TrialResult, TrialSeconds, WorkloadReference
 from tunectl.store.trial_files import read_trial
-from tunectl.training.function_trial import Trial, run_function
+from tunectl.training.function_trial import Trial
 from tunectl.workloads.loading import factory_signature
-
-
-class Functions:
-    """Runs functions as one trial, attempt after attempt."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = TrialFolder(root / "00007")
-        self.folder.path.mkdir()
-        self.stopped = False
-
-    def run(self, function: Callable[..., Any], **changes: Any) -> TrialResult | None:
-        reference = WorkloadReference("mine:train", "train", module="mine", kind="function")
-        values = {"learning_rate": 0.1, "width": 8}
-        content = {"max_train_steps": 20, "keep_checkpoints": 1, **changes}
-        request = FunctionRequest("study", 7, 5, reference, values, Objective("valid/loss", "minimize"), **content)
-        read = request_of(json.loads(json.dumps(request.to_json())))
-        assert read == request
-        return run_function(
-            request, self.folder, function, device="cpu", stop=lambda: self.stopped, seconds=TrialSeconds()
-        )
-
-    def measured(self) -> list[tuple[int, dict[str, float]]]:
-        return [(item.step, dict(item.metrics)) for item in read_trial(self.folder).measurements]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from analysis.loss_curves import LN_10, calm, healthy
+from loss_curves import LN_10, calm, healthy
 
 from tunectl.analysis.results.runs import Run, UpdateSeries, curves_of
 from tunectl.analysis.updates.detection import (

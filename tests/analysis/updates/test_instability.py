@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from analysis.loss_curves import LN_10, calm, catapult, climbs, dies, healthy, mid_rise
+from loss_curves import LN_10, calm, catapult, climbs, dies, healthy, mid_rise
 
 from tunectl.analysis.updates.instability import early_updates, instability
 
