@@ -35,7 +35,8 @@ from tunectl.session.probed_study import Ready, make_ready, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import omissions
-from tunectl.space.domains import Domain, Range, ValueSet
+from tunectl.space.domains import Domain
+from tunectl.space.hyperparameters import active
 from tunectl.space.plan import trial_seed
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
@@ -183,19 +184,14 @@ def sweep_spec(
     recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
     _check_recipe(procedure, spec, recipe, signature)
     values = settle(spec, procedure.swept | (recipe.keys() & set(spec.names)), request.values, procedure.name)
-    active = [
-        item.domain
-        for item in spec.alternatives("learning_rate")
-        if all(values.get(parent) in wanted for parent, wanted in item.when.items())
-    ]
-    ranges = [ends for domain in active if (ends := _ends(domain)) is not None and "learning_rate" not in values]
+    rate = active(spec.alternatives("learning_rate"), values)
     return SweepSpec(
         values=values,
         objective=spec.objective,
         max_train_steps=spec.training.max_train_steps,
         eval_every=spec.training.eval_every,
         off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
-        learning_rates=ranges[0] if len(ranges) == len(active) == 1 else None,
+        learning_rates=_ends(rate.domain) if rate is not None and "learning_rate" not in values else None,
         init_scale=_init_scale(spec, values, signature),
         options=request.options,
         before=before,
@@ -226,14 +222,8 @@ def _init_scale(spec: StudySpec, values: Mapping[str, Scalar], signature: Factor
 
 def _ends(domain: Domain) -> tuple[float, float] | None:
     """The lowest and the highest of what varies over numbers."""
-    if isinstance(domain, Range):
-        return domain.low, domain.high
-    numbers = (
-        [float(value) for value in domain.values if not isinstance(value, (str, bool))]
-        if isinstance(domain, ValueSet)
-        else []
-    )
-    return (min(numbers), max(numbers)) if len(set(numbers)) > 1 else None
+    numbers = domain.numbers
+    return (min(numbers), max(numbers)) if domain.is_ordered or len(set(numbers)) > 1 else None
 
 
 def _check_own_code(procedure: Procedure, spec: StudySpec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.core.objective import Objective
@@ -13,7 +13,7 @@ from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
 from tunectl.exchange.places import Owner
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.hyperparameters import Hyperparameter, active
 
 DRAWN = ("evaluation", "throughput")
 """The kinds of measurements that make curves."""
@@ -164,7 +164,7 @@ def dimensions(study: ExportedStudy) -> tuple[Dimension, ...]:
     declared: dict[str, Hyperparameter] = {item.key: item for item in study.spec.hyperparameters}
     for trial in study.trials:
         for name, value in trial.plan.hyperparameters.items():
-            item = _active(study.spec, name, trial.plan.hyperparameters)
+            item = active(study.spec.alternatives(name), trial.plan.hyperparameters)
             key = item.key if item is not None else name
             declared.setdefault(key, Hyperparameter(name, name, "nuisance", FixedValue(value)))
             taken.setdefault(key, []).append(value)
@@ -179,18 +179,8 @@ def dimensions(study: ExportedStudy) -> tuple[Dimension, ...]:
 def values_by_key(spec: StudySpec, trial: PlannedTrial) -> dict[str, Scalar]:
     """The active hyperparameters of a trial by the keys of their alternatives."""
     values = trial.hyperparameters
-    active = {name: _active(spec, name, values) for name in values}
-    return {item.key if item is not None else name: values[name] for name, item in active.items()}
-
-
-def _active(spec: StudySpec, name: str, values: Mapping[str, Scalar]) -> Hyperparameter | None:
-    for item in spec.alternatives(name):
-        if all(
-            parent in values and any(same(values[parent], value) for value in wanted)
-            for parent, wanted in item.when.items()
-        ):
-            return item
-    return None
+    items = {name: active(spec.alternatives(name), values) for name in values}
+    return {item.key if item is not None else name: values[name] for name, item in items.items()}
 
 
 def _holding(domain: Domain, taken: Sequence[Scalar]) -> Domain:
@@ -201,11 +191,11 @@ def _holding(domain: Domain, taken: Sequence[Scalar]) -> Domain:
         low, high = min([domain.low, *numbers]), max([domain.high, *numbers])
         scale = domain.scale if domain.scale != "log" or low > 0 else "linear"
         return Range(low, high, scale, whole)
-    values = [domain.value] if isinstance(domain, FixedValue) else list(domain.values)
+    values = list(domain.listed)
     for value in taken:
         if not any(same(value, other) for other in values):
             values.append(value)
-    if isinstance(domain, ValueSet):
+    if domain.varies:
         return ValueSet(tuple(values))
     return domain if len(values) == 1 else _range_of(values) or ValueSet(tuple(values))
 

@@ -117,7 +117,7 @@ def _distribution(item: Dimension) -> BaseDistribution:
 
 def _choices(item: Dimension) -> list[Scalar]:
     """The values of a set; to Optuna true is 1, so that a set with both is one of texts."""
-    values = [] if isinstance(item.domain, Range) else list(item.domain.values)
+    values = list(item.domain.listed or ())
     told_apart = all(same(left, right) == (left == right) for left in values for right in values)
     return values if told_apart else [as_text(value) for value in values]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
+from tunectl.space.domains import Domain
+from tunectl.space.hyperparameters import holds
 
 _MOST_VALUES = 30
 """A whole-number range of more values is no switch."""
@@ -42,9 +43,7 @@ def conditions(
 
 
 def _may_switch(domain: Domain) -> bool:
-    if isinstance(domain, Range):
-        return domain.integer and domain.high - domain.low < _MOST_VALUES
-    return isinstance(domain, ValueSet) and not isinstance(domain, FixedValue)
+    return domain.varies and domain.few_values(_MOST_VALUES) is not None
 
 
 def _explained(
@@ -79,7 +78,4 @@ def _waits_for(name: str, other: str, found: Mapping[str, When]) -> bool:
 
 
 def _tells(when: When, trials: Sequence[Values], present: Sequence[bool]) -> bool:
-    return all(
-        there == all(switch in trial and trial[switch] in values for switch, values in when.items())
-        for trial, there in zip(trials, present, strict=True)
-    )
+    return all(there == holds(when, trial) for trial, there in zip(trials, present, strict=True))

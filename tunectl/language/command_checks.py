@@ -13,7 +13,7 @@ from tunectl.core.wording import as_text, nearest
 from tunectl.language.hyperparameter_names import TRIAL_VARIABLES
 from tunectl.language.placeholders import FILE, OWN, names_in, placeholders
 from tunectl.space.conditions import Conditions, Other, World
-from tunectl.space.domains import Domain, Range, ValueSet, same
+from tunectl.space.domains import Domain, FixedValue, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter
 
 _WHERE: PathKey = ("workload",)
@@ -134,9 +134,7 @@ def _never_taken(study: Declared, program: Program) -> list[Problem]:
 
 
 def _can_be(domain: Domain, value: Scalar) -> bool:
-    if isinstance(domain, Range):
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and domain.low <= value <= domain.high
-    if isinstance(domain, ValueSet):
+    if not isinstance(domain, FixedValue):
         return domain.contains(value)
     # A flag that is fixed at false today may be true tomorrow; one that is text never will.
     return _kind(value) is _kind(domain.value)

@@ -12,7 +12,6 @@ from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.conditions import Conditions
-from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
 
 _SEED = "seed"  # a factory may ask for it; it never is a hyperparameter
@@ -122,7 +121,7 @@ def _unread(conditions: Conditions, item: Hyperparameter) -> str:
         world for world in conditions.worlds([item.name, parent], extra=_EXTRA) if world.active.get(item.name) is item
     ]
     unread = [world for world in worlds if world.values.get(parent, default) not in wanted]
-    if not unread or (isinstance(item.domain, FixedValue) and len(unread) < len(worlds)):
+    if not unread or (not item.varies and len(unread) < len(worlds)):
         return ""
     possible = dict.fromkeys(world.values.get(parent, default) for world in conditions.worlds([parent], extra=_EXTRA))
     names = ", ".join(name for name in wanted if name in possible)
@@ -130,7 +129,7 @@ def _unread(conditions: Conditions, item: Hyperparameter) -> str:
         held = " or ".join(as_text(value) for value in possible if isinstance(value, str))
         add = f" or add {parent}: {wanted[-1]}" if parent not in conditions.by_name else ""
         return f"nobody reads {item.name} in any setting: {parent} is {held}; leave it out,{add}".rstrip(",")
-    if isinstance(item.domain, FixedValue):
+    if not item.varies:
         return f"nobody reads {item.name} where it is active: it is read where {parent} is one of {names}"
     held = as_text(unread[0].values.get(parent, default))
     return (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tunectl.core.programs import RESUME, Argument, Optional
 from tunectl.core.records import Scalar
+from tunectl.space.hyperparameters import holds
 
 DIR, FILE = "trial.dir", "trial.hyperparameters"
 OWN = (DIR, "trial.id", "trial.seed", FILE, RESUME, "max_train_steps")
@@ -60,7 +61,7 @@ def command_line(
     for argument in arguments:
         if isinstance(argument, str):
             line.append(filled(argument, values))
-        elif _holds(argument, known) and all(name in values for name in placeholders([argument])):
+        elif holds(argument.when, known) and all(name in values for name in placeholders([argument])):
             line += [filled(text, values) for text in argument.arguments]
     return line
 
@@ -76,14 +77,3 @@ def value_text(value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value) if isinstance(value, float) else str(value)
-
-
-def _holds(argument: Optional, known: Mapping[str, Scalar]) -> bool:
-    return all(
-        name in known and any(_same(known[name], value) for value in values) for name, values in argument.when.items()
-    )
-
-
-def _same(one: Scalar, other: Scalar) -> bool:
-    # To Python 1 == True; to a study they differ.
-    return one == other and isinstance(one, bool) == isinstance(other, bool)

@@ -9,7 +9,6 @@ from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted
 from tunectl.language.review_context import Context, can_differ, scientific
-from tunectl.space.domains import ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 
 # The playbook's ladder for Adam (see review_context.TUNED_FROM); we extend it by doubling for every further dimension.
@@ -154,6 +153,6 @@ def _points_of(context: Context, name: str) -> Counter[Scalar]:
     found: Counter[Scalar] = Counter()
     if all(name in point for point in listed):
         for item in context.spec.alternatives(name):
-            found.update(dict.fromkeys(item.domain.values if isinstance(item.domain, ValueSet) else (), 0))
+            found.update(dict.fromkeys(item.domain.listed or (), 0))
         found.update(point[name] for point in listed)
     return found

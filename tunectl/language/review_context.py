@@ -10,7 +10,6 @@ from tunectl.core.records import Scalar
 from tunectl.core.wording import quoted
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import Conditions, Other, World
-from tunectl.space.domains import Range, ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 
 # "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
@@ -76,15 +75,12 @@ def scientific(spec: StudySpec) -> list[Hyperparameter]:
 
 def can_differ(item: Hyperparameter) -> bool:
     """Whether two trials can differ in it: a set of one value is a fixed value in other words."""
-    return item.varies and not (isinstance(item.domain, ValueSet) and len(item.domain.values) == 1)
+    return item.domain.listed is None or len(item.domain.listed) > 1
 
 
 def numbers(item: Hyperparameter) -> list[float]:
     """The numbers among its values: the ends of a range, the values of a set."""
-    if isinstance(item.domain, Range):
-        return [item.domain.low, item.domain.high]
-    values = item.domain.values if isinstance(item.domain, ValueSet) else (item.domain.value,)
-    return [float(value) for value in values if isinstance(value, (int, float))]
+    return list(item.domain.numbers)
 
 
 def taken(world: World, name: str) -> list[float]:

@@ -10,7 +10,6 @@ from tunectl.core.wording import counted
 from tunectl.language.regularisation import is_off
 from tunectl.language.review_context import TUNED_FROM, Context, can_differ, scientific
 from tunectl.space.conditions import Other
-from tunectl.space.domains import ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 
 _ADAPTIVE = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw")
@@ -101,8 +100,8 @@ def shared_ranges(context: Context) -> list[Problem]:
         return []
 
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
-        listed = item.domain.values if item.name == "optimizer" and isinstance(item.domain, ValueSet) else ()
-        return list(listed) or context.conditions.telling_values(item)
+        listed = item.domain.listed if item.name == "optimizer" else None
+        return list(listed or context.conditions.telling_values(item))
 
     problems = []
     for name in context.spec.names:
@@ -128,7 +127,7 @@ def _family(name: str, optimizer: str) -> str:
 
 def _is_switch(item: Hyperparameter) -> bool:
     """Off, or one strength: a question, not a range."""
-    values = item.domain.values if isinstance(item.domain, ValueSet) else ()
+    values = item.domain.listed or ()
     return len(values) == 2 and any(map(is_off, values))
 
 

@@ -8,7 +8,7 @@ from tunectl.core.errors import Problem
 from tunectl.language.configuration import FIELDS
 from tunectl.language.regularisation import is_off, regularises
 from tunectl.language.review_context import Context, can_differ, numbers, scientific
-from tunectl.space.domains import FixedValue, Range, ValueSet
+from tunectl.space.domains import FixedValue, Range
 from tunectl.space.hyperparameters import Hyperparameter
 
 _SIZES = frozenset((
@@ -142,10 +142,7 @@ def tuned_as_scientific(context: Context) -> list[Problem]:
 
 def _has_strengths(item: Hyperparameter) -> bool:
     """Whether it takes more than one strength; one beside none at all is a switch."""
-    if isinstance(item.domain, Range):
-        return True
-    values = item.domain.values if isinstance(item.domain, ValueSet) else ()
-    return sum(isinstance(value, (int, float)) and not is_off(value) for value in values) > 1
+    return item.domain.is_ordered or sum(not is_off(value) for value in item.domain.numbers) > 1
 
 
 def missing_goal(context: Context) -> list[Problem]:

@@ -21,7 +21,7 @@ from tunectl.language.sections import Sections, read_sections
 from tunectl.language.study_spec import PointsFile, StudySpec
 from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
 from tunectl.space.conditions import Conditions, Other, TooManyWorldsError, World, too_many_worlds
-from tunectl.space.domains import FixedValue, Range, ValueSet
+from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
 
@@ -312,7 +312,4 @@ def _longest(world: World, name: str) -> int:
 
 
 def _largest(item: Hyperparameter) -> float:
-    if isinstance(item.domain, Range):
-        return item.domain.high
-    values = item.domain.values if isinstance(item.domain, ValueSet) else (item.domain.value,)
-    return max(value for value in values if isinstance(value, (int, float)))
+    return max(item.domain.numbers)

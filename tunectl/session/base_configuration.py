@@ -12,8 +12,8 @@ from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.snapshot import looked_at
-from tunectl.space.domains import FixedValue, Range, ValueSet
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.domains import FixedValue, is_number, same
+from tunectl.space.hyperparameters import Hyperparameter, active
 from tunectl.store.study_folder import open_folder
 
 
@@ -33,7 +33,7 @@ def settle(spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], 
         if name is None:
             break  # what is left hangs on what is not settled
         waiting.remove(name)
-        item = _active(spec, name, values)
+        item = active(spec.alternatives(name), values)
         if item is None:
             inactive.add(name)
             continue
@@ -68,37 +68,27 @@ def _is_decidable(spec: StudySpec, name: str, values: Mapping[str, Scalar], inac
     return all(parent in values or parent in inactive for parent in parents)
 
 
-def _active(spec: StudySpec, name: str, values: Mapping[str, Scalar]) -> Hyperparameter | None:
-    for item in spec.alternatives(name):
-        if all(parent in values and values[parent] in wanted for parent, wanted in item.when.items()):
-            return item
-    return None
-
-
 def _value(item: Hyperparameter, given: Mapping[str, Scalar]) -> Scalar | None:
     domain, value = item.domain, given.get(item.name)
     if isinstance(domain, FixedValue):
-        if value is not None and value != domain.value:
+        if value is not None and not same(value, domain.value):
             raise UsageError(
                 f"--at {item.name}={as_text(value)}: the study fixes {item.key} at {as_text(domain.value)}; change the "
                 "study, or leave this out"
             )
         return domain.value
-    if value is not None and isinstance(domain, ValueSet) and value not in domain.values:
+    if value is not None and not domain.is_ordered and not domain.contains(value):
         raise UsageError(f"--at {item.name}={as_text(value)}: {item.key} is one of {_domain_in_words(item)}")
-    if value is not None and isinstance(domain, Range) and (isinstance(value, (str, bool))):
+    if value is not None and domain.is_ordered and not is_number(value):
         raise UsageError(f"--at {item.name}={as_text(value)}: {item.key} is a number in {_domain_in_words(item)}")
     return value
 
 
 def _domain_in_words(item: Hyperparameter) -> str:
-    match item.domain:
-        case Range(low=low, high=high):
-            return f"[{as_text(low)}, {as_text(high)}]"
-        case ValueSet(values=listed):
-            return ", ".join(as_text(value) for value in listed)
-        case FixedValue(value=value):
-            return as_text(value)
+    domain = item.domain
+    if domain.listed is None:
+        return f"[{as_text(domain.low)}, {as_text(domain.high)}]"
+    return ", ".join(as_text(value) for value in domain.listed)
 
 
 def values_at(settings: Sequence[str], option: str = "--at") -> dict[str, Scalar]:

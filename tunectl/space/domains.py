@@ -32,6 +32,11 @@ def is_among(value: Scalar, values: Collection[Scalar]) -> bool:
     return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a number: true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class FixedValue:
     """One value."""
@@ -52,6 +57,11 @@ class FixedValue:
     def is_ordered(self) -> bool:
         """Whether its values lie on a scale."""
         return False
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The numbers among its values."""
+        return _numbers(self.listed)
 
     def contains(self, value: Scalar) -> bool:
         """Whether a trial may have this value."""
@@ -107,6 +117,11 @@ class ValueSet:
     def is_ordered(self) -> bool:
         """Whether its values lie on a scale."""
         return False
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The numbers among its values."""
+        return _numbers(self.listed)
 
     def contains(self, value: Scalar) -> bool:
         """Whether a trial may have this value."""
@@ -168,11 +183,16 @@ class Range:
         """Whether its values lie on a scale."""
         return True
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Its ends."""
+        return (self.low, self.high)
+
     def contains(self, value: Scalar) -> bool:
         """Whether a trial may have this value: any number between the ends, or what `can_meet` has of whole numbers."""
         if self.integer:
             return self.can_meet(value)
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+        return is_number(value) and self.low <= float(value) <= self.high
 
     def can_meet(self, value: Scalar) -> bool:
         """Whether a condition may wait for this value: a whole number of an int range, under a grid one of its points.
@@ -255,6 +275,10 @@ class Range:
         if self.scale == "log":
             return math.log(edge / self.low) / math.log((self.high + 1) / self.low)
         return (edge - self.low) / (self.high - self.low + 1)
+
+
+def _numbers(values: Sequence[Scalar]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values if is_number(value))
 
 
 @lru_cache(maxsize=256)

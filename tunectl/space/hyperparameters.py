@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Domain, ValueSet
+from tunectl.space.domains import Domain, ValueSet, same
 
 Role = Literal["scientific", "nuisance", "fixed"]
 
@@ -16,6 +16,13 @@ Condition = Mapping[str, tuple[Scalar, ...]]
 """`when`: for each parent's name the values under which the hyperparameter is active; all names must hold. {} is
 always.
 """
+
+
+def holds(when: Condition, values: Mapping[str, Scalar]) -> bool:
+    """Whether a condition holds where the active hyperparameters have these values."""
+    return all(
+        parent in values and any(same(values[parent], value) for value in wanted) for parent, wanted in when.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +57,8 @@ class Hyperparameter:
     def has_coordinate(self) -> bool:
         """Whether its value is sampled within each setting."""
         return self.varies and not self.makes_settings
+
+
+def active(alternatives: Iterable[Hyperparameter], values: Mapping[str, Scalar]) -> Hyperparameter | None:
+    """The alternative of a name that is active where the hyperparameters have these values; None where none is."""
+    return next((item for item in alternatives if holds(item.when, values)), None)

@@ -13,7 +13,7 @@ from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import AdjustedScores, adjusted_scores
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Range, ValueSet
+from tunectl.space.domains import ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 
 FEWEST_VALUES = 3
@@ -54,11 +54,8 @@ class SettingAxis:
 
 def is_ordered(item: Hyperparameter) -> bool:
     """Whether a hyperparameter's values have an order with two ends: those of a range, or of three numbers or more."""
-    if isinstance(item.domain, Range):
-        return True
-    if not isinstance(item.domain, ValueSet) or len(item.domain.values) < FEWEST_VALUES:
-        return False
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in item.domain.values)
+    listed = item.domain.listed
+    return listed is None or len(item.domain.numbers) == len(listed) >= FEWEST_VALUES
 
 
 def setting_axes(evidence: Evidence) -> list[SettingAxis]:

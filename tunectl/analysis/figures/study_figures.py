@@ -32,7 +32,6 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.core.objective import Objective
 from tunectl.core.wording import as_text, counted
-from tunectl.space.domains import Range, ValueSet
 
 MOST_POINTS = 1000
 """So many trials are drawn on an axis plot at most: the best of them, and others evenly."""
@@ -104,7 +103,7 @@ def isolation_figures(evidence: Evidence, found: Sequence[Isolation]) -> list[Po
     for item in found:
         bucketed = any(one.low is not None for one in item.values)
         axis = _hyperparameter_axis(item.axis)
-        if not bucketed and axis.scale != "category" and not isinstance(item.axis.hyperparameter.domain, ValueSet):
+        if not bucketed and axis.scale != "category" and item.axis.hyperparameter.domain.is_ordered:
             axis = Axis(axis.title, "category", [one.place for one in item.values])
         points = [
             Point(
@@ -339,13 +338,11 @@ def _scale(values: Sequence[float]) -> AxisScale:
 
 def _hyperparameter_axis(axis: HyperparameterAxis) -> Axis:
     domain = axis.hyperparameter.domain
-    if isinstance(domain, Range):
+    if domain.listed is None:
         return Axis(axis.key, domain.scale, searched=(domain.low, domain.high))
-    values = domain.values if isinstance(domain, ValueSet) else (domain.value,)
-    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == len(values):
-        return Axis(axis.key, _scale(numbers))
-    return Axis(axis.key, "category", [as_text(value) for value in values])
+    if len(domain.numbers) == len(domain.listed):
+        return Axis(axis.key, _scale(domain.numbers))
+    return Axis(axis.key, "category", [as_text(value) for value in domain.listed])
 
 
 def _place(axis: HyperparameterAxis, value: object) -> float | str:

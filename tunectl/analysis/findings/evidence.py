@@ -14,8 +14,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.conditions import World
-from tunectl.space.hyperparameters import Hyperparameter
+from tunectl.space.hyperparameters import Hyperparameter, active
 from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
@@ -126,9 +125,5 @@ def _axis(item: Hyperparameter, runs: Sequence[Run]) -> HyperparameterAxis:
 
 def _active(spec: StudySpec, values: Mapping[str, Scalar]) -> dict[str, Hyperparameter]:
     """For each name the alternative that is active where the active hyperparameters have these values."""
-    world = World(values=dict(values))
-    found: dict[str, Hyperparameter] = {}
-    for item in spec.hyperparameters:
-        if item.name in values and item.name not in found and world.holds(item):
-            found[item.name] = item
-    return found
+    found = {name: active(spec.alternatives(name), values) for name in values}
+    return {name: item for name, item in found.items() if item is not None}

@@ -18,7 +18,6 @@ from tunectl.analysis.search.permutations import drawn_orders
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import SearchPlaces, search_places, shown_value
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Range, ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 
 SURE_CROWD = 0.04
@@ -223,10 +222,7 @@ def _finding(evidence: Evidence, crowds: Sequence[CrowdedEnd], joined: Wider | N
 
 def end_value(item: Hyperparameter, end: End) -> Scalar:
     """The value at an end of an ordered hyperparameter."""
-    if isinstance(item.domain, Range):
-        return item.domain.low if end == "low" else item.domain.high
-    assert isinstance(item.domain, ValueSet)
-    return (min if end == "low" else max)(item.domain.values)
+    return (min if end == "low" else max)(item.domain.numbers)
 
 
 def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: str) -> str:

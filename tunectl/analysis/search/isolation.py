@@ -15,7 +15,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.domains import FixedValue, Range, ValueSet, same
+from tunectl.space.domains import Range, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter
 
 MOST_BUCKETS = 8
@@ -64,10 +64,8 @@ def isolations(evidence: Evidence) -> list[Isolation]:
 
 def _isolated(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
     domain = axis.hyperparameter.domain
-    values: Sequence[Scalar] = ()
-    if isinstance(domain, ValueSet):
-        values = domain.values
-    elif isinstance(domain, Range):
+    values: Sequence[Scalar] = domain.listed or ()
+    if isinstance(domain, Range):
         if not domain.integer or domain.high - domain.low >= MOST_BUCKETS:
             return _buckets(evidence, axis, domain)
         values = range(int(domain.low), int(domain.high) + 1)
@@ -94,9 +92,9 @@ def _baselines(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
 def _without(spec: StudySpec, item: Hyperparameter, values: Mapping[str, Scalar]) -> tuple[str, Scalar] | None:
     """What a trial has in place of a scientific hyperparameter: its fixed value, or the switch that is off."""
     if item.name in values:
-        fixed = [other.domain.value for other in spec.alternatives(item.name) if isinstance(other.domain, FixedValue)]
         value = values[item.name]
-        return (item.name, value) if any(same(value, known) for known in fixed) else None
+        fixed = [other.domain for other in spec.alternatives(item.name) if not other.varies]
+        return (item.name, value) if any(domain.contains(value) for domain in fixed) else None
     for parent, wanted in item.when.items():
         sets = [other.domain for other in spec.alternatives(parent) if other.role == "scientific"]
         is_switch = len(sets) == 1 and isinstance(sets[0], ValueSet) and len(sets[0].values) == 2

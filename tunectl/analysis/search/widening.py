@@ -71,10 +71,7 @@ def natural_bounds(item: Hyperparameter) -> Bounds:
 
 
 def _numbers(item: Hyperparameter) -> Sequence[float]:
-    if isinstance(item.domain, Range):
-        return (item.domain.low, item.domain.high)
-    values = item.domain.values if isinstance(item.domain, ValueSet) else (item.domain.value,)
-    return [value for value in values if isinstance(value, (int, float))]
+    return item.domain.numbers
 
 
 def wider(item: Hyperparameter, end: End) -> Wider | None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_commands_as_trials import Programs
+from test_command_trial import Programs
 
 from tunectl.core import disk_room
 from tunectl.core.errors import ShortageError

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_commands_as_trials import Programs
+from test_command_trial import Programs
 
 from tunectl.core.programs import Checkpoints, Optional, ProgramRequest
 from tunectl.core.records import Measurement

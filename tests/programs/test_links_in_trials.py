@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_commands_as_trials import Programs
+from test_command_trial import Programs
 from test_program_checkpoints import VALUES, kept, write
 
 from tunectl.core.errors import FolderError
