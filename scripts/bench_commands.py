@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.programs import MetricSource, Program, ProgramRequest
+from tunectl.core.program_request import MetricSource, Program, ProgramRequest
 from tunectl.core.records import TrialSeconds
 from tunectl.programs.command_trial import run_command
 

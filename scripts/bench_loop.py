@@ -28,7 +28,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
-from tunectl.training.state import Clock
+from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads import digits
 

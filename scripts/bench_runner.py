@@ -131,7 +131,7 @@ def timed(arguments: list[str]) -> int:
     from tunectl.core.records import TrialRequest
     from tunectl.execution import backends
     from tunectl.execution.backends.local import LocalBackend
-    from tunectl.session import backend_start as starting
+    from tunectl.session import backend_start
 
     times: dict[str, float] = {}
 
@@ -165,7 +165,7 @@ def timed(arguments: list[str]) -> int:
             super().close()
             times["closed"] = time.monotonic()
 
-    starting.BACKENDS = {"local": Timed}
+    backend_start.BACKENDS = {"local": Timed}
     sys.argv = ["tunectl", *arguments]
     from tunectl.cli.main import main as tunectl
 

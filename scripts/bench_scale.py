@@ -28,9 +28,9 @@ from tunectl.core.records import FactorySignature, Measurement, PlannedTrial, Tr
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.outcome_index import refresh
-from tunectl.session.study_tables import write_tables
 from tunectl.session.trial_requests import trial_request
-from tunectl.space.plan import plan_trials
+from tunectl.session.written_tables import write_tables
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
 

@@ -25,7 +25,7 @@ from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, Worklo
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.store.trial_files import read_trial
 from tunectl.training import loop, trial
-from tunectl.training.state import Clock
+from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 

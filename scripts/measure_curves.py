@@ -21,7 +21,7 @@ from curve_cases import CLEAN_SHAPES, clean_pair, curves_study, flat_from, only_
 
 from tunectl.analysis.curves.overfitting import overfitting  # noqa: E402
 from tunectl.analysis.curves.training_length import saturated_early  # noqa: E402
-from tunectl.analysis.findings.evidence import Evidence  # noqa: E402
+from tunectl.analysis.findings.finding_evidence import Evidence  # noqa: E402
 
 Pair = Callable[[np.random.Generator], tuple]
 

@@ -46,11 +46,11 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialSeconds, WorkloadReference
 from tunectl.training import checkpoints
-from tunectl.training.dependence import NotExchanged, exchange
 from tunectl.training.evaluation import Evaluator, evaluated_splits
 from tunectl.training.feasibility import is_flat, kendall_tau, moved
-from tunectl.training.progress import Progress
+from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.trial import run_trial
+from tunectl.training.trial_progress import Progress
 from tunectl.workloads import digits
 from tunectl.workloads.classification import CLASSES, classification
 from tunectl.workloads.workload import Workload

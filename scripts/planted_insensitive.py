@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from simulated_studies import Response, Shape, evidence_of  # noqa: E402
 
-from tunectl.analysis.findings.evidence import Evidence  # noqa: E402
+from tunectl.analysis.findings.finding_evidence import Evidence  # noqa: E402
 from tunectl.analysis.search.insensitive import insensitive_findings  # noqa: E402
 
 NAMES = ("learning_rate", "weight_decay", "momentum", "width")

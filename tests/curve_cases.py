@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from builders import study
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 

@@ -11,12 +11,12 @@ from builders import study_text
 from hypothesis import reject
 from hypothesis import strategies as st
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.errors import StudyError
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.language.study_reader import parse_study
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 RATES = [
     "0.1",

@@ -11,7 +11,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial, TrialResult
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan
 from tunectl.store.provenance import append_provenance, describe_run

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from simulated_studies import CHANCE, rewritten, simulated_evidence
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 
 LN_10 = float(np.log(10.0))

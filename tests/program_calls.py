@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.programs import MetricSource, Optional, Program, ProgramRequest
+from tunectl.core.program_request import MetricSource, Optional, Program, ProgramRequest
 from tunectl.core.records import TrialResult, TrialSeconds
-from tunectl.programs import command_trial as command
+from tunectl.programs import command_trial
 from tunectl.store.trial_files import read_trial
 
 STEPS = MetricSource("regex", r"step (?P<step>\d+) loss (?P<loss>\S+)")
@@ -49,7 +49,7 @@ class Programs:
         request = ProgramRequest.from_json(json.loads(json.dumps(request.to_json())))
         log = os.open(self.folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            return command.run_command(
+            return command_trial.run_command(
                 request, self.folder, stop=stop or (lambda: self.stopped), seconds=self.seconds, log=log
             )
         finally:

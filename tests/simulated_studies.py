@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.objective import Objective
 from tunectl.language.study_reader import parse_study
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 CHANCE = 0.9
 """The error of a network that has learnt nothing: of ten classes."""

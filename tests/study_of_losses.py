@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from builders import NUISANCE_RATE, study
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 
 def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: StudySpec | None = None) -> Evidence:

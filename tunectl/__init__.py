@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tunectl.core.errors import Infeasible
-    from tunectl.core.recording import record
+    from tunectl.core.recorded_metrics import record
     from tunectl.workloads.workload import Workload
 
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __all__ = ["Infeasible", "Workload", "__version__", "record"]
 _HOMES = {
     "Infeasible": "tunectl.core.errors",
     "Workload": "tunectl.workloads.workload",
-    "record": "tunectl.core.recording",
+    "record": "tunectl.core.recorded_metrics",
 }
 
 

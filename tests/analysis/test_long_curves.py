@@ -12,7 +12,7 @@ from simulated_studies import simulated_evidence
 
 from tunectl.analysis.curves.curve_shapes import loss_curve
 from tunectl.analysis.figures.study_figures import training_curves, update_figures
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.runs import Run, UpdateSeries
 

@@ -16,7 +16,7 @@ import pytest
 
 from tunectl.cli.main import main
 from tunectl.language.study_reader import parse_study
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import append_plan
 from tunectl.store.study_folder import create
 
@@ -303,7 +303,7 @@ def test_the_backend_is_started_before_what_takes_long_to_import() -> None:
     program = (
         "import sys\n"
         "import tunectl.cli.run, tunectl.session.backend_start, tunectl.execution.backends.local\n"
-        "slow = ('numpy', 'pydantic', 'yaml', 'torch', 'tunectl.spec', 'sqlite3')\n"
+        "slow = ('numpy', 'pydantic', 'yaml', 'torch', 'tunectl.language', 'sqlite3')\n"
         "print([name for name in slow if name in sys.modules])\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import pytest
 
 from tunectl.cli.console import note, say, say_table
 from tunectl.cli.main import main
-from tunectl.cli.watching import Live
+from tunectl.cli.progress_display import Live
 from tunectl.core.errors import FolderError
 from tunectl.session.run_progress import Progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.cli.failures import by_message, listed, note_failures
+from tunectl.cli.failed_trials import by_message, listed, note_failures
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 

@@ -17,7 +17,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import read_trial, write_result

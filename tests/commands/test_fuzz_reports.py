@@ -13,20 +13,20 @@ from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.outcomes import settings_summary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.search.isolation import isolations
-from tunectl.analysis.search.next_round import agreed_changes
-from tunectl.cli.findings import _lines
+from tunectl.analysis.search.next_search import agreed_changes
+from tunectl.cli.printed_findings import _lines
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
+from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.markdown import markdown_bytes
 from tunectl.report.page import page_html
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.plots import vega_lite
-from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.table import csv_bytes
-from tunectl.report.tables import settings_rows, settings_table, trials_table
-from tunectl.session.our_faults import Faults
+from tunectl.report.trial_tables import settings_rows, settings_table, trials_table
+from tunectl.session.internal_errors import Faults
 from tunectl.session.study_page import study_page
-from tunectl.session.study_tables import setting_names
+from tunectl.session.written_tables import setting_names
 
 
 @given(drawn=degenerate_studies())

@@ -20,7 +20,7 @@ from tunectl.commands.report import Question, report_study
 from tunectl.commands.study_list import tracked_studies
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.installation import install_command
-from tunectl.exchange.foreign import ForeignParameter, ForeignStudy, ForeignTrial
+from tunectl.exchange.foreign_study import ForeignParameter, ForeignStudy, ForeignTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.outcome_index import has_ended

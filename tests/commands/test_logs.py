@@ -15,7 +15,7 @@ from tunectl.commands.logs import trial_log
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
-from tunectl.execution.lock import acquire
+from tunectl.execution.runner_lock import acquire
 from tunectl.store.trial_files import write_result
 
 RATE = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}

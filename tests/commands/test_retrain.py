@@ -20,7 +20,7 @@ from tunectl.execution.backends import Backend
 from tunectl.language.study_reader import parse_study
 from tunectl.session.run_progress import Progress
 from tunectl.session.training_trials import RunOptions
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import read_plan
 
 SETTINGS = study_text(

@@ -29,7 +29,7 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import read_outcome
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import read_plan
 from tunectl.store.study_folder import study_path
 from tunectl.training.checkpoints import UnreadableError, load, load_resume, save

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tunectl
-from tunectl.core.recording import numbers, received_by, whole_step
+from tunectl.core.recorded_metrics import numbers, received_by, whole_step
 
 
 class Percent:

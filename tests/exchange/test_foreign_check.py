@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tunectl.core.errors import FolderError
-from tunectl.exchange.foreign import ForeignParameter, ForeignStudy, ForeignTrial
 from tunectl.exchange.foreign_check import checked
+from tunectl.exchange.foreign_study import ForeignParameter, ForeignStudy, ForeignTrial
 
 PARAMETERS = (
     ForeignParameter("lr", 1e-3, 1.0, log=True),

@@ -23,7 +23,7 @@ from other_tools import MARKS, library
 
 from tunectl.commands.export import export_study, read_for_export
 from tunectl.core.errors import FolderError
-from tunectl.exchange.places import database_url
+from tunectl.exchange.export_folder import database_url
 
 pytestmark = MARKS
 LARGEST = 1.7976931348623157e308

@@ -16,8 +16,8 @@ from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.commands.export import export_study, read_for_export
 from tunectl.commands.import_study import import_study
 from tunectl.core.errors import FolderError, TunectlError, UsageError
+from tunectl.exchange.export_folder import database_url
 from tunectl.exchange.optuna_reading import read_optuna
-from tunectl.exchange.places import database_url
 from tunectl.session.snapshot import looked_at
 
 pytestmark = MARKS

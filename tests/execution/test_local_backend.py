@@ -18,7 +18,7 @@ from toy_trials import Toys, all_gone, pid_in, wait_until
 from tunectl.core.errors import FolderError, TunectlError, WorkloadError
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, WorkloadReference
-from tunectl.execution import lock, processes
+from tunectl.execution import processes, runner_lock
 from tunectl.execution.backends import BACKENDS, local
 from tunectl.execution.backends.local import LocalBackend
 
@@ -217,11 +217,11 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
         folders = [tmp_path / "trials" / f"{trial:05d}" for trial in range(2)]
         pids = [pid_in(folder / name) for folder in folders for name in ("waiting", *CHILDREN)]
         with pytest.raises(FolderError, match=f"in use by process {runner.pid} "):
-            lock.acquire(tmp_path / "lock")
+            runner_lock.acquire(tmp_path / "lock")
     finally:
         runner.kill()
         runner.wait()
-    lock.acquire(tmp_path / "lock").release()
+    runner_lock.acquire(tmp_path / "lock").release()
     assert all_gone(*pids), "the lock is free only when the last writer is gone"
 
 
@@ -371,7 +371,7 @@ def test_a_spawned_trial_is_stopped_killed_and_cleaned_up_like_a_forked_one(make
 
 def test_a_lock_is_held_by_spawned_trials_too(make_toys, tmp_path):
     toys = make_toys("leaves_a_thread")
-    held = lock.acquire(tmp_path / "lock")
+    held = runner_lock.acquire(tmp_path / "lock")
     toys.backend.hold(held.fd)
     folder = toys.launch(0, "waits_for_stop")
     pid = pid_in(folder / "waiting")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from toy_trials import wait_until
 
-from tunectl.core import lifetime
+from tunectl.core import parent_death
 from tunectl.execution import processes
 
 SLEEP = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
@@ -95,7 +95,7 @@ def test_processes_are_found_by_the_mark_that_they_were_started_with():
     beginning = processes.mark_of(os.getpid(), 17)
     done = subprocess.Popen(
         [sys.executable, "-c", script],
-        env={**os.environ, lifetime.MARK: beginning + "8.1"},
+        env={**os.environ, parent_death.MARK: beginning + "8.1"},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from tunectl.core import shortages
-from tunectl.execution import launching
+from tunectl.execution import process_launch
 from tunectl.execution import server as server_module
 from tunectl.execution.protocol import Assignment
 from tunectl.execution.server import _Server, _Wakeup
@@ -51,7 +51,7 @@ def test_a_fork_that_the_system_refuses_is_tried_for_a_second(server, monkeypatc
             raise OSError(number, os.strerror(number))
         return 2**22 + 1
 
-    monkeypatch.setattr(launching, "fork", fork)
+    monkeypatch.setattr(process_launch, "fork", fork)
     monkeypatch.setattr(server_module, "patiently", lambda call: shortages.patiently(call, waited.append))
     server.connection, server.wakeup = Heard(), _Wakeup(socket.socket(), -1)
     server.connection.fileno = lambda: -1

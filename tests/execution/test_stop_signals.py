@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tunectl.execution.signals import STOP_SIGNALS, counted_stop_signals
+from tunectl.execution.stop_signals import STOP_SIGNALS, counted_stop_signals
 
 
 def test_both_signals_count_and_nothing_is_raised():

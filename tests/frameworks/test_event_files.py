@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.programs import MetricSource
+from tunectl.core.program_request import MetricSource
 
 pytestmark = pytest.mark.frameworks
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from tunectl.core.errors import StudyError
 from tunectl.core.records import FactorySignature
-from tunectl.language.consumption import check_consumption
+from tunectl.language.consumed_names import check_consumption
 from tunectl.language.identity import Differences, differences
 from tunectl.language.review import review
 from tunectl.language.study_reader import parse_study
 from tunectl.space.listed_points import check_count
-from tunectl.space.plan import plan_trials
 from tunectl.space.search_space import search_space
+from tunectl.space.trial_plan import plan_trials
 
 _FEW = 80
 _MOST_PLANNED = 200

@@ -27,7 +27,7 @@ from tunectl.procedures.lr_phases import (
 )
 from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.rates import judged, log_grid, onsets, with_lost
+from tunectl.procedures.rate_grid import judged, log_grid, onsets, with_lost
 
 
 def bowl(rate: float, best: float) -> float:

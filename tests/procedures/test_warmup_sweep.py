@@ -8,7 +8,7 @@ import yaml
 from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec
 
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.warmup_holding import hold, holds
+from tunectl.procedures.warmup_check import hold, holds
 from tunectl.procedures.warmup_search import lengths, stretch
 from tunectl.procedures.warmup_sweep import (
     AGAIN,

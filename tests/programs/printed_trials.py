@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.programs import OUTPUT, InfeasibleEnds, MetricSource, Program, ProgramRequest
+from tunectl.core.program_request import OUTPUT, InfeasibleEnds, MetricSource, Program, ProgramRequest
 from tunectl.core.records import TrialSeconds
-from tunectl.programs import command_trial as command
+from tunectl.programs import command_trial
 from tunectl.store.trial_files import read_trial
 
 JSON = (MetricSource("json_lines", OUTPUT),)
@@ -74,7 +74,7 @@ def read_of(case: Case, root: Path) -> Read:
     request = ProgramRequest.from_json(json.loads(json.dumps(request.to_json())))
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        result = command.run_command(request, folder, stop=lambda: False, seconds=TrialSeconds(), log=log)
+        result = command_trial.run_command(request, folder, stop=lambda: False, seconds=TrialSeconds(), log=log)
     finally:
         os.close(log)
     assert result is not None

@@ -11,7 +11,7 @@ import pytest
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.records import Measurement
-from tunectl.programs import collected_metrics as collecting
+from tunectl.programs import collected_metrics
 from tunectl.programs.collected_metrics import Collector
 from tunectl.store.trial_files import read_trial
 
@@ -121,7 +121,7 @@ def test_a_trial_that_goes_on_keeps_what_it_had_measured_and_its_time(trial: Tri
 
 
 def test_a_long_training_does_not_fill_the_memory(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "_STEPS_REMEMBERED", 500)
+    monkeypatch.setattr(collected_metrics, "_STEPS_REMEMBERED", 500)
     for step in range(5000):
         trial.collector.take(step, {"loss": 1.0})
         if step == 7:

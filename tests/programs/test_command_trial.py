@@ -19,9 +19,8 @@ from program_calls import STEPS, Programs
 import tunectl
 from tunectl.core.errors import WorkloadError
 from tunectl.core.objective import Objective
-from tunectl.core.programs import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program
-from tunectl.programs import program_ends as judging
-from tunectl.programs import running_program as at_work
+from tunectl.core.program_request import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program
+from tunectl.programs import program_outcome, running_program
 from tunectl.store.trial_files import read_trial
 
 
@@ -130,7 +129,7 @@ def test_a_program_that_a_signal_kills_ends_the_trial_by_the_same_one(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = []
-    monkeypatch.setattr(judging, "_die_by", died.append)
+    monkeypatch.setattr(program_outcome, "_die_by", died.append)
     programs.run(programs.request("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     assert died == [signal.SIGSEGV]
 
@@ -141,7 +140,7 @@ def test_what_a_signal_kills_inside_of_a_shell_ends_the_trial_by_the_same_one(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, wrapped: str
 ) -> None:
     died: list[int] = []
-    monkeypatch.setattr(judging, "_die_by", died.append)
+    monkeypatch.setattr(program_outcome, "_die_by", died.append)
     kill = f"import os; os.kill(os.getpid(), {int(number)})"
     request = programs.request("")
     program = Program(("/bin/sh", "-c", wrapped.format(python=sys.executable, kill=kill)), "/", (STEPS,))
@@ -151,7 +150,7 @@ def test_what_a_signal_kills_inside_of_a_shell_ends_the_trial_by_the_same_one(
 
 @pytest.mark.parametrize("code", [2, 127, 128, 128 + signal.SIGCHLD, 128 + signal.SIGSTOP, 255])
 def test_other_exit_codes_are_no_signals(programs: Programs, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr(judging, "_die_by", lambda number: pytest.fail(f"died by {number}"))
+    monkeypatch.setattr(program_outcome, "_die_by", lambda number: pytest.fail(f"died by {number}"))
     result = programs.run(programs.request(f"raise SystemExit({code})"))
     assert result is not None
     assert (result.state, result.reason, result.exit_code) == ("failed", f"exit_code_{code}", code)
@@ -256,7 +255,7 @@ def test_a_program_that_is_told_to_stop_may_save_and_goes_on_later(
 def test_a_program_whose_metric_is_no_number_and_that_ignores_sigterm_is_killed(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_work, "_STOP_SECONDS", 0.2)
+    monkeypatch.setattr(running_program, "_STOP_SECONDS", 0.2)
     text = (
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('step 1 loss nan', flush=True)\n"
         "for _ in range(600): time.sleep(0.1)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.printed_numbers import number, whole_number
-from tunectl.core.programs import OUTPUT, MetricSource
+from tunectl.core.program_request import OUTPUT, MetricSource
 from tunectl.programs.file_sources import file_source
 from tunectl.programs.output_reader import OutputReader, Told
 

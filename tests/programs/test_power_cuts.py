@@ -21,10 +21,9 @@ from typing import Any
 import pytest
 from test_command_trial import Programs
 
-from tunectl.core.programs import Checkpoints, Optional, ProgramRequest
+from tunectl.core.program_request import Checkpoints, Optional, ProgramRequest
 from tunectl.core.records import Measurement
-from tunectl.programs import command_trial as command
-from tunectl.programs import durability
+from tunectl.programs import command_trial, flushed_output
 from tunectl.programs.late_output import Beginning, last_beginning, note_beginning
 from tunectl.programs.program_start import started
 from tunectl.store.trial_files import write_measurements
@@ -92,7 +91,7 @@ class Disk:
 @pytest.fixture(autouse=True)
 def _always_another_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     boots = itertools.count()
-    monkeypatch.setattr(durability, "boot_id", lambda: f"boot {next(boots)}")
+    monkeypatch.setattr(flushed_output, "boot_id", lambda: f"boot {next(boots)}")
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def cut_off(programs: Programs, request: ProgramRequest) -> None:
         return processes[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "started", starting)
+        patch.setattr(command_trial, "started", starting)
         with pytest.raises(Cut):
             programs.run(request, stop)
     processes[0].kill()
@@ -158,8 +157,8 @@ def cut_off(programs: Programs, request: ProgramRequest) -> None:
 def test_without_a_power_cut_a_killed_trial_goes_on_from_its_last_checkpoint(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durability, "boot_id", lambda: "this one")
-    monkeypatch.setattr(durability.Flusher, "is_ready", False)
+    monkeypatch.setattr(flushed_output, "boot_id", lambda: "this one")
+    monkeypatch.setattr(flushed_output.Flusher, "is_ready", False)
     request = resumable(programs, 9, "before", "model.pt")
     cut_off(programs, request)
     result = programs.run(replace(request, attempt=2))
@@ -197,7 +196,7 @@ def left_behind(programs: Programs, *, evaluations: int, saved: list[int]) -> tu
     request = resumable(programs, 0, "behind")
     programs.folder.files.mkdir()
     note_beginning(programs.folder, Beginning(None, 0))
-    durability.note_flushed(programs.folder, None)
+    flushed_output.note_flushed(programs.folder, None)
     for step in saved:
         (programs.folder.files / f"model-{step}.pt").write_text(str(step))
     return request, "".join(f"step {2 * n} loss {1 / (2 * n)}\n" for n in range(1, evaluations + 1))
@@ -218,7 +217,7 @@ def test_at_every_byte_of_what_was_written_a_trial_goes_on_from_what_is_known(
             )
             for step in range(1, 9):
                 (folder.files / f"model-{step}.pt").write_text(str(step))
-            resume, reading, _ = command.gone_on_from(request, folder, lambda: 0.0)
+            resume, reading, _ = command_trial.gone_on_from(request, folder, lambda: 0.0)
             from_step = 0 if resume is None else resume.step
             assert from_step is not None
             known = {step: metrics["loss"] for step, metrics in reading.collector.evaluations("loss")}
@@ -266,7 +265,7 @@ def test_where_the_log_lacks_what_was_measured_it_is_not_read_again(programs: Pr
         (programs.folder.path / "began").unlink()
         write_measurements(programs.folder, measured)
         note_beginning(programs.folder, Beginning(None, 0))
-        durability.note_flushed(programs.folder, None)
+        flushed_output.note_flushed(programs.folder, None)
         for step in (9, 10, 11, 12):
             (programs.folder.files / f"model-{step}.pt").unlink(missing_ok=True)
         (programs.folder.files / "model-8.pt").write_text("8")

@@ -12,7 +12,7 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.programs import Program, ProgramRequest
+from tunectl.core.program_request import Program, ProgramRequest
 from tunectl.programs.program_start import prepared
 
 

@@ -1,6 +1,6 @@
 """A trial that is a program, on a machine that is short of something or lacks what newer kernels have.
 
-Tests training/own_code/program_end.py, core/disk_room.py, and what training/own_code/command.py makes of them.
+Tests programs/process_end.py, core/full_disk.py, and what programs/command_trial.py makes of them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from test_command_trial import Programs
 
-from tunectl.core import disk_room
+from tunectl.core import full_disk
 from tunectl.core.errors import ShortageError
-from tunectl.core.programs import InfeasibleEnds
-from tunectl.programs import program_start as starting
+from tunectl.core.program_request import InfeasibleEnds
+from tunectl.programs import program_start
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
             raise FULL
         path.write_bytes(content)
 
-    monkeypatch.setattr(disk_room.os, "statvfs", statvfs)
-    monkeypatch.setattr(disk_room, "write_bytes", write_bytes)
+    monkeypatch.setattr(full_disk.os, "statvfs", statvfs)
+    monkeypatch.setattr(full_disk, "write_bytes", write_bytes)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_process_that_is_not_to_be_had_is_asked_for_again_for_a_second(
             raise OSError(number, os.strerror(number))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(starting.subprocess, "Popen", popen)
+    monkeypatch.setattr(program_start.subprocess, "Popen", popen)
     result = programs.run(programs.request("print('step 20 loss 1')"))
     assert result is not None
     assert result.state == "completed"

@@ -10,7 +10,14 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.programs import Checkpoints, FunctionRequest, InfeasibleEnds, MetricSource, Program, ProgramRequest
+from tunectl.core.program_request import (
+    Checkpoints,
+    FunctionRequest,
+    InfeasibleEnds,
+    MetricSource,
+    Program,
+    ProgramRequest,
+)
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, WorkloadReference
 from tunectl.programs.late_output import Beginning, note_beginning
 from tunectl.programs.reread_trial import read_again

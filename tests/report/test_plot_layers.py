@@ -18,7 +18,7 @@ from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure, Curve, Curv
 from tunectl.report.axes import drawn
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.drawing import Drawing, draw_all, renderers
-from tunectl.report.looks import COLOURS
+from tunectl.report.plot_theme import COLOURS
 from tunectl.report.plots import vega_lite, write_figures
 
 ERROR = Axis("error")

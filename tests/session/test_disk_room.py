@@ -13,10 +13,10 @@ from builders import STUDY_FILE, study_text
 
 from tunectl.core.errors import FolderError
 from tunectl.language.study_reader import parse_study
-from tunectl.session import disk_room as disk
+from tunectl.session import disk_room
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on, free_bytes, in_words
 from tunectl.session.training_trials import disk_need
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 MEBI = 2**20
 NEED = DiskNeed(checkpoint_bytes=10 * MEBI, kept=3, at_once=2, trials=20, updates=1000)
@@ -26,7 +26,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def with_free(monkeypatch):
     def give(free: int) -> None:
-        monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: Usage(10**15, 0, free))
+        monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path: Usage(10**15, 0, free))
 
     return give
 
@@ -64,7 +64,7 @@ def test_before_each_trial_there_must_be_room_for_one(with_free):
 def test_free_room_is_that_of_the_nearest_folder_that_is_there(tmp_path, monkeypatch):
     asked = []
     real = shutil.disk_usage
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: asked.append(path) or real(path))
+    monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path: asked.append(path) or real(path))
     assert free_bytes(tmp_path / "runs" / "not" / "yet") > 0
     assert asked == [tmp_path]
 
@@ -73,7 +73,7 @@ def test_a_disk_that_cannot_be_asked_is_a_clear_error(monkeypatch):
     def refuse(path):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(disk.shutil, "disk_usage", refuse)
+    monkeypatch.setattr(disk_room.shutil, "disk_usage", refuse)
     with pytest.raises(FolderError, match="how much room is left cannot be told: Input/output error"):
         free_bytes(Path("/"))
 

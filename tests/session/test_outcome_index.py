@@ -18,7 +18,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, TrialResult
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh, refresh_at_end
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
 from tunectl.store.trial_files import folder_stamp, read_trial

@@ -18,7 +18,7 @@ from tunectl.core.records import PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.study_reader import parse_study
 from tunectl.session.snapshot import looked_at
-from tunectl.space.plan import plan_trials, trial_seed
+from tunectl.space.trial_plan import plan_trials, trial_seed
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import write_request
 

@@ -18,7 +18,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh
 from tunectl.session.recorder import Recorder, stop_in_words
 from tunectl.session.run_progress import Tally
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 2}")

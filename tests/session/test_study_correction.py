@@ -17,7 +17,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_reader import load_study
 from tunectl.session.open_study import opened
-from tunectl.store import earlier
+from tunectl.store import earlier_studies
 from tunectl.store.study_folder import check_place
 
 Call = Callable[..., Called]
@@ -211,9 +211,7 @@ def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkey
     study.file.write_text(text())
     folder = StudyFolder(study.folder)
     with monkeypatch.context() as patch:
-        from tunectl.programs import reread_trial as rereading
-
-        real, calls = rereading.read_again, []
+        real, calls = reread_trial.read_again, []
 
         def killed_at_the_second(*words: object) -> bool:
             calls.append(words)
@@ -221,7 +219,7 @@ def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkey
                 raise Killed
             return real(*words)  # type: ignore[arg-type]
 
-        patch.setattr(rereading, "read_again", killed_at_the_second)
+        patch.setattr(reread_trial, "read_again", killed_at_the_second)
         with pytest.raises(Killed), opened(load_study(study.file), study.folder, Silent()):
             pass
     assert folder.rereading.exists()
@@ -245,9 +243,8 @@ def results(folder: StudyFolder) -> list[dict[str, object]]:
 def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if_it_were_not(
     study: Study, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from tunectl.programs import reread_trial as rereading
 
-    real = getattr(rereading, where)
+    real = getattr(reread_trial, where)
     corrected = text().replace("minimize", "maximize")
     study.run(text(WRONG))
     first, whole = study.folder, study.folder.with_name("whole")
@@ -271,7 +268,7 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
         for content in (corrected, corrected, text(WRONG), corrected):
             study.file.write_text(content)
             calls.clear()
-            monkeypatch.setattr(rereading, where, until_killed)
+            monkeypatch.setattr(reread_trial, where, until_killed)
             with contextlib.suppress(Killed), opened(load_study(study.file), place, Silent()):
                 pass
             monkeypatch.undo()
@@ -293,7 +290,6 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
 def test_a_killed_rereading_of_results_does_not_let_the_objective_change(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunectl.programs import reread_trial as rereading
 
     study.run(text())
     study.file.write_text(text(WRONG))  # all fail by it
@@ -302,8 +298,10 @@ def test_a_killed_rereading_of_results_does_not_let_the_objective_change(
         def killed(*_: object) -> None:
             raise Killed
 
-        real = rereading.write_request
-        patch.setattr(rereading, "write_request", lambda *words: killed() if "00002" in str(words[0]) else real(*words))
+        real = reread_trial.write_request
+        patch.setattr(
+            reread_trial, "write_request", lambda *words: killed() if "00002" in str(words[0]) else real(*words)
+        )
         with pytest.raises(Killed), opened(load_study(study.file), study.folder, Silent()):
             pass
     refused = study.run(text().replace("minimize", "maximize"))
@@ -368,4 +366,4 @@ def test_a_retrain_never_begins_a_study_anew(tmp_path: Path) -> None:
         opened(load_study(file), tmp_path / "out", Silent(), may_begin_anew=False),
     ):
         pass
-    assert not earlier.is_being_set_aside(tmp_path / "out")
+    assert not earlier_studies.is_being_set_aside(tmp_path / "out")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunectl.core.errors import StudyError
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 VARIES = {"learning_rate": NUISANCE_RATE}
 TWO = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tunectl.core.errors import StudyError
 from tunectl.space.conditions import Conditions, World
-from tunectl.space.plan import plan_trials
 from tunectl.space.search_space import MOST_SETTINGS, search_space
+from tunectl.space.trial_plan import plan_trials
 
 SEARCH = "{trials: 4}"
 EXAMPLE = {

@@ -14,7 +14,7 @@ from store_samples import completed, line, measured
 
 from tunectl.core.errors import FolderError
 from tunectl.core.records import AttemptEnd, Measurement
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 _LARGEST = 2**63 - 1
 SPEC = study({"learning_rate": NUISANCE_RATE}, search="{trials: 2}")

@@ -44,7 +44,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.session.outcome_index import refresh
-from tunectl.session.study_tables import write_tables
+from tunectl.session.written_tables import write_tables
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import read_trial, trial_state

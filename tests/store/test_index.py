@@ -470,7 +470,7 @@ def test_the_store_loads_neither_pandas_nor_torch_nor_numpy():
     program = (
         "import sys, tunectl.store.index, tunectl.store.plan_file, tunectl.store.trial_files; "
         "import tunectl.store.provenance; "
-        "import tunectl.store.study_folder, tunectl.analysis.results.outcomes, tunectl.report.tables; "
+        "import tunectl.store.study_folder, tunectl.analysis.results.outcomes, tunectl.report.trial_tables; "
         "print([name for name in ('pandas', 'torch', 'scipy', 'numpy', 'pyarrow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

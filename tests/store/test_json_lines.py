@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunectl.core import seals
+from tunectl.core import record_checksums
 from tunectl.core.jsontext import encode
 from tunectl.store.json_lines import parse, parse_quickly
 
@@ -100,7 +100,7 @@ def test_numbers_and_texts_that_json_alone_takes_are_read_quickly_too(piece):
 
 @pytest.mark.parametrize("read", [parse, parse_quickly])
 def test_lines_that_a_formatter_wrote_anew_are_still_the_same(read):
-    line = seals.sealed(encode({"step": 1, "metrics": {"loss": 0.1}})) + b"\n"
+    line = record_checksums.sealed(encode({"step": 1, "metrics": {"loss": 0.1}})) + b"\n"
     dense = json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n"
     assert dense != line
     assert read(dense + dense.replace(b"0.1", b"0.2")) == [{"step": 1, "metrics": {"loss": 0.1}}, None]

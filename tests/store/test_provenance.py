@@ -9,7 +9,7 @@ from git_repositories import committed, git
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.store import repository as repository_module
+from tunectl.store import git_repository as repository_module
 from tunectl.store.provenance import (
     append_provenance,
     describe_run,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.folders import StudyFolder
-from tunectl.execution.lock import acquire
+from tunectl.execution.runner_lock import acquire
 from tunectl.store import writing_lock as module
 from tunectl.store.writing_lock import writing_lock
 

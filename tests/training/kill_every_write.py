@@ -25,7 +25,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
 from tunectl.core.objective import Objective
 from tunectl.core.records import Recovery, TrialSeconds
-from tunectl.training.state import Clock
+from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 
 KILLED = 77

@@ -20,7 +20,7 @@ import tunectl
 from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.store.trial_files import read_trial
 from tunectl.training.function_trial import Trial
-from tunectl.workloads.loading import factory_signature
+from tunectl.workloads.workload_import import factory_signature
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from training_builders import StopAt, comparable, cross_entropy, error_rate, mak
 from training_builders import train_trial as train
 
 from tunectl.core.errors import Infeasible, LoaderError
+from tunectl.core.exception_place import innermost_frame
 from tunectl.core.exception_text import exception_line
 from tunectl.core.folders import TrialFolder
-from tunectl.core.frames import innermost_frame
 from tunectl.training.batches import DataOrder, LoadedBatches
-from tunectl.training.loaders import fetching, loader_death
+from tunectl.training.data_loaders import fetching, loader_death
 from tunectl.training.seeds import Purpose
 from tunectl.workloads.workload import Workload
 

@@ -16,8 +16,8 @@ from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.store import json_lines
-from tunectl.training.state import Clock
 from tunectl.training.throughput import DeviceWaits, Extent, HostWaits, TimedBatches, _Enough, run_throughput
+from tunectl.training.training_state import Clock
 from tunectl.workloads.workload import Workload
 
 EXTENT = Extent(

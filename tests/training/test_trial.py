@@ -31,7 +31,7 @@ from tunectl.core.records import Measurement, TrialResult, TrialSeconds
 from tunectl.store import json_lines
 from tunectl.training.batches import DataOrder
 from tunectl.training.seeds import Purpose, seed_everything, sequence
-from tunectl.training.state import Clock
+from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 

@@ -15,7 +15,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.store import json_lines
-from tunectl.training.state import Clock
+from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
 

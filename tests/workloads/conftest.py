@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import WorkloadError
-from tunectl.workloads.reference import parse_reference, read_signature
+from tunectl.workloads.workload_reference import parse_reference, read_signature
 
 # Whatever is imported by mistake says so.
 _BOMB = "raise RuntimeError('imported')\n"

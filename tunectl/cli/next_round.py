@@ -32,7 +32,7 @@ def next_round(
 
 def _print(found: NextRound) -> None:
     from tunectl.core.errors import dotted
-    from tunectl.language.editing import in_flow
+    from tunectl.language.study_edit import in_flow
 
     for item in found.changes:
         say(f"{dotted(item.change.path)}: {in_flow(item.change.value)}")

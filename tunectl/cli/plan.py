@@ -22,7 +22,7 @@ def plan(
     from tunectl.core.errors import UsageError
     from tunectl.report.table import csv_bytes
     from tunectl.session.checked_study import check_study
-    from tunectl.space.plan import plan_trials
+    from tunectl.space.trial_plan import plan_trials
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: one output at a time")

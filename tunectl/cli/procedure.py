@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
-from tunectl.cli.failures import note_failures
-from tunectl.cli.watching import watcher
+from tunectl.cli.failed_trials import note_failures
+from tunectl.cli.progress_display import watcher
 
 if TYPE_CHECKING:
     from tunectl.commands.sweep import ProcedureReport

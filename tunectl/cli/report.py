@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
-from tunectl.cli.findings import say_findings
+from tunectl.cli.printed_findings import say_findings
 
 if TYPE_CHECKING:
     from tunectl.commands.report import StudyReport

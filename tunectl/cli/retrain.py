@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
-from tunectl.cli.watching import watcher
+from tunectl.cli.progress_display import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def retrain(
 
 def _print(report: RetrainReport) -> None:
     from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED
-    from tunectl.report.study_tables import retrains_table
+    from tunectl.report.answer_tables import retrains_table
 
     table = retrains_table(report.retrained)
     say_table(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
-from tunectl.cli.failures import note_failures
-from tunectl.cli.findings import say_findings
-from tunectl.cli.watching import watcher
+from tunectl.cli.failed_trials import note_failures
+from tunectl.cli.printed_findings import say_findings
+from tunectl.cli.progress_display import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
-from tunectl.cli.failures import by_message, listed
+from tunectl.cli.failed_trials import by_message, listed
 
 _NEXT_RUN = {
     "nothing": "the next run trains what is left in the new environment",

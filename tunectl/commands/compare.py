@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.comparison.comparison import Candidate, Comparison, compare, study_deviation
-from tunectl.analysis.findings.evidence import in_words, settings_of
+from tunectl.analysis.findings.finding_evidence import in_words, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective

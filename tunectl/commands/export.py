@@ -14,13 +14,13 @@ from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
-from tunectl.exchange.exported import ExportedStudy, ExportedTrial
-from tunectl.exchange.places import database_file, expanded, replaced_folder
+from tunectl.exchange.export_folder import database_file, expanded, replaced_folder
+from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes
-from tunectl.report.tables import settings_table, trials_table
+from tunectl.report.trial_tables import settings_table, trials_table
 from tunectl.session.snapshot import looked_at
-from tunectl.session.study_tables import setting_names
+from tunectl.session.written_tables import setting_names
 from tunectl.store.trial_files import read_trial
 
 Tool = Literal["tensorboard", "mlflow", "wandb", "optuna", "csv", "parquet"]

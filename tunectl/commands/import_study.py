@@ -13,15 +13,15 @@ from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.exchange.addresses import masked
-from tunectl.exchange.foreign import ForeignStudy
-from tunectl.exchange.imported import ImportedStudy, ImportedTrial, imported
+from tunectl.exchange.database_addresses import masked
+from tunectl.exchange.foreign_study import ForeignStudy
+from tunectl.exchange.imported_study import ImportedStudy, ImportedTrial, imported
 from tunectl.exchange.optuna_reading import read_optuna
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.outcome_index import refresh
-from tunectl.session.study_tables import write_tables
-from tunectl.space.plan import trial_seed
+from tunectl.session.written_tables import write_tables
+from tunectl.space.trial_plan import trial_seed
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan
 from tunectl.store.provenance import append_provenance, describe_run

@@ -12,7 +12,7 @@ from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import ENDED, State
-from tunectl.execution.lock import is_held
+from tunectl.execution.runner_lock import is_held
 from tunectl.store.plan_file import read_plan
 from tunectl.store.study_folder import open_folder
 from tunectl.store.trial_files import read_trial, trial_state

@@ -10,15 +10,15 @@ from typing import Any
 
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
-from tunectl.analysis.search.next_round import AgreedChange, Conflict, agreed_changes
+from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
 from tunectl.commands.report import Question, evidence_of
 from tunectl.core.errors import FolderError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
-from tunectl.language.editing import EditingError, with_value
+from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.our_faults import faults_met
+from tunectl.session.internal_errors import faults_met
 from tunectl.session.snapshot import looked_at
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text

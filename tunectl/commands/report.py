@@ -10,7 +10,7 @@ from typing import Any
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import slug
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.outcomes import SettingSummary, reselected, settings_summary
@@ -24,16 +24,16 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.language.study_spec import StudySpec
+from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.drawing import Renderer
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
-from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.table import Table
-from tunectl.report.tables import settings_rows, trials_table, write_table
-from tunectl.session.our_faults import Faults, faults_met, keep_faults
+from tunectl.report.trial_tables import settings_rows, trials_table, write_table
+from tunectl.session.internal_errors import Faults, faults_met, keep_faults
 from tunectl.session.snapshot import StudyAsItStands, looked_at
 from tunectl.session.study_evidence import indexed_curves, measurements_by_trial, read_evidence
 from tunectl.session.study_page import study_page
-from tunectl.session.study_tables import setting_names
+from tunectl.session.written_tables import setting_names
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
 from tunectl.store.provenance import read_provenance

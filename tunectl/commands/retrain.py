@@ -14,7 +14,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends import Backend
-from tunectl.execution.signals import counted_stop_signals
+from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, grown, opened
 from tunectl.session.outcome_index import has_ended, refresh_at_end
@@ -22,7 +22,7 @@ from tunectl.session.probed_study import make_ready, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, train_trials
 from tunectl.session.unread_metrics import omissions
-from tunectl.space.plan import trial_seed
+from tunectl.space.trial_plan import trial_seed
 from tunectl.store.provenance import original_study_file, read_provenance
 from tunectl.store.study_folder import open_folder
 from tunectl.store.writing_lock import writing_lock
@@ -162,7 +162,7 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
 
 def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainReport:
     # pyarrow takes a while to load: only when there are tables to write.
-    from tunectl.session.study_tables import write_tables
+    from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     for omission in omissions(study.folder, outcomes):

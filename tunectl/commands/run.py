@@ -14,7 +14,7 @@ from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
 from tunectl.execution.backends import Backend
-from tunectl.execution.signals import counted_stop_signals
+from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
@@ -24,14 +24,14 @@ from tunectl.session.probed_study import make_ready, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import omissions
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.writing_lock import writing_lock
 from tunectl.store.written_files import read_written
 
 if TYPE_CHECKING:
     from tunectl.analysis.findings.findings import Finding
-    from tunectl.session.study_tables import StudyTables
+    from tunectl.session.written_tables import StudyTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _warn(checked: CheckedStudy, watcher: Watcher) -> None:
 def _import_the_end() -> None:
     """Import what writes tables and page: a second of work that would otherwise come when all trials have ended."""
     for name in (
-        "tunectl.session.study_tables",
+        "tunectl.session.written_tables",
         "tunectl.commands.report",
         "tunectl.report.page",
         "tunectl.report.parquet",
@@ -131,7 +131,7 @@ def _import_the_end() -> None:
 
 def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunReport:
     # pyarrow takes a while to load: only when there are tables to write.
-    from tunectl.session.study_tables import write_tables
+    from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     for omission in omissions(study.folder, outcomes):

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.results.runs import Run, curves_of, joined, told_updates
-from tunectl.core import jsontext, regular_files, seals
+from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
-from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.execution.backends import Backend
-from tunectl.execution.signals import counted_stop_signals
+from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.configuration import FIELDS
 from tunectl.language.placeholders import names_in
 from tunectl.language.study_spec import StudySpec
 from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
 from tunectl.procedures.repeated_seeds import without_evidence
 from tunectl.report.table import Column, Table
-from tunectl.report.tables import write_table
+from tunectl.report.trial_tables import write_table
 from tunectl.session.base_configuration import settle
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.conclusions import conclusions_beside
@@ -37,7 +37,7 @@ from tunectl.session.training_trials import RunOptions, disk_need, train_trials
 from tunectl.session.unread_metrics import omissions
 from tunectl.space.domains import Domain
 from tunectl.space.hyperparameters import active
-from tunectl.space.plan import trial_seed
+from tunectl.space.trial_plan import trial_seed
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.trial_files import read_trial
@@ -114,7 +114,7 @@ def run_procedure(
     slots = study_slots(checked.spec, options.slots, dict(os.environ))[: 1 if procedure.one_at_a_time else None]
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
-    asked = seals.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
+    asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         ready: Ready | None = None
 
@@ -351,7 +351,7 @@ def _report(
 ) -> ProcedureReport:
     # pyarrow takes a while to load: only when there is something to write.
     from tunectl.report.plots import write_figures
-    from tunectl.session.study_tables import write_tables
+    from tunectl.session.written_tables import write_tables
 
     extra = sorted({name for trial in study.trials for name in trial.hyperparameters} - set(checked.spec.names))
     with writing_lock(study.folder):
@@ -374,7 +374,7 @@ def _table(conclusion: Conclusion) -> Table:
 
 
 def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
-    content = seals.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
+    content = record_checksums.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
     try:
         write_if_changed(folder.conclusion, content)
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext, regular_files, seals
+from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.folders import TrialFolder
 
 
@@ -32,7 +32,9 @@ class LineFile:
 
     def extend(self, contents: Iterable[dict[str, Any]]) -> None:
         """Append several lines as `append` does one."""
-        self._file.writelines(seals.sealed(jsontext.encode(content), errors="strict") + b"\n" for content in contents)
+        self._file.writelines(
+            record_checksums.sealed(jsontext.encode(content), errors="strict") + b"\n" for content in contents
+        )
         self._file.flush()
 
     def beyond(self, offset: int) -> list[Any]:
@@ -59,7 +61,7 @@ class LineFile:
 
 def _unsealed(content: Any) -> Any:
     if isinstance(content, dict):
-        content.pop(seals.SEAL, None)
+        content.pop(record_checksums.SEAL, None)
     return content
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from tunectl.core import jsontext, typed
+from tunectl.core import jsontext, typed_fields
 from tunectl.core.objective import Objective
 
 Scalar = bool | int | float | str
@@ -158,7 +158,7 @@ class TrialRequest:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
         """The request of a file's content; raises DamagedError where it is none that this version reads."""
-        return checked_request(typed.typed(cls, content))
+        return checked_request(typed_fields.typed(cls, content))
 
 
 _R = TypeVar("_R")
@@ -168,12 +168,14 @@ def checked_request(request: _R) -> _R:
     """The request; raises DamagedError where it counts by a number that is none, or is of another version."""
     version = getattr(request, "format", None)
     if version != REQUEST_FORMAT:
-        raise typed.DamagedError(f"request format is {version}; this version reads {REQUEST_FORMAT}")
+        raise typed_fields.DamagedError(f"request format is {version}; this version reads {REQUEST_FORMAT}")
     least = {"trial": 0, "seed": 0, "max_train_steps": 1, "keep_checkpoints": 0, "attempt": 1}
     for name, low in least.items():
         value = getattr(request, name)
-        if not typed.is_count(value, low):
-            raise typed.DamagedError(f"{name}: expected a whole number of at least {low}, got {typed.shown(value)}")
+        if not typed_fields.is_count(value, low):
+            raise typed_fields.DamagedError(
+                f"{name}: expected a whole number of at least {low}, got {typed_fields.shown(value)}"
+            )
     return request
 
 

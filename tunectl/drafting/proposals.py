@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from tunectl.core.records import Scalar
-from tunectl.language.editing import in_flow
 from tunectl.language.regularisation import is_share
+from tunectl.language.study_edit import in_flow
 
 _POSITIVE = re.compile(
     r"(?:.*_)?(?:lr|learning_rate|wd|weight_decay|l1|l2|eps|epsilon|grad_clip|clip_norm|grad_norm|clip)"

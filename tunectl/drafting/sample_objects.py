@@ -9,8 +9,8 @@ from typing import Any
 from tunectl.core.errors import printable
 from tunectl.core.printed_numbers import number
 from tunectl.core.printed_objects import printed_object
-from tunectl.language.editing import in_flow
 from tunectl.language.progress_output import EPOCHS, MEASURE, STEPS, is_metric
+from tunectl.language.study_edit import in_flow
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError, UsageError, printable
 from tunectl.core.files import write_new
 from tunectl.core.links import broken_link
-from tunectl.core.programs import which
+from tunectl.core.program_request import which
 from tunectl.core.regular_files import LARGEST_BYTES
 from tunectl.core.wording import nearest
 from tunectl.drafting.command_draft import MARK, Segment, drafted

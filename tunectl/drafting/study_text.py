@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.errors import printable
-from tunectl.core.programs import RESUME
+from tunectl.core.program_request import RESUME
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry
 from tunectl.drafting.config_values import ConfigFile
 from tunectl.drafting.own_options import escaped
-from tunectl.language.editing import in_flow
 from tunectl.language.placeholders import DIR
+from tunectl.language.study_edit import in_flow
 
 _MOST_LISTED = 12
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tunectl.core.errors import FolderError
 from tunectl.core.jsontext import number, one_line
-from tunectl.core.typed import is_count, is_finite, shown
-from tunectl.exchange.foreign import ForeignParameter, ForeignStudy, ForeignTrial
+from tunectl.core.typed_fields import is_count, is_finite, shown
+from tunectl.exchange.foreign_study import ForeignParameter, ForeignStudy, ForeignTrial
 
 _LARGEST = 2**63 - 1
 

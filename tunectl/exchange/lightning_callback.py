@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lightning
 
-from tunectl.core.recording import record
+from tunectl.core.recorded_metrics import record
 
 
 class TunectlCallback(lightning.Callback):  # type: ignore[misc]

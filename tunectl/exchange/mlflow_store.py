@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, assert_never
 from tunectl.core.errors import FolderError
 from tunectl.core.records import State
 from tunectl.exchange.database_errors import database_errors
-from tunectl.exchange.exported import ExportedStudy, ExportedTrial, as_json
-from tunectl.exchange.libraries import environment, in_one_line, needed
-from tunectl.exchange.naming import shortened
-from tunectl.exchange.places import database_url
+from tunectl.exchange.export_folder import database_url
+from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial, as_json
+from tunectl.exchange.foreign_names import shortened
+from tunectl.exchange.optional_libraries import environment, in_one_line, needed
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

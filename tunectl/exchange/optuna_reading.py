@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError, UsageError
-from tunectl.exchange.addresses import masked
-from tunectl.exchange.foreign import ForeignParameter, ForeignState, ForeignStudy, ForeignTrial
+from tunectl.exchange.database_addresses import masked
+from tunectl.exchange.export_folder import database_url, is_database
 from tunectl.exchange.foreign_check import checked
-from tunectl.exchange.libraries import in_one_line, needed
+from tunectl.exchange.foreign_study import ForeignParameter, ForeignState, ForeignStudy, ForeignTrial
+from tunectl.exchange.optional_libraries import in_one_line, needed
 from tunectl.exchange.optuna_storage import ATTRIBUTE, quiet
-from tunectl.exchange.places import database_url, is_database
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

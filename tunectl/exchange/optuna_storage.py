@@ -19,9 +19,9 @@ from tunectl.core.errors import FolderError
 from tunectl.core.records import Scalar, TrialOutcome
 from tunectl.core.wording import as_text
 from tunectl.exchange.database_errors import database_errors
-from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
-from tunectl.exchange.libraries import in_one_line, needed
-from tunectl.exchange.places import database_url
+from tunectl.exchange.export_folder import database_url
+from tunectl.exchange.exported_study import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
+from tunectl.exchange.optional_libraries import in_one_line, needed
 from tunectl.space.domains import Range, same
 
 if TYPE_CHECKING:

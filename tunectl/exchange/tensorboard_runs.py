@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from tunectl.core.records import State
-from tunectl.exchange.exported import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
-from tunectl.exchange.libraries import needed
+from tunectl.exchange.exported_study import Dimension, ExportedStudy, ExportedTrial, dimensions, values_by_key
+from tunectl.exchange.optional_libraries import needed
 from tunectl.space.domains import Range
 
 if TYPE_CHECKING:

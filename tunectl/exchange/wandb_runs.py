@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunectl.exchange.exported import ExportedStudy, ExportedTrial
-from tunectl.exchange.libraries import environment, needed
+from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial
+from tunectl.exchange.optional_libraries import environment, needed
 
 _QUIET = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 _LONGEST_TAG = 64

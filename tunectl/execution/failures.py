@@ -6,8 +6,8 @@ import traceback
 from dataclasses import dataclass
 
 from tunectl.core.errors import TunectlError
+from tunectl.core.exception_place import innermost_frame
 from tunectl.core.exception_text import exception_line, text_of
-from tunectl.core.frames import innermost_frame
 
 MAX_MESSAGE_CHARACTERS = 500
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from tunectl.core.lifetime import MARK, prctl
+from tunectl.core.parent_death import MARK, prctl
 
 PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36

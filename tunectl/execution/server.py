@@ -21,15 +21,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
-from tunectl.core import lifetime, regular_files
+from tunectl.core import parent_death, regular_files
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.shortages import patiently
-from tunectl.execution import failures, hazards, interpreter_end, launching, processes
+from tunectl.execution import failures, fork_hazards, interpreter_end, process_launch, processes
 from tunectl.execution.protocol import Assignment, Connection, Worker
-from tunectl.execution.signals import STOP_SIGNALS
-from tunectl.workloads.shadowed import shadowed
+from tunectl.execution.stop_signals import STOP_SIGNALS
+from tunectl.workloads.shadowed_modules import shadowed
 
 _SETTLE_MILLISECONDS = 5
 _OUTPUT_TAIL_BYTES = 2000
@@ -144,9 +144,9 @@ class _Server:
 
     def _new_process(self, assignment: Assignment, output: int) -> int:
         if self.hazard:
-            return launching.spawn(assignment, self.worker_name, output, (*self.held, assignment.answer))
+            return process_launch.spawn(assignment, self.worker_name, output, (*self.held, assignment.answer))
         own = (self.connection.fileno(), self.wakeup.fileno(), self.wakeup.writing)
-        return launching.fork(assignment, self.worker, output, own)
+        return process_launch.fork(assignment, self.worker, output, own)
 
     def _signal(self, message: Mapping[str, Any]) -> None:
         child = self.children.get((message["kind"], message["number"]))
@@ -250,7 +250,7 @@ class _Loaded:
 
 def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded | failures.Failure | None:
     """Load the libraries, while the runner still reads the study, then its workload; None where the runner is gone."""
-    in_this_process = not hazards.platform_hazard()
+    in_this_process = not fork_hazards.platform_hazard()
     try:
         if in_this_process:
             worker.warm_up(own_code=own_code)
@@ -316,13 +316,13 @@ def _run(end: socket.socket, worker_name: str, *, own_code: bool) -> None:
         )
         return
     _ignore_stop_signals()
-    hazard = hazards.fork_hazard()
+    hazard = fork_hazards.fork_hazard()
     gc.collect()
     interpreter_end.remember_open_files()
     gc.freeze()
     wakeup = _listen_for_children()
     server = _Server(connection, worker, worker_name, hazard, wakeup, frozenset(processes.children()), held=loaded.fds)
-    lifetime.outlive_parent()
+    parent_death.outlive_parent()
     mode = "spawn" if hazard else "fork"
     ready = {"event": "ready", "seconds": time.monotonic() - begun, "mode": mode, "reason": hazard}
     signature = loaded.signature and asdict(loaded.signature)
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     "own" where the user's own code is expected to train.
     """
     # Until it serves, nobody would miss it: it dies with the runner, also inside a long import.
-    lifetime.die_with_parent(int(arguments[2]))
+    parent_death.die_with_parent(int(arguments[2]))
     _ignore_stop_signals()
     end = socket.socket(fileno=int(arguments[0]))
     end.set_inheritable(False)
@@ -347,7 +347,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         sys.excepthook(*sys.exc_info())
     finally:
         _end_bystanders()
-        launching.flush_standard_streams()
+        process_launch.flush_standard_streams()
         os._exit(code)
 
 

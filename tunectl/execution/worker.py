@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from tunectl.core import regular_files
-from tunectl.core.disk_room import lack_of_room
 from tunectl.core.errors import FolderError, LoaderError, ShortageError
+from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
-from tunectl.core.frames import is_own
-from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_in
+from tunectl.core.full_disk import lack_of_room
+from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request, request_in
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.core.shortages import file_size_remedy, shortage
 from tunectl.execution import failures
@@ -75,10 +75,12 @@ def preload(workload: WorkloadReference) -> FactorySignature | None:
     if workload.kind == "command":
         return None
     _load_before(workload)
-    from tunectl.workloads import loading
+    from tunectl.workloads import workload_import
 
-    loading.preload(workload)
-    return loading.factory_signature(loading.load_factory(workload), takes_trial=workload.kind == "function")
+    workload_import.preload(workload)
+    return workload_import.factory_signature(
+        workload_import.load_factory(workload), takes_trial=workload.kind == "function"
+    )
 
 
 def _load_before(workload: WorkloadReference) -> None:
@@ -221,7 +223,7 @@ def _loaded(
     workload: WorkloadReference, threads: int, assignment: Assignment, seconds: TrialSeconds
 ) -> Callable[..., Any]:
     """The workload's factory, or function; it was imported before where the process was forked."""
-    from tunectl.workloads.loading import load_factory
+    from tunectl.workloads.workload_import import load_factory
 
     try:
         _load_before(workload)
@@ -254,7 +256,7 @@ def _measure_throughput(
     stop: Callable[[], bool],
     seconds: TrialSeconds,
 ) -> TrialResult | None:
-    from tunectl.execution.memory import limited_memory
+    from tunectl.execution.memory_limit import limited_memory
     from tunectl.training.throughput import run_throughput
 
     # CUDA reserves address space far beyond what it uses; training itself keeps to a limit there.
@@ -280,7 +282,7 @@ def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> 
 
 def _probe(assignment: Assignment) -> int:
     from tunectl.training.probe import probe
-    from tunectl.workloads.loading import load_factory
+    from tunectl.workloads.workload_import import load_factory
 
     request = TrialRequest.from_json(assignment.request)
     _load_before(request.workload)

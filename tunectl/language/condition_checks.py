@@ -8,7 +8,7 @@ from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
 from tunectl.core.wording import shown
 from tunectl.language.document import Document
-from tunectl.language.hyperparameters import refuse_too_many
+from tunectl.language.hyperparameter_reader import refuse_too_many
 from tunectl.space.conditions import MOST_DEPTH, Conditions
 from tunectl.space.domains import Range
 from tunectl.space.hyperparameters import Hyperparameter

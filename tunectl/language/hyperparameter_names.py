@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunectl.core.errors import PathKey
-from tunectl.core.lifetime import MARK
-from tunectl.core.programs import variable_of
-from tunectl.core.recording import RECORD_VARIABLE
+from tunectl.core.parent_death import MARK
+from tunectl.core.program_request import variable_of
+from tunectl.core.recorded_metrics import RECORD_VARIABLE
 from tunectl.core.wording import shown
 from tunectl.language.document import Document
 from tunectl.language.placeholders import OWN

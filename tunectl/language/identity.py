@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tunectl.core.programs import ProgramReading
+from tunectl.core.program_request import ProgramReading
 from tunectl.language.study_spec import StudySpec
 
 FREE = frozenset({"search.trials", "training.keep_checkpoints"})

@@ -13,9 +13,9 @@ from tunectl.core.wording import found
 from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.document import Document, parse_document, read_document
+from tunectl.language.hand_written_points import Points, check_points, listed_points
 from tunectl.language.hyperparameter_names import is_own_code
-from tunectl.language.hyperparameters import read_hyperparameters
-from tunectl.language.points import Points, check_points, listed_points
+from tunectl.language.hyperparameter_reader import read_hyperparameters
 from tunectl.language.points_file import read_points_file
 from tunectl.language.sections import Sections, read_sections
 from tunectl.language.study_spec import PointsFile, StudySpec

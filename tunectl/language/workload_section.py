@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunectl.core.errors import PathKey
-from tunectl.core.programs import (
+from tunectl.core.program_request import (
     OUTPUT,
     RESUME,
     Argument,

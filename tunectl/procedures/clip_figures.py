@@ -10,8 +10,8 @@ from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, 
 from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.procedure import Results
+from tunectl.procedures.rate_grid import runs_by_rate
 from tunectl.procedures.rate_plot import rate_plot
-from tunectl.procedures.rates import runs_by_rate
 
 _NORM = Axis("unclipped gradient norm", "log")
 

@@ -34,8 +34,8 @@ from tunectl.procedures.procedure import (
     by_majority,
     has_all,
 )
-from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
-from tunectl.procedures.rates import (
+from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
+from tunectl.procedures.rate_grid import (
     RateJudgement,
     best_rate,
     judged,

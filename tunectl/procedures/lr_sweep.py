@@ -37,8 +37,7 @@ from tunectl.procedures.procedure import (
     runs_of,
 )
 from tunectl.procedures.rate_confirmation import Confirmed, chosen, confirmed, confirming, contenders
-from tunectl.procedures.rate_plot import rate_plot
-from tunectl.procedures.rates import (
+from tunectl.procedures.rate_grid import (
     RateJudgement,
     best_rate,
     judged,
@@ -48,6 +47,7 @@ from tunectl.procedures.rates import (
     runs_by_rate,
     with_lost,
 )
+from tunectl.procedures.rate_plot import rate_plot
 
 REACH = 100.0
 """Without a range of its own, the sweep reaches so far below and above the study's learning rate."""

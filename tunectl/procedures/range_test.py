@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Mark
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.updates.range_test import RangeSuggestion, range_suggestion
+from tunectl.analysis.updates.range_curve import RangeSuggestion, range_suggestion
 from tunectl.core.records import Scalar
 from tunectl.procedures.procedure import CONSTANT_RATE, Conclusion, Procedure, Results, SweepSpec, Wish
-from tunectl.procedures.rates import why_apart
+from tunectl.procedures.rate_grid import why_apart
 
 PHASES = ("one run with a rising learning rate",)
 LOW, HIGH, STEPS = 1e-7, 10.0, 500

@@ -9,8 +9,8 @@ from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import Results
+from tunectl.procedures.rate_grid import runs_by_rate
 from tunectl.procedures.rate_plot import rate_plot
-from tunectl.procedures.rates import runs_by_rate
 
 
 def length_figures(runs: Sequence[Run], beside: str = "") -> list[Figure]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from tunectl.core.records import Scalar
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, repeats, runs_of
-from tunectl.procedures.rates import rounded
-from tunectl.procedures.warmup_holding import hold, holds
+from tunectl.procedures.rate_grid import rounded
+from tunectl.procedures.warmup_check import hold, holds
 
 LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """Factors over the unstable rate, tried from 10 downwards until a warmup holds one, and upwards where asked."""

@@ -29,8 +29,8 @@ from tunectl.procedures.procedure import (
     has_all,
     runs_of,
 )
-from tunectl.procedures.quarter import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
-from tunectl.procedures.rates import log_grid, rounded
+from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
+from tunectl.procedures.rate_grid import log_grid, rounded
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_recipe import (

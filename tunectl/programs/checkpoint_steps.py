@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core import regular_files
-from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object
 
 Evaluations = Sequence[tuple[int, Mapping[str, float]]]
 """The evaluations in their order: the step, and all metrics of that step."""

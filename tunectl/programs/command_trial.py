@@ -13,28 +13,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunectl.core.disk_room import lack_of_room
 from tunectl.core.errors import ShortageError
 from tunectl.core.failure_line import failure_line
 from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.full_disk import lack_of_room
 from tunectl.core.line_file import LineFile
-from tunectl.core.programs import OUTPUT, MetricSource, ProgramRequest
-from tunectl.core.recording import RECORDED
+from tunectl.core.program_request import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.recorded_metrics import RECORDED
 from tunectl.core.records import Measurement, TrialResult, TrialSeconds
 from tunectl.core.shortages import shortage_said
 from tunectl.core.text_lines import Tail, last_lines
 from tunectl.language.placeholders import filled
-from tunectl.programs.awaited_end import awaited_end
 from tunectl.programs.checkpoint_steps import is_other_unit
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.durability import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
 from tunectl.programs.file_sources import JsonLinesFile, Source, file_source
+from tunectl.programs.flushed_output import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.late_output import Beginning, catch_up, last_beginning, note_beginning
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
-from tunectl.programs.program_ends import judged
+from tunectl.programs.process_end import awaited_end
+from tunectl.programs.program_outcome import judged
 from tunectl.programs.program_start import (
     Resume,
     mark_of,

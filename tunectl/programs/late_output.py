@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tunectl.core import regular_files
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import MetricSource
+from tunectl.core.program_request import MetricSource
 from tunectl.core.records import Measurement
 from tunectl.core.text_lines import Tail
 from tunectl.programs.collected_metrics import Collector

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tunectl.core.printed_numbers import number, number_around, whole_number, why_unread
 from tunectl.core.printed_objects import Bare
-from tunectl.core.programs import OUTPUT, MetricSource
+from tunectl.core.program_request import OUTPUT, MetricSource
 from tunectl.core.progress_bars import behind_bars
 from tunectl.programs.line_objects import ObjectLines
 

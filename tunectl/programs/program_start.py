@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tunectl.core import lifetime, real_folders, regular_files
+from tunectl.core import parent_death, real_folders, regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
-from tunectl.core.programs import RESUME, ProgramRequest, program_path, variable_of
-from tunectl.core.recording import RECORD_VARIABLE, RECORDED
+from tunectl.core.program_request import RESUME, ProgramRequest, program_path, variable_of
+from tunectl.core.recorded_metrics import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
 from tunectl.core.shortages import patiently, shortage
 from tunectl.language.placeholders import AbsentError, command_line, filled, value_text
-from tunectl.programs import file_contents as contents
+from tunectl.programs import file_contents
 from tunectl.programs.checkpoint_steps import is_other_unit, matched
-from tunectl.programs.durability import SavedPoint
+from tunectl.programs.flushed_output import SavedPoint
 from tunectl.programs.kept_checkpoints import CheckpointPattern
 from tunectl.programs.late_output import last_beginning
 from tunectl.programs.overwritten_checkpoint import existing_copies
@@ -101,21 +101,21 @@ def _put_away(path: Path, folder: TrialFolder) -> None:
 
     One that lies outside of the trial's folder stays where it is.
     """
-    real = contents.own_path(path, folder)
+    real = file_contents.own_path(path, folder)
     if real is None:
         return
     place, study = real.parent / _PUT_AWAY, Path(os.path.realpath(folder.study))
-    contents.remove(place / real.name, folder)
+    file_contents.remove(place / real.name, folder)
     try:
         real_folders.made(place, study)
         real_folders.move(real, place / real.name, study)
     except OSError:
-        contents.remove(real, folder)  # it must not be taken for the last one
+        file_contents.remove(real, folder)  # it must not be taken for the last one
 
 
 def mark_of(path: Path, folder: TrialFolder) -> str:
     """What a checkpoint without a step is known by, beside all that was measured by then."""
-    found = hashlib.sha256(repr(sorted(contents.stamp(path).items())).encode())
+    found = hashlib.sha256(repr(sorted(file_contents.stamp(path).items())).encode())
     with contextlib.suppress(OSError):
         found.update(regular_files.content(folder.measurements, largest=regular_files.LARGEST_LINES_BYTES))
     return found.hexdigest()
@@ -144,15 +144,15 @@ def _sound_one(path: Path, folder: TrialFolder, is_safe: Callable[[SavedPoint], 
     copies = {step: copy for step, copy in existing_copies(folder).items() if copy.name in named}
     beginning = last_beginning(folder)
     is_torn = beginning is not None and not beginning.was_stopped and beginning.mark == mark_of(path, folder)
-    if not is_torn and any(size for _, size, _ in contents.stamp(path).values()):
-        step = next((step for step, copy in copies.items() if contents.is_same(path, copy)), None)
+    if not is_torn and any(size for _, size, _ in file_contents.stamp(path).values()):
+        step = next((step for step, copy in copies.items() if file_contents.is_same(path, copy)), None)
         if step is not None or is_safe(SavedPoint.of(None, path)):
             return Resume(step, path)
         _put_away(path, folder)
         _say("it goes on from an earlier checkpoint" if copies else "it starts over")
-    contents.remove(path, folder)
+    file_contents.remove(path, folder)
     last = max(copies, default=None)
-    if last is None or not contents.copy(copies[last], path, folder):
+    if last is None or not file_contents.copy(copies[last], path, folder):
         return None
     return Resume(last, path)
 
@@ -176,7 +176,7 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
     found |= {variable_of(name): text for name, text in values.items()}
     # By it the processes of a run are found; `check` refuses a hyperparameter whose variable it would be.
-    found |= {lifetime.MARK: os.environ[lifetime.MARK]} if lifetime.MARK in os.environ else {}
+    found |= {parent_death.MARK: os.environ[parent_death.MARK]} if parent_death.MARK in os.environ else {}
     found[RECORD_VARIABLE] = str(Path(values["trial.dir"]) / RECORDED)
     for name, text in request.program.environment.items():
         with contextlib.suppress(AbsentError):
@@ -225,7 +225,7 @@ def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> sub
     def ready() -> None:
         # Between fork and exec, in a process of one thread. What is ignored stays so in a new program.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        lifetime.die_with_parent(parent)
+        parent_death.die_with_parent(parent)
 
     try:
         return patiently(

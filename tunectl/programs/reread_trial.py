@@ -17,7 +17,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.programs import OUTPUT, FunctionRequest, ProgramRequest
+from tunectl.core.program_request import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
 from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.collected_metrics import Collector
@@ -26,7 +26,7 @@ from tunectl.programs.file_sources import Source
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.late_output import Beginning, beginnings
 from tunectl.programs.objective_values import UPDATES_REMEDY, no_value
-from tunectl.programs.program_ends import SAID, judged, told_verdict
+from tunectl.programs.program_outcome import SAID, judged, told_verdict
 from tunectl.programs.program_start import placeholder_values
 from tunectl.programs.running_program import ProgramRun
 from tunectl.store.checkpoint_names import ExistingCheckpoints

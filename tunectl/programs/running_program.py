@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from tunectl.core.failure_line import PLACE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.programs import ProgramRequest
+from tunectl.core.program_request import ProgramRequest
 from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.durability import Flusher, SavedPoint
 from tunectl.programs.file_sources import JsonLinesFile, Source
+from tunectl.programs.flushed_output import Flusher, SavedPoint
 from tunectl.programs.kept_checkpoints import KeptCheckpoints
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
-from tunectl.report import looks
+from tunectl.report import plot_theme
 from tunectl.report.axes import DrawnAxis, drawn, place
 from tunectl.report.intervals import thinned
 from tunectl.report.layers import Drawing
-from tunectl.report.looks import Layer, by_selection, layer
 from tunectl.report.mark_layers import mark_layers
+from tunectl.report.plot_theme import Layer, by_selection, layer
 
 MOST_POINTS = 2000
 """So many points of a curve are drawn at most."""
@@ -93,11 +93,11 @@ def _front(
     series = [curve.series for curve in front]
     width = 1.0 if len(front) > 2 * len(set(series)) else 1.6
     encoding: dict[str, Any] = {"x": x.encoding("x"), "y": y.encoding("y")}
-    encoding["color"] = looks.colour(series, figure.legend, interactive=interactive)
+    encoding["color"] = plot_theme.colour(series, figure.legend, interactive=interactive)
     encoding["detail"] = {"field": "line", "type": "nominal"}
     if any(curve.dashed for curve in front):
         names = [figure.solid_name, figure.dashed_name]
-        legend = looks.bottom_legend(names, "", interactive=interactive) | {"symbolStrokeColor": "#444444"}
+        legend = plot_theme.bottom_legend(names, "", interactive=interactive) | {"symbolStrokeColor": "#444444"}
         scale = {"domain": names, "range": list(_DASHES)}
         encoding["strokeDash"] = {"field": "dash", "type": "nominal", "scale": scale, "legend": legend}
     if interactive:
@@ -113,8 +113,8 @@ def _behind(rows: list[dict[str, Any]], x: DrawnAxis, y: DrawnAxis, interactive:
     if interactive:
         encoding["strokeOpacity"] = by_selection(0.4, selected=1, unselected=0.22)
         encoding["size"] = by_selection(0.7, selected=2.5)
-        encoding["color"] = by_selection(looks.DIMMED_COLOUR, selected=looks.SELECTED_COLOUR)
-    mark = {"type": "line", "strokeWidth": 0.7, "strokeOpacity": 0.4, "color": looks.DIMMED_COLOUR}
+        encoding["color"] = by_selection(plot_theme.DIMMED_COLOUR, selected=plot_theme.SELECTED_COLOUR)
+    mark = {"type": "line", "strokeWidth": 0.7, "strokeOpacity": 0.4, "color": plot_theme.DIMMED_COLOUR}
     return layer(mark, encoding, rows)
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from tunectl.analysis.findings.findings import Change, Finding, Level
-from tunectl.language.editing import in_flow
+from tunectl.language.study_edit import in_flow
 
 _LEVELS: tuple[Level, ...] = ("warning", "note")
 _INDENT = "  "

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
-from tunectl.report import looks
+from tunectl.report import plot_theme
 from tunectl.report.axes import DrawnAxis, drawn
 from tunectl.report.intervals import Interval, bins
-from tunectl.report.looks import Layer, by_selection, layer
 from tunectl.report.mark_layers import mark_layers
+from tunectl.report.plot_theme import Layer, by_selection, layer
 
 MOST_BINS = 60
 
@@ -45,14 +45,16 @@ def points(figure: PointsFigure, *, interactive: bool) -> Drawing:
     where = {"x": x.encoding("x"), "y": y.encoding("y")}
     circles = {"type": "point", "shape": "circle", "filled": True, "size": 70, "strokeWidth": 0}
     series = [point.series for point, _ in shown]
-    colour = looks.colour(series, figure.legend, interactive=interactive, symbolStrokeColor="transparent")
+    colour = plot_theme.colour(series, figure.legend, interactive=interactive, symbolStrokeColor="transparent")
     rows = [_point_row(point, at, up) for point, at, up in placed if up is not None]
     layers = _band_layers(figure.bands, y)
     layers.append(layer(circles, {**where, "color": colour, **_marked(0.75, interactive)}, rows))
     crosses = {"type": "point", "shape": "cross", "angle": 45, "filled": True, "size": 110, "strokeWidth": 0}
     top = y.at_share(0.97)
     rows = [_point_row(point, at, top) for point, at in missed]
-    layers.append(layer({**crosses, "color": looks.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows))
+    layers.append(
+        layer({**crosses, "color": plot_theme.INFEASIBLE_COLOUR}, {**where, **_marked(0.85, interactive)}, rows)
+    )
     layers += mark_layers(figure.marks, x, y, top=30 if missed else 6)
     notes = _notes_on_points(len(figure.points), len(shown), len(missed))
     return layers, (x, y), [*notes, *dict.fromkeys(band.name for band in figure.bands)]
@@ -60,7 +62,7 @@ def points(figure: PointsFigure, *, interactive: bool) -> Drawing:
 
 def _band_layers(bands: Sequence[Band], y: DrawnAxis) -> list[Layer]:
     rows = [{"low": _clipped(band.low, y), "high": _clipped(band.high, y)} for band in bands]
-    look = {"type": "rect", "color": looks.DIMMED_COLOUR, "fillOpacity": 0.25}
+    look = {"type": "rect", "color": plot_theme.DIMMED_COLOUR, "fillOpacity": 0.25}
     return [layer(look, {"y": y.encoding("low"), "y2": {"field": "high"}}, rows)] if rows else []
 
 
@@ -97,7 +99,7 @@ def _marked(opacity: float, interactive: bool) -> dict[str, Any]:
     return {
         "fillOpacity": by_selection(opacity, selected=1, unselected=0.22),
         "size": by_selection(70, selected=130),
-        "stroke": {"condition": {"test": looks.SELECTED, "value": looks.SELECTED_COLOUR}},
+        "stroke": {"condition": {"test": plot_theme.SELECTED, "value": plot_theme.SELECTED_COLOUR}},
         "strokeWidth": by_selection(0, selected=2),
     }
 
@@ -127,7 +129,7 @@ def histogram(figure: HistogramFigure) -> Drawing:
         {"zero": 0, "from": low, "to": high, "count": number, "told_x": _span(low, high, x), "told_y": f"{number:,}"}
         for low, high, number in filled
     ]
-    bars = {"type": "rect", "color": looks.COLOURS[0], "fillOpacity": 0.8, "stroke": "white", "strokeWidth": 0.7}
+    bars = {"type": "rect", "color": plot_theme.COLOURS[0], "fillOpacity": 0.8, "stroke": "white", "strokeWidth": 0.7}
     where = {"x": x.encoding("from"), "x2": {"field": "to"}, "y": y.encoding("zero"), "y2": {"field": "count"}}
     left = len(figure.values) - len(values)
     positive = {"log": ", or not positive,", "one_minus_log": ", or not below 1,"}.get(figure.x.scale, "")
@@ -157,7 +159,7 @@ def boxes(figure: BoxesFigure, *, interactive: bool) -> Drawing:
             sides = [x.at_share(min(1.0, max(0.0, middle + width * side))) for side in (-0.45, 0.0, 0.45)]
             rows.append(_box_row(box.series, box.x, five, sides, y))
     series = [box.series for box in figure.boxes]
-    colour = looks.colour(series, figure.legend, interactive=interactive, symbolType="square")
+    colour = plot_theme.colour(series, figure.legend, interactive=interactive, symbolType="square")
     layers = [*_box_layers(rows, x, y, colour), *mark_layers(figure.marks, x, y)]
     return layers, (x, y), _notes_on_boxes(len(figure.boxes), rows)
 

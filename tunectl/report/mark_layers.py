@@ -8,7 +8,7 @@ from typing import Any
 
 from tunectl.analysis.figures.figures import Mark
 from tunectl.report.axes import DrawnAxis, wrapped
-from tunectl.report.looks import RULE, Layer, layer
+from tunectl.report.plot_theme import RULE, Layer, layer
 
 _MARK_COLUMNS = 40
 _NAME_SHARE = 0.4

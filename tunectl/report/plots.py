@@ -13,7 +13,7 @@ from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.drawing import PNG_SCALE, Drawing, Renderer, Undrawn, draw_all
-from tunectl.report.looks import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
+from tunectl.report.plot_theme import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
 
 __all__ = [
     "COLOURS",

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError, WorkloadError
-from tunectl.core.programs import Program, which
+from tunectl.core.program_request import Program, which
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.consumption import check_consumption, check_names
+from tunectl.language.consumed_names import check_consumption, check_names
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
@@ -23,7 +23,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import TooManyWorldsError, too_many_worlds
 from tunectl.space.listed_points import check_count, listed_configurations
 from tunectl.space.search_space import SearchSpace, Setting, search_space
-from tunectl.workloads.reference import parse_reference, read_signature
+from tunectl.workloads.workload_reference import parse_reference, read_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _budget(spec: StudySpec, counts: tuple[int, ...]) -> Budget:
     steps = sum(counts) * spec.training.max_train_steps
     if not spec.own_code and any(item.name in ("warmup_steps", "warmup") for item in spec.hyperparameters):
         # A prepended warmup makes trials longer, each by its own number of steps.
-        from tunectl.space.plan import plan_trials
+        from tunectl.space.trial_plan import plan_trials
 
         trials = [TrainingConfiguration.from_hyperparameters(trial.hyperparameters) for trial in plan_trials(spec)]
         steps = sum(configuration.total_steps(spec.training.max_train_steps) for configuration in trials)

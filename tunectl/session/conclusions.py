@@ -10,7 +10,7 @@ from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Scalar
-from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.open_study import kept_study

@@ -9,7 +9,7 @@ from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import OF_PROCEDURES, TrialOutcome
-from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.session.outcome_index import damage_note
 from tunectl.store.index import Index
 from tunectl.store.provenance import file_sha256, provenance_damage

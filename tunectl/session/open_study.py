@@ -12,8 +12,8 @@ from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.core.typed import DamagedError, sealed_object, text_at
-from tunectl.execution.lock import LockedFile, acquire
+from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
+from tunectl.execution.runner_lock import LockedFile, acquire
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.damage import fingerprints
@@ -21,8 +21,8 @@ from tunectl.session.outcome_index import has_ended, read_standing, refresh, ref
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.session.run_progress import Watcher
 from tunectl.session.study_correction import MAY_CHANGE, Correction, correction, has_result, read_trials_again
-from tunectl.space.plan import plan_trials
-from tunectl.store.earlier import finish_setting_aside, set_aside
+from tunectl.space.trial_plan import plan_trials
+from tunectl.store.earlier_studies import finish_setting_aside, set_aside
 from tunectl.store.index import Index
 from tunectl.store.index_schema import remove_files
 from tunectl.store.plan_file import append_plan, read_plan, write_plan

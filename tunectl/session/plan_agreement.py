@@ -16,9 +16,9 @@ from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import OF_PROCEDURES, PlannedTrial
-from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.plan import plan_trials, trial_seed
+from tunectl.space.trial_plan import plan_trials, trial_seed
 from tunectl.store.plan_file import PlanLine, plan_lines, read_plan
 
 Planned = Mapping[int, PlannedTrial]

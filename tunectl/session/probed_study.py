@@ -17,7 +17,7 @@ from tunectl.execution.slots import Slot, make_slots
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
 from tunectl.session.trial_requests import trial_request
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 _MOST_PROBES = 50  # each takes some 50 ms
 

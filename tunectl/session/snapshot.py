@@ -10,7 +10,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
-from tunectl.execution.lock import is_held
+from tunectl.execution.runner_lock import is_held
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.damage import changed_files, damage_notes
 from tunectl.session.open_study import kept_study

@@ -13,13 +13,13 @@ from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.core.programs import FunctionRequest, ProgramRequest, request_in
+from tunectl.core.program_request import FunctionRequest, ProgramRequest, request_in
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.core.typed import DamagedError, sealed_object
+from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.store.earlier import is_set_aside
+from tunectl.store.earlier_studies import is_set_aside
 from tunectl.store.provenance import original_study_file
 from tunectl.store.trial_files import read_trial, trial_state
 

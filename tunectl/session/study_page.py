@@ -19,7 +19,7 @@ from tunectl.analysis.figures.study_figures import (
     training_curves,
     update_figures,
 )
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
@@ -28,11 +28,11 @@ from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text
+from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
-from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.table import Table
-from tunectl.report.tables import settings_table, trials_table
-from tunectl.session.our_faults import Faults
+from tunectl.report.trial_tables import settings_table, trials_table
+from tunectl.session.internal_errors import Faults
 from tunectl.store.provenance import command_of, has_uncommitted_changes
 
 MOST_TRIALS = 1000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tunectl.core.programs import FunctionRequest, ProgramRequest, Request
+from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request
 from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.language.consumption import factory_arguments
+from tunectl.language.consumed_names import factory_arguments
 from tunectl.language.study_spec import StudySpec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunectl.core import jsontext, typed
+from tunectl.core import jsontext, typed_fields
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import ENDED, AttemptEnd, TrialResult
@@ -21,9 +21,9 @@ def checked_result(folder: TrialFolder, content: dict[str, Any]) -> TrialResult:
         raise FolderError(f"{folder.result}: has format {version}; this version of tunectl reads {RESULT_FORMAT}")
     state, trial = content.get("state"), content.get("trial")
     if not isinstance(state, str) or state not in ENDED:
-        raise typed.DamagedError(f"its state is {typed.shown(state)}")
+        raise typed_fields.DamagedError(f"its state is {typed_fields.shown(state)}")
     if folder.path.name.isdecimal() and trial != int(folder.path.name):
-        raise typed.DamagedError(f"it belongs to trial {typed.shown(trial)}")
+        raise typed_fields.DamagedError(f"it belongs to trial {typed_fields.shown(trial)}")
     checked = dict(content)
     for name in ("trial", "infeasible_step", "final_step", "measurements"):
         checked[name] = _whole_number(name, content.get(name))
@@ -46,20 +46,20 @@ def _whole_number(name: str, value: Any) -> int | None:
     if value is None and name != "trial":
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_STEP:
-        raise typed.DamagedError(f"its {name} is {typed.shown(value)}")
+        raise typed_fields.DamagedError(f"its {name} is {typed_fields.shown(value)}")
     return value
 
 
 def _seconds(name: str, value: Any) -> float:
     seconds = jsontext.number(value)
     if seconds is None:
-        raise typed.DamagedError(f"its {name} is {typed.shown(value)}")
+        raise typed_fields.DamagedError(f"its {name} is {typed_fields.shown(value)}")
     return seconds
 
 
 def checked_attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
     """The attempt of a line, None where the line is none."""
-    if line is None or not typed.is_count(line.get("attempt"), 1) or not isinstance(line.get("reason"), str):
+    if line is None or not typed_fields.is_count(line.get("attempt"), 1) or not isinstance(line.get("reason"), str):
         return None
     message, device = line.get("message"), line.get("device")
     return AttemptEnd(

@@ -14,11 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from tunectl.core.errors import FolderError
-from tunectl.core.garbage import no_garbage_collected
+from tunectl.core.garbage_collection import no_garbage_collected
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
-from tunectl.store import index_measurements as packing
-from tunectl.store import index_schema as schema
+from tunectl.store import index_measurements, index_schema
 from tunectl.store.index_measurements import Stretch
 from tunectl.store.index_rows import (
     PLAN_ROW,
@@ -69,14 +68,14 @@ class Index:
         A sound file keeps every byte until something is put. Raises FolderError where it cannot be opened or made.
         """
         try:
-            with schema.errors_of(path):
-                connection = schema.open_sound(path, "rw") if path.is_file() else None
-        except schema.DamagedIndexError:
+            with index_schema.errors_of(path):
+                connection = index_schema.open_sound(path, "rw") if path.is_file() else None
+        except index_schema.DamagedIndexError:
             connection = None
         if connection is not None:
             index = cls(connection, path, is_new=False, writes=True)
-            with schema.errors_of(path):
-                index._wal_begun = schema.is_wal(connection)
+            with index_schema.errors_of(path):
+                index._wal_begun = index_schema.is_wal(connection)
             index._forget_running()
             return index
         return cls(_made_anew(path), path, is_new=True, writes=True)
@@ -87,7 +86,7 @@ class Index:
 
         None also where the file system has no locks, without which a reader would see half of what a runner writes.
         """
-        return cls._open_to_read(path) if schema.has_locks(path) else None
+        return cls._open_to_read(path) if index_schema.has_locks(path) else None
 
     @classmethod
     def open_at_rest(cls, path: Path) -> Index | None:
@@ -95,13 +94,13 @@ class Index:
 
         None also where a killed runner left its journal: opening it would write beside it.
         """
-        return cls._open_to_read(path) if schema.is_one_file(path) else None
+        return cls._open_to_read(path) if index_schema.is_one_file(path) else None
 
     @classmethod
     def _open_to_read(cls, path: Path) -> Index | None:
         try:
-            connection = schema.open_sound(path, "ro")
-        except (schema.DamagedIndexError, sqlite3.Error):
+            connection = index_schema.open_sound(path, "ro")
+        except (index_schema.DamagedIndexError, sqlite3.Error):
             return None
         return cls(connection, path, is_new=False, writes=False)
 
@@ -120,7 +119,7 @@ class Index:
     def close(self) -> None:
         """End the connection; a writer leaves one plain file, without journals beside it."""
         if self._writes and self._wal_begun:
-            schema.end_wal(self._connection)
+            index_schema.end_wal(self._connection)
         self._connection.close()
 
     def __enter__(self) -> Index:
@@ -137,9 +136,9 @@ class Index:
         if self._connection.in_transaction:
             yield
             return
-        with schema.errors_of(self._path):
+        with index_schema.errors_of(self._path):
             if not self._wal_begun:
-                schema.begin_wal(self._connection)
+                index_schema.begin_wal(self._connection)
                 self._wal_begun = True
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -188,7 +187,7 @@ class Index:
         """The planned trials by id, without those whose rows are damaged."""
         found = {}
         for row in self._rows(f"SELECT {PLAN_ROW} FROM trials ORDER BY trial"):
-            with contextlib.suppress(*schema.OF_DAMAGED_ROWS):
+            with contextlib.suppress(*index_schema.OF_DAMAGED_ROWS):
                 found[row[0]] = plan_of_row(row)
         return found
 
@@ -208,10 +207,13 @@ class Index:
         with self.transaction(), no_garbage_collected():
             if replace:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
-            parts = packing.stretches(sorted_once(measurements))
+            parts = index_measurements.stretches(sorted_once(measurements))
             self._connection.executemany(
-                f"INSERT INTO measurements ({packing.COLUMNS}) VALUES ({marks(packing.COLUMNS)})",
-                [packing.packed(trial, kind, self._set_id(names), part) for (kind, names), part in parts.items()],
+                f"INSERT INTO measurements ({index_measurements.COLUMNS}) VALUES ({marks(index_measurements.COLUMNS)})",
+                [
+                    index_measurements.packed(trial, kind, self._set_id(names), part)
+                    for (kind, names), part in parts.items()
+                ],
             )
 
     def set_running(self, trial: int, slot: int) -> None:
@@ -223,19 +225,19 @@ class Index:
         """Every planned trial as it stands, by id."""
         is_running = "trial IN (SELECT trial FROM running)"
         query = f"SELECT {TRIAL_ROW}, {is_running} FROM trials ORDER BY trial"
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             for row in self._rows(query):
                 yield outcome_of_row(row)
 
     def outcome(self, trial: int) -> TrialOutcome | None:
         """How one trial stood when it was stored last, whether it runs or not; None where it is not planned."""
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             row = self._rows(f"SELECT {TRIAL_ROW}, 0 FROM trials WHERE trial = ?", (trial,)).fetchone()
             return None if row is None else outcome_of_row(row)
 
     def fingerprints(self) -> dict[str, str]:
         """What was kept by `put_fingerprints`: the SHA-256 of files in the study folder, by their names."""
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             return {
                 name: sha256 for name, sha256, seal in self._rows("SELECT * FROM files") if _seal(name, sha256) == seal
             }
@@ -251,12 +253,12 @@ class Index:
 
     def stamps(self) -> dict[int, str]:
         """For each trial the stamp of its folder when its outcome was stored; '' where none was."""
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             return dict(self._rows("SELECT trial, stamp FROM trials"))
 
     def measurements(self, trial: int | None = None) -> Iterator[tuple[int, Measurement]]:
         """Measurements with the ids of their trials, by (trial, step, kind); of one trial, or of all."""
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             for stretches in self._stretches(trial):
                 for item in sorted_once(chain.from_iterable(part.measurements() for part in stretches)):
                     yield stretches[0].trial, item
@@ -269,27 +271,29 @@ class Index:
         """
         block: list[Stretch] = []
         count = 0
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             for stretches in self._stretches():
                 block += stretches
                 count += sum(len(part.steps) for part in stretches)
                 if count >= _MEASUREMENTS_AT_ONCE:
-                    yield packing.columns(block, metrics)
+                    yield index_measurements.columns(block, metrics)
                     block, count = [], 0
             if block:
-                yield packing.columns(block, metrics)
+                yield index_measurements.columns(block, metrics)
 
     def _stretches(self, trial: int | None = None) -> Iterator[list[Stretch]]:
         """The stretches of each trial that has some, in the order in which they were stored."""
         where, values = ("WHERE trial = ?", (trial,)) if trial is not None else ("", ())
-        rows = self._rows(f"SELECT {packing.COLUMNS} FROM measurements {where} ORDER BY trial, stretch", values)
+        rows = self._rows(
+            f"SELECT {index_measurements.COLUMNS} FROM measurements {where} ORDER BY trial, stretch", values
+        )
         for _, of_trial in groupby(rows, key=itemgetter(0)):
-            yield [packing.unpacked(row, self._names(row[2])) for row in of_trial]
+            yield [index_measurements.unpacked(row, self._names(row[2])) for row in of_trial]
 
     def metric_names(self) -> tuple[str, ...]:
         """The names of all metrics that some measurement has, sorted."""
         query = "SELECT names FROM metric_sets WHERE metric_set IN (SELECT DISTINCT metric_set FROM measurements)"
-        with schema.reading(self._path):
+        with index_schema.reading(self._path):
             return tuple(sorted({name for (names,) in self._rows(query) for name in json.loads(names)}))
 
     def progress(self, objective: Objective) -> list[TrialProgress]:
@@ -332,12 +336,12 @@ def _seal(*values: str) -> int:
 
 def _made_anew(path: Path) -> sqlite3.Connection:
     try:
-        schema.remove_files(path)
+        index_schema.remove_files(path)
     except OSError as error:
         raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
-    with schema.errors_of(path):
-        connection = schema.make(path)
-        schema.create_schema(connection)
+    with index_schema.errors_of(path):
+        connection = index_schema.make(path)
+        index_schema.create_schema(connection)
     return connection
 
 
@@ -346,12 +350,12 @@ class _Rows:
 
     def __init__(self, connection: sqlite3.Connection, path: Path, query: str, values: Sequence[Any]) -> None:
         self._path = path
-        with schema.errors_of(path):
+        with index_schema.errors_of(path):
             self._cursor = connection.execute(query, values)
 
     def blocks(self) -> Iterator[list[Any]]:
         while True:
-            with schema.errors_of(self._path):
+            with index_schema.errors_of(self._path):
                 rows = self._cursor.fetchmany(_ROWS_AT_ONCE)
             if not rows:
                 return

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tunectl.core import jsontext, regular_files, seals
+from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder
 
@@ -39,8 +39,8 @@ def parse(content: bytes) -> list[dict[str, Any] | None]:
 
 
 def _intact(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
-    seal = value.pop(seals.SEAL, None)
-    is_ours = seal is None or seals.is_intact(line, seal) or seals.is_same_record(value, seal)
+    seal = value.pop(record_checksums.SEAL, None)
+    is_ours = seal is None or record_checksums.is_intact(line, seal) or record_checksums.is_same_record(value, seal)
     return value if is_ours else None
 
 
@@ -102,7 +102,9 @@ def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | No
     A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written, also where a
     part of its path below `within` is a link.
     """
-    append_lines(path, b"".join(seals.sealed(jsontext.encode(value)) + b"\n" for value in values), within=within)
+    append_lines(
+        path, b"".join(record_checksums.sealed(jsontext.encode(value)) + b"\n" for value in values), within=within
+    )
 
 
 def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> None:

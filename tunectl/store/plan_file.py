@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tunectl.core import jsontext, regular_files, seals
+from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.records import PlannedTrial, TrialKind
-from tunectl.core.typed import is_count, is_finite
+from tunectl.core.typed_fields import is_count, is_finite
 from tunectl.store import json_lines
 
 _COUNTS = ("trial", "setting", "point", "repeat")
@@ -36,7 +36,7 @@ def plan_lines(path: Path) -> list[PlanLine]:
     content = _content(path)
     raw = content.split(b"\n")
     return [
-        PlanLine(_planned_trial(line), seals.has_seal(text))
+        PlanLine(_planned_trial(line), record_checksums.has_seal(text))
         for text, line in zip(raw, json_lines.parse(content), strict=False)
     ]
 
@@ -128,7 +128,7 @@ def _count_lines(path: Path) -> int:
 
 def write_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
     """Write the whole file anew, atomically; raises FolderError where that cannot be done."""
-    content = b"".join(seals.sealed(jsontext.encode(trial.to_json())) + b"\n" for trial in trials)
+    content = b"".join(record_checksums.sealed(jsontext.encode(trial.to_json())) + b"\n" for trial in trials)
     try:
         write_bytes(path, content)
     except OSError as error:

@@ -15,12 +15,12 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tunectl.core import real_folders, regular_files, seals, typed
+from tunectl.core import real_folders, record_checksums, regular_files, typed_fields
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import DiffExtent
-from tunectl.store.repository import describe_repository
+from tunectl.store.git_repository import describe_repository
 
 PROVENANCE_FORMAT = 1
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
@@ -110,7 +110,7 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
             damaged = folder.provenance.with_name(f"{folder.provenance.name}.damaged")
             real_folders.move(folder.provenance, damaged, folder.path)
         runs = [*(content or []), run.entry]
-        text = seals.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
+        text = record_checksums.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
         write_if_changed(folder.uncommitted, run.uncommitted)
         write_bytes(folder.provenance, text + b"\n")
     except OSError as error:
@@ -133,7 +133,7 @@ def provenance_damage(folder: StudyFolder, *, has_trained: bool) -> str:
         return f"{folder.provenance}: is missing" if has_trained else ""
     except OSError as error:
         return f"{folder.provenance}: cannot be read: {error.strerror or error}"
-    except typed.DamagedError as error:
+    except typed_fields.DamagedError as error:
         return f"{folder.provenance}: is damaged ({error})"
     return ""
 
@@ -192,14 +192,14 @@ def _content(path: Path) -> list[dict[str, Any]] | None:
     """The runs in a provenance file; None where it is missing or unreadable as such."""
     try:
         return _read(path)
-    except (FileNotFoundError, typed.DamagedError):
+    except (FileNotFoundError, typed_fields.DamagedError):
         return None
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The runs; raises DamagedError where the file holds something else."""
-    runs: Any = typed.sealed_object(regular_files.content(path)).get("runs")
-    typed.typed(tuple[_RecordedRun, ...], runs, "runs")
+    runs: Any = typed_fields.sealed_object(regular_files.content(path)).get("runs")
+    typed_fields.typed(tuple[_RecordedRun, ...], runs, "runs")
     return list(runs)
 
 

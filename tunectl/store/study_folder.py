@@ -11,7 +11,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
 from tunectl.core.links import broken_link
-from tunectl.store.earlier import is_being_set_aside
+from tunectl.store.earlier_studies import is_being_set_aside
 
 _PROBE = "writable"
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]

@@ -10,12 +10,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tunectl.core import jsontext, real_folders, regular_files, seals, typed
+from tunectl.core import jsontext, real_folders, record_checksums, regular_files, typed_fields
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
-from tunectl.core.garbage import no_garbage_collected
-from tunectl.core.programs import Request
+from tunectl.core.garbage_collection import no_garbage_collected
+from tunectl.core.program_request import Request
 from tunectl.core.records import RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
@@ -80,7 +80,7 @@ def read_result(folder: TrialFolder) -> TrialResult | None:
 
 def write_result(folder: TrialFolder, result: TrialResult) -> None:
     """Write result.json atomically, with the number of measurements; raises OSError where that cannot be done."""
-    content = seals.sealed(jsontext.encode(counted(folder, result).to_json()), errors="backslashreplace")
+    content = record_checksums.sealed(jsontext.encode(counted(folder, result).to_json()), errors="backslashreplace")
     write_bytes(folder.result, content + b"\n", within=folder.study)
 
 
@@ -116,7 +116,7 @@ def unrecorded_attempt(
 def _begun_attempt(folder: TrialFolder) -> int:
     """The attempt for which request.json was written; 0 where none was, or where it cannot be told."""
     begun = (_read_request(folder, []) or {}).get("attempt")
-    return begun if isinstance(begun, int) and typed.is_count(begun, 1) else 0
+    return begun if isinstance(begun, int) and typed_fields.is_count(begun, 1) else 0
 
 
 def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | None:
@@ -124,8 +124,8 @@ def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | No
     if content is None:
         return None
     try:
-        return typed.sealed_object(content)
-    except typed.DamagedError as error:
+        return typed_fields.sealed_object(content)
+    except typed_fields.DamagedError as error:
         damage.append(f"{folder.request}: is damaged ({error})")
         return None
 
@@ -183,7 +183,7 @@ def write_request(folder: TrialFolder, request: Request) -> None:
     try:
         real_folders.made(folder.path, folder.study)
         # One that a power cut takes is written again.
-        content = seals.sealed(jsontext.encode(request.to_json())) + b"\n"
+        content = record_checksums.sealed(jsontext.encode(request.to_json())) + b"\n"
         write_bytes(folder.request, content, durable=False, within=folder.study)
     except OSError as error:
         raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
@@ -191,7 +191,7 @@ def write_request(folder: TrialFolder, request: Request) -> None:
 
 def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement]) -> None:
     """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
-    content = b"".join(seals.sealed(jsontext.encode(item.to_json())) + b"\n" for item in measurements)
+    content = b"".join(record_checksums.sealed(jsontext.encode(item.to_json())) + b"\n" for item in measurements)
     try:
         write_bytes(folder.measurements, content, within=folder.study)
     except OSError as error:
@@ -336,8 +336,8 @@ def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:
     if content is None:
         return None
     try:
-        return checked_result(folder, typed.sealed_object(content))
-    except (typed.DamagedError, RecursionError) as error:
+        return checked_result(folder, typed_fields.sealed_object(content))
+    except (typed_fields.DamagedError, RecursionError) as error:
         damage.append(f"{folder.result}: is damaged and counts as absent ({error})")
         return None
 

@@ -18,7 +18,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from tunectl.core.errors import Infeasible, WorkloadError
-from tunectl.training.loaders import EndWithTrial, fetching
+from tunectl.training.data_loaders import EndWithTrial, fetching
 from tunectl.training.seeds import Purpose, host_randomness, sequence
 
 _BLOCK_BYTES = 2**25

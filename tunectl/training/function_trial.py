@@ -15,14 +15,14 @@ from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.programs import Checkpoints, FunctionRequest
-from tunectl.core.recording import numbers, received_by, whole_step
+from tunectl.core.program_request import Checkpoints, FunctionRequest
+from tunectl.core.recorded_metrics import numbers, received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.durability import FLUSH_COST
+from tunectl.programs.flushed_output import FLUSH_COST
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.objective_values import UPDATES_REMEDY, NoValue, no_value
-from tunectl.programs.program_ends import told_verdict
+from tunectl.programs.program_outcome import told_verdict
 from tunectl.store.trial_files import read_trial, write_measurements
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Literal
 
 from tunectl.training.evaluation import fixed_batch_losses
+from tunectl.training.evaluation_step import measure
 from tunectl.training.feasibility import fixed_batch_steps
 from tunectl.training.gradients import MeanLoss, UpdateRatio, clip, gradients, tensor_norms, total_norm
-from tunectl.training.measuring import measure
 from tunectl.training.precision import casting
 from tunectl.training.recovery import rate_factor
-from tunectl.training.saving import stop as save_stopped
+from tunectl.training.saved_trial import stop as save_stopped
 from tunectl.training.schedules import learning_rate
-from tunectl.training.series import BLOCK_UPDATES, BadUpdate
-from tunectl.training.state import TrialState, flush
+from tunectl.training.training_state import TrialState, flush
+from tunectl.training.update_series import BLOCK_UPDATES, BadUpdate
 
 Ending = Literal["finished", "stopped"] | BadUpdate
 

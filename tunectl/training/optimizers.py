@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tunectl.core.errors import WorkloadError
 from tunectl.language.configuration import TrainingConfiguration
-from tunectl.training.eager import eager
+from tunectl.training.eager_optimizers import eager
 from tunectl.training.update_rules import RuleOptimizer, adam_playbook, lamb, nadam, nadam_playbook, rmsprop_playbook
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tunectl.core.errors import Infeasible, WorkloadError
+from tunectl.core.exception_place import user_frame
 from tunectl.core.exception_text import exception_line
-from tunectl.core.frames import user_frame
 from tunectl.core.records import TrialRequest
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training import saved_state
 from tunectl.training.batches import DataOrder, drawn, moved, unwritten
-from tunectl.training.building import build_workload
+from tunectl.training.built_workload import build_workload
 from tunectl.training.evaluation import (
     MEASURED_SERIES,
     NOT_EVALUATED,
@@ -27,8 +27,8 @@ from tunectl.training.evaluation import (
     evaluating,
     with_derived,
 )
+from tunectl.training.evaluation_step import missing_metric
 from tunectl.training.gradients import MeanLoss
-from tunectl.training.measuring import missing_metric
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import casting

@@ -14,9 +14,9 @@ import math
 
 from tunectl.core import real_folders
 from tunectl.core.divergence import is_diverged
-from tunectl.training.saving import kept, load_parts, save_as_resume
-from tunectl.training.series import BadUpdate
-from tunectl.training.state import TrialState
+from tunectl.training.saved_trial import kept, load_parts, save_as_resume
+from tunectl.training.training_state import TrialState
+from tunectl.training.update_series import BadUpdate
 
 
 def can_recover(state: TrialState) -> bool:

@@ -17,18 +17,18 @@ from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSe
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, LoadedBatches, training_batches
-from tunectl.training.building import build_workload
+from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints
+from tunectl.training.data_loaders import loader_deaths_told
 from tunectl.training.evaluation import Evaluator
-from tunectl.training.loaders import loader_deaths_told
 from tunectl.training.loop import train
 from tunectl.training.memory_errors import is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
-from tunectl.training.progress import Progress
 from tunectl.training.seeds import Purpose, seed_everything, sequence
-from tunectl.training.series import StepSeries
-from tunectl.training.state import Clock, TrialState
+from tunectl.training.training_state import Clock, TrialState
+from tunectl.training.trial_progress import Progress
+from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
 
 KIND = "throughput"

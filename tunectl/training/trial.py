@@ -21,23 +21,23 @@ from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
-from tunectl.training.building import build_workload
+from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
-from tunectl.training.dependence import NotExchanged, exchange
+from tunectl.training.data_loaders import loader_death, loader_deaths_told
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
-from tunectl.training.loaders import loader_death, loader_deaths_told
+from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.loop import Ending, train
 from tunectl.training.memory_errors import has_asked_for_too_much, is_out_of_memory
 from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
-from tunectl.training.progress import Progress
 from tunectl.training.recovery import go_back, rate_factor
 from tunectl.training.running_statistics import running_statistics
-from tunectl.training.saving import load_parts, sync_lines
+from tunectl.training.saved_trial import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
-from tunectl.training.series import BadUpdate, StepSeries
-from tunectl.training.state import Clock, TrialState, flush
+from tunectl.training.training_state import Clock, TrialState, flush
+from tunectl.training.trial_progress import Progress
+from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
 
 _BY_LOSSES = (

@@ -10,7 +10,7 @@ import pytest
 from builders import study
 
 from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.runs import Run

@@ -16,7 +16,7 @@ from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import period
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
 from tunectl.analysis.findings.curve_findings import curve_findings, late_variance, train_loss_rising
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 

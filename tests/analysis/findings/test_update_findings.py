@@ -11,7 +11,7 @@ from loss_curves import calm
 from planted_curves import UPDATE_FLAWS, planted_evidence, with_updates_changed
 from simulated_studies import simulated_evidence
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.update_findings import (
     clipping_too_aggressive,
     diverging,

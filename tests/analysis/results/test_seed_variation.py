@@ -11,7 +11,7 @@ from builders import study
 
 from tunectl.analysis.comparison.comparison import Candidate, compare
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run

@@ -11,13 +11,13 @@ import pytest
 from simulated_studies import DOMAINS, Response, Shape, evidence_of, simulated_evidence
 
 from tunectl.analysis.comparison.setting_axes import setting_axes
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.boundary import crowded_ends, search_boundary_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.analysis.updates.stability_edge import SearchPlaces
 from tunectl.language.study_reader import parse_study
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 SEEDS = range(500, 506)
 

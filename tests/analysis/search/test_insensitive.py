@@ -11,8 +11,8 @@ from simulated_studies import Response, Shape, evidence_of
 from study_of_losses import study_of_losses
 
 from tunectl.analysis.search.insensitive import NO_SIGN, hyperparameter_effects, insensitive_findings
-from tunectl.analysis.search.next_round import agreed_changes
-from tunectl.language.editing import with_value
+from tunectl.analysis.search.next_search import agreed_changes
+from tunectl.language.study_edit import with_value
 from tunectl.language.study_reader import parse_study
 
 NAMES = ("learning_rate", "weight_decay")

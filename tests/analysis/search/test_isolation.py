@@ -10,13 +10,13 @@ import pytest
 from builders import NUISANCE_RATE, study
 
 from tunectl.analysis.figures.study_figures import isolation_figures
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core.records import PlannedTrial
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.plots import vega_lite
-from tunectl.space.plan import plan_trials
+from tunectl.space.trial_plan import plan_trials
 
 
 def evidence(spec: StudySpec, value: Callable[[PlannedTrial], float | None]) -> Evidence:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tunectl.analysis.comparison.comparison import LEVEL, rank_test, retrains_to_tell
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.findings.seed_findings import repeats, seed_findings
 from tunectl.analysis.results.paired_best import FEWEST_POINTS, PairedBest, paired_best

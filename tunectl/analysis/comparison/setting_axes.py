@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import AdjustedScores, adjusted_scores
 from tunectl.core.records import Scalar

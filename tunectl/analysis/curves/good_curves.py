@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tunectl.analysis.curves.curve_shapes import LossCurve, loss_curve
 from tunectl.analysis.curves.good_trials import Shown, good_trials, shown_by_most
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 
 GoodCurves = Mapping[int, Mapping[Run, LossCurve]]

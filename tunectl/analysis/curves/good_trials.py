@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar

@@ -15,7 +15,7 @@ from tunectl.analysis.curves.curve_shapes import LossCurve, Turn
 from tunectl.analysis.curves.good_curves import curve_of, train_metric, valid_metric
 from tunectl.analysis.curves.good_trials import in_settings
 from tunectl.analysis.curves.rises import lasting_rise
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.regularisers import regularisers

@@ -14,7 +14,7 @@ import numpy as np
 from tunectl.analysis.curves.curve_shapes import LossCurve, Share, pooled
 from tunectl.analysis.curves.good_curves import curve_of, train_metric
 from tunectl.analysis.curves.good_trials import fixed_field, most
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunectl.analysis.curves.good_trials import most
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Finding, FindingFunctions
 from tunectl.analysis.results.runs import Run
-from tunectl.core.programs import SHORT, ended_early
+from tunectl.core.program_request import SHORT, ended_early
 
 _MOST_NAMED = 5
 

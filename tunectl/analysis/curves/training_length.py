@@ -18,7 +18,7 @@ from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settin
 from tunectl.analysis.curves.overfitting import overfit
 from tunectl.analysis.curves.saturation import UNDERFIT_ACTION, decay_instead, far_from_fitted, saturation
 from tunectl.analysis.curves.step_units import steps_fit
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.runs import Run
 

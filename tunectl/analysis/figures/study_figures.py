@@ -26,7 +26,7 @@ from tunectl.analysis.figures.figures import (
     Point,
     PointsFigure,
 )
-from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation

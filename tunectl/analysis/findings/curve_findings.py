@@ -22,7 +22,7 @@ from tunectl.analysis.curves.good_trials import decays_to_zero, fixed_field, goo
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import Period, period
 from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.wording import counted

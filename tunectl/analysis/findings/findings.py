@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from tunectl.analysis.findings.evidence import Evidence
+    from tunectl.analysis.findings.finding_evidence import Evidence
 
 Level = Literal["warning", "note"]
 

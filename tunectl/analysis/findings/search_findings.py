@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.best_of_k import QUANTILES, BestOfK, best_by_budget, expected_gain_of_doubling
 from tunectl.analysis.results.runs import Floats, Run

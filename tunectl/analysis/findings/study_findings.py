@@ -8,8 +8,8 @@ from typing import Protocol
 
 from tunectl.analysis.curves.step_units import STEP_FINDINGS
 from tunectl.analysis.findings.curve_findings import CURVE_FINDINGS
-from tunectl.analysis.findings.evidence import Evidence
 from tunectl.analysis.findings.file_findings import FILE_FINDINGS, SHARED_FILES
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Finding, FindingFunctions
 from tunectl.analysis.findings.search_findings import SEARCH_FINDINGS
 from tunectl.analysis.findings.seed_findings import SEED_FINDINGS

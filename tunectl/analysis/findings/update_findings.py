@@ -22,7 +22,7 @@ from tunectl.analysis.curves.good_trials import (
 from tunectl.analysis.curves.saturation import BEGINNINGS, FAR_FROM_FITTED, UNDERFIT_ACTION, decay_instead, late_from
 from tunectl.analysis.curves.smoothing import finite_part, log_loss, near_zero, windowed_median
 from tunectl.analysis.curves.training_length import saturated_early
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.runs import Floats, Run, usable
 from tunectl.analysis.updates.detection import Spike, diverged, explosion, plateau, spikes

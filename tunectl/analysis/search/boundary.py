@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.setting_axes import SettingAxis
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats
 from tunectl.analysis.search.crowding import FEWEST_TRIALS, Crowding, combined_chance, crowding, family_wise

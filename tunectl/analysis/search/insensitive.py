@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.analysis.comparison.setting_axes import regressors
-from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.permutations import normal_scores

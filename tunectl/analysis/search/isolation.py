@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tunectl.analysis.findings.evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text

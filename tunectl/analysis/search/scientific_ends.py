@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tunectl.analysis.comparison.not_distinguishable import by_point
 from tunectl.analysis.comparison.setting_axes import is_ordered
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.paired_best import PREFERRED, PairedBest, paired_best
 from tunectl.analysis.search.boundary import end_value

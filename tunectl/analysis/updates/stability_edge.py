@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.setting_axes import SettingAxis, setting_axes
-from tunectl.analysis.findings.evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.crowding import Crowding, crowding, family_wise

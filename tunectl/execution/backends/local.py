@@ -18,13 +18,13 @@ from typing import IO, Any
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.lifetime import MARK
-from tunectl.core.programs import Request
+from tunectl.core.parent_death import MARK
+from tunectl.core.program_request import Request
 from tunectl.core.records import WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended, Report, Started
-from tunectl.execution.backends.answers import checkpoint_bytes, signature_of, trial_end, workload_error
+from tunectl.execution.backends.server_answers import checkpoint_bytes, signature_of, trial_end, workload_error
 from tunectl.execution.events import ServerReady
 from tunectl.execution.protocol import Assignment, Connection
 from tunectl.execution.slots import Slot, thread_environment

@@ -1,0 +1,75 @@
+"""The next round: what findings agree on, and where they conflict."""
+
+from __future__ import annotations
+
+from builders import study
+
+from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.analysis.search.next_search import agreed_changes
+
+SPEC = study(
+    {
+        "learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}",
+        "momentum": "{role: nuisance, range: [0.8, 0.99], scale: one_minus_log}",
+    },
+    search="{trials: 8}",
+)
+RATE = ("hyperparameters", "learning_rate", "range")
+STEPS = ("training", "max_train_steps")
+
+
+def finding(name: str, *changes: Change) -> Finding:
+    return Finding(name, "warning", "something is so", "do something", changes=changes)
+
+
+def test_a_change_that_nobody_disputes_is_made_with_its_reason():
+    changes, conflicts = agreed_changes(SPEC, [finding("search-boundary", Change(RATE, [1e-5, 1], "the best crowd"))])
+    assert conflicts == []
+    assert [(item.change.path, item.change.value, item.findings) for item in changes] == [
+        (RATE, [1e-5, 1], ("search-boundary",))
+    ]
+
+
+def test_of_two_widened_ranges_the_widest_ends_count_and_of_trials_the_larger_number():
+    low, high = Change(RATE, [1e-5, 1], "low end"), Change(RATE, [1e-3, 10], "high end")
+    few, many = (Change(("search", "trials"), count, "too few") for count in (16, 32))
+    changes, conflicts = agreed_changes(SPEC, [finding("one", low, few), finding("two", high, many)])
+    assert conflicts == []
+    assert [item.change.value for item in changes] == [[1e-5, 10], 32]
+    assert changes[0].change.reason == "low end; high end"
+
+
+def test_a_range_narrowed_by_one_finding_and_widened_by_another_is_a_conflict():
+    wide, narrow = Change(RATE, [1e-5, 1], "widen"), Change(RATE, [1e-3, 0.1], "narrow")
+    changes, (conflict,) = agreed_changes(SPEC, [finding("one", wide), finding("two", narrow)])
+    assert changes == []
+    assert str(conflict) == (
+        "hyperparameters.learning_rate.range: the findings do not agree: one asks for [1e-05, 1]; "
+        "two asks for [0.001, 0.1]; decide by hand"
+    )
+
+
+def test_more_steps_and_fewer_steps_are_a_conflict_and_the_rest_is_still_changed():
+    more, fewer = Change(STEPS, 4000, "still falling"), Change(STEPS, 1000, "done early")
+    changes, conflicts = agreed_changes(
+        SPEC, [finding("still-improving", more), finding("saturated-early", fewer, Change(RATE, [1e-5, 1], "crowd"))]
+    )
+    assert [item.change.path for item in changes] == [RATE]
+    assert [conflict.path for conflict in conflicts] == [STEPS]
+
+
+def test_a_hyperparameter_that_one_finding_fixes_and_another_widens_is_a_conflict():
+    fixed = Change(RATE[:2], {"role": "fixed", "value": 0.1}, "it does not matter")
+    changes, (conflict,) = agreed_changes(
+        SPEC, [finding("insensitive", fixed), finding("search-boundary", Change(RATE, [1e-5, 1], "the best crowd"))]
+    )
+    assert changes == []
+    assert [name for name, _ in conflict.wanted] == ["insensitive", "search-boundary"]
+
+
+def test_findings_that_want_the_same_are_one_change():
+    change = Change(STEPS, 4000, "still falling")
+    changes, conflicts = agreed_changes(SPEC, [finding("a", change), finding("b", change)])
+    assert (len(changes), conflicts) == (1, [])
+    assert changes[0].findings == ("a", "b")
+    assert changes[0].change.reason == "still falling"

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from tunectl.core import jsontext, record_checksums
+from tunectl.core.typed_fields import DamagedError, document, sealed_object, typed
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    numbers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Whole:
+    step: int
+    how: Literal["a", "b"]
+    parts: Mapping[str, Part]
+    value: bool | int | float | str
+    rest: Part | None = None
+
+
+@dataclass(frozen=True)
+class Growing:
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    step: int
+
+
+SOUND: dict[str, Any] = {"step": 3, "how": "a", "parts": {"x": {"name": "n", "numbers": [1, 2.5]}}, "value": "nan"}
+
+
+def test_a_sound_object_becomes_the_record_that_it_describes() -> None:
+    assert typed(Whole, SOUND) == Whole(3, "a", {"x": Part("n", (1, 2.5))}, "nan")
+
+
+@pytest.mark.parametrize("value", [True, 7, 0.5, "nan", "text"])
+def test_a_value_of_several_types_stays_what_it_is(value: object) -> None:
+    read = typed(Whole, {**SOUND, "value": value}).value
+    assert (type(read), read) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("step", "3", 'step: expected a whole number, got "3"'),
+        ("step", True, "step: expected a whole number, got true"),
+        ("step", 3.0, "step: expected a whole number, got 3.0"),
+        ("how", "c", 'how: expected one of a, b, got "c"'),
+        ("how", ["a"], "how: expected one of a, b, got a list"),
+        ("parts", [], "parts: expected an object, got an empty list"),
+        ("parts", {"x": {}}, "parts.x.name: is missing"),
+        ("parts", {"x": {"name": "n", "numbers": [1, None]}}, r"parts.x.numbers\[1\]: expected a number, got null"),
+        ("rest", {"name": "n", "more": 1}, "rest.more: is not known to this version"),
+        ("value", {}, "value: expected .*, got an empty object"),
+    ],
+)
+def test_something_else_is_refused_by_its_place(key: str, value: object, said: str) -> None:
+    with pytest.raises(DamagedError, match=said):
+        typed(Whole, {**SOUND, key: value})
+
+
+def test_keys_of_later_versions_are_let_be_where_the_record_says_so() -> None:
+    assert typed(Growing, {"step": 1, "MAY_HAVE_MORE": 0, "more": []}) == Growing(1)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe", "not JSON"),
+        (b"", "not JSON"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "not JSON"),
+        (b'{"a": 1, "b": {"c": 2, "c": 3}}', 'two values for "c"'),
+    ],
+)
+def test_what_is_no_json_document_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(DamagedError, match=said):
+        document(content)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1.5, "b": [1, {"c": "ü"}]}', '{\n  "a": 1,\n  "b": "x"\n}'])
+def test_every_byte_of_a_sealed_record_is_watched(text: str) -> None:
+    sealed = record_checksums.sealed(text) + b"\n"
+    assert sealed_object(sealed) == json.loads(text)
+    assert record_checksums.SEAL in json.loads(sealed)
+    body = text.removesuffix("}").rstrip().encode()
+    assert json.loads(sealed)[record_checksums.SEAL] == zlib.crc32(body), (
+        "the checksum is that of all that is before it"
+    )
+    for place in range(len(body)):
+        changed = sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]
+        with pytest.raises(DamagedError):
+            sealed_object(changed)
+
+
+def test_a_record_without_a_checksum_is_read_as_it_stands() -> None:
+    assert sealed_object(b'{"a": 1}') == {"a": 1}
+    with pytest.raises(DamagedError, match="does not match its checksum"):
+        sealed_object(b'{"a": 1, "crc32": null, "crc32x": 1}'.replace(b"null", b"0"))
+
+
+VALUES = {"a": [1, 2.5, 1e-300, 1e22, 2**70, "nan"], "ü": "x\ud800y\u2028\n", "e": {}, "n": None, "t": True}
+
+
+@pytest.mark.parametrize("text", [jsontext.encode(VALUES), json.dumps(VALUES, indent=2)], ids=["a line", "several"])
+def test_a_record_that_was_only_laid_out_anew_is_still_the_same(text: str) -> None:
+    sealed = record_checksums.sealed(text)
+    indented = json.dumps(json.loads(sealed), indent=4).encode()
+    dense = json.dumps(json.loads(sealed), separators=(",", ":")).encode()
+    for content in (indented, dense, sealed.replace(b"\n", b"\r\n")):
+        assert sealed_object(content) == sealed_object(sealed)
+        with pytest.raises(DamagedError, match="does not match its checksum"):
+            sealed_object(content.replace(b"2.5", b"2.6"))

@@ -1,0 +1,165 @@
+"""Where an export goes: it takes the place of an earlier one of the same study as a whole, and of nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tunectl import __version__
+from tunectl.core import real_folders, regular_files, typed_fields
+from tunectl.core.errors import FolderError, UsageError
+from tunectl.core.files import write_bytes
+from tunectl.core.jsontext import one_line
+from tunectl.core.links import broken_link
+from tunectl.exchange.database_addresses import masked
+from tunectl.store.foreign_database import table_names
+
+MARK = "tunectl-export.json"
+"""The file by which an export of ours is known."""
+
+_SQLITE = "sqlite:///"
+_SQLITE_HEAD = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose an export is: `folder` is the study folder's absolute path, `identity` what stays when it is moved."""
+
+    folder: str
+    identity: str
+
+    def owns(self, place: Path, folder: object, identity: object) -> bool:
+        """Whether the export at `place` that carries these marks is of this study.
+
+        What lies inside the study folder was moved or copied with it.
+        """
+        inside = Path(self.folder) in place.resolve().parents
+        return folder == self.folder or (inside and identity == self.identity)
+
+
+@contextlib.contextmanager
+def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
+    """An empty folder to write into, which gets the name `place` when the block has ended.
+
+    Raises FolderError, before anything is written, where `place` holds something else than an earlier export of the
+    same study for the same tool, or is a link. A block that fails leaves what was there.
+    """
+    _check_replaceable(place, owner, tool)
+    mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
+    fresh, old = (place.with_name(f".{place.name}.{word}") for word in ("tmp", "old"))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for left in (fresh, old):
+            real_folders.remove_all(left, place.parent)
+        real_folders.made(fresh, place.parent, exist_ok=False)
+        try:
+            yield fresh
+            content = {**mark, "entries": sorted(entry.name for entry in fresh.iterdir())}
+            write_bytes(fresh / MARK, (json.dumps(content, indent=2) + "\n").encode(), within=place.parent)
+            if place.exists():
+                real_folders.move(place, old, place.parent)
+            real_folders.move(fresh, place, place.parent)
+        finally:
+            for left in (fresh, old):
+                with contextlib.suppress(OSError):
+                    real_folders.remove_all(left, place.parent)
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
+    try:
+        entries = {entry.name for entry in place.iterdir()}
+    except FileNotFoundError:
+        if broken := broken_link(place):
+            raise FolderError(f"{place}: {broken}; give another --out") from None
+        return
+    except NotADirectoryError:
+        raise FolderError(f"{place}: is a file, not a folder; give another --out") from None
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
+    if place.is_symlink():
+        raise FolderError(f"{place}: is a link, and an export takes the place of a folder; give another --out")
+    if not entries:
+        return
+    there = _mark(place)
+    if there.tool != tool or not owner.owns(place, there.study, there.identity):
+        what = one_line(f"the export of {there.study} for {there.tool}")
+        raise FolderError(f"{place}: holds {what}; give another --out, or remove it")
+    strange = sorted(entries - {MARK, *there.entries})
+    if strange:
+        raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What the file in an export says of it."""
+
+    MAY_HAVE_MORE: ClassVar[bool] = True
+    tool: str
+    study: str
+    identity: str
+    entries: tuple[str, ...] = ()
+
+
+def _mark(place: Path) -> _Mark:
+    try:
+        content = regular_files.content(place / MARK)
+    except OSError:
+        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out") from None
+    try:
+        return typed_fields.typed(_Mark, typed_fields.sealed_object(content))
+    except typed_fields.DamagedError as error:
+        raise FolderError(f"{place / MARK}: is damaged ({error}); give another --out, or remove {place}") from None
+
+
+def expanded(out: str) -> Path:
+    """The path that `--out` names, `~` resolved; raises UsageError for somebody who has no home here."""
+    try:
+        return Path(out).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--out {out}: nobody of that name has a home folder here; write the path out") from None
+
+
+def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
+    """The SQLite file that `--out` names, as a path or as sqlite:///PATH; raises UsageError, FolderError.
+
+    It is not there yet, is empty, or is a database of the tool, which is known by having all of `tables`.
+    """
+    if "://" in out and not out.startswith(_SQLITE):
+        raise UsageError(f"--out {masked(out)}: a local SQLite file is due, as a path or as {_SQLITE}PATH")
+    path = expanded(out.removeprefix(_SQLITE))
+    if any(mark in str(path.absolute()) for mark in "?#%"):
+        raise UsageError(f"--out {out}: a database's address cannot hold ?, # or %; give another name")
+    if path.is_dir():
+        raise FolderError(f"{path}: is a folder, a file is due; give another --out")
+    if path.exists():
+        if not path.is_file() or not is_database(path):
+            raise FolderError(f"{path}: is no SQLite database; give another --out")
+        there = table_names(path)
+        if there and not there.issuperset(tables):
+            raise FolderError(f"{path}: is a database of something else than {tool}; give another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+    return path
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is empty or a SQLite database; raises FolderError where it cannot be read."""
+    try:
+        with regular_files.opened(path, follows=True) as file:
+            head = file.read(len(_SQLITE_HEAD))
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return head in (b"", _SQLITE_HEAD)
+
+
+def database_url(path: Path) -> str:
+    """The address of a SQLite file."""
+    return f"{_SQLITE}{path.absolute()}"

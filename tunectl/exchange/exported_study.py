@@ -1,0 +1,214 @@
+"""A study as it is handed to another tool: what was searched, and what every trial left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunectl.core.objective import Objective
+from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
+from tunectl.exchange.export_folder import Owner
+from tunectl.language.study_spec import StudySpec
+from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
+from tunectl.space.hyperparameters import Hyperparameter, active
+
+DRAWN = ("evaluation", "throughput")
+"""The kinds of measurements that make curves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedTrial:
+    """A trial: how it stands under the study's objective, and all its measurements, by step.
+
+    `started` and `ended` are in seconds since 1970, as well as its files tell; None where it was never launched.
+    """
+
+    outcome: TrialOutcome
+    measurements: Sequence[Measurement] = ()
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def plan(self) -> PlannedTrial:
+        """What was planned."""
+        return self.outcome.plan
+
+    @property
+    def name(self) -> str:
+        """What it is called among other runs."""
+        return f"trial-{self.plan.trial:05d}"
+
+    @property
+    def launched(self) -> bool:
+        """Whether there is more of it than a plan."""
+        return self.started is not None
+
+    def curve(self) -> list[Measurement]:
+        """The measurements that its curves are made of, by step.
+
+        Their metrics hold the learning rate and the gradient norm, too, by these names or, where the trial has a metric
+        of that name, by a longer one.
+        """
+        drawn = sorted((item for item in self.measurements if item.kind in DRAWN), key=lambda item: item.step)
+        rate, norm = self.free_name("learning_rate"), self.free_name("gradient_norm")
+        found = []
+        for item in drawn:
+            of_update = {rate: item.learning_rate, norm: item.gradient_norm}
+            more = {name: value for name, value in of_update.items() if value is not None}
+            found.append(item._replace(metrics={**item.metrics, **more}))
+        return found
+
+    def free_name(self, name: str) -> str:
+        """The name, with `_of_update` behind it where it is that of a metric."""
+        taken = {metric for item in self.measurements for metric in item.metrics}
+        while name in taken:
+            name += "_of_update"
+        return name
+
+    def time_of(self, item: Measurement) -> float:
+        """When it was measured, in seconds since 1970."""
+        return (self.started or 0.0) + item.elapsed_seconds
+
+    def reached(self) -> dict[str, float]:
+        """What was measured at the best step as `best/<name>`, and the objective's last value; finite ones alone."""
+        best = next((item.metrics for item in self.curve() if item.step == self.outcome.best_step), {})
+        found = {f"best/{name}": value for name, value in {**best, **self.outcome.metrics_at_best}.items()}
+        if self.outcome.final_value is not None:
+            found["final_value"] = self.outcome.final_value
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def facts(self) -> dict[str, Scalar]:
+        """What else the tables say of it, by their columns; what is missing is left out."""
+        outcome, plan = self.outcome, self.plan
+        found: dict[str, Scalar | None] = {
+            "trial": plan.trial,
+            "setting": plan.setting,
+            "state": outcome.state,
+            "reason": outcome.reason or None,
+            "message": outcome.message or None,
+            "seed": plan.seed,
+            "kind": plan.kind,
+            "point": plan.point,
+            "repeat": plan.repeat,
+            "best_step": outcome.best_step,
+            "final_step": outcome.final_step,
+            "best_checkpoint": outcome.best_checkpoint,
+            "infeasible_step": outcome.infeasible_step,
+            "train_seconds": outcome.train_seconds,
+            "eval_seconds": outcome.eval_seconds,
+            "startup_seconds": outcome.startup_seconds,
+            "device": outcome.device or None,
+            "attempts": outcome.attempts,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedStudy:
+    """A study and its trials by id; `folder` is its folder's absolute path."""
+
+    spec: StudySpec
+    folder: str
+    trials: Sequence[ExportedTrial]
+
+    @property
+    def objective(self) -> Objective:
+        """The study's own objective, under which the trials' best values are."""
+        return self.spec.objective
+
+    @property
+    def owner(self) -> Owner:
+        """Whose its exports are: a study that is moved or copied keeps its name and its first trial as planned."""
+        first = [trial.plan.to_json() for trial in self.trials[:1]]
+        text = json.dumps([self.spec.name, first], sort_keys=True, default=str)
+        return Owner(self.folder, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    @property
+    def launched(self) -> list[ExportedTrial]:
+        """The trials of which there is more than a plan."""
+        return [item for item in self.trials if item.launched]
+
+    def facts(self) -> dict[str, Scalar]:
+        """What is worth knowing about the whole study."""
+        spec, objective = self.spec, self.objective
+        return {
+            "study": spec.name,
+            "goal": spec.goal,
+            "workload": spec.workload,
+            "folder": self.folder,
+            "metric": objective.metric,
+            "direction": objective.direction,
+            "checkpoint": objective.checkpoint,
+            "max_train_steps": spec.training.max_train_steps,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A hyperparameter that takes more than one value: by its `key`, since each alternative has its own range."""
+
+    key: str
+    name: str
+    domain: ValueSet | Range
+
+
+def dimensions(study: ExportedStudy) -> tuple[Dimension, ...]:
+    """All that varies, in the order of the study.
+
+    A domain that does not hold a value which occurs (a procedure's sweep takes others than the study has) is widened.
+    """
+    taken: dict[str, list[Scalar]] = {}
+    declared: dict[str, Hyperparameter] = {item.key: item for item in study.spec.hyperparameters}
+    for trial in study.trials:
+        for name, value in trial.plan.hyperparameters.items():
+            item = active(study.spec.alternatives(name), trial.plan.hyperparameters)
+            key = item.key if item is not None else name
+            declared.setdefault(key, Hyperparameter(name, name, "nuisance", FixedValue(value)))
+            taken.setdefault(key, []).append(value)
+    found = []
+    for key, item in declared.items():
+        domain = _holding(item.domain, taken.get(key, []))
+        if not isinstance(domain, FixedValue):
+            found.append(Dimension(key, item.name, domain))
+    return tuple(found)
+
+
+def values_by_key(spec: StudySpec, trial: PlannedTrial) -> dict[str, Scalar]:
+    """The active hyperparameters of a trial by the keys of their alternatives."""
+    values = trial.hyperparameters
+    items = {name: active(spec.alternatives(name), values) for name in values}
+    return {item.key if item is not None else name: values[name] for name, item in items.items()}
+
+
+def _holding(domain: Domain, taken: Sequence[Scalar]) -> Domain:
+    """The domain, widened to hold all these values."""
+    if isinstance(domain, Range):
+        numbers = [value for value in taken if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        whole = domain.integer and all(isinstance(value, int) for value in numbers)
+        low, high = min([domain.low, *numbers]), max([domain.high, *numbers])
+        scale = domain.scale if domain.scale != "log" or low > 0 else "linear"
+        return Range(low, high, scale, whole)
+    values = list(domain.listed)
+    for value in taken:
+        if not any(same(value, other) for other in values):
+            values.append(value)
+    if domain.varies:
+        return ValueSet(tuple(values))
+    return domain if len(values) == 1 else _range_of(values) or ValueSet(tuple(values))
+
+
+def _range_of(values: Sequence[Scalar]) -> Range | None:
+    """The range of values that are all numbers: what the study fixes and something else swept."""
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return None
+    scale: Scale = "log" if min(numbers) > 0 else "linear"
+    return Range(min(numbers), max(numbers), scale, all(isinstance(value, int) for value in numbers))
+
+
+def as_json(value: object) -> str:
+    """A value as one text that reads back as what it was, for tools that keep text alone."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,71 @@
+"""An evaluation on the way: measured, its checkpoint kept, its line written, in an order that makes a kill harmless."""
+
+from __future__ import annotations
+
+from tunectl.core.errors import WorkloadError
+from tunectl.core.records import Measurement
+from tunectl.training.built_workload import nearest
+from tunectl.training.evaluation import SplitEvaluation, evaluate
+from tunectl.training.recovery import judge_and_keep
+from tunectl.training.saved_trial import checkpoint_writer, evaluated_weights, save_resume
+from tunectl.training.training_state import TrialState
+from tunectl.training.update_series import BadUpdate
+
+
+def measure(state: TrialState) -> BadUpdate | None:
+    """Evaluate the model of this step, keep its checkpoint if it is among the best, and write the measurement.
+
+    The order makes a kill harmless: checkpoint, line, `resume.pt` when it is due (always after the last step), pruning.
+    Gives what a trial that may recover from it has to recover from. Raises WorkloadError where the objective's metric
+    is not among those measured.
+    """
+    progress, request = state.progress, state.request
+    progress.train_seconds += state.clock.lap()
+    try:
+        with evaluated_weights(state):
+            evaluations = evaluate(state.evaluator, progress.metric_names)
+    finally:
+        progress.eval_seconds += state.clock.lap()
+    metrics = _metrics(state, evaluations)
+    progress.evaluated(evaluations["train"].loss)
+    value = metrics.get(request.objective.metric)
+    if value is None and progress.step > 0:
+        raise WorkloadError(missing_metric(request.objective.metric, list(metrics)))
+    kept = None if progress.step == 0 else state.best.offer(progress.step, value, checkpoint_writer(state, metrics))
+    line = Measurement(
+        step=progress.step,
+        metrics=metrics,
+        learning_rate=progress.learning_rate,
+        gradient_norm=progress.gradient_norm,
+        elapsed_seconds=progress.train_seconds + progress.eval_seconds,
+        checkpoint=kept,
+    )
+    state.measurements.append(line.to_json())
+    bad = judge_and_keep(state)
+    due = progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save)
+    # One that has to recover from here goes on from an earlier state.
+    if due and bad is None:
+        save_resume(state)
+    state.best.prune()
+    progress.eval_seconds += state.clock.lap()
+    return bad
+
+
+def _metrics(state: TrialState, evaluations: dict[str, SplitEvaluation]) -> dict[str, float]:
+    """The metrics of an evaluation by split/name, with those that the updates before it left."""
+    metrics = {
+        f"{split}/{name}": value for split, found in evaluations.items() for name, value in found.metrics.items()
+    }
+    minibatch_loss = state.progress.interval_mean()
+    if minibatch_loss is not None:
+        metrics["train/minibatch_loss"] = minibatch_loss
+    if state.scaler is not None:
+        metrics["train/skipped_updates"] = float(state.progress.skipped_updates)
+    return metrics
+
+
+def missing_metric(metric: str, given: list[str]) -> str:
+    """The message for an objective that is not measured."""
+    return (
+        f"objective.metric {metric!r} is not given by the workload; it gives {', '.join(given)}{nearest(metric, given)}"
+    )

@@ -1,0 +1,130 @@
+"""What a trial saves of itself, and how it goes on from that: checkpoints for use, `resume.pt`, the last good state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tunectl.training import checkpoints
+from tunectl.training.seeds import random_state, set_random_state
+from tunectl.training.training_state import TrialState
+
+
+@contextlib.contextmanager
+def evaluated_weights(state: TrialState) -> Iterator[dict[str, Any]]:
+    """Within the block the model has the weights that are evaluated; gives the part that keeps the trained ones where
+    they are others.
+    """
+    if state.averages is None:
+        yield {}
+        return
+    with state.averages.applied() as raw:
+        yield {"raw_weights": raw}
+
+
+@contextlib.contextmanager
+def _model_parts(state: TrialState) -> Iterator[dict[str, Any]]:
+    with evaluated_weights(state) as raw:
+        yield {
+            "format": checkpoints.FORMAT,
+            "step": state.progress.step,
+            "model": state.workload.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            **raw,
+            **({} if state.scaler is None else {"scaler": state.scaler.state()}),
+        }
+
+
+@contextlib.contextmanager
+def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
+    with _model_parts(state) as model:
+        yield model | {
+            "progress": state.progress.state(),
+            "series": state.series.state(),
+            "random": random_state(state.device),
+            "best": state.best.entries(),
+            "measurements_offset": state.measurements.offset,
+            "steps_offset": state.steps.offset,
+        }
+
+
+def checkpoint_writer(state: TrialState, metrics: Mapping[str, float]) -> Callable[[Path], None]:
+    """What writes a checkpoint for use: the model (as evaluated), the optimizer, where they stand, the metrics.
+
+    Where weights are averaged, `model` holds the averages and `raw_weights` the weights in training, in the order of
+    the model's trained parameters.
+    """
+
+    def write(path: Path) -> None:
+        with _model_parts(state) as parts:
+            checkpoints.save(path, parts | {"metrics": dict(metrics)}, state.folder.study)
+
+    return write
+
+
+def save_resume(state: TrialState) -> None:
+    """Write `resume.pt`: all that the rest of the trial depends on. The lines that it counts on are on the disk before
+    it is.
+    """
+    with _parts(state) as parts:
+        save_as_resume(state, parts)
+
+
+def save_as_resume(state: TrialState, parts: Mapping[str, Any]) -> None:
+    """Write `resume.pt` of these parts of the trial."""
+    began = state.clock.now()
+    own: dict[str, Any] = {"request": checkpoints.identity(state.request)}
+    if state.recoveries is not None:
+        own |= {"recoveries_offset": state.recoveries.offset, "good": state.good}
+    sync_lines(state)
+    checkpoints.save_resume(state.folder, {**parts, **own})
+    state.best.resume_written()
+    state.clock.saved(began)
+
+
+def sync_lines(state: TrialState) -> None:
+    """Flush what the trial has measured to the disk."""
+    for file in (state.measurements, state.steps, state.recoveries):
+        if file is not None:
+            file.sync()
+
+
+def kept(state: TrialState) -> dict[str, Any]:
+    """The trial as it stands, in the host's memory: later updates do not change it."""
+    with _parts(state) as parts:
+        copy: dict[str, Any] = _copied(parts)
+        return copy
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item) for item in value]
+    return value
+
+
+def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
+    """Put model, optimizer, averages, loss scale, waiting series and random generators where `parts` left them."""
+    state.workload.model.load_state_dict(parts["model"])
+    # A copy: the optimizer would take the tensors themselves.
+    state.optimizer.load_state_dict(_copied(parts["optimizer"]))
+    if state.averages is not None:
+        state.averages.load(parts["raw_weights"])
+    if state.scaler is not None:
+        state.scaler.load_state(parts["scaler"])
+    state.series.load_state(parts["series"], state.device)
+    set_random_state(parts["random"], state.device)
+
+
+def stop(state: TrialState) -> None:
+    """Save a trial that is told to stop, at the update it has come to."""
+    state.progress.train_seconds += state.clock.lap()
+    save_resume(state)
+    state.best.prune()

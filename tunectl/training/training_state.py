@@ -1,0 +1,125 @@
+"""A trial in training: its parts, and what its updates leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunectl.core.folders import TrialFolder
+from tunectl.core.line_file import LineFile
+from tunectl.core.records import TrialRequest
+from tunectl.language.configuration import TrainingConfiguration
+from tunectl.training.averaging import WeightAverages
+from tunectl.training.batches import Batches
+from tunectl.training.checkpoints import BestCheckpoints
+from tunectl.training.evaluation import Evaluator
+from tunectl.training.precision import LossScaler
+from tunectl.training.trial_progress import Progress
+from tunectl.training.update_series import BadUpdate, StepSeries
+from tunectl.workloads.workload import Workload
+
+SAVE_COST = 0.02
+"""The part of a trial's time that writing `resume.pt` may take: where one takes long, the next comes later."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Divides a trial's time into training and evaluation, and says when `resume.pt` is due.
+
+    `now` gives seconds and never goes back. `save_every_seconds`: 0 saves at every evaluation.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    save_every_seconds: float = 5.0
+    lap_began: float = 0.0
+    next_save: float = 0.0
+
+    def start(self) -> None:
+        """Begin the first lap."""
+        self.lap_began = self.now()
+        self.next_save = self.lap_began + self.save_every_seconds
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        began, self.lap_began = self.lap_began, self.now()
+        return self.lap_began - began
+
+    def saved(self, began: float) -> None:
+        """Take note of a save that began then and is done now."""
+        now = self.now()
+        self.next_save = now + max(
+            self.save_every_seconds, (now - began) / SAVE_COST if self.save_every_seconds else 0.0
+        )
+
+
+@dataclass(slots=True)
+class TrialState:
+    """The parts of a trial in training.
+
+    `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
+    may recover: the file of what it recovered from, and the last good state (as saving.kept gives it). `notes` are for
+    the result of a trial that completes.
+    """
+
+    request: TrialRequest
+    configuration: TrainingConfiguration
+    folder: TrialFolder
+    device: torch.device
+    workload: Workload
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    batches: Batches
+    evaluator: Evaluator
+    fixed_batch: Any
+    series: StepSeries
+    progress: Progress
+    best: BestCheckpoints
+    measurements: LineFile
+    steps: LineFile
+    clock: Clock = field(default_factory=Clock)
+    scaler: LossScaler | None = None
+    averages: WeightAverages | None = None
+    recoveries: LineFile | None = None
+    good: dict[str, Any] | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total_steps(self) -> int:
+        """The number of updates in all, those of the schedule that the trial does not reach left out."""
+        return self.configuration.total_steps(self.request.trained_steps)
+
+    def evaluation_due(self) -> bool:
+        """Whether the model of this step is to be evaluated and has not been: step 0, multiples of eval_every (from
+        eval_from on), the last step.
+        """
+        step, request = self.progress.step, self.request
+        in_turn = step % request.eval_every == 0 and (step == 0 or step >= request.eval_from)
+        return step != self.progress.evaluated_step and (in_turn or step == self.total_steps)
+
+    def close(self) -> None:
+        """End loader processes and close files."""
+        try:
+            self.batches.close()
+        finally:
+            for lines in (self.measurements, self.steps, self.recoveries):
+                if lines is not None:
+                    lines.close()
+
+
+def flush(state: TrialState) -> BadUpdate | None:
+    """Write the updates since the last block to steps.jsonl; gives the first that is not finite, with which the file
+    then ends.
+    """
+    block = state.series.take()
+    bad = block.first_bad()
+    if bad is not None:
+        block = block.until(bad.update)
+    if len(block):
+        state.steps.append(block.to_json())
+    state.progress.add(block, state.total_steps)
+    return bad

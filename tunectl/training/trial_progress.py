@@ -1,0 +1,146 @@
+"""How far a trial is, and what its end is judged by: plain numbers that `resume.pt` keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunectl.training.evaluation import LossSummary
+from tunectl.training.feasibility import Evidence, Exchange, Statistics, tail_updates
+from tunectl.training.update_series import Block
+
+
+def total(numbers: Sequence[float]) -> float:
+    """The sum of finite numbers, rounded once; infinite where it is beyond what a float holds."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return sum(numbers)
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a trial beside its model, optimizer and generators.
+
+    `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
+    the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
+    (`feasibility.tail_updates`). `fixed_batch_losses` are those of the fixed batch so far, each of shape [examples],
+    on the device. `metric_names`: those of the last evaluation, by split. `skipped_updates` counts those that loss
+    scaling skipped. `recent_losses` are the minibatch losses of the last `recent_updates` updates. `recoveries` counts
+    how often the trial went back to an earlier state, `first_bad_update` is the first for which it did.
+    """
+
+    step: int = 0
+    evaluated_step: int | None = None
+    interval_loss_sum: float = 0.0
+    interval_updates: int = 0
+    tail_loss_sum: float = 0.0
+    tail_square_sum: float = 0.0
+    tail_count: int = 0
+    gradient_norm: float | None = None
+    learning_rate: float | None = None
+    start: LossSummary | None = None
+    end: LossSummary | None = None
+    lowest_train_loss: float = math.inf
+    fixed_batch_losses: list[Tensor] = field(default_factory=list)
+    metric_names: dict[str, list[str]] = field(default_factory=dict)
+    skipped_updates: int = 0
+    recent_updates: int = 0
+    recent_losses: list[float] = field(default_factory=list)
+    recoveries: int = 0
+    first_bad_update: int | None = None
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+
+    def add(self, block: Block, total_steps: int) -> None:
+        """Account for a block of updates."""
+        if not len(block):
+            return
+        self.interval_loss_sum += total(block.losses)
+        self.interval_updates += len(block)
+        tail_begins = total_steps - tail_updates(total_steps)
+        tail = block.losses[max(0, tail_begins - block.first) :]
+        self.tail_count += len(tail)
+        self.tail_loss_sum += total(tail)
+        self.tail_square_sum += total([loss * loss for loss in tail])
+        self.learning_rate = block.learning_rates[-1]
+        self.skipped_updates += len(block.skipped)
+        last = block.first + len(block) - 1
+        while last in block.skipped:
+            last -= 1
+        if last >= block.first:
+            self.gradient_norm = block.gradient_norms[last - block.first]
+        if self.recent_updates > 0:
+            self.recent_losses = [*self.recent_losses, *block.losses][-self.recent_updates :]
+
+    def smoothed_loss(self) -> float | None:
+        """The mean of the recent minibatch losses; None where they are fewer than 10 and than are wanted."""
+        count = len(self.recent_losses)
+        return total(self.recent_losses) / count if count and count >= min(10, self.recent_updates) else None
+
+    def go_back(self, state: dict[str, Any], bad_update: int, device: torch.device) -> None:
+        """Take up an earlier state because of this update; time that was spent stays spent."""
+        earlier = Progress.from_state(state, device)
+        earlier.recoveries = self.recoveries + 1
+        earlier.first_bad_update = bad_update if self.first_bad_update is None else self.first_bad_update
+        earlier.train_seconds, earlier.eval_seconds = self.train_seconds, self.eval_seconds
+        for item in fields(self):
+            setattr(self, item.name, getattr(earlier, item.name))
+
+    def interval_mean(self) -> float | None:
+        """The mean minibatch loss since it was last asked for; None where there was no update."""
+        if self.interval_updates == 0:
+            return None
+        mean = self.interval_loss_sum / self.interval_updates
+        self.interval_loss_sum, self.interval_updates = 0.0, 0
+        return mean
+
+    def evaluated(self, loss: LossSummary) -> None:
+        """Account for the loss over the evaluated sample of `train` at this step."""
+        if self.step == 0:
+            self.start = loss
+        elif loss.mean < self.lowest_train_loss:
+            self.lowest_train_loss = loss.mean
+        self.end = loss
+        self.evaluated_step = self.step
+
+    def evidence(
+        self, total_steps: int, exchange: Exchange | None = None, *, statistics: Statistics = "none"
+    ) -> Evidence:
+        """What the end is judged by; to be asked for after the evaluation at the last step."""
+        unknown = LossSummary(math.nan, math.nan, 0)
+        start, end = self.start or unknown, self.end or unknown
+        mean = self.tail_loss_sum / self.tail_count if self.tail_count else math.nan
+        # Not mean**2, which raises where the product is infinite.
+        variance = self.tail_square_sum / self.tail_count - mean * mean if self.tail_count else math.nan
+        return Evidence(
+            total_steps=total_steps,
+            start_mean=start.mean,
+            start_spread=start.spread,
+            end_mean=end.mean,
+            end_spread=end.spread,
+            examples=end.examples,
+            lowest_loss=self.lowest_train_loss,
+            tail_mean=mean,
+            tail_spread=math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.inf,
+            tail_count=self.tail_count,
+            fixed_batch_losses=[losses.tolist() for losses in self.fixed_batch_losses],
+            exchange=exchange,
+            statistics=statistics,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The fields as plain numbers, lists, dicts and tensors on the CPU."""
+        return asdict(self) | {"fixed_batch_losses": [losses.cpu() for losses in self.fixed_batch_losses]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> Progress:
+        """The progress of `state`."""
+        summaries = {name: None if state[name] is None else LossSummary(**state[name]) for name in ("start", "end")}
+        losses = [losses.to(device) for losses in state["fixed_batch_losses"]]
+        return cls(**{**state, **summaries, "fixed_batch_losses": losses})

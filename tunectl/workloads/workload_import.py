@@ -1,0 +1,203 @@
+"""Imports the user's module and finds its factory; for the processes that train, never for the runner's."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import keyword
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tunectl.core.errors import WorkloadError
+from tunectl.core.exception_place import user_frame
+from tunectl.core.exception_text import exception_line
+from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.workloads.module_sources import nearest
+from tunectl.workloads.workload import Workload
+
+
+def load_factory(reference: WorkloadReference) -> Callable[..., Workload]:
+    """Import the workload's module and give its factory.
+
+    Puts `reference.search_path` in front of sys.path. Raises WorkloadError, worded for people and with the exception
+    as its cause, where the module cannot be imported or holds no such callable.
+    """
+    module = _load_module(reference)
+    try:
+        factory = getattr(module, reference.factory)
+    except AttributeError as error:
+        close = nearest(reference.factory, [name for name in vars(module) if not name.startswith("__")])
+        raise WorkloadError(
+            f"workload {reference.text}: {_origin(module)} has no {reference.factory}{close}"
+        ) from error
+    if not callable(factory):
+        raise WorkloadError(
+            f"workload {reference.text}: {reference.factory} is a {type(factory).__name__}, not a function; "
+            "a def that returns a tunectl.Workload would be right"
+        )
+    if inspect.iscoroutinefunction(factory):
+        raise WorkloadError(f"workload {reference.text}: {reference.factory} is async; a plain def would be right")
+    return factory  # type: ignore[no-any-return]
+
+
+def preload(reference: WorkloadReference) -> None:
+    """Import the workload's module and call its `preload()`, where it has one; once before trials are forked.
+
+    Raises WorkloadError as `load_factory` does, and where `preload()` raises.
+    """
+    module = _load_module(reference)
+    function = vars(module).get("preload")
+    if not callable(function):
+        return
+    try:
+        function()
+    except BaseException as error:  # also what the user's code raises to end the process
+        raise _failure(reference, "preload() raised", error) from error
+
+
+def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False) -> FactorySignature:
+    """What a loaded factory takes; open where it takes any keyword, or where Python cannot tell.
+
+    `takes_trial`: it is a training function, whose first parameter is the trial; raises WorkloadError for one that a
+    call does not run.
+    """
+    plain = inspect.unwrap(factory)
+    if takes_trial and (inspect.isgeneratorfunction(plain) or inspect.iscoroutinefunction(plain)):
+        raise WorkloadError(
+            f"{getattr(plain, '__name__', 'the function')} has `yield` or `async` in it: calling it trains nothing; "
+            "let it be a plain function that returns when it is through"
+        )
+    try:
+        parameters = [*inspect.signature(factory).parameters.values()][1 if takes_trial else 0 :]
+    except (ValueError, TypeError):
+        return FactorySignature(open=True, reason="its signature cannot be read")
+    named = [item for item in parameters if item.kind in (item.KEYWORD_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    anything = any(item.kind is item.VAR_KEYWORD for item in parameters)
+    code = getattr(plain, "__code__", None)
+    return FactorySignature(
+        parameters=tuple(item.name for item in named),
+        required=tuple(item.name for item in named if item.default is item.empty),
+        open=anything,
+        reason="it takes any keyword (`**`)" if anything else "",
+        file=code.co_filename if code else None,
+        line=code.co_firstlineno if code else None,
+    )
+
+
+def _load_module(reference: WorkloadReference) -> ModuleType:
+    # The arguments of this process are tunectl's own: a script that parses them, at its top or later, has none.
+    sys.argv = [reference.file or reference.text.partition(":")[0]]
+    front = list(reference.search_path)
+    sys.path[:] = front + [folder for folder in sys.path if folder not in front]
+    importlib.invalidate_caches()
+    try:
+        if reference.file is not None:
+            return _load_file(Path(reference.file))
+        assert reference.module is not None
+        module = importlib.import_module(reference.module)
+    except WorkloadError:
+        raise
+    except BaseException as error:  # also what the user's code raises to end the process
+        raise _failure(reference, "cannot be imported:", error) from error
+    _refuse_another(reference, module)
+    return module
+
+
+def _load_file(file: Path) -> ModuleType:
+    name = _module_name(file)
+    loaded = sys.modules.get(name)
+    if loaded is not None and _is_from(loaded, file):
+        return loaded
+    package = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=package)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    # What exec_module left there counts: a module may put something else in its own place.
+    return sys.modules.get(name, module)
+
+
+def _module_name(file: Path) -> str:
+    """The name under which a file is loaded: its own, or one with a hash of its path.
+
+    Its own name, where `import name` finds this very file, lets siblings import it, and lets processes that are not
+    forked (data loaders, on some systems) unpickle its classes: they get sys.path. A file named like an installed
+    package, or like a module of Python's, must not take that one's place.
+    """
+    name = file.parent.name if file.name == "__init__.py" else file.stem
+    own = PathFinder.find_spec(name, [str(file.parent)]) if _is_name(name) else None
+    others = [folder for folder in sys.path if folder != str(file.parent)]
+    loaded = sys.modules.get(name)
+    free = (
+        own is not None
+        and own.origin == str(file)
+        and (loaded is None or _is_from(loaded, file))
+        and not _is_elsewhere(name, others, file)
+    )
+    if free:
+        return name
+    digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:12]
+    return f"_workload_{re.sub(r'[^0-9A-Za-z_]', '_', name)}_{digest}"
+
+
+def _is_elsewhere(name: str, folders: list[str], file: Path) -> bool:
+    specs = [PathFinder.find_spec(name, folders)]
+    specs += [
+        finder.find_spec(name, None)
+        for finder in sys.meta_path
+        if finder is not PathFinder and hasattr(finder, "find_spec")
+    ]
+    return any(spec is not None and spec.origin is not None and not _is_same(spec.origin, file) for spec in specs)
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
+
+
+def _is_from(module: ModuleType, file: Path) -> bool:
+    origin = getattr(module, "__file__", None)
+    return isinstance(origin, str) and _is_same(origin, file)
+
+
+def _is_same(origin: str, file: Path) -> bool:
+    return Path(origin).resolve() == file.resolve()
+
+
+def _refuse_another(reference: WorkloadReference, module: ModuleType) -> None:
+    """Refuse a module that was loaded before `search_path` was there and hides the one that the study means."""
+    top = module.__name__.partition(".")[0]
+    loaded = sys.modules.get(top)
+    folders = list(reference.search_path)
+    meant = PathFinder.find_spec(top, folders) if top != __name__.partition(".")[0] else None
+    if meant is None or meant.origin is None or loaded is None or _is_from(loaded, Path(meant.origin)):
+        return
+    raise WorkloadError(
+        f"workload {reference.text}: {top} means {meant.origin}, but {_origin(loaded)} has that name already; "
+        "the path of the file (./folder/name.py:factory), or another name, would be right"
+    )
+
+
+def _origin(module: ModuleType) -> str:
+    return str(getattr(module, "__file__", None) or module.__name__)
+
+
+def _failure(reference: WorkloadReference, what: str, error: BaseException) -> WorkloadError:
+    place = user_frame(error)
+    text = f"workload {reference.text}: {what} {exception_line(error)}"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        text += "; a file named by its path is in no package: package.module:factory would be right"
+    return WorkloadError(f"{text} ({place})" if place else text)
