@@ -34,7 +34,7 @@ from tunectl.store.plan_file import read_plan
 from tunectl.store.study_folder import study_path
 from tunectl.training.checkpoints import UnreadableError, load, load_resume, save
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent.parent
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from test_lock import GONE_PID, FakeClock, acquire
+from test_runner_lock import GONE_PID, FakeClock, acquire
 from toy_trials import wait_until
 
 from tunectl.core import parent_death

@@ -202,7 +202,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "from toy_trials import Toys\n"
-        "from tunectl.execution import lock\n"
+        "from tunectl.execution import runner_lock as lock\n"
         f"root = Path({str(tmp_path)!r})\n"
         "held = lock.acquire(root / 'lock')\n"
         "toys = Toys(root / 'trials')\n"

@@ -149,7 +149,7 @@ def test_a_process_dies_with_its_parent():
     # The grandchild asks the kernel for it; its parent is killed, and the pipe that it holds closes.
     script = (
         "import os, signal, sys\n"
-        "from tunectl.core import lifetime\n"
+        "from tunectl.core import parent_death as lifetime\n"
         "parent = os.getpid()\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
@@ -167,7 +167,7 @@ def test_a_process_dies_with_its_parent():
 
 
 def test_a_process_whose_parent_is_gone_already_ends_at_once():
-    script = "from tunectl.core import lifetime; lifetime.die_with_parent(1); print('lives')"
+    script = "from tunectl.core import parent_death; parent_death.die_with_parent(1); print('lives')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
 

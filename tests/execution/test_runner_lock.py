@@ -119,7 +119,7 @@ def test_a_copy_in_another_process_holds_the_lock_after_its_taker_died(path):
     script = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from tunectl.execution import lock\n"
+        "from tunectl.execution import runner_lock as lock\n"
         "held = lock.acquire(Path(sys.argv[1]))\n"
         "os.set_inheritable(held.fd, True)\n"
         "sleep = [sys.executable, '-c', 'import signal; signal.pause()']\n"
@@ -141,8 +141,8 @@ def test_a_stopped_server_of_a_killed_runner_is_ended_for_the_next_one(path):
     script = (
         "import os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from tunectl.core import lifetime\n"
-        "from tunectl.execution import lock, processes\n"
+        "from tunectl.core import parent_death as lifetime\n"
+        "from tunectl.execution import processes, runner_lock as lock\n"
         "held = lock.acquire(Path(sys.argv[1]))\n"
         "os.set_inheritable(held.fd, True)\n"
         "mark = processes.mark_of(os.getpid(), processes.start_time(os.getpid())) + '1'\n"

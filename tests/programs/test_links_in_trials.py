@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from test_command_trial import Programs
-from test_program_checkpoints import VALUES, kept, write
+from test_kept_checkpoints import VALUES, kept, write
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder

@@ -16,6 +16,7 @@ from tunectl.core import real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_reader import load_study
+from tunectl.programs import reread_trial
 from tunectl.session.open_study import opened
 from tunectl.store import earlier_studies
 from tunectl.store.study_folder import check_place

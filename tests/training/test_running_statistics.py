@@ -13,6 +13,7 @@ from tunectl.training.running_statistics import SHARE_OF_THE_START, running_stat
 def test_they_have_settled_when_next_to_nothing_is_left_of_the_start_after_half_of_the_updates(
     momentum: float | None, steps: int
 ) -> None:
+    torch.manual_seed(0)
     layer = nn.BatchNorm1d(3, momentum=momentum)  # type: ignore[arg-type]
     model = nn.Sequential(nn.Linear(2, 3), layer)
     assert [running_statistics(model, count) for count in (steps - 1, steps)] == ["lagging", "settled"]

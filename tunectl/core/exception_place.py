@@ -67,7 +67,7 @@ def is_machinery(file: str) -> bool:
         return _INSTALLED.isdisjoint(path.parts)
     if not _is_below(path, _PACKAGE):
         return False
-    return not _is_below(path, _PACKAGE / "workloads") or path.name == "loading.py"
+    return not _is_below(path, _PACKAGE / "workloads") or path.name == "workload_import.py"
 
 
 def _frames(error: BaseException) -> list[tuple[str, int]]:
