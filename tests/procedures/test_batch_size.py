@@ -6,16 +6,19 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
-from made_up_runs import spec
+from made_up_runs import spec_with
 
 from tunectl.analysis.figures.figures import CurvesFigure
 from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.core.records import Measurement, PlannedTrial
-from tunectl.procedures.batch_size import BATCH_SIZE, DOWN, GIB, UP
-from tunectl.procedures.procedure import Conclusion, SweepSpec, Wish
+from tunectl.procedures.batch_size import BATCH_SIZE, DOWN, GIB, UP, BatchSize, BatchSizeOptions
+from tunectl.procedures.procedure import Conclusion, Wish
+
+spec = partial(spec_with, BatchSizeOptions)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Machine:
         return Run(plan, "completed", curves=curves_of(measurements))
 
 
-def play(machine: Machine, sweep: SweepSpec | None = None) -> tuple[list[int], Conclusion]:
+def play(machine: Machine, sweep: BatchSize | None = None) -> tuple[list[int], Conclusion]:
     """The batch sizes in the order in which they were measured, and what is concluded."""
     sweep, results, sizes = sweep or spec(), {}, []
     while True:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec
+from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec_with
 
 from tunectl.analysis.results.runs import UpdateSeries
 from tunectl.procedures.clip_sweep import (
@@ -18,10 +19,13 @@ from tunectl.procedures.clip_sweep import (
     SMALL_AGAIN,
     SMALL_NORMS,
     WITHOUT,
+    ClipSweepOptions,
     median_clipped,
 )
 from tunectl.procedures.clip_thresholds import most_stable, thresholds
 from tunectl.procedures.procedure import Wish
+
+spec = partial(spec_with, ClipSweepOptions)
 
 BEFORE = {"best_learning_rate": 0.01, "unstable_base_learning_rate": 0.03}
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
-from made_up_runs import spec
+from made_up_runs import spec_with
 
 from tunectl.procedures.clip_sweep import CLIP_SWEEP
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
+from tunectl.procedures.procedure import ProcedureOptions
 from tunectl.procedures.warmup_recipe import Recipe
 from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
+
+spec = partial(spec_with, ProcedureOptions)
 
 LR_SWEEP = {"best_learning_rate": 0.02, "unstable_base_learning_rate": 0.05, "edge_of_stability": True}
 
@@ -111,5 +115,5 @@ def test_a_sweep_of_a_lever_that_the_recipe_has_already_is_refused():
 
 @pytest.mark.parametrize("procedure", [WARMUP_SWEEP, CLIP_SWEEP], ids=lambda item: item.name)
 def test_an_lr_sweep_s_conclusion_is_read_as_it_always_was(procedure):
-    assert procedure.problems(spec(before=LR_SWEEP)) == []
+    assert procedure.problems(spec_with(procedure.options, before=LR_SWEEP)) == []
     assert earlier(spec(before=LR_SWEEP)).levers == Levers()

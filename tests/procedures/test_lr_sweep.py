@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec
+from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec_with
 
 from tunectl.analysis.results.runs import curves_of
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Measurement
+from tunectl.procedures.lr_options import LrSweepOptions, fit_of
 from tunectl.procedures.lr_phases import (
     ABOVE,
     AGAIN_HIGHER,
@@ -25,9 +27,11 @@ from tunectl.procedures.lr_phases import (
     LOWER,
     PHASES,
 )
-from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
+from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.procedures.procedure import Wish
 from tunectl.procedures.rate_grid import judged, log_grid, onsets, with_lost
+
+spec = partial(spec_with, LrSweepOptions)
 
 
 def bowl(rate: float, best: float) -> float:

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pytest
 import yaml
-from made_up_runs import OBJECTIVE, made_up, spec
+from made_up_runs import OBJECTIVE, made_up, spec_with
 
 from tunectl.core.objective import Objective
 from tunectl.procedures.levers import Levers
-from tunectl.procedures.procedure import Results, Wish
+from tunectl.procedures.procedure import ProcedureOptions, Results, Wish
 from tunectl.procedures.warmup_recipe import (
     FRESH,
     Judged,
@@ -24,6 +25,8 @@ from tunectl.procedures.warmup_recipe import (
     safest,
     sweep_rows,
 )
+
+spec = partial(spec_with, ProcedureOptions)
 
 LOST = math.inf
 

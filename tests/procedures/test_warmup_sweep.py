@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec
+from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec_with
 
 from tunectl.procedures.procedure import Wish
 from tunectl.procedures.warmup_check import hold, holds
-from tunectl.procedures.warmup_search import lengths, stretch
+from tunectl.procedures.warmup_search import WarmupSweepOptions, lengths, stretch
 from tunectl.procedures.warmup_sweep import (
     AGAIN,
     LENGTHS,
@@ -22,6 +23,8 @@ from tunectl.procedures.warmup_sweep import (
     WITH,
     WITHOUT,
 )
+
+spec = partial(spec_with, WarmupSweepOptions)
 
 BEFORE = {"best_learning_rate": 0.02, "unstable_base_learning_rate": 0.05, "edge_of_stability": True}
 

@@ -28,6 +28,7 @@ from tunectl.procedures.procedure import (
     Conclusion,
     OwnCodeNeeds,
     Procedure,
+    ProcedureOptions,
     Results,
     SweepSpec,
     Wish,
@@ -83,13 +84,21 @@ TOO_AGGRESSIVE = 0.5
 """The playbook: clipping more than half of the updates."""
 
 
-def centre(spec: SweepSpec) -> float | None:
+@dataclass(frozen=True)
+class ClipSweepOptions(ProcedureOptions):
+    """`clip-sweep` has no options of its own."""
+
+
+ClipSweep = SweepSpec[ClipSweepOptions]
+
+
+def centre(spec: ClipSweep) -> float | None:
     """The best rate that was found before, or the study's own; None where neither is known."""
     rate = earlier(spec).best_rate or spec.values.get("learning_rate")
     return None if rate is None else float(rate)
 
 
-def problems(spec: SweepSpec) -> list[str]:
+def problems(spec: ClipSweep) -> list[str]:
     """What is wrong with what was asked."""
     found = problems_before(spec.before, "grad_clip_norm")
     if not found and centre(spec) is None:
@@ -97,7 +106,7 @@ def problems(spec: SweepSpec) -> list[str]:
     return found
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: ClipSweep, results: Results) -> Sequence[Wish]:
     """The norms near the best rate; the sweep without clipping; a sweep at each threshold; the safest of each again;
     the same with a quarter of the initialisation.
     """
@@ -147,7 +156,7 @@ class _Typical:
         return {phase: None if phase == WITHOUT else levers.clip for phase, levers in self.sweeps.items()}
 
 
-def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | None]:
+def _typical(spec: ClipSweep, results: Results) -> tuple[list[Wish], _Typical | None]:
     """The trials that show which norms are typical, with a quarter of the initialisation where none is stable without;
     None while that is open, and where none is.
     """
@@ -173,23 +182,23 @@ def _near(phase: int, levers: Levers, best: float) -> list[Wish]:
     return swept(phase, levers, [rounded(best * part) for part in NEAR])
 
 
-def _rates(spec: SweepSpec) -> list[float]:
+def _rates(spec: ClipSweep) -> list[float]:
     """From half the best rate on, the best itself, and up to far beyond the unstable one."""
     best = centre(spec) or math.nan
     highest = rounded(float(earlier(spec).unstable_rate or best) * BEYOND)
     return [rounded(best / 2), *(rounded(rate) for rate in log_grid(rounded(best), highest, RATES - 1))]
 
 
-def _without(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
+def _without(spec: ClipSweep, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
     return candidates(results, {WITHOUT: sweeps[WITHOUT]}, spec.objective)
 
 
-def _with(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
+def _with(spec: ClipSweep, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
     phases = {phase: levers for phase, levers in sweeps.items() if phase != WITHOUT}
     return candidates(results, phases, spec.objective)
 
 
-def _best_of_each(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> tuple[Judged | None, Judged | None]:
+def _best_of_each(spec: ClipSweep, results: Results, sweeps: dict[int, Levers]) -> tuple[Judged | None, Judged | None]:
     """The recipe without clipping and the one with it, by their runs under fresh seeds.
 
     One that clips too much is taken only where no other is safer than the recipe without.
@@ -240,12 +249,12 @@ def _is_too_aggressive(item: Judged) -> bool:
     return (median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
 
 
-def _safer_with(spec: SweepSpec, with_it: Judged | None, without: Judged | None) -> Judged | None:
+def _safer_with(spec: ClipSweep, with_it: Judged | None, without: Judged | None) -> Judged | None:
     """The recipe with clipping where it is safer and more than a lower rate, else the one without."""
     return without if with_it is None or _is_too_aggressive(with_it) else safer_of(spec, with_it, without)
 
 
-def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Levers:
+def _levers_so_far(spec: ClipSweep, results: Results, typical: _Typical) -> Levers:
     """Those of the best recipe before a quarter of the initialisation is tried on top."""
     if typical.levers != typical.bare:
         return typical.levers
@@ -254,7 +263,7 @@ def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Leve
     return best.recipe.levers if best is not None else typical.sweeps[FIRST_THRESHOLD]
 
 
-def _on_top(spec: SweepSpec, results: Results, typical: _Typical) -> tuple[list[Wish], Levers | None]:
+def _on_top(spec: ClipSweep, results: Results, typical: _Typical) -> tuple[list[Wish], Levers | None]:
     """The levers of the best recipe so far with a quarter of the initialisation, and the trials that show which norms
     are typical with it: where the recipe clips, the threshold is the same part of those.
 
@@ -273,7 +282,7 @@ def _on_top(spec: SweepSpec, results: Results, typical: _Typical) -> tuple[list[
     return wishes, replace(smaller, clip=found[place]) if found else None
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: ClipSweep, results: Results) -> Conclusion:
     """The recipe with the largest threshold that does as well as any, and whether it is more than a lower rate."""
     _, typical = _typical(spec, results)
     if typical is None:
@@ -320,7 +329,7 @@ class _Found:
     fraction: float | None
 
 
-def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
+def _verdict(spec: ClipSweep, found: _Found, *, tried_quarter: bool) -> str:
     shown = found.adopted or found.with_it
     if shown is None:
         return (
@@ -341,7 +350,7 @@ def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
     return f"{text}: adopt it as a whole; it clips {part}.{more}"
 
 
-def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
+def _row(spec: ClipSweep, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
     """The best rate of a sweep and what it reached."""
     runs = runs_by_rate(results, phase)
     best = best_rate(judged(runs, spec.objective))
@@ -351,7 +360,7 @@ def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple
     return (threshold, init_scale, best.rate if best else None, best.best if best else None, fraction)
 
 
-def _figures(spec: SweepSpec, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
+def _figures(spec: ClipSweep, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
     rate = _rate_to_look_at(spec, results, adopted)
     return [
         *typical_norms(typical.run, typical.thresholds[0], f"{PERCENTILE:g}th percentile"),
@@ -360,7 +369,7 @@ def _figures(spec: SweepSpec, results: Results, typical: _Typical, adopted: Judg
     ]
 
 
-def _rate_to_look_at(spec: SweepSpec, results: Results, adopted: Judged | None) -> float | None:
+def _rate_to_look_at(spec: ClipSweep, results: Results, adopted: Judged | None) -> float | None:
     """Where clipping shows: the smallest rate that is unstable without it, else the swept one next to the recipe's."""
     without: list[RateJudgement] = judged(runs_by_rate(results, WITHOUT), spec.objective)
     unstable = next_unstable(without, 0.0)
@@ -375,6 +384,7 @@ CLIP_SWEEP = Procedure(
     "clip-sweep",
     frozenset({"learning_rate", "grad_clip_norm"}),
     PHASES,
+    ClipSweepOptions,
     next_trials,
     conclude,
     problems,

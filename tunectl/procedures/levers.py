@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import SweepSpec
+from tunectl.procedures.procedure import AnySweep
 
 QUARTER = 0.25
 """The part of the initialisation that the paper tries (table 2)."""
@@ -62,7 +62,7 @@ class Levers:
         return self.init_scale is not None, self.warmup or 0, 0.0 if self.clip is None else 1 / self.clip
 
 
-def quartered(spec: SweepSpec, levers: Levers) -> Levers | None:
+def quartered(spec: AnySweep, levers: Levers) -> Levers | None:
     """These levers and a quarter of the study's `init_scale`; None where there is none, or it is changed already."""
     if spec.init_scale is None or levers.init_scale is not None:
         return None
@@ -83,7 +83,7 @@ class Earlier:
     is_at_edge: bool | None = None
 
 
-def earlier(spec: SweepSpec) -> Earlier:
+def earlier(spec: AnySweep) -> Earlier:
     """What `before` says; `problems_before` says whether it can be read."""
     recipe = spec.before.get("recipe") or {}
     clip, init_scale = recipe.get("grad_clip_norm"), recipe.get("init_scale")

@@ -17,9 +17,9 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
-from tunectl.core.scalars import scalar
 from tunectl.procedures import fitting_steps
 from tunectl.procedures.lr_figures import cadences, curves_above
+from tunectl.procedures.lr_options import LrSweep, LrSweepOptions
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
 from tunectl.procedures.procedure import (
@@ -28,7 +28,6 @@ from tunectl.procedures.procedure import (
     OwnCodeNeeds,
     Procedure,
     Results,
-    SweepSpec,
     Wish,
     by_majority,
     has_all,
@@ -69,21 +68,20 @@ EARLY_FACTOR = 2.0
 """The playbook's abbreviated run: some 500 steps at twice the current best."""
 
 
-def default_grid(spec: SweepSpec) -> tuple[float, float, int]:
+def default_grid(spec: LrSweep) -> tuple[float, float, int]:
     """The lowest and the highest rate, and the number of rates, where the user gave none."""
-    given_low, given_high, points = (spec.options.get(name) for name in ("low", "high", "points"))
     low, high = spec.learning_rates or (None, None)
     if (low is None or high is None) and "learning_rate" in spec.values:
         centre = float(spec.values["learning_rate"])
         low, high = centre / REACH, centre * REACH
-    low, high = given_low or low, given_high or high
+    low, high = spec.options.low or low, spec.options.high or high
     if low is None or high is None:
         raise UsageError("no learning_rate has a value or a range here; give --low and --high")
     decades = math.log10(high / low) if 0 < low < high else 0.0
-    return low, high, points or max(2, math.ceil(decades * POINTS_PER_DECADE) + 1)
+    return low, high, spec.options.points or max(2, math.ceil(decades * POINTS_PER_DECADE) + 1)
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: LrSweep, results: Results) -> Sequence[Wish]:
     """The grid, its extensions where it was too narrow, and the constant rates that were asked for; then, of a network
     that learns, the edge more closely, the best rates under fresh seeds, and the follow-ups.
     """
@@ -98,7 +96,7 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     if not has_all(results, wishes):
         return wishes
     fits = _fitting(spec, _before(results, EDGE), results)
-    if not spec.options.get("follow_up", True) or not _learns(spec, _before(results, EDGE)):
+    if not spec.options.follow_up or not _learns(spec, _before(results, EDGE)):
         return [*wishes, *fits]
     wishes = [*wishes, *_at_edge(spec, results)]
     if not has_all(results, wishes):
@@ -111,16 +109,16 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return [*wishes, *fits]
 
 
-def _schedule(spec: SweepSpec) -> Mapping[str, Scalar | None]:
-    return CONSTANT_RATE if spec.options.get("constant") else {}
+def _schedule(spec: LrSweep) -> Mapping[str, Scalar | None]:
+    return CONSTANT_RATE if spec.options.constant else {}
 
 
-def _training(spec: SweepSpec) -> dict[str, int]:
-    steps = spec.options.get("steps")
+def _training(spec: LrSweep) -> dict[str, int]:
+    steps = spec.options.steps
     return {} if steps is None else {"max_train_steps": steps, "eval_every": min(spec.eval_every, steps)}
 
 
-def _grid(spec: SweepSpec, results: Results, phase: int, rates: Sequence[float]) -> list[Wish]:
+def _grid(spec: LrSweep, results: Results, phase: int, rates: Sequence[float]) -> list[Wish]:
     wishes = [
         wish
         for point, rate in enumerate(rates)
@@ -133,26 +131,26 @@ def _swept(results: Results) -> dict[float, list[Run]]:
     return runs_by_rate(results, *SWEEPS)
 
 
-def _judgements(spec: SweepSpec, swept: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
-    steps = spec.options.get("steps") or spec.max_train_steps
+def _judgements(spec: LrSweep, swept: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
+    steps = spec.options.steps or spec.max_train_steps
     judgements = judged(swept, spec.objective, None if spec.own_code else steps + spec.prepended_warmup)
     return with_lost(judgements, swept, spec.objective) if spec.own_code else judgements
 
 
-def _all_judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
+def _all_judgements(spec: LrSweep, results: Results) -> list[RateJudgement]:
     """The judgements by all runs of a rate, those under fresh seeds included."""
     again = {item.rate: item.runs for item in confirmed(results, _swept(results))}
     return _judgements(spec, {**_swept(results), **again})
 
 
-def _learns(spec: SweepSpec, results: Results) -> bool:
+def _learns(spec: LrSweep, results: Results) -> bool:
     """Whether the best rate of the sweep may be better than a constant prediction: what is not known may be."""
     swept = _swept(results)
     best = best_rate(_judgements(spec, swept))
     return best is not None and learning(swept[best.rate], spec.objective).better is not False
 
 
-def _candidate(spec: SweepSpec, results: Results) -> Confirmed | None:
+def _candidate(spec: LrSweep, results: Results) -> Confirmed | None:
     """The best rate, by its runs under fresh seeds where there are some; None where none is feasible."""
     swept = _swept(results)
     again = confirmed(results, swept)
@@ -162,7 +160,7 @@ def _candidate(spec: SweepSpec, results: Results) -> Confirmed | None:
     return Confirmed(best.rate, (), swept[best.rate])
 
 
-def _learned(spec: SweepSpec, candidate: Confirmed | None) -> Learning:
+def _learned(spec: LrSweep, candidate: Confirmed | None) -> Learning:
     return learning([] if candidate is None else candidate.fresh or candidate.runs, spec.objective)
 
 
@@ -171,7 +169,7 @@ def _before(results: Results, phase: int) -> Results:
     return {key: run for key, run in results.items() if key[0] < phase}
 
 
-def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> list[Wish]:
+def _extension(spec: LrSweep, results: Results, phases: tuple[int, int]) -> list[Wish]:
     """More rates on the side on which the sweep was too narrow, as far again as one decade."""
     judgements = _judgements(spec, _swept(_before(results, phases[0])))
     step = _step(spec)
@@ -187,13 +185,13 @@ def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> li
     return []
 
 
-def _step(spec: SweepSpec) -> float:
+def _step(spec: LrSweep) -> float:
     """The ratio of two neighbouring rates."""
     low, high, points = default_grid(spec)
     return float((high / low) ** (1 / max(1, points - 1))) if high > low else 10 ** (1 / POINTS_PER_DECADE)
 
 
-def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
+def _at_edge(spec: LrSweep, results: Results) -> list[Wish]:
     """Rates between the smallest unstable one above the best and the rate below it, evenly on a logarithmic axis."""
     judgements = _judgements(spec, _swept(_before(results, EDGE)))
     best = best_rate(judgements)
@@ -206,7 +204,7 @@ def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
     return _grid(spec, results, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
 
 
-def _above(spec: SweepSpec, results: Results, best: float) -> list[Wish]:
+def _above(spec: LrSweep, results: Results, best: float) -> list[Wish]:
     """The rates far above the best one that the sweep did not train at."""
     trained = list(_swept(results))
     wanted = [rounded(best * factor) for factor in FAR_ABOVE]
@@ -218,13 +216,13 @@ def _close(rate: float, other: float) -> bool:
     return abs(math.log(rate / other)) < math.log(1.1)
 
 
-def _early(spec: SweepSpec, best: float) -> list[Wish]:
+def _early(spec: LrSweep, best: float) -> list[Wish]:
     """The beginning of a full-length run: its schedule is the study's, its warmup runs before and is not counted."""
     training = {"stop_after": EARLY_STEPS, "eval_every": 1, "eval_from": spec.prepended_warmup, "keep_checkpoints": 1}
     return repeats(EARLY, 0, _early_changes(spec, best), {**_training(spec), **training})
 
 
-def _early_changes(spec: SweepSpec, best: float) -> dict[str, Scalar | None]:
+def _early_changes(spec: LrSweep, best: float) -> dict[str, Scalar | None]:
     return {**_schedule(spec), "learning_rate": rounded(best * EARLY_FACTOR)}
 
 
@@ -235,26 +233,15 @@ def _early_runs(results: Results, best: float) -> list[Run]:
     return [r for r in runs if r.plan.hyperparameters["learning_rate"] == rate and "stop_after" in r.plan.training]
 
 
-def _fitting(spec: SweepSpec, swept: Results, results: Results) -> list[Wish]:
+def _fitting(spec: LrSweep, swept: Results, results: Results) -> list[Wish]:
     """The constant rates that show how soon the training set can be fitted, at the rates of the sweep."""
     runs = [run for runs in _swept(swept).values() for run in runs]
-    if not spec.options.get("find_max_train_steps") or not fitting_steps.is_measured(spec, runs):
+    if not spec.options.find_max_train_steps or not fitting_steps.is_measured(spec, runs):
         return []
-    return fitting_steps.fitting(spec, results, list(_swept(swept)), _step(spec), spec.options.get("steps"))
+    return fitting_steps.fitting(spec, results, list(_swept(swept)), _step(spec), spec.options.steps)
 
 
-def fit_of(text: str | None) -> tuple[str | None, float | None]:
-    """The metric and the threshold of `--fit METRIC=VALUE`; raises UsageError where it is none."""
-    if text is None:
-        return None, None
-    metric, _, value = text.partition("=")
-    threshold = scalar(value)
-    if "/" not in metric or isinstance(threshold, (bool, str)) or threshold is None:
-        raise UsageError(f"--fit {text}: write METRIC=VALUE, such as train/loss=0.01")
-    return metric, float(threshold)
-
-
-def problems(spec: SweepSpec) -> list[str]:
+def problems(spec: LrSweep) -> list[str]:
     """What is wrong with what was asked."""
     low, high, points = default_grid(spec)
     found = []
@@ -265,7 +252,7 @@ def problems(spec: SweepSpec) -> list[str]:
     return [*found, *fitting_steps.problems(spec)]
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: LrSweep, results: Results) -> Conclusion:
     """The best rate, the smallest unstable one above it, and what that means."""
     judgements = _all_judgements(spec, results)
     nominal = best_rate(_judgements(spec, _swept(results)))
@@ -282,7 +269,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         level=_level(spec, results, best),
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
-        guess=fitting_steps.first_guess(spec, results) if spec.options.get("find_max_train_steps") else None,
+        guess=fitting_steps.first_guess(spec, results) if spec.options.find_max_train_steps else None,
     )
     return Conclusion(
         verdict=verdict(spec, found),
@@ -303,7 +290,7 @@ def _unstable(
     return next_unstable([item for item in judgements if learns or item.when], candidate.rate)
 
 
-def _level(spec: SweepSpec, results: Results, best: Confirmed | None) -> list[float]:
+def _level(spec: LrSweep, results: Results, best: Confirmed | None) -> list[float]:
     """The other rates that the seeds cannot distinguish from the best one: the fresh ones, without them the sweep's."""
     if best is None:
         return []
@@ -313,7 +300,7 @@ def _level(spec: SweepSpec, results: Results, best: Confirmed | None) -> list[fl
     return sorted(rate for rate in level if rate != best.rate)
 
 
-def _early_instability(spec: SweepSpec, results: Results, best: float) -> bool | None:
+def _early_instability(spec: LrSweep, results: Results, best: float) -> bool | None:
     runs = _early_runs(results, best)
     return majority([_goes_up_early(run, spec.prepended_warmup) for run in runs]) if runs else None
 
@@ -328,7 +315,7 @@ def _goes_up_early(run: Run, warmup: int) -> bool:
     )
 
 
-def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
+def _figures(spec: LrSweep, results: Results, found: Found) -> list[Figure]:
     again = {item.rate: item.runs for item in found.again}
     swept = {**_swept(results), **again}
     best = found.best
@@ -346,6 +333,13 @@ def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
     return figures
 
 
-_NEEDS = OwnCodeNeeds(("learning_rate",))
-
-LR_SWEEP = Procedure("lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS)
+LR_SWEEP = Procedure(
+    "lr-sweep",
+    frozenset({"learning_rate"}),
+    PHASES,
+    LrSweepOptions,
+    next_trials,
+    conclude,
+    problems,
+    OwnCodeNeeds(("learning_rate",)),
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunectl.analysis.curves.learning import Learning
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
-from tunectl.procedures.procedure import SweepSpec
+from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.rate_confirmation import Confirmed
 from tunectl.procedures.rate_grid import AT_EDGE, RateJudgement, why_apart
 
@@ -87,7 +87,7 @@ def answers(found: Found) -> dict[str, Any]:
     }
 
 
-def verdict(spec: SweepSpec, found: Found) -> str:
+def verdict(spec: LrSweep, found: Found) -> str:
     """What was found, in sentences."""
     parts = [_nothing(spec, found)] if found.best is None else _of_best(spec, found, found.best)
     if found.guess is not None:
@@ -95,7 +95,7 @@ def verdict(spec: SweepSpec, found: Found) -> str:
     return " ".join(parts)
 
 
-def _nothing(spec: SweepSpec, found: Found) -> str:
+def _nothing(spec: LrSweep, found: Found) -> str:
     candidate, learning = found.candidate, found.learning
     if candidate is None:
         seeds = "" if found.nominal is None else " under fresh seeds"
@@ -114,7 +114,7 @@ def _nothing(spec: SweepSpec, found: Found) -> str:
     )
 
 
-def _of_best(spec: SweepSpec, found: Found, best: Confirmed) -> list[str]:
+def _of_best(spec: LrSweep, found: Found, best: Confirmed) -> list[str]:
     parts = [_best_itself(spec, found, best) + _edge(found), *_certainty(found, best)]
     if found.learning.better is None:
         parts.append(
@@ -130,7 +130,7 @@ def _of_best(spec: SweepSpec, found: Found, best: Confirmed) -> list[str]:
     return [*parts, *_range_test(spec, best.rate)]
 
 
-def _best_itself(spec: SweepSpec, found: Found, best: Confirmed) -> str:
+def _best_itself(spec: LrSweep, found: Found, best: Confirmed) -> str:
     (judgement,) = [item for item in found.judgements if item.rate == best.rate]
     value = f"{judgement.best:.4g}" if judgement.best is not None else "not finite"
     return f"The best learning rate is {best.rate:g} ({spec.objective.metric} {value})"
@@ -180,7 +180,7 @@ def _certainty(found: Found, best: Confirmed) -> list[str]:
     return parts
 
 
-def _range_test(spec: SweepSpec, best: float) -> list[str]:
+def _range_test(spec: LrSweep, best: float) -> list[str]:
     """Where a range test of the same configuration says otherwise, both and why."""
     tested: Mapping[str, Any] = spec.beside.get("range-test", {})
     low, high = tested.get("low"), tested.get("high")
@@ -190,7 +190,7 @@ def _range_test(spec: SweepSpec, best: float) -> list[str]:
     return [f"{said} includes it."] if low <= best <= high else [f"{said} does not include it: {why_apart(best, high)}"]
 
 
-def advice(spec: SweepSpec, found: Found) -> str:
+def advice(spec: LrSweep, found: Found) -> str:
     """The lines of YAML to adopt; "" where no rate was found."""
     best, guess = found.best, found.guess
     lines = []
@@ -206,7 +206,7 @@ def advice(spec: SweepSpec, found: Found) -> str:
             f"# (one run for each of the seeds {seeds}, {chosen})",
             f"learning_rate: {best.rate:g}",
         ]
-        if spec.options.get("constant") and not spec.own_code and spec.values.get("schedule", "constant") != "constant":
+        if spec.options.constant and not spec.own_code and spec.values.get("schedule", "constant") != "constant":
             lines.append("schedule: constant")
     if guess is not None and guess.steps is not None:
         lines.append(f"# under training: max_train_steps: {guess.steps}")

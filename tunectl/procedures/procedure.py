@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
@@ -24,15 +24,31 @@ CONSTANT_RATE: Mapping[str, Scalar | None] = {
 """Changes that leave a trial without a schedule; its warmup stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class SweepSpec:
+@dataclass(frozen=True)
+class ProcedureOptions:
+    """The options of a procedure. Each procedure has its own record: a frozen dataclass derived from this one.
+
+    It has one field for each option of the command, whose default holds where the user does not give the option.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as procedure.json keeps them; a folder goes on only with the same ones."""
+        return asdict(self)
+
+
+Options = TypeVar("Options", bound=ProcedureOptions)
+Options_co = TypeVar("Options_co", bound=ProcedureOptions, covariant=True)
+
+
+@dataclass(frozen=True)
+class SweepSpec(Generic[Options_co]):
     """What a procedure works on: one configuration of a study, settled, and what the user asked for.
 
     `init_scale` is the scale of the initial weights: the study's, else the factory's default, None where there is none.
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
-    None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
-    procedure that this one goes on from, {} without one; `beside` are those of other procedures on the same
+    None where it has none. `options` are the command's own; `before` is the conclusion.json of the procedure that
+    this one goes on from, {} without one; `beside` are those of other procedures on the same
     configuration, by name, which a verdict may be compared with. `train_examples` is on how many examples train is
     evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
     has a schedule of its own.
@@ -42,10 +58,10 @@ class SweepSpec:
     objective: Objective
     max_train_steps: int
     eval_every: int
+    options: Options_co
     off: Mapping[str, Scalar] = field(default_factory=dict)
     learning_rates: tuple[float, float] | None = None
     init_scale: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     own_code: bool = False
     train_examples: int | None = None
@@ -76,6 +92,9 @@ class Wish:
     kind: TrialKind = "sweep"
 
 
+AnySweep = SweepSpec[ProcedureOptions]
+"""What any procedure works on, for what does not read its options."""
+
 Results = Mapping[tuple[int, int, int], Run]
 """The trials that have ended, by (phase, point, repeat)."""
 
@@ -105,9 +124,16 @@ class OwnCodeNeeds:
     metrics: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Procedure:
-    """A procedure by its two functions.
+@dataclass(frozen=True)
+class Procedure(Generic[Options]):
+    """A procedure by its record of options and its two functions.
+
+    A command makes the record from what the user gave and runs the procedure on it:
+
+        request = ProcedureRequest(RangeTestOptions(low=1e-6, steps=400), values)
+        run_procedure(study, request, ...)
+
+    `PROCEDURES` in known_procedures has all of them.
 
     `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
     it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
@@ -120,9 +146,10 @@ class Procedure:
     name: str
     swept: frozenset[str]
     phases: Sequence[str]
-    next_trials: Callable[[SweepSpec, Results], Sequence[Wish]]
-    conclude: Callable[[SweepSpec, Results], Conclusion]
-    problems: Callable[[SweepSpec], Sequence[str]]
+    options: type[Options]
+    next_trials: Callable[[SweepSpec[Options], Results], Sequence[Wish]]
+    conclude: Callable[[SweepSpec[Options], Results], Conclusion]
+    problems: Callable[[SweepSpec[Options]], Sequence[str]]
     own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
 

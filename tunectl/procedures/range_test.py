@@ -8,12 +8,21 @@ below the loss of a constant prediction counts. The range reaches from there to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Mark
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.range_curve import RangeSuggestion, range_suggestion
 from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import CONSTANT_RATE, Conclusion, Procedure, Results, SweepSpec, Wish
+from tunectl.procedures.procedure import (
+    CONSTANT_RATE,
+    Conclusion,
+    Procedure,
+    ProcedureOptions,
+    Results,
+    SweepSpec,
+    Wish,
+)
 from tunectl.procedures.rate_grid import why_apart
 
 PHASES = ("one run with a rising learning rate",)
@@ -23,13 +32,23 @@ WIDER = 3.0
 """A range that is to include a rate goes on so far beyond it."""
 
 
-def _bounds(spec: SweepSpec) -> tuple[float, float, int]:
-    given = (spec.options.get(name) for name in ("low", "high", "steps"))
-    low, high, steps = given
-    return low or LOW, high or HIGH, steps or STEPS
+@dataclass(frozen=True)
+class RangeTestOptions(ProcedureOptions):
+    """The options of `range-test`: the first and the last rate and the number of updates between them."""
+
+    low: float | None = None
+    high: float | None = None
+    steps: int | None = None
 
 
-def problems(spec: SweepSpec) -> list[str]:
+RangeTest = SweepSpec[RangeTestOptions]
+
+
+def _bounds(spec: RangeTest) -> tuple[float, float, int]:
+    return spec.options.low or LOW, spec.options.high or HIGH, spec.options.steps or STEPS
+
+
+def problems(spec: RangeTest) -> list[str]:
     """What is wrong with what was asked."""
     low, high, steps = _bounds(spec)
     found = [] if 0 < low < high else [f"--low {low:g} --high {high:g}: 0 < low < high is due"]
@@ -38,7 +57,7 @@ def problems(spec: SweepSpec) -> list[str]:
     return found
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: RangeTest, results: Results) -> Sequence[Wish]:
     """The one run: clipping off, since it would hide what large rates do, and no evaluation on the way."""
     del results
     low, high, steps = _bounds(spec)
@@ -53,7 +72,7 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return [Wish(0, 0, 0, changes, {"max_train_steps": steps, "eval_every": steps, "keep_checkpoints": 1})]
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: RangeTest, results: Results) -> Conclusion:
     """The rate of the steepest descent and the range around it, or that the curve does not say."""
     run = results[0, 0, 0]
     found = range_suggestion(run.updates.learning_rate, run.updates.loss, run.baseline_loss)
@@ -116,4 +135,6 @@ def _curve(run: Run, found: RangeSuggestion, best: float | None) -> CurvesFigure
     )
 
 
-RANGE_TEST = Procedure("range-test", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems)
+RANGE_TEST = Procedure(
+    "range-test", frozenset({"learning_rate"}), PHASES, RangeTestOptions, next_trials, conclude, problems
+)

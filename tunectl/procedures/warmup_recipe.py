@@ -20,7 +20,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
 from tunectl.procedures.levers import Levers
-from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
+from tunectl.procedures.procedure import SEEDS, AnySweep, Results, Wish, runs_of
 from tunectl.procedures.rate_grid import rounded, runs_by_rate
 
 CANDIDATES = 3
@@ -56,7 +56,7 @@ class Recipe:
         """What a trial of it changes."""
         return {**self.levers.changes, "learning_rate": self.rate}
 
-    def settings(self, spec: SweepSpec) -> dict[str, Scalar | None]:
+    def settings(self, spec: AnySweep) -> dict[str, Scalar | None]:
         """The hyperparameters to adopt, the rate first: what a trial of it changes, without what the study leaves at
         the same default. None is one that the study gives and the recipe goes without.
         """
@@ -86,7 +86,7 @@ class Judged:
         clipped = [run.updates.clipped for run in self.runs]
         return clip is not None and math.isfinite(clip) and all(len(item) and not item.any() for item in clipped)
 
-    def settings(self, spec: SweepSpec) -> dict[str, Scalar | None]:
+    def settings(self, spec: AnySweep) -> dict[str, Scalar | None]:
         """The hyperparameters to adopt, as `Recipe.settings`, without a threshold that is idle."""
         levers = replace(self.recipe.levers, clip=math.inf) if self.is_idle else self.recipe.levers
         return replace(self.recipe, levers=levers).settings(spec)
@@ -178,7 +178,7 @@ def safest(
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
-def fresh_repeats(spec: SweepSpec) -> range:
+def fresh_repeats(spec: AnySweep) -> range:
     """The repeats whose seeds had no part in choosing, in this procedure or in those that it goes on from."""
     # lr-sweep confirms its best rate under FRESH and says so; it sweeps under SEEDS.
     used = spec.before.get("seeds_used", FRESH.stop if spec.before.get("confirmed") else SEEDS)
@@ -210,12 +210,12 @@ def is_safer(one: Judged, other: Judged | None, objective: Objective) -> bool:
     return all(here < there for here, there in zip(mine, theirs, strict=True))
 
 
-def compared(spec: SweepSpec, judged: Sequence[Judged | None]) -> list[dict[str, object]]:
+def compared(spec: AnySweep, judged: Sequence[Judged | None]) -> list[dict[str, object]]:
     """What each recipe reached, for conclusion.json: its own settings beside its own values."""
     return [{"recipe": item.settings(spec), "best": item.median(spec.objective)} for item in judged if item is not None]
 
 
-def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
+def recipe_lines(spec: AnySweep, recipe: Judged, other: Judged | None) -> str:
     """The lines of YAML to adopt, below comments that say by which runs, under which seeds, they were judged."""
     seeds = ", ".join(str(run.plan.seed) for run in recipe.runs)
     against = other.in_words(spec.objective) if other is not None else "no feasible rate without it"

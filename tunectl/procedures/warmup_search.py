@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 
 from tunectl.core.records import Scalar
 from tunectl.procedures.levers import Levers, earlier
-from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, repeats, runs_of
+from tunectl.procedures.procedure import (
+    CONSTANT_RATE,
+    ProcedureOptions,
+    Results,
+    SweepSpec,
+    Wish,
+    has_all,
+    repeats,
+    runs_of,
+)
 from tunectl.procedures.rate_grid import rounded
 from tunectl.procedures.warmup_check import hold, holds
 
@@ -25,6 +34,19 @@ LONGEST_PART = 0.1
 
 SHORTEST_STRETCH = 500
 """Updates at the base rate after a warmup: twice the warmup, and at least so many, since blow-ups come late."""
+
+
+@dataclass(frozen=True)
+class WarmupSweepOptions(ProcedureOptions):
+    """The options of `warmup-sweep`: the rate at which training is unstable, where no lr-sweep says so, and how many
+    times that rate a warmup is to make trainable.
+    """
+
+    unstable_lr: float | None = None
+    factor: float = START_FACTOR
+
+
+WarmupSweep = SweepSpec[WarmupSweepOptions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +81,33 @@ def stretch(warmup: int) -> int:
     return max(2 * warmup, SHORTEST_STRETCH)
 
 
-def unstable_rate(spec: SweepSpec) -> float | None:
+def unstable_rate(spec: WarmupSweep) -> float | None:
     """The rate at which training becomes unstable: as the user said, or as the procedure before found."""
-    rate = spec.options.get("unstable_lr") or earlier(spec).unstable_rate
+    rate = spec.options.unstable_lr or earlier(spec).unstable_rate
     return None if rate is None else float(rate)
 
 
-def is_edge_open(spec: SweepSpec) -> bool:
+def is_edge_open(spec: WarmupSweep) -> bool:
     """Whether it is not known that an instability keeps the best rate down: the seeds of lr-sweep did not say, and the
     user named no unstable rate.
     """
-    return spec.options.get("unstable_lr") is None and earlier(spec).is_at_edge is None
+    return spec.options.unstable_lr is None and earlier(spec).is_at_edge is None
 
 
-def factors(spec: SweepSpec) -> tuple[list[float], list[float]]:
+def factors(spec: WarmupSweep) -> tuple[list[float], list[float]]:
     """The factors to go down through, and those to go up through once the first one holds.
 
     Where the edge is open, the unstable rate itself comes last: if a warmup makes it trainable, the rates below it
     with the warmup show whether an instability kept the best one down.
     """
-    asked = float(spec.options.get("factor", START_FACTOR))
+    asked = spec.options.factor
     start = min(asked, START_FACTOR)
     down = [start, *(factor for factor in reversed(LADDER) if factor < start)]
     up = sorted({factor for factor in (*LADDER, asked) if start < factor <= asked})
     return ([*down, ITSELF] if is_edge_open(spec) else down), up
 
 
-def search(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
+def search(spec: WarmupSweep, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
     """The trials that look for a warmup, and what holds; None while that is open, and where nothing holds."""
     wishes, coarse = _coarse(spec, results, start)
     if coarse is None:
@@ -98,7 +120,7 @@ def search(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish]
     return wishes, replace(coarse, warmup=shortest)
 
 
-def _coarse(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
+def _coarse(spec: WarmupSweep, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
     down, up = factors(spec)
     wishes: list[Wish] = []
     held = None
@@ -122,7 +144,7 @@ def _coarse(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish
     return wishes, held
 
 
-def _base(spec: SweepSpec, factor: float) -> float:
+def _base(spec: WarmupSweep, factor: float) -> float:
     return rounded((unstable_rate(spec) or math.nan) * factor)
 
 
@@ -134,7 +156,7 @@ def _warmed_up(phase: int, point: int, base: float, levers: Levers) -> list[Wish
     return repeats(phase, point, changes, {"max_train_steps": steps, "eval_every": every, "keep_checkpoints": 1})
 
 
-def _lengths_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> list[Wish]:
+def _lengths_at(spec: WarmupSweep, results: Results, start: Search, factor: float) -> list[Wish]:
     tried = lengths(spec.max_train_steps)
     down, up = factors(spec)
     first = sorted([*down, *up], key=lambda item: item == ITSELF).index(factor) * len(tried)
@@ -166,13 +188,13 @@ def _holding(results: Results, phase: int, base: float) -> dict[int, bool]:
     return found
 
 
-def _held_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> Held | None:
+def _held_at(spec: WarmupSweep, results: Results, start: Search, factor: float) -> Held | None:
     base = _base(spec, factor)
     holding = [warmup for warmup, held in _holding(results, start.coarse, base).items() if held]
     return Held(factor, base, min(holding), start.levers) if holding else None
 
 
-def _refined(spec: SweepSpec, results: Results, start: Search, held: Held) -> list[Wish]:
+def _refined(spec: WarmupSweep, results: Results, start: Search, held: Held) -> list[Wish]:
     """Warmups a third and a ninth as long, as far as they are longer than the last coarse one that did not hold."""
     tried = lengths(spec.max_train_steps)
     below = max((warmup for warmup in tried if warmup < held.warmup), default=0)

@@ -23,7 +23,6 @@ from tunectl.procedures.procedure import (
     OwnCodeNeeds,
     Procedure,
     Results,
-    SweepSpec,
     Wish,
     by_majority,
     has_all,
@@ -48,9 +47,10 @@ from tunectl.procedures.warmup_recipe import (
 from tunectl.procedures.warmup_search import (
     ITSELF,
     LONGEST_PART,
-    START_FACTOR,
     Held,
     Search,
+    WarmupSweep,
+    WarmupSweepOptions,
     factors,
     is_edge_open,
     lengths,
@@ -86,12 +86,12 @@ one without the base rate, which it does not hold.
 """
 
 
-def problems(spec: SweepSpec) -> list[str]:
+def problems(spec: WarmupSweep) -> list[str]:
     """What is wrong with what was asked."""
     found = problems_before(spec.before, "warmup_steps")
     if found:
         return found
-    rate, factor = unstable_rate(spec), spec.options.get("factor", START_FACTOR)
+    rate, factor = unstable_rate(spec), spec.options.factor
     if not spec.before and rate is None:
         found.append(
             "the rate at which training becomes unstable is not known; give --from LR_SWEEP_DIR or --unstable-lr"
@@ -103,14 +103,14 @@ def problems(spec: SweepSpec) -> list[str]:
     return found
 
 
-def is_needed(spec: SweepSpec) -> bool:
+def is_needed(spec: WarmupSweep) -> bool:
     """Whether there is an instability to fix: one that keeps the best rate down, or one that the user named."""
-    if spec.options.get("unstable_lr") is not None:
+    if spec.options.unstable_lr is not None:
         return True
     return unstable_rate(spec) is not None and earlier(spec).is_at_edge is not False
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: WarmupSweep, results: Results) -> Sequence[Wish]:
     """Warmup lengths at falling factors until one holds; shorter ones; the sweeps; the safest of each again; the same
     with a quarter of the initialisation.
     """
@@ -133,7 +133,7 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return [*wishes, *quarter_trials(spec, results, _QUARTER, smaller, _rates(spec, held))]
 
 
-def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], Held | None]:
+def _search(spec: WarmupSweep, results: Results) -> tuple[list[Wish], Held | None]:
     """The trials that look for a warmup, with a quarter of the initialisation where none holds without."""
     levers = earlier(spec).levers
     wishes, held = search(spec, results, Search(LENGTHS, REFINED, levers))
@@ -144,7 +144,7 @@ def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], Held | None]
     return [*wishes, *more], held
 
 
-def _longer(spec: SweepSpec, warmup: int) -> int | None:
+def _longer(spec: WarmupSweep, warmup: int) -> int | None:
     """About three times this warmup, as far as a tenth of max_train_steps allows; None where that is hardly more."""
     longest = lengths(spec.max_train_steps)[-1]
     # One that was tried before rather than one of nearly the same length.
@@ -153,7 +153,7 @@ def _longer(spec: SweepSpec, warmup: int) -> int | None:
     return wanted if wanted >= 1.5 * warmup else None
 
 
-def _sweeps(spec: SweepSpec, held: Held) -> dict[int, Levers]:
+def _sweeps(spec: WarmupSweep, held: Held) -> dict[int, Levers]:
     """The phases of the sweeps that are compared, with the levers of each."""
     other = _longer(spec, held.warmup) or round(held.warmup / 3)
     warmups = {WITH: held.warmup} | ({OTHER: other} if other > 0 else {})
@@ -161,13 +161,13 @@ def _sweeps(spec: SweepSpec, held: Held) -> dict[int, Levers]:
     return {WITHOUT: earlier(spec).levers, **with_warmup}
 
 
-def _rates(spec: SweepSpec, held: Held) -> list[float]:
+def _rates(spec: WarmupSweep, held: Held) -> list[float]:
     """From the best rate without warmup, below which nothing is gained, up to the base rate."""
     low = earlier(spec).best_rate or (unstable_rate(spec) or held.base) / 6
     return [rounded(rate) for rate in log_grid(rounded(low), held.base, RATES)]
 
 
-def _sweep(spec: SweepSpec, phase: int, held: Held, sweeps: Mapping[int, Levers]) -> list[Wish]:
+def _sweep(spec: WarmupSweep, phase: int, held: Held, sweeps: Mapping[int, Levers]) -> list[Wish]:
     wishes = swept(phase, sweeps[phase], _rates(spec, held))
     if phase != OTHER:
         return wishes
@@ -176,17 +176,17 @@ def _sweep(spec: SweepSpec, phase: int, held: Held, sweeps: Mapping[int, Levers]
     return [wish for wish in wishes if first <= wish.point < first + HIGHER_RATES]
 
 
-def _without(spec: SweepSpec, results: Results) -> list[Recipe]:
+def _without(spec: WarmupSweep, results: Results) -> list[Recipe]:
     return candidates(results, {WITHOUT: earlier(spec).levers}, spec.objective)
 
 
-def _with(spec: SweepSpec, results: Results, sweeps: Mapping[int, Levers]) -> list[Recipe]:
+def _with(spec: WarmupSweep, results: Results, sweeps: Mapping[int, Levers]) -> list[Recipe]:
     phases = {phase: levers for phase, levers in sweeps.items() if phase != WITHOUT}
     return candidates(results, phases, spec.objective)
 
 
 def _best_of_each(
-    spec: SweepSpec, results: Results, sweeps: Mapping[int, Levers]
+    spec: WarmupSweep, results: Results, sweeps: Mapping[int, Levers]
 ) -> tuple[Judged | None, Judged | None]:
     """The recipe without warmup and the one with it, by their runs under fresh seeds."""
     recipes = [*_without(spec, results), *_with(spec, results, sweeps)]
@@ -198,7 +198,7 @@ def _best_of_each(
     return without, with_it
 
 
-def _levers_so_far(spec: SweepSpec, results: Results, held: Held, sweeps: Mapping[int, Levers]) -> Levers:
+def _levers_so_far(spec: WarmupSweep, results: Results, held: Held, sweeps: Mapping[int, Levers]) -> Levers:
     """Those of the best recipe before a quarter of the initialisation is tried."""
     if held.levers.init_scale is not None:
         return held.levers
@@ -207,7 +207,7 @@ def _levers_so_far(spec: SweepSpec, results: Results, held: Held, sweeps: Mappin
     return best.recipe.levers if best is not None else sweeps[WITH]
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: WarmupSweep, results: Results) -> Conclusion:
     """The recipe with a warmup, what it opens, and whether to adopt it."""
     _, held = _search(spec, results) if is_needed(spec) else ([], None)
     if held is None:
@@ -221,7 +221,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     found = _Found(without, with_it, small, best, smaller is not None)
     too_long = found.adopt and best is not None and (best.recipe.levers.warmup or 0) > LONG_PART * spec.max_train_steps
     answers = {
-        **going_on(spec, results, best, without, every),
+        **going_on(spec, results, best, without, every, unstable=spec.options.unstable_lr),
         "held": {**_held_recipe(held).settings(spec), "post_warmup_steps": stretch(held.warmup)},
         "compared": compared(spec, [without, with_it, small]),
         "raise_max_train_steps": too_long,
@@ -276,23 +276,19 @@ def _column(phase: int, levers: Levers) -> str:
     return f"with_{levers.warmup}_steps" if levers.warmup is not None else "without_warmup"
 
 
-def _opened(spec: SweepSpec, held: Held) -> str:
+def _opened(spec: WarmupSweep, held: Held) -> str:
     beside = ""
     if held.levers != earlier(spec).levers:
         beside = f" with a quarter of the initialisation (init_scale {held.levers.init_scale:g}), and none does without"
     text = f"A warmup lets training bear {held.base:g}, {_times(held.factor)}{beside}"
-    return f"{text}; {_asked(spec):g} times it is out of reach." if _is_out_of_reach(spec, held) else f"{text}."
+    return f"{text}; {spec.options.factor:g} times it is out of reach." if _is_out_of_reach(spec, held) else f"{text}."
 
 
-def _asked(spec: SweepSpec) -> float:
-    return float(spec.options.get("factor", START_FACTOR))
+def _is_out_of_reach(spec: WarmupSweep, held: Held) -> bool:
+    return held.factor < spec.options.factor
 
 
-def _is_out_of_reach(spec: SweepSpec, held: Held) -> bool:
-    return held.factor < _asked(spec)
-
-
-def _comparison(spec: SweepSpec, found: _Found) -> str:
+def _comparison(spec: WarmupSweep, found: _Found) -> str:
     shown = found.best if found.adopt else found.with_it or found.small
     if shown is None:
         return "But no learning rate with it is feasible: that is no reason to adopt it."
@@ -307,18 +303,23 @@ def _comparison(spec: SweepSpec, found: _Found) -> str:
     return f"{text}: {judgement}. A quarter of the initialisation brings nothing more."
 
 
-def _nothing_held(spec: SweepSpec, results: Results) -> Conclusion:
+def _nothing_held(spec: WarmupSweep, results: Results) -> Conclusion:
     if is_needed(spec):
         verdict = _no_warmup_holds(spec)
     else:
         verdict = (
             "A warmup is not needed: no instability keeps the best learning rate down. --unstable-lr tries one anyway."
         )
-    answers = {**staying(spec), "held": None, "compared": [], "raise_max_train_steps": None}
+    answers = {
+        **staying(spec, unstable=spec.options.unstable_lr),
+        "held": None,
+        "compared": [],
+        "raise_max_train_steps": None,
+    }
     return Conclusion(verdict, answers, figures=_length_figures(results))
 
 
-def _no_warmup_holds(spec: SweepSpec) -> str:
+def _no_warmup_holds(spec: WarmupSweep) -> str:
     levers = earlier(spec).levers
     text = f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps holds even {_times(factors(spec)[0][-1])}"
     smaller = quartered(spec, levers)
@@ -352,6 +353,7 @@ WARMUP_SWEEP = Procedure(
     "warmup-sweep",
     frozenset({"learning_rate", "warmup_steps"}),
     PHASES,
+    WarmupSweepOptions,
     next_trials,
     conclude,
     problems,
