@@ -15,7 +15,7 @@ from tunectl.commands.report import Question, report_study
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.report import plots
-from tunectl.session import study_page as page_module
+from tunectl.report import study_page as page_module
 from tunectl.session.internal_errors import RAISE, Faults, faults_met
 
 TEXT = study_text(
