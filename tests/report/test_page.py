@@ -11,11 +11,12 @@ import vl_convert
 from made_up_page import LONG, NASTY, QUOTES, empty_page, made_up_page
 
 from tunectl.analysis.figures.figures import Axis, Point, PointsFigure
+from tunectl.core.table_columns import Column
 from tunectl.report.page import page_html
 from tunectl.report.page_data import page_data, rounded, script_text
 from tunectl.report.page_files import VEGA, vega_versions
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
-from tunectl.report.table import Column, Table
+from tunectl.report.table import Table
 
 METRICS = ("valid/loss", "train/loss", "valid/error_rate", "train/error_rate")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunectl.core.records import PlannedTrial, Scalar
-from tunectl.report.table import Column, Table
+from tunectl.core.table_columns import Column
+from tunectl.report.table import Table
 from tunectl.session.checked_study import CheckedStudy
 
 

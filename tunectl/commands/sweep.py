@@ -15,6 +15,7 @@ from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, F
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.table_columns import Column
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.execution.backends import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
@@ -24,7 +25,7 @@ from tunectl.language.study_spec import StudySpec
 from tunectl.procedures.known_procedures import procedure_of
 from tunectl.procedures.procedure import AnySweep, Conclusion, Options, Options_co, Procedure, Results, SweepSpec
 from tunectl.procedures.repeated_seeds import without_evidence
-from tunectl.report.table import Column, Table
+from tunectl.report.table import Table
 from tunectl.report.trial_tables import write_table
 from tunectl.session.base_configuration import settle
 from tunectl.session.checked_study import CheckedStudy, check_study

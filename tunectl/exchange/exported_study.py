@@ -8,15 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.table_columns import TRIAL_COLUMNS
 from tunectl.exchange.export_folder import Owner
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter, active
-
-DRAWN = ("evaluation", "throughput")
-"""The kinds of measurements that make curves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,9 @@ class ExportedTrial:
         Their metrics hold the learning rate and the gradient norm, too, by these names or, where the trial has a metric
         of that name, by a longer one.
         """
-        drawn = sorted((item for item in self.measurements if item.kind in DRAWN), key=lambda item: item.step)
+        drawn = sorted(
+            (item for item in self.measurements if item.kind in MEASUREMENT_KINDS), key=lambda item: item.step
+        )
         rate, norm = self.free_name("learning_rate"), self.free_name("gradient_norm")
         found = []
         for item in drawn:
@@ -74,36 +75,20 @@ class ExportedTrial:
 
     def reached(self) -> dict[str, float]:
         """What was measured at the best step as `best/<name>`, and the objective's last value; finite ones alone."""
-        best = next((item.metrics for item in self.curve() if item.step == self.outcome.best_step), {})
-        found = {f"best/{name}": value for name, value in {**best, **self.outcome.metrics_at_best}.items()}
+        at_best = [item.metrics for item in self.curve() if item.step == self.outcome.best_step]
+        measured = {
+            name: value for metrics in (*at_best, self.outcome.metrics_at_best) for name, value in metrics.items()
+        }
+        found = {f"best/{name}": value for name, value in measured.items()}
         if self.outcome.final_value is not None:
             found["final_value"] = self.outcome.final_value
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def facts(self) -> dict[str, Scalar]:
-        """What else the tables say of it, by their columns; what is missing is left out."""
-        outcome, plan = self.outcome, self.plan
-        found: dict[str, Scalar | None] = {
-            "trial": plan.trial,
-            "setting": plan.setting,
-            "state": outcome.state,
-            "reason": outcome.reason or None,
-            "message": outcome.message or None,
-            "seed": plan.seed,
-            "kind": plan.kind,
-            "point": plan.point,
-            "repeat": plan.repeat,
-            "best_step": outcome.best_step,
-            "final_step": outcome.final_step,
-            "best_checkpoint": outcome.best_checkpoint,
-            "infeasible_step": outcome.infeasible_step,
-            "train_seconds": outcome.train_seconds,
-            "eval_seconds": outcome.eval_seconds,
-            "startup_seconds": outcome.startup_seconds,
-            "device": outcome.device or None,
-            "attempts": outcome.attempts,
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        """The other columns of the trials table, by their names; what is missing is left out."""
+        found = {column.name: column.value(self.outcome) for column in TRIAL_COLUMNS}
+        reached = ("best_value", "final_value")
+        return {name: value for name, value in found.items() if value is not None and name not in reached}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, is_number_as_text
 from tunectl.exchange.foreign_study import ForeignParameter
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.domains import Domain, FixedValue, Range, ValueSet, same
 
 _LARGEST_INT = 2**53

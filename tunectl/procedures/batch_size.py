@@ -15,6 +15,7 @@ import numpy as np
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, Mark
 from tunectl.analysis.results.runs import Floats, Run
+from tunectl.core.measurement_kinds import THROUGHPUT
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import BATCH_SIZE as USUAL_BATCH_SIZE
 from tunectl.procedures.procedure import Conclusion, Procedure, ProcedureOptions, Results, SweepSpec, Wish, has_all
@@ -131,7 +132,7 @@ class Throughput:
 def throughput(run: Run) -> Throughput:
     """What a run's measurements say."""
     named = {
-        name: run.curve(f"throughput/{name}")[1]
+        name: run.curve(THROUGHPUT.column(name))[1]
         for name in ("seconds_per_step", "data_wait_fraction", "train_examples", "data_workers")
     }
     known = len(named["train_examples"]) > 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tunectl.report.table import Cell, Column, Table, short
+from tunectl.core.table_columns import Cell, Column
+from tunectl.report.table import Table, short
 
 _NUMERIC = ("whole", "real")
 # Control characters and Unicode's own line ends would break a line, or act on the terminal that shows it.

@@ -16,6 +16,7 @@ from tunectl.analysis.figures.study_figures import (
     budget_figure,
     drawn,
     isolation_figures,
+    measured_curves,
     training_curves,
     update_figures,
 )
@@ -26,6 +27,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
@@ -173,6 +175,11 @@ def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> 
             "Updates",
             "What the updates of the best trials looked like.",
             figures("update", lambda: update_figures(evidence)),
+        ),
+        *(
+            Section(kind.heading, kind.text, figures(kind.name, partial(measured_curves, evidence, kind)))
+            for kind in MEASUREMENT_KINDS.values()
+            if kind.heading
         ),
         Section(
             "Trials",
