@@ -11,7 +11,7 @@ from made_up_runs import spec_with
 from tunectl.procedures.clip_sweep import CLIP_SWEEP
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import ProcedureOptions
-from tunectl.procedures.warmup_recipe import Recipe
+from tunectl.procedures.recipes import Recipe
 from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
 
 spec = partial(spec_with, ProcedureOptions)

@@ -29,7 +29,7 @@ from tunectl.procedures.lr_phases import (
 )
 from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.rate_grid import judged, log_grid, onsets, with_lost
+from tunectl.procedures.rate_judgements import judged, log_grid, onsets, with_lost
 
 spec = partial(spec_with, LrSweepOptions)
 

@@ -9,8 +9,7 @@ import yaml
 from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec_with
 
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.warmup_check import hold, holds
-from tunectl.procedures.warmup_search import WarmupSweepOptions, lengths, stretch
+from tunectl.procedures.warmup_search import WarmupSweepOptions, hold, holds, lengths, stretch
 from tunectl.procedures.warmup_sweep import (
     AGAIN,
     LENGTHS,

@@ -21,7 +21,6 @@ from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.gradient_norms import clipped_fraction
 from tunectl.core.objective import Objective
-from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
 from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
@@ -36,7 +35,7 @@ from tunectl.procedures.procedure import (
     has_all,
 )
 from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
-from tunectl.procedures.rate_grid import (
+from tunectl.procedures.rate_judgements import (
     RateJudgement,
     best_rate,
     judged,
@@ -46,7 +45,7 @@ from tunectl.procedures.rate_grid import (
     runs_by_rate,
 )
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.recipes import (
     Judged,
     Recipe,
     candidates,
@@ -57,6 +56,7 @@ from tunectl.procedures.warmup_recipe import (
     judged_again,
     recipe_lines,
 )
+from tunectl.procedures.sweep_figures import norms_by_threshold, rates_by_threshold, typical_norms
 
 NORMS, WITHOUT, FIRST_THRESHOLD = range(3)
 SMALL_NORMS, AGAIN, SMALL, SMALL_AGAIN = range(FIRST_THRESHOLD + len(SMALLER), FIRST_THRESHOLD + len(SMALLER) + 4)

@@ -7,7 +7,7 @@ import math
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.gradient_norms import clip_threshold
 from tunectl.procedures.procedure import Results, runs_of
-from tunectl.procedures.rate_grid import is_unstable, rounded
+from tunectl.procedures.rate_judgements import is_unstable, rounded
 
 PERCENTILE = 90.0
 SMALLER = (1.0, 1 / 3, 1 / 10)

@@ -20,7 +20,7 @@ from tunectl.language.regularisation import is_off, off_value, regularises
 from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.lr_phases import FIT_FINER, FIT_FINEST, FIT_WIDER, FIT_WIDEST, FITTING
 from tunectl.procedures.procedure import CONSTANT_RATE, Results, Wish, has_all, majority, repeats
-from tunectl.procedures.rate_grid import rounded, runs_by_rate
+from tunectl.procedures.rate_judgements import rounded, runs_by_rate
 
 WHOLE_TRAIN = 10_000
 """A perfect fit is measured on this number of training examples, on all of them where there are no more."""

@@ -18,7 +18,6 @@ from tunectl.analysis.updates.instability import early_updates, instability
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
 from tunectl.procedures import fitting_steps
-from tunectl.procedures.lr_figures import cadences, curves_above
 from tunectl.procedures.lr_options import LrSweep, LrSweepOptions
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
@@ -36,7 +35,7 @@ from tunectl.procedures.procedure import (
     runs_of,
 )
 from tunectl.procedures.rate_confirmation import Confirmed, chosen, confirmed, confirming, contenders
-from tunectl.procedures.rate_grid import (
+from tunectl.procedures.rate_judgements import (
     RateJudgement,
     best_rate,
     judged,
@@ -46,7 +45,7 @@ from tunectl.procedures.rate_grid import (
     runs_by_rate,
     with_lost,
 )
-from tunectl.procedures.rate_plot import rate_plot
+from tunectl.procedures.sweep_figures import cadences, curves_above, rate_plot
 
 REACH = 100.0
 """Without a range of its own, the sweep reaches so far below and above the study's learning rate."""

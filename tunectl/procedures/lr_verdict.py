@@ -10,7 +10,7 @@ from tunectl.analysis.curves.learning import Learning
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
 from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.rate_confirmation import Confirmed
-from tunectl.procedures.rate_grid import AT_EDGE, RateJudgement, why_apart
+from tunectl.procedures.rate_judgements import AT_EDGE, RateJudgement, why_apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import AnySweep, Results, Wish, by_majority, has_all, repeats
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.recipes import (
     Judged,
     Recipe,
     candidates,

@@ -23,7 +23,7 @@ from tunectl.procedures.procedure import (
     SweepSpec,
     Wish,
 )
-from tunectl.procedures.rate_grid import why_apart
+from tunectl.procedures.rate_judgements import why_apart
 
 PHASES = ("one run with a rising learning rate",)
 LOW, HIGH, STEPS = 1e-7, 10.0, 500

@@ -16,7 +16,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
 from tunectl.procedures.lr_phases import CONFIRMED
 from tunectl.procedures.procedure import Results, Wish, has_all, runs_of
-from tunectl.procedures.warmup_recipe import FRESH
+from tunectl.procedures.recipes import FRESH
 
 CONTENDERS = 3
 """At most this number of the best rates run again: those that the seeds of the sweep cannot distinguish."""

@@ -9,8 +9,8 @@ from typing import Any
 from tunectl.analysis.results.runs import Run
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import AnySweep, Results
-from tunectl.procedures.rate_grid import AT_EDGE, RateJudgement, judged, next_unstable, runs_by_rate, with_lost
-from tunectl.procedures.warmup_recipe import Judged, Recipe, fresh_repeats
+from tunectl.procedures.rate_judgements import AT_EDGE, RateJudgement, judged, next_unstable, runs_by_rate, with_lost
+from tunectl.procedures.recipes import Judged, Recipe, fresh_repeats
 
 
 def going_on(

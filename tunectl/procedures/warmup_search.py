@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.levers import Levers, earlier
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
+    SEEDS,
     ProcedureOptions,
     Results,
     SweepSpec,
@@ -18,8 +20,7 @@ from tunectl.procedures.procedure import (
     repeats,
     runs_of,
 )
-from tunectl.procedures.rate_grid import rounded
-from tunectl.procedures.warmup_check import hold, holds
+from tunectl.procedures.rate_judgements import rounded
 
 LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """Factors over the unstable rate, tried from 10 downwards until a warmup holds one, and upwards where asked."""
@@ -205,3 +206,43 @@ def _refined(spec: WarmupSweep, results: Results, start: Search, held: Held) -> 
         for wish in _warmed_up(start.refined, point, held.base, replace(start.levers, warmup=warmup))
     ]
     return _until_one_is_lost(results, wishes)
+
+
+CLEARLY_BELOW = 0.9
+"""A loss below this part of the baseline has been learned, not guessed: a dead network stays within 2 % of it."""
+
+LEARNED_PART = 0.5
+"""Where the workload has no baseline_loss: this part of the loss at step 0."""
+
+LIKE_THE_OTHERS = 0.75
+"""A run whose loss has fallen by less than this part of what another seed's has was damaged: half of its units are
+dead, say. It is below the baseline, but it has not been held.
+"""
+
+
+def holds(run: Run) -> bool:
+    """Whether a run ended with a loss clearly below that of a constant prediction, not merely without a NaN."""
+    _, losses = run.curve("train/loss")
+    if not run.feasible or len(losses) == 0 or not math.isfinite(losses[-1]):
+        return False
+    if run.baseline_loss is not None and run.baseline_loss > 0:
+        return bool(losses[-1] < CLEARLY_BELOW * run.baseline_loss)
+    return bool(losses[-1] < LEARNED_PART * losses[0])
+
+
+def hold(runs: Sequence[Run]) -> bool:
+    """Whether a warmup holds: each of SEEDS runs does, and none is far behind the one that has learned most.
+
+    How far a run has come is the fall of its evaluated training loss, from the loss of a constant prediction where that
+    is known, else from step 0.
+    """
+    if len(runs) < SEEDS or not all(holds(run) for run in runs):
+        return False
+    falls = [_fall(run) for run in runs]
+    return min(falls) >= LIKE_THE_OTHERS * max(falls)
+
+
+def _fall(run: Run) -> float:
+    _, losses = run.curve("train/loss")
+    known = run.baseline_loss is not None and run.baseline_loss > 0
+    return float((run.baseline_loss if known else losses[0]) - losses[-1])

@@ -3,7 +3,7 @@
 Deep Learning Tuning Playbook, "How to apply learning rate warmup": ramp up from 0 to a base rate of about ten times the
 unstable one, train at it for a while, and look for the shortest ramp that does not blow up; then put that ramp before
 the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is by
-its nature close to the edge: one three times as long is swept, too, and `warmup_recipe` chooses among both. Where that
+its nature close to the edge: one three times as long is swept, too, and `recipes` chooses among both. Where that
 would be too long, one a third as long is: it does not hold the base rate, but it may be the better one below.
 
 After a clip-sweep, all of this has its threshold. Where the model takes `init_scale`, a quarter of it is tried on top,
@@ -29,10 +29,9 @@ from tunectl.procedures.procedure import (
     runs_of,
 )
 from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
-from tunectl.procedures.rate_grid import log_grid, rounded
+from tunectl.procedures.rate_judgements import log_grid, rounded
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
-from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.recipes import (
     Judged,
     Recipe,
     candidates,
@@ -44,6 +43,7 @@ from tunectl.procedures.warmup_recipe import (
     recipe_lines,
     sweep_rows,
 )
+from tunectl.procedures.sweep_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_search import (
     ITSELF,
     LONGEST_PART,

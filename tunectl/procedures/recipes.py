@@ -21,7 +21,7 @@ from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import SEEDS, AnySweep, Results, Wish, runs_of
-from tunectl.procedures.rate_grid import rounded, runs_by_rate
+from tunectl.procedures.rate_judgements import rounded, runs_by_rate
 
 CANDIDATES = 3
 """Recipes of each kind, with and without a lever, that are run again under fresh seeds: as many of each, since the best

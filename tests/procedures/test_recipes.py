@@ -11,7 +11,7 @@ from made_up_runs import OBJECTIVE, made_up, spec_with
 from tunectl.core.objective import Objective
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import ProcedureOptions, Results, Wish
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.recipes import (
     FRESH,
     Judged,
     Recipe,
