@@ -111,7 +111,7 @@ def test_what_may_regularise_and_cannot_be_judged_is_asked_for_before_anything_i
     called = tunectl("lr-sweep", study, "--dir", tmp_path / "out", "--find-max-train-steps")
     assert called.code == 2
     assert "gamma: --find-max-train-steps trains without regularisation" in " ".join(called.err.split())
-    assert "--off gamma=2.0 if it is none" in " ".join(called.err.split())
+    assert "--off gamma=2.0 if it does not regularise" in " ".join(called.err.split())
     assert "dropout_rate" not in called.err
     assert not (tmp_path / "out").exists()
 
@@ -220,7 +220,7 @@ def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
     (old / "conclusion.json").write_text('{"base_learning_rate": 0.15, "warmup_steps": 300, "adopt": true}')
     called = tunectl("clip-sweep", write_study(), "--from", old, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
     assert called.code == 2
-    assert "of an older warmup-sweep" in called.err
+    assert "by an older warmup-sweep" in called.err
     assert not (tmp_path / "out").exists()
 
 

@@ -201,7 +201,7 @@ def test_an_early_instability_that_ordinary_evaluations_miss_is_found_by_the_eve
 
     _, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), happens)
     assert found.answers["early_instability"] is True
-    assert "between ordinary evaluations" in found.verdict
+    assert "between the evaluations of the study" in found.verdict
     _, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), world(0.1, 0.5))
     assert found.answers["early_instability"] is False
 
@@ -298,12 +298,12 @@ def test_what_regularises_and_does_not_say_when_it_is_off_is_refused_by_name():
     assert policy.startswith("augment: ")
     assert "give --off augment=VALUE, or in the study augment: {value: rand, off: …}" in policy
     assert unknown.startswith("gamma: ")
-    assert "or --off gamma=2.0 if it is none" in unknown
+    assert "or --off gamma=2.0 if it does not regularise" in unknown
     said = {**find, "off": {"augment": "none", "gamma": 2.0}}
     assert LR_SWEEP.problems(spec(values={**values, "augment": "rand", "gamma": 2.0}, options=said)) == []
     assert LR_SWEEP.problems(spec(values={**values, "augment": "rand"})) == []
     (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"dropuot": 0}}))
-    assert "--off dropuot: this configuration has no such hyperparameter" in line
+    assert "--off: no hyperparameter named dropuot in this configuration" in line
     assert "dropout" in line
     (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"weight_decay": -1}}))
     assert "--off weight_decay=-1" in line
@@ -398,7 +398,7 @@ def test_the_best_rate_is_named_only_after_five_fresh_seeds_none_of_which_it_los
     assert found.answers["best_learning_rate"] == pytest.approx(0.01)
     assert (found.answers["confirmed"], found.answers["seeds"], found.answers["lost_seeds"]) == (True, 8, 0)
     assert "(Without them it would have been 0.0316228.)" in found.verdict
-    assert "2 of them lost" in found.verdict
+    assert "2 of them infeasible" in found.verdict
     assert "learning_rate: 0.01" in found.advice.splitlines()
     # What the procedure of warmup-sweep reads.
     assert found.answers["unstable_base_learning_rate"] > 0.0316

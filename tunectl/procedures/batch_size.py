@@ -24,10 +24,10 @@ UP, DOWN = 0, 1
 PHASES = ("throughput of larger batches", "throughput of smaller batches")
 
 PAYS = 1.1
-"""A batch pays when its throughput is so many times that of the best smaller one ..."""
+"""A batch is worth its size when its throughput is at least this many times that of the best smaller one ..."""
 
 CLEAR_ERRORS = 3.0
-"""... and larger than that by so many standard errors, which matters where the blocks of a measurement differ much."""
+"""... and larger by at least this many standard errors, which matters where the blocks of a measurement differ."""
 
 NEARLY_DOUBLE = 1.7
 """What twice the batch should bring while the device is not saturated; the playbook says "nearly double"."""
@@ -36,11 +36,11 @@ MUCH_WAITING = 0.2
 """From this part of the time on, waiting for data is named as what holds training up."""
 
 PATIENCE = 2
-"""So many batches in a row may not pay before no larger one is tried: one of them may be bad luck."""
+"""No larger batch is tried after this many in a row that did not pay: a single one may be bad luck."""
 
 PASSES = 2
-"""Every batch size is measured so often, the others in between, and its fastest pass counts: a neighbour on the
-machine, or a hot processor, makes training slower for a while, and nothing makes it faster than it is.
+"""Every batch size is measured this many times, with the others in between, and its fastest pass counts: other programs
+or a hot processor make training slower for a while, and nothing makes it faster than it is.
 """
 
 LEAST_SMALLER = 8
@@ -50,7 +50,7 @@ OUT_OF_MEMORY = "out_of_memory"
 STEPS = 20_000
 GIB = 2**30
 LEARNING_RATE = 1e-3
-"""Where the study leaves it open: any would do, since the weights are not moved."""
+"""The rate where the study has none: any rate would do, since the weights are not changed."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,15 @@ BatchSize = SweepSpec[BatchSizeOptions]
 
 
 def problems(spec: BatchSize) -> list[str]:
-    """What is wrong with what was asked."""
+    """What is wrong with the options, a line for each."""
     high, limit = spec.options.high, spec.options.memory_limit
     found = []
     if high is not None and high < first_batch(spec):
-        found.append(f"--high {high}: smaller than the first batch size, {first_batch(spec)}; give a smaller --low")
+        found.append(
+            f"--high: expected at least the first batch size, {first_batch(spec)}, got {high}; or give a smaller --low"
+        )
     if limit is not None and not limit > 0:
-        found.append(f"--memory-limit {limit:g}: a number of GiB above 0 is due")
+        found.append(f"--memory-limit: expected a number of GiB above 0, got {limit:g}")
     return found
 
 
@@ -166,12 +168,12 @@ def _wish(spec: BatchSize, phase: int, point: int, repeat: int = 0) -> Wish:
     training = {"max_train_steps": spec.options.steps or STEPS}
     if spec.options.memory_limit:
         training["memory_limit_bytes"] = int(spec.options.memory_limit * GIB)
-    return Wish(phase, point, repeat, changes, training, kind="throughput")
+    return Wish(phase, point, repeat, changes, training, trial_kind="throughput")
 
 
 def next_trials(spec: BatchSize, results: Results) -> Sequence[Wish]:
     """One batch size after the other: doubled while that may pay; halved where not even the first doubling did. Then
-    all of them once more, and, should the second pass tell otherwise, more of them.
+    all of them once more, and more of them where the second pass differs from the first.
     """
     wishes = _extended(spec, results, [], 1)
     if not has_all(results, wishes):
@@ -281,7 +283,7 @@ def _row(item: Throughput, gain: float | None) -> tuple[object, ...]:
 def _verdict(spec: BatchSize, measured: Sequence[Throughput], best: Throughput | None) -> str:
     if best is None:
         smallest = measured[0]
-        return f"Not even a batch of {smallest.batch_size} can be trained: {smallest.reason}."
+        return f"Even a batch of {smallest.batch_size} cannot be trained: {smallest.reason}."
     what = f"{best.batch_size} is the largest batch that still pays: {best.rate:,.0f} examples a second"
     beyond = _beyond(spec, measured, best)
     text = f"{what}; {beyond}."
@@ -300,12 +302,12 @@ def _beyond(spec: BatchSize, measured: Sequence[Throughput], best: Throughput) -
         why = "runs out of memory" if larger[0].reason == OUT_OF_MEMORY else f"does not work ({larger[0].reason})"
         return f"{larger[0].batch_size} {why}"
     if spec.options.high and 2 * best.batch_size > spec.options.high:
-        return "larger ones were not asked for"
+        return "larger ones are above --high"
     return f"the next would be larger than the training set ({best.examples or 0:,} examples)"
 
 
 def _held_up(measured: Sequence[Throughput]) -> str:
-    """What is to be said of the first doubling that does not nearly double the throughput."""
+    """A sentence on the first doubling that does not nearly double the throughput, "" without one."""
     for place, gain in enumerate(gains(measured)):
         if gain is None or gain >= NEARLY_DOUBLE:
             continue
@@ -324,7 +326,7 @@ def _held_up(measured: Sequence[Throughput]) -> str:
 def _mend(item: Throughput) -> str:
     if item.data_workers:
         workers = f"{item.data_workers} data-loader process{'es' if item.data_workers > 1 else ''}"
-        return f" in spite of {workers}; give it more, or make the examples cheaper, and measure again"
+        return f" in spite of {workers}; use more of them, or make the examples cheaper, and measure again"
     return "; prepare examples beforehand or give resources.data_workers, and measure again"
 
 

@@ -4,7 +4,7 @@ Deep Learning Tuning Playbook, "Gradient clipping": the threshold lies just abov
 of the unclipped norms is a starting point, a smaller one is to be tried where it does not help. One that clips more
 than half of the updates is a strange way of lowering the learning rate.
 
-After a warmup-sweep, all of this has its warmup. Where the model takes `init_scale`, a quarter of it is tried on top,
+After a warmup-sweep, all trials have its warmup. Where the model takes `init_scale`, a quarter of it is tried as well,
 with a threshold from the norms there, and where no run is stable without it, from the start.
 """
 
@@ -74,11 +74,11 @@ PHASES = (
 _QUARTER = QuarterPhases(SMALL, SMALL_AGAIN)
 
 NEAR = (1.0, 1 / 3, 1 / 10)
-"""Where the norms are looked at, as parts of the best rate: a stable run near it is wanted."""
+"""The rates at which the norms are measured, as parts of the best rate: a stable run near it is wanted."""
 
 RATES = 6
 BEYOND = 10.0
-"""The rates reach so far beyond the unstable one, or the best one where none is known."""
+"""The rates reach this factor above the unstable one, or above the best one where none is known."""
 
 TOO_AGGRESSIVE = 0.5
 """The playbook: clipping more than half of the updates."""
@@ -99,7 +99,7 @@ def centre(spec: ClipSweep) -> float | None:
 
 
 def problems(spec: ClipSweep) -> list[str]:
-    """What is wrong with what was asked."""
+    """What is wrong with the options, a line for each."""
     found = problems_before(spec.before, "grad_clip_norm")
     if not found and centre(spec) is None:
         found.append("no learning rate is known to be good; give --from LR_SWEEP_DIR, or fix learning_rate")
@@ -233,7 +233,7 @@ def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
 def median_clipped(runs: Sequence[Run]) -> float | None:
     """The part of the updates that were clipped, the median over the runs; None where it is not known.
 
-    Own code does not say which it clipped: there it is the part of the norms it told that lie above the threshold.
+    Own code does not say which updates it clipped: there it is the part of its gradient norms above the threshold.
     """
     parts = []
     for run in runs:
@@ -288,7 +288,8 @@ def conclude(spec: ClipSweep, results: Results) -> Conclusion:
     if typical is None:
         smaller = ", with a quarter of the initialisation or without" if spec.init_scale is not None else ""
         return Conclusion(
-            f"No run near the best learning rate came to its end{smaller}, so no norm is typical: go lower first.",
+            f"No trial near the best learning rate completed{smaller}, so no gradient norm is typical: "
+            "lower the rate first.",
             {**staying(spec), "compared": [], "clipped_fraction": None, "too_aggressive": None},
         )
     without, with_it = _best_of_each(spec, results, typical.sweeps)
@@ -333,21 +334,23 @@ def _verdict(spec: ClipSweep, found: _Found, *, tried_quarter: bool) -> str:
     shown = found.adopted or found.with_it
     if shown is None:
         return (
-            "No threshold makes any of the learning rates feasible: the instability is not one of rare large gradients."
+            "No threshold makes any of the learning rates feasible: rare large gradients do not cause the instability."
         )
     against = found.without.in_words(spec.objective) if found.without else "no feasible rate without clipping"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {against}"
     part = "an unknown part of the updates" if found.fraction is None else f"{found.fraction:.0%} of the updates"
-    more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
+    more = " A quarter of the initialisation does not improve it." if tried_quarter else ""
     if found.adopted is None:
         too_much = found.fraction is not None and found.fraction > TOO_AGGRESSIVE
         if too_much and safer_of(spec, shown, found.without) is shown:
-            return f"{text}; but it clips {part}, a lower learning rate in disguise: cut the rate.{more}"
+            return (
+                f"{text}; but it clips {part}, which is in effect a lower learning rate: lower the rate instead.{more}"
+            )
         return f"{text}: clipping does not help here.{more}"
     if shown is found.small:
         beside = found.with_it.in_words(spec.objective) if found.with_it else "no feasible rate"
-        return f"{text}, and {beside} without the quarter of the initialisation: adopt it as a whole; it clips {part}."
-    return f"{text}: adopt it as a whole; it clips {part}.{more}"
+        return f"{text}, and {beside} without the quarter of the initialisation: adopt all of it; it clips {part}."
+    return f"{text}: adopt all of it; it clips {part}.{more}"
 
 
 def _row(spec: ClipSweep, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
@@ -361,7 +364,7 @@ def _row(spec: ClipSweep, results: Results, phase: int, levers: Levers) -> tuple
 
 
 def _figures(spec: ClipSweep, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
-    rate = _rate_to_look_at(spec, results, adopted)
+    rate = _rate_to_draw(spec, results, adopted)
     return [
         *typical_norms(typical.run, typical.thresholds[0], f"{PERCENTILE:g}th percentile"),
         *([norms_by_threshold(typical.clips, results, rate)] if rate is not None else []),
@@ -369,7 +372,7 @@ def _figures(spec: ClipSweep, results: Results, typical: _Typical, adopted: Judg
     ]
 
 
-def _rate_to_look_at(spec: ClipSweep, results: Results, adopted: Judged | None) -> float | None:
+def _rate_to_draw(spec: ClipSweep, results: Results, adopted: Judged | None) -> float | None:
     """Where clipping shows: the smallest rate that is unstable without it, else the swept one next to the recipe's."""
     without: list[RateJudgement] = judged(runs_by_rate(results, WITHOUT), spec.objective)
     unstable = next_unstable(without, 0.0)

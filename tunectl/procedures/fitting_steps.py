@@ -54,18 +54,18 @@ def switched_off(spec: LrSweep) -> dict[str, Scalar]:
 
 
 def problems(spec: LrSweep) -> list[str]:
-    """The hyperparameters of which it is not known at which value they do not regularise, and what to write."""
+    """The hyperparameters whose value without regularisation is not known, and what to write."""
     given = spec.options.off
     found = [
-        f"--off {name}: this configuration has no such hyperparameter{nearest(name, list(spec.values))}"
+        f"--off: no hyperparameter named {name} in this configuration{nearest(name, list(spec.values))}"
         for name in given
         if name not in spec.values
     ]
     for name, value in given.items():
         if name in FIELDS and name in spec.values and not spec.own_code and not FIELDS[name].accepts(value):
-            found.append(f"--off {name}={as_text(value)}: {name} is {FIELDS[name].expectation()}")
+            found.append(f"--off: expected {name} to be {FIELDS[name].expectation()}, got {as_text(value)}")
     if given and not spec.options.find_max_train_steps:
-        found.append("--off: says what --find-max-train-steps turns off; give that, too")
+        found.append("--off: needs --find-max-train-steps, which turns these off; give both")
     if spec.options.find_max_train_steps:
         off = switched_off(spec)
         found += [
@@ -82,13 +82,13 @@ def _question(name: str, value: Scalar) -> str:
     text = as_text(value)
     if regularises(name):
         return (
-            f"{name}: --find-max-train-steps trains without regularisation and augmentation, and it is not known at "
-            f"which value {name} is off; give --off {name}=VALUE, or in the study {name}: {{value: {text}, off: …}}"
+            f"{name}: --find-max-train-steps trains without regularisation and augmentation, but the value that turns "
+            f"{name} off is not known; give --off {name}=VALUE, or in the study {name}: {{value: {text}, off: …}}"
         )
     return (
-        f"{name}: --find-max-train-steps trains without regularisation and augmentation, and the name {name} does not "
-        f"say whether it is one; give --off {name}=VALUE with the value at which it is off, or --off {name}={text} "
-        "if it is none"
+        f"{name}: --find-max-train-steps trains without regularisation and augmentation, but the name {name} does not "
+        f"show whether it is one of them; give --off {name}=VALUE with the value that turns it off, or "
+        f"--off {name}={text} if it does not regularise"
     )
 
 
@@ -124,7 +124,7 @@ def first_guess(spec: LrSweep, results: Results) -> FirstGuess:
     rates = sorted(runs_by_rate(results, *_COARSE))
     if not rates:
         wanted = spec.options.fit_metric or "train/error_rate or train/accuracy"
-        return FirstGuess(why_not=f"{wanted} is not measured; say what a perfect fit is, such as --fit train/loss=0.01")
+        return FirstGuess(why_not=f"{wanted} is not measured; give --fit METRIC=VALUE, such as --fit train/loss=0.01")
     fastest = _fastest(spec, results)
     if fastest and set(fastest) <= {rates[0], rates[-1]} and len(rates) > 1:
         end = "lowest" if rates[0] in fastest else "highest"
@@ -206,7 +206,7 @@ def _fits(spec: LrSweep, results: Results) -> list[tuple[float, int, int, Perfec
 
 
 def _fastest(spec: LrSweep, results: Results) -> list[float]:
-    """The rates that fit first, as far as the finest evaluations tell; without a fit the one that comes closest."""
+    """The rates that fit first, by the finest evaluations; without a fit the one that comes closest."""
     fits = _fits(spec, results)
     if fits:
         finest = max(level for _, _, level, _ in fits)

@@ -3,7 +3,7 @@
 Deep Learning Tuning Playbook, "Identifying unstable workloads": sweep the learning rate, find the best one lr*, look at
 the training loss of the rates just above it and at 5 and 10 times it, and train some 500 steps at 2 lr* with an
 evaluation at every step, since an early instability hides between rare evaluations. Before a rate is named the best it
-runs under fresh seeds, and before anything is said of it, it is held against a constant prediction.
+runs under fresh seeds, and it is compared with a constant prediction.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tunectl.procedures.rate_judgements import (
 from tunectl.procedures.sweep_figures import cadences, curves_above, rate_plot
 
 REACH = 100.0
-"""Without a range of its own, the sweep reaches so far below and above the study's learning rate."""
+"""Without a range in the study, the sweep reaches this factor below and above its learning rate."""
 
 POINTS_PER_DECADE = 3
 """Near the edge outcomes are chaotic: a factor of about 2 between rates is what a judgement can carry."""
@@ -58,8 +58,8 @@ FAR_ABOVE = (5.0, 10.0)
 
 NEAR_EDGE = 1.5
 MOST_AT_EDGE = 2
-"""The unstable rate is wanted to this factor, since warmup-sweep goes on from multiples of it; between it and the
-next rate below so many rates at most are trained for that.
+"""The unstable rate is located to a factor of NEAR_EDGE, since warmup-sweep goes on from multiples of it; for that at
+most MOST_AT_EDGE rates are trained between it and the next rate below.
 """
 
 EARLY_STEPS = 500
@@ -103,7 +103,7 @@ def next_trials(spec: LrSweep, results: Results) -> Sequence[Wish]:
     wishes = [*wishes, *confirming(results, _swept(results), spec.objective, _schedule(spec), _training(spec))]
     best = _candidate(spec, results)
     if best is not None and has_all(results, wishes) and _learned(spec, best).better is not False:
-        # Own code is not to be made to evaluate every step.
+        # Own code decides itself when it evaluates.
         wishes = [*wishes, *_above(spec, results, best.rate), *(_early(spec, best.rate) if not spec.own_code else [])]
     return [*wishes, *fits]
 
@@ -198,13 +198,13 @@ def _at_edge(spec: LrSweep, results: Results) -> list[Wish]:
     if unstable is None:
         return []
     below = max(item.rate for item in judgements if item.rate < unstable.rate)
-    # A hair less: the ratio of rounded rates must not count as more than it is.
+    # Slightly less, since the ratio of rounded rates may be slightly too large.
     parts = math.ceil(math.log(unstable.rate / below) / math.log(NEAR_EDGE) - 1e-3)
     return _grid(spec, results, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
 
 
 def _above(spec: LrSweep, results: Results, best: float) -> list[Wish]:
-    """The rates far above the best one that the sweep did not train at."""
+    """The rates far above the best one at which the sweep did not train."""
     trained = list(_swept(results))
     wanted = [rounded(best * factor) for factor in FAR_ABOVE]
     missing = [rate for rate in wanted if not any(_close(rate, other) for other in trained)]
@@ -241,13 +241,13 @@ def _fitting(spec: LrSweep, swept: Results, results: Results) -> list[Wish]:
 
 
 def problems(spec: LrSweep) -> list[str]:
-    """What is wrong with what was asked."""
+    """What is wrong with the options, a line for each."""
     low, high, points = default_grid(spec)
     found = []
     if not 0 < low < high:
-        found.append(f"--low {low:g} --high {high:g}: 0 < low < high is due")
+        found.append(f"--low, --high: expected 0 < low < high, got {low:g} and {high:g}")
     if points < 2:
-        found.append(f"--points {points}: at least 2 are due")
+        found.append(f"--points: expected at least 2, got {points}")
     return [*found, *fitting_steps.problems(spec)]
 
 
@@ -265,7 +265,7 @@ def conclude(spec: LrSweep, results: Results) -> Conclusion:
         unstable=_unstable(judgements, candidate, learns=best is not None),
         learning=learned,
         again=confirmed(results, _swept(results)),
-        level=_level(spec, results, best),
+        as_good=_as_good(spec, results, best),
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
         guess=fitting_steps.first_guess(spec, results) if spec.options.find_max_train_steps else None,
@@ -289,12 +289,12 @@ def _unstable(
     return next_unstable([item for item in judgements if learns or item.when], candidate.rate)
 
 
-def _level(spec: LrSweep, results: Results, best: Confirmed | None) -> list[float]:
+def _as_good(spec: LrSweep, results: Results, best: Confirmed | None) -> list[float]:
     """The other rates that the seeds cannot distinguish from the best one: the fresh ones, without them the sweep's."""
     if best is None:
         return []
     again = confirmed(results, _swept(results))
-    level = [item.rate for item in again if item.is_level_with(best, spec.objective)]
+    level = [item.rate for item in again if item.is_as_good_as(best, spec.objective)]
     level = level if best.fresh else contenders(_swept(results), spec.objective)
     return sorted(rate for rate in level if rate != best.rate)
 

@@ -12,7 +12,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar, TrialKind
 
 SEEDS = 3
-"""Outcomes near the edge of stability are chaotic: every judgement rests on so many seeds."""
+"""The number of seeds behind every judgement: outcomes near the edge of stability are chaotic."""
 
 
 CONSTANT_RATE: Mapping[str, Scalar | None] = {
@@ -42,7 +42,7 @@ Options_co = TypeVar("Options_co", bound=ProcedureOptions, covariant=True)
 
 @dataclass(frozen=True)
 class SweepSpec(Generic[Options_co]):
-    """What a procedure works on: one configuration of a study, settled, and what the user asked for.
+    """What a procedure works on: one configuration of a study, each hyperparameter with one value, and its options.
 
     `init_scale` is the scale of the initial weights: the study's, else the factory's default, None where there is none.
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
@@ -78,10 +78,10 @@ class SweepSpec(Generic[Options_co]):
 class Wish:
     """A trial that a procedure wants, known by (phase, point, repeat).
 
-    `changes` are hyperparameters over the settled ones, None for one that is to be left out; `training` is what of
-    `training:` is otherwise (max_train_steps, eval_every, keep_checkpoints, train_examples), and with `stop_after` and
-    `eval_from` what of it is trained and evaluated. Wishes with the same `repeat` share their
-    seed, so that what is compared differs in nothing else. `kind` is `throughput` for one that only measures speed.
+    `changes` replace hyperparameters of the sweep, None leaves one out. `training` replaces fields of the study's
+    `training:` (max_train_steps, eval_every, keep_checkpoints, train_examples); its `stop_after` and `eval_from` say
+    which part is trained and evaluated. Wishes with the same `repeat` share their seed, so that trials that are
+    compared differ in nothing else. `trial_kind` is `throughput` for one that only measures speed.
     """
 
     phase: int
@@ -89,7 +89,7 @@ class Wish:
     repeat: int
     changes: Mapping[str, Scalar | None]
     training: Mapping[str, int] = field(default_factory=dict)
-    kind: TrialKind = "sweep"
+    trial_kind: TrialKind = "sweep"
 
 
 AnySweep = SweepSpec[ProcedureOptions]
@@ -118,7 +118,7 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class OwnCodeNeeds:
-    """What a study of own code must have for a procedure: hyperparameters, and metrics that the code tells."""
+    """What a study of own code must have for a procedure: these hyperparameters and these metrics."""
 
     hyperparameters: tuple[str, ...]
     metrics: tuple[str, ...] = ()
@@ -135,12 +135,12 @@ class Procedure(Generic[Options]):
 
     `PROCEDURES` in known_procedures has all of them.
 
-    `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
-    it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
-    words what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself.
-    `problems` says what is wrong with what was asked, a line for each, before anything is created. `own_code` is what
-    it needs to work on own code, None where only tunectl's own loop will do. With `one_at_a_time` no trial has a
-    neighbour, which would disturb what it times.
+    `next_trials` returns every trial that the results so far call for, including those of earlier calls; when it
+    returns no new one, `conclude` is called. Both depend on nothing but their arguments. `phases` says in a few words
+    what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself. `problems`
+    returns a line for each thing that is wrong with the options, before anything is created. `own_code` is what it
+    needs to work on own code, None where it needs tunectl's own training loop. With `one_at_a_time` no two trials run
+    at once, since each would slow the other down.
     """
 
     name: str
@@ -182,8 +182,8 @@ def has_all(results: Results, wishes: Sequence[Wish]) -> bool:
 def by_majority(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
     """These trials without the seeds that can change no judgement by majority.
 
-    Where most of SEEDS seeds were lost already, the point is infeasible whatever the others do. The first seeds, as
-    many as make a majority, come alone; the others follow once these have ended.
+    Where most of SEEDS seeds are infeasible already, the point is infeasible whatever the others do. So a majority of
+    the seeds run first, and the others follow once these have ended.
     """
     most = SEEDS // 2 + 1
     first = [wish for wish in wishes if wish.repeat < most]

@@ -1,6 +1,6 @@
 """`range-test`: a learning rate from one run in which it rises exponentially.
 
-The run begins at 1e-7 and rises until far beyond what any training bears; the loss first falls, then blows up. The
+The run begins at 1e-7 and rises far above any rate that trains; the loss first falls, then blows up. The
 suggestion lies where it falls most steeply against the logarithm of the rate; of a wild initialisation only what lies
 below the loss of a constant prediction counts. The range reaches from there to the rate of the lowest loss.
 """
@@ -27,9 +27,10 @@ from tunectl.procedures.rate_judgements import why_apart
 
 PHASES = ("one run with a rising learning rate",)
 LOW, HIGH, STEPS = 1e-7, 10.0, 500
+FEWEST_STEPS = 50
 
 WIDER = 3.0
-"""A range that is to include a rate goes on so far beyond it."""
+"""A range that is widened to include a rate reaches this factor beyond it."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ def _bounds(spec: RangeTest) -> tuple[float, float, int]:
 
 
 def problems(spec: RangeTest) -> list[str]:
-    """What is wrong with what was asked."""
+    """What is wrong with the options, a line for each."""
     low, high, steps = _bounds(spec)
-    found = [] if 0 < low < high else [f"--low {low:g} --high {high:g}: 0 < low < high is due"]
-    if steps < 50:
-        found.append(f"--steps {steps}: at least 50 are due, or the curve says nothing")
+    found = [] if 0 < low < high else [f"--low, --high: expected 0 < low < high, got {low:g} and {high:g}"]
+    if steps < FEWEST_STEPS:
+        found.append(f"--steps: expected at least {FEWEST_STEPS} for a curve that shows anything, got {steps}")
     return found
 
 
@@ -73,7 +74,7 @@ def next_trials(spec: RangeTest, results: Results) -> Sequence[Wish]:
 
 
 def conclude(spec: RangeTest, results: Results) -> Conclusion:
-    """The rate of the steepest descent and the range around it, or that the curve does not say."""
+    """The rate of the steepest descent and the range around it, or why the curve shows none."""
     run = results[0, 0, 0]
     found = range_suggestion(run.updates.learning_rate, run.updates.loss, run.baseline_loss)
     best = spec.beside.get("lr-sweep", {}).get("best_learning_rate")
@@ -98,7 +99,7 @@ def _verdict(found: RangeSuggestion) -> str:
 
 
 def _against_sweep(found: RangeSuggestion, best: float | None) -> list[str]:
-    """Both rates, where a sweep of the same configuration found one, and why they differ."""
+    """A sentence that compares it with the best rate of a sweep of the same configuration, where there is one."""
     if best is None:
         return []
     if not found.clear or found.low is None or found.high is None or found.suggestion is None:

@@ -1,4 +1,4 @@
-"""What the sweeps of warmup and clipping conclude alike: one recipe, and what the next procedure goes on from."""
+"""What the sweeps of warmup and clipping both conclude: one recipe, and what the next procedure goes on from."""
 
 from __future__ import annotations
 
@@ -58,14 +58,12 @@ def staying(spec: AnySweep, rate: float | None = None, *, unstable: float | None
 
 
 def remarks(answers: Mapping[str, Any], best: Judged | None) -> list[str]:
-    """What is to be said of the recipe that was adopted, a sentence each."""
+    """Remarks on the recipe that was adopted, a sentence each."""
     if not answers["adopt"] or best is None:
         return []
-    found = (
-        ["Its rate lies at the upper end of the sweep: a higher one may be better."] if answers["at_boundary"] else []
-    )
+    found = ["Its rate is the highest of the sweep: a higher one may be better."] if answers["at_boundary"] else []
     if best.is_idle:
-        found.append("Its threshold clips none of the updates and is left out of the recipe.")
+        found.append("Its threshold clips no update and is left out of the recipe.")
     return found
 
 

@@ -92,7 +92,7 @@ class Judged:
         return replace(self.recipe, levers=levers).settings(spec)
 
     def losses(self, objective: Objective) -> list[float]:
-        """The best value of each run as a number to minimise, infinite for an infeasible one."""
+        """The cost of the best value of each run, infinite for an infeasible one."""
         return [run.loss(objective) for run in self.runs]
 
     def median(self, objective: Objective) -> float | None:
@@ -147,8 +147,8 @@ def chosen(judged: Sequence[Judged], objective: Objective) -> Judged | None:
     """The best under fresh seeds, or one with the same levers and a lower rate that is not clearly worse.
 
     Clearly worse is by more than the standard error of the mean difference under the same seeds (the one-standard-error
-    rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3: of models that cannot be told apart, the
-    more cautious). None where there are none.
+    rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3: of models that cannot be distinguished,
+    the more cautious). None where there are none.
     """
     best = min(judged, key=lambda item: item.rank(objective), default=None)
     if best is None:

@@ -59,14 +59,14 @@ def rate_plot(
 
 
 JUST_ABOVE = 2
-"""So many rates next above the best one are drawn."""
+"""The number of rates above the best one that are drawn."""
 
 SHOWN_STEPS = 25
 """Figure 5 shows the first 25 steps, each evaluated."""
 
 
 def curves_above(swept: Mapping[float, Sequence[Run]], best: float, far_above: Sequence[float]) -> CurvesFigure:
-    """The training loss at the best rate, at those just above it, and at the ones nearest to so many times it."""
+    """The training loss at the best rate, at those just above it, and at the ones nearest to these multiples of it."""
     just_above = [rate for rate in sorted(swept) if rate > best][:JUST_ABOVE]
     far = [_nearest(swept, best * factor) for factor in far_above]
     curves = [
@@ -93,8 +93,8 @@ def _nearest(swept: Mapping[float, Sequence[Run]], rate: float) -> float:
 def cadences(
     swept: Mapping[float, Sequence[Run]], early: Sequence[Run], factor: float, warmup: int, eval_every: int
 ) -> list[CurvesFigure]:
-    """What the evaluations of the study show, and what those of every one of the first steps show: figure 5, left and
-    right. The first is of whole runs, at the rate of the sweep that is nearest to that of the others.
+    """The loss as the study evaluates it, and as evaluations at each of the first steps show it: figure 5, left and
+    right. The first is of whole trials, at the rate of the sweep that is nearest to that of the others.
     """
     rate = float(early[0].plan.hyperparameters["learning_rate"])
     near = _nearest(swept, rate)
@@ -194,7 +194,7 @@ def typical_norms(run: Run, threshold: float, name: str) -> list[Figure]:
 def norms_by_threshold(phases: Mapping[int, float | None], results: Results, rate: float) -> CurvesFigure:
     """The norm by step at one rate without clipping (None) and under each threshold: the playbook's figure 9.
 
-    Of each the first seed, so that they begin alike. The steps are logarithmic: early instability is over soon.
+    Each has the first seed, so that they begin alike. The step axis is logarithmic, since early instability is short.
     """
     runs = {clip: found[0] for phase, clip in phases.items() if (found := runs_by_rate(results, phase).get(rate))}
     curves = [

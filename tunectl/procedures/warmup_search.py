@@ -1,4 +1,4 @@
-"""The search for the shortest warmup after which training bears a rate far beyond the unstable one."""
+"""The search for the shortest warmup after which training is stable at a rate far above the unstable one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tunectl.procedures.procedure import (
 from tunectl.procedures.rate_judgements import rounded
 
 LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
-"""Factors over the unstable rate, tried from 10 downwards until a warmup holds one, and upwards where asked."""
+"""Factors over the unstable rate, tried from 10 downwards until a warmup is stable, and upwards up to --factor."""
 
 START_FACTOR = 10.0
 
@@ -34,7 +34,9 @@ LONGEST_PART = 0.1
 """The playbook: the longest warmup to try is 10 % of max_train_steps."""
 
 SHORTEST_STRETCH = 500
-"""Updates at the base rate after a warmup: twice the warmup, and at least so many, since blow-ups come late."""
+"""The number of updates at the base rate after a warmup is at least this, and twice the warmup: instability may come
+late.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A factor over the unstable rate, the base rate, and the shortest warmup that holds it beside these levers."""
+    """A factor over the unstable rate, the base rate, and the shortest stable warmup there with these levers."""
 
     factor: float
     base: float
@@ -96,10 +98,10 @@ def is_edge_open(spec: WarmupSweep) -> bool:
 
 
 def factors(spec: WarmupSweep) -> tuple[list[float], list[float]]:
-    """The factors to go down through, and those to go up through once the first one holds.
+    """The factors to try downwards, and those to try upwards once a warmup is stable at the first one.
 
-    Where the edge is open, the unstable rate itself comes last: if a warmup makes it trainable, the rates below it
-    with the warmup show whether an instability kept the best one down.
+    Where the edge is open, the unstable rate itself comes last: if training is stable there with a warmup, the rates
+    below it with the warmup show whether an instability kept the best one down.
     """
     asked = spec.options.factor
     start = min(asked, START_FACTOR)
@@ -109,7 +111,7 @@ def factors(spec: WarmupSweep) -> tuple[list[float], list[float]]:
 
 
 def search(spec: WarmupSweep, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
-    """The trials that look for a warmup, and what holds; None while that is open, and where nothing holds."""
+    """The trials that look for a warmup, and the shortest stable one; None while that is open, and without one."""
     wishes, coarse = _coarse(spec, results, start)
     if coarse is None:
         return wishes, None
@@ -171,21 +173,21 @@ def _lengths_at(spec: WarmupSweep, results: Results, start: Search, factor: floa
 
 
 def _until_one_is_lost(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
-    """The first seed of each warmup, and the others of those that hold it: one lost seed settles that one does not."""
+    """The first seed of each warmup, then the others where it is stable: one seed that is not rejects a warmup."""
     first = [wish for wish in wishes if wish.repeat == 0]
     if not has_all(results, first):
         return first
-    held = {wish.point for wish in first if holds(results[wish.phase, wish.point, 0])}
+    held = {wish.point for wish in first if has_learned(results[wish.phase, wish.point, 0])}
     return [wish for wish in wishes if wish.repeat == 0 or wish.point in held]
 
 
 def _holding(results: Results, phase: int, base: float) -> dict[int, bool]:
-    """For each warmup that was tried at a base rate whether all of its runs hold."""
+    """For each warmup that was tried at a base rate whether all of its runs have learned."""
     found: dict[int, bool] = {}
     for runs in runs_of(results, phase).values():
         values = runs[0].plan.hyperparameters
         if values["learning_rate"] == base:
-            found[int(values["warmup_steps"])] = hold(runs)
+            found[int(values["warmup_steps"])] = all_have_learned(runs)
     return found
 
 
@@ -196,7 +198,7 @@ def _held_at(spec: WarmupSweep, results: Results, start: Search, factor: float) 
 
 
 def _refined(spec: WarmupSweep, results: Results, start: Search, held: Held) -> list[Wish]:
-    """Warmups a third and a ninth as long, as far as they are longer than the last coarse one that did not hold."""
+    """Warmups a third and a ninth as long, if they are longer than the last coarse one that was not stable."""
     tried = lengths(spec.max_train_steps)
     below = max((warmup for warmup in tried if warmup < held.warmup), default=0)
     shorter = dict.fromkeys(round(held.warmup / 3**power) for power in (1, 2))
@@ -215,13 +217,13 @@ LEARNED_PART = 0.5
 """Where the workload has no baseline_loss: this part of the loss at step 0."""
 
 LIKE_THE_OTHERS = 0.75
-"""A run whose loss has fallen by less than this part of what another seed's has was damaged: half of its units are
-dead, say. It is below the baseline, but it has not been held.
+"""A run whose loss has fallen by less than this part of another seed's fall was damaged: half of its units may be dead.
+It is below the baseline, but it was not stable.
 """
 
 
-def holds(run: Run) -> bool:
-    """Whether a run ended with a loss clearly below that of a constant prediction, not merely without a NaN."""
+def has_learned(run: Run) -> bool:
+    """Whether a run ended with a loss clearly below that of a constant prediction, not only without a NaN."""
     _, losses = run.curve("train/loss")
     if not run.feasible or len(losses) == 0 or not math.isfinite(losses[-1]):
         return False
@@ -230,13 +232,13 @@ def holds(run: Run) -> bool:
     return bool(losses[-1] < LEARNED_PART * losses[0])
 
 
-def hold(runs: Sequence[Run]) -> bool:
-    """Whether a warmup holds: each of SEEDS runs does, and none is far behind the one that has learned most.
+def all_have_learned(runs: Sequence[Run]) -> bool:
+    """Whether a warmup is stable: each of SEEDS runs has learned, and none is far behind the one that has learned most.
 
     How far a run has come is the fall of its evaluated training loss, from the loss of a constant prediction where that
     is known, else from step 0.
     """
-    if len(runs) < SEEDS or not all(holds(run) for run in runs):
+    if len(runs) < SEEDS or not all(has_learned(run) for run in runs):
         return False
     falls = [_fall(run) for run in runs]
     return min(falls) >= LIKE_THE_OTHERS * max(falls)

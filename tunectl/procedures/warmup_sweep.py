@@ -1,13 +1,13 @@
-"""`warmup-sweep`: the shortest warmup that lets training bear rates beyond the unstable one, and whether to adopt it.
+"""`warmup-sweep`: the shortest warmup with which rates above the unstable one train, and whether to adopt it.
 
 Deep Learning Tuning Playbook, "How to apply learning rate warmup": ramp up from 0 to a base rate of about ten times the
 unstable one, train at it for a while, and look for the shortest ramp that does not blow up; then put that ramp before
-the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is by
-its nature close to the edge: one three times as long is swept, too, and `recipes` chooses among both. Where that
-would be too long, one a third as long is: it does not hold the base rate, but it may be the better one below.
+the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is
+always close to the edge: one three times as long is swept, too, and `recipes` chooses among both. Where that would be
+too long, one a third as long is swept: it is not stable at the base rate, but it may be better at lower ones.
 
-After a clip-sweep, all of this has its threshold. Where the model takes `init_scale`, a quarter of it is tried on top,
-and where no warmup holds without it, from the start.
+After a clip-sweep, all trials have its threshold. Where the model takes `init_scale`, a quarter of it is tried as well,
+and where no warmup is stable without it, from the start.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ RATES = 6
 """Rates of each of the two sweeps that are compared."""
 
 HIGHER_RATES = 3
-"""The highest of them, for another warmup: for a longer one, since the lower rates bear the shorter one; for a shorter
-one without the base rate, which it does not hold.
+"""The highest of them, for another warmup: for a longer one, since the lower rates train with the shorter one; for a
+shorter one without the base rate, where it is not stable.
 """
 
 
 def problems(spec: WarmupSweep) -> list[str]:
-    """What is wrong with what was asked."""
+    """What is wrong with the options, a line for each."""
     found = problems_before(spec.before, "warmup_steps")
     if found:
         return found
@@ -111,8 +111,8 @@ def is_needed(spec: WarmupSweep) -> bool:
 
 
 def next_trials(spec: WarmupSweep, results: Results) -> Sequence[Wish]:
-    """Warmup lengths at falling factors until one holds; shorter ones; the sweeps; the safest of each again; the same
-    with a quarter of the initialisation.
+    """Warmup lengths at falling factors until one is stable; shorter ones; the sweeps; the safest of each again; the
+    same with a quarter of the initialisation.
     """
     if not is_needed(spec):
         return ()
@@ -134,7 +134,7 @@ def next_trials(spec: WarmupSweep, results: Results) -> Sequence[Wish]:
 
 
 def _search(spec: WarmupSweep, results: Results) -> tuple[list[Wish], Held | None]:
-    """The trials that look for a warmup, with a quarter of the initialisation where none holds without."""
+    """The trials that look for a warmup, with a quarter of the initialisation where none is stable without."""
     levers = earlier(spec).levers
     wishes, held = search(spec, results, Search(LENGTHS, REFINED, levers))
     smaller = quartered(spec, levers)
@@ -208,10 +208,10 @@ def _levers_so_far(spec: WarmupSweep, results: Results, held: Held, sweeps: Mapp
 
 
 def conclude(spec: WarmupSweep, results: Results) -> Conclusion:
-    """The recipe with a warmup, what it opens, and whether to adopt it."""
+    """The recipe with a warmup, which rates it makes trainable, and whether to adopt it."""
     _, held = _search(spec, results) if is_needed(spec) else ([], None)
     if held is None:
-        return _nothing_held(spec, results)
+        return _without_warmup(spec, results)
     sweeps = _sweeps(spec, held)
     without, with_it = _best_of_each(spec, results, sweeps)
     smaller = quartered(spec, _levers_so_far(spec, results, held, sweeps))
@@ -229,14 +229,16 @@ def conclude(spec: WarmupSweep, results: Results) -> Conclusion:
     parts = [_opened(spec, held), _comparison(spec, found)]
     if is_edge_open(spec) and not found.adopt:
         parts.append(
-            "lr-sweep's seeds did not say whether an instability keeps the best learning rate down; with a warmup the "
-            "higher rates train and are no better: a warmup is not needed."
+            "The seeds of lr-sweep do not show whether an instability keeps the best learning rate down; with a warmup "
+            "the higher rates train and are no better: a warmup is not needed."
         )
-    # A rate above those of the sweep with this initialisation is known not to hold.
+    # A rate above those of the sweep with this initialisation is known to be unstable.
     is_highest = best is not small and _is_out_of_reach(spec, held)
     parts += remarks({**answers, "at_boundary": answers["at_boundary"] and not is_highest}, best)
     if too_long:
-        parts.append(f"It takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps.")
+        parts.append(
+            f"The warmup takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps."
+        )
     return Conclusion(
         verdict=" ".join(parts),
         answers=answers,
@@ -279,9 +281,14 @@ def _column(phase: int, levers: Levers) -> str:
 def _opened(spec: WarmupSweep, held: Held) -> str:
     beside = ""
     if held.levers != earlier(spec).levers:
-        beside = f" with a quarter of the initialisation (init_scale {held.levers.init_scale:g}), and none does without"
-    text = f"A warmup lets training bear {held.base:g}, {_times(held.factor)}{beside}"
-    return f"{text}; {spec.options.factor:g} times it is out of reach." if _is_out_of_reach(spec, held) else f"{text}."
+        beside = (
+            f", with a quarter of the initialisation (init_scale {held.levers.init_scale:g}); without that, "
+            "no warmup is enough"
+        )
+    text = f"With a warmup, training is stable at {held.base:g}, {_times(held.factor)}{beside}"
+    return (
+        f"{text}; at {spec.options.factor:g} times that rate it is not." if _is_out_of_reach(spec, held) else f"{text}."
+    )
 
 
 def _is_out_of_reach(spec: WarmupSweep, held: Held) -> bool:
@@ -291,24 +298,25 @@ def _is_out_of_reach(spec: WarmupSweep, held: Held) -> bool:
 def _comparison(spec: WarmupSweep, found: _Found) -> str:
     shown = found.best if found.adopt else found.with_it or found.small
     if shown is None:
-        return "But no learning rate with it is feasible: that is no reason to adopt it."
+        return "But no learning rate is feasible with it: do not adopt it."
     other = found.without.in_words(spec.objective) if found.without else "no feasible rate without it"
-    judgement = "adopt it as a whole" if found.adopt else "that is no reason to adopt it"
+    judgement = "adopt all of it" if found.adopt else "do not adopt it"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {other}"
     if not found.tried_quarter:
         return f"{text}: {judgement}."
     if found.adopt and shown is found.small:
         beside = found.with_it.in_words(spec.objective) if found.with_it else "no feasible rate"
         return f"{text}, and {beside} without the quarter of the initialisation: {judgement}."
-    return f"{text}: {judgement}. A quarter of the initialisation brings nothing more."
+    return f"{text}: {judgement}. A quarter of the initialisation does not improve it."
 
 
-def _nothing_held(spec: WarmupSweep, results: Results) -> Conclusion:
+def _without_warmup(spec: WarmupSweep, results: Results) -> Conclusion:
     if is_needed(spec):
-        verdict = _no_warmup_holds(spec)
+        verdict = _no_stable_warmup(spec)
     else:
         verdict = (
-            "A warmup is not needed: no instability keeps the best learning rate down. --unstable-lr tries one anyway."
+            "A warmup is not needed: no instability keeps the best learning rate down. Give --unstable-lr to try one "
+            "anyway."
         )
     answers = {
         **staying(spec, unstable=spec.options.unstable_lr),
@@ -319,19 +327,20 @@ def _nothing_held(spec: WarmupSweep, results: Results) -> Conclusion:
     return Conclusion(verdict, answers, figures=_length_figures(results))
 
 
-def _no_warmup_holds(spec: WarmupSweep) -> str:
+def _no_stable_warmup(spec: WarmupSweep) -> str:
     levers = earlier(spec).levers
-    text = f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps holds even {_times(factors(spec)[0][-1])}"
+    lowest = _times(factors(spec)[0][-1])
+    text = f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps makes training stable at {lowest}"
     smaller = quartered(spec, levers)
     if smaller is not None:
-        text += f", not even with a quarter of the initialisation (init_scale {smaller.init_scale:g})"
+        text += f", with a quarter of the initialisation (init_scale {smaller.init_scale:g}) or without"
     first = "Go to clip-sweep, then try" if levers.clip is None else "Try"
     last = "another optimizer, the initialisation, and a lower learning rate last."
     if not is_edge_open(spec):
         return f"{text}. {first} {last}"
     return (
-        f"{text}: it does not help here. lr-sweep's seeds did not say whether an instability keeps the best learning "
-        f"rate down; it may well be the best without one. {first} {last}"
+        f"{text}: it does not help here. The seeds of lr-sweep do not show whether an instability keeps the best "
+        f"learning rate down; it may be the best one even without an instability. {first} {last}"
     )
 
 
