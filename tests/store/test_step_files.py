@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_a_damaged_line_is_left_out_and_said_and_what_follows_is_read(folder: Tr
     damage = f"{folder.steps}: 1 damaged line left out (line 2)"
     assert updates_damage(folder, 30) == f"{damage}; of its 30 updates the first 10 are used"
     assert updates_damage(folder) == f"{damage}; of its updates the first 10 are used"
+
+
+def test_lines_without_a_checksum_or_laid_out_anew_are_read_as_they_are(folder: TrialFolder) -> None:
+    def again(line: bytes) -> bytes:
+        content = json.loads(line)
+        seal = {"crc32": content.pop("crc32")}
+        return json.dumps(content if content["first"] else {**content, **seal}, separators=(",", ":")).encode() + b"\n"
+
+    harm(folder, lambda lines: [again(line) for line in lines])
+    assert firsts(folder) == [0, 10, 20]
+    assert updates_damage(folder, 30) == ""
 
 
 def test_a_digit_that_was_changed_is_damage(folder: TrialFolder) -> None:
