@@ -53,6 +53,14 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     assert json.loads((folder / "conclusion.json").read_text()) == conclusion
     assert "(1 trial)" in again.err
 
+    # Damaged: the updates of a trial, on which the conclusion rests; nothing is trained, and it is said once.
+    steps = folder / "trials" / "00000" / "steps.jsonl"
+    steps.write_bytes(b"{}\n" + steps.read_bytes().split(b"\n", 1)[1])
+    damaged = tunectl("lr-sweep", study, "--dir", folder, *grid, "--json")
+    line = "trial 0: trials/00000/steps.jsonl: 1 damaged line left out (line 1); none of its 20 updates is used"
+    assert damaged.json()["damage"] == [line]
+    assert damaged.err.splitlines() == [f"warning: {line}"]
+
     other = tunectl("lr-sweep", study, "--dir", folder, "--low", "0.02", *grid[2:])
     assert other.code == 3
     assert "was asked otherwise before" in other.err

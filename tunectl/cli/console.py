@@ -192,3 +192,14 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def shown_retrains(planned: int | None, run: int | None = None) -> str:
+    """Retrains behind the number of a search's trials: ` + 6 retrains`, ` + 2 of 6 retrains`, "" where there are none.
+
+    `run` is how many of them have ended, None where it is not asked.
+    """
+    if not planned:
+        return ""
+    number = str(planned) if run in (None, planned) else f"{run} of {planned}"
+    return f" + {number} {'retrain' if planned == 1 else 'retrains'}"
