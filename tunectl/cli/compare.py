@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table, shown
 
 if TYPE_CHECKING:
     from tunectl.study.comparing import ComparisonReport
@@ -58,8 +58,8 @@ def _print(report: ComparisonReport) -> None:
         low, high = found.interval
         better = "better" if found.improvement >= 0 else "worse"
         say(
-            f"the new one's mean is {better} by {abs(found.improvement):.4g} "
-            f"(90 % interval of the improvement {low:.4g} to {high:.4g})"
+            f"the new one's mean is {better} by {shown(abs(found.improvement))} "
+            f"(90 % interval of the improvement {shown(low)} to {shown(high)})"
         )
     if found.more is not None:
         say(f"about {found.more} retrains of each would tell a difference of that size")

@@ -191,4 +191,6 @@ def shown(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    from tunectl.spec.wording import short_number
+
+    return short_number(value) if isinstance(value, float) else str(value)

@@ -21,7 +21,7 @@ from tunectl.core.records import Scalar
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
 from tunectl.procedures.rates import rounded, runs_by_rate
-from tunectl.spec.wording import as_text
+from tunectl.spec.wording import as_text, short_number
 
 CANDIDATES = 3
 """Recipes of each kind, with and without a lever, that are run again under fresh seeds: as many of each, since the best
@@ -102,7 +102,9 @@ class Judged:
     def in_words(self, objective: Objective) -> str:
         """What each run reached, at which rate and with which warmup."""
         values = [
-            f"{run.best_value:.4g}" if math.isfinite(run.loss(objective)) else run.reason or "no finite value"
+            short_number(run.best_value)
+            if run.best_value is not None and math.isfinite(run.loss(objective))
+            else run.reason or "no finite value"
             for run in self.runs
         ]
         return f"{', '.join(values)} at {self.recipe.rate:g} {self.recipe.levers.in_words}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunectl.analysis.findings import Change, Finding, Level
 from tunectl.spec.editing import in_flow
+from tunectl.spec.wording import short_number
 
 _LEVELS: tuple[Level, ...] = ("warning", "note")
 _INDENT = "  "
@@ -77,7 +78,7 @@ def number_text(value: Any) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.4g}"
+            return short_number(value)
         case list() | tuple():
             return ", ".join(number_text(item) for item in value)
         case _:
