@@ -177,7 +177,7 @@ def test_retrains_that_confirm_the_best_setting_end_the_warning(of_the_best, of_
 
 
 def two_retrained(first, second):
-    """A study whose settings cannot be told apart, with retrains of the best one and the other; and both their trials."""
+    """A study whose settings cannot be told apart, with retrains of the best one and the other; their trials."""
     evidence = replace(study(settings=2, offsets=(0.0, 0.0)), folder="runs/one")
     best, other = sorted(
         (evidence.ranked(runs)[0] for runs in evidence.by_setting.values()), key=lambda run: run.best_value

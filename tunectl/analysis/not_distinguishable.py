@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tunectl.analysis.comparison import Candidate, Comparison, compare, retrains_to_tell
+from tunectl.analysis.comparison import FIRST_RETRAINS, Candidate, Comparison, compare, retrains_to_tell
 from tunectl.analysis.evidence import Evidence
 from tunectl.analysis.findings import Change, Finding
 from tunectl.analysis.paired_best import FEWEST_POINTS, PairedBest, paired_best
@@ -23,9 +23,6 @@ _MOST_TIMES = 4.0
 
 ENOUGH_POINTS = 10
 """What is asked for where there are too few points to say anything."""
-
-_FIRST_RETRAINS = 5
-"""Fewer retrains say little about their own variance."""
 
 
 def settings_findings(evidence: Evidence) -> list[Finding]:
@@ -221,7 +218,7 @@ def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | No
         return "retrain the best trial of each"
     if seed_findings(evidence):
         return "retrain the best trial of each once the program uses its seed"
-    return f"retrain the best trial of each ({_FIRST_RETRAINS} times to begin with): the variance is unknown"
+    return f"retrain the best trial of each ({FIRST_RETRAINS} times to begin with): the variance is unknown"
 
 
 def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
@@ -238,4 +235,4 @@ def _command(evidence: Evidence, changes: Sequence[Change]) -> str:
         return f"tunectl run {shlex.quote(evidence.spec.label)}"
     if not evidence.folder or seed_findings(evidence):
         return ""
-    return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {_FIRST_RETRAINS}"
+    return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {FIRST_RETRAINS}"

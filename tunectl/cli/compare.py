@@ -30,6 +30,7 @@ def compare(
 
 
 def _print(report: ComparisonReport) -> None:
+    from tunectl.analysis.comparison import FIRST_RETRAINS
     from tunectl.analysis.seed_variation import PASS_THE_SEED
     from tunectl.study.comparing import value_of
 
@@ -66,6 +67,8 @@ def _print(report: ComparisonReport) -> None:
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
     elif found.verdict == "not enough evidence":
-        repeats = found.more or 5
-        for command in dict.fromkeys(side.retrain_command for side in (report.old, report.new)):
+        sides = (report.old, report.new)
+        lacking = [side for side in sides if side.candidate.lacks_retrains]
+        repeats = found.more or FIRST_RETRAINS
+        for command in dict.fromkeys(side.retrain_command for side in lacking or sides):
             say(f"  {command} --repeats {repeats}")
