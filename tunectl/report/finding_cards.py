@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tunectl.analysis.findings import Change, Finding, Level
+from tunectl.analysis.findings import Change, Finding, Level, with_advice_once
 from tunectl.spec.editing import in_flow
 from tunectl.spec.wording import short_number
 
@@ -17,7 +17,8 @@ _MOST_IN_A_LIST = 6
 
 def findings_html(findings: Sequence[Finding]) -> str:
     """The section of the findings; says so where there are none."""
-    cards = [card_html(finding) for level in _LEVELS for finding in findings if finding.level == level]
+    in_order = [finding for level in _LEVELS for finding in findings if finding.level == level]
+    cards = [card_html(finding) for finding in with_advice_once(in_order)]
     body = "\n".join(cards) or '<p class="quiet">There is nothing to report.</p>'
     summary = escape(count_text(findings))
     return f'<section id="findings"><h2>Findings <span class="count">{summary}</span></h2>\n{body}\n</section>'
