@@ -23,6 +23,7 @@ from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, P
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
@@ -30,12 +31,13 @@ from tunectl.procedures.procedure import (
     SweepSpec,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
     majority,
     repeats,
     runs_of,
 )
-from tunectl.procedures.rate_confirmation import Confirmed, chosen, confirmed, confirming, contenders
+from tunectl.procedures.rate_confirmation import CONTENDERS, Confirmed, chosen, confirmed, confirming, contenders
 from tunectl.procedures.rate_plot import rate_plot
 from tunectl.procedures.rates import (
     RateJudgement,
@@ -47,6 +49,7 @@ from tunectl.procedures.rates import (
     runs_by_rate,
     with_lost,
 )
+from tunectl.procedures.warmup_recipe import FRESH_SEEDS
 from tunectl.spec.document import scalar
 
 REACH = 100.0
@@ -346,6 +349,18 @@ def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
     return figures
 
 
+def trainings(spec: SweepSpec) -> tuple[int, int]:
+    """Of a grid that is wide enough, and without --find-max-train-steps."""
+    *_, points = default_grid(spec)
+    fewest, most = fewest_seeds(points), SEEDS * points
+    if not spec.options.get("follow_up", True):
+        return fewest, most
+    follow_ups = SEEDS * (MOST_AT_EDGE + len(FAR_ABOVE) + 1)
+    return fewest + FRESH_SEEDS, most + FRESH_SEEDS * CONTENDERS + follow_ups
+
+
 _NEEDS = OwnCodeNeeds(("learning_rate",))
 
-LR_SWEEP = Procedure("lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS)
+LR_SWEEP = Procedure(
+    "lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS, trainings=trainings
+)

@@ -45,9 +45,7 @@ def too_many_dimensions(context: Context) -> list[Problem]:
         if dimensions > most and (worst is None or dimensions > worst[0]):
             message = (
                 f"{counted(dimensions, 'nuisance hyperparameter')}{context.describe(setting)} on "
-                f"{counted(trials, 'trial')}: so few cover about {most} "
-                "(below 10 trials the learning rate only, 10 to 24 also beta1 or momentum, 25 and more also epsilon, "
-                "well above that beta2); "
+                f"{counted(trials, 'trial')}: so few cover about {most}; "
                 "raise trials, or fix the least sensitive ones"
             )
             worst = (dimensions, context.spec.problem(("search", "trials"), message))
