@@ -56,7 +56,7 @@ def card_html(finding: Finding) -> str:
 def _numbers_html(numbers: Mapping[str, Any]) -> str:
     """The numbers that are known and read well in a line; findings.json has all."""
     pairs = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(number_text(value))}</dd></div>"
+        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(number_text(value))}</dd></div>"
         for name, value in numbers.items()
         if _fits(value)
     ]
