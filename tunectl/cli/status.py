@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table, shown_retrains
+from tunectl.cli.console import note, say, say_json, say_table, shown, shown_retrains
 from tunectl.cli.failed_trials import by_message, listed
 
 _NEXT_RUN = {
@@ -37,7 +37,7 @@ def status(
     )
     if report.best is not None:
         say(
-            f"best so far: {report.best.best_value:.4g} {report.objective.metric} (trial {report.best.plan.trial}, "
+            f"best so far: {shown(report.best.best_value)} {report.objective.metric} (trial {report.best.plan.trial}, "
             f"step {report.best.best_step})"
         )
     if report.half_read:

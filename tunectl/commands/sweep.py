@@ -130,6 +130,7 @@ def run_procedure(
             return [] if planned else planned_trials(checked.spec, sweep, procedure, {}, ())
 
         if not check_place(place):
+            _say_cost(procedure, sweep, watcher)
             first = planner([])
             _check_places(procedure, checked.spec, first)
             ready = made_ready(first)
@@ -169,6 +170,13 @@ def _checked_sweep(procedure: Procedure, checked: CheckedStudy, request: Procedu
     if wrong:
         raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
     return sweep
+
+
+def _say_cost(procedure: Procedure, sweep: SweepSpec, watcher: Watcher) -> None:
+    usual = procedure.trainings(sweep)
+    if usual is not None:
+        steps = sweep.options.get("steps") or sweep.max_train_steps
+        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {steps:,} steps in all")
 
 
 def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watcher) -> None:
