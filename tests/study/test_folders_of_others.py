@@ -140,6 +140,47 @@ def test_a_link_in_place_of_a_table_is_refused_and_what_it_names_stays(folder: S
     assert contents(own) == {path.name: b"export A=1\n"}
 
 
+def in_the_way(path: Path, kind: str, own: Path) -> None:
+    """Put something in place of a file or a folder that a run writes at its end."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    if kind == "link":
+        path.symlink_to(own)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        *(
+            (name, "link", "is a link")
+            for name in ("tables/trials.md", "tables/measurements.parquet", "plots/rates.svg")
+        ),
+        *((name, "pipe", "is a named pipe") for name in ("tables/isolation.csv", "report.html", "conclusion.json")),
+        *((name, "folder", "is a folder") for name in ("tables/settings.csv", "report.html", "findings.json")),
+        *((name, "file", "is a file") for name in ("tables", "plots")),
+    ],
+)
+def test_what_is_in_the_way_of_a_file_that_is_written_at_the_end_is_found_before_anything_is_trained(
+    folder: StudyFolder, name: str, kind: str, said: str
+) -> None:
+    own = folder.path.parent / "own"
+    own.write_text("export A=1\n")
+    in_the_way(folder.path / name, kind, own)
+    study = load_study(folder.path.parent / "study_file.yaml")
+    with at_once(), pytest.raises(FolderError, match=said) as raised, opened(study, folder.path, Silent()):
+        raise AssertionError("it runs")
+    assert name in str(raised.value)
+    assert own.read_text() == "export A=1\n"
+
+
 def test_links_under_every_temporary_name_do_not_lead_out(folder: StudyFolder, tmp_path: Path) -> None:
     own = tmp_path / "bashrc"
     own.write_text("export A=1\n")
