@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,8 +18,10 @@ from builders import study_text
 from made_up_folders import made_up_folder
 
 from tunectl.cli.main import app
+from tunectl.core import seals
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.safe_text import ACTING
 from tunectl.report.drawing import Drawing, draw
 from tunectl.spec.reading import load_study
 from tunectl.study.opening import opened
@@ -205,6 +208,29 @@ def test_a_log_that_is_a_link_is_not_on_the_page(folder: StudyFolder, tmp_path: 
     assert not [path for path in report.paths if b"hunter2" in path.read_bytes()]
     with pytest.raises(FolderError, match=r"log\.txt: cannot be read: it is a link"):
         call(["logs"], folder.path)
+
+
+ACTS = "\x1b]0;owned\x07\x1b[31m\x9b\u202e\u2028"
+
+
+def test_nothing_that_a_report_writes_for_reading_acts_on_a_terminal(tmp_path: Path) -> None:
+    text = TEXT.replace("search:", f"goal: {json.dumps(ACTS)}\nnotes: {json.dumps(ACTS)}\nsearch:", 1)
+    folder = made_up_folder(tmp_path / "study", text, lambda plan: 0.5 - plan.trial / 20)
+    for line in ({"step": step, "metrics": {"valid/error_rate": 1 / step, f"train/{ACTS}": 0.1}} for step in (1, 2)):
+        with open(folder.trial(0).measurements, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    folder.trial(0).log.write_text(f"log \x1b[32mgreen\x1b[0m 10%\r20%\n{ACTS}")
+    content = json.loads(folder.provenance.read_text())
+    described = {"time": ACTS, "command": ["tunectl", ACTS], "git": {"commit": ACTS, "dirty": False}}
+    runs = [{**content["runs"][-1], **described}]
+    folder.provenance.write_bytes(seals.sealed(json.dumps({"format": 1, "runs": runs})))
+    report = report_study(folder.path, Question())
+    written = {path: path.read_text() for path in report.paths if path.suffix in (".html", ".json", ".md", ".svg")}
+    assert {path.suffix for path in written} == {".html", ".json", ".md", ".svg"}
+    assert {path.name: found for path, text in written.items() if (found := set(ACTING.findall(text)))} == {}
+    page = written[report.page]
+    assert "\\x1b]0;owned" in page, "shown as an escape"
+    assert "log green 10%\\n20%" in page, "a log as `tunectl logs` shows it"
 
 
 def files_of_a_study() -> list[str]:

@@ -23,6 +23,7 @@ from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import TrialOutcome
+from tunectl.core.safe_text import escaped_json
 from tunectl.report.drawing import Renderer
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
 from tunectl.report.study_tables import best_trials_table, isolation_table, retrains_table
@@ -192,7 +193,7 @@ def write_report(
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
     content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
-    _write(listed, (jsontext.encode(content, indent=2) + "\n").encode())
+    _write(listed, (escaped_json(jsontext.encode(content, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     keep_faults(folder, faults)
     header, rows = settings_rows(summaries, names)
