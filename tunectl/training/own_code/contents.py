@@ -117,6 +117,17 @@ def remove(path: Path, folder: TrialFolder) -> bool:
     return True
 
 
+def remove_empty(path: Path, folder: TrialFolder) -> None:
+    """Remove a folder that lies in the trial's `folder`, where nothing is in it."""
+    real = own_path(path, folder)
+    if real is not None:
+        with (
+            contextlib.suppress(OSError),
+            real_folders.opened(real.parent, Path(os.path.realpath(folder.study))) as home,
+        ):
+            os.rmdir(real.name, dir_fd=home)
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         return [Path(home) / name for home, _, names in os.walk(path, followlinks=False) for name in sorted(names)]
