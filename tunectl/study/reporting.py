@@ -99,7 +99,7 @@ def report_study(
     processes that are `ready` draw the plots; what is damaged in the folder is said to `report`. Raises FolderError
     where there is no study or nothing can be written, UsageError where the question cannot be answered.
     """
-    with writing_lock(StudyFolder(place)):
+    with writing_lock(StudyFolder(place), report):
         with looked_at(place, report) as study:
             evidence, outcomes = evidence_of(study, question)
         return write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)

@@ -167,7 +167,7 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
-    with writing_lock(study.folder):
+    with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     return RetrainReport(study.spec.name, study.folder, study.spec.objective, tuple(found), tables.paths, interrupted)

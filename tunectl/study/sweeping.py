@@ -363,7 +363,7 @@ def _report(
     from tunectl.study.tabling import write_tables
 
     extra = sorted({name for trial in study.trials for name in trial.hyperparameters} - set(checked.spec.names))
-    with writing_lock(study.folder):
+    with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, checked.spec, study.outcomes, study.index, extra)
         paths = list(tables.paths)
         if conclusion is not None:
