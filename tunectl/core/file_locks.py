@@ -8,6 +8,8 @@ import itertools
 import os
 from pathlib import Path
 
+from tunectl.core import regular_files
+
 _LOCKS = Path("/proc/locks")
 _FILE = 5  # the field of the file, behind that of the process
 _MOST_SHOWN = 100
@@ -21,7 +23,7 @@ def holders(path: Path) -> list[str]:
     `, which is stopped,` where one is; [] where the system does not say.
     """
     try:
-        status, lines = path.stat(), _LOCKS.read_text().splitlines()
+        status, lines = path.stat(), regular_files.content(_LOCKS).decode("ascii", "replace").splitlines()
     except OSError:
         return []
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
@@ -33,8 +35,9 @@ def holders(path: Path) -> list[str]:
 
 def _process(pid: int) -> str:
     try:
-        words = (_LOCKS.parent / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-        state = (_LOCKS.parent / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        command_line, status = (regular_files.content(_LOCKS.parent / str(pid) / name) for name in ("cmdline", "stat"))
+        words = command_line.decode(errors="replace").split("\0")[:-1]
+        state = status.decode(errors="replace").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return f"process {pid}"
     if words and Path(words[0]).name.startswith("python"):

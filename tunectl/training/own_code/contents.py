@@ -121,11 +121,8 @@ def remove_empty(path: Path, folder: TrialFolder) -> None:
     """Remove a folder that lies in the trial's `folder`, where nothing is in it."""
     real = own_path(path, folder)
     if real is not None:
-        with (
-            contextlib.suppress(OSError),
-            real_folders.opened(real.parent, Path(os.path.realpath(folder.study))) as home,
-        ):
-            os.rmdir(real.name, dir_fd=home)
+        with contextlib.suppress(OSError):
+            real_folders.remove_empty(real, Path(os.path.realpath(folder.study)))
 
 
 def _files(path: Path) -> list[Path]:
