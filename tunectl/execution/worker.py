@@ -22,7 +22,7 @@ from typing import Any, assert_never
 from tunectl.core import regular_files
 from tunectl.core.disk_room import lack_of_room
 from tunectl.core.errors import FolderError, LoaderError, ShortageError
-from tunectl.core.files import UNWRITABLE
+from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.frames import is_own
 from tunectl.core.programs import FunctionRequest, ProgramRequest, Request, request_in
@@ -265,6 +265,8 @@ def _measure_throughput(
 
 def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> int:
     try:
+        # A trial that has a result is not asked for again: a power cut must not take what it was asked.
+        flush_file(folder.request)
         write_result(folder, result)
     except OSError as error:
         if error.errno in UNWRITABLE:
