@@ -116,7 +116,7 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
-    request = request_in(regular_files.content(folder.request))
+    request = request_in(regular_files.content(folder.request, within=folder.study))
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
