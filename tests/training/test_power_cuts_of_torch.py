@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_functions_as_trials import Functions
+from test_function_trial import Functions
 from training_builders import comparable, make_request, stochastic_workload, train_trial
 
 from tunectl.core.folders import TrialFolder
