@@ -15,15 +15,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.updates.gradient_norms import clipped_fraction
 from tunectl.core.objective import Objective
-from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds
+from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, median_clipped, most_stable, thresholds
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
@@ -32,6 +30,7 @@ from tunectl.procedures.procedure import (
     SweepSpec,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
 )
 from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
@@ -46,6 +45,8 @@ from tunectl.procedures.rate_judgements import (
 )
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.recipes import (
+    CANDIDATES,
+    FRESH_SEEDS,
     Judged,
     Recipe,
     candidates,
@@ -230,21 +231,6 @@ def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
     return chosen([item for item in as_good if item.recipe.levers.clip == largest], objective) or best
 
 
-def median_clipped(runs: Sequence[Run]) -> float | None:
-    """The part of the updates that were clipped, the median over the runs; None where it is not known.
-
-    Own code does not say which updates it clipped: there it is the part of its gradient norms above the threshold.
-    """
-    parts = []
-    for run in runs:
-        clip, norms = run.plan.hyperparameters.get("grad_clip_norm"), run.updates.gradient_norm
-        if len(run.updates.clipped):
-            parts.append(clipped_fraction(run.updates))
-        elif clip is not None and not np.isnan(norms).all():
-            parts.append(float((norms[~np.isnan(norms)] > float(clip)).mean()))
-    return statistics.median(parts) if parts else None
-
-
 def _is_too_aggressive(item: Judged) -> bool:
     return (median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
 
@@ -383,6 +369,15 @@ def _rate_to_draw(spec: ClipSweep, results: Results, adopted: Judged | None) -> 
     return min(rates, key=lambda rate: abs(math.log(rate / wanted)), default=None) if wanted else None
 
 
+def trainings(spec: ClipSweep) -> tuple[int, int]:
+    """The least: one threshold is enough; the most: all of them, and a quarter of the initialisation."""
+    near = SEEDS * len(NEAR)
+    fewest = near + fewest_seeds(2 * RATES) + 2 * FRESH_SEEDS
+    most = near + SEEDS * (1 + len(SMALLER)) * RATES + 2 * CANDIDATES * FRESH_SEEDS
+    quarter = 0 if spec.init_scale is None else near + SEEDS * RATES + CANDIDATES * FRESH_SEEDS
+    return fewest, most + quarter
+
+
 CLIP_SWEEP = Procedure(
     "clip-sweep",
     frozenset({"learning_rate", "grad_clip_norm"}),
@@ -392,4 +387,5 @@ CLIP_SWEEP = Procedure(
     conclude,
     problems,
     OwnCodeNeeds(("learning_rate", "grad_clip_norm"), ("gradient_norm",)),
+    trainings=trainings,
 )

@@ -23,18 +23,20 @@ from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, P
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
     Results,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
     majority,
     repeats,
     runs_of,
 )
-from tunectl.procedures.rate_confirmation import Confirmed, chosen, confirmed, confirming, contenders
+from tunectl.procedures.rate_confirmation import CONTENDERS, Confirmed, chosen, confirmed, confirming, contenders
 from tunectl.procedures.rate_judgements import (
     RateJudgement,
     best_rate,
@@ -45,6 +47,7 @@ from tunectl.procedures.rate_judgements import (
     runs_by_rate,
     with_lost,
 )
+from tunectl.procedures.recipes import FRESH_SEEDS
 from tunectl.procedures.sweep_figures import cadences, curves_above, rate_plot
 
 REACH = 100.0
@@ -332,6 +335,16 @@ def _figures(spec: LrSweep, results: Results, found: Found) -> list[Figure]:
     return figures
 
 
+def trainings(spec: LrSweep) -> tuple[int, int]:
+    """The least and the most for a grid that is wide enough, without --find-max-train-steps."""
+    *_, points = default_grid(spec)
+    fewest, most = fewest_seeds(points), SEEDS * points
+    if not spec.options.follow_up:
+        return fewest, most
+    follow_ups = SEEDS * (MOST_AT_EDGE + len(FAR_ABOVE) + 1)
+    return fewest + FRESH_SEEDS, most + FRESH_SEEDS * CONTENDERS + follow_ups
+
+
 LR_SWEEP = Procedure(
     "lr-sweep",
     frozenset({"learning_rate"}),
@@ -341,4 +354,5 @@ LR_SWEEP = Procedure(
     conclude,
     problems,
     OwnCodeNeeds(("learning_rate",)),
+    trainings=trainings,
 )

@@ -140,7 +140,8 @@ class Procedure(Generic[Options]):
     what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself. `problems`
     returns a line for each thing that is wrong with the options, before anything is created. `own_code` is what it
     needs to work on own code, None where it needs tunectl's own training loop. With `one_at_a_time` no two trials run
-    at once, since each would slow the other down.
+    at once, since each would slow the other down. `trainings` returns the least and the most trainings that it usually
+    takes, None where it is a few short ones.
     """
 
     name: str
@@ -152,6 +153,12 @@ class Procedure(Generic[Options]):
     problems: Callable[[SweepSpec[Options]], Sequence[str]]
     own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
+    trainings: Callable[[SweepSpec[Options]], tuple[int, int] | None] = lambda _spec: None
+
+
+def fewest_seeds(points: int) -> int:
+    """The fewest trainings that this number of points takes: a majority of the seeds of each, see `by_majority`."""
+    return (SEEDS // 2 + 1) * points
 
 
 def repeats(

@@ -19,12 +19,14 @@ from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
     Results,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
     runs_of,
 )
@@ -32,6 +34,8 @@ from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_q
 from tunectl.procedures.rate_judgements import log_grid, rounded
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.recipes import (
+    CANDIDATES,
+    FRESH_SEEDS,
     Judged,
     Recipe,
     candidates,
@@ -358,6 +362,17 @@ def _length_figures(results: Results) -> list[Figure]:
     ]
 
 
+def trainings(spec: WarmupSweep) -> tuple[int, int] | None:
+    """The least: the first warmup that is tried is stable; the most: one is stable only at the lowest factor."""
+    if not is_needed(spec):
+        return None
+    tried, compared = len(lengths(spec.max_train_steps)), 2 * RATES + HIGHER_RATES
+    fewest = fewest_seeds(1 + compared) + 2 * FRESH_SEEDS
+    most = SEEDS * (sum(map(len, factors(spec))) * tried + compared) + 2 * CANDIDATES * FRESH_SEEDS
+    quarter = 0 if spec.init_scale is None else SEEDS * RATES + CANDIDATES * FRESH_SEEDS
+    return fewest, most + quarter
+
+
 WARMUP_SWEEP = Procedure(
     "warmup-sweep",
     frozenset({"learning_rate", "warmup_steps"}),
@@ -367,4 +382,5 @@ WARMUP_SWEEP = Procedure(
     conclude,
     problems,
     OwnCodeNeeds(("learning_rate", "warmup_steps"), ("train/loss",)),
+    trainings=trainings,
 )

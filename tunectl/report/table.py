@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.core.table_columns import Cell, Column
+from tunectl.core.wording import short_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def exact(cell: Cell) -> str:
 
 
 def short(cell: Cell) -> str:
-    """The cell for reading: floats with four significant digits."""
-    return f"{cell:.4g}" if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
+    """The cell for reading: floats with four digits."""
+    return short_number(cell) if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
 
 
 def csv_bytes(table: Table) -> bytes:
