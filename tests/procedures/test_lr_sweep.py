@@ -351,7 +351,7 @@ def test_every_phase_has_its_words():
     assert len(PHASES) == FIT_FINEST + 1
 
 
-def test_of_own_code_that_tells_no_training_loss_a_rate_is_judged_by_the_objective():
+def test_of_own_code_that_gives_no_training_loss_a_rate_is_judged_by_the_objective():
     def runs(rate, values):
         points = {10 * (place + 1): value for place, value in enumerate(values)}
         measured = [Measurement(step, {"valid/error_rate": value}) for step, value in {0: 3.0, **points}.items()]
@@ -364,7 +364,7 @@ def test_of_own_code_that_tells_no_training_loss_a_rate_is_judged_by_the_objecti
 
 
 def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
-    """It tells its loss three times in all: too little to see a network die in it."""
+    """It records its loss three times in all: too rarely to see a network die."""
 
     def happens(values, repeat):
         rate = values["learning_rate"]
@@ -376,7 +376,7 @@ def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
     assert conclusion.answers["best_learning_rate"] == pytest.approx(0.1)
     assert 0.1 < conclusion.answers["unstable_base_learning_rate"] <= 1.0
     assert any("it ends worse than the best rate begins" in str(row) for row in conclusion.rows)
-    assert not any(wish.phase == EARLY for wish in asked), "nobody makes own code evaluate every step"
+    assert not any(wish.phase == EARLY for wish in asked), "own code decides when it evaluates"
 
 
 def lucky(values, repeat):

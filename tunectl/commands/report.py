@@ -26,8 +26,8 @@ from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
-from tunectl.report.drawing import Renderer
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
+from tunectl.report.renderer import Renderer
 from tunectl.report.study_page import PageContent, study_page
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_rows, trials_table, write_table

@@ -1,4 +1,4 @@
-"""A study as it is handed to another tool: what was searched, and what every trial left."""
+"""A study as it is exported to another tool: what was searched, and the files of every trial."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tunectl.space.hyperparameters import Hyperparameter, active
 
 @dataclass(frozen=True, slots=True)
 class ExportedTrial:
-    """A trial: how it stands under the study's objective, and all its measurements, by step.
+    """A trial: its outcome under the study's objective, and all its measurements, by step.
 
-    `started` and `ended` are in seconds since 1970, as well as its files tell; None where it was never launched.
+    `started` and `ended` are in seconds since 1970, from the times of its files; None where it was never launched.
     """
 
     outcome: TrialOutcome
@@ -42,7 +42,7 @@ class ExportedTrial:
 
     @property
     def launched(self) -> bool:
-        """Whether there is more of it than a plan."""
+        """Whether it was ever started."""
         return self.started is not None
 
     def curve(self) -> list[Measurement]:
@@ -106,18 +106,18 @@ class ExportedStudy:
 
     @property
     def owner(self) -> Owner:
-        """Whose its exports are: a study that is moved or copied keeps its name and its first trial as planned."""
+        """The owner of its exports: a study that is moved or copied keeps its name and its first trial as planned."""
         first = [trial.plan.to_json() for trial in self.trials[:1]]
         text = json.dumps([self.spec.name, first], sort_keys=True, default=str)
         return Owner(self.folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     @property
     def launched(self) -> list[ExportedTrial]:
-        """The trials of which there is more than a plan."""
+        """The trials that were ever started."""
         return [item for item in self.trials if item.launched]
 
     def facts(self) -> dict[str, Scalar]:
-        """What is worth knowing about the whole study."""
+        """Facts about the whole study, by name."""
         spec, objective = self.spec, self.objective
         return {
             "study": spec.name,

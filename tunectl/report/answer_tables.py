@@ -11,7 +11,7 @@ from tunectl.core.table_columns import Cell, Column
 from tunectl.report.table import Table
 
 BEST_OF_SETTING = 5
-"""So many trials of a setting are listed."""
+"""The number of trials of a setting that are listed."""
 
 
 def isolation_table(found: Sequence[Isolation]) -> Table:
