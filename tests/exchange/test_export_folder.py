@@ -113,7 +113,7 @@ def test_folders_with_something_else_in_them_are_left_alone(tmp_path):
         put(tmp_path / "mine", "x")
     put(tmp_path / "out", "first")
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FolderError, match=r"holds thesis\.txt beside our export"):
+    with pytest.raises(FolderError, match=r"holds thesis\.txt, which tunectl did not export"):
         put(tmp_path / "out", "x")
     assert names(tmp_path / "out") == ["first", "thesis.txt", MARK]
 
@@ -157,7 +157,7 @@ def test_a_database_is_a_file_that_is_missing_empty_or_the_tools_own(tmp_path, m
         str(tmp_path / "torn.db"): (FolderError, "cannot be read as a SQLite database"),
         str(other): (FolderError, "is a database of another program than sometool; give another --out"),
         "/dev/null": (FolderError, "is not a SQLite database"),
-        str(tmp_path / "what?.db"): (UsageError, "cannot hold"),
+        str(tmp_path / "what?.db"): (UsageError, "cannot contain"),
     }
     for out, (kind, message) in cases.items():
         with pytest.raises(TunectlError, match=message) as caught:

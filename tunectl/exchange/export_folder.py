@@ -95,7 +95,7 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
     strange = sorted(entries - {MARK, *there.entries})
     if strange:
         raise FolderError(
-            f"{place}: holds {strange[0]} which tunectl did not export; move it away, or give another --out"
+            f"{place}: holds {strange[0]}, which tunectl did not export; move it away, or give another --out"
         )
 
 
