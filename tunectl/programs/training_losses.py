@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tunectl.core.divergence import deviations_above, is_diverged
+from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.objective import Objective
 from tunectl.core.program_request import TRAINING_LOSS
 from tunectl.core.records import Measurement
@@ -80,7 +81,7 @@ def verdict_on(
     yet), and a loss that grows while the objective improves belongs to another game (a generator against its
     discriminator, a penalty): neither is judged.
     """
-    told = [item for item in measurements if item.kind == "evaluation" and TRAINING_LOSS in item.metrics]
+    told = [item for item in measurements if item.kind == EVALUATION.name and TRAINING_LOSS in item.metrics]
     if len(told) < FEWEST_FOR_DIVERGENCE:
         return None
     losses = [item.metrics[TRAINING_LOSS] for item in told]
@@ -99,7 +100,7 @@ def verdict_on(
 
 def _improves(measurements: Sequence[Measurement], objective: Objective) -> bool:
     """Whether the objective, where it is another metric, gets better on the whole."""
-    told = sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step)
+    told = sorted((item for item in measurements if item.kind == EVALUATION.name), key=lambda item: item.step)
     values = [item.metrics[objective.metric] for item in told if objective.metric in item.metrics]
     costs = [objective.loss(value) for value in values]
     if objective.metric == TRAINING_LOSS or len(costs) < FEWEST_FOR_TREND or not all(map(math.isfinite, costs)):
