@@ -31,9 +31,10 @@ def request(study: str) -> TrialRequest:
     return TrialRequest(study, 0, 0, WORKLOAD, {}, {}, Objective("valid/loss", "minimize"), 10, 5, 3)
 
 
-def test_a_server_that_may_fork_says_so(toys):
+def test_a_server_that_may_fork_has_no_messages(toys):
     ready = toys.backend.wait_ready()
-    assert (ready.mode, ready.reason) == ("fork", "")
+    assert ready.messages == ()
+    assert toys.backend.launch_mode == "fork"
     assert ready.seconds > 0
     assert toys.backend.wait_ready() == ready, "asking twice is no harm"
 
@@ -185,7 +186,7 @@ def test_a_server_that_dies_loses_its_trials_and_another_one_takes_over(toys):
     first, second = toys.until_ended(0, 1)
     assert first.lost
     assert second.lost
-    assert first.message == "the fork server was killed by SIGKILL and took the trial with it"
+    assert first.message == "the fork server was killed by SIGKILL, and the trial with it"
     assert all_gone(*pids, pid_in(folder / "child")), "the groups were killed before the trials were reported"
     assert toys.server_pid != server
     toys.ended.clear()
@@ -199,7 +200,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
     script = tmp_path / "runner.py"
     script.write_text(
         "import sys, signal\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from pathlib import Path\n"
         "from toy_trials import Toys\n"
         "from tunectl.execution import runner_lock as lock\n"
@@ -238,10 +239,10 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
     script = tmp_path / "runner.py"
     script.write_text(
         "import sys, signal\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from pathlib import Path\n"
         "from toy_trials import Toys\n"
-        f"Toys(Path({str(tmp_path)!r}), 'takes_for_ever', {str(mark)!r}).start()\n"
+        f"Toys(Path({str(tmp_path)!r}), 'never_loads', {str(mark)!r}).start()\n"
         "signal.pause()\n"
     )
     runner = subprocess.Popen([sys.executable, str(script)])
@@ -252,7 +253,7 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
 
 
 def test_closing_while_the_workload_loads_ends_the_server_at_once(make_toys, tmp_path):
-    toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
+    toys = make_toys("never_loads", str(tmp_path / "loading"))
     server = pid_in(tmp_path / "loading")
     begun = time.monotonic()
     toys.backend.close()
@@ -337,11 +338,13 @@ def test_a_second_server_that_cannot_load_stops_the_study_with_the_reason(make_t
 
 
 @pytest.mark.parametrize("factory", ["leaves_a_thread"])
-def test_where_forking_is_unsafe_trials_are_spawned_and_the_reason_is_told(make_toys, factory):
+def test_where_forking_is_unsafe_trials_are_spawned_and_the_message_says_why(make_toys, factory):
     toys = make_toys(factory)
     ready = toys.backend.wait_ready()
-    assert ready.mode == "spawn"
-    assert "1 other thread running (reader)" in ready.reason
+    assert toys.backend.launch_mode == "spawn"
+    (message,) = ready.messages
+    assert message.startswith("each trial starts as a new process, which takes a few seconds: ")
+    assert "1 other thread running (reader)" in message
     folder = toys.launch(0, "tells")
     toys.until_ended(0)
     facts = json.loads((folder / "facts.json").read_text())
@@ -473,8 +476,8 @@ def test_a_launch_is_not_ordered_again_where_there_is_a_sign_that_it_should_not(
     assert (ended.lost, toys.started) == (True, {})
 
 
-def test_a_launch_that_no_server_lives_to_see_is_lost_in_the_end(toys, monkeypatch):
-    monkeypatch.setattr(local, "_MOST_ORDERS", 1)
+def test_a_trial_whose_servers_all_die_before_it_starts_is_lost_in_the_end(toys, monkeypatch):
+    monkeypatch.setattr(local, "_MAX_LAUNCHES", 1)
     toys.backend.wait_ready()
     os.kill(toys.server_pid, signal.SIGSTOP)
     toys.launch(0, "completes")
@@ -508,7 +511,7 @@ def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):
 
 
 def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path):
-    toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
+    toys = make_toys("never_loads", str(tmp_path / "loading"))
     asked = iter([0, 1, 1])
     assert toys.backend.wait_ready(lambda: next(asked)) is None
     assert toys.backend.probe(request("works"), toys.slots[0], lambda: 1) is None

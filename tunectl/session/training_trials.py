@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
-from tunectl.execution.events import Event, TrialEnded, TrialRetried
-from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.jobs import Event, Job, Limits, TrialEnded, TrialRetried
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec

@@ -35,7 +35,7 @@ def preload(workload):
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "leaves_a_thread":
         threading.Thread(target=threading.Event().wait, name="reader", daemon=True).start()
-    if name == "takes_for_ever":
+    if name == "never_loads":
         Path(workload.text).write_text(str(os.getpid()))
         threading.Event().wait()
     if name == "leaves_a_child":
@@ -168,7 +168,7 @@ def _ignores_stop(folder, assignment, stop):
 
 
 def _sleeper(folder, name, *, new_session=False, daemon=False):
-    """A child that sleeps for ever; `daemon`: forked twice, so that its parent is gone while the trial still runs."""
+    """A child that sleeps until it is killed; `daemon`: forked twice, so its parent has ended by then."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         if new_session:
