@@ -46,7 +46,7 @@ def preload(workload):
 
 
 def work(assignment, stop):
-    if assignment.kind == "probe":
+    if assignment.task == "probe":
         return _probe(assignment)
     folder = Path(assignment.folder)
     request = json.loads((folder / "request.json").read_text())
@@ -96,7 +96,7 @@ def _completes(folder, assignment, stop):
     return _finish(folder)
 
 
-def _tells(folder, assignment, stop):
+def _reports(folder, assignment, stop):
     print("half a line", end="")
     facts = {
         "pid": os.getpid(),

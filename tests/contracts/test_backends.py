@@ -22,7 +22,7 @@ from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution.backends import BACKENDS, DEFAULT
 from tunectl.execution.backends.backend import Backend, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.backends.local import LocalBackend
-from tunectl.execution.jobs import Event, Job, Limits, TrialEnded, TrialStarted
+from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialStarted
 from tunectl.execution.protocol import EXIT_STOPPED
 from tunectl.execution.scheduler import run_trials
 from tunectl.language.study_spec import ResourcesSection
@@ -229,7 +229,7 @@ def test_the_scheduler_runs_a_study_on_it_and_tries_a_crashed_trial_again(ready:
         [Job(trial) for trial in range(3)],
         ready.backend,
         ready.slots[:2],
-        limits=Limits(),
+        limits=AttemptLimits(),
         prepare=prepare,
         on_event=events.append,
         stop_requested=lambda: 0,

@@ -55,7 +55,7 @@ def test_of_a_message_of_several_lines_the_first_says_why_and_a_loader_s_is_the_
     assert failures.describe(AssertionError()).message == "AssertionError"
 
 
-def test_a_workload_error_speaks_for_itself_and_its_cause_tells_the_place(tmp_path):
+def test_the_message_of_a_workload_error_is_kept_and_its_cause_gives_the_place(tmp_path):
     space = user_code(tmp_path, "def factory():\n    return {}['seed']\n")
 
     def load():

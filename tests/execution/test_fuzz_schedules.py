@@ -21,9 +21,9 @@ from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
 from tunectl.execution.jobs import (
     OUT_OF_MEMORY,
+    AttemptLimits,
     Event,
     Job,
-    Limits,
     StoppedByFailures,
     TrialEnded,
     TrialRetried,
@@ -61,7 +61,7 @@ COMMON = ["completed"] * 6 + ["infeasible", "failed", "out_of_memory", "out_of_m
 
 @dataclass(frozen=True)
 class Course:
-    """How one attempt goes: when and how it ends by itself, and what it does when it is told to stop or killed."""
+    """How one attempt goes: when and how it ends by itself, and what it does when it is asked to stop or killed."""
 
     seconds: float = 5.0
     ending: str = "completed"
@@ -100,7 +100,7 @@ class RandomBackend:
 
     course_of: Callable[[int, int], Course]
     stops: Callable[[float], int]
-    limits: Limits
+    limits: AttemptLimits
     now: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
     reports: list[ProcessStarted | ProcessEnded] = field(default_factory=list)
@@ -116,7 +116,7 @@ class RandomBackend:
         assert self.stops(self.now) == 0, "nothing is launched after a stop was asked for"
         assert trial not in self.running, "a trial runs once at a time"
         assert all(slot.index != item.slot.index for item in self.running.values()), "a slot holds one trial"
-        assert not (folder / "result.json").exists(), "a result tells that this attempt has ended"
+        assert not (folder / "result.json").exists(), "a result shows that this attempt has ended"
         made = Attempt(trial, attempt, slot, TrialFolder(folder), self.course_of(trial, attempt), self.now)
         self.attempts.append(made)
         if made.course.is_announced:
@@ -179,7 +179,7 @@ class Plan:
     """All that is drawn for one run."""
 
     slots: tuple[Slot, ...]
-    limits: Limits
+    limits: AttemptLimits
     earlier: tuple[tuple[AttemptEnd, ...], ...]
     stop_at: float = math.inf
     second_stop_after: float = math.inf
@@ -190,7 +190,7 @@ class Plan:
 
     @property
     def ends_all(self) -> bool:
-        """Whether a trial that does not end by itself is told to."""
+        """Whether a trial that does not end by itself is asked to."""
         return self.stop_at < math.inf or self.limits.trial_timeout_seconds < math.inf
 
 
@@ -257,7 +257,7 @@ def plans(draw: st.DrawFn) -> Plan:
     trials = draw(st.lists(st.just(()) | earlier_attempts, max_size=9))
     return Plan(
         slots,
-        Limits(draw(st.integers(0, 2)), timeout, draw(seconds)),
+        AttemptLimits(draw(st.integers(0, 2)), timeout, draw(seconds)),
         tuple(trials),
         stop_at=draw(st.just(math.inf) | st.integers(0, 25).map(float)),
         second_stop_after=draw(st.just(math.inf) | seconds),
@@ -376,7 +376,7 @@ def assert_every_attempt_left_what_it_should(run: Run) -> None:
 
 
 def allowed_reasons(run: Run, item: Attempt) -> set[str]:
-    """What attempts.jsonl may call an attempt; "result" where it is not to stand there."""
+    """What attempts.jsonl may call an attempt; "result" where it must not be there."""
     others = [other for other in run.backend.attempts if other is not item and other.slot.device == item.slot.device]
     last_look = item.ended - 1.0
     ending = item.course.ending if item.dies_by_itself else "sigkill" if item.killed is not None else "exit_75"

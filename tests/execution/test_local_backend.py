@@ -48,7 +48,7 @@ def test_launches_ordered_while_the_workload_loads_are_not_lost(toys):
 
 
 def test_a_trial_is_a_fork_in_its_own_group_with_its_own_device_and_nothing_of_the_servers(toys):
-    folder = toys.launch(0, "tells", attempt=2)
+    folder = toys.launch(0, "reports", attempt=2)
     toys.until_ended(0)
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["group"] == facts["pid"] == toys.started[0]
@@ -149,7 +149,7 @@ def test_a_daemon_of_a_living_trial_is_left_alone_when_another_trial_ends(toys):
     assert all_gone(*(pid_in(folder / name) for name in CHILDREN))
 
 
-def test_closing_the_backend_leaves_nobody_behind_and_may_be_done_twice(toys):
+def test_closing_the_backend_leaves_no_process_and_may_be_done_twice(toys):
     folders = [toys.launch(trial, "leaves_children_and_waits") for trial in range(3)]
     pids = [pid_in(folder / name) for folder in folders for name in ("waiting", *CHILDREN)]
     server = toys.server_pid
@@ -178,7 +178,7 @@ def test_a_terminal_s_ctrl_c_does_not_reach_the_server(toys):
 
 
 def test_a_server_that_dies_loses_its_trials_and_another_one_takes_over(toys):
-    # Also what left its group and its session, and belongs to nobody once the server is gone.
+    # Also what left its group and its session, and has no parent of ours once the server has ended.
     waiting = toys.launch(1, "leaves_children_and_waits")
     pids = [pid_in(waiting / name) for name in ("waiting", *CHILDREN)]
     server = toys.server_pid
@@ -226,7 +226,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
     assert all_gone(*pids), "the lock is free only when the last writer is gone"
 
 
-def test_a_trial_dies_with_its_server_when_nobody_is_left_to_kill_it(toys):
+def test_a_trial_dies_with_its_server_when_no_process_is_left_to_kill_it(toys):
     # Runner and server killed at the same moment: the kernel kills the trial.
     toys.backend.wait_ready()
     pid = pid_in(toys.launch(0, "ignores_stop") / "waiting")
@@ -285,7 +285,7 @@ def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_to
         toys.backend.wait_ready()
 
 
-def test_a_library_that_cannot_be_imported_is_told_when_the_workload_is_waited_for(tmp_path, monkeypatch):
+def test_a_library_that_cannot_be_imported_is_an_error_of_the_wait_for_the_workload(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_WARM_UP", "raises")
     toys = Toys(tmp_path)
     toys.start()
@@ -345,7 +345,7 @@ def test_where_forking_is_unsafe_trials_are_spawned_and_the_message_says_why(mak
     (message,) = ready.messages
     assert message.startswith("each trial starts as a new process, which takes a few seconds: ")
     assert "1 other thread running (reader)" in message
-    folder = toys.launch(0, "tells")
+    folder = toys.launch(0, "reports")
     toys.until_ended(0)
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["loaded_pid"] == facts["pid"], "a fresh interpreter imported the worker"
@@ -443,14 +443,14 @@ def test_one_kill_during_a_probe_says_nothing_about_the_workload(toys, tmp_path,
     assert ended.code == 0
 
 
-def test_a_probe_that_is_killed_with_every_server_is_an_error_and_leaves_nobody(toys, tmp_path):
+def test_a_probe_that_is_killed_with_every_server_is_an_error_and_leaves_no_process(toys, tmp_path):
     toys.backend.wait_ready()
     first = toys.server_pid
     with pytest.raises(WorkloadError, match=r"its process lost its fork server, which was killed by SIGKILL"):
         toys.backend.probe(request(f"kills its server always {tmp_path / 'mark'}"), toys.slots[0])
-    # They die with their servers, whom nobody waits for longer than for their exit.
+    # They die with their servers, and the runner waits for the servers' exit alone.
     pids = [first, *map(int, (tmp_path / "mark").read_text().split())]
-    wait_until(lambda: all_gone(*pids), "nobody is left")
+    wait_until(lambda: all_gone(*pids), "no process is left")
 
 
 def test_what_a_server_never_launched_is_launched_by_the_next_one(toys):

@@ -22,7 +22,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd
 from tunectl.execution.backends.backend import BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
-from tunectl.execution.jobs import Job, Limits, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
+from tunectl.execution.jobs import AttemptLimits, Job, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.store import json_lines
@@ -176,7 +176,7 @@ class Study:
             jobs,
             self.backend,
             self.slots,
-            limits=Limits(self.retries, self.timeout, self.grace),
+            limits=AttemptLimits(self.retries, self.timeout, self.grace),
             prepare=self.prepare,
             on_event=self.note,
             stop_requested=lambda: self.stops(self.backend.now),
@@ -325,7 +325,7 @@ def test_memory_that_ran_out_alone_is_a_result(tmp_path):
 
 
 def test_memory_that_ran_out_before_the_runner_was_killed_is_tried_again_alone(tmp_path):
-    # The result lies there, and nobody has said whether the neighbour was to blame.
+    # The result is there, and it is not known whether the other trial took the memory.
     folder = TrialFolder(tmp_path / "00000")
     folder.path.mkdir()
     write_result(folder, "infeasible", "out_of_memory", provisional=True, attempt=1)
@@ -412,7 +412,7 @@ def test_a_second_stop_kills_at_once(tmp_path):
     assert study.backend.now <= 7
 
 
-def test_a_process_that_cannot_be_killed_is_not_waited_for_for_ever(tmp_path):
+def test_a_process_that_cannot_be_killed_is_waited_for_with_a_limit(tmp_path):
     study = Study(tmp_path, by_trial(t0=Script(unkillable=True)), stops=lambda now: 2 * int(now >= 1))
     assert study.run(jobs(1)) == {0: "cancelled"}
     assert study.backend.now < 30

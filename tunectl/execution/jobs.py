@@ -15,7 +15,7 @@ _COUNTED = frozenset({"crashed", "lost"})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AttemptLimits:
     """How many times a trial is tried, and for how long.
 
     `retries` is how many more times a trial is tried that crashed or was lost. An attempt that takes longer than

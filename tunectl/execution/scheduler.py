@@ -19,9 +19,9 @@ from tunectl.execution.backends.backend import Backend, BackendEvent, BackendRea
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.jobs import (
     OUT_OF_MEMORY,
+    AttemptLimits,
     Event,
     Job,
-    Limits,
     StoppedByFailures,
     Tick,
     TrialEnded,
@@ -57,7 +57,7 @@ class _Running:
 class _Schedule:
     backend: Backend
     slots: Sequence[Slot]
-    limits: Limits
+    limits: AttemptLimits
     prepare: Callable[[Job], Path]
     on_event: Callable[[Event], None]
     stop_requested: Callable[[], int]
@@ -247,7 +247,7 @@ def run_trials(
     backend: Backend,
     slots: Sequence[Slot],
     *,
-    limits: Limits,
+    limits: AttemptLimits,
     prepare: Callable[[Job], Path],
     on_event: Callable[[Event], None],
     stop_requested: Callable[[], int],

@@ -131,7 +131,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class TrialEvidence:
     """What the end of a trial is judged by; all losses in the unit of the workload's loss.
 
     `start_*` and `end_*`: mean and standard deviation over the `examples` evaluated examples of train, in evaluation
@@ -217,7 +217,7 @@ def _last_half(series: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
     return series[len(series) // 2 :]
 
 
-def _diverged(evidence: Evidence) -> Verdict | None:
+def _diverged(evidence: TrialEvidence) -> Verdict | None:
     at_end = (evidence.tail_mean, evidence.start_mean, evidence.start_spread)
     if not is_diverged(*at_end):
         return None
@@ -238,7 +238,7 @@ def moved(losses: Sequence[Sequence[float]]) -> float:
     return float(np.sqrt(np.mean((values - values[-1]) ** 2))) if len(values) else 0.0
 
 
-def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
+def _no_progress(evidence: TrialEvidence, baseline: float | None) -> Verdict | None:
     if evidence.exchange is not None and (baseline is not None or evidence.exchange.spread > 0):
         verdict = _constant(evidence, evidence.exchange, baseline)
         # What depends on its input may be slow, and wander: with a baseline nothing else is asked.
@@ -250,7 +250,7 @@ def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
     return _never_below_start(evidence) if baseline is None else _flat(evidence, baseline)
 
 
-def _constant(evidence: Evidence, exchange: Exchange, baseline: float | None) -> Verdict | None:
+def _constant(evidence: TrialEvidence, exchange: Exchange, baseline: float | None) -> Verdict | None:
     """A dead network: its predictions do not depend on the input."""
     # With a baseline, what has learned is below it.
     if not exchange.is_constant(moved(evidence.fixed_batch_losses), all_examples=baseline is None):
@@ -264,7 +264,7 @@ def _constant(evidence: Evidence, exchange: Exchange, baseline: float | None) ->
     )
 
 
-def _never_below_start(evidence: Evidence) -> Verdict | None:
+def _never_below_start(evidence: TrialEvidence) -> Verdict | None:
     unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps)
     long_enough = evidence.total_steps >= MIN_UPDATES or unmoved
     if not long_enough or not evidence.lowest_loss >= evidence.start_mean:
@@ -278,7 +278,7 @@ def _never_below_start(evidence: Evidence) -> Verdict | None:
     return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
 
 
-def _flat(evidence: Evidence, baseline: float) -> Verdict | None:
+def _flat(evidence: TrialEvidence, baseline: float) -> Verdict | None:
     """What the losses alone say, where the predictions cannot be seen."""
     if _clearly_below(baseline, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
         return None
@@ -295,7 +295,7 @@ def _flat(evidence: Evidence, baseline: float) -> Verdict | None:
     )
 
 
-def judge(evidence: Evidence, *, baseline: float | None, no_progress: bool = True) -> Verdict | None:
+def judge(evidence: TrialEvidence, *, baseline: float | None, no_progress: bool = True) -> Verdict | None:
     """Say whether a trial that came to its end is infeasible; None where it is not. Judged after the last update only.
 
     `diverged`: the mean minibatch loss of the last updates lies more than FAR_ABOVE standard deviations (of the

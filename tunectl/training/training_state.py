@@ -19,7 +19,7 @@ from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.precision import LossScaler
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
 
@@ -77,7 +77,7 @@ class TrialState:
     evaluator: Evaluator
     fixed_batch: Any
     series: StepSeries
-    progress: Progress
+    progress: TrialProgress
     best: BestCheckpoints
     measurements: LineFile
     steps: LineFile

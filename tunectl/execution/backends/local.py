@@ -197,7 +197,7 @@ class LocalBackend:
                 killed = signal.SIGKILL if how == processes.describe_exit(None, signal.SIGKILL) else None
                 return {"signal": killed, "code": None, "message": f"lost its fork server, which {how}"}
             if stop_requested():
-                self._send({"op": "signal", "kind": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
+                self._send({"op": "signal", "task": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
                 return None
             self._receive(_STOP_CHECK_SECONDS)
         return self._answers.pop(number)
@@ -269,7 +269,7 @@ class LocalBackend:
     def _signal(self, trial: int, number: int, *, group: bool) -> None:
         if trial in self._processes:
             self._processes[trial].signalled = True
-        self._send({"op": "signal", "kind": "trial", "number": trial, "signal": int(number), "group": group})
+        self._send({"op": "signal", "task": "trial", "number": trial, "signal": int(number), "group": group})
 
     def _receive(self, timeout_seconds: float | None) -> None:
         server = self._running_server()
@@ -295,7 +295,7 @@ class LocalBackend:
             self._events.append(server.ready)
         elif event == "refused":
             server.refused = message
-        elif message["kind"] == "probe":
+        elif message["task"] == "probe":
             if event == "ended":
                 self._answers[message["number"]] = message
         elif event == "launched":
