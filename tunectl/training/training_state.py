@@ -93,7 +93,7 @@ class TrialState:
         """The number of updates in all, those of the schedule that the trial does not reach left out."""
         return self.configuration.total_steps(self.request.trained_steps)
 
-    def evaluation_due(self) -> bool:
+    def must_evaluate(self) -> bool:
         """Whether the model of this step is to be evaluated and has not been: step 0, multiples of eval_every (from
         eval_from on), the last step.
         """
