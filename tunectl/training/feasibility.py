@@ -36,7 +36,7 @@ def tail_updates(total_steps: int) -> int:
 
 
 def fixed_batch_steps(total_steps: int) -> frozenset[int]:
-"""Of all changes of the losses, this quantile counts: a unit that a few inputs still activate is no living network."""
+    """The numbers of updates after which the fixed batch is evaluated: evenly over the second half, with the last."""
     half = total_steps // 2
     span = total_steps - half
     count = min(span, FIXED_BATCH_EVALUATIONS)
