@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.table_columns import Column
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.execution.backends import Backend
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.configuration import FIELDS
 from tunectl.language.placeholders import names_in
@@ -117,7 +116,7 @@ def run_procedure(
     procedure = procedure_of(request.options)
     checked = check_study(study, Path.cwd())
     sweep = _checked_sweep(procedure, checked, request)
-    slots = study_slots(checked.spec, options.slots, dict(os.environ))[: 1 if procedure.one_at_a_time else None]
+    slots = study_slots(checked.spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
