@@ -11,6 +11,7 @@ from typing import BinaryIO
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import ENDED, State
 from tunectl.execution.runner_lock import is_held
 from tunectl.store.plan_file import read_plan
@@ -107,7 +108,7 @@ def _opened(home: TrialFolder) -> BinaryIO | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise FolderError(f"{home.log}: cannot be read: {error.strerror or error}") from error
+        raise path_error(home.log, "read", error) from error
 
 
 def _unlogged(folder: StudyFolder) -> str:

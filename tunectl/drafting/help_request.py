@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tunectl.core.path_errors import system_reason
 from tunectl.core.program_request import program_path
 
 LONGEST_SECONDS = 60.0
@@ -43,7 +44,7 @@ def asked_help(
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return None, f"it cannot be started: {getattr(error, 'strerror', None) or error}"
+        return None, f"it cannot be started: {system_reason(error)}"
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

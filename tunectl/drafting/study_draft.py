@@ -13,6 +13,7 @@ from pathlib import Path
 from tunectl.core.errors import FolderError, UsageError, printable
 from tunectl.core.files import write_new
 from tunectl.core.links import broken_link
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.program_request import which
 from tunectl.core.regular_files import LARGEST_BYTES
 from tunectl.core.wording import nearest
@@ -135,11 +136,9 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
 
 
 def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, ...]:
-    try:
-        with open(sample, "rb") as file:  # it may be what a program prints now: --sample <(python train.py)
-            content = file.read(LARGEST_BYTES)
-    except OSError as error:
-        raise UsageError(f"{sample}: cannot be read: {error.strerror or error}") from error
+    # The file may be what a program prints now: --sample <(python train.py)
+    with path_errors(sample, "read", UsageError), open(sample, "rb") as file:
+        content = file.read(LARGEST_BYTES)
     found = read_sample(content.decode("utf-8", "replace"), metric)
     if found is None:
         wanted = f" and {metric}" if metric else ""
@@ -187,4 +186,4 @@ def _write(files: Mapping[Path, str]) -> None:
             _refuse_existing(path)
             raise FolderError(f"{path}: cannot be written: {path.parent} is a file, not a folder") from None
         except OSError as error:
-            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise path_error(path, "written", error) from error

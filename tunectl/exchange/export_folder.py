@@ -15,6 +15,7 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_bytes
 from tunectl.core.jsontext import one_line
 from tunectl.core.links import broken_link
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.exchange.database_addresses import masked
 from tunectl.store.foreign_database import table_names
 
@@ -51,7 +52,7 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     _check_replaceable(place, owner, tool)
     mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
     fresh, old = (place.with_name(f".{place.name}.{word}") for word in ("tmp", "old"))
-    try:
+    with path_errors(place, "written"):
         place.parent.mkdir(parents=True, exist_ok=True)
         for left in (fresh, old):
             real_folders.remove_all(left, place.parent)
@@ -67,8 +68,6 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
             for left in (fresh, old):
                 with contextlib.suppress(OSError):
                     real_folders.remove_all(left, place.parent)
-    except OSError as error:
-        raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
@@ -81,7 +80,7 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
     except NotADirectoryError:
         raise FolderError(f"{place}: is a file, not a folder; give another --out") from None
     except OSError as error:
-        raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
+        raise path_error(place, "read", error) from error
     if place.is_symlink():
         raise FolderError(f"{place}: is a link, and an export takes the place of a folder; give another --out")
     if not entries:
@@ -143,20 +142,15 @@ def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
         there = table_names(path)
         if there and not there.issuperset(tables):
             raise FolderError(f"{path}: is a database of something else than {tool}; give another --out")
-    try:
+    with path_errors(path.parent, "created"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
     return path
 
 
 def is_database(path: Path) -> bool:
     """Whether a file is empty or a SQLite database; raises FolderError where it cannot be read."""
-    try:
-        with regular_files.opened(path, follows=True) as file:
-            head = file.read(len(_SQLITE_HEAD))
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with path_errors(path, "read"), regular_files.opened(path, follows=True) as file:
+        head = file.read(len(_SQLITE_HEAD))
     return head in (b"", _SQLITE_HEAD)
 
 

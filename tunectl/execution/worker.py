@@ -25,6 +25,7 @@ from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.full_disk import lack_of_room
+from tunectl.core.path_errors import system_reason
 from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request, request_in
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
 from tunectl.core.shortages import file_size_remedy, shortage
@@ -274,7 +275,7 @@ def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> 
             return _unwritten(error, assignment)
         # Not the disk's fault: the trial deleted its folder, or made a folder of its result.json.
         assignment.say(
-            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {error.strerror}"
+            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {system_reason(error)}"
         )
         return EXIT_CRASHED
     return 0

@@ -18,6 +18,7 @@ from tunectl.core import parent_death, real_folders, regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
+from tunectl.core.path_errors import system_reason
 from tunectl.core.program_request import RESUME, ProgramRequest, program_path, variable_of
 from tunectl.core.recorded_metrics import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
@@ -245,5 +246,5 @@ def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> sub
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         if shortage(error):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = system_reason(error)
         raise WorkloadError(f"the command {line[0]!r} cannot be started in {folder}: {reason}") from error

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
+from tunectl.core.path_errors import path_errors
 from tunectl.core.program_request import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
 from tunectl.core.text_lines import Tail, log_bytes
@@ -309,7 +309,7 @@ def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | N
         return
     if not is_copied:
         _copy(folder)
-    try:
+    with path_errors(folder.result, "written"):
         if result is not None:
             write_result(folder, result)
         elif files.result is not None:
@@ -318,13 +318,11 @@ def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | N
                     folder, AttemptEnd(files.result.attempt, "cancelled", _UNFINISHED, False, files.result.device)
                 )
             real_folders.remove(folder.result, folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.result}: cannot be written: {error.strerror or error}") from error
 
 
 def _copy(folder: TrialFolder) -> None:
     """Keep the files that are written anew."""
-    try:
+    with path_errors(folder.earlier, "written"):
         real_folders.made(folder.earlier, folder.study)
         numbers = [int(path.name) for path in folder.earlier.iterdir() if path.name.isdecimal()]
         place = folder.earlier / str(max(numbers, default=0) + 1)
@@ -333,5 +331,3 @@ def _copy(folder: TrialFolder) -> None:
             with contextlib.suppress(FileNotFoundError):
                 kept = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES, within=folder.study)
                 write_bytes(place / path.name, kept, within=folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.earlier}: cannot be written: {error.strerror or error}") from error

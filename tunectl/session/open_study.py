@@ -11,6 +11,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.execution.runner_lock import LockedFile, acquire
@@ -92,10 +93,8 @@ def opened(
 
 
 def _made(place: Path) -> StudyFolder:
-    try:
+    with path_errors(place, "created"):
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{place}: the study folder cannot be made: {error.strerror or error}") from error
     return StudyFolder(place)
 
 
@@ -166,10 +165,8 @@ def grown(study: OpenStudy, added: Sequence[PlannedTrial], watcher: Watcher) -> 
 def _write_procedure(folder: StudyFolder, procedure: bytes | None) -> None:
     if procedure is None:
         return
-    try:
+    with path_errors(folder.procedure, "written"):
         write_bytes(folder.procedure, procedure)
-    except OSError as error:
-        raise FolderError(f"{folder.procedure}: cannot be written: {error.strerror or error}") from error
 
 
 def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list[str]:
@@ -178,7 +175,7 @@ def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list
         kept = regular_files.content(folder.procedure) if folder.procedure.exists() else None
         old, new = (sealed_object(text) if text is not None else {} for text in (kept, procedure))
     except (OSError, DamagedError) as error:
-        raise FolderError(f"{folder.procedure}: cannot be read: {error}") from error
+        raise path_error(folder.procedure, "read", error) from error
     if old == new:
         return []
     if kept is None or procedure is None:
@@ -192,14 +189,12 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
     """The plan with whatever the study asks for beyond it, and the study file as it is now."""
     planned = read_plan(folder.plan) if folder.plan.exists() else []
     added = planner(planned)
-    try:
+    with path_errors(folder.study, "written"):
         if spec.points_file is not None:
             write_if_changed(folder.points, spec.points_file.text.encode("utf-8"))
         if read_study_text(folder) != spec.text:
             write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
         real_folders.remove(folder.rereading, folder.path)
-    except OSError as error:
-        raise FolderError(f"{folder.study}: cannot be written: {error.strerror or error}") from error
     if added:
         append_plan(folder.plan, added)
     return [*planned, *added]

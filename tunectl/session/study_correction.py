@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from tunectl.core import regular_files
-from tunectl.core.errors import FolderError, StudyError
+from tunectl.core.errors import StudyError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors
 from tunectl.core.program_request import FunctionRequest, ProgramRequest, request_in
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object
@@ -133,10 +134,8 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
     if folder.rereading.exists():
         return
     content = {_HAD_RESULTS: any(_state(folder, trial) in _RESULTS for trial in trials)}
-    try:
+    with path_errors(folder.rereading, "written"):
         write_bytes(folder.rereading, json.dumps(content).encode())
-    except OSError as error:
-        raise FolderError(f"{folder.rereading}: cannot be written: {error.strerror or error}") from error
 
 
 def _had_results(folder: StudyFolder) -> bool | None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunectl.core import jsontext, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import UpdateBlock
 from tunectl.store import json_lines
 
@@ -22,7 +22,7 @@ def read_updates(folder: TrialFolder) -> tuple[UpdateBlock, ...]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ()
     except OSError as error:
-        raise FolderError(f"{folder.steps}: cannot be read: {error.strerror or error}") from error
+        raise path_error(folder.steps, "read", error) from error
     blocks: list[UpdateBlock] = []
     for line in json_lines.parse(content):
         block = _block(line)
