@@ -220,7 +220,7 @@ def test_the_line_that_says_why_a_program_failed(name: str) -> None:
 
 
 def lines_of(text: str) -> list[str]:
-    from tunectl.core.text_lines import lines_in
+    from tunectl.core.log_reader import lines_in
 
     return lines_in(text)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.program_request import MetricSource
+from tunectl.core.own_code_request import MetricSource
 from tunectl.drafting.sample_lines import SampleReading, read_sample
 from tunectl.language.study_reader import load_study
 from tunectl.programs.collected_metrics import Collector

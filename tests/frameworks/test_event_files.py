@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.program_request import MetricSource
+from tunectl.core.own_code_request import MetricSource
 
 pytestmark = pytest.mark.frameworks
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.frameworks
 def test_scalars_are_read_as_they_come_by_their_tags(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    from tunectl.programs.file_sources import file_source
+    from tunectl.programs.metric_files import file_source
     from tunectl.programs.output_reader import Told
 
     source = file_source(MetricSource("tensorboard", "", names={"Loss/val": "valid/loss"}), str(tmp_path / "logs"))

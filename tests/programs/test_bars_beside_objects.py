@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from printed_trials import JSON, Case, read_of
 
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 OBJECT = '{"step": 3, "valid_loss": 0.01}'
 PRINTED = "{'step': 3, 'valid_loss': 0.01}"

@@ -11,7 +11,7 @@ from program_calls import Programs
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints, MetricSource, Optional
+from tunectl.core.own_code_request import Checkpoints, MetricSource, Optional
 from tunectl.programs.checkpoint_steps import is_other_unit, matched
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints

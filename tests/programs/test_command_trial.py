@@ -19,7 +19,7 @@ from program_calls import STEPS, Programs
 import tunectl
 from tunectl.core.errors import WorkloadError
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program
+from tunectl.core.own_code_request import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program
 from tunectl.programs import program_outcome, running_program
 from tunectl.store.trial_files import read_trial
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from printed_trials import CSV, LINES, Case, read_of
 
-from tunectl.core.program_request import MetricSource
+from tunectl.core.own_code_request import MetricSource
 
 
 def lines(expression: str) -> tuple[MetricSource, ...]:

@@ -11,7 +11,7 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints
+from tunectl.core.own_code_request import Checkpoints
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.store.checkpoint_names import ExistingCheckpoints

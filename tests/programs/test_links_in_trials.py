@@ -13,10 +13,10 @@ from test_kept_checkpoints import VALUES, kept, write
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
+from tunectl.core.log_reader import Tail
 from tunectl.core.real_folders import NotRegularError
-from tunectl.core.text_lines import Tail
-from tunectl.programs import file_contents
-from tunectl.programs.late_output import Beginning, note_beginning
+from tunectl.programs import checkpoint_files
+from tunectl.programs.unread_output import Beginning, note_beginning
 
 OWN = b"export A=1\n"
 
@@ -140,5 +140,5 @@ def test_a_checkpoint_that_never_ends_is_not_copied(folder: TrialFolder, source:
         os.mkfifo(path)
     else:
         path.symlink_to(source)
-    assert not file_contents.copy(path, folder.checkpoints / "1-copy.tmp", folder)
+    assert not checkpoint_files.copy(path, folder.checkpoints / "1-copy.tmp", folder)
     assert list(folder.checkpoints.iterdir()) == []

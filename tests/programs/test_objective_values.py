@@ -9,7 +9,7 @@ import pytest
 from printed_trials import CSV, LINES, Case, read_of
 
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 INF = math.inf
 MAXIMIZE, FINAL = Objective("valid_loss", "maximize"), Objective("valid_loss", "minimize", "final")

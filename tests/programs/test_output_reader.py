@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 from tunectl.core.printed_numbers import number, whole_number
-from tunectl.core.program_request import OUTPUT, MetricSource
-from tunectl.programs.file_sources import file_source
+from tunectl.programs.metric_files import file_source
 from tunectl.programs.output_reader import OutputReader, Told
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from printed_trials import CSV, Case, read_of
 
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 COUNTED = {1: 0.5, 2: 0.25}
 TWO = '{"valid_loss": 0.5}\n{"valid_loss": 0.25}\n'

@@ -13,8 +13,8 @@ from program_calls import Programs
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints, MetricSource, Optional, ProgramRequest
-from tunectl.programs import file_contents
+from tunectl.core.own_code_request import Checkpoints, CommandRequest, MetricSource, Optional
+from tunectl.programs import checkpoint_files
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
 from tunectl.store.trial_files import read_trial
@@ -264,11 +264,11 @@ def test_files_and_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
     for home in (one, other):
         home.mkdir()
         (home / "a").write_text("same")
-    assert file_contents.is_same(one, other)
+    assert checkpoint_files.is_same(one, other)
     (other / "b").write_text("")
-    assert not file_contents.is_same(one, other)
-    assert not file_contents.is_same(tmp_path / "none", tmp_path / "nothing")
-    assert file_contents.stamp(tmp_path / "none") == {}
+    assert not checkpoint_files.is_same(one, other)
+    assert not checkpoint_files.is_same(tmp_path / "none", tmp_path / "nothing")
+    assert checkpoint_files.stamp(tmp_path / "none") == {}
 
 
 NANOGPT = """
@@ -290,7 +290,7 @@ def programs(tmp_path: Path) -> Programs:
     return Programs(tmp_path)
 
 
-def resumable(programs: Programs, text: str, stop: int) -> ProgramRequest:
+def resumable(programs: Programs, text: str, stop: int) -> CommandRequest:
     request = programs.request(text, "{trial.dir}", FLAG, checkpoints=Checkpoints("{trial.dir}/ckpt.pt"))
     (programs.folder.path.parent / "program.py.stop").write_text(str(stop))
     return request

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from test_command_trial import Programs
 
-from tunectl.core.program_request import Checkpoints, Optional, ProgramRequest
+from tunectl.core.own_code_request import Checkpoints, CommandRequest, Optional
 from tunectl.core.records import Measurement
 from tunectl.programs import command_trial, flushed_output
-from tunectl.programs.late_output import Beginning, last_beginning, note_beginning
 from tunectl.programs.program_start import started
+from tunectl.programs.unread_output import Beginning, last_beginning, note_beginning
 from tunectl.store.trial_files import write_measurements
 
 LENGTH = 12
@@ -121,14 +121,14 @@ def disk(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     monkeypatch.undo()
 
 
-def resumable(programs: Programs, cut: int, order: str, name: str = "model-{step}.pt") -> ProgramRequest:
+def resumable(programs: Programs, cut: int, order: str, name: str = "model-{step}.pt") -> CommandRequest:
     places = ("{trial.dir}", "{trial.dir}/" + name.replace("{step}", "STEP"), str(cut), order)
     checkpoints = Checkpoints("{trial.dir}/" + name)
     request = programs.request(PROGRAM, *places, Optional(("{trial.resume}",)), checkpoints=checkpoints)
     return replace(request, max_train_steps=LENGTH)
 
 
-def cut_off(programs: Programs, request: ProgramRequest) -> None:
+def cut_off(programs: Programs, request: CommandRequest) -> None:
     """Run a trial until its program says that the machine goes down now; a flush that has begun ends."""
     marker, processes = programs.folder.path / "cut", []
     running = set(threading.enumerate())
@@ -191,7 +191,7 @@ def test_a_power_cut_loses_no_evaluation_of_a_program_that_flushes_its_own_check
 FOUND = re.compile(r"step (\d+) loss (\S+)\n")
 
 
-def left_behind(programs: Programs, *, evaluations: int, saved: list[int]) -> tuple[ProgramRequest, str]:
+def left_behind(programs: Programs, *, evaluations: int, saved: list[int]) -> tuple[CommandRequest, str]:
     """A trial that was cut off, in its first attempt: nothing but its beginning was flushed; gives its log."""
     request = resumable(programs, 0, "behind")
     programs.folder.files.mkdir()

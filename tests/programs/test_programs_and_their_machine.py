@@ -1,6 +1,6 @@
 """A trial that is a program, on a machine that is short of something or lacks what newer kernels have.
 
-Tests programs/process_end.py, core/full_disk.py, and what programs/command_trial.py makes of them.
+Tests programs/running_program.py, core/shortages.py, and what programs/command_trial.py makes of them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from test_command_trial import Programs
 
-from tunectl.core import full_disk
+from tunectl.core import shortages
 from tunectl.core.errors import ShortageError
-from tunectl.core.program_request import InfeasibleEnds
+from tunectl.core.own_code_request import InfeasibleEnds
 from tunectl.programs import program_start
 
 
@@ -43,8 +43,8 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
             raise FULL
         path.write_bytes(content)
 
-    monkeypatch.setattr(full_disk.os, "statvfs", statvfs)
-    monkeypatch.setattr(full_disk, "write_bytes", write_bytes)
+    monkeypatch.setattr(shortages.os, "statvfs", statvfs)
+    monkeypatch.setattr(shortages, "write_bytes", write_bytes)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import (
+from tunectl.core.own_code_request import (
     Checkpoints,
+    CommandRequest,
     FunctionRequest,
     InfeasibleEnds,
     MetricSource,
     Program,
-    ProgramRequest,
 )
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, WorkloadReference
-from tunectl.programs.late_output import Beginning, note_beginning
 from tunectl.programs.reread_trial import read_again
+from tunectl.programs.unread_output import Beginning, note_beginning
 from tunectl.store.trial_files import (
     append_attempt,
     read_trial,
@@ -44,8 +44,8 @@ class Trial:
         self.folder = TrialFolder(home / "00007")
         self.folder.files.mkdir(parents=True)
 
-    def request(self, program: Program = PROGRAM, attempt: int = 1) -> ProgramRequest:
-        return ProgramRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt=attempt)
+    def request(self, program: Program = PROGRAM, attempt: int = 1) -> CommandRequest:
+        return CommandRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt=attempt)
 
     def left(self, log: str, measured: dict[int, float], result: TrialResult | None, **request: int) -> None:
         self.folder.log.write_text(log)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from printed_trials import Case, read_of
 
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 BESIDE = {
     "np.float64(0.8)": "a scalar of NumPy 2",

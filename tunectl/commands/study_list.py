@@ -16,8 +16,7 @@ from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.links import broken_link
-from tunectl.core.path_errors import path_error, path_message
+from tunectl.core.path_errors import broken_link, path_error, path_message
 from tunectl.core.records import ENDED
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.report.table import Column, ColumnType, Table

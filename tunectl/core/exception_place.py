@@ -8,8 +8,7 @@ import traceback
 from pathlib import Path
 
 from tunectl.core.errors import TunectlError
-from tunectl.core.exception_text import first_of_group, text_of
-from tunectl.core.quoted_traceback import quoted_traceback
+from tunectl.core.exception_text import first_of_group, quoted_traceback, text_of
 
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})

@@ -1,8 +1,21 @@
-"""What an exception says, in one line, whatever its own methods do and whichever process raised it."""
+"""What an exception says, in one line, whatever its own methods do and whichever process raised it.
+
+An exception of another process is raised here once more, with a text that quotes its traceback. Torch does so for its
+data-loader processes and its replicas ("Caught ValueError in DataLoader worker process 0. Original Traceback ..."), and
+for the processes of `torch.multiprocessing.spawn`; the pools of Python and of joblib give it as the cause.
+"""
 
 from __future__ import annotations
 
-from tunectl.core.quoted_traceback import quoted_traceback
+import re
+from dataclasses import dataclass
+
+_TREE = r"[\s|+]*"  # what Python draws before each line of an exception group
+_HEADER = re.compile(
+    rf"^{_TREE}(?:Original )?{_TREE}(?P<group>Exception Group )?Traceback \(most recent call last\)", re.MULTILINE
+)
+_FRAME = re.compile(rf'{_TREE}File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_BRANCH = re.compile(r"^[\s+]*\|[ ]")
 
 
 def text_of(error: BaseException) -> str:
@@ -45,3 +58,45 @@ def exception_line(error: BaseException) -> str:
     line = f"{type(error).__name__}: {said}" if said else type(error).__name__
     first = first_of_group(error)
     return line if first is None else f"{line}: {exception_line(first)}"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedTraceback:
+    """The exception that a text quotes last, and the frames of all that it quotes, the innermost last.
+
+    `message` is the first line of the exception, with its type; "" where the quotation ends before.
+    """
+
+    message: str
+    frames: tuple[tuple[str, int], ...]
+
+
+def quoted_traceback(text: str) -> QuotedTraceback | None:
+    """The traceback that a text quotes; None where it quotes none.
+
+    Of several it is the last, which is the innermost where one process hands on what another one raised; of a group of
+    exceptions the first.
+    """
+    headers = list(_HEADER.finditer(text))
+    if not headers:
+        return None
+    blocks = [_block(text, header) for header in headers]
+    groups = [place for place, header in enumerate(headers) if header["group"]]
+    first = groups[-1] + 1 if groups else len(blocks)
+    if first >= len(blocks):
+        return QuotedTraceback(blocks[-1].message, tuple(frame for block in blocks for frame in block.frames))
+    before = tuple(frame for block in blocks[:first] for frame in block.frames)
+    return QuotedTraceback(f"{blocks[first - 1].message}: {blocks[first].message}", before + blocks[first].frames)
+
+
+def _block(text: str, header: re.Match[str]) -> QuotedTraceback:
+    """One traceback: its frames, and the first line of its exception."""
+    frames = []
+    for line in text[header.end() :].splitlines()[1:]:
+        plain = _BRANCH.sub("", line)
+        frame = _FRAME.match(line)
+        if frame is not None:
+            frames.append((frame["file"], int(frame["line"])))
+        elif plain.strip() and not plain[0].isspace():
+            return QuotedTraceback(plain.strip(), tuple(frames))
+    return QuotedTraceback("", tuple(frames))

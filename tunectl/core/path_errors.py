@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -37,3 +38,14 @@ def path_errors(path: Path | str, use: PathUse, error_type: type[TunectlError] =
         yield
     except OSError as error:
         raise path_error(path, use, error, error_type) from error
+
+
+def broken_link(path: Path) -> str | None:
+    """The first part of the path that is a link to nothing, as `runs is a link to nothing (/data is not there)`; None
+    where no part is one, or where that cannot be seen.
+    """
+    try:
+        part = next((part for part in (*reversed(path.parents), path) if part.is_symlink() and not part.exists()), None)
+        return None if part is None else f"{part} is a link to nothing ({os.readlink(part)} is not there)"  # noqa: PTH115
+    except OSError:
+        return None

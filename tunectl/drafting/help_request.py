@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tunectl.core.own_code_request import program_path
 from tunectl.core.path_errors import system_reason
-from tunectl.core.program_request import program_path
 
 LONGEST_SECONDS = 60.0
 """A script may import large libraries before it reads its options; one that trains instead has none."""

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError, printable
 from tunectl.core.files import write_new
-from tunectl.core.links import broken_link
-from tunectl.core.path_errors import path_error, path_errors
-from tunectl.core.program_request import which
+from tunectl.core.own_code_request import which
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.core.regular_files import LARGEST_BYTES
 from tunectl.core.wording import nearest
 from tunectl.drafting.command_draft import MARK, Segment, drafted

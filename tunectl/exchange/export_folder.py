@@ -14,8 +14,7 @@ from tunectl.core import real_folders, regular_files, typed_fields
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_bytes
 from tunectl.core.jsontext import one_line
-from tunectl.core.links import broken_link
-from tunectl.core.path_errors import path_error, path_errors
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.exchange.database_addresses import masked
 from tunectl.store.foreign_database import table_names
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tunectl.core import jsontext
 from tunectl.core.failure_line import failure_line
+from tunectl.core.log_reader import last_lines
 from tunectl.core.shortages import file_size_remedy
-from tunectl.core.text_lines import last_lines
 from tunectl.execution import processes
 from tunectl.execution.backends import Ended
 from tunectl.execution.breaker import LAST_WORDS

@@ -24,11 +24,10 @@ from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE
 from tunectl.core.folders import TrialFolder
-from tunectl.core.full_disk import lack_of_room
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
 from tunectl.core.path_errors import system_reason
-from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request, request_in
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.core.shortages import file_size_remedy, shortage
+from tunectl.core.shortages import file_size_remedy, lack_of_room, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
@@ -204,7 +203,7 @@ def _run(
     seconds: TrialSeconds,
 ) -> TrialResult | None:
     match request:
-        case ProgramRequest():
+        case CommandRequest():
             from tunectl.programs.command_trial import run_command
 
             seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)

@@ -17,23 +17,20 @@ from tunectl.core.errors import ShortageError
 from tunectl.core.failure_line import failure_line
 from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.full_disk import lack_of_room
 from tunectl.core.line_file import LineFile
-from tunectl.core.program_request import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.log_reader import Tail, last_lines
+from tunectl.core.own_code_request import OUTPUT, CommandRequest, MetricSource
 from tunectl.core.recorded_metrics import RECORDED
 from tunectl.core.records import Measurement, TrialResult, TrialSeconds
-from tunectl.core.shortages import shortage_said
-from tunectl.core.text_lines import Tail, last_lines
+from tunectl.core.shortages import lack_of_room, shortage_said
 from tunectl.language.placeholders import filled
 from tunectl.programs.checkpoint_steps import is_other_unit
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.file_sources import JsonLinesFile, Source, file_source
 from tunectl.programs.flushed_output import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
-from tunectl.programs.late_output import Beginning, catch_up, last_beginning, note_beginning
+from tunectl.programs.metric_files import JsonLinesFile, Source, file_source
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
-from tunectl.programs.process_end import awaited_end
 from tunectl.programs.program_outcome import judged
 from tunectl.programs.program_start import (
     Resume,
@@ -43,7 +40,8 @@ from tunectl.programs.program_start import (
     started,
     write_hyperparameters,
 )
-from tunectl.programs.running_program import ProgramRun
+from tunectl.programs.running_program import RunningProgram, awaited_end
+from tunectl.programs.unread_output import Beginning, catch_up, last_beginning, note_beginning
 from tunectl.store.trial_files import read_trial, write_measurements
 
 _LOOK_SECONDS = 0.2
@@ -58,7 +56,7 @@ _RECORDED = MetricSource("json_lines", "")
 
 
 def run_command(
-    request: ProgramRequest,
+    request: CommandRequest,
     folder: TrialFolder,
     *,
     stop: Callable[[], bool],
@@ -85,7 +83,7 @@ def run_command(
         flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
         note_beginning(folder, beginning, durable=request.program.goes_on)
         seconds.startup_seconds += time.monotonic() - began
-        run = ProgramRun(
+        run = RunningProgram(
             request=request,
             folder=folder,
             process=started(request, values, log),
@@ -150,14 +148,14 @@ class Reading:
         )
 
 
-def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
+def reading_of(request: CommandRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
     """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
     collector = Collector(now_seconds, counts=request.program.prints_no_step, matters=_ends_it(request))
     reader = OutputReader(request.program.sources, request.objective.metric)
     return Reading(collector, reader, _files(request, values), _recorded(values), by_rank=request.program.devices > 1)
 
 
-def _watch(run: ProgramRun, beginning: Beginning) -> None:
+def _watch(run: RunningProgram, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
     wait = _GLANCE_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _LOOK_SECONDS
     looked, noted = 0.0, not run.request.program.takes_resume
@@ -176,7 +174,7 @@ def _watch(run: ProgramRun, beginning: Beginning) -> None:
     run.look(ended=True)
 
 
-def _raise_if_the_machine_is_to_blame(run: ProgramRun) -> None:
+def _raise_if_the_machine_is_to_blame(run: RunningProgram) -> None:
     """Raise OSError where a program failed since the disk that holds its trial is full, ShortageError where the machine
     was short of something: these are no failures of its own.
     """
@@ -208,7 +206,7 @@ def _stop_the_others(group: int) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
+def _ends_it(request: CommandRequest) -> Callable[[str], bool]:
     """Which metrics end a trial when they are no number: the objective, and what the study marks.
 
     A gradient norm is NaN wherever mixed precision skips an update, and the training goes on.
@@ -223,7 +221,7 @@ def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Begin
     return Beginning(resume.step, offset, mark=mark_of(resume.path, folder), lost=not resume.is_log_whole)
 
 
-def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
+def _flusher(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
     """What flushes the trial's lines, where it can go on; it is noted that so far they are on the disk."""
     if not request.program.goes_on:
         return None
@@ -232,7 +230,7 @@ def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None
     return Flusher(folder, point)
 
 
-def _flush_at_the_end(run: ProgramRun) -> None:
+def _flush_at_the_end(run: RunningProgram) -> None:
     """Flush the log, which a changed study may read again, and note that all is on the disk where the trial goes on."""
     flush_file(run.folder.log)
     if run.flusher is not None:
@@ -240,7 +238,7 @@ def _flush_at_the_end(run: ProgramRun) -> None:
 
 
 def _is_known(
-    request: ProgramRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
+    request: CommandRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
 ) -> Callable[[SavedPoint], bool]:
     """Whether all that the attempt before, which was cut off, had told when a checkpoint was there is known."""
     reading = reading_of(request, placeholder_values(request, folder, None), lambda: 0.0)
@@ -265,7 +263,7 @@ def _is_known(
 
 
 def gone_on_from(
-    request: ProgramRequest, folder: TrialFolder, now_seconds: Callable[[], float]
+    request: CommandRequest, folder: TrialFolder, now_seconds: Callable[[], float]
 ) -> tuple[Resume | None, Reading, int]:
     """The checkpoint from which the program goes on, None where it begins anew; what reads it, and holds what is known
     until then; and how many bytes of the measurements stay.
@@ -295,7 +293,7 @@ def gone_on_from(
     return resume._replace(is_log_whole=is_log_whole), reading, folder.measurements.stat().st_size
 
 
-def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:
+def _files(request: CommandRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:
     """The readers of the files that the program writes, as declared."""
     # In folders' names nothing is a wildcard.
     home = Path(glob.escape(request.program.folder))
@@ -313,7 +311,7 @@ def _recorded(values: Mapping[str, str]) -> JsonLinesFile:
 
 
 def _kept(
-    request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], collector: Collector
+    request: CommandRequest, folder: TrialFolder, values: Mapping[str, str], collector: Collector
 ) -> KeptCheckpoints | OverwrittenCheckpoint | None:
     if request.program.checkpoints is None:
         return None

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from tunectl.core import regular_files
 from tunectl.core.files import flush_file, flush_folder, write_bytes
 from tunectl.core.folders import TrialFolder
-from tunectl.core.text_lines import log_bytes
-from tunectl.programs import file_contents
+from tunectl.core.log_reader import log_bytes
+from tunectl.programs import checkpoint_files
 
 _FILE = "flushed.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -46,7 +46,7 @@ class SavedPoint(NamedTuple):
     def of(cls, number: int | None, path: Path) -> SavedPoint:
         """The checkpoint that lies there now."""
         # Without the inode, which a folder that was copied to another machine does not keep.
-        found = sorted((name, size, changed) for name, (_, size, changed) in file_contents.stamp(path).items())
+        found = sorted((name, size, changed) for name, (_, size, changed) in checkpoint_files.stamp(path).items())
         return cls(number, hashlib.sha256(repr(found).encode()).hexdigest() if found else "", path)
 
 
@@ -156,7 +156,7 @@ class Flusher:
         began = self.clock()
         # What cannot be flushed is not noted.
         with contextlib.suppress(OSError):
-            file_contents.flush(point.path)
+            checkpoint_files.flush(point.path)
             began = self.clock()
             note_flushed(self.folder, point)
             self.covered = point

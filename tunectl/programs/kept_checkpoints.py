@@ -14,9 +14,9 @@ from pathlib import Path
 from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints
+from tunectl.core.own_code_request import Checkpoints
 from tunectl.language.placeholders import filled
-from tunectl.programs import file_contents
+from tunectl.programs import checkpoint_files
 from tunectl.programs.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.flushed_output import SavedPoint
@@ -201,7 +201,7 @@ class KeptCheckpoints:
             if number in self.spared:
                 continue
             link = self._link(number, path)  # before: the name of a folder's has no suffix
-            self.keeps_what_is_outside |= not file_contents.remove(path, self.folder)
+            self.keeps_what_is_outside |= not checkpoint_files.remove(path, self.folder)
             real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
@@ -223,7 +223,7 @@ class KeptCheckpoints:
             return link.name
         real_folders.made(self.folder.checkpoints, self.folder.study)
         target = os.path.relpath(path, self.folder.checkpoints)
-        file_contents.remove(link, self.folder)  # of a file that was written again since
+        checkpoint_files.remove(link, self.folder)  # of a file that was written again since
         made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))
         return link.name if made else target
 

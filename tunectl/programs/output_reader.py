@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 from tunectl.core.printed_numbers import number, number_around, whole_number, why_unread
 from tunectl.core.printed_objects import Bare
-from tunectl.core.program_request import OUTPUT, MetricSource
 from tunectl.core.progress_bars import behind_bars
-from tunectl.programs.line_objects import ObjectLines
+from tunectl.programs.object_lines import ObjectLines
 
 
 class Told(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Literal
 from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.programs import file_contents
+from tunectl.programs import checkpoint_files
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.kept_checkpoints import rank
 
@@ -127,8 +127,8 @@ class OverwrittenCheckpoint:
     clock: Callable[[], float] = time.monotonic
     copies: dict[int, Path] = field(default_factory=dict)
     note: str = ""
-    _stamp: file_contents.Stamp = field(default_factory=dict)
-    _seen: file_contents.Stamp = field(default_factory=dict)
+    _stamp: checkpoint_files.Stamp = field(default_factory=dict)
+    _seen: checkpoint_files.Stamp = field(default_factory=dict)
     _stamped: Span = (0.0, 0.0)
     _read: float = 0.0
     _told: int = 0
@@ -147,8 +147,8 @@ class OverwrittenCheckpoint:
         self.copies = {step: path for step, path in found.items() if named.get(step) == path.name}
         for path in self.folder.checkpoints.glob("*") if self.folder.checkpoints.is_dir() else ():
             if path not in self.copies.values():
-                file_contents.remove(path, self.folder)
-        self._stamp = self._seen = file_contents.stamp(self.path)
+                checkpoint_files.remove(path, self.folder)
+        self._stamp = self._seen = checkpoint_files.stamp(self.path)
         now = self.clock()
         self._stamped, self._read, self._before_last = (now, now), now, now
         self._told = collector.tellings(self.objective.metric)
@@ -159,7 +159,7 @@ class OverwrittenCheckpoint:
         `is_quiet`: no line is there to be read. Gives whether there is anything to look at.
         """
         now = self.clock()
-        self._seen = file_contents.stamp(self.path)
+        self._seen = checkpoint_files.stamp(self.path)
         if is_quiet and self._seen == self._stamp and all(save.settled for save in self._open):
             self._stamped, self._read = (now, now), now
             return False
@@ -176,7 +176,7 @@ class OverwrittenCheckpoint:
         self._forget_what_was_cut(collector)
         evaluation = self._evaluation(collector, (self._read, now))
         window, self._stamped, self._read = self._stamped, (self._stamped[1], self._stamped[1]), now
-        files, self._stamp = file_contents.changed(self._stamp, self._seen), self._seen
+        files, self._stamp = checkpoint_files.changed(self._stamp, self._seen), self._seen
         if self.is_timely:
             self._take_changes(files, window, stopping=stopping, only_more=True)
             self._settle(collector, ended=ended)
@@ -193,7 +193,7 @@ class OverwrittenCheckpoint:
                 self._drop(save)
             self._open.clear()
             for path in self.folder.checkpoints.glob(f"*-{_COPY}"):
-                file_contents.remove(path, self.folder)
+                checkpoint_files.remove(path, self.folder)
             if not self.copies and self._seen and self._last is not None:
                 self.note = self.note or _UNCLEAR
         return self._named(collector)
@@ -203,7 +203,7 @@ class OverwrittenCheckpoint:
         for step, path in list(self.copies.items()):
             known = collector.steps.get(step)
             if known is None or known.checkpoint != path.name:
-                file_contents.remove(self.copies.pop(step), self.folder)
+                checkpoint_files.remove(self.copies.pop(step), self.folder)
 
     def _evaluation(self, collector: Collector, window: Span) -> Evaluation | None:
         told, step = collector.tellings(self.objective.metric), collector.last_told(self.objective.metric)
@@ -214,7 +214,7 @@ class OverwrittenCheckpoint:
         """Take note of changed files: more of what is being saved, or (not `only_more`) another save."""
         if self._is_skipping:
             files.clear()
-            self._is_skipping = bool(file_contents.is_being_written(self.path))
+            self._is_skipping = bool(checkpoint_files.is_being_written(self.path))
         last = self._open[-1] if self._open else None
         is_burst = self.path.is_dir()
         if files and last is not None and not last.settled and (is_burst or last.files.isdisjoint(files)):
@@ -232,13 +232,13 @@ class OverwrittenCheckpoint:
         save = self._open[-1] if self._open else None
         if save is None or save.settled:
             return
-        now, current = self.clock(), file_contents.stamp(self.path)
+        now, current = self.clock(), checkpoint_files.stamp(self.path)
         if current != self._stamp:
             save.ended = (save.ended[0], now)
             self._stamp = self._seen = current
         if self.path.is_dir() and not ended and now - save.ended[1] < FOLDER_SECONDS:
             return
-        written = file_contents.is_being_written(self.path)
+        written = checkpoint_files.is_being_written(self.path)
         is_empty = not self.path.is_dir() and any(size == 0 for _, size, _ in self._stamp.values())
         if written or (is_empty and not ended):
             # The same file goes on changing without being another save.
@@ -253,7 +253,9 @@ class OverwrittenCheckpoint:
             return
         self._copied += 1
         to = self.folder.checkpoints / f"{self._copied}-{_COPY}"
-        is_whole = file_contents.copy(self.path, to, self.folder) and file_contents.stamp(self.path) == self._stamp
+        is_whole = (
+            checkpoint_files.copy(self.path, to, self.folder) and checkpoint_files.stamp(self.path) == self._stamp
+        )
         save.copy = to if is_whole else None
 
     def _decide(
@@ -269,7 +271,7 @@ class OverwrittenCheckpoint:
             of = save.previous if found == "previous" else following if found == "following" else None
             if not save.settled and not is_over:
                 # What is still to come of it is no save that begins then.
-                self._is_skipping = bool(file_contents.is_being_written(self.path))
+                self._is_skipping = bool(checkpoint_files.is_being_written(self.path))
             if of is None:
                 self._drop(save)
                 # The first may be that of an untrained model.
@@ -291,7 +293,7 @@ class OverwrittenCheckpoint:
             return
         suffix = "" if save.copy.is_dir() else self.path.suffix
         to = self.folder.checkpoints / f"step-{step:08d}{suffix}"
-        file_contents.remove(to, self.folder)
+        checkpoint_files.remove(to, self.folder)
         real_folders.move(save.copy, to, self.folder.study)
         self.copies[step] = to
 
@@ -309,13 +311,13 @@ class OverwrittenCheckpoint:
         ranked = sorted(self.copies.keys() & collector.steps.keys(), key=lambda step: self._rank(collector, step))
         names: dict[int, str | None] = {}
         for step in [step for step in self.copies if step not in ranked[: self.keep]]:
-            file_contents.remove(self.copies.pop(step), self.folder)
+            checkpoint_files.remove(self.copies.pop(step), self.folder)
             names[step] = None
         return names | {step: path.name for step, path in self.copies.items()}
 
     def _drop(self, save: Save) -> None:
         if save.copy is not None:
-            file_contents.remove(save.copy, self.folder)
+            checkpoint_files.remove(save.copy, self.folder)
 
     def _give_up(self, why: str) -> None:
         """No copy is known to be of an evaluation."""

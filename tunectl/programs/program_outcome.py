@@ -20,14 +20,14 @@ from tunectl.core.failure_line import (
     telling_lines,
 )
 from tunectl.core.folders import TrialFolder
-from tunectl.core.program_request import OUTPUT, TRAINING_LOSS, FunctionRequest, ProgramRequest, ended_early
+from tunectl.core.log_reader import last_lines
+from tunectl.core.own_code_request import OUTPUT, TRAINING_LOSS, CommandRequest, FunctionRequest, ended_early
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.core.shortages import file_size_remedy
-from tunectl.core.text_lines import last_lines
-from tunectl.programs.file_sources import Source
+from tunectl.programs.metric_files import Source
 from tunectl.programs.objective_values import no_value
 from tunectl.programs.output_reader import OutputReader
-from tunectl.programs.running_program import ProgramRun
+from tunectl.programs.running_program import RunningProgram
 from tunectl.programs.torchrun import RANKS, cause_of, said_by_rank
 from tunectl.programs.training_losses import ToldVerdict, verdict_on
 from tunectl.store.trial_files import read_trial
@@ -45,7 +45,7 @@ SAID = "it said: "
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 
-def judged(run: ProgramRun, seconds: TrialSeconds, *, dies: bool = True) -> TrialResult | None:
+def judged(run: RunningProgram, seconds: TrialSeconds, *, dies: bool = True) -> TrialResult | None:
     """What the program's end means; see `run_command`.
 
     `dies`: this process ends by the signal that ended the program.
@@ -92,7 +92,7 @@ def judged(run: ProgramRun, seconds: TrialSeconds, *, dies: bool = True) -> Tria
     return result("failed", f"exit_code_{code}", f"{last} (exit code {code}){limit}")
 
 
-def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialResult:
+def _ended_well(run: RunningProgram, result: Callable[..., TrialResult]) -> TrialResult:
     """The result of a program that ended with 0 and printed its objective; `result` makes one."""
     without = no_value(run.collector, run.request.objective, _STEPS_REMEDY)
     if without is not None:
@@ -105,7 +105,7 @@ def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialRes
     return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
 
 
-def told_verdict(request: ProgramRequest | FunctionRequest, folder: TrialFolder) -> ToldVerdict | None:
+def told_verdict(request: CommandRequest | FunctionRequest, folder: TrialFolder) -> ToldVerdict | None:
     """What the training losses of a trial that came to its end say of it; see `verdict_on`."""
     return verdict_on(
         read_trial(folder).measurements,
@@ -119,13 +119,13 @@ def _in_words(notes: Mapping[str, str]) -> list[str]:
     return [f"{note} ({detail})" if detail else note for note, detail in notes.items()]
 
 
-def _left_out(run: ProgramRun) -> dict[str, str]:
+def _left_out(run: RunningProgram) -> dict[str, str]:
     """What could not be read, and what the study declares and the program never told: each with its detail."""
     unread = {metric: why for item in _readers(run) for metric, why in item.unread.items()}
     return {f"{metric} could not be read": why for metric, why in unread.items()} | _silent(run) | _early_end(run)
 
 
-def _early_end(run: ProgramRun) -> dict[str, str]:
+def _early_end(run: RunningProgram) -> dict[str, str]:
     """Where a program ended well long before its last step: it may have stopped by itself, or somebody else stopped it,
     and saving and ending with 0 is then the right answer.
     """
@@ -141,7 +141,7 @@ def _early_end(run: ProgramRun) -> dict[str, str]:
     return {"the program ended before its last step": detail}
 
 
-def _cause(run: ProgramRun) -> tuple[int, list[str]]:
+def _cause(run: RunningProgram) -> tuple[int, list[str]]:
     """The exit code, and the last lines where that is not 0.
 
     On several devices they are those of the rank that failed first; what others than rank 0 said is heard here.
@@ -158,11 +158,11 @@ def _cause(run: ProgramRun) -> tuple[int, list[str]]:
     return cause.code, cause.lines
 
 
-def _readers(run: ProgramRun) -> list[OutputReader | Source]:
+def _readers(run: RunningProgram) -> list[OutputReader | Source]:
     return [run.reader, *run.files]
 
 
-def _missing(run: ProgramRun) -> str:
+def _missing(run: RunningProgram) -> str:
     """What is wrong where the objective was never told; "" where it was."""
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
     if metric in names:
@@ -180,7 +180,7 @@ def _missing(run: ProgramRun) -> str:
     return f"it ended without printing any metric; {unread}looked for: {wanted}{said}"
 
 
-def _silent(run: ProgramRun) -> dict[str, str]:
+def _silent(run: RunningProgram) -> dict[str, str]:
     """What the study declares and the program never told, with where it was looked for."""
     found: dict[str, str] = {}
     files = [item for item in run.request.program.sources if item.kind != "regex" and item.where != OUTPUT]

@@ -18,19 +18,19 @@ from tunectl.core import parent_death, real_folders, regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
+from tunectl.core.own_code_request import RESUME, CommandRequest, program_path, variable_of
 from tunectl.core.path_errors import system_reason
-from tunectl.core.program_request import RESUME, ProgramRequest, program_path, variable_of
 from tunectl.core.recorded_metrics import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
 from tunectl.core.shortages import patiently, shortage
 from tunectl.language.placeholders import AbsentError, command_line, filled, value_text
-from tunectl.programs import file_contents
+from tunectl.programs import checkpoint_files
 from tunectl.programs.checkpoint_steps import is_other_unit, matched
 from tunectl.programs.flushed_output import SavedPoint
 from tunectl.programs.kept_checkpoints import CheckpointPattern
-from tunectl.programs.late_output import last_beginning
 from tunectl.programs.overwritten_checkpoint import existing_copies
 from tunectl.programs.torchrun import RANKS, distributed
+from tunectl.programs.unread_output import last_beginning
 from tunectl.store.trial_files import read_trial
 
 _PUT_AWAY = ".later"
@@ -48,7 +48,7 @@ class Resume(NamedTuple):
     is_log_whole: bool = True
 
 
-def prepared(request: ProgramRequest, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
+def prepared(request: CommandRequest, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
     """The checkpoint from which the program goes on, where it takes one and there is one; all that an earlier attempt
     left is removed otherwise. Raises NotRegularError where a folder of the trial is a link.
 
@@ -102,27 +102,27 @@ def _put_away(path: Path, folder: TrialFolder) -> None:
 
     One that lies outside of the trial's folder stays where it is.
     """
-    real = file_contents.own_path(path, folder)
+    real = checkpoint_files.own_path(path, folder)
     if real is None:
         return
     place, study = real.parent / _PUT_AWAY, Path(os.path.realpath(folder.study))
-    file_contents.remove(place / real.name, folder)
+    checkpoint_files.remove(place / real.name, folder)
     try:
         real_folders.made(place, study)
         real_folders.move(real, place / real.name, study)
     except OSError:
-        file_contents.remove(real, folder)  # it must not be taken for the last one
+        checkpoint_files.remove(real, folder)  # it must not be taken for the last one
 
 
 def mark_of(path: Path, folder: TrialFolder) -> str:
     """What a checkpoint without a step is known by, beside all that was measured by then."""
-    found = hashlib.sha256(repr(sorted(file_contents.stamp(path).items())).encode())
+    found = hashlib.sha256(repr(sorted(checkpoint_files.stamp(path).items())).encode())
     with contextlib.suppress(OSError):
         found.update(regular_files.content(folder.measurements, largest=regular_files.LARGEST_LINES_BYTES))
     return found.hexdigest()
 
 
-def _with_known_step(found: Resume | None, request: ProgramRequest, folder: TrialFolder) -> Resume | None:
+def _with_known_step(found: Resume | None, request: CommandRequest, folder: TrialFolder) -> Resume | None:
     """The same, with the step as the metrics count it where the name is a number of another unit."""
     measurements, metric = read_trial(folder).measurements, request.objective.metric
     last = max((item.step for item in measurements), default=None)
@@ -145,20 +145,20 @@ def _sound_one(path: Path, folder: TrialFolder, is_safe: Callable[[SavedPoint], 
     copies = {step: copy for step, copy in existing_copies(folder).items() if copy.name in named}
     beginning = last_beginning(folder)
     is_torn = beginning is not None and not beginning.was_stopped and beginning.mark == mark_of(path, folder)
-    if not is_torn and any(size for _, size, _ in file_contents.stamp(path).values()):
-        step = next((step for step, copy in copies.items() if file_contents.is_same(path, copy)), None)
+    if not is_torn and any(size for _, size, _ in checkpoint_files.stamp(path).values()):
+        step = next((step for step, copy in copies.items() if checkpoint_files.is_same(path, copy)), None)
         if step is not None or is_safe(SavedPoint.of(None, path)):
             return Resume(step, path)
         _put_away(path, folder)
         _say("it goes on from an earlier checkpoint" if copies else "it starts over")
-    file_contents.remove(path, folder)
+    checkpoint_files.remove(path, folder)
     last = max(copies, default=None)
-    if last is None or not file_contents.copy(copies[last], path, folder):
+    if last is None or not checkpoint_files.copy(copies[last], path, folder):
         return None
     return Resume(last, path)
 
 
-def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> dict[str, str]:
+def placeholder_values(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> dict[str, str]:
     """What the placeholders of this trial stand for."""
     values = {name: value_text(value) for name, value in request.hyperparameters.items()}
     own = {
@@ -171,7 +171,7 @@ def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: Res
     return values | own | ({RESUME: str(resume.path)} if resume is not None else {})
 
 
-def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str, str]:
+def _environment(request: CommandRequest, values: Mapping[str, str]) -> dict[str, str]:
     """The program's environment: this process's, every value as TUNECTL_…, and what the study adds."""
     # Lines must come as they are printed, not when a buffer is full.
     found = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": program_path(os.environ)}
@@ -185,7 +185,7 @@ def _environment(request: ProgramRequest, values: Mapping[str, str]) -> dict[str
     return found
 
 
-def write_hyperparameters(request: ProgramRequest, path: Path) -> None:
+def write_hyperparameters(request: CommandRequest, path: Path) -> None:
     """A file that both JSON and YAML 1.1 read alike."""
     # Not flushed: it is made anew for every attempt, before the program starts.
     lines = [f"  {json.dumps(name)}: {_scalar(value)}" for name, value in request.hyperparameters.items()]
@@ -207,7 +207,7 @@ def _from_folder(folder: str, argument: str) -> str:
     return path if is_path and os.path.isfile(path) else argument  # noqa: PTH113
 
 
-def started(request: ProgramRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+def started(request: CommandRequest, values: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
     """Start the program; its output goes to the descriptor `log`.
 
     Raises WorkloadError where it cannot be started, OSError where the machine is short of what a process needs.

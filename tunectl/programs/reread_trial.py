@@ -16,19 +16,19 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
+from tunectl.core.log_reader import Tail, log_bytes
+from tunectl.core.own_code_request import OUTPUT, CommandRequest, FunctionRequest
 from tunectl.core.path_errors import path_errors
-from tunectl.core.program_request import OUTPUT, FunctionRequest, ProgramRequest
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
-from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.command_trial import Reading, reading_of
-from tunectl.programs.file_sources import Source
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
-from tunectl.programs.late_output import Beginning, beginnings
+from tunectl.programs.metric_files import Source
 from tunectl.programs.objective_values import UPDATES_REMEDY, no_value
 from tunectl.programs.program_outcome import SAID, judged, told_verdict
 from tunectl.programs.program_start import placeholder_values
-from tunectl.programs.running_program import ProgramRun
+from tunectl.programs.running_program import RunningProgram
+from tunectl.programs.unread_output import Beginning, beginnings
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.trial_files import (
     TrialFiles,
@@ -54,7 +54,7 @@ class _EndedProcess:
 
 
 def read_again(
-    before: ProgramRequest | FunctionRequest, now: ProgramRequest | FunctionRequest, folder: TrialFolder
+    before: CommandRequest | FunctionRequest, now: CommandRequest | FunctionRequest, folder: TrialFolder
 ) -> bool:
     """Read what a trial has left by the request `now`, which differs from its own in how it is read alone.
 
@@ -78,13 +78,13 @@ def read_again(
     return True
 
 
-def _read_alike(before: ProgramRequest, now: ProgramRequest) -> bool:
+def _read_alike(before: CommandRequest, now: CommandRequest) -> bool:
     """Whether only the judgement of what was measured differs."""
     return before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
 
 
 def _recorded_result(
-    request: ProgramRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
+    request: CommandRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
 ) -> TrialResult | None:
     """The result of a trial by the measurements that there are."""
     if files.result is None:
@@ -119,7 +119,7 @@ def _is_told(result: TrialResult) -> bool:
     return result.message != result.reason and not result.message.startswith(SAID)
 
 
-def _beginnings(folder: TrialFolder, files: TrialFiles, request: ProgramRequest) -> list[Beginning]:
+def _beginnings(folder: TrialFolder, files: TrialFiles, request: CommandRequest) -> list[Beginning]:
     """How the attempts began from the last one on that began with nothing; [] where that is not known."""
     known = beginnings(folder)
     if not known and files.attempt == 1:
@@ -138,7 +138,7 @@ def _is_file(kind: str, where: str) -> bool:
 
 
 def _read(
-    before: ProgramRequest, now: ProgramRequest, folder: TrialFolder, files: TrialFiles, begun: Sequence[Beginning]
+    before: CommandRequest, now: CommandRequest, folder: TrialFolder, files: TrialFiles, begun: Sequence[Beginning]
 ) -> None:
     values = placeholder_values(now, folder, None)
     scratch = TrialFolder(folder.path / ".again")
@@ -162,14 +162,14 @@ def _read(
 
 
 def _heard(
-    request: ProgramRequest,
+    request: CommandRequest,
     folder: TrialFolder,
     scratch: TrialFolder,
     values: Mapping[str, str],
     begun: Sequence[Beginning],
-) -> ProgramRun:
+) -> RunningProgram:
     """The run of the program as its log and its files tell it, attempt by attempt; what it measured is in `scratch`."""
-    run: ProgramRun | None = None
+    run: RunningProgram | None = None
     ends = [*(item.log_bytes for item in begun[1:]), None]
     for attempt, end in zip(begun, ends, strict=True):
         reading = reading_of(request, values, lambda: 0.0)
@@ -191,14 +191,14 @@ def _heard(
 
 
 def _ended_run(
-    request: ProgramRequest,
+    request: CommandRequest,
     folder: TrialFolder,
     reading: Reading,
     measurements: LineFile,
     output: Tail,
     files: list[Source],
-) -> ProgramRun:
-    return ProgramRun(
+) -> RunningProgram:
+    return RunningProgram(
         request=request,
         folder=folder,
         process=cast("subprocess.Popen[bytes]", _EndedProcess()),
@@ -216,7 +216,7 @@ def _ended_run(
     )
 
 
-def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
+def _judged(run: RunningProgram, files: TrialFiles) -> TrialResult | None:
     """The trial's result by what is read now; None where it has none, or is to be gone on with."""
     old = files.result and replace(files.result, baseline_loss=run.request.baseline_loss)
     if old is None:
@@ -238,7 +238,7 @@ def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
     return replace(new, **same)
 
 
-def _ended_by(run: ProgramRun, code: int, seconds: TrialSeconds) -> TrialResult:
+def _ended_by(run: RunningProgram, code: int, seconds: TrialSeconds) -> TrialResult:
     run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
     result = judged(run, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
@@ -256,7 +256,7 @@ def _exit_code(result: TrialResult) -> int | None:
 
 
 def _checkpoints(
-    request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
+    request: CommandRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
 ) -> Mapping[int, str]:
     """The names of the checkpoints there are, by step, each with its link; none is removed."""
     if request.program.checkpoints is None or request.program.checkpoints.is_one:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tunectl.core.failure_line import PLACE
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.program_request import ProgramRequest
-from tunectl.core.text_lines import Tail, log_bytes
+from tunectl.core.log_reader import Tail, log_bytes
+from tunectl.core.own_code_request import CommandRequest
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.file_sources import JsonLinesFile, Source
 from tunectl.programs.flushed_output import Flusher, SavedPoint
 from tunectl.programs.kept_checkpoints import KeptCheckpoints
+from tunectl.programs.metric_files import JsonLinesFile, Source
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
 from tunectl.programs.torchrun import without_rank
@@ -30,10 +32,10 @@ _STOP_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class ProgramRun:
+class RunningProgram:
     """A program at work, and what is known of it."""
 
-    request: ProgramRequest
+    request: CommandRequest
     folder: TrialFolder
     process: subprocess.Popen[bytes]
     stop: Callable[[], bool]
@@ -169,3 +171,33 @@ class ProgramRun:
                 self.deadline = time.monotonic() + _STOP_SECONDS
         if self.deadline is not None and time.monotonic() > self.deadline:
             self.process.kill()
+
+
+@contextlib.contextmanager
+def awaited_end(process: subprocess.Popen[bytes]) -> Iterator[Callable[[float], bool]]:
+    """Gives the function that waits up to some seconds for the end of a program, and says whether it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        # Not Linux, a kernel before 5.3 (ENOSYS), an old container (EPERM), or no descriptor left (EMFILE).
+        yield lambda seconds: _has_ended_within(process, seconds)
+        return
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+
+    def wait(seconds: float) -> bool:
+        poller.poll(seconds * 1000)
+        return process.poll() is not None
+
+    try:
+        yield wait
+    finally:
+        os.close(descriptor)
+
+
+def _has_ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)  # looks every 50 ms at the latest
+    except subprocess.TimeoutExpired:
+        return False
+    return True

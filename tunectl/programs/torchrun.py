@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tunectl.core.text_lines import last_lines
+from tunectl.core.log_reader import last_lines
 
 RANKS = "ranks"
 """The folder, among the files of a trial, where each rank writes what it prints."""

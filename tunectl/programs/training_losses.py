@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tunectl.core.divergence import deviations_above, is_diverged
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import TRAINING_LOSS
+from tunectl.core.own_code_request import TRAINING_LOSS
 from tunectl.core.records import Measurement
 
 FEWEST_FOR_DIVERGENCE = 5

@@ -10,8 +10,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.core.links import broken_link
-from tunectl.core.path_errors import path_error, path_errors
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.store.earlier_studies import is_being_set_aside
 
 _PROBE = "writable"

@@ -15,7 +15,7 @@ from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.program_request import Checkpoints, FunctionRequest
+from tunectl.core.own_code_request import Checkpoints, FunctionRequest
 from tunectl.core.recorded_metrics import numbers, received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.programs.collected_metrics import Collector

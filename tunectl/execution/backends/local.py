@@ -18,9 +18,9 @@ from typing import IO, Any
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.own_code_request import Request
 from tunectl.core.parent_death import MARK
 from tunectl.core.path_errors import system_reason
-from tunectl.core.program_request import Request
 from tunectl.core.records import WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes

@@ -111,7 +111,7 @@ Argument = str | Optional
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramReading:
+class CommandReading:
     """What of a program says how its output and its end are read: changed, a trial that has ended is read again."""
 
     sources: tuple[MetricSource, ...] = ()
@@ -138,9 +138,9 @@ class Program:
     in_trial_folder: bool = False
 
     @property
-    def reading(self) -> ProgramReading:
+    def reading(self) -> CommandReading:
         """How its output and its end are read."""
-        return ProgramReading(self.sources, self.checkpoints, self.infeasible)
+        return CommandReading(self.sources, self.checkpoints, self.infeasible)
 
     @property
     def counts_steps(self) -> bool:
@@ -201,7 +201,7 @@ def program_path(environ: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramRequest:
+class CommandRequest:
     """request.json of a trial that is a program: all that a worker needs to run it.
 
     `attempt` counts the launches of the trial from 1, over all runs. `max_train_steps` is in the unit in which the
@@ -229,14 +229,14 @@ class ProgramRequest:
         return head | {key: value for key, value in asdict(self).items() if key not in head}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ProgramRequest:
+    def from_json(cls, content: Mapping[str, Any]) -> CommandRequest:
         """The request of a file's content; raises DamagedError where it is none that this version reads."""
         return checked_request(typed_fields.typed(cls, content))
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionRequest:
-    """request.json of a trial that is a function; see ProgramRequest."""
+    """request.json of a trial that is a function; see CommandRequest."""
 
     study: str
     trial: int
@@ -264,7 +264,7 @@ class FunctionRequest:
         return checked_request(typed_fields.typed(cls, content))
 
 
-Request = TrialRequest | ProgramRequest | FunctionRequest
+Request = TrialRequest | CommandRequest | FunctionRequest
 """What request.json may hold."""
 
 
@@ -277,7 +277,7 @@ def request_of(content: Mapping[str, Any]) -> Request:
     """The request of a JSON object; raises DamagedError where it is none that this version reads."""
     match content.get("kind"):
         case "command":
-            return ProgramRequest.from_json(content)
+            return CommandRequest.from_json(content)
         case "function":
             return FunctionRequest.from_json(content)
         case _:

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from tunectl.core import regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.installation import install_command
-from tunectl.core.program_request import MetricSource
-from tunectl.core.text_lines import Tail, log_bytes
-from tunectl.programs.line_objects import ObjectLines
+from tunectl.core.log_reader import Tail, log_bytes
+from tunectl.core.own_code_request import MetricSource
+from tunectl.programs.object_lines import ObjectLines
 from tunectl.programs.output_reader import Steps, Told, flat
 
 _DELIMITERS = (",", ";", "\t")

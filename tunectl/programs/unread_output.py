@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from tunectl.core import regular_files
 from tunectl.core.folders import TrialFolder
-from tunectl.core.program_request import MetricSource
+from tunectl.core.log_reader import Tail
+from tunectl.core.own_code_request import MetricSource
 from tunectl.core.records import Measurement
-from tunectl.core.text_lines import Tail
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.file_sources import Source
+from tunectl.programs.metric_files import Source
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.torchrun import without_rank
 from tunectl.store.json_lines import append_lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from tunectl.core import regular_files
 from tunectl.core.real_folders import NotRegularError
@@ -109,3 +110,24 @@ def last_lines(path: Path, offset: int, count: int) -> list[str]:
     except OSError:
         return []
     return lines_in(content.decode("utf-8", "replace"))[-count:]
+
+
+def seek_last_lines(log: BinaryIO, lines: int) -> None:
+    """Move to the beginning of the last `lines` lines, reading back from the end no further than needed."""
+    position = end = log.seek(0, os.SEEK_END)
+    if lines == 0:
+        return
+    while position > 0:
+        start = max(position - _LONGEST_LINE, 0)
+        log.seek(start)
+        block = log.read(position - start)
+        found = len(block)
+        while (found := block.rfind(b"\n", 0, found)) >= 0:
+            if start + found == end - 1:
+                continue  # the last line's own
+            lines -= 1
+            if lines == 0:
+                log.seek(start + found + 1)
+                return
+        position = start
+    log.seek(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.text_lines import Tail, last_lines, plain
+from tunectl.core.log_reader import Tail, last_lines, plain
 
 
 @pytest.fixture
