@@ -1,4 +1,4 @@
-"""What an exception says, in one line, also of another process whose traceback its text quotes."""
+"""The message of an exception, in one line, also if its text quotes the traceback of another process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_is_its_type_and_its_first_line(error: BaseException, line: str, firs
     assert (exception_line(error), first_line(error)) == (line, first)
 
 
-def test_one_that_cannot_be_shown_is_named() -> None:
+def test_an_exception_whose_message_fails_is_named() -> None:
     class SpitefulError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no")
@@ -44,7 +44,7 @@ def test_one_that_cannot_be_shown_is_named() -> None:
     assert text_of(SpitefulError()) == "(its message cannot be shown)"
 
 
-def test_the_first_of_a_group_is_no_group() -> None:
+def test_the_first_exception_of_a_group_is_not_a_group() -> None:
     first = ValueError("a")
     assert first_of_group(ExceptionGroup("x", [ExceptionGroup("y", [first]), KeyError("b")])) is first
     assert first_of_group(first) is None
@@ -92,7 +92,7 @@ def test_its_first_line_and_its_innermost_frame_are_found(text: str, message: st
     assert (found.message, found.frames[-1]) == (message, ("/home/ada/data.py", line))
 
 
-def test_where_one_process_hands_on_what_another_raised_it_is_the_innermost() -> None:
+def test_if_one_process_passes_on_the_exception_of_another_it_is_the_innermost() -> None:
     inner = CAUGHT + raised(SEVERAL_LINES)
     outer = raised(f"def g():\n    raise ValueError({inner!r})\ng()\n", "/site-packages/torch/_utils.py")
     found = quoted_traceback("Caught ValueError in replica 1 on device 1.\nOriginal " + outer)
@@ -101,7 +101,7 @@ def test_where_one_process_hands_on_what_another_raised_it_is_the_innermost() ->
     assert ("/site-packages/torch/_utils.py", 2) in found.frames, "those of the outer process are there, too"
 
 
-def test_what_quotes_no_traceback_has_none_and_a_torn_one_has_no_message() -> None:
+def test_a_text_without_a_traceback_has_none_and_a_cut_one_has_no_message() -> None:
     assert quoted_traceback("the Traceback (most recent call last) is lost") is None
     assert quoted_traceback("") is None
     torn = quoted_traceback('Traceback (most recent call last):\n  File "a.py", line 3, in f\n')

@@ -1,4 +1,4 @@
-"""What a user reads where a file or a folder cannot be read or written, and that no module has words of its own."""
+"""The error for a file or a folder that cannot be read or written, which no module words for itself."""
 
 from __future__ import annotations
 

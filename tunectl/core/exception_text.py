@@ -1,8 +1,8 @@
-"""What an exception says, in one line, whatever its own methods do and whichever process raised it.
+"""The message of an exception, in one line, even if its own methods fail or another process raised it.
 
-An exception of another process is raised here once more, with a text that quotes its traceback. Torch does so for its
-data-loader processes and its replicas ("Caught ValueError in DataLoader worker process 0. Original Traceback ..."), and
-for the processes of `torch.multiprocessing.spawn`; the pools of Python and of joblib give it as the cause.
+An exception of another process is raised again in this one, with a text that quotes its traceback. Torch does this for
+its data-loader processes and its replicas ("Caught ValueError in DataLoader worker process 0. Original Traceback ..."),
+and for the processes of `torch.multiprocessing.spawn`; the pools of Python and of joblib give it as the cause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BRANCH = re.compile(r"^[\s+]*\|[ ]")
 
 
 def text_of(error: BaseException) -> str:
-    """All that an exception says."""
+    """The whole message of an exception."""
     try:
         return str(error)
     except Exception:
@@ -27,8 +27,9 @@ def text_of(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, its type where it says nothing; of one that another process raised that
-    process's line.
+    """The first line of an exception's message, or its type if there is no message.
+
+    If another process raised the exception, it is the line of that process.
     """
     text = text_of(error)
     quoted = quoted_traceback(text)
@@ -38,7 +39,7 @@ def first_line(error: BaseException) -> str:
 
 
 def first_of_group(error: BaseException) -> BaseException | None:
-    """The first exception in an exception group, which may hold groups itself; None where it is no group."""
+    """The first exception in an exception group, which may contain groups; None if it is not a group."""
     first = error
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
@@ -46,9 +47,10 @@ def first_of_group(error: BaseException) -> BaseException | None:
 
 
 def exception_line(error: BaseException) -> str:
-    """The type of an exception and the first line of what it says; what further lines add is in the traceback.
+    """The type of an exception and the first line of its message; the other lines are in the traceback.
 
-    Of one that another process raised it is that process's line, of a group also that of the first exception in it.
+    If another process raised the exception, it is the line of that process. The line of a group also contains that of
+    its first exception.
     """
     text = text_of(error)
     quoted = quoted_traceback(text)
@@ -62,9 +64,9 @@ def exception_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QuotedTraceback:
-    """The exception that a text quotes last, and the frames of all that it quotes, the innermost last.
+    """The last exception that a text quotes, and the frames of all quoted exceptions, the innermost last.
 
-    `message` is the first line of the exception, with its type; "" where the quotation ends before.
+    `message` is the first line of the exception, with its type; "" if the quotation ends before it.
     """
 
     message: str
@@ -72,10 +74,10 @@ class QuotedTraceback:
 
 
 def quoted_traceback(text: str) -> QuotedTraceback | None:
-    """The traceback that a text quotes; None where it quotes none.
+    """The traceback that a text quotes, None if it quotes none.
 
-    Of several it is the last, which is the innermost where one process hands on what another one raised; of a group of
-    exceptions the first.
+    If there are several, it is the last one: the innermost, if one process passes on the exception of another. If they
+    belong to an exception group, it is the first.
     """
     headers = list(_HEADER.finditer(text))
     if not headers:

@@ -1,4 +1,4 @@
-"""Which locks a file system has: some network file systems (Lustre, NFS without its lock service) have none."""
+"""Whether a file system has file locks: some network file systems (Lustre, NFS without its lock service) have none."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 
 MISSING = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
-"""What is said where there are none."""
+"""The error numbers of a file system without locks."""
 
 
 def has_record_locks(file: Path) -> bool:
-    """Whether files like this one can be locked by fcntl, as SQLite does it; true where that cannot be asked.
+    """Whether this file can be locked by fcntl, as SQLite locks it; true if the file cannot be opened.
 
-    Takes a shared lock for an instant. This process must have no such lock on the file: it would lose it.
+    Takes a shared lock for a moment. This process must not have such a lock on the file already: it would lose it.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a power cut, never sees half of one, and no other file is harmed."""
+"""Writing files atomically: neither a reader nor a power cut ever finds half of one, and no other file is changed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tunectl.core import real_folders
 from tunectl.core.regular_files import opened
 
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
-# What file systems say that cannot flush a folder, or a file that is open for reading: some network file systems.
+# The error numbers of file systems that cannot flush a folder, or a file opened for reading: some network file systems.
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
-"""What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
+"""The error numbers of a disk that is full, read-only, broken, or takes no file of this size: alike for all trials."""
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
 _MOST_NAMES = 100
 _OLD_SECONDS = 86_400.0
-# Where the file system has no locks, a temporary file that was last written a day ago is one that was left.
+# Without locks, a temporary file counts as left over a day after it was last written.
 
 
 def write_atomically(
@@ -34,17 +34,17 @@ def write_atomically(
 ) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
 
-    The temporary file, `.<name>.<8 hex digits>.tmp`, is a new one: nothing that is there already is written to, and
-    writers of the same file do not meet. One that a killed writer left is removed by the next one; it is removed at
-    once when `write` raises. No part of the path below `within` may be a link, nor `path` itself. After a power cut the
-    file that was there before may be there again, never half of one; where that does not matter either, `durable` false
-    saves the time that flushing takes. Raises OSError where the disk is full or the folder cannot be written.
+    The temporary file, `.<name>.<8 hex digits>.tmp`, is always a new one, so that writers of the same file do not
+    disturb each other. It is removed if `write` raises; if its writer is killed, the next writer removes it. No part of
+    the path below `within` may be a link, nor `path` itself. After a power cut the file may have its earlier content
+    again, but never half of the new one. If even that content may be lost, `durable=False` saves the time of flushing.
+    Raises OSError if the disk is full or the folder cannot be written.
     """
     with real_folders.opened(path.parent, within) as folder:
-        _refuse_what_is_no_file(path, folder)
+        _refuse_unless_file(path, folder)
         _remove_left(path.name, folder)
         temporary, descriptor = _new_temporary(path.name, folder)
-        # Its lock says that it is being written: held until it has its name.
+        # Its lock says that it is being written. It is held until the file is renamed.
         lock = os.dup(descriptor)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -62,7 +62,7 @@ def write_atomically(
 
 
 def try_to_write(folder: Path, name: str) -> None:
-    """Make a new file in a folder and remove it; raises OSError where that cannot be done."""
+    """Create a file in a folder and remove it; raises OSError if that is not possible."""
     with real_folders.opened(folder) as opened_folder:
         _remove_left(name, opened_folder)
         temporary, descriptor = _new_temporary(name, opened_folder)
@@ -71,12 +71,12 @@ def try_to_write(folder: Path, name: str) -> None:
 
 
 def target_of(name: str) -> str | None:
-    """The name of the file for which a file of this name is a temporary one; None where it is none."""
+    """The name of the file that a temporary file of this name becomes; None if it is not a temporary file."""
     match = _TEMPORARY.fullmatch(name)
     return None if match is None else match["name"]
 
 
-def _refuse_what_is_no_file(path: Path, folder: int) -> None:
+def _refuse_unless_file(path: Path, folder: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -84,7 +84,7 @@ def _refuse_what_is_no_file(path: Path, folder: int) -> None:
 
 
 def _new_temporary(name: str, folder: int) -> tuple[str, int]:
-    """A new file that this process alone writes to: its name and its descriptor, on which its lock is held."""
+    """A new file that only this process writes to: its name, and its descriptor, which holds the lock."""
     for _ in range(_MOST_NAMES):
         temporary = f".{name}.{os.urandom(4).hex()}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -92,15 +92,15 @@ def _new_temporary(name: str, folder: int) -> tuple[str, int]:
             descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another writer may have taken it for one that was left, before it was locked.
+            # Before it was locked, another writer may have removed it as a left-over one.
             if os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
             os.close(descriptor)
-    raise FileExistsError(errno.EEXIST, "no temporary name for it is free", name)
+    raise FileExistsError(errno.EEXIST, "no name for a temporary file is free", name)
 
 
 def _remove_left(name: str, folder: int) -> None:
-    """Remove what killed writers of this file left; what cannot be listed or removed only takes room."""
+    """Remove the temporary files of killed writers; one that cannot be listed or removed only takes space."""
     with contextlib.suppress(OSError):
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -114,7 +114,7 @@ def _remove_left(name: str, folder: int) -> None:
 
 def _remove_unless_locked(entry: str, folder: int) -> None:
     if not stat.S_ISREG(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
-        os.unlink(entry, dir_fd=folder)  # a link, never what it names
+        os.unlink(entry, dir_fd=folder)  # the link itself, not its target
         return
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(entry, flags, dir_fd=folder)
@@ -122,7 +122,7 @@ def _remove_unless_locked(entry: str, folder: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # its writer is at work
+            return  # it is being written
         except OSError:
             if time.time() - os.fstat(descriptor).st_mtime < _OLD_SECONDS:
                 return
@@ -132,18 +132,18 @@ def _remove_unless_locked(entry: str, folder: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make a file's new name durable: without it a power cut may lose a file whose content was flushed."""
+    """Make the names in a folder durable: else a power cut may lose a new file whose content was flushed."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError:
-        return  # one that cannot be listed, or no descriptor left: the file itself is written
+        return  # not allowed to list it, or no descriptor is free: the file itself is written
     _flush_and_close(descriptor)
 
 
 def flush_file(path: Path) -> None:
-    """Make what other processes wrote to a file durable; nothing where there is none. Raises OSError where it fails."""
+    """Make durable what other processes wrote to a file, if there is one; raises OSError if that fails."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for whom a pipe has
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # does not wait for the writer of a pipe
     except FileNotFoundError:
         return
     _flush_and_close(descriptor)
@@ -160,9 +160,9 @@ def _flush_and_close(descriptor: int) -> None:
 
 
 def unnamed_file() -> IO[bytes]:
-    """An empty file without a name, for what one process hands to another; gone when the last one closes it.
+    """An empty file without a name, to pass data from one process to another; removed when all have closed it.
 
-    In memory where the system can, since the folder for temporary files may be full.
+    It is in memory if the system supports that, since the folder for temporary files may be full.
     """
     try:
         return os.fdopen(os.memfd_create("tunectl"), "w+b")
@@ -176,7 +176,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True, within: Pat
 
 
 def write_if_changed(path: Path, content: bytes, *, within: Path | None = None) -> bool:
-    """Write `content` atomically unless the file holds it already; says whether it wrote."""
+    """Write `content` atomically unless the file already has it; gives whether it was written."""
     with contextlib.suppress(FileNotFoundError), opened(path, within=within) as file:
         if os.fstat(file.fileno()).st_size == len(content) and file.read() == content:
             return False
@@ -185,7 +185,7 @@ def write_if_changed(path: Path, content: bytes, *, within: Path | None = None) 
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write `content` to a file that is not there yet; raises FileExistsError where one is, whoever made it."""
+    """Write `content` to a new file; raises FileExistsError if there is one already."""
     with open(path, "xb") as file:
         try:
             file.write(content)

@@ -1,4 +1,4 @@
-"""The error for a file or a folder that the system does not let a study read or write, in the same words everywhere."""
+"""The error for a file or a folder that cannot be read or written, with the same words everywhere."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Literal
 from tunectl.core.errors import FolderError, TunectlError
 
 PathUse = Literal["read", "written", "created", "replaced", "opened", "locked"]
-"""What was to be done with a path, as the message has it: `plan.jsonl: cannot be read`."""
+"""What failed, as the message says it: `plan.jsonl: cannot be read`."""
 
 
 def system_reason(error: Exception) -> str:
-    """Why the system refused, without the number and the path that Python puts beside it: `Permission denied`."""
+    """The reason of a system error without its number and path: `Permission denied`."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -27,13 +27,13 @@ def path_message(path: Path | str, use: PathUse, error: Exception) -> str:
 def path_error(
     path: Path | str, use: PathUse, error: Exception, error_type: type[TunectlError] = FolderError
 ) -> TunectlError:
-    """The error for people, to be raised from the system's, for a handler that has others beside it."""
+    """The error for the user, to raise from the system's error in an `except` block; see `path_errors`."""
     return error_type(path_message(path, use, error))
 
 
 @contextlib.contextmanager
 def path_errors(path: Path | str, use: PathUse, error_type: type[TunectlError] = FolderError) -> Iterator[None]:
-    """Raise the error for people instead of an OSError of the lines within."""
+    """Raise the error for the user if the block raises an OSError, which stays its cause."""
     try:
         yield
     except OSError as error:
@@ -41,8 +41,10 @@ def path_errors(path: Path | str, use: PathUse, error_type: type[TunectlError] =
 
 
 def broken_link(path: Path) -> str | None:
-    """The first part of the path that is a link to nothing, as `runs is a link to nothing (/data is not there)`; None
-    where no part is one, or where that cannot be seen.
+    """The first part of a path that is a broken link, as `runs is a link to nothing (/data is not there)`; None if
+    there is none.
+
+    The system's own messages (`File exists`) are misleading for such paths.
     """
     try:
         part = next((part for part in (*reversed(path.parents), path) if part.is_symlink() and not part.exists()), None)

@@ -27,7 +27,7 @@ from tunectl.core.folders import TrialFolder
 from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
 from tunectl.core.path_errors import system_reason
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.core.shortages import file_size_remedy, lack_of_room, shortage
+from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
@@ -186,7 +186,7 @@ def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
         if is_own(error):
             return error
     # torch.save raises RuntimeErrors.
-    return lack_of_room(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
+    return disk_shortage(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
 
 
 def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:

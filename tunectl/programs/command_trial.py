@@ -22,7 +22,7 @@ from tunectl.core.log_reader import Tail, last_lines
 from tunectl.core.own_code_request import OUTPUT, CommandRequest, MetricSource
 from tunectl.core.recorded_metrics import RECORDED
 from tunectl.core.records import Measurement, TrialResult, TrialSeconds
-from tunectl.core.shortages import lack_of_room, shortage_said
+from tunectl.core.shortages import disk_shortage, shortage_said
 from tunectl.language.placeholders import filled
 from tunectl.programs.checkpoint_steps import is_other_unit
 from tunectl.programs.collected_metrics import Collector
@@ -182,7 +182,7 @@ def _raise_if_the_machine_is_to_blame(run: RunningProgram) -> None:
     if code == 0 or run.stop_sent:
         return
     lines = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
-    error = lack_of_room(run.folder.path, "\n".join(lines))
+    error = disk_shortage(run.folder.path, "\n".join(lines))
     if error is not None:
         raise error
     lack = shortage_said(failure_line(lines)) if code not in run.request.program.infeasible.exit_codes else ""

@@ -43,7 +43,7 @@ class Source(Protocol):
         """Count what is counted from a step on."""
         ...
 
-    def forget_torn(self) -> None:
+    def forget_incomplete(self) -> None:
         """Leave out what was read of a last line without an end: another attempt appends behind it."""
         ...
 
@@ -99,10 +99,10 @@ class JsonLinesFile(_CountedTogether):
             if to_the_end:
                 yield from self._told(objects.rest())
 
-    def forget_torn(self) -> None:
+    def forget_incomplete(self) -> None:
         """See Source."""
         for path, (tail, _) in self._tails.items():
-            tail.forget_torn()
+            tail.forget_incomplete()
             self._tails[path] = (tail, ObjectLines())
 
     def _told(self, objects: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[Told]:
@@ -147,10 +147,10 @@ class CsvFile:
         for rows in self._seen.values():
             rows.go_on_from(step)
 
-    def forget_torn(self) -> None:
+    def forget_incomplete(self) -> None:
         """See Source."""
         for rows in self._seen.values():
-            rows.tail.forget_torn()
+            rows.tail.forget_incomplete()
 
     def read(self, *, to_the_end: bool) -> Iterator[Told]:
         """See Source."""
@@ -262,7 +262,7 @@ class EventFiles(_CountedTogether):
                             name = self._source.names.get(tag, tag)
                             yield self._steps.of(Told(int(event.step), {name: scalar}))
 
-    def forget_torn(self) -> None:
+    def forget_incomplete(self) -> None:
         """See Source; an event that is not whole is not read."""
 
 

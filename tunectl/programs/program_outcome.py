@@ -17,7 +17,7 @@ from tunectl.core.failure_line import (
     failure_excerpt,
     failure_line,
     failure_place,
-    telling_lines,
+    informative_lines,
 )
 from tunectl.core.folders import TrialFolder
 from tunectl.core.log_reader import last_lines
@@ -167,7 +167,7 @@ def _missing(run: RunningProgram) -> str:
     metric, names, sources = run.request.objective.metric, run.collector.names, run.request.program.sources
     if metric in names:
         return ""
-    tail = telling_lines(last_lines(run.folder.log, run.log_offset, _TAIL_LINES), 3)
+    tail = informative_lines(last_lines(run.folder.log, run.log_offset, _TAIL_LINES), 3)
     said = f"{LAST_LINES}{' / '.join(tail)}" if tail else "; it printed nothing"
     unread = next((f"{why}; " for item in _readers(run) for why in item.unread.values()), "")
     wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"

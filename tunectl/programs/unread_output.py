@@ -123,7 +123,7 @@ def catch_up(
         for told in file.read(to_the_end=is_whole):
             if is_countable:
                 found.take(*told)
-        file.forget_torn()
+        file.forget_incomplete()
     found.settle()
     collector.join(found, step)
     return all(item.step in found.steps for item in earlier if item.step <= step)
