@@ -1,4 +1,4 @@
-"""Trials whose program prints given bytes: what is read of them, by the path of a real trial."""
+"""Trials whose program prints given bytes, read as in a real trial."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Read(NamedTuple):
 
 
 def read_of(case: Case, root: Path) -> Read:
-    """What is read of a case: a trial of a program that prints it, run and judged as every trial is."""
+    """The result of a case: a trial of a program that prints it, run like every trial."""
     folder = TrialFolder(root / "00007")
     folder.path.mkdir(parents=True)
     text = root / "output"

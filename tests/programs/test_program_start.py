@@ -1,4 +1,4 @@
-"""What is there when a program starts."""
+"""The files that a program finds when it starts. Tests programs/program_start.py, with test_command_trial.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunectl.programs.program_start import prepared
 
 
 @pytest.mark.parametrize("name", ["files", "checkpoints"])
-def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_an_error_and_never_taken_for_this_one_s(
+def test_files_of_an_earlier_attempt_that_cannot_be_removed_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     folder = TrialFolder(tmp_path / "trials" / "00007")

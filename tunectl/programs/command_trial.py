@@ -1,4 +1,4 @@
-"""A trial that is a program: started, read while it runs, and judged by how it ends."""
+"""A trial that is a program: started, read while it runs, and outcome_of by how it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.metric_files import JsonLinesFile, Source, file_source
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
-from tunectl.programs.program_outcome import judged
+from tunectl.programs.program_outcome import outcome_of
 from tunectl.programs.program_start import (
     Resume,
     mark_of,
@@ -40,12 +40,12 @@ from tunectl.programs.program_start import (
     started,
     write_hyperparameters,
 )
-from tunectl.programs.running_program import RunningProgram, awaited_end
+from tunectl.programs.running_program import RunningProgram, waiter_for_end
 from tunectl.programs.unread_output import Beginning, catch_up, last_beginning, note_beginning
 from tunectl.store.trial_files import read_trial, write_measurements
 
-_LOOK_SECONDS = 0.2
-_GLANCE_SECONDS = 0.01
+_UPDATE_SECONDS = 0.2
+_CHECK_SECONDS = 0.01
 """How often it is looked whether anything came, where the moment counts."""
 
 _POLL_SECONDS = 0.05
@@ -107,7 +107,7 @@ def run_command(
         run.measurements.sync()
         _flush_at_the_end(run)
     _raise_if_the_machine_is_to_blame(run)
-    return judged(run, seconds)
+    return outcome_of(run, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,28 +150,28 @@ class Reading:
 
 def reading_of(request: CommandRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
     """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
-    collector = Collector(now_seconds, counts=request.program.prints_no_step, matters=_ends_it(request))
+    collector = Collector(now_seconds, counts=request.program.prints_no_step, ends_on_nan=_ends_it(request))
     reader = OutputReader(request.program.sources, request.objective.metric)
     return Reading(collector, reader, _files(request, values), _recorded(values), by_rank=request.program.devices > 1)
 
 
 def _watch(run: RunningProgram, beginning: Beginning) -> None:
     """Wait for the program's end, looking at what it tells meanwhile."""
-    wait = _GLANCE_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _LOOK_SECONDS
+    wait = _CHECK_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _UPDATE_SECONDS
     looked, noted = 0.0, not run.request.program.takes_resume
-    with awaited_end(run.process) as has_ended:
+    with waiter_for_end(run.process) as has_ended:
         # Not looked at once more before the last look.
         while not has_ended(wait):
-            if not run.is_quiet() or time.monotonic() - looked >= _LOOK_SECONDS:
-                run.look()
+            if not run.is_quiet() or time.monotonic() - looked >= _UPDATE_SECONDS:
+                run.update()
                 looked = time.monotonic()
-            run.press()
+            run.stop_if_wanted()
             if run.stop_sent and not noted:
                 note_beginning(run.folder, replace(beginning, was_stopped=True))
                 noted = True
     if run.stop_sent and run.stop():
         _stop_the_others(run.process.pid)
-    run.look(ended=True)
+    run.update(ended=True)
 
 
 def _raise_if_the_machine_is_to_blame(run: RunningProgram) -> None:
@@ -245,7 +245,7 @@ def _is_known(
     collector, measurements, metric = reading.collector, read_trial(folder).measurements, request.objective.metric
     collector.begin_with(measurements)
     reading.catch_up(folder, sys.maxsize, before, measurements, is_whole=False)
-    last, distance = collector.last_told(metric), collector.least_distance(metric)
+    last, distance = collector.last_step_of(metric), collector.least_distance(metric)
     # Where nothing is noted, an earlier version ran it, and of a file without a number nothing can be known.
     is_earlier, holds = noted is None and before is not None, noted is not None and noted.holds(folder)
 

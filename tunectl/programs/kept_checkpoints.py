@@ -116,10 +116,10 @@ class KeptCheckpoints:
     spared: set[int] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
 
-    def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
+    def update(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
         """As `tidy`, by what is known of the objective; checkpoints are matched where their names count otherwise."""
         metric, there = self.objective.metric, self.pattern.found()
-        last_step = collector.last_told(metric)
+        last_step = collector.last_step_of(metric)
         is_other = is_other_unit(there, last_step, self.length)
         steps = None
         if is_other or (ended and there and not any(self._counts(collector.value(step, metric)) for step in there)):
@@ -147,7 +147,7 @@ class KeptCheckpoints:
         """Spare what a trial could go on from now, were it cut off: the last checkpoint that is `covered` (all that was
         told before is on the disk), and the last that was evaluated.
         """
-        last = collector.last_told(self.objective.metric)
+        last = collector.last_step_of(self.objective.metric)
         evaluated = [number for number in self.pattern.found() if last is not None and number <= last]
         numbers = {max(evaluated, default=None), None if covered is None else covered.number}
         self.spared = set() if ended else {number for number in numbers if number is not None}

@@ -69,7 +69,7 @@ class Save:
     before_that: float
     files: set[str]
     copy: Path | None = None
-    settled: bool = False
+    is_done: bool = False
 
 
 def side(
@@ -151,16 +151,16 @@ class OverwrittenCheckpoint:
         self._stamp = self._seen = checkpoint_files.stamp(self.path)
         now = self.clock()
         self._stamped, self._read, self._before_last = (now, now), now, now
-        self._told = collector.tellings(self.objective.metric)
+        self._told = collector.times_seen(self.objective.metric)
 
-    def glance(self, *, is_quiet: bool = False) -> bool:
+    def check(self, *, is_quiet: bool = False) -> bool:
         """See what is written now, before the program's lines are read: what it had printed before is read then.
 
         `is_quiet`: no line is there to be read. Gives whether there is anything to look at.
         """
         now = self.clock()
         self._seen = checkpoint_files.stamp(self.path)
-        if is_quiet and self._seen == self._stamp and all(save.settled for save in self._open):
+        if is_quiet and self._seen == self._stamp and all(save.is_done for save in self._open):
             self._stamped, self._read = (now, now), now
             return False
         self._stamped = (self._stamped[0], now)
@@ -170,7 +170,7 @@ class OverwrittenCheckpoint:
         """Take note that evaluations are read from a file, which may be written long after them."""
         self._give_up("its evaluations are read from a file, which may be written later than its checkpoint")
 
-    def look(self, collector: Collector, *, ended: bool, stopping: bool) -> dict[int, str | None]:
+    def update(self, collector: Collector, *, ended: bool, stopping: bool) -> dict[int, str | None]:
         """See what was printed and written since the last look; gives names of checkpoints by step, None for none."""
         now = self.clock()
         self._forget_what_was_cut(collector)
@@ -179,14 +179,14 @@ class OverwrittenCheckpoint:
         files, self._stamp = checkpoint_files.changed(self._stamp, self._seen), self._seen
         if self.is_timely:
             self._take_changes(files, window, stopping=stopping, only_more=True)
-            self._settle(collector, ended=ended)
+            self._copy_when_whole(collector, ended=ended)
             if evaluation is not None:
                 self._decide(collector, now, following=evaluation)
                 if self._last is not None:
                     self._before_last = self._last.when[1]
                 self._last = evaluation
             self._take_changes(files, window, stopping=stopping)
-            self._settle(collector, ended=ended)
+            self._copy_when_whole(collector, ended=ended)
             self._decide(collector, window[1], is_over=ended)
         if ended:
             for save in self._open:
@@ -206,7 +206,7 @@ class OverwrittenCheckpoint:
                 checkpoint_files.remove(self.copies.pop(step), self.folder)
 
     def _evaluation(self, collector: Collector, window: Span) -> Evaluation | None:
-        told, step = collector.tellings(self.objective.metric), collector.last_told(self.objective.metric)
+        told, step = collector.times_seen(self.objective.metric), collector.last_step_of(self.objective.metric)
         count, self._told = told - self._told, told
         return Evaluation(step, window, crowded=count > 1) if count > 0 and step is not None else None
 
@@ -217,7 +217,7 @@ class OverwrittenCheckpoint:
             self._is_skipping = bool(checkpoint_files.is_being_written(self.path))
         last = self._open[-1] if self._open else None
         is_burst = self.path.is_dir()
-        if files and last is not None and not last.settled and (is_burst or last.files.isdisjoint(files)):
+        if files and last is not None and not last.is_done and (is_burst or last.files.isdisjoint(files)):
             last.ended = window
             last.files |= files
             files.clear()
@@ -227,10 +227,10 @@ class OverwrittenCheckpoint:
         if len(self._open) > _MOST_OPEN:
             self._give_up(_HABIT)
 
-    def _settle(self, collector: Collector, *, ended: bool) -> None:
+    def _copy_when_whole(self, collector: Collector, *, ended: bool) -> None:
         """Copy what was written last, once it is whole."""
         save = self._open[-1] if self._open else None
-        if save is None or save.settled:
+        if save is None or save.is_done:
             return
         now, current = self.clock(), checkpoint_files.stamp(self.path)
         if current != self._stamp:
@@ -247,7 +247,7 @@ class OverwrittenCheckpoint:
             return
         if written is None and not ended and now - save.ended[1] < UNSEEN_SECONDS:
             return
-        save.settled = True
+        save.is_done = True
         only_previous = self._sides == {"previous"} and save.previous is not None
         if only_previous and save.previous is not None and not self._is_wanted(collector, save.previous.step):
             return
@@ -265,11 +265,11 @@ class OverwrittenCheckpoint:
         habit = next(iter(self._sides), None)
         for save in list(self._open):
             found = side(save, following, now, is_over=is_over, habit=habit)
-            if following is None and not is_over and (found != "previous" or not save.settled):
+            if following is None and not is_over and (found != "previous" or not save.is_done):
                 continue
             self._open.remove(save)
             of = save.previous if found == "previous" else following if found == "following" else None
-            if not save.settled and not is_over:
+            if not save.is_done and not is_over:
                 # What is still to come of it is no save that begins then.
                 self._is_skipping = bool(checkpoint_files.is_being_written(self.path))
             if of is None:

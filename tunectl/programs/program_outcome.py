@@ -28,8 +28,8 @@ from tunectl.programs.metric_files import Source
 from tunectl.programs.objective_values import no_value
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.running_program import RunningProgram
-from tunectl.programs.torchrun import RANKS, cause_of, said_by_rank
-from tunectl.programs.training_losses import ToldVerdict, verdict_on
+from tunectl.programs.torchrun import RANKS, cause_of, rank_output
+from tunectl.programs.training_losses import LossVerdict, verdict_on
 from tunectl.store.trial_files import read_trial
 
 _TAIL_LINES = 400
@@ -40,12 +40,12 @@ _DEADLY = {
     *(signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ),
     signal.SIGSYS,
 }
-SAID = "it said: "
+INFEASIBLE_PREFIX = "it said: "
 """How the message of a trial begins that is infeasible by what it printed."""
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
 
 
-def judged(run: RunningProgram, seconds: TrialSeconds, *, dies: bool = True) -> TrialResult | None:
+def outcome_of(run: RunningProgram, seconds: TrialSeconds, *, dies: bool = True) -> TrialResult | None:
     """What the program's end means; see `run_command`.
 
     `dies`: this process ends by the signal that ended the program.
@@ -69,8 +69,8 @@ def judged(run: RunningProgram, seconds: TrialSeconds, *, dies: bool = True) -> 
             baseline_loss=run.request.baseline_loss,
         )
 
-    if collector.bad is not None:
-        step, metric = collector.bad
+    if collector.first_nan is not None:
+        step, metric = collector.first_nan
         return result("infeasible", "nan_metric", f"{metric} is no number at step {step}", step)
     if run.stop() and not (code == 0 and (collector.last_step or 0) >= run.request.max_train_steps):
         return None
@@ -83,9 +83,13 @@ def judged(run: RunningProgram, seconds: TrialSeconds, *, dies: bool = True) -> 
     last = failure_line(tail) or "it printed nothing"
     if code in ends.exit_codes:
         return result("infeasible", f"exit_code_{code}", f"{last} (exit code {code})", collector.last_step)
-    if run.said:
-        reason = "out_of_memory" if _OUT_OF_MEMORY.search(run.said) else jsontext.one_line(run.said)[:80]
-        return result("infeasible", reason, f"{SAID}{run.said}", collector.last_step)
+    if run.infeasible_line:
+        reason = (
+            "out_of_memory"
+            if _OUT_OF_MEMORY.search(run.infeasible_line)
+            else jsontext.one_line(run.infeasible_line)[:80]
+        )
+        return result("infeasible", reason, f"{INFEASIBLE_PREFIX}{run.infeasible_line}", collector.last_step)
     if dies and (number := _signal_of(code)):
         _die_by(number)
     limit = f"; {file_size_remedy()}" if "File too large" in last else ""
@@ -98,14 +102,14 @@ def _ended_well(run: RunningProgram, result: Callable[..., TrialResult]) -> Tria
     if without is not None:
         return result(*without)
     # Reading a million measurements takes seconds.
-    found = told_verdict(run.request, run.folder) if TRAINING_LOSS in run.collector.names else None
+    found = loss_verdict(run.request, run.folder) if TRAINING_LOSS in run.collector.names else None
     if found is not None:
         return result("infeasible", found.reason, found.message, run.collector.last_step)
     notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
     return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
 
 
-def told_verdict(request: CommandRequest | FunctionRequest, folder: TrialFolder) -> ToldVerdict | None:
+def loss_verdict(request: CommandRequest | FunctionRequest, folder: TrialFolder) -> LossVerdict | None:
     """What the training losses of a trial that came to its end say of it; see `verdict_on`."""
     return verdict_on(
         read_trial(folder).measurements,
@@ -144,7 +148,7 @@ def _early_end(run: RunningProgram) -> dict[str, str]:
 def _cause(run: RunningProgram) -> tuple[int, list[str]]:
     """The exit code, and the last lines where that is not 0.
 
-    On several devices they are those of the rank that failed first; what others than rank 0 said is heard here.
+    On several devices they are those of the rank that failed first; what others than rank 0 said is has_found here.
     """
     code = run.process.returncode
     if code == 0:
@@ -154,7 +158,7 @@ def _cause(run: RunningProgram) -> tuple[int, list[str]]:
     ranks = run.folder.files / RANKS
     cause = cause_of(code, run.folder.log, run.log_offset, ranks)
     for rank in range(1, run.request.program.devices):
-        run.search(said_by_rank(ranks, rank))
+        run.search(rank_output(ranks, rank))
     return cause.code, cause.lines
 
 
@@ -185,8 +189,8 @@ def _silent(run: RunningProgram) -> dict[str, str]:
     found: dict[str, str] = {}
     files = [item for item in run.request.program.sources if item.kind != "regex" and item.where != OUTPUT]
     # The last reader is of what `tunectl.record` writes, which nobody declares.
-    unheard = [source for source, file in zip(files, run.files, strict=False) if not file.heard]
-    for source in (*unheard, *run.reader.unheard()):
+    silent = [source for source, file in zip(files, run.files, strict=False) if not file.has_found]
+    for source in (*silent, *run.reader.silent()):
         found[f"no metric was found by {source.kind} {source.where}"] = ""
     for source in run.request.program.sources:
         for name in sorted(source.named() - run.collector.names):

@@ -25,7 +25,7 @@ from tunectl.programs.command_trial import Reading, reading_of
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.metric_files import Source
 from tunectl.programs.objective_values import UPDATES_REMEDY, no_value
-from tunectl.programs.program_outcome import SAID, judged, told_verdict
+from tunectl.programs.program_outcome import INFEASIBLE_PREFIX, loss_verdict, outcome_of
 from tunectl.programs.program_start import placeholder_values
 from tunectl.programs.running_program import RunningProgram
 from tunectl.programs.unread_output import Beginning, beginnings
@@ -100,9 +100,9 @@ def _recorded_result(
         if without is not None:
             state, reason, message, step = without
             return replace(result, state=state, reason=reason, message=message, infeasible_step=step)
-    elif result.state != "completed" and not _is_told(result):
+    elif result.state != "completed" and not _is_by_losses(result):
         return result
-    found = told_verdict(request, folder)
+    found = loss_verdict(request, folder)
     if found is not None:
         state, step = "infeasible", result.final_step
         return replace(result, state=state, reason=found.reason, message=found.message, infeasible_step=step)
@@ -111,12 +111,12 @@ def _recorded_result(
     return replace(result, state="completed", reason="", message="", infeasible_step=None)
 
 
-def _is_told(result: TrialResult) -> bool:
+def _is_by_losses(result: TrialResult) -> bool:
     """Whether the trial came to its end, and is infeasible by the losses that it told alone."""
     if result.state != "infeasible" or result.reason not in ("diverged", "no_progress"):
         return False
     # The same words may be those of `tunectl.Infeasible`, or of a pattern of the study.
-    return result.message != result.reason and not result.message.startswith(SAID)
+    return result.message != result.reason and not result.message.startswith(INFEASIBLE_PREFIX)
 
 
 def _beginnings(folder: TrialFolder, files: TrialFiles, request: CommandRequest) -> list[Beginning]:
@@ -145,7 +145,7 @@ def _read(
     real_folders.remove_all(scratch.path, folder.study)
     real_folders.made(scratch.path, folder.study)
     try:
-        run = _heard(now, folder, scratch, values, begun)
+        run = _read_attempts(now, folder, scratch, values, begun)
         found = read_trial(scratch).measurements
     finally:
         with contextlib.suppress(OSError):
@@ -158,10 +158,10 @@ def _read(
         _copy(folder)
         write_measurements(folder, measurements)
     # Judged by what the folder says now.
-    _keep_result(folder, files, _judged(run, files), is_copied=is_other)
+    _keep_result(folder, files, _outcome(run, files), is_copied=is_other)
 
 
-def _heard(
+def _read_attempts(
     request: CommandRequest,
     folder: TrialFolder,
     scratch: TrialFolder,
@@ -177,15 +177,15 @@ def _heard(
             kept = [item for item in read_trial(scratch).measurements if item.step <= attempt.step]
             write_measurements(scratch, kept)
             reading.collector.begin_with(kept)
-            bad = run.collector.bad
-            reading.collector.bad = bad if bad is not None and bad[0] <= attempt.step else None
+            bad = run.collector.first_nan
+            reading.collector.first_nan = bad if bad is not None and bad[0] <= attempt.step else None
             reading.reader.go_on_from(attempt.step)
         kept_bytes = log_bytes(scratch.measurements)
         with contextlib.closing(LineFile(scratch.measurements, kept_bytes)) as measurements:
             # The files hold what all attempts wrote.
             files = [*(file for _, file in reading.files), reading.recorded] if end is None else []
             run = _ended_run(request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files)
-            run.look(ended=True)
+            run.update(ended=True)
     assert run is not None, "a trial that was launched has at least one attempt"
     return run
 
@@ -216,7 +216,7 @@ def _ended_run(
     )
 
 
-def _judged(run: RunningProgram, files: TrialFiles) -> TrialResult | None:
+def _outcome(run: RunningProgram, files: TrialFiles) -> TrialResult | None:
     """The trial's result by what is read now; None where it has none, or is to be gone on with."""
     old = files.result and replace(files.result, baseline_loss=run.request.baseline_loss)
     if old is None:
@@ -229,7 +229,7 @@ def _judged(run: RunningProgram, files: TrialFiles) -> TrialResult | None:
     if old.reason == "error":
         return old
     code = _exit_code(old)
-    if code is None and run.collector.bad is None and old.reason == "nan_metric":
+    if code is None and run.collector.first_nan is None and old.reason == "nan_metric":
         return None
     new = _ended_by(run, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds))
     if code is None and new.reason == f"exit_code_{_NOT_ZERO}":
@@ -240,7 +240,7 @@ def _judged(run: RunningProgram, files: TrialFiles) -> TrialResult | None:
 
 def _ended_by(run: RunningProgram, code: int, seconds: TrialSeconds) -> TrialResult:
     run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
-    result = judged(run, seconds, dies=False)
+    result = outcome_of(run, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
     return result
 
@@ -249,7 +249,7 @@ def _exit_code(result: TrialResult) -> int | None:
     """How the program ended; None where it is not known."""
     if result.exit_code is not None:
         return result.exit_code
-    if result.state == "completed" or result.reason == "no_metric" or _is_told(result):
+    if result.state == "completed" or result.reason == "no_metric" or _is_by_losses(result):
         return 0
     match = _EXIT_CODE.fullmatch(result.reason)
     return int(match[1]) if match else None
