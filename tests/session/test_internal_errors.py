@@ -114,6 +114,7 @@ def test_a_page_that_cannot_be_laid_out_at_all_still_has_its_findings(folder, mo
 
 
 def test_next_says_which_finding_could_not_be_asked(folder, monkeypatch):
+    monkeypatch.chdir(folder.path.parent)
     break_finding(monkeypatch, "search-boundary")
     found = next_round(folder.path)
     (said,) = [line for line in found.by_hand if "search-boundary" in line]

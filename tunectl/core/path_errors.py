@@ -10,7 +10,7 @@ from typing import Literal
 
 from tunectl.core.errors import FolderError, TunectlError
 
-PathUse = Literal["read", "written", "created", "replaced", "opened", "locked"]
+PathUse = Literal["read", "written", "created", "removed", "replaced", "opened", "locked"]
 """What failed, as the message says it: `plan.jsonl: cannot be read`."""
 
 

@@ -38,6 +38,13 @@ def is_intact(line: bytes, seal: Any) -> bool:
     return at > 0 and type(seal) is int and zlib.crc32(line[:at]) == seal
 
 
+def is_sealed_line(line: bytes) -> bool:
+    """Whether a record on one line ends with its own checksum; the record itself is not parsed."""
+    at = line.rfind(_JOINT)
+    number = line[at + len(_JOINT) : -1]
+    return at > 0 and line.endswith(b"}") and number.isdigit() and zlib.crc32(line[:at]) == int(number)
+
+
 def is_intact_document(content: bytes, seal: Any) -> bool:
     """Whether a record on any number of lines matches the checksum that is its last value."""
     found = _END.search(content[-200:])

@@ -1,4 +1,4 @@
-"""A trial that is a program: started, read while it runs, and outcome_of by how it ends."""
+"""A trial that runs a command: the program is started, read while it runs, and judged by how it ends."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from tunectl.programs.program_start import (
     mark_of,
     placeholder_values,
     prepared,
+    remove_put_away,
     started,
     write_hyperparameters,
 )
@@ -107,7 +108,10 @@ def run_command(
         run.measurements.sync()
         _flush_at_the_end(run)
     _raise_if_the_machine_is_to_blame(run)
-    return outcome_of(run, seconds)
+    result = outcome_of(run, seconds)
+    if result is not None and result.state != "failed":
+        remove_put_away(request, folder)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +321,8 @@ def _kept(
         return None
     if request.program.checkpoints.is_one:
         path = Path(filled(request.program.checkpoints.path, values))
-        one = OverwrittenCheckpoint(path, folder, request.objective, request.keep_checkpoints)
+        keep, length = request.keep_checkpoints, request.max_train_steps
+        one = OverwrittenCheckpoint(path, folder, request.objective, keep, length)
         one.begin(collector)
         return one
     pattern = CheckpointPattern.of(request.program.checkpoints, values)

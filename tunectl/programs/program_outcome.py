@@ -24,6 +24,7 @@ from tunectl.core.log_reader import last_lines
 from tunectl.core.own_code_request import OUTPUT, TRAINING_LOSS, CommandRequest, FunctionRequest, ended_early
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.core.shortages import file_size_remedy
+from tunectl.programs.kept_checkpoints import LED_OUT
 from tunectl.programs.metric_files import Source
 from tunectl.programs.objective_values import no_value
 from tunectl.programs.output_reader import OutputReader
@@ -40,6 +41,7 @@ _DEADLY = {
     *(signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ),
     signal.SIGSYS,
 }
+_NO_CHECKPOINT = "no checkpoint of the best evaluation is known"
 INFEASIBLE_PREFIX = "it said: "
 """How the message of a trial begins that is infeasible by what it printed."""
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
@@ -106,7 +108,9 @@ def _ended_well(run: RunningProgram, result: Callable[..., TrialResult]) -> Tria
     if found is not None:
         return result("infeasible", found.reason, found.message, run.collector.last_step)
     notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
-    return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
+    message = "; ".join([*_in_words(notes), *filter(None, [kept])])
+    of_checkpoints = {LED_OUT: ""} if kept == LED_OUT else {_NO_CHECKPOINT: kept}
+    return replace(result("completed", "", message), notes=notes | (of_checkpoints if kept else {}))
 
 
 def loss_verdict(request: CommandRequest | FunctionRequest, folder: TrialFolder) -> LossVerdict | None:

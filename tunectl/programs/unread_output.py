@@ -43,7 +43,7 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
     """How the attempts began, in order, as far as it was noted; [] if the notes are damaged."""
     try:
         # A power cut came while an incomplete line was written: that attempt did not start the program.
-        *lines, _torn = regular_files.content(folder.path / _FILE).decode("ascii").split("\n")
+        *lines, _torn = regular_files.content(folder.path / _FILE, within=folder.study).decode("ascii").split("\n")
         read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
         return []
