@@ -95,7 +95,7 @@ def test_a_metric_that_turns_nan_ends_the_program_and_is_infeasible_at_that_step
     result = programs.run(programs.request(text))
     assert result is not None
     assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "nan_metric", 2)
-    assert result.message == "loss is no number at step 2"
+    assert result.message == "loss is NaN at step 2"
     assert time.monotonic() - began < 20
 
 
@@ -355,7 +355,7 @@ def test_a_program_that_ends_with_0_long_before_its_last_step_has_a_note(
     assert (result.state, result.final_step) == ("completed", 12)
     assert result.notes.keys() == {"the program ended before its last step"}
     assert (
-        "at step 12 of 20: it stops early by itself, counts other steps, or was told to end by another"
+        "at step 12 of 20: it stops early by itself, counts other steps, or was stopped by another process"
         in result.message
     )
 

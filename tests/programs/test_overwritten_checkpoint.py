@@ -303,7 +303,7 @@ def test_where_the_best_evaluation_came_before_the_only_checkpoint_the_note_says
     acted.waits(TICK)
     acted.saves(5)
     assert acted.ends() == {5: "state 5"}
-    assert acted.one.note == "its best evaluation is at step 3, and what is kept is of step 5"
+    assert acted.one.note == "its best evaluation is at step 3, but the checkpoint that is kept is of step 5"
 
 
 @contextmanager

@@ -75,8 +75,9 @@ class Disk:
             self.files[str(path.relative_to(self.folder))] = path.read_bytes()
 
     def restore(self, lengths: dict[str, int]) -> None:
-        """Leave in the folder what the disk has, and of some files so many bytes, which the system had written by
-        itself. The program's checkpoints are all there.
+        """Leave in the folder what the disk has; of the files in `lengths` these many bytes, which the system wrote.
+
+        All checkpoints of the program are there.
         """
         now = {name: (self.folder / name).read_bytes() for name in lengths if (self.folder / name).exists()}
         for path in self.folder.iterdir():

@@ -129,7 +129,7 @@ def test_a_trial_whose_log_was_lost_in_a_power_cut_is_unchanged(trial: Trial) ->
 
 
 def test_a_trial_that_another_metric_ended_early_goes_on(trial: Trial) -> None:
-    nan = TrialResult(7, "infeasible", "nan_metric", "gap is no number at step 2", infeasible_step=2)
+    nan = TrialResult(7, "infeasible", "nan_metric", "gap is NaN at step 2", infeasible_step=2)
     trial.left(lines(1, 2), {1: 5}, nan)
     assert trial.again(sources=(VALID,))
     assert trial.state() == ("cancelled", "cancelled")
@@ -138,7 +138,7 @@ def test_a_trial_that_another_metric_ended_early_goes_on(trial: Trial) -> None:
 
 
 def test_a_trial_that_ended_by_itself_does_not_go_on(trial: Trial) -> None:
-    nan = TrialResult(7, "infeasible", "nan_metric", "gap is no number at step 2", infeasible_step=2, exit_code=0)
+    nan = TrialResult(7, "infeasible", "nan_metric", "gap is NaN at step 2", infeasible_step=2, exit_code=0)
     trial.left(lines(1, 2), {1: 5}, nan)
     assert trial.again(sources=(VALID,))
     assert trial.state() == ("completed", "")

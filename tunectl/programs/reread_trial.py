@@ -1,6 +1,6 @@
-"""A trial of own code that has been trained, read again by a study that reads its output in another way.
+"""Reading the output of a trained trial of own code again, because the study now reads it in another way.
 
-Nothing is trained. What the trial's files held before is kept in its `earlier`.
+Nothing is trained. The trial's files are kept in its folder `earlier` before they are changed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from tunectl.store.trial_files import (
 )
 
 _EXIT_CODE = re.compile(r"exit_code_(\d+)")
-_NOT_ZERO = 1  # stands for an exit code that is not known, of a program that failed
+_NOT_ZERO = 1  # in place of the exit code of a failed program, if it is not known
 
-_UNFINISHED = "it was ended early for a metric that the changed study does not read; it goes on"
+_UNFINISHED = "it ended early because of a metric that the changed study does not read; it goes on"
 
 
 @dataclass(frozen=True, slots=True)
 class _EndedProcess:
-    """What judging asks of a process, for one that ended long ago."""
+    """Replaces the process of a program that ended long ago."""
 
     returncode: int = 0
 
@@ -56,12 +56,12 @@ class _EndedProcess:
 def read_again(
     before: CommandRequest | FunctionRequest, now: CommandRequest | FunctionRequest, folder: TrialFolder
 ) -> bool:
-    """Read what a trial has left by the request `now`, which differs from its own in how it is read alone.
+    """Read the files of a trial by the request `now`, which differs from its own only in how they are read.
 
-    Its measurements, its result and its request are written anew, the request last: a trial whose request is the new
-    one has been read. False, and nothing is changed, where it cannot be read again: it had several attempts, and where
-    each began in its log is not known. Raises FolderError where its folder cannot be written, WorkloadError where a
-    package is missing that reads its files.
+    Measurements, result and request are written again, the request last: it shows that the trial has been read. False,
+    and nothing is changed, if it cannot be read again because it had several attempts and it is not known where each
+    began in the log. Raises FolderError if its folder cannot be written, WorkloadError if a package is missing that
+    reads its files.
     """
     files = read_trial(folder)
     if isinstance(now, FunctionRequest) or isinstance(before, FunctionRequest):
@@ -79,19 +79,19 @@ def read_again(
 
 
 def _read_alike(before: CommandRequest, now: CommandRequest) -> bool:
-    """Whether only the judgement of what was measured differs."""
+    """Whether only the judgement of the training losses differs."""
     return before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
 
 
 def _recorded_result(
     request: CommandRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
 ) -> TrialResult | None:
-    """The result of a trial by the measurements that there are."""
+    """The result of a trial by its present measurements."""
     if files.result is None:
         return None
     result = replace(files.result, baseline_loss=request.baseline_loss)
     if isinstance(request, FunctionRequest) and result.state == "failed" and result.reason == "no_metric":
-        # All that it recorded is there, whatever the objective is.
+        # A function records all its metrics, whatever the objective is.
         collector = Collector(lambda: 0.0)
         collector.begin_with(files.measurements)
         if request.objective.metric not in collector.names:
@@ -112,24 +112,24 @@ def _recorded_result(
 
 
 def _is_by_losses(result: TrialResult) -> bool:
-    """Whether the trial came to its end, and is infeasible by the losses that it told alone."""
+    """Whether the trial came to its end, and is infeasible only because of its training losses."""
     if result.state != "infeasible" or result.reason not in ("diverged", "no_progress"):
         return False
-    # The same words may be those of `tunectl.Infeasible`, or of a pattern of the study.
+    # `tunectl.Infeasible`, or a pattern of the study, may give the same reasons.
     return result.message != result.reason and not result.message.startswith(INFEASIBLE_PREFIX)
 
 
 def _beginnings(folder: TrialFolder, files: TrialFiles, request: CommandRequest) -> list[Beginning]:
-    """How the attempts began from the last one on that began with nothing; [] where that is not known."""
+    """How the attempts began, from the last one without a checkpoint on; [] if that is not known."""
     known = beginnings(folder)
     if not known and files.attempt == 1:
         known = [Beginning(None, 0)]
     fresh = [index for index, item in enumerate(known) if item.step is None and not item.mark]
     found = known[fresh[-1] :] if fresh else []
     if any(item.step is None or item.lost for item in found[1:]):
-        return []  # from which step it went on is not known, or not all of it is in the log
+        return []  # the step where it resumed is not known, or a part of the log is missing
     counted = any(item.every is not None for item in request.program.sources if _is_file(item.kind, item.where))
-    # What a file counts of several attempts, of which each went back some way, cannot be known.
+    # A file with several attempts, each of which went back some steps, cannot be counted.
     return [] if len(found) > 1 and counted else found
 
 
@@ -145,7 +145,7 @@ def _read(
     real_folders.remove_all(scratch.path, folder.study)
     real_folders.made(scratch.path, folder.study)
     try:
-        run = _read_attempts(now, folder, scratch, values, begun)
+        running = _read_attempts(now, folder, scratch, values, begun)
         found = read_trial(scratch).measurements
     finally:
         with contextlib.suppress(OSError):
@@ -158,7 +158,7 @@ def _read(
         _copy(folder)
         write_measurements(folder, measurements)
     # Judged by what the folder says now.
-    _keep_result(folder, files, _outcome(run, files), is_copied=is_other)
+    _keep_result(folder, files, _outcome(running, files), is_copied=is_other)
 
 
 def _read_attempts(
@@ -168,26 +168,28 @@ def _read_attempts(
     values: Mapping[str, str],
     begun: Sequence[Beginning],
 ) -> RunningProgram:
-    """The run of the program as its log and its files tell it, attempt by attempt; what it measured is in `scratch`."""
-    run: RunningProgram | None = None
+    """The program after its log and its files were read, attempt by attempt; its measurements are in `scratch`."""
+    running: RunningProgram | None = None
     ends = [*(item.log_bytes for item in begun[1:]), None]
     for attempt, end in zip(begun, ends, strict=True):
         reading = reading_of(request, values, lambda: 0.0)
-        if run is not None and attempt.step is not None:
+        if running is not None and attempt.step is not None:
             kept = [item for item in read_trial(scratch).measurements if item.step <= attempt.step]
             write_measurements(scratch, kept)
             reading.collector.begin_with(kept)
-            bad = run.collector.first_nan
+            bad = running.collector.first_nan
             reading.collector.first_nan = bad if bad is not None and bad[0] <= attempt.step else None
             reading.reader.go_on_from(attempt.step)
         kept_bytes = log_bytes(scratch.measurements)
         with contextlib.closing(LineFile(scratch.measurements, kept_bytes)) as measurements:
-            # The files hold what all attempts wrote.
+            # The files have the metrics of all attempts.
             files = [*(file for _, file in reading.files), reading.recorded] if end is None else []
-            run = _ended_run(request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files)
-            run.update(ended=True)
-    assert run is not None, "a trial that was launched has at least one attempt"
-    return run
+            running = _ended_run(
+                request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files
+            )
+            running.update(ended=True)
+    assert running is not None, "a trial that was launched has at least one attempt"
+    return running
 
 
 def _ended_run(
@@ -216,37 +218,39 @@ def _ended_run(
     )
 
 
-def _outcome(run: RunningProgram, files: TrialFiles) -> TrialResult | None:
-    """The trial's result by what is read now; None where it has none, or is to be gone on with."""
-    old = files.result and replace(files.result, baseline_loss=run.request.baseline_loss)
+def _outcome(running: RunningProgram, files: TrialFiles) -> TrialResult | None:
+    """The trial's result by what was read now; None if it has none, or if the trial must go on."""
+    old = files.result and replace(files.result, baseline_loss=running.request.baseline_loss)
     if old is None:
         last = files.attempts[-1] if files.attempts else None
         if last is None or not last.final or last.reason != "crashed":
             return None
-        # A program that a signal ended has a result only where the study takes what it said before for one.
-        new = _ended_by(run, _NOT_ZERO, TrialSeconds())
+        # A program killed by a signal has a result only if a pattern of `infeasible` matches its output.
+        new = _ended_by(running, _NOT_ZERO, TrialSeconds())
         return replace(new, attempt=last.attempt, device=last.device) if new.state == "infeasible" else None
     if old.reason == "error":
         return old
     code = _exit_code(old)
-    if code is None and run.collector.first_nan is None and old.reason == "nan_metric":
+    if code is None and running.collector.first_nan is None and old.reason == "nan_metric":
         return None
-    new = _ended_by(run, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds))
+    new = _ended_by(
+        running, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds)
+    )
     if code is None and new.reason == f"exit_code_{_NOT_ZERO}":
         return old
     same = {name: getattr(old, name) for name in ("eval_seconds", "device", "attempt", "exit_code")}
     return replace(new, **same)
 
 
-def _ended_by(run: RunningProgram, code: int, seconds: TrialSeconds) -> TrialResult:
-    run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
-    result = outcome_of(run, seconds, dies=False)
+def _ended_by(running: RunningProgram, code: int, seconds: TrialSeconds) -> TrialResult:
+    running.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
+    result = outcome_of(running, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
     return result
 
 
 def _exit_code(result: TrialResult) -> int | None:
-    """How the program ended; None where it is not known."""
+    """The exit code of the program, None if it is not known."""
     if result.exit_code is not None:
         return result.exit_code
     if result.state == "completed" or result.reason == "no_metric" or _is_by_losses(result):
@@ -258,7 +262,7 @@ def _exit_code(result: TrialResult) -> int | None:
 def _checkpoints(
     request: CommandRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
 ) -> Mapping[int, str]:
-    """The names of the checkpoints there are, by step, each with its link; none is removed."""
+    """The names of the existing checkpoints by step, each with its link; none is removed."""
     if request.program.checkpoints is None or request.program.checkpoints.is_one:
         return {}
     pattern = CheckpointPattern.of(request.program.checkpoints, values)
@@ -269,7 +273,7 @@ def _checkpoints(
 
 
 def _forget_links(folder: TrialFolder) -> None:
-    """Remove the links to checkpoints: by another pattern their names may mean others."""
+    """Remove the links to checkpoints: with another pattern their names may be those of others."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.checkpoints.iterdir():
             if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
@@ -279,7 +283,7 @@ def _forget_links(folder: TrialFolder) -> None:
 def _completed(
     found: Sequence[Measurement], files: TrialFiles, checkpoints: Mapping[int, str], folder: TrialFolder
 ) -> list[Measurement]:
-    """What was read, with the time at which it was first read and its checkpoint, as far as they are known."""
+    """The measurements that were read, with their times and checkpoints, as far as these are known."""
     known = {item.step: item for item in files.measurements}
     there = ExistingCheckpoints(folder)
     last, seconds = (
@@ -298,11 +302,11 @@ def _completed(
 
 
 def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | None, *, is_copied: bool) -> None:
-    """Write the result where it is another one; what was there goes to the trial's `earlier`."""
+    """Write the result if it has changed, and keep the files before in the trial's `earlier`."""
     if result is None or files.result is None:
         is_same = result is files.result
     else:
-        # The number of its measurements counts, where it is known.
+        # The number of its measurements is compared, too, if it is known.
         lines = files.result.measurements
         is_same = result == files.result and lines in (None, counted(folder, result).measurements)
     if is_same:
@@ -321,7 +325,7 @@ def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | N
 
 
 def _copy(folder: TrialFolder) -> None:
-    """Keep the files that are written anew."""
+    """Keep a copy of the files that will be written again."""
     with path_errors(folder.earlier, "written"):
         real_folders.made(folder.earlier, folder.study)
         numbers = [int(path.name) for path in folder.earlier.iterdir() if path.name.isdecimal()]

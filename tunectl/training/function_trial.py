@@ -34,7 +34,7 @@ class NotANumberError(Infeasible):
     def __init__(self, step: int, metric: str) -> None:
         super().__init__("nan_metric")
         self.step = step
-        self.message = f"{metric} is no number at step {step}"
+        self.message = f"{metric} is NaN at step {step}"
 
 
 class Trial:
