@@ -43,7 +43,11 @@ class LineFile:
         self._file.seek(offset)
         content = self._file.read()
         self._file.seek(end)
-        return [_unsealed(json.loads(line)) for line in content.splitlines()]
+        lines = [json.loads(line) for line in content.splitlines()]
+        for line in lines:
+            if isinstance(line, dict):
+                line.pop(record_checksums.SEAL, None)
+        return lines
 
     def cut(self, offset: int) -> None:
         """Cut off what is after the first `offset` bytes."""
@@ -57,12 +61,6 @@ class LineFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _unsealed(content: Any) -> Any:
-    if isinstance(content, dict):
-        content.pop(record_checksums.SEAL, None)
-    return content
 
 
 def holds(path: Path, offset: int) -> bool:

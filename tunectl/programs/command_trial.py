@@ -156,7 +156,9 @@ def reading_of(request: CommandRequest, values: Mapping[str, str], now_seconds: 
     """The readers for a trial's program, whose placeholders have these values; raises what `file_source` raises."""
     collector = Collector(now_seconds, counts=request.program.prints_no_step, ends_on_nan=_ends_it(request))
     reader = OutputReader(request.program.sources, request.objective.metric)
-    return Reading(collector, reader, _files(request, values), _recorded(values), by_rank=request.program.devices > 1)
+    # What `tunectl.record` writes needs no declaration.
+    recorded = JsonLinesFile.at(str(Path(glob.escape(values["trial.dir"])) / RECORDED), _RECORDED)
+    return Reading(collector, reader, _files(request, values), recorded, by_rank=request.program.devices > 1)
 
 
 def _watch(running: RunningProgram, beginning: Beginning) -> None:
@@ -309,11 +311,6 @@ def _files(request: CommandRequest, values: Mapping[str, str]) -> list[tuple[Met
         for item in request.program.sources
         if item.kind != "regex" and item.where != OUTPUT
     ]
-
-
-def _recorded(values: Mapping[str, str]) -> JsonLinesFile:
-    """The reader of the file that `tunectl.record` writes."""
-    return JsonLinesFile.at(str(Path(glob.escape(values["trial.dir"])) / RECORDED), _RECORDED)
 
 
 def _kept(

@@ -178,7 +178,7 @@ class KeptCheckpoints:
             waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
         else:
             waiting = {number for number in there if not ended and number > max(evaluated)}
-        ranked = sorted(evaluated, key=lambda number: self._rank(of[number], value(of[number])))
+        ranked = sorted(evaluated, key=lambda number: rank(self.objective, of[number], value(of[number])))
         wanted = {max(there), *ranked[: self.keep]} | waiting
         self._remove({number: path for number, path in there.items() if number not in wanted})
         names = {number: self._linked(number, there[number]) for number in sorted(wanted)}
@@ -208,9 +208,6 @@ class KeptCheckpoints:
 
     def _counts(self, value: float | None) -> bool:
         return self.objective.loss(value) < float("inf")
-
-    def _rank(self, step: int, value: float | None) -> tuple[float, int]:
-        return rank(self.objective, step, value)
 
     def _link(self, step: int, path: Path) -> Path:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"

@@ -187,7 +187,9 @@ class _Rows:
     def read(self, *, to_the_end: bool) -> Iterator[dict[str, str]]:
         if self._is_replaced():
             self.tail, self.head = Tail(self.tail.path, follows=True), None
-            self.steps.restart(0 if self._holds_the_past() else self.resumed)
+            # A file that was written again may also have the rows from before the program resumed.
+            has_all_rows = self.resumed == 0 or self._first_row() == self.first_row
+            self.steps.restart(0 if has_all_rows else self.resumed)
         while lines := self.tail.read(to_the_end=to_the_end):
             for line in lines:
                 fields = self._fields(line)
@@ -206,10 +208,6 @@ class _Rows:
             return next(csv.reader([line], delimiter=self.delimiter), [])
         except csv.Error:
             return []  # not a row: the others count
-
-    def _holds_the_past(self) -> bool:
-        """Whether a file that was written again also has the rows from before the program resumed."""
-        return self.resumed == 0 or self._first_row() == self.first_row
 
     def _first_row(self) -> bytes:
         try:

@@ -8,7 +8,7 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from tunectl.core import jsontext
@@ -107,8 +107,12 @@ def _ended_well(running: RunningProgram, result: Callable[..., TrialResult]) -> 
     found = loss_verdict(running.request, running.folder) if TRAINING_LOSS in running.collector.names else None
     if found is not None:
         return result("infeasible", found.reason, found.message, running.collector.last_step)
-    notes, kept = _left_out(running), "" if running.kept is None else running.kept.note
-    message = "; ".join([*_in_words(notes), *filter(None, [kept])])
+    unread = {metric: why for item in _readers(running) for metric, why in item.unread.items()}
+    notes = {f"{metric} could not be read": why for metric, why in unread.items()}
+    notes |= _silent(running) | _early_end(running)
+    kept = "" if running.kept is None else running.kept.note
+    texts = [f"{note} ({detail})" if detail else note for note, detail in notes.items()]
+    message = "; ".join([*texts, *filter(None, [kept])])
     of_checkpoints = {LED_OUT: ""} if kept == LED_OUT else {_NO_CHECKPOINT: kept}
     return replace(result("completed", "", message), notes=notes | (of_checkpoints if kept else {}))
 
@@ -120,18 +124,6 @@ def loss_verdict(request: CommandRequest | FunctionRequest, folder: TrialFolder)
         request.objective,
         baseline=request.baseline_loss,
         no_progress=request.no_progress,
-    )
-
-
-def _in_words(notes: Mapping[str, str]) -> list[str]:
-    return [f"{note} ({detail})" if detail else note for note, detail in notes.items()]
-
-
-def _left_out(running: RunningProgram) -> dict[str, str]:
-    """Values that could not be read, and declared metrics that the program never printed: each with its detail."""
-    unread = {metric: why for item in _readers(running) for metric, why in item.unread.items()}
-    return (
-        {f"{metric} could not be read": why for metric, why in unread.items()} | _silent(running) | _early_end(running)
     )
 
 

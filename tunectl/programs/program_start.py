@@ -58,7 +58,10 @@ def prepared(request: CommandRequest, folder: TrialFolder, is_safe: Callable[[Sa
     away, because not everything that was printed before it is known. Raises NotRegularError if a folder of the trial is
     a link.
     """
-    _refuse_links(folder)
+    for path in (folder.files, folder.checkpoints):
+        # The program writes there, and this function may remove all of it: neither may be a link.
+        with contextlib.suppress(FileNotFoundError), real_folders.opened(path, folder.study):
+            pass
     checkpoints = request.program.checkpoints
     if request.program.goes_on and checkpoints is not None:
         values = placeholder_values(request, folder, None)
@@ -73,13 +76,6 @@ def prepared(request: CommandRequest, folder: TrialFolder, is_safe: Callable[[Sa
         real_folders.remove_all(path, folder.study)
     real_folders.made(folder.files, folder.study)
     return None
-
-
-def _refuse_links(folder: TrialFolder) -> None:
-    """Check that the folders to which the program writes, and which are removed, are in the trial's folder."""
-    for path in (folder.files, folder.checkpoints):
-        with contextlib.suppress(FileNotFoundError), real_folders.opened(path, folder.study):
-            pass
 
 
 def _sound(found: Mapping[int, Path], folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:

@@ -68,7 +68,9 @@ def read_again(
         _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
     else:
         begun = _beginnings(folder, files, now)
-        if _read_alike(before, now) and not (begun and folder.log.exists()):
+        # Where only the judgement of the training losses differs, the log is not needed.
+        is_read_alike = before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
+        if is_read_alike and not (begun and folder.log.exists()):
             _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
         elif files.attempt and not begun:
             return False
@@ -76,11 +78,6 @@ def read_again(
             _read(before, now, folder, files, begun)
     write_request(folder, now)
     return True
-
-
-def _read_alike(before: CommandRequest, now: CommandRequest) -> bool:
-    """Whether only the judgement of the training losses differs."""
-    return before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
 
 
 def _recorded_result(
@@ -128,13 +125,10 @@ def _beginnings(folder: TrialFolder, files: TrialFiles, request: CommandRequest)
     found = known[fresh[-1] :] if fresh else []
     if any(item.step is None or item.lost for item in found[1:]):
         return []  # the step where it resumed is not known, or a part of the log is missing
-    counted = any(item.every is not None for item in request.program.sources if _is_file(item.kind, item.where))
+    files_of_metrics = [item for item in request.program.sources if item.kind != "regex" and item.where != OUTPUT]
+    counted = any(item.every is not None for item in files_of_metrics)
     # A file with several attempts, each of which went back some steps, cannot be counted.
     return [] if len(found) > 1 and counted else found
-
-
-def _is_file(kind: str, where: str) -> bool:
-    return kind != "regex" and where != OUTPUT
 
 
 def _read(

@@ -102,8 +102,11 @@ class RunningProgram:
 
     def _write(self) -> None:
         """Write the new measurements."""
-        if self.collector.was_cut:
-            self._write_anew()
+        if self.collector.was_cut:  # without the steps that are repeated
+            self.measurements.close()
+            write_measurements(self.folder, self.collector.measurements())
+            self.measurements = LineFile(self.folder.measurements, self.folder.measurements.stat().st_size)
+            self.collector.was_cut = False
         self.collector.write(self.measurements)
 
     def is_quiet(self) -> bool:
@@ -123,13 +126,6 @@ class RunningProgram:
                 return self.kept.update(self.collector, ended=ended)
             case OverwrittenCheckpoint():
                 return self.kept.update(self.collector, ended=ended, stopping=self.stop_sent)
-
-    def _write_anew(self) -> None:
-        """Write the measurements again, without the steps that are repeated."""
-        self.measurements.close()
-        write_measurements(self.folder, self.collector.measurements())
-        self.measurements = LineFile(self.folder.measurements, self.folder.measurements.stat().st_size)
-        self.collector.was_cut = False
 
     def _read_the_rest(self) -> None:
         """Read the output up to its present end: a process that the program left running may print without end."""
