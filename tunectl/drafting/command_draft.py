@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunectl.core.errors import printable
-from tunectl.core.program_request import variable_of
+from tunectl.core.own_code_request import variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
 from tunectl.core.table_columns import TABLE_COLUMNS

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Protocol
 
 from tunectl.core.errors import PathKey, Problem
-from tunectl.core.program_request import RESUME, Argument, Optional, Program, variable_of
+from tunectl.core.own_code_request import RESUME, Argument, Optional, Program, variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.hyperparameter_names import TRIAL_VARIABLES

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tunectl.core.errors import PathKey
+from tunectl.core.own_code_request import variable_of
 from tunectl.core.parent_death import MARK
-from tunectl.core.program_request import variable_of
 from tunectl.core.recorded_metrics import RECORD_VARIABLE
 from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import shown

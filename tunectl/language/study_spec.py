@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Program
+from tunectl.core.own_code_request import Program
 from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
