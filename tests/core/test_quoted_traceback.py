@@ -1,4 +1,4 @@
-"""The exception of another process, found in the text that quotes it."""
+"""The exception of another process, got in the text that quotes it."""
 
 from __future__ import annotations
 

@@ -52,24 +52,27 @@ def test_a_path_is_shown_as_people_write_it():
 
 def test_a_key_that_does_not_print_stays_on_its_line_and_can_be_encoded():
     lines = problems('"a\\nb": {"\\uD800": 1, "\\uD800": 2}\n')
-    assert lines == ["s.yaml:1:23: a\\nb.\\ud800: the key stands twice, first in line 1; keep one"]
+    assert lines == ["s.yaml:1:23: a\\nb.\\ud800: duplicate key, first in line 1; keep one"]
     assert lines[0].encode()
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("a: 1\nb: 2\na: 3\n", "s.yaml:3:1: a: the key stands twice, first in line 1"),
-        ("a: {b: 1, b: 1}\n", "s.yaml:1:11: a.b: the key stands twice, first in line 1"),
-        ("a:\n  - {b: 1}\n  - {b: 1, c: 2, c: 3}\n", "s.yaml:3:18: a[1].c: the key stands twice, first in line 3"),
-        ("a: 1\n'a': 2\n", "s.yaml:2:1: a: the key stands twice"),
-        ("1: a\n1: b\n", "s.yaml:2:1: 1: the key stands twice"),
-        ("[a, b]: 1\n", "s.yaml:1:1: a key is a plain word"),
-        ("? {a: 1}\n: 1\n", "s.yaml:1:3: a key is a plain word"),
-        ("a: !!python/name:os.system ''\n", "s.yaml:1:4: a: a study has no tags, found !!python/name:os.system"),
-        ("a: !!float 3\n", "s.yaml:1:4: a: a study has no tags, found !!float"),
-        ("a: !mine [1]\n", "s.yaml:1:4: a: a study has no tags, found !mine"),
-        ("a: !!set {b}\n", "s.yaml:1:4: a: a study has no tags, found !!set"),
+        ("a: 1\nb: 2\na: 3\n", "s.yaml:3:1: a: duplicate key, first in line 1"),
+        ("a: {b: 1, b: 1}\n", "s.yaml:1:11: a.b: duplicate key, first in line 1"),
+        ("a:\n  - {b: 1}\n  - {b: 1, c: 2, c: 3}\n", "s.yaml:3:18: a[1].c: duplicate key, first in line 3"),
+        ("a: 1\n'a': 2\n", "s.yaml:2:1: a: duplicate key"),
+        ("1: a\n1: b\n", "s.yaml:2:1: 1: duplicate key"),
+        ("[a, b]: 1\n", "s.yaml:1:1: expected a plain word as a key"),
+        ("? {a: 1}\n: 1\n", "s.yaml:1:3: expected a plain word as a key"),
+        (
+            "a: !!python/name:os.system ''\n",
+            "s.yaml:1:4: a: expected a value without a tag, got !!python/name:os.system",
+        ),
+        ("a: !!float 3\n", "s.yaml:1:4: a: expected a value without a tag, got !!float"),
+        ("a: !mine [1]\n", "s.yaml:1:4: a: expected a value without a tag, got !mine"),
+        ("a: !!set {b}\n", "s.yaml:1:4: a: expected a value without a tag, got !!set"),
     ],
 )
 def test_what_is_wrong_with_a_readable_document_is_noted_at_its_place(text, place):
@@ -81,18 +84,18 @@ def test_what_is_wrong_with_a_readable_document_is_noted_at_its_place(text, plac
     [
         ("", "s.yaml:1:1: the file is empty"),
         ("# only a comment\n", "s.yaml:1:1: the file is empty"),
-        ("a:\n\tb: 1\n", "s.yaml:2:1: found a tab where YAML wants spaces"),
-        ("a:\n  b: 1\n\tc: 2\n", "s.yaml:3:1: found a tab where YAML wants spaces"),
+        ("a:\n\tb: 1\n", "s.yaml:2:1: expected spaces, got a tab"),
+        ("a:\n  b: 1\n\tc: 2\n", "s.yaml:3:1: expected spaces, got a tab"),
         ("a: [1, 2\n", "s.yaml:2:1: not YAML"),
         ("a: 'x\n", "s.yaml:2:1: not YAML"),
         ("a: b: c\n", "s.yaml:1:5: not YAML"),
         ("a: 1\n b: 2\n", "s.yaml:2:3: not YAML"),
         ("a: *b\n", "s.yaml:1:4: not YAML: found undefined alias"),
-        ("a: &x 1\n---\nb: 2\n", "s.yaml:2:1: a study is one YAML document"),
+        ("a: &x 1\n---\nb: 2\n", "s.yaml:2:1: expected one YAML document"),
         ("a: @b\n", "s.yaml:1:4: not YAML"),
         ("a: %b\n", "s.yaml:1:4: not YAML"),
-        ("a: \x00\n", "s.yaml:1:4: a study is printable text, found the character 0x0"),
-        ("b: 1\na: x\x07\n", "s.yaml:2:5: a study is printable text, found the character 0x7"),
+        ("a: \x00\n", "s.yaml:1:4: expected printable text, got the character 0x0"),
+        ("b: 1\na: x\x07\n", "s.yaml:2:5: expected printable text, got the character 0x7"),
         ('a: "\\x"\n', "s.yaml:1:7: not YAML"),
         ('a: "\\UFFFFFFFF"\n', "s.yaml:1:1: not YAML"),
         ("a: &x [*x]\n", "s.yaml:1:4: a[0]: the alias contains itself"),
@@ -132,9 +135,9 @@ def test_line_ends_byte_order_mark_and_version_line_of_other_editors_are_read(tm
 @pytest.mark.parametrize(
     ("raw", "line"),
     [
-        (b"a: 1\nb: \xff\n", ":2:4: a study is UTF-8 text"),
-        ("größe: 1\n".encode("latin-1"), ":1:3: a study is UTF-8 text"),
-        ("a: 1\n".encode("utf-16"), ":1:1: a study is UTF-8 text"),
+        (b"a: 1\nb: \xff\n", ":2:4: expected UTF-8 text"),
+        ("größe: 1\n".encode("latin-1"), ":1:3: expected UTF-8 text"),
+        ("a: 1\n".encode("utf-16"), ":1:1: expected UTF-8 text"),
         (b"", ":1:1: the file is empty"),
     ],
 )
@@ -148,9 +151,9 @@ def test_a_file_of_other_bytes_is_refused_at_the_first_of_them(tmp_path, raw, li
 
 def test_a_folder_a_missing_file_and_an_odd_name_are_refused(tmp_path):
     for path, message in [
-        (tmp_path, "found a folder"),
-        (tmp_path / "none.yaml", "there is no such file"),
-        (tmp_path / "a.yaml" / "b.yaml", "there is no such file"),
+        (tmp_path, "got a folder"),
+        (tmp_path / "none.yaml", "file not found"),
+        (tmp_path / "a.yaml" / "b.yaml", "file not found"),
         (tmp_path / ("x" * 5_000), "the file cannot be read"),
         (tmp_path / "a\0b", "the file cannot be read"),
     ]:

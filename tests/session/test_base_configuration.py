@@ -52,7 +52,7 @@ def test_given_values_settle_and_decide_which_conditions_hold():
     [
         ({"optimzer": "adam"}, "no such hyperparameter; did you mean optimizer"),
         ({"optimizer": "sgd", "momentum": 0.9}, "optimizer is one of adam, momentum"),
-        ({"optimizer": "momentum", "momentum": 1.5}, "momentum is a number at least 0 and below 1"),
+        ({"optimizer": "momentum", "momentum": 1.5}, "momentum is a number of at least 0 and below 1"),
         ({"optimizer": "momentum", "momentum": "high"}, "momentum"),
         ({"width": 32}, "the study fixes width at 64"),
     ],

@@ -139,7 +139,7 @@ def test_ten_thousand_trials_in_twenty_dimensions_are_planned():
 def test_more_trials_than_a_plan_holds_are_refused_at_their_place():
     settings = {"x": "{role: scientific, values: [1, 2]}", "learning_rate": NUISANCE_RATE}
     with pytest.raises(
-        StudyError, match=r"search\.trials: a study has at most 1,000,000 trials, found 500,001 in each of 2"
+        StudyError, match=r"search\.trials: expected at most 1,000,000 trials in a study, got 500,001 in each of 2"
     ):
         plan(500_001, settings)
 

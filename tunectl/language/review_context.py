@@ -1,4 +1,4 @@
-"""A study as its reviewers look at it: its conditions, its settings, and the trials of each."""
+"""What the checks of a study's design use: the study, its conditions, its settings, and the trials of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A study with its conditions; `settings` are the scientific values of each setting, `trials` how many it gets."""
+    """A study with its conditions; for each setting `settings` has the scientific values, `trials` how many it gets."""
 
     spec: StudySpec
     conditions: Conditions
@@ -41,7 +41,7 @@ class Context:
         def choose(item: Hyperparameter) -> list[Scalar | Other]:
             if item.name in setting:
                 return [setting[item.name]] if item.domain.can_meet(setting[item.name]) else []
-            return self.conditions.telling_values(item, TUNED_FROM if item.name == "optimizer" else ())
+            return self.conditions.distinct_values(item, TUNED_FROM if item.name == "optimizer" else ())
 
         return list(self.conditions.worlds([*names, *setting], choose=choose))
 
@@ -49,7 +49,7 @@ class Context:
         return self.spec.problem(item.path, message, at_key=True)
 
     def dimensions(self, setting: Mapping[str, Scalar]) -> int:
-        """How many nuisance dimensions a setting has: hyperparameters that are never active side by side are one."""
+        """The number of nuisance dimensions of a setting: hyperparameters that are never active together count once."""
         columns: list[list[Hyperparameter]] = []
         for item in self.spec.hyperparameters:
             if item.role != "nuisance" or not self.conditions.together(item, given=setting):

@@ -14,7 +14,7 @@ from tunectl.space.hyperparameters import Hyperparameter
 
 _ADAPTIVE = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw")
 _FAMILIES = (("momentum", "nesterov"), _ADAPTIVE, ("rmsprop", "rmsprop_playbook"))
-"""Optimizers under which one value of a hyperparameter means much the same."""
+"""Optimizers for which one value of a hyperparameter has nearly the same effect."""
 
 _OF_OPTIMIZERS = frozenset(
     ("learning_rate", "lr", "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "weight_decay")
@@ -23,7 +23,7 @@ _WITH_MOMENTUM = ("momentum", "nesterov")
 
 
 def untuned_optimizer(context: Context) -> list[Problem]:
-    """Where a study compares optimizers, each one's own hyperparameters are nuisances as far as the budget allows."""
+    """Where a study compares optimizers, the hyperparameters of each are nuisances as far as the trials allow."""
     named = context.spec.alternatives("optimizer")
     above = [
         item
@@ -36,7 +36,7 @@ def untuned_optimizer(context: Context) -> list[Problem]:
         return []
     untuned: dict[tuple[str, str], tuple[Hyperparameter | None, int]] = {}
     for setting, trials, optimizers in zip(context.settings, context.trials, by_setting, strict=True):
-        share = trials // max(len(optimizers), 1)  # those sampled within a setting divide its trials
+        share = trials // max(len(optimizers), 1)  # those sampled within a setting share its trials
         for optimizer in optimizers:
             for name, least in TUNED_FROM[optimizer].items():
                 if share < least or (name, optimizer) in untuned:
@@ -52,7 +52,7 @@ def untuned_optimizer(context: Context) -> list[Problem]:
 def _tuned(
     context: Context, setting: Mapping[str, Scalar], optimizer: str, name: str
 ) -> tuple[bool, Hyperparameter | None]:
-    """Whether a name varies under an optimizer in a setting, and if not what fixes it."""
+    """Whether a name varies with an optimizer in a setting, and if not, which entry fixes it."""
     # Its condition may name the optimizer although the optimizer is sampled within the setting.
     worlds = [
         world for world in context.active(setting, ["optimizer", name]) if world.values.get("optimizer") == optimizer
@@ -67,7 +67,7 @@ def _say_untuned(
     optimizer: Hyperparameter,
     subject: str,
 ) -> list[Problem]:
-    """One warning for each entry that fixes something, and one for all that is left out."""
+    """One warning for each entry that fixes something, and one for all names that are left out."""
     entries: dict[PathKey, list[tuple[str, str, Hyperparameter | None, int]]] = {}
     for (name, under), (item, trials) in untuned.items():
         entries.setdefault(item.path if item else (), []).append((name, under, item, trials))
@@ -95,13 +95,13 @@ def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[str]
 
 
 def shared_ranges(context: Context) -> list[Problem]:
-    """Where optimizers are compared, each wants its own range of the learning rate and of what else is its own."""
+    """Where optimizers are compared, each needs its own range of the learning rate and of its other hyperparameters."""
     if not any(item.name == "optimizer" for item in scientific(context.spec)):
         return []
 
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
         listed = item.domain.listed if item.name == "optimizer" else None
-        return list(listed or context.conditions.telling_values(item))
+        return list(listed or context.conditions.distinct_values(item))
 
     problems = []
     for name in context.spec.names:
@@ -121,12 +121,12 @@ def shared_ranges(context: Context) -> list[Problem]:
 
 def _family(name: str, optimizer: str) -> str:
     if name == "weight_decay" and optimizer == "adamw":
-        return optimizer  # decoupled from the gradient, an L2 term in it under the others
+        return optimizer  # decoupled from the gradient; with the others it is an L2 term in it
     return next((family[0] for family in _FAMILIES if optimizer in family), optimizer)
 
 
 def _is_switch(item: Hyperparameter) -> bool:
-    """Off, or one strength: a question, not a range."""
+    """Whether its values are off and one strength."""
     values = item.domain.listed or ()
     return len(values) == 2 and any(map(is_off, values))
 
@@ -134,13 +134,13 @@ def _is_switch(item: Hyperparameter) -> bool:
 def _shared(name: str, optimizers: list[str]) -> str:
     named = " and ".join([", ".join(optimizers[:-1]), optimizers[-1]])
     return (
-        f"one range of {name} for {named}: the same number means something else under each, so that a range which "
-        f"suits one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
+        f"one range of {name} for {named}: the same value has another effect with each, so a range that is right for "
+        f"one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
     )
 
 
 def fixed_momentum(context: Context) -> list[Problem]:
-    """The best momentum changes with the batch size, and with the optimizer."""
+    """Where batch sizes are compared, momentum is tuned: its best value changes with the batch size."""
     varying = [
         item for item in context.spec.alternatives("batch_size") if item.role == "scientific" and can_differ(item)
     ]
@@ -152,8 +152,8 @@ def fixed_momentum(context: Context) -> list[Problem]:
         if used and (item is None or not can_differ(item)):
             message = (
                 f"momentum is {'fixed' if item else 'left out'} while batch_size varies: the best momentum and "
-                "learning rate change with the batch size, so the comparison favours the sizes that this one suits; "
-                "make it a nuisance"
+                "learning rate change with the batch size, so the comparison favours the sizes for which this value is "
+                "right; make it a nuisance"
             )
             return [context.warn(item or varying[0], message)]
     return []

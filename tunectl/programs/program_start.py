@@ -22,7 +22,8 @@ from tunectl.core.program_request import RESUME, ProgramRequest, program_path, v
 from tunectl.core.recorded_metrics import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
 from tunectl.core.shortages import patiently, shortage
-from tunectl.language.placeholders import AbsentError, command_line, filled, value_text
+from tunectl.core.wording import as_text
+from tunectl.language.placeholders import AbsentError, command_line, filled
 from tunectl.programs import file_contents
 from tunectl.programs.checkpoint_steps import is_other_unit, matched
 from tunectl.programs.flushed_output import SavedPoint
@@ -159,7 +160,7 @@ def _sound_one(path: Path, folder: TrialFolder, is_safe: Callable[[SavedPoint], 
 
 def placeholder_values(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> dict[str, str]:
     """What the placeholders of this trial stand for."""
-    values = {name: value_text(value) for name, value in request.hyperparameters.items()}
+    values = {name: as_text(value) for name, value in request.hyperparameters.items()}
     own = {
         "max_train_steps": str(request.max_train_steps),
         "trial.dir": str(folder.files),
