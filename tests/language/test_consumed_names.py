@@ -1,4 +1,4 @@
-"""Every hyperparameter is read by somebody, and no default of the factory trains silently."""
+"""Every hyperparameter is used, and no default of the factory is used silently."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def problems(hyperparameters, signature=FACTORY):
         {"dropout": "{role: nuisance, range: [0, 0.5]}"},
     ],
 )  # fmt: skip
-def test_what_somebody_reads_wherever_it_is_active_is_right(hyperparameters):
+def test_a_hyperparameter_that_is_used_wherever_it_is_active_is_right(hyperparameters):
     assert problems(hyperparameters) == []
 
 
@@ -55,12 +55,12 @@ def test_what_somebody_reads_wherever_it_is_active_is_right(hyperparameters):
         ({"weight_deacy": "0.1"}, "did you mean weight_decay?"),
     ],
 )  # fmt: skip
-def test_what_nobody_reads_is_refused(hyperparameters, problem):
+def test_an_unused_hyperparameter_is_refused(hyperparameters, problem):
     (line,) = problems(hyperparameters)
     assert line.startswith(f"hyperparameters.{problem}") or problem in line, line
 
 
-def test_a_field_that_nobody_reads_otherwise_may_be_read_by_the_factory():
+def test_an_otherwise_unused_field_may_be_a_keyword_of_the_factory():
     reads_momentum = FactorySignature(("momentum",))
     assert problems({"optimizer": "adam", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, reads_momentum) == []
 
@@ -150,7 +150,7 @@ def test_a_fixed_keyword_that_is_active_in_one_setting_only_is_refused():
     assert "the factory uses width, which has no value where norm is" in told.message
 
 
-def test_a_factory_that_needs_what_no_hyperparameter_can_be_called_is_told_to_rename_it():
+def test_a_factory_with_a_required_keyword_that_no_hyperparameter_can_be_called_has_to_rename_it():
     signature = FactorySignature(parameters=("device", "width"), required=("device",))
     (told,) = check_consumption(study({"optimizer": "sgd", "learning_rate": "0.1", "width": "3"}), signature)
     assert told.path == "workload"

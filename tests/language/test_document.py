@@ -39,7 +39,7 @@ def test_columns_count_characters_and_not_bytes():
     assert parse_document("größe: [µ, 1]\n", "s.yaml").places[("größe", 1)] == (1, 12)
 
 
-def test_a_problem_of_what_is_not_in_the_file_stands_at_its_nearest_parent():
+def test_a_problem_with_a_value_that_is_not_in_the_file_is_at_its_nearest_parent():
     document = parse_document("a:\n  b: 1\n", "s.yaml")
     assert str(document.problem(("a", "z", 3, "y"), "m")) == "s.yaml:2:3: a.z[3].y: m"
     assert str(document.problem(("a", "z"), "m", at_key=True)) == "s.yaml:1:1: a.z: m"
@@ -115,7 +115,7 @@ def test_aliases_that_multiply_are_refused_before_they_fill_the_memory():
     assert "the aliases expand to more than 100,000 values" in refused(text)[0]
 
 
-def test_an_alias_stands_for_its_value_and_a_merge_key_is_a_plain_name():
+def test_an_alias_is_replaced_by_its_value_and_a_merge_key_is_a_plain_name():
     assert parse_document("a: &x {b: 1}\nc: *x\n<<: *x\n", "s.yaml").content == {
         "a": {"b": 1},
         "c": {"b": 1},

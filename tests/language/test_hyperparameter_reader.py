@@ -175,7 +175,7 @@ def test_text_that_reads_as_numbers_may_make_a_set_of_its_own():
     assert only("{role: nuisance, values: [true, 'true', '1']}").domain == ValueSet((True, "true", "1"))
 
 
-def test_a_number_as_a_name_is_not_told_to_lose_its_quotes():
+def test_a_number_as_a_name_gets_no_hint_to_remove_its_quotes():
     assert refusals("1", name="3") == ["hyperparameters.3: expected a Python identifier as a name, got '3'"]
 
 

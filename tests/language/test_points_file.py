@@ -98,14 +98,14 @@ BAD = [
 
 
 @pytest.mark.parametrize(("table", "said", "right"), BAD)
-def test_what_is_wrong_is_told_at_its_place_in_the_table(
+def test_a_problem_has_its_place_in_the_table(
     write: Callable[[str | bytes], Path], table: str | bytes, said: str, right: str
 ) -> None:
     found = problems(write(table))
     assert any(line.startswith(said) and right in line for line in found), found
 
 
-def test_a_table_that_is_not_there_or_no_file_is_told_in_the_study(
+def test_a_table_that_is_missing_or_not_a_file_is_a_problem_of_the_study(
     tmp_path: Path, write: Callable[[str], Path]
 ) -> None:
     path = write(GOOD)

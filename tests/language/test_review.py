@@ -322,7 +322,7 @@ def test_those_that_are_never_active_side_by_side_are_one_dimension_but_two_of_t
         "x": "[{role: nuisance, range: [0, 1], when: {form: a}}, {role: nuisance, range: [0, 2], when: {form: b}}]",
     }
     assert any("3 nuisance hyperparameters" in line for line in warnings(apart))
-    # x excludes y and z, but y and z stand side by side: learning rate, form and two more
+    # x excludes y and z, but y and z can be active together: learning rate, form and two more
     side = {
         **forms,
         "x": "{role: nuisance, range: [0, 1], when: {form: a}}",
@@ -466,7 +466,7 @@ def test_a_setting_with_something_to_tune_needs_trials_in_whatever_order_setting
     assert kinds(warnings(study_of, trials=2), "2 settings share")
 
 
-def test_a_batch_size_that_nobody_compares_is_told_to_be_fixed_and_nothing_else():
+def test_a_batch_size_that_is_not_compared_has_one_warning_which_says_to_fix_it():
     found = warnings({"optimizer": "momentum", "momentum": "0.9", "batch_size": "{role: nuisance, values: [32, 64]}"})
     assert kinds(found, "momentum is fixed") == []
     assert kinds(found, "batch_size as nuisance")

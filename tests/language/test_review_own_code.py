@@ -35,7 +35,7 @@ def test_a_study_whose_expression_names_the_objective_raises_none() -> None:
     assert warnings() == []
 
 
-def test_an_objective_that_no_expression_names_is_warned_about_where_nothing_else_may_tell_it() -> None:
+def test_an_objective_that_no_expression_names_is_warned_about_where_no_other_source_may_have_it() -> None:
     other = TOLD.replace("valid__loss", "val_loss")
     (found,) = warnings(other)
     assert found.startswith("own.yaml:5:")
@@ -51,7 +51,7 @@ def test_recovery_is_of_our_own_loop() -> None:
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_package_that_is_missing_is_told_before_anything_is_trained(
+def test_a_missing_package_is_reported_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if is_there else None)
@@ -135,7 +135,7 @@ def test_a_program_that_goes_on_from_nowhere_is_warned_about() -> None:
     assert "the command takes trial.resume, but it is not known where the program saves; add checkpoints" in warning
     assert found('\n  checkpoints: "{trial.dir}/ckpt.pt"') == []
     (warning,) = found('\n  checkpoints: "{trial.dir}/ckpt.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}")
-    assert "such a trial will begin anew" in warning
+    assert "such a trial will start again from the beginning" in warning
     assert found('\n  checkpoints: "{trial.dir}/{step}.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}") == []
 
 

@@ -170,7 +170,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("workload", "said", "right"), BAD)
-def test_what_is_wrong_is_told_with_what_would_be_right(tmp_path: Path, workload: str, said: str, right: str) -> None:
+def test_a_problem_says_what_is_expected(tmp_path: Path, workload: str, said: str, right: str) -> None:
     found = problems(text(workload), tmp_path)
     assert any(said in line and right in line for line in found), found
 
@@ -268,7 +268,7 @@ def test_a_list_that_is_left_out_takes_no_tuned_hyperparameter_with_it(tmp_path:
 
 
 @pytest.mark.parametrize(("value", "said"), [('"true"', "nesterov is never true (text)"), ("1", "nesterov is never 1")])
-def test_a_condition_that_no_trial_meets_is_told(tmp_path: Path, value: str, said: str) -> None:
+def test_a_condition_that_never_holds_is_refused(tmp_path: Path, value: str, said: str) -> None:
     command = f"  command: [a, '{{learning_rate}}', {{when: {{nesterov: {value}}}, arguments: [--nesterov]}}]"
     (found,) = problems(text(command, RATE + "\n  nesterov: {role: scientific, values: [true, false]}"), tmp_path)
     assert said in found

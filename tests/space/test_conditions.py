@@ -60,7 +60,7 @@ def test_long_values_do_not_make_two_alternatives_look_alike():
     assert len({item.key for item in spec.hyperparameters}) == len(spec.hyperparameters)
 
 
-def test_a_condition_may_stand_before_what_it_waits_for_and_to_any_depth():
+def test_a_condition_may_come_before_its_parent_and_to_any_depth():
     chain = {f"c{depth}": nuisance(f"{{c{depth - 1}: 1}}") for depth in range(12, 0, -1)}
     spec = accepted({**chain, "c0": "{role: nuisance, values: [1, 2]}"})
     conditions = Conditions(spec.hyperparameters)
@@ -192,7 +192,7 @@ def test_alternatives_that_can_hold_at_once_are_refused(alternatives):
         ["{deeper: 1}", "{deep: 2}"],
     ],
 )
-def test_alternatives_that_never_hold_at_once_stand_side_by_side(alternatives):
+def test_alternatives_that_never_hold_at_once_are_accepted(alternatives):
     accepted(
         {
             "x": f"[{', '.join(nuisance(when) for when in alternatives)}]",
@@ -320,12 +320,12 @@ def test_the_worlds_are_those_of_brute_force(items):
     names = list(conditions.by_name)
     every = {tuple(sorted(values.items())) for _, _, values in brute_force(items)}
     assert {tuple(sorted(world.values.items())) for world in conditions.worlds(names, choose=_all)} == every
-    # The worlds that conditions tell apart cover the same sets of active hyperparameters.
+    # The worlds cover the same sets of active hyperparameters.
     short = {frozenset(item.key for item in world.active.values()) for world in conditions.worlds(names)}
     assert short == {frozenset(chosen) for chosen, _, _ in brute_force(items)}
 
 
-def test_values_that_no_condition_mentions_stand_in_one_world():
+def test_values_that_no_condition_names_are_in_one_world():
     conditions = Conditions([_item("a", range(100)), _item("b", range(3), a=(7,))])
     worlds = [world.values for world in conditions.worlds(["b"])]
     assert worlds == [{"a": 7, "b": Other((0, 1, 2))}, {"a": OTHER}]
@@ -351,7 +351,7 @@ def test_the_values_that_no_condition_mentions_are_named_where_they_are_few(doma
     assert [world.in_words() for world in worlds if world.values["a"] != "adam"] == [words]
 
 
-def test_one_known_value_stands_for_itself_and_not_for_another_one():
+def test_one_remaining_value_is_itself_and_not_another_value():
     rate = "[{role: nuisance, range: [1e-3, 1], scale: log, when: {optimizer: adam}}]"
     found = refusals({"optimizer": BOTH, "learning_rate": rate})
     assert found == [
@@ -368,7 +368,7 @@ def test_under_a_grid_an_int_range_takes_its_grid_values_alone():
     assert found == ["hyperparameters.b.when.a: expected a value of a (1, 4, 16), got 5"]
 
 
-def test_keys_tell_text_apart_from_what_it_reads_as():
+def test_in_keys_text_differs_from_the_value_that_it_looks_like():
     when = ["true", "'true'", "'a|b'", "[a, b]", '"it\'s"']
     spec = accepted(
         {

@@ -124,7 +124,7 @@ def test_points_by_hand_are_trials_in_their_order():
     assert [(trial.setting, trial.point, trial.coordinates) for trial in trials] == [(0, 1, ()), (1, 0, ())]
 
 
-def test_a_point_without_a_scientific_value_stands_in_every_setting():
+def test_a_point_without_a_scientific_value_is_in_every_setting():
     trials = by_hand("[{learning_rate: 0.01, momentum: 0.9}, {learning_rate: 0.02, momentum: 0.8}]")
     assert [(t.setting, t.point, t.hyperparameters["learning_rate"]) for t in trials] == [
         (0, 0, 0.01), (1, 0, 0.01), (0, 1, 0.02), (1, 1, 0.02),
