@@ -12,11 +12,11 @@ from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
 from tunectl.commands.report import Question, evidence_of
-from tunectl.core.errors import FolderError, UsageError, dotted
+from tunectl.core.errors import FolderError, StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_edit import EditingError, with_value
-from tunectl.language.study_reader import parse_study
+from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.internal_errors import faults_met
 from tunectl.session.snapshot import looked_at
@@ -29,7 +29,7 @@ _ROUND = re.compile(r"(?P<stem>.*)-round(?P<number>[0-9]+)")
 @dataclass(frozen=True, slots=True)
 class NextRound:
     """What `next` did. `path` is None where there was nothing to change; `by_hand` are changes that could not be made
-    in the text, with the reason.
+    in the text, with the reason. `damage` says what of the study folder is damaged.
     """
 
     study: str
@@ -38,6 +38,7 @@ class NextRound:
     conflicts: tuple[Conflict, ...]
     by_hand: tuple[str, ...]
     findings: tuple[Finding, ...]
+    damage: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object."""
@@ -55,6 +56,7 @@ class NextRound:
             ],
             "conflicts": [str(item) for item in self.conflicts],
             "by_hand": list(self.by_hand),
+            "damage": list(self.damage),
         }
 
 
@@ -66,7 +68,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     FolderError where there is no study, UsageError where the file is there already.
     """
     with looked_at(place, report) as study:
-        folder, spec = study.folder, study.spec
+        folder, spec, damage = study.folder, study.spec, tuple(study.damage)
         faults = faults_met()
         findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
@@ -74,9 +76,9 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     # What a finding that fails would have asked for is missing here.
     by_hand += [f"{finding.sentence} `tunectl report {place}` keeps the traceback" for finding in faults.findings("")]
     if not made:
-        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings))
+        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
     name = _next_name(spec.name)
-    path = to if to is not None else _beside(folder, f"{name}.yaml")
+    path = to if to is not None else _beside(folder, spec.name, f"{name}.yaml")
     if to is not None and path.suffix in (".yaml", ".yml"):
         name = path.stem
     text = with_value(text, ("study",), name)
@@ -88,7 +90,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
         raise UsageError(f"{path}: is there already; name another file with --to") from None
     except OSError as error:
         raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings))
+    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
 
 
 def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
@@ -118,10 +120,16 @@ def _next_name(study: str) -> str:
     return f"{found['stem']}-round{int(found['number']) + 1}" if found else f"{study}-round2"
 
 
-def _beside(folder: StudyFolder, name: str) -> Path:
-    """Beside the study's own file, from whose folder a workload's file may be named, where that is in or below the
-    current folder; else in the current folder: where else to write is not for a study folder to say.
+def _beside(folder: StudyFolder, study: str, name: str) -> Path:
+    """Beside the study's own file, from whose folder a workload's file may be named, where that is a study file of this
+    name in or below the current folder; else in the current folder: where else to write is not for a study folder to
+    say, whose provenance may name any file.
     """
     original = original_study_file(folder)
-    is_here = original is not None and original.resolve().is_relative_to(Path.cwd())
-    return original.with_name(name) if original is not None and is_here else Path(name)
+    if original is None or not original.parent.resolve().is_relative_to(Path.cwd()):
+        return Path(name)
+    try:
+        is_the_study = load_study(original).name == study
+    except StudyError:
+        is_the_study = False
+    return original.with_name(name) if is_the_study else Path(name)

@@ -10,6 +10,7 @@ from tunectl.core.scalars import scalar
 
 _LONGEST = 60
 _MOST_KNOWN = 8
+_LARGEST_PLAIN = 1e7
 _ALIASES = {
     "lr": "learning_rate",
     "wd": "weight_decay",
@@ -39,6 +40,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def short_number(value: float, digits: int = 4) -> str:
+    """A measured value in tables and sentences: `digits` significant digits, or whole where more are before the point.
+
+    Powers of ten (`1.235e+08`) only from ten million on and below a ten-thousandth.
+    """
+    if 10 ** (digits - 1) <= abs(value) < _LARGEST_PLAIN:
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}"
 
 
 def counted(number: int, noun: str) -> str:

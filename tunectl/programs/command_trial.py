@@ -40,6 +40,7 @@ from tunectl.programs.program_start import (
     mark_of,
     placeholder_values,
     prepared,
+    remove_put_away,
     started,
     write_hyperparameters,
 )
@@ -109,7 +110,10 @@ def run_command(
         run.measurements.sync()
         _flush_at_the_end(run)
     _raise_if_the_machine_is_to_blame(run)
-    return judged(run, seconds)
+    result = judged(run, seconds)
+    if result is not None and result.state != "failed":
+        remove_put_away(request, folder)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +323,8 @@ def _kept(
         return None
     if request.program.checkpoints.is_one:
         path = Path(filled(request.program.checkpoints.path, values))
-        one = OverwrittenCheckpoint(path, folder, request.objective, request.keep_checkpoints)
+        keep, length = request.keep_checkpoints, request.max_train_steps
+        one = OverwrittenCheckpoint(path, folder, request.objective, keep, length)
         one.begin(collector)
         return one
     pattern = CheckpointPattern.of(request.program.checkpoints, values)

@@ -27,7 +27,8 @@ from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
-from tunectl.core.wording import as_text
+from tunectl.core.safe_text import LogText
+from tunectl.core.wording import as_text, short_number
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
@@ -94,7 +95,8 @@ def _facts(
     yield "trials", f"{len(states):,} ({counts})" if states else "none"
     best = evidence.ranked(evidence.searched)
     if best:
-        yield "best", f"{best[0].best_value:.4g} (trial {best[0].plan.trial}, step {best[0].best_step})"
+        value = short_number(best[0].best_value or 0.0)
+        yield "best", f"{value} (trial {best[0].plan.trial}, step {best[0].best_step})"
     yield "settings", f"{len(summaries):,}"
     cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
     yield "training", f"{training.max_train_steps:,} steps{cadence}"
@@ -237,6 +239,6 @@ def _tail(path: Path, within: Path) -> str:
         with regular_files.opened(path, within=within) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
-            return file.read().decode("utf-8", "replace")
+            return LogText().text(file.read(), final=True)
     except OSError:
         return ""
