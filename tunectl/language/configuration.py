@@ -7,20 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from tunectl.core.records import Scalar
+from tunectl.language.optimizer_traits import OPTIMIZERS, OptimizerName, is_optimizer, optimizers_with, traits
 
-OptimizerName = Literal[
-    "sgd",
-    "momentum",
-    "nesterov",
-    "rmsprop",
-    "rmsprop_playbook",
-    "adam",
-    "adam_playbook",
-    "nadam",
-    "nadam_playbook",
-    "adamw",
-    "lamb",
-]
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step"]
 RangeTest = Literal["range_test"]
 """The schedule of a learning-rate range test, which a study cannot set."""
@@ -73,20 +61,16 @@ class FieldRule:
         return above and below
 
 
-_ADAMS = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw", "lamb")
-_RMSPROPS = ("rmsprop", "rmsprop_playbook")
-_NEEDING_MOMENTUM = ("momentum", "nesterov")
-
 FIELDS: dict[str, FieldRule] = {
     "batch_size": FieldRule(int, 1),
     "eval_batch_size": FieldRule(int, 1),
-    "optimizer": FieldRule(str, choices=get_args(OptimizerName)),
+    "optimizer": FieldRule(str, choices=OPTIMIZERS),
     "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
-    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _NEEDING_MOMENTUM + _RMSPROPS}),
-    "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _RMSPROPS}),
-    "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
-    "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
-    "epsilon": FieldRule(float, 0, read_when={"optimizer": _ADAMS + _RMSPROPS}, wants_log_scale=True),
+    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("momentum")}),
+    "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("rho")}),
+    "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("beta1")}),
+    "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("beta2")}),
+    "epsilon": FieldRule(float, 0, read_when={"optimizer": optimizers_with("epsilon")}, wants_log_scale=True),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
     "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
     "schedule": FieldRule(str, choices=get_args(ScheduleName)),
@@ -150,8 +134,8 @@ class TrainingConfiguration:
         """The configuration with these hyperparameters; names that are not fields are left out."""
         known = {item.name for item in fields(cls)}
         given = {name: value for name, value in values.items() if name in known}
-        if given.get("optimizer") in _RMSPROPS:
-            given.setdefault("momentum", 0.0)
+        if is_optimizer(optimizer := given.get("optimizer")):
+            given.setdefault("momentum", traits(optimizer).momentum)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         return cls(**given)
 

@@ -37,7 +37,7 @@ class Differences:
 
 
 def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
-    """The study as dotted paths and values, without what may change: it must be the same for two calls on one folder.
+    """The study as dotted paths and values, without what may change: two calls on one folder must have the same.
 
     The paths are those of the study file. `listed` are names of hyperparameters whose alternatives are numbered, besides
     those with several alternatives in this study.

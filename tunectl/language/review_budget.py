@@ -11,7 +11,7 @@ from tunectl.core.wording import as_text, counted
 from tunectl.language.review_context import Context, can_differ, scientific
 from tunectl.space.hyperparameters import Hyperparameter
 
-# The playbook's ladder for Adam (see review_context.TUNED_FROM); we extend it by doubling for every further dimension.
+# The playbook's ladder for Adam (see optimizer_traits); we extend it by doubling for every further dimension.
 _BUDGETS = (10, 25, 50)
 
 FEWEST_TRIALS = 5

@@ -7,19 +7,15 @@ from collections.abc import Mapping
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
+from tunectl.language.optimizer_traits import OptimizerName, is_optimizer, optimizers_with, traits
 from tunectl.language.regularisation import is_off
-from tunectl.language.review_context import TUNED_FROM, Context, can_differ, scientific
+from tunectl.language.review_context import Context, can_differ, scientific
 from tunectl.space.conditions import Other
 from tunectl.space.hyperparameters import Hyperparameter
-
-_ADAPTIVE = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw")
-_FAMILIES = (("momentum", "nesterov"), _ADAPTIVE, ("rmsprop", "rmsprop_playbook"))
-"""Optimizers for which one value of a hyperparameter has nearly the same effect."""
 
 _OF_OPTIMIZERS = frozenset(
     ("learning_rate", "lr", "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "weight_decay")
 )
-_WITH_MOMENTUM = ("momentum", "nesterov")
 
 
 def untuned_optimizer(context: Context) -> list[Problem]:
@@ -38,7 +34,7 @@ def untuned_optimizer(context: Context) -> list[Problem]:
     for setting, trials, optimizers in zip(context.settings, context.trials, by_setting, strict=True):
         share = trials // max(len(optimizers), 1)  # those sampled within a setting share its trials
         for optimizer in optimizers:
-            for name, least in TUNED_FROM[optimizer].items():
+            for name, least in traits(optimizer).tuned_from.items():
                 if share < least or (name, optimizer) in untuned:
                     continue
                 tuned, item = _tuned(context, setting, optimizer, name)
@@ -89,9 +85,9 @@ def _say_untuned(
     return problems
 
 
-def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[str]:
+def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[OptimizerName]:
     values = dict.fromkeys(world.values.get("optimizer") for world in context.active(setting, ["optimizer"]))
-    return [value for value in values if isinstance(value, str) and value in TUNED_FROM]
+    return [value for value in values if is_optimizer(value)]
 
 
 def shared_ranges(context: Context) -> list[Problem]:
@@ -120,9 +116,10 @@ def shared_ranges(context: Context) -> list[Problem]:
 
 
 def _family(name: str, optimizer: str) -> str:
-    if name == "weight_decay" and optimizer == "adamw":
-        return optimizer  # decoupled from the gradient; with the others it is an L2 term in it
-    return next((family[0] for family in _FAMILIES if optimizer in family), optimizer)
+    if not is_optimizer(optimizer):
+        return optimizer
+    known = traits(optimizer)
+    return optimizer if name == "weight_decay" and known.decays_weights_apart else known.family
 
 
 def _is_switch(item: Hyperparameter) -> bool:
@@ -139,6 +136,11 @@ def _shared(name: str, optimizers: list[str]) -> str:
     )
 
 
+def _moving_optimizers() -> list[OptimizerName]:
+    """The optimizers with momentum unless it is set to 0."""
+    return [optimizer for optimizer in optimizers_with("momentum") if traits(optimizer).momentum > 0]
+
+
 def fixed_momentum(context: Context) -> list[Problem]:
     """Where batch sizes are compared, momentum is tuned: its best value changes with the batch size."""
     varying = [
@@ -148,7 +150,7 @@ def fixed_momentum(context: Context) -> list[Problem]:
         return []
     for world in context.conditions.worlds(["optimizer", "momentum"]):
         item, optimizer = world.active.get("momentum"), world.values.get("optimizer")
-        used = optimizer in _WITH_MOMENTUM if not context.spec.own_code else item is not None
+        used = item is not None if context.spec.own_code else optimizer in _moving_optimizers()
         if used and (item is None or not can_differ(item)):
             message = (
                 f"momentum is {'fixed' if item else 'left out'} while batch_size varies: the best momentum and "
