@@ -37,10 +37,10 @@ class Differences:
 
 
 def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
-    """The study as dotted paths and values, without what may change: two calls on one folder must have the same.
+    """The study as dotted paths and values that must be the same for two calls on one folder.
 
-    The paths are those of the study file. `listed` are names of hyperparameters whose alternatives are numbered, besides
-    those with several alternatives in this study.
+    The paths are those of the study file. The alternatives of a name are numbered where there are several, or where the
+    name is in `listed`.
     """
     content: dict[str, Any] = {
         "study": spec.name,

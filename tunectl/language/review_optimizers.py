@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
+from tunectl.language.name_meaning import is_of_optimizer, is_off
 from tunectl.language.optimizer_traits import OptimizerName, is_optimizer, optimizers_with, traits
-from tunectl.language.regularisation import is_off
 from tunectl.language.review_context import Context, can_differ, scientific
 from tunectl.space.conditions import Other
 from tunectl.space.hyperparameters import Hyperparameter
 
-_OF_OPTIMIZERS = frozenset(
-    ("learning_rate", "lr", "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "weight_decay")
-)
+_RANGES = frozenset(("learning_rate", "lr", "weight_decay"))
 
 
 def untuned_optimizer(context: Context) -> list[Problem]:
@@ -101,7 +99,7 @@ def shared_ranges(context: Context) -> list[Problem]:
 
     problems = []
     for name in context.spec.names:
-        if name not in _OF_OPTIMIZERS:
+        if name not in _RANGES and not is_of_optimizer(name):
             continue
         families: dict[PathKey, dict[str, str]] = {}
         for world in context.conditions.worlds(["optimizer", name], choose=choose):

@@ -6,23 +6,19 @@ import re
 
 from tunectl.core.errors import Problem
 from tunectl.language.configuration import FIELDS
-from tunectl.language.regularisation import is_off, regularises
+from tunectl.language.name_meaning import (
+    chooses_optimizer,
+    is_architecture,
+    is_model_size,
+    is_of_optimizer,
+    is_of_schedule,
+    is_off,
+    regularises,
+)
 from tunectl.language.review_context import Context, can_differ, numbers, scientific
 from tunectl.space.domains import FixedValue, Range
 from tunectl.space.hyperparameters import Hyperparameter
 
-_SIZES = frozenset((
-    "batch_size", "width", "num_layers", "depth", "hidden_size", "hidden_dim", "model_dim", "d_model", "num_heads",
-    "num_blocks", "num_units", "channels", "num_channels", "model_size"
-))  # fmt: skip
-_ARCHITECTURE = _SIZES - {"batch_size"} | {
-    "model", "model_name", "architecture", "arch", "backbone", "network", "normalization", "norm",
-}  # fmt: skip
-_OPTIMIZERS = frozenset(("optimizer", "optimiser", "optim", "opt", "optimizer_name"))
-_OF_OPTIMIZERS = frozenset((
-    "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "schedule", "lr_schedule", "lr_scheduler", "scheduler",
-    "decay_steps", "decay_factor", "end_learning_rate_factor",
-))  # fmt: skip
 _MOST_QUESTIONS = 2
 _LENGTHS = re.compile(
     r"\b(?:steps?|updates?|epochs?|examples?|samples?|tokens?|time|hours?|minutes?|budget)\b", re.IGNORECASE
@@ -79,7 +75,7 @@ def fixed_learning_rate(context: Context) -> list[Problem]:
 
 
 def fixed_regularisation(context: Context) -> list[Problem]:
-    sizes = [item.name for item in scientific(context.spec) if item.name in _SIZES]
+    sizes = [item.name for item in scientific(context.spec) if _is_size(item.name)]
     if not sizes:
         return []
     message = (
@@ -93,18 +89,22 @@ def fixed_regularisation(context: Context) -> list[Problem]:
     ]
 
 
+def _is_size(name: str) -> bool:
+    return name == "batch_size" or is_model_size(name)
+
+
 def choice_as_nuisance(context: Context) -> list[Problem]:
     """An optimizer or an architecture that is a nuisance."""
     problems = []
     for item in context.spec.hyperparameters:
         if item.role != "nuisance" or not can_differ(item):
             continue
-        if item.name in _OPTIMIZERS:
+        if chooses_optimizer(item.name):
             reason = (
                 "each choice needs other values of its own hyperparameters and gets only a part of the trials, so "
                 "that none is tuned; make it scientific, or fix it"
             )
-        elif item.name in _ARCHITECTURE:
+        elif is_architecture(item.name):
             reason = (
                 "it changes the cost of a trial and of using the model, so that the best value alone cannot decide; "
                 "make it scientific, or fix it"
@@ -122,7 +122,7 @@ def tuned_as_scientific(context: Context) -> list[Problem]:
     for item in scientific(context.spec):
         if not can_differ(item):
             continue
-        if item.name in _OF_OPTIMIZERS:
+        if is_of_optimizer(item.name) or is_of_schedule(item.name):
             reason = (
                 "its best value changes with nearly everything else, so that the answer is soon out of date; write "
                 "role: nuisance"

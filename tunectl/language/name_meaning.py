@@ -1,6 +1,6 @@
-"""Which hyperparameters regularise or augment, by their names, and at which value they are off.
+"""What the name of a hyperparameter says about it: whether it regularises, is a share, a size, or of the optimizer.
 
-This is the only such list: the warnings about a study's design, the findings and the sweeps use it.
+These are the only such lists: the warnings about a study's design, the findings, the sweeps and drafts use them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ _DOES_NOT = re.compile(
 )
 _OFF_WORDS = ("", "none", "off", "no", "null", "false")
 
+_IS_MODEL_SIZE = re.compile(
+    r"(?:model_|net_|network_|mlp_|encoder_|decoder_)?(?:(?:hidden_)?width|depth|d_model|(?:hidden|model|embed|embedding)"
+    r"_(?:size|dim)|n(?:um)?_(?:hidden_)?(?:layers?|heads?|blocks?|units?|channels?)|channels)"
+)
+_IS_MODEL_CHOICE = re.compile(r"model(?:_name)?|arch(?:itecture)?|backbone|network|norm(?:ali[sz]ation)?")
+_IS_OPTIMIZER_CHOICE = re.compile(r"optimi[sz]er(?:_name)?|optim|opt")
+_IS_OF_OPTIMIZER = re.compile(r"momentum|rho|beta_?[12]|eps|epsilon")
+_IS_OF_SCHEDULE = re.compile(r"(?:lr_)?schedule|(?:lr_)?scheduler|decay_(?:steps|factor)|end_learning_rate_factor")
+
 
 def regularises(name: str) -> bool | None:
     """Whether a hyperparameter of this name regularises or augments; None where the name does not show it."""
@@ -49,6 +58,8 @@ def regularises(name: str) -> bool | None:
         return False
     if _REGULARISES.fullmatch(plain) or _TURNED_AROUND.fullmatch(plain):
         return True
+    if any(means(name) for means in (is_architecture, chooses_optimizer, is_of_optimizer, is_of_schedule)):
+        return False
     return False if _DOES_NOT.fullmatch(plain) else None
 
 
@@ -73,6 +84,31 @@ def off_value(name: str, value: Scalar) -> Scalar | None:
     if isinstance(value, bool):
         return False
     return 0 if not isinstance(value, str) and _IS_STRENGTH.fullmatch(plain) else None
+
+
+def is_model_size(name: str) -> bool:
+    """Whether a hyperparameter of this name is a size of the model, such as its width or the number of its layers."""
+    return bool(_IS_MODEL_SIZE.fullmatch(_plain(name)))
+
+
+def is_architecture(name: str) -> bool:
+    """Whether a hyperparameter of this name is a size of the model, or chooses one of several models."""
+    return is_model_size(name) or bool(_IS_MODEL_CHOICE.fullmatch(_plain(name)))
+
+
+def chooses_optimizer(name: str) -> bool:
+    """Whether a hyperparameter of this name chooses the optimizer."""
+    return bool(_IS_OPTIMIZER_CHOICE.fullmatch(_plain(name)))
+
+
+def is_of_optimizer(name: str) -> bool:
+    """Whether a hyperparameter of this name belongs to the optimizer's rule, besides the learning rate."""
+    return bool(_IS_OF_OPTIMIZER.fullmatch(_plain(name)))
+
+
+def is_of_schedule(name: str) -> bool:
+    """Whether a hyperparameter of this name chooses or shapes the schedule of the learning rate."""
+    return bool(_IS_OF_SCHEDULE.fullmatch(_plain(name)))
 
 
 def _plain(name: str) -> str:
