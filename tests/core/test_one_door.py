@@ -81,8 +81,8 @@ ALLOWED = {
     (
         "workloads/factory_signatures.py",
         "tokenize.open",
-    ): "the workload's own source, found by Python's rules to be a file",
-    ("workloads/module_sources.py", "Path(spec.origin).read_bytes"): "the workload's own source, found to be a file",
+    ): "the workload's own source, got by Python's rules to be a file",
+    ("workloads/module_sources.py", "Path(spec.origin).read_bytes"): "the workload's own source, got to be a file",
 }
 
 

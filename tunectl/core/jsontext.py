@@ -6,7 +6,9 @@ import json
 import math
 from typing import Any
 
-_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps creates one for every call
+from tunectl.core.wording import printable
+
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps makes one for every call
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -49,11 +51,8 @@ def encodable(text: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """The text as one line for people: single spaces, and escapes for characters that do not print."""
-    joined = " ".join(str(text).split())
-    if joined.isprintable():
-        return joined
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in joined)
+    """The text on one line for people: white space as single spaces, what does not print as its escape."""
+    return printable(" ".join(str(text).split()))
 
 
 def number(value: Any) -> float | None:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunectl.core.errors import FolderError, UsageError, printable
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
 from tunectl.core.own_code_request import which
 from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.core.regular_files import LARGEST_BYTES
-from tunectl.core.wording import nearest
+from tunectl.core.wording import nearest, printable
 from tunectl.drafting.command_draft import MARK, Segment, drafted
 from tunectl.drafting.command_words import Word, lacks_script, module_of, of_a_shell, parted, script_of
 from tunectl.drafting.line_help import line_help, shared_places

@@ -24,7 +24,8 @@ from tunectl.core.path_errors import system_reason
 from tunectl.core.recorded_metrics import RECORD_VARIABLE, RECORDED
 from tunectl.core.records import Scalar
 from tunectl.core.shortages import patiently, shortage
-from tunectl.language.placeholders import AbsentError, command_line, filled, value_text
+from tunectl.core.wording import as_text
+from tunectl.language.placeholders import AbsentError, command_line, filled
 from tunectl.programs import checkpoint_files
 from tunectl.programs.checkpoint_steps import is_other_unit, matched
 from tunectl.programs.flushed_output import SavedPoint
@@ -176,7 +177,7 @@ def _sound_one(path: Path, folder: TrialFolder, is_safe: Callable[[SavedPoint], 
 
 def placeholder_values(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> dict[str, str]:
     """The values of the placeholders in this trial."""
-    values = {name: value_text(value) for name, value in request.hyperparameters.items()}
+    values = {name: as_text(value) for name, value in request.hyperparameters.items()}
     own = {
         "max_train_steps": str(request.max_train_steps),
         "trial.dir": str(folder.files),
