@@ -41,7 +41,7 @@ DIMENSIONS = 20
 GOAL_PLAN_SECONDS = 2.0
 GOAL_SECONDS = 8.0
 GOAL_BYTES = 1e9
-INFEASIBLE_EVERY = 25  # one trial in so many ends by a loss that is no number, as wide ranges make them
+INFEASIBLE_EVERY = 25  # one trial in this many ends with a NaN loss, as wide ranges cause
 
 STUDY = """\
 study: large

@@ -58,7 +58,7 @@ class Damage:
 
 
 def damages(folder: Path, generator: random.Random, ranges: int) -> dict[str, list[Damage]]:
-    """All that can be done to each file of a folder; of byte ranges so many of each file, which are endless."""
+    """All damages to each file of a folder; of its byte ranges only `ranges`, drawn at random."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.suffix in (".png", ".svg", ".parquet", ".html"):

@@ -81,7 +81,7 @@ def _runs(fields: list[str]) -> bool:
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told from a later one of the same pid by when it started (clock ticks since boot)."""
+    """A process. `started` (clock ticks since boot) distinguishes it from a later one with the same pid."""
 
     pid: int
     started: str

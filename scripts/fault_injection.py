@@ -231,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=22, help="how often each call, error and role comes about")
     parser.add_argument("--at-once", type=int, default=8, help="how many faults are armed in a call of run")
-    parser.add_argument("--seconds", type=float, default=36_000.0, help="after so long no more studies are begun")
+    parser.add_argument("--seconds", type=float, default=36_000.0, help="start no more studies after this time")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", metavar="WORDS", help="cells with these words, as 'worker write EIO'")

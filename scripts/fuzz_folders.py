@@ -35,7 +35,7 @@ SOURCE = Path(__file__).resolve().parent / "folder_study"
 LIMIT_SECONDS = 60.0
 _RANGES = 40  # of bytes of each file, four damages each
 _PRINTED = 12
-# What tells nothing of the trials' results, or is made anew from the rest: damage to them need not be said.
+# Files without results of trials, or that are made again from the rest: damage to them need not be reported.
 _DERIVED = ("tables/", "exports/", "log.txt", "uncommitted.diff", "findings.json", "hyperparameters.yaml", "lock")
 
 
@@ -278,13 +278,13 @@ def show(ledger: Ledger, most: int = _PRINTED) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=20_000, help="after so many calls no more folders are damaged")
-    parser.add_argument("--seconds", type=float, default=7200.0, help="after so long no more calls are made")
+    parser.add_argument("--calls", type=int, default=20_000, help="stop damaging folders after this number of calls")
+    parser.add_argument("--seconds", type=float, default=7200.0, help="stop calling after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="only the damages with this text in their names")
-    parser.add_argument("--commands", default=",".join(commands()), help="only these commands are called")
-    parser.add_argument("--show", type=int, default=_PRINTED, help="so many violations of each kind are printed")
+    parser.add_argument("--only", default="", help="only damages with this text in their name")
+    parser.add_argument("--commands", default=",".join(commands()), help="call only these commands")
+    parser.add_argument("--show", type=int, default=_PRINTED, help="print at most this many violations of each kind")
     arguments = parser.parse_args()
     memory = Path("/dev/shm")
     place = Path(tempfile.mkdtemp(prefix="tunectl-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))

@@ -128,6 +128,6 @@ def drawn(
     calls: Counter[tuple[str, str]],
     most: int,
 ) -> list[Injected]:
-    """Up to so many faults of different cells, those first that came about least often; places uniform."""
+    """At most `most` faults of different cells, those first that occurred least often; places uniform."""
     order = sorted(cells, key=lambda cell: (counted[cell], generator.random()))
     return [Injected(cell, generator.randint(1, calls[cell.role, cell.call])) for cell in order[:most]]

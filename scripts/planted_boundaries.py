@@ -33,7 +33,7 @@ from tunectl.analysis.updates.stability_edge import SearchPlaces, stability_edge
 TRIALS = (5, 6, 8, 10, 12, 16, 20, 40)
 NAMES = tuple(DOMAINS)[:4]
 DESIGNS = 8
-"""So many studies are sampled for each number of trials; the losses are drawn anew."""
+"""Number of studies that are sampled for each number of trials; the losses are drawn again for each."""
 
 ALARMS = 0.05
 FOUND = 0.95

@@ -34,7 +34,7 @@ CLEAN = ""
 FLAWS = (*SEARCH_FLAWS, *CURVE_FLAWS, *UPDATE_FLAWS)
 
 UPDATES_OF = 2
-"""Of so many of the best trials of each setting a clean study has the series of every update."""
+"""The number of best trials of each setting for which a clean study has the series of every update."""
 
 FINDING_OF = {"overfitting-elsewhere": "overfitting"}
 """The finding of a flaw that goes by another name."""

@@ -130,7 +130,7 @@ def evaluations(folder: Path) -> dict[str, dict[int, object]]:
 
 
 def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, expected: dict[str, dict[int, object]]) -> str:
-    """Cut one study after so long, and let it go on; says what is wrong in the end, "" where nothing is."""
+    """Cut one study after this time, and let it go on; return what is wrong in the end, "" where nothing is."""
     folder = system.mount / "study"
     runner = started(study, folder)
     time.sleep(seconds)

@@ -54,7 +54,7 @@ class Outcome:
 
 
 def run_line(line: Line, seconds: float, *, cut: bool, rehearse: bool) -> Outcome:
-    """Run one line in a process of its own, for at most so many seconds; `cut`: it has less time than it may take."""
+    """Run one line in a process of its own, for at most `seconds`; `cut`: it has less time than it may need."""
     outcome, began = Outcome(line.name, line.claim), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="prove-gpu-") as folder:
         answer, log = Path(folder) / "answer.json", Path(folder) / "log.txt"

@@ -99,7 +99,7 @@ class Round:
 
 @dataclass
 class Strikes:
-    """The faults of one call: each is due some time after the one before, or after the call began to train."""
+    """The faults of one call: each comes some time after the one before, or after the call began to train."""
 
     round: Round
     family: Family
@@ -110,7 +110,7 @@ class Strikes:
     later: Later = field(default_factory=Later)
 
     def look(self) -> None:
-        """Look at the processes, send what is due."""
+        """Look at the processes, send the signals whose time has come."""
         self.family.look()
         self.round.note_attempts(self.family)
         if self.trained is None and self.family.trials:
@@ -253,7 +253,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=STUDY)
     parser.add_argument("--faults", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=7200.0, help="after so long no more faults are sent")
+    parser.add_argument("--seconds", type=float, default=7200.0, help="stop sending faults after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--orders", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()

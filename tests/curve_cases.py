@@ -92,7 +92,7 @@ def clean_pair(generator, shape: str, *, evaluations: int) -> tuple[np.ndarray, 
 def rising_pair(
     generator, low: float, high: float, *, evaluations: int, examples: int, turn: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An error rate of so many examples that falls to `low`, then rises to `high`, and a training one that falls.
+    """An error rate of `examples` examples that falls to `low`, then rises to `high`, and a training one that falls.
 
     Without examples it is a smooth curve with a scatter of one per cent.
     """

@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (tables of studies: one case stands on one line)
+# ruff: noqa: E501  (tables of studies: each case is on one line)
 """Study files as hypothesis makes them: mutated, plausible and random ones."""
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ FINDINGS = (
 
 
 def made_up_page(number=12, evaluations=30, metrics=("valid/loss", "train/loss", "valid/error_rate")):
-    """A page of so many trials, each with so many evaluations of each of the metrics."""
+    """A page of `number` trials, each with `evaluations` evaluations of each of the metrics."""
     trials = range(number)
     sections = [
         axis_section(trials),

@@ -13,7 +13,7 @@ from tunectl.analysis.results.runs import Run
 
 LN_10 = float(np.log(10.0))
 TRAINED_BEST = 8
-"""Of so many best trials of each setting the updates are simulated: the good ones of the studies here."""
+"""The number of best trials of each setting whose updates are simulated: the good ones of the studies here."""
 
 
 def planted_evidence(flaw: str, seed: int, **changes) -> Evidence:
@@ -227,7 +227,7 @@ def _quantised(generator, run: Run) -> Run:
 
 
 def _in_examples(generator, run: Run, examples: int) -> Run:
-    """Error rates as so many examples give them, of which a few on the edge change sides."""
+    """Error rates as `examples` examples give them; a few examples on the edge change sides."""
     curves = dict(run.curves)
     for name in ("valid/error_rate", "train/error_rate"):
         steps, values = curves[name]
