@@ -30,7 +30,7 @@ class Regression(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.linear(x)
+        out: torch.Tensor = self.linear(x)
         if self.behaviour == "dead":
             out = out.detach() * 0 + self.linear.bias * 0
         if not self.training:
