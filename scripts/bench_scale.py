@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunectl.core import jsontext
+from tunectl.core import jsontext, record_checksums
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, Measurement, PlannedTrial, TrialResult, WorkloadReference
 from tunectl.language.study_reader import parse_study
@@ -94,8 +94,22 @@ def make_study(place: Path, trials: int) -> None:
     spec = parse_study(text, folder.study)
     planned = plan_trials(spec)
     append_plan(folder.plan, planned)
+    updates = make_updates(place.with_name("updates.jsonl"))
     for trial in planned:
-        make_trial(folder.trial(trial.trial), spec, trial)
+        home = folder.trial(trial.trial)
+        make_trial(home, spec, trial)
+        home.steps.hardlink_to(updates)  # gigabytes if each had its own
+
+
+def make_updates(path: Path) -> Path:
+    """The steps.jsonl of a trial, a block an evaluation."""
+    draws = random.Random(0)
+    for first in range(0, (EVALUATIONS - 1) * EVERY, EVERY):
+        losses, norms, rates = ([draws.random() for _ in range(EVERY)] for _ in range(3))
+        block = {"first": first, "loss": losses, "gradient_norm": norms, "clipped": [False] * EVERY}
+        with open(path, "ab") as file:
+            file.write(record_checksums.sealed(jsontext.encode({**block, "learning_rate": rates})) + b"\n")
+    return path
 
 
 def make_trial(folder: TrialFolder, spec: StudySpec, trial: PlannedTrial) -> None:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from builders import STUDY_FILE, study_text
 from made_up_folders import made_up_folder
+from study_calls import Called
 
 from tunectl.cli.main import app
+from tunectl.commands.report import Question, report_study
 from tunectl.commands.status import study_status
 from tunectl.commands.study_list import tracked_studies
+from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
 from tunectl.language.study_reader import parse_study
+from tunectl.session.open_study import opened
 from tunectl.session.outcome_index import refresh
 from tunectl.space.trial_plan import plan_trials
+from tunectl.store import json_lines
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import read_trial, write_result
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3, seed: 0}")
 SPEC = parse_study(TEXT, STUDY_FILE)
+RESTORED = "was damaged and is restored: the index has what is missing there"
 
 
 @pytest.fixture
@@ -67,7 +76,7 @@ def test_measurements_that_the_index_has_are_written_again_by_the_next_run(folde
         outcomes = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert [item.damage for item in outcomes] == ["", "", ""]
-    assert said == [f"{folder.trial(1).measurements}: was damaged and is restored: the index has what is missing there"]
+    assert said == [f"warning: {folder.trial(1).measurements}: {RESTORED}"]
     assert said_of(folder) == []
 
 
@@ -151,3 +160,173 @@ def test_what_a_procedure_was_asked_is_missed_or_said_to_be_damaged(tmp_path: Pa
     (line,) = said_of(folder)
     assert line.startswith(f"warning: {folder.procedure}: is {'missing' if content is None else 'damaged'}")
     assert tracked_studies(folder.path)[0].problem
+
+
+OWN = replace(SPEC, name="study_file")
+"""The study as the folder has it, called by its file."""
+
+
+class Watching:
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+    def finished(self, *_: object) -> None: ...
+
+    def progress(self, *_: object) -> None: ...
+
+
+def test_damaged_updates_are_said_like_other_damage_and_remembered_by_the_index(folder: StudyFolder) -> None:
+    sound = {"first": 0, "loss": [1.0], "gradient_norm": [1.0], "clipped": [False], "learning_rate": [0.1]}
+    json_lines.append(folder.trial(1).steps, [sound, {**sound, "first": 1}])
+    assert said_of(folder) == []
+    content = folder.trial(1).steps.read_bytes()
+    folder.trial(1).steps.write_bytes(content.replace(b'"first": 1', b'"first": 7'))
+    line = "trial 1: trials/00001/steps.jsonl: 1 damaged line left out (line 2); of its updates the first 1 are used"
+    for _ in range(2):
+        assert said_of(folder) == [f"warning: {line}"]
+        assert study_status(folder.path).to_json()["damage"] == [line]
+        assert tracked_studies(folder.path)[0].problem == line
+        with Index.open_for_writing(folder.index) as index:
+            assert refresh(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)[1].damage
+
+
+@pytest.mark.parametrize("lost", [[0, 1, 2], [1]], ids=["all", "one"])
+def test_folders_that_are_gone_of_trials_that_the_index_knows_are_said_until_they_are_trained_again(
+    folder: StudyFolder, lost: list[int]
+) -> None:
+    shutil.rmtree(folder.trials) if len(lost) == 3 else shutil.rmtree(folder.trial(1).path)
+    whose = "trials 0 to 2, each" if len(lost) == 3 else "trial 1"
+    line = f"{whose}: its folder is missing, and study.db has it as completed; the next run trains it again"
+    assert said_of(folder) == [f"warning: {line}"]
+    watching = Watching()
+    with opened(OWN, folder.path, watching) as study:  # the index is told, and nothing is trained
+        assert [trial.trial for trial in study.left()] == lost
+        assert study.damage.lines == (line,)
+    assert watching.said == [f"warning: {line}"]
+    status = study_status(folder.path)
+    assert (status.damage, status.counts["pending"]) == ((line,), len(lost))
+
+
+def test_a_result_that_is_gone_of_a_trial_that_the_index_knows_is_said(folder: StudyFolder) -> None:
+    folder.trial(1).result.unlink()
+    line = "its result.json is missing, and study.db has it as completed; the next run trains it again"
+    assert said_of(folder) == [f"warning: trial 1: {line}"]
+    folder.trial(1).result.write_text("{")
+    (line,) = said_of(folder)
+    assert "result.json: is damaged and counts as absent" in line
+    assert "study.db has it" not in line
+
+
+def test_trials_that_were_never_launched_have_no_folder_to_miss(tmp_path: Path) -> None:
+    folder = made_up_folder(tmp_path / "study", TEXT, lambda _trial: 0.5)
+    shutil.rmtree(folder.trials)
+    folder.index.unlink()
+    with opened(OWN, folder.path, Watching()):
+        assert said_of(folder) == []
+    assert said_of(folder) == []
+
+
+@pytest.mark.parametrize("name", ["99999", "7", "00012345678901234567890"])
+def test_a_folder_that_holds_nothing_is_no_trial(folder: StudyFolder, name: str) -> None:
+    (folder.trials / name).mkdir()
+    assert said_of(folder) == []
+    assert study_status(folder.path).total == 3
+
+
+def test_the_folder_of_a_trial_that_nothing_knows_is_named(folder: StudyFolder) -> None:
+    folder.trial(99999).path.mkdir()
+    folder.trial(99999).result.touch()
+    with pytest.raises(FolderError, match=r"plan.jsonl: says nothing of trial 99999, whose folder is .*/trials/99999"):
+        study_status(folder.path)
+
+
+def rows(folder: StudyFolder, table: str = "trials") -> list[dict[str, str]]:
+    return list(csv.DictReader((folder.tables / f"{table}.csv").read_text().splitlines()))
+
+
+def cut_measurements(folder: StudyFolder) -> None:
+    path = folder.trial(0).measurements
+    path.write_bytes(path.read_bytes().replace(b"0.1,", b"0.1;"))
+
+
+def lose_a_trial(folder: StudyFolder) -> None:
+    shutil.rmtree(folder.trial(0).path)
+
+
+@pytest.mark.parametrize("harm", [cut_measurements, lose_a_trial])
+def test_a_report_writes_the_tables_so_that_they_agree_with_what_it_says(
+    folder: StudyFolder, harm: Callable[[StudyFolder], None]
+) -> None:
+    report_study(folder.path, Question(), draw=False)
+    assert rows(folder, "settings")[0]["best_value"] == "0.1"
+    written = {path: path.stat().st_mtime_ns for path in folder.tables.iterdir()}
+    harm(folder)
+    said: list[str] = []
+    found = report_study(folder.path, Question(), draw=False, report=said.append)
+    (line,) = said
+    assert found.to_json()["damage"] == [line.removeprefix("warning: ")]
+    assert rows(folder)[0]["message"] in line
+    assert rows(folder)[0]["message"]
+    (setting,) = rows(folder, "settings")
+    assert float(setting["best_value"]) == found.settings[0].best_value != 0.1
+    assert (folder.tables / "measurements.parquet").stat().st_mtime_ns != written[
+        folder.tables / "measurements.parquet"
+    ]
+    assert {*written} <= {*found.paths}
+
+
+def test_a_report_of_a_sound_study_leaves_its_tables_as_they_are(folder: StudyFolder) -> None:
+    report_study(folder.path, Question(), draw=False)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.tables.iterdir()}
+    report_study(folder.path, Question(), draw=False)
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.tables.iterdir()} == before
+    folder.index.unlink()
+    report_study(folder.path, Question(), draw=False)
+    assert {path: path.read_bytes() for path in folder.tables.iterdir()} == {
+        path: content for path, (content, _) in before.items()
+    }
+
+
+def test_a_folder_called_as_the_mark_of_a_rereading_is_said_by_its_own_name(folder: StudyFolder) -> None:
+    folder.rereading.mkdir()
+    assert said_of(folder) == [f"warning: {folder.rereading}: is a folder, not a file"]
+    watching = Watching()
+    with opened(OWN, folder.path, watching) as study:
+        assert study.left() == []
+    assert watching.said == [f"warning: {folder.rereading}: is a folder, not a file"]
+    assert not study_status(folder.path).half_read
+
+
+def test_a_real_run_says_each_damage_once_and_in_its_json(
+    write_study: Callable[..., Path], tunectl: Callable[..., Called], tmp_path: Path
+) -> None:
+    study = write_study()
+    assert tunectl("run", study, "--quiet").code == 0
+    folder = StudyFolder(tmp_path / "runs" / "small")
+    lines = folder.trial(0).steps.read_bytes().splitlines(keepends=True)
+    folder.trial(0).steps.write_bytes(b"".join([*lines[:2], b"{}\n", *lines[3:]]))
+    folder.trial(1).measurements.write_bytes(b"junk\n" + folder.trial(1).measurements.read_bytes())
+    folder.index.unlink()
+    damage = [
+        "trial 0: trials/00000/steps.jsonl: 1 damaged line left out (line 3); of its 40 updates the first 20 are used",
+        "trial 1: trials/00001/measurements.jsonl: 1 damaged line left out (line 1)",
+    ]
+    again = tunectl("run", study, "--quiet", "--json")
+    assert again.code == 1, "files are damaged"
+    assert again.err.splitlines() == [f"warning: {line}" for line in damage]
+    assert again.json()["damage"] == damage
+    for words in (["status"], ["report"], ["next"], ["export", "--to", "csv"]):
+        called = tunectl(words[0], folder.path, *words[1:], "--json")
+        assert called.json()["damage"] == damage, words
+        assert called.err.splitlines()[:2] == [f"warning: {line}" for line in damage]
+    shutil.rmtree(folder.trial(1).path)
+    trained = tunectl("run", study, "--quiet", "--json")
+    assert trained.json()["damage"][1:] == [
+        "trial 1: its folder is missing, and study.db has it as completed; the next run trains it again"
+    ]
+    assert trained.json()["states"] == {"completed": 2}

@@ -159,6 +159,7 @@ def test_the_command_says_where_it_wrote_and_gives_json(folder, monkeypatch, cap
         "trials": 4,
         "planned": 4,
         "view": None,
+        "damage": [],
     }
     assert call("export", folder, "--to", "excel")[0] == 2
     assert call("export", folder, "--to", "csv", "--out", tmp_path)[0] == 3

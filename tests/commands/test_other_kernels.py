@@ -54,7 +54,7 @@ def test_an_old_kernel_and_a_file_system_without_locks_and_links_run_a_study(
     assert (tmp_path / "runs/old" / row["best_checkpoint"]).read_text() == "2"
     assert not (tmp_path / "runs/old/lock.claim").exists()
     status = called(tmp_path, environment, "status", "runs/old", **refused)
-    assert status.out.startswith("old: 1 trials: 1 completed; no runner is at work"), status.out
+    assert status.out.startswith("old: 1 trial: 1 completed; no runner is at work"), status.out
 
 
 def test_in_a_folder_that_was_deleted_a_command_says_so(tmp_path: Path, environment: dict[str, str]) -> None:

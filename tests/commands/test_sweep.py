@@ -29,6 +29,7 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     grid = ("--low", "0.01", "--high", "0.1", "--points", "2", "--steps", "20", "--no-follow-up")
     called = tunectl("lr-sweep", study, "--dir", folder, *grid)
     assert called.code == 0, called.err
+    assert "lr-sweep: takes about 4 to 6 trainings of 20 steps in all\n" in called.err
     conclusion = json.loads((folder / "conclusion.json").read_text())
     assert set(conclusion) == {
         "crc32",
@@ -52,6 +53,15 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     assert json.loads(again.out)["best_learning_rate"] == conclusion["best_learning_rate"]
     assert json.loads((folder / "conclusion.json").read_text()) == conclusion
     assert "(1 trial)" in again.err
+    assert "takes about" not in again.err
+
+    # Damaged: the updates of a trial, on which the conclusion rests; nothing is trained, and it is said once.
+    steps = folder / "trials" / "00000" / "steps.jsonl"
+    steps.write_bytes(b"{}\n" + steps.read_bytes().split(b"\n", 1)[1])
+    damaged = tunectl("lr-sweep", study, "--dir", folder, *grid, "--json")
+    line = "trial 0: trials/00000/steps.jsonl: 1 damaged line left out (line 1); none of its 20 updates is used"
+    assert damaged.json()["damage"] == [line]
+    assert damaged.err.splitlines() == [f"warning: {line}"]
 
     other = tunectl("lr-sweep", study, "--dir", folder, "--low", "0.02", *grid[2:])
     assert other.code == 3

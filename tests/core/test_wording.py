@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from tunectl.core.wording import counted, nearest, quoted
+from tunectl.core.wording import counted, nearest, quoted, short_number
 from tunectl.language.configuration import FIELDS
 
 
@@ -55,3 +57,21 @@ def test_counts_are_singular_or_plural_with_their_thousands_apart():
         "2 trials",
         "12,000 trials",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (9517.0, 4, "9517"),
+        (12345.6, 4, "12346"),
+        (0.016666, 4, "0.01667"),
+        (973.2, 2, "973"),
+        (-8544.2, 3, "-8544"),
+        (2.5e8, 4, "2.5e+08"),
+        (0.0, 4, "0"),
+        (math.inf, 4, "inf"),
+        (math.nan, 2, "nan"),
+    ],
+)
+def test_a_measured_value_is_short_and_whole_where_it_is_large(value, digits, text):
+    assert short_number(value, digits) == text

@@ -186,6 +186,15 @@ def test_the_length_is_the_option_that_the_line_gives() -> None:
     assert Entry("epochs", "3") in command.offered
 
 
+def test_a_switch_that_saves_a_file_is_a_word_of_the_command_and_no_hyperparameter() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--save-model", "--save", "--saver"):
+        parser.add_argument(name, action="store_true")
+    found = draft("python train.py --save-model --save --saver", read_help(parser.format_help()))
+    assert found.items[-3:-1] == ["- --save-model", "- --save"]
+    assert [entry.name for entry in found.entries] == ["saver"]
+
+
 def test_two_options_of_one_name_are_told_apart() -> None:
     text = read_help(
         "options:\n  --lr LR  (default: 1)\n  --learning-rate LR  (default: 2)\n  --a.b X  (default: 3)\n  --a_b X  (default: 4)\n"

@@ -213,8 +213,54 @@ def test_a_sample_without_metrics_gives_no_source(text: str) -> None:
     assert read_sample(text) is None
 
 
-def test_a_metric_that_no_line_has_gives_no_source() -> None:
-    assert read_sample("step 1 loss 2\n", "accuracy") is None
+def test_where_no_line_has_the_metric_all_others_are_read_and_named() -> None:
+    found = reading_of("step 1 loss 2\n", "accuracy")
+    assert not found.has_metric
+    assert found.metrics == ("loss",)
+
+
+PYTORCH_EXAMPLE = """\
+Train Epoch: 1 [0/320 (0%)]\tLoss: 1.924821
+
+Test set: Average loss: 0.8358, Accuracy: 7392/10000 (74%)
+
+Train Epoch: 2 [0/320 (0%)]\tLoss: 0.740726
+
+Test set: Average loss: 0.4210, Accuracy: 8636/10000 (86%)
+"""
+
+
+@pytest.mark.parametrize(
+    "metric", ["accuracy", "Accuracy", "ACCURACY", "test_accuracy", "test/accuracy", "Test-Accuracy", "test_Accuracy"]
+)
+def test_a_metric_is_found_whatever_its_case_and_what_separates_its_words(tmp_path: Path, metric: str) -> None:
+    read = told(tmp_path / "a.yaml", PYTORCH_EXAMPLE, metric)
+    assert [values[metric] for values in read.values()] == [7392, 8636]
+    assert [values["Loss"] for values in read.values()] == [1.924821, 0.740726]
+
+
+def test_of_two_metrics_that_may_be_meant_none_is_chosen() -> None:
+    found = reading_of("step 1 train_acc 0.5 test_acc 0.4\n", "Acc")
+    assert not found.has_metric
+    assert found.metrics == ("train_acc", "test_acc")
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "line"),
+    [
+        (PYTORCH_EXAMPLE, "accuracy", "  # names: {Loss: train/loss}    # uncomment if Loss is the training loss"),
+        ("step 1 train_loss 0.5 val_loss 0.4\n", "val_loss", "  # names: {train_loss: train/loss}    # uncomment if"),
+        ("{'step': 1, 'train': {'loss': 0.5}, 'f1': 0.1}\n", None, None),
+        ("step 1 loss 0.5 F1 0.4\n", "f1", "  # names: {F1: f1, loss: train/loss}    # uncomment in place of the line"),
+        ("step 1 loss 0.5\n", "loss", None),
+        ("step 1 val_loss 0.5\n", None, None),
+    ],
+)
+def test_what_may_be_the_training_loss_is_offered_as_that(text: str, metric: str | None, line: str | None) -> None:
+    lines = [line for source in reading_of(text, metric).sources for line in source.in_yaml("a.txt")]
+    offered = [item for item in lines if item.startswith("  # names")]
+    assert len(offered) == (line is not None)
+    assert line is None or offered[0].startswith(line)
 
 
 @pytest.mark.timeout(20)

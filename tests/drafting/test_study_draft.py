@@ -116,6 +116,19 @@ def test_a_sample_of_its_output_leaves_nothing_to_be_filled_in(tmp_path: Path, s
     assert spec.program.sources[0].where.startswith(r"\bepoch")
 
 
+@pytest.mark.parametrize("metric", [None, "valid/los"])
+def test_a_metric_that_is_still_to_be_named_is_asked_for_with_those_of_the_sample(
+    tmp_path: Path, script: Path, metric: str | None
+) -> None:
+    (tmp_path / "sample.txt").write_text("epoch 1/3: loss 0.1, valid/loss 0.2\n")
+    path = tmp_path / "mine.yaml"
+    line = f"{PYTHON} train.py --lr 0.1"
+    begun = begin_from(line, path, tmp_path, metric=metric, sample=tmp_path / "sample.txt")
+    assert "metric: the metric to select by (the sample has loss, valid/loss)" in [text for _, text in begun.marked]
+    assert "valid__loss" in path.read_text(), "what was read of the sample is kept"
+    assert any("did you mean valid/loss?" in note for note in begun.notes) is (metric is not None)
+
+
 def test_a_script_that_has_no_help_gives_its_line(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import sys; sys.exit('no such option: ' + sys.argv[1])")
     begun = begin_from(f"{PYTHON} train.py --lr 0.5", tmp_path / "study.yaml", tmp_path)

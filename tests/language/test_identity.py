@@ -61,28 +61,37 @@ def test_the_same_hyperparameter_may_be_written_in_another_way():
         ({}, {"training": "{max_train_steps: 2001, eval_every: 100}"}, "training.max_train_steps: was 2000, is 2001"),
         ({}, {"training": "{max_train_steps: 2000, eval_every: 50}"}, "training.eval_every: was 100, is 50"),
         ({}, {"training": "{max_train_steps: 2000, eval_every: 100, seed: 1}"}, "training.seed: was 0, is 1"),
-        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, no_progress: false}"}, "training.no_progress: was True"),
-        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, train_examples: 5}"}, "training.train_examples: was None"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, no_progress: false}"}, "training.no_progress: was true"),
+        ({}, {"training": "{max_train_steps: 2000, eval_every: 100, train_examples: 5}"}, "training.train_examples: was not there"),
         ({}, {"training": "{max_train_steps: 2000, eval_every: 100, recovery: {}}"}, "training.recovery.max_recoveries: was not there, is 3"),
         ({}, {"objective": "{metric: valid/loss, direction: minimize}"}, "objective.metric: was valid/error_rate"),
         ({}, {"objective": "{metric: valid/error_rate, direction: maximize}"}, "objective.direction: was minimize"),
         ({}, {"objective": "{metric: valid/error_rate, direction: minimize, checkpoint: final}"}, "objective.checkpoint: was best"),
-        ({"width": "65"}, {}, "hyperparameters.width[0].domain.value: was 64, is 65"),
-        ({"width": "64.0"}, {}, "hyperparameters.width[0].domain.value: was 64, is 64.0"),
-        ({"width": "'64'"}, {}, "hyperparameters.width[0].domain.value: was 64, is 64"),
-        ({"width": "{role: nuisance, values: [64, 128]}"}, {}, "hyperparameters.width[0].role: was fixed, is nuisance"),
-        ({"width": None}, {}, "hyperparameters.width[0].role: was fixed, is not there"),
-        ({"depth": "2"}, {}, "hyperparameters.depth[0].role: was not there, is fixed"),
-        ({"learning_rate": "{role: nuisance, range: [1e-3, 2], scale: log}"}, {}, "hyperparameters.learning_rate[0].domain.high: was 1.0, is 2.0"),
-        ({"learning_rate": "{role: nuisance, range: [1e-3, 1]}"}, {}, "hyperparameters.learning_rate[0].domain.scale: was log, is linear"),
-        ({"learning_rate": "{role: scientific, range: [1e-3, 1], scale: log}"}, {}, "hyperparameters.learning_rate[0].role"),
-        ({"optimizer": "{role: scientific, values: [adam, nesterov]}"}, {}, "hyperparameters.optimizer[0].domain.values"),
-        ({"momentum": "{role: nuisance, range: [0.8, 0.99]}"}, {}, "hyperparameters.momentum[0].when"),
+        ({"width": "65"}, {}, "hyperparameters.width.value: was 64, is 65"),
+        ({"width": "64.0"}, {}, "hyperparameters.width.value: was 64, is 64.0"),
+        ({"width": "'64'"}, {}, "hyperparameters.width.value: was 64, is '64'"),
+        ({"width": "{role: nuisance, values: [64, 128]}"}, {}, "hyperparameters.width.role: was fixed, is nuisance"),
+        ({"width": None}, {}, "hyperparameters.width.role: was fixed, is not there"),
+        ({"depth": "2"}, {}, "hyperparameters.depth.role: was not there, is fixed"),
+        ({"learning_rate": "{role: nuisance, range: [1e-3, 2], scale: log}"}, {}, "hyperparameters.learning_rate.range: was [0.001, 1.0], is [0.001, 2.0]"),
+        ({"learning_rate": "{role: nuisance, range: [1e-3, 1]}"}, {}, "hyperparameters.learning_rate.scale: was log, is linear"),
+        ({"learning_rate": "{role: scientific, range: [1e-3, 1], scale: log}"}, {}, "hyperparameters.learning_rate.role"),
+        ({"optimizer": "{role: scientific, values: [adam, nesterov]}"}, {}, "hyperparameters.optimizer.values"),
+        ({"momentum": "{role: nuisance, range: [0.8, 0.99]}"}, {}, "hyperparameters.momentum.when.optimizer: was [nesterov], is not there"),
     ],
 )  # fmt: skip
 def test_any_other_difference_is_listed_by_its_path(hyperparameters, sections, line):
     found = changes(hyperparameters, **sections)
     assert any(item.startswith(line) for item in found), found
+
+
+def test_alternatives_of_a_name_are_numbered_as_they_stand_in_the_list():
+    alternatives = (
+        "[{role: nuisance, when: {optimizer: nesterov}, range: [1e-3, 1]}, {when: {optimizer: adam}, value: 0.1}]"
+    )
+    found = changes({"learning_rate": alternatives})
+    assert "hyperparameters.learning_rate[1].value: was not there, is 0.1" in found
+    assert "hyperparameters.learning_rate[0].scale: was log, is linear" in found
 
 
 def test_the_order_of_the_hyperparameters_belongs_to_the_study_since_it_gives_the_coordinates():
@@ -138,8 +147,8 @@ def own(text=OWN, **sections):
         ("offset: 1", "names: {loss: valid/loss}, offset: 1", ["workload.metrics[0].names: was {}, is not there", "workload.metrics[0].names.loss: was not there, is valid/loss"]),
         ("regex: '(?P<step>.) (?P<loss>.)', offset: 1", "json_lines: stdout, offset: 1", ["workload.metrics[0].regex: was (?P<step>.) (?P<loss>.), is not there", "workload.metrics[0].json_lines: was not there, is stdout"]),
         ("/{step}.pt", "/at-{step}.pt", ["workload.checkpoints.path: was {trial.dir}/{step}.pt, is {trial.dir}/at-{step}.pt"]),
-        ("[3]", "[4]", ["workload.infeasible.exit_codes: was (3,), is (4,)"]),
-        ("[diverged]", "[]", ["workload.infeasible.patterns: was ('diverged',), is ()"]),
+        ("[3]", "[4]", ["workload.infeasible.exit_codes: was [3], is [4]"]),
+        ("[diverged]", "[]", ["workload.infeasible.patterns: was [diverged], is []"]),
     ],
 )  # fmt: skip
 def test_how_a_program_is_read_may_change(was, now, lines):
@@ -156,7 +165,7 @@ def test_how_the_end_of_own_code_is_judged_may_change(workload):
     assert (found.results, found.reading) == ((), ("workload.baseline_loss: was not there, is 2.3",))
     assert differences(given, plain).reading == ("workload.baseline_loss: was 2.3, is not there",)
     found = differences(plain, strict)
-    assert (found.results, found.reading) == ((), ("training.no_progress: was True, is False",))
+    assert (found.results, found.reading) == ((), ("training.no_progress: was true, is false",))
 
 
 def test_the_environment_of_a_program_may_change_and_is_named_by_variable():
@@ -168,10 +177,14 @@ def test_the_environment_of_a_program_may_change_and_is_named_by_variable():
 @pytest.mark.parametrize(
     ("text", "sections", "line"),
     [
-        (OWN.replace("train.py", "other.py"), {}, "program.arguments: was"),
-        (OWN + '  folder: "{trial.dir}"\n', {}, "program.in_trial_folder: was False"),
+        (
+            OWN.replace("train.py", "other.py"),
+            {},
+            "workload.command: was [python, train.py, {x}], is [python, other.py, {x}]",
+        ),
+        (OWN + '  folder: "{trial.dir}"\n', {}, "workload.folder: was one for all trials, is {trial.dir}"),
         (OWN, {"training": "{max_train_steps: 5}"}, "training.max_train_steps: was 4"),
-        (OWN, {"resources": "{devices_per_trial: 2}"}, "program.devices: was 1"),
+        (OWN, {"resources": "{devices_per_trial: 2}"}, "resources.devices_per_trial: was 1, is 2"),
     ],
 )
 def test_what_a_program_is_trained_with_belongs_to_the_study(text, sections, line):

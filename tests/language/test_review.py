@@ -474,3 +474,8 @@ def test_a_scientific_value_without_any_listed_point_is_named():
     rates = {"num_layers": DEPTH, "learning_rate": "{role: nuisance, range: [0.01, 1], scale: log}"}
     (found,) = kinds(warnings(rates, search=f"{{points: {points}}}", counts=(5, 0)), "unevenly")
     assert "5 have 1, 0 2" in found
+
+
+def test_settings_with_equally_few_trials_are_said_to_have_so_many_each():
+    found = warnings({"optimizer": "{role: scientific, values: [sgd, nesterov]}"}, trials=3)
+    assert any("2 settings share 6 trials, 3 each: too few" in line for line in found), found

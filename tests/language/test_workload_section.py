@@ -220,8 +220,8 @@ def test_the_study_stays_the_same_where_it_is_moved_as_a_whole(tmp_path: Path) -
     one, other = (parse_study(text(), tmp_path / name / "study.yaml") for name in ("a", "b"))
     assert differences(one, other) == Differences()
     changed = parse_study(text(COMMAND.replace("--lr", "--rate")), tmp_path / "a" / "study.yaml")
-    assert any("program.arguments" in line for line in differences(one, changed).results)
-    assert "program.arguments" in identity(one)
+    assert any("workload.command" in line for line in differences(one, changed).results)
+    assert "workload.command" in identity(one)
 
 
 def test_a_study_of_own_code_needs_steps_and_no_cadence(tmp_path: Path) -> None:

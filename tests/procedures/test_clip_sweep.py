@@ -303,3 +303,12 @@ def test_trials_that_end_in_any_order_lead_to_the_same_conclusion(seed):
     _, calm = play(CLIP_SWEEP, sweep, happens)
     _, found = play_in_pieces(CLIP_SWEEP, sweep, happens, seed)
     assert (found.answers, found.verdict, found.rows) == (calm.answers, calm.verdict, calm.rows)
+
+
+@pytest.mark.parametrize("restores_up_to", [0.3, 2.0, 1e5])
+@pytest.mark.parametrize("init_scale", [None, 1.0])
+def test_it_takes_about_as_many_trainings_as_it_says_before(restores_up_to, init_scale):
+    sweep = spec(before=BEFORE, init_scale=init_scale)
+    asked, _ = play(CLIP_SWEEP, sweep, world(restores_up_to))
+    fewest, most = CLIP_SWEEP.trainings(sweep)
+    assert fewest <= len(asked) <= most

@@ -570,3 +570,15 @@ def test_a_range_test_of_the_same_configuration_is_named_where_it_says_otherwise
     wide = {"range-test": {**beside["range-test"], "high": 1.0}}
     _, found = play(LR_SWEEP, spec(options={"follow_up": False}, beside=wide), world(0.2, 0.5))
     assert "range-test's 0.0001 to 1 includes it." in found.verdict
+
+
+@pytest.mark.parametrize(
+    ("best", "unstable", "options"),
+    [(0.03, 0.2, {}), (0.03, 3.0, {}), (0.2, 0.25, {}), (0.03, 0.2, {"follow_up": False}), (0.03, 0.2, {"points": 5})],
+)
+def test_it_takes_about_as_many_trainings_as_it_says_before(best, unstable, options):
+    sweep = spec(options=options)
+    asked, _ = play(LR_SWEEP, sweep, world(best, unstable))
+    fewest, most = LR_SWEEP.trainings(sweep)
+    assert fewest <= len(asked) <= most
+    assert most <= 3 * fewest, "a range that says something"

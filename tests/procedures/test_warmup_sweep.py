@@ -414,3 +414,16 @@ def test_trials_that_end_in_any_order_lead_to_the_same_conclusion(seed):
     assert {(wish.phase, wish.point, wish.repeat) for wish in asked} == {
         (wish.phase, wish.point, wish.repeat) for wish in disturbed
     }
+
+
+@pytest.mark.parametrize(("factor", "warmup"), [(10, 30), (3, 60), (2, 200)])
+@pytest.mark.parametrize("init_scale", [None, 1.0])
+def test_it_takes_about_as_many_trainings_as_it_says_before(factor, warmup, init_scale):
+    sweep = spec(before=BEFORE, init_scale=init_scale)
+    asked, _ = play(WARMUP_SWEEP, sweep, world(opens(factor, warmup)))
+    fewest, most = WARMUP_SWEEP.trainings(sweep)
+    assert fewest <= len(asked) <= most
+
+
+def test_it_says_no_number_of_trainings_where_there_is_nothing_to_do():
+    assert WARMUP_SWEEP.trainings(spec(before={**BEFORE, "edge_of_stability": False})) is None

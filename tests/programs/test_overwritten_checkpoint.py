@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,14 +28,16 @@ VALUES = {1: 0.9, 2: 0.5, 3: 0.3, 4: 0.6, 5: 0.7}
 class Acted:
     """A program that is acted: its time passes in looks."""
 
-    def __init__(self, root: Path, keep: int = 1, name: str = "ckpt.pt", rule: str = "best") -> None:
+    def __init__(
+        self, root: Path, keep: int = 1, name: str = "ckpt.pt", rule: str = "best", length: int = sys.maxsize
+    ) -> None:
         self.now = 100.0
         self.folder = TrialFolder(root / "00000")
         self.path = self.folder.path / "files" / name
         self.path.parent.mkdir(parents=True)
         self.collector = Collector(lambda: self.now)
         objective = Objective("loss", "minimize", rule)
-        self.one = OverwrittenCheckpoint(self.path, self.folder, objective, keep, clock=lambda: self.now)
+        self.one = OverwrittenCheckpoint(self.path, self.folder, objective, keep, length, clock=lambda: self.now)
         self.one.begin(self.collector)
 
     def waits(self, seconds: float) -> None:
@@ -48,6 +52,16 @@ class Acted:
 
     def prints(self, step: int) -> None:
         self.collector.take(step, {"loss": VALUES.get(step, 0.8)})
+
+    def prints_at(self, step: int, nanoseconds: int) -> None:
+        """Print, with the log written at that time."""
+        self.prints(step)
+        self.folder.log.write_text("a line")
+        os.utime(self.folder.log, ns=(nanoseconds, nanoseconds))
+
+    def saves_at(self, what: float, nanoseconds: int) -> None:
+        self.saves(what)
+        os.utime(self.path, ns=(nanoseconds, nanoseconds))
 
     def saves(self, what: float) -> None:
         self.path.with_name("new").write_text(f"state {what}")
@@ -194,6 +208,101 @@ def test_the_copy_of_an_evaluation_that_happens_again_is_removed(acted: Acted) -
     assert [(item.step, item.metrics["loss"]) for item in acted.collector.measurements()] == [(1, 0.9), (2, 0.6)]
 
 
+FAST = {1: 0.9, 2: 0.5, 3: 0.3}
+
+
+def test_what_is_written_once_after_the_last_step_is_of_the_last_evaluation(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=3)
+    for step in FAST:
+        acted.prints(step)
+        acted.waits(TICK)
+    acted.waits(0.3)  # far from the last evaluation, in comparison with how close those are
+    acted.saves(3)
+    assert acted.ends() == {3: "state 3"}
+    assert acted.one.note == ""
+
+
+def test_so_is_what_is_seen_at_one_look_with_it_and_was_written_after_the_last_line(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=3)
+    for step in FAST:
+        acted.waits(TICK)
+        acted.prints_at(step, 10**18 + step)
+    acted.saves_at(3, 10**18 + 4)
+    assert acted.ends() == {3: "state 3"}
+
+
+def test_not_where_the_last_line_came_later(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=3)
+    for step in FAST:
+        acted.waits(TICK)
+        acted.prints_at(step, 10**18 + step)
+    acted.saves_at(2, 10**18 + 3)
+    assert acted.ends() == {}
+    assert "too close together" in acted.one.note
+
+
+def test_nor_where_a_thread_may_have_begun_at_the_evaluation_before(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=3)
+    acted.prints_at(1, 10**18 + 1)
+    acted.waits(TICK)
+    acted.prints_at(2, 10**18 + 2)
+    acted.prints_at(3, 10**18 + 3)
+    acted.saves_at(2, 10**18 + 4)
+    assert acted.ends() == {}
+
+
+@pytest.mark.parametrize("length", [4, 30])
+def test_nor_where_something_was_left_to_train_after_the_last_evaluation(tmp_path: Path, length: int) -> None:
+    acted = Acted(tmp_path, length=length)
+    for step in FAST:
+        acted.prints(step)
+        acted.waits(TICK)
+    acted.waits(0.3)
+    acted.saves(3.5)
+    assert acted.ends() == {}
+    acted = Acted(tmp_path / "printed", length=3)
+    for step in FAST:
+        acted.prints(step)
+        acted.waits(TICK)
+    acted.collector.take(4, {"train/loss": 0.2})
+    acted.waits(0.3)
+    acted.saves(4)
+    assert acted.ends() == {}
+
+
+def test_nor_what_is_saved_because_the_trial_is_stopped_then(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=3)
+    for step in FAST:
+        acted.prints(step)
+        acted.waits(TICK)
+    acted.waits(0.3)
+    acted.saves(3)
+    assert acted.ends(stopping=True) == {}
+
+
+def test_a_last_save_beside_one_at_each_evaluation_shows_no_other_habit(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=5)
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+        acted.waits(TICK)
+        acted.saves(step)
+    acted.waits(0.3)
+    acted.saves(5)
+    assert acted.ends() == {3: "state 3"}
+
+
+def test_where_the_best_evaluation_came_before_the_only_checkpoint_the_note_says_so(tmp_path: Path) -> None:
+    acted = Acted(tmp_path, length=5)
+    for step in VALUES:
+        acted.waits(0.5)
+        acted.prints(step)
+    acted.waits(TICK)
+    acted.saves(5)
+    assert acted.ends() == {5: "state 5"}
+    assert acted.one.note == "its best evaluation is at step 3, and what is kept is of step 5"
+
+
 @contextmanager
 def written_slowly(acted: Acted, step: int) -> Iterator[None]:
     with open(acted.path, "w") as file:
@@ -310,6 +419,15 @@ def test_a_trial_goes_on_from_one_file_by_a_flag(programs: Programs) -> None:
     assert [(step, values["loss"]) for step, values in programs.measured()] == [
         (step, pytest.approx(value)) for step, value in expected
     ]
+
+
+def test_a_trial_without_a_checkpoint_of_its_best_evaluation_says_so_in_its_notes(programs: Programs) -> None:
+    text = "import sys; print('step 1 loss 0.5\\nstep 2 loss 0.4'); open(sys.argv[1] + '/ckpt.pt', 'w').write('2')"
+    request = programs.request(text, "{trial.dir}", checkpoints=Checkpoints("{trial.dir}/ckpt.pt"))
+    result = programs.run(replace(request, max_train_steps=2))
+    assert result is not None
+    assert list(result.notes) == ["no checkpoint of the best evaluation is known"]
+    assert result.message == next(iter(result.notes.values()))
 
 
 def test_what_an_earlier_attempt_printed_of_later_steps_happens_again(programs: Programs) -> None:

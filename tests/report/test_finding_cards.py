@@ -25,7 +25,7 @@ def test_warnings_come_before_notes_and_are_counted():
 
 def test_a_card_has_the_sentence_numbers_sureness_and_what_to_do():
     html = card_html(FINDINGS[0])
-    for part in (FINDINGS[0].sentence, "best_inside", "0.9", "p = 0.003", "Move the range up", "tunectl next runs"):
+    for part in (FINDINGS[0].sentence, "best inside", "0.9", "p = 0.003", "Move the range up", "tunectl next runs"):
         assert part in html
     assert 'data-trial="3"' in html
     assert "learning_rate[optimizer=adam]" in html

@@ -142,7 +142,7 @@ def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert (standing[1].final_step, standing[1].message) == (100, "")
-    assert said == [f"{path}: was damaged and is restored: the index has what is missing there"]
+    assert said == [f"warning: {path}: was damaged and is restored: the index has what is missing there"]
 
 
 @pytest.mark.parametrize("index", ["is gone", "says otherwise"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from builders import STUDY_FILE, study_text
-from made_up_folders import made_up_folder
+from made_up_folders import STEPS, made_up_folder
 
 from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
@@ -19,6 +19,7 @@ from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.study_reader import parse_study
 from tunectl.session.snapshot import looked_at
 from tunectl.space.trial_plan import plan_trials, trial_seed
+from tunectl.store import json_lines
 from tunectl.store.plan_file import read_plan
 from tunectl.store.trial_files import write_request
 
@@ -45,6 +46,9 @@ def folder(tmp_path: Path) -> StudyFolder:
             made.trial(trial.trial),
             TrialRequest("s", trial.trial, trial.seed, reference, {}, configuration, SPEC.objective, 100, 10, 3),
         )
+        updates = [0.5] * STEPS[-1]
+        block = {"first": 0, "loss": updates, "gradient_norm": updates, "clipped": updates, "learning_rate": updates}
+        json_lines.append(made.trial(trial.trial).steps, [block])
     return made
 
 

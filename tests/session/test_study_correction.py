@@ -133,7 +133,7 @@ def test_a_study_without_a_result_may_change_altogether_and_what_was_there_is_ke
     # Now there are results, and the study is what it is.
     refused = study.run(text())
     assert refused.code == 3
-    assert "hyperparameters.lr[0].domain.values: was (0.1, 0.2, 0.3), is (0.1, 0.2, 0.4)" in refused.err
+    assert "hyperparameters.lr.values: was [0.1, 0.2, 0.3], is [0.1, 0.2, 0.4]" in refused.err
     assert len(study.trained) == 6
 
 

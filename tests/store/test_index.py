@@ -111,7 +111,7 @@ def test_measurements_read_back_in_order_with_every_number_exact(index):
 
 def test_columns_of_measurements_hold_what_the_measurements_hold(index, monkeypatch):
     monkeypatch.setattr("tunectl.store.index._ROWS_AT_ONCE", 7)
-    monkeypatch.setattr("tunectl.store.index._MEASUREMENTS_AT_ONCE", 7)
+    monkeypatch.setattr("tunectl.store.index.MEASUREMENTS_AT_ONCE", 7)
     generator = random.Random(1)
     names = ["m/a", "m/b", "m/c"]
     for trial in range(12):

@@ -169,9 +169,22 @@ def test_a_damaged_provenance_is_put_aside(describe, tmp_path, content):
     folder = StudyFolder(tmp_path)
     folder.provenance.write_bytes(content)
     assert read_provenance(folder) == []
-    append_provenance(folder, describe())
+    assert append_provenance(folder, describe()) == tmp_path / "provenance.json.damaged"
     assert len(read_provenance(folder)) == 1
     assert (tmp_path / "provenance.json.damaged").read_bytes() == content
+
+
+def test_every_damaged_provenance_is_kept_under_a_name_of_its_own(describe, tmp_path):
+    folder, names = (
+        StudyFolder(tmp_path),
+        ["provenance.json.damaged", *(f"provenance.json.damaged.{n}" for n in (2, 3))],
+    )
+    for number, name in enumerate(names):
+        folder.provenance.write_text(f"damaged {number}")
+        assert append_provenance(folder, describe()) == tmp_path / name
+    assert [(tmp_path / name).read_text() for name in names] == ["damaged 0", "damaged 1", "damaged 2"]
+    assert append_provenance(folder, describe()) is None
+    assert len(read_provenance(folder)) == 2
 
 
 def test_a_provenance_that_cannot_be_written_is_a_clear_error(describe, tmp_path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table, shown
 
 if TYPE_CHECKING:
     from tunectl.commands.compare import ComparisonReport
@@ -30,6 +30,7 @@ def compare(
 
 
 def _print(report: ComparisonReport) -> None:
+    from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
     from tunectl.commands.compare import value_of
 
@@ -58,14 +59,16 @@ def _print(report: ComparisonReport) -> None:
         low, high = found.interval
         better = "better" if found.improvement >= 0 else "worse"
         say(
-            f"the new one's mean is {better} by {abs(found.improvement):.4g} "
-            f"(90 % interval of the improvement {low:.4g} to {high:.4g})"
+            f"the new one's mean is {better} by {shown(abs(found.improvement))} "
+            f"(90 % interval of the improvement {shown(low)} to {shown(high)})"
         )
     if found.more is not None:
         say(f"about {found.more} retrains of each would tell a difference of that size")
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
     elif found.verdict == "not enough evidence":
-        repeats = found.more or 5
-        for command in dict.fromkeys(side.retrain_command for side in (report.old, report.new)):
+        sides = (report.old, report.new)
+        lacking = [side for side in sides if side.candidate.lacks_retrains]
+        repeats = found.more or FIRST_RETRAINS
+        for command in dict.fromkeys(side.retrain_command for side in lacking or sides):
             say(f"  {command} --repeats {repeats}")

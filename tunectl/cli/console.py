@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
@@ -18,6 +19,8 @@ from tunectl.cli.terminal_text import escaped, escaped_json, fits, in_encoding
 from tunectl.core.errors import FolderError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.table import Table
 
@@ -28,6 +31,13 @@ _WIDE = 32_000  # piped output is not folded: who reads it is a program or a pag
 def say(text: str = "") -> None:
     """A line of a result."""
     _write(sys.stdout, text)
+
+
+def say_paths(paths: Sequence[Path]) -> None:
+    """What was written, a line for each file, or for the folder of several."""
+    homes = Counter(path.parent for path in paths)
+    for line in dict.fromkeys(f"{path.parent}{os.sep}" if homes[path.parent] > 1 else str(path) for path in paths):
+        say(line)
 
 
 def note(text: str) -> None:
@@ -191,4 +201,17 @@ def shown(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    from tunectl.core.wording import short_number
+
+    return short_number(value) if isinstance(value, float) else str(value)
+
+
+def shown_retrains(planned: int | None, run: int | None = None) -> str:
+    """Retrains behind the number of a search's trials: ` + 6 retrains`, ` + 2 of 6 retrains`, "" where there are none.
+
+    `run` is how many of them have ended, None where it is not asked.
+    """
+    if not planned:
+        return ""
+    number = str(planned) if run in (None, planned) else f"{run} of {planned}"
+    return f" + {number} {'retrain' if planned == 1 else 'retrains'}"

@@ -14,7 +14,10 @@ def lr_sweep(
     *,
     low: Annotated[float | None, typer.Option("--low", help="The lowest rate.", show_default=False)] = None,
     high: Annotated[float | None, typer.Option("--high", help="The highest rate.", show_default=False)] = None,
-    points: Annotated[int | None, typer.Option("--points", help="The number of rates.", show_default=False)] = None,
+    points: Annotated[
+        int | None,
+        typer.Option("--points", help="The number of rates, 2 or 3 trainings each.", show_default=False),
+    ] = None,
     constant: Annotated[
         bool, typer.Option("--constant/--schedule", help="A constant rate.  [no]", show_default=False)
     ] = False,

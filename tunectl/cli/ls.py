@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_csv, say_json, say_table
+from tunectl.cli.console import note, say, say_csv, say_json, say_table, shown_retrains
 
 if TYPE_CHECKING:
     from tunectl.commands.study_list import TrackedStudy
@@ -50,17 +50,31 @@ def _print_short(studies: list[TrackedStudy]) -> None:
         [
             (
                 item.folder,
-                f"{item.run} of {item.planned}" if item.planned is not None else None,
+                _run_in_words(item),
                 item.infeasible,
                 item.failed,
                 item.best_value,
                 item.metric,
                 item.date[:_DATE_CHARACTERS].replace("T", " "),
-                item.problem or item.goal,
+                item.goal,
             )
             for item in studies
         ],
     )
+    damaged = [item for item in studies if item.problem]
+    if damaged:
+        say()
+    for item in damaged:
+        is_named = item.problem.startswith((f"{item.folder}:", f"{item.folder}/"))
+        say(item.problem if is_named else f"{item.folder}: {item.problem}")
+
+
+def _run_in_words(item: TrackedStudy) -> str | None:
+    """How many of the trials have ended: those of the search, and the retrains."""
+    if item.planned is None or item.run is None:
+        return None
+    retrains, retrains_run = item.retrains or 0, item.retrains_run or 0
+    return f"{item.run - retrains_run} of {item.planned - retrains}{shown_retrains(retrains, retrains_run)}"
 
 
 def _print_long(studies: list[TrackedStudy]) -> None:
@@ -80,7 +94,7 @@ def _print_long(studies: list[TrackedStudy]) -> None:
             "goal": item.goal,
             "notes": item.notes,
             "study file": item.study_file,
-            "trials": f"{item.run} of {item.planned} run, {item.infeasible} infeasible, {item.failed} failed",
+            "trials": f"{_run_in_words(item)} run, {item.infeasible} infeasible, {item.failed} failed",
             "best": best,
             "best checkpoint": item.best_checkpoint,
             "command": item.command,

@@ -17,8 +17,10 @@ _WIDEST = 100
 
 def say_findings(findings: Sequence[Finding]) -> None:
     """Every finding, what to do next and the changes of the study file; the warnings first, as they come."""
+    from tunectl.analysis.findings.findings import with_advice_once
+
     width = min(_WIDEST, console(sys.stdout).width) if sys.stdout.isatty() else _WIDEST
-    for finding in findings:
+    for finding in with_advice_once(findings):
         for line in _lines(finding, width):
             say(line)
     if findings:

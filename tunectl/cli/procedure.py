@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 
@@ -127,5 +127,4 @@ def _print(report: ProcedureReport, said: Collection[int]) -> None:
         say()
         say(conclusion.advice)
     say()
-    for path in report.paths:
-        say(str(path))
+    say_paths(report.paths)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
@@ -69,5 +69,4 @@ def _print(report: RetrainReport) -> None:
         note("interrupted; the same command goes on from here")
     else:
         say()
-        for path in report.paths:
-            say(str(path))
+        say_paths(report.paths)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
@@ -76,8 +76,7 @@ def _print(report: RunReport, said: Collection[int]) -> None:
     title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"
     say_table(report.tables.header, report.tables.rows, title=title)
     say()
-    for path in report.tables.paths:
-        say(str(path))
+    say_paths(report.tables.paths)
     if report.page is not None:
         say()
         say_findings(report.findings)

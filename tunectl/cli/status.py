@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunectl.cli.console import note, say, say_json, say_table
+from tunectl.cli.console import note, say, say_json, say_table, shown, shown_retrains
 from tunectl.cli.failed_trials import by_message, listed
 
 _NEXT_RUN = {
@@ -30,13 +30,14 @@ def status(
         say_json(report.to_json())
         return
     counts = ", ".join(f"{number} {state}" for state, number in report.counts.items() if number)
+    search = report.total - report.retrains
     say(
-        f"{report.study}: {report.total} trials: {counts}; "
+        f"{report.study}: {search} {'trial' if search == 1 else 'trials'}{shown_retrains(report.retrains)}: {counts}; "
         f"{'a runner is at work' if report.runner_alive else 'no runner is at work'}"
     )
     if report.best is not None:
         say(
-            f"best so far: {report.best.best_value:.4g} {report.objective.metric} (trial {report.best.plan.trial}, "
+            f"best so far: {shown(report.best.best_value)} {report.objective.metric} (trial {report.best.plan.trial}, "
             f"step {report.best.best_step})"
         )
     if report.half_read:

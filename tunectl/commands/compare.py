@@ -16,6 +16,7 @@ from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text
+from tunectl.session.damage import SaidDamage
 from tunectl.session.snapshot import StudyAsItStands, looked_at
 from tunectl.store.study_folder import is_study_folder
 
@@ -32,12 +33,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonReport:
-    """What is in use, what might replace it, and the verdict."""
+    """What is in use, what might replace it, the verdict, and what of their folders is damaged."""
 
     objective: Objective
     old: Side
     new: Side
     comparison: Comparison
+    damage: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object; losses are values again."""
@@ -46,6 +48,7 @@ class ComparisonReport:
             "old": _side_json(self.old, self.objective),
             "new": _side_json(self.new, self.objective),
             **asdict(self.comparison),
+            "damage": list(self.damage),
         }
 
 
@@ -76,20 +79,15 @@ def compare_places(old: str, new: str | None, report: Callable[[str], None] = la
     """
     if new is None:
         old, new = _two_settings(old)
-    said = set[str]()
-
-    def once(line: str) -> None:
-        if line not in said:
-            said.add(line)
-            report(line)
-
-    (old_objective, old_side), (new_objective, new_side) = _side(old, once), _side(new, once)
+    damage = SaidDamage(report)
+    (old_objective, old_side), (new_objective, new_side) = _side(old, damage), _side(new, damage)
     if (old_objective.metric, old_objective.direction) != (new_objective.metric, new_objective.direction):
         raise UsageError(
             f"{old} is judged by {old_objective.metric} ({old_objective.direction}), {new} by {new_objective.metric} "
             f"({new_objective.direction}): they cannot be compared"
         )
-    return ComparisonReport(old_objective, old_side, new_side, compare(old_side.candidate, new_side.candidate))
+    comparison = compare(old_side.candidate, new_side.candidate)
+    return ComparisonReport(old_objective, old_side, new_side, comparison, damage.lines)
 
 
 def _two_settings(place: str) -> tuple[str, str]:

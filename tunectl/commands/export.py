@@ -19,6 +19,7 @@ from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes
 from tunectl.report.trial_tables import settings_table, trials_table
+from tunectl.session.damage import SaidDamage
 from tunectl.session.snapshot import looked_at
 from tunectl.session.written_tables import setting_names
 from tunectl.store.trial_files import read_trial
@@ -42,7 +43,9 @@ _MEASUREMENT_COLUMNS: dict[str, ColumnType] = {
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What was written where; `trials` are in it, of `planned`. `view` is the command that shows it, "" for none."""
+    """What was written where; `trials` are in it, of `planned`. `view` is the command that shows it, "" for none, and
+    `damage` says what of the study folder is damaged.
+    """
 
     study: str
     folder: str
@@ -51,6 +54,7 @@ class Export:
     trials: int
     planned: int
     view: str = ""
+    damage: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The export as one JSON object."""
@@ -62,6 +66,7 @@ class Export:
             "trials": self.trials,
             "planned": self.planned,
             "view": self.view or None,
+            "damage": list(self.damage),
         }
 
 
@@ -74,10 +79,12 @@ def export_study(
     FolderError where there is no study, or where `out` holds something else, and UsageError where the tool's library is
     missing.
     """
-    study = read_for_export(place, report)
+    damage = SaidDamage(report)
+    study = read_for_export(place, damage)
     target = _target(StudyFolder(place), tool, out)
     written, view = _write(study, tool, target)
-    return Export(study.spec.name, study.folder, tool, target, written, len(study.trials), shlex.join(view))
+    planned, command = len(study.trials), shlex.join(view)
+    return Export(study.spec.name, study.folder, tool, target, written, planned, command, damage.lines)
 
 
 def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:

@@ -29,7 +29,7 @@ _ROUND = re.compile(r"(?P<stem>.*)-round(?P<number>[0-9]+)")
 @dataclass(frozen=True, slots=True)
 class NextRound:
     """What `next` did. `path` is None where there was nothing to change; `by_hand` are changes that could not be made
-    in the text, with the reason.
+    in the text, with the reason. `damage` says what of the study folder is damaged.
     """
 
     study: str
@@ -38,6 +38,7 @@ class NextRound:
     conflicts: tuple[Conflict, ...]
     by_hand: tuple[str, ...]
     findings: tuple[Finding, ...]
+    damage: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object."""
@@ -55,6 +56,7 @@ class NextRound:
             ],
             "conflicts": [str(item) for item in self.conflicts],
             "by_hand": list(self.by_hand),
+            "damage": list(self.damage),
         }
 
 
@@ -66,7 +68,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     FolderError where there is no study, UsageError where the file is there already.
     """
     with looked_at(place, report) as study:
-        folder, spec = study.folder, study.spec
+        folder, spec, damage = study.folder, study.spec, tuple(study.damage)
         faults = faults_met()
         findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
@@ -74,7 +76,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     # What a finding that fails would have asked for is missing here.
     by_hand += [f"{finding.sentence} `tunectl report {place}` keeps the traceback" for finding in faults.findings("")]
     if not made:
-        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings))
+        return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
     name = _next_name(spec.name)
     path = to if to is not None else _beside(folder, f"{name}.yaml")
     if to is not None and path.suffix in (".yaml", ".yml"):
@@ -88,7 +90,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
         raise UsageError(f"{path}: is there already; name another file with --to") from None
     except OSError as error:
         raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings))
+    return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
 
 
 def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:

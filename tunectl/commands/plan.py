@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.core.wording import short_number
 from tunectl.report.table import Column, Table
 from tunectl.session.checked_study import CheckedStudy
 
@@ -51,8 +52,8 @@ def plan_summary(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> list[
 def _in_words(values: Sequence[Scalar]) -> str:
     distinct = list(dict.fromkeys(values))
     if len(distinct) <= 6 or not all(isinstance(value, (int, float)) for value in distinct):
-        return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in distinct[:6]) + (
+        return ", ".join(short_number(value) if isinstance(value, float) else str(value) for value in distinct[:6]) + (
             ", …" if len(distinct) > 6 else ""
         )
     numbers = [float(value) for value in distinct]
-    return f"{min(numbers):.4g} to {max(numbers):.4g}"
+    return f"{short_number(min(numbers))} to {short_number(max(numbers))}"

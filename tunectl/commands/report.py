@@ -54,7 +54,7 @@ class Question:
 class StudyReport:
     """What was written: the page, findings.json, and the rest. `header` and `rows` are the settings as shown.
 
-    `warnings` say what could not be written.
+    `warnings` say what could not be written, `damage` what of the folder is damaged.
     """
 
     spec: StudySpec
@@ -68,6 +68,7 @@ class StudyReport:
     paths: tuple[Path, ...]
     trials: int
     warnings: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -81,6 +82,7 @@ class StudyReport:
             "page": str(self.page),
             "files": [str(path) for path in self.paths],
             "warnings": list(self.warnings),
+            "damage": list(self.damage),
         }
 
 
@@ -101,7 +103,18 @@ def report_study(
     with writing_lock(StudyFolder(place)):
         with looked_at(place, report) as study:
             evidence, outcomes = evidence_of(study, question)
-        return write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
+            tables = () if evidence.objective != study.spec.objective else _own_tables(study)
+        found = write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
+        return replace(found, paths=(*tables, *found.paths), damage=tuple(study.damage))
+
+
+def _own_tables(study: StudyAsItStands) -> tuple[Path, ...]:
+    """Write the tables that a run left so that they say what the folder says now, damaged or half run."""
+    # pyarrow takes a while to load: only when there are tables to write.
+    from tunectl.session.written_tables import write_tables
+
+    is_whole = len(_known_curves(study.index, study.outcomes)) == len(study.outcomes)
+    return write_tables(study.folder, study.spec, study.outcomes, study.index if is_whole else None).paths
 
 
 def evidence_of(study: StudyAsItStands, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
@@ -248,7 +261,7 @@ def _write_tables(
         "isolation": lambda: isolation_table(isolations(evidence)),
         "best_trials": lambda: best_trials_table(evidence),
         "retrains": lambda: retrains_table(retrained(outcomes)),
-        # Under its own objective the study's own trials table stands there already.
+        # Under its own objective the study's own trials table is written with the settings and the measurements.
         "trials": lambda: trials_table(outcomes if variant else (), evidence.spec.names),
     }
 

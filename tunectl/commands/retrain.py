@@ -39,7 +39,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class RetrainReport:
-    """How a call of `retrain` ended; `retrained` are the trials that it was about."""
+    """How a call of `retrain` ended; `retrained` are the trials that it was about, and `damage` says what of the folder
+    was damaged.
+    """
 
     study: str
     folder: StudyFolder
@@ -47,6 +49,7 @@ class RetrainReport:
     retrained: tuple[Retrained, ...]
     paths: tuple[Path, ...]
     interrupted: bool
+    damage: tuple[str, ...] = ()
 
     @property
     def outcomes(self) -> list[TrialOutcome]:
@@ -82,6 +85,7 @@ class RetrainReport:
                 }
                 for item in self.retrained
             ],
+            "damage": list(self.damage),
             "exit_code": self.exit_code,
         }
 
@@ -99,7 +103,7 @@ def retrain_study(
     opening = opened(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
         chosen = _chosen(study, wanted)
-        study = grown(study, _missing(study, chosen, wanted.repeats), watcher)
+        study = grown(study, _missing(study, chosen, wanted.repeats))
         keys = {(item.plan.setting, item.plan.point) for item in chosen}
         left = [
             trial
@@ -164,10 +168,11 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.session.written_tables import write_tables
 
-    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
+    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
     with writing_lock(study.folder):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
-    return RetrainReport(study.spec.name, study.folder, study.spec.objective, tuple(found), tables.paths, interrupted)
+    name, objective, damage = study.spec.name, study.spec.objective, study.damage.lines
+    return RetrainReport(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)

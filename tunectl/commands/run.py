@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """How a call of `run` ended. `untouched`: there was nothing left to train. `page` and the findings are there only
-    where all trials have ended. `has_clash`: trials overwrote what they read or go on from.
+    where all trials have ended. `has_clash`: trials overwrote what they read or go on from. `damage` says what of the
+    folder was damaged, one line each.
     """
 
     spec: StudySpec
@@ -49,6 +50,7 @@ class RunReport:
     findings: tuple[Finding, ...] = ()
     page: Path | None = None
     has_clash: bool = False
+    damage: tuple[str, ...] = ()
 
     @property
     def unfinished(self) -> int:
@@ -79,6 +81,7 @@ class RunReport:
             "tables": [str(path) for path in self.tables.paths],
             "findings": [finding.to_json() for finding in self.findings],
             "page": str(self.page) if self.page else None,
+            "damage": list(self.damage),
             "exit_code": self.exit_code,
         }
 
@@ -133,14 +136,21 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.session.written_tables import write_tables
 
-    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, watcher.message)
+    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
     with writing_lock(study.folder):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
         has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
         report = RunReport(
-            study.spec, study.folder, tuple(outcomes), tables, untouched, interrupted, has_clash=has_clash
+            study.spec,
+            study.folder,
+            tuple(outcomes),
+            tables,
+            untouched,
+            interrupted,
+            has_clash=has_clash,
+            damage=study.damage.lines,
         )
         if report.unfinished:
             return report

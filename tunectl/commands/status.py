@@ -24,7 +24,8 @@ class StatusReport:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
 
     `correction` is what the next run of `study_file` does about its changes, None where there are none. `half_read`:
-    not all trials have been read again as a changed study says, so that no best one is known.
+    not all trials have been read again as a changed study says, so that no best one is known. `damage` says what of the
+    folder is damaged, one line each. `retrains` are among the `total`.
     """
 
     study: str
@@ -38,6 +39,8 @@ class StatusReport:
     study_file: Path | None = None
     correction: Correction | None = None
     half_read: bool = False
+    damage: tuple[str, ...] = ()
+    retrains: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -47,6 +50,7 @@ class StatusReport:
             "objective": asdict(self.objective),
             "runner_alive": self.runner_alive,
             "trials": self.total,
+            "retrains": self.retrains,
             "states": self.counts,
             "running": [asdict(trial) for trial in self.running],
             "best": {"trial": best.plan.trial, "value": best.best_value, "step": best.best_step} if best else None,
@@ -54,6 +58,7 @@ class StatusReport:
                 {"trial": item.plan.trial, "reason": item.reason, "message": item.message} for item in self.failures
             ],
             "half_read": self.half_read,
+            "damage": list(self.damage),
             "study_file_changed": asdict(self.correction) if self.correction else None,
         }
 
@@ -70,7 +75,7 @@ def study_status(place: Path, report: Callable[[str], None] = lambda _line: None
             progress = study.index.progress(spec.objective)
             running = tuple(_running(spec, study.trials[item.trial], item) for item in progress)
         changed = next_correction(study.folder, spec, outcomes)
-        half_read = study.folder.rereading.exists()
+        half_read = study.folder.rereading.is_file()
     counts = Counter(item.state for item in outcomes)
     return StatusReport(
         study=spec.name,
@@ -84,6 +89,8 @@ def study_status(place: Path, report: Callable[[str], None] = lambda _line: None
         study_file=changed[0] if changed else None,
         correction=changed[1] if changed else None,
         half_read=half_read,
+        damage=tuple(study.damage),
+        retrains=sum(trial.kind == "retrain" for trial in study.trials),
     )
 
 

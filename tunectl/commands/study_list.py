@@ -26,9 +26,13 @@ from tunectl.store.study_folder import seems_study_folder
 
 _TYPES: Mapping[str, ColumnType] = {
     **dict.fromkeys(("planned", "run", "completed", "infeasible", "failed", "best_trial", "best_step"), "whole"),
+    **dict.fromkeys(("retrains", "retrains_run"), "whole"),
     "best_value": "real",
     "uncommitted": "scalar",
 }
+
+
+_LINES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class TrackedStudy:
     """A row of the tracking table.
 
     `study_file`, `command` (with the folder it was called in), `commit` and `date` (ISO 8601) are those of the last
-    run, "" where they are not known. `run` counts the trials that have ended. `best_*` are of the best completed trial;
+    run, "" where they are not known. `run` counts the planned trials that have ended; `retrains` are
+    among the planned, `retrains_run` among those that have ended. `best_*` are of the best completed trial;
     `best_checkpoint` is a path. `problem` says what of its files is damaged, or why a study could not be read: all else
     is empty then.
     """
@@ -63,6 +68,8 @@ class TrackedStudy:
     uncommitted: bool | None = None
     date: str = ""
     problem: str = ""
+    retrains: int | None = None
+    retrains_run: int | None = None
 
 
 def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _: None) -> list[TrackedStudy]:
@@ -112,8 +119,9 @@ def _tracked(place: Path) -> TrackedStudy:
         with looked_at(place, damage.append) as study:
             spec, outcomes, folder = study.spec, study.outcomes, study.folder
     except (TunectlError, OSError) as error:
-        return TrackedStudy(str(place), problem=str(error).splitlines()[0])
+        return TrackedStudy(str(place), problem=_first_sentence(str(error)))
     states = [item.state for item in outcomes]
+    retrains = [item for item in outcomes if item.plan.kind == "retrain"]
     best = best_outcome(outcomes, spec.objective)
     runs = read_provenance(folder)
     # A retrain reproduces nothing by itself.
@@ -141,8 +149,21 @@ def _tracked(place: Path) -> TrackedStudy:
         commit=str((last.get("git") or {}).get("commit") or ""),
         uncommitted=has_uncommitted_changes(last),
         date=str(last.get("time") or ""),
-        problem=damage[0].removeprefix("warning: ") if damage else "",
+        problem=_in_short([line.removeprefix("warning: ") for line in damage]),
+        retrains=len(retrains),
+        retrains_run=sum(item.state in ENDED for item in retrains),
     )
+
+
+def _first_sentence(message: str) -> str:
+    """The first line of a message, with the next one where that says what the first begins."""
+    lines = message.splitlines()
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+def _in_short(lines: list[str]) -> str:
+    more = f"; and {len(lines) - _LINES_SHOWN} more" if len(lines) > _LINES_SHOWN else ""
+    return f"{'; '.join(lines[:_LINES_SHOWN])}{more}"
 
 
 def _kind(folder: StudyFolder) -> str:

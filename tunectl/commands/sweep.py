@@ -58,7 +58,9 @@ class ProcedureRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProcedureReport:
-    """How a call of a procedure ended. `conclusion` None: it was interrupted, or trials failed."""
+    """How a call of a procedure ended. `conclusion` None: it was interrupted, or trials failed. `damage` says what of
+    the folder was damaged.
+    """
 
     procedure: str
     folder: StudyFolder
@@ -66,6 +68,7 @@ class ProcedureReport:
     conclusion: Conclusion | None
     paths: tuple[Path, ...]
     interrupted: bool
+    damage: tuple[str, ...] = ()
 
     @property
     def failed(self) -> list[TrialOutcome]:
@@ -92,6 +95,7 @@ class ProcedureReport:
             "trials": len(self.outcomes),
             "failed": [item.plan.trial for item in self.failed],
             "files": [str(path) for path in self.paths],
+            "damage": list(self.damage),
             "exit_code": self.exit_code,
         }
 
@@ -126,6 +130,7 @@ def run_procedure(
             return [] if planned else planned_trials(checked.spec, sweep, procedure, {}, ())
 
         if not check_place(place):
+            _say_cost(procedure, sweep, watcher)
             first = planner([])
             _check_places(procedure, checked.spec, first)
             ready = made_ready(first)
@@ -138,7 +143,7 @@ def run_procedure(
                 ready = ready or made_ready(left)
                 _say_phase(procedure, left, watcher)
                 train_trials(at_work, left, checked, ready, slots, options, watcher, stops)
-                at_work = grown(at_work, [], watcher)
+                at_work = grown(at_work, [])
             if stops() or any(not has_ended(item) or item.state == "failed" for item in at_work.outcomes):
                 return _report(procedure, checked, at_work, None, watcher, interrupted=stops() > 0)
             results = read_results(at_work, results)
@@ -148,7 +153,7 @@ def run_procedure(
                 known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
                 conclusion = without_evidence(procedure.conclude(known, results), results)
                 return _report(procedure, checked, at_work, conclusion, watcher, interrupted=False)
-            at_work = grown(at_work, added, watcher)
+            at_work = grown(at_work, added)
 
 
 def _say_omissions(study: OpenStudy, watcher: Watcher) -> None:
@@ -165,6 +170,13 @@ def _checked_sweep(procedure: Procedure, checked: CheckedStudy, request: Procedu
     if wrong:
         raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
     return sweep
+
+
+def _say_cost(procedure: Procedure, sweep: SweepSpec, watcher: Watcher) -> None:
+    usual = procedure.trainings(sweep)
+    if usual is not None:
+        steps = sweep.options.get("steps") or sweep.max_train_steps
+        watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {steps:,} steps in all")
 
 
 def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watcher) -> None:
@@ -353,9 +365,8 @@ def _report(
     from tunectl.report.plots import write_figures
     from tunectl.session.written_tables import write_tables
 
-    extra = sorted({name for trial in study.trials for name in trial.hyperparameters} - set(checked.spec.names))
     with writing_lock(study.folder):
-        tables = write_tables(study.folder, checked.spec, study.outcomes, study.index, extra)
+        tables = write_tables(study.folder, checked.spec, study.outcomes, study.index)
         paths = list(tables.paths)
         if conclusion is not None:
             drawn = write_figures(study.folder.plots, conclusion.figures)
@@ -366,7 +377,8 @@ def _report(
                 *drawn.paths,
                 _write_conclusion(study.folder, conclusion),
             ]
-    return ProcedureReport(procedure.name, study.folder, tuple(study.outcomes), conclusion, tuple(paths), interrupted)
+    outcomes, damage = tuple(study.outcomes), study.damage.lines
+    return ProcedureReport(procedure.name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)
 
 
 def _table(conclusion: Conclusion) -> Table:

@@ -38,6 +38,13 @@ def is_intact(line: bytes, seal: Any) -> bool:
     return at > 0 and type(seal) is int and zlib.crc32(line[:at]) == seal
 
 
+def is_sealed_line(line: bytes) -> bool:
+    """Whether a record on one line ends with the checksum that belongs to it: known without reading what it holds."""
+    at = line.rfind(_JOINT)
+    number = line[at + len(_JOINT) : -1]
+    return at > 0 and line.endswith(b"}") and number.isdigit() and zlib.crc32(line[:at]) == int(number)
+
+
 def is_intact_document(content: bytes, seal: Any) -> bool:
     """The same for a record on any number of lines."""
     found = _END.search(content[-200:])

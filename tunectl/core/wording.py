@@ -10,6 +10,7 @@ from tunectl.core.scalars import scalar
 
 _LONGEST = 60
 _MOST_KNOWN = 8
+_LARGEST_PLAIN = 1e7
 _ALIASES = {
     "lr": "learning_rate",
     "wd": "weight_decay",
@@ -32,6 +33,16 @@ def quoted(value: Any) -> str:
     if isinstance(value, str) and (not isinstance(scalar(value), str) or set(value) & set(",|=[]'")):
         return "'" + text.replace("'", "''") + "'"
     return text
+
+
+def short_number(value: float, digits: int = 4) -> str:
+    """A measured value as tables and sentences show it: to so many digits, or whole where it has more before the point.
+
+    Powers of ten (`1.235e+08`) only from ten million on and below a ten-thousandth.
+    """
+    if 10 ** (digits - 1) <= abs(value) < _LARGEST_PLAIN:
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}"
 
 
 def counted(number: int, noun: str) -> str:

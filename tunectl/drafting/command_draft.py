@@ -39,6 +39,7 @@ _NOT_PASSED = (
     "help", "h", "?", "version", "install_completion", "show_completion", "helpfull", "helpshort", "helpxml",
     "print_config",
 )  # fmt: skip
+_SAVES = re.compile(r"--?save(?![a-z])", re.IGNORECASE)
 _PLAIN = re.compile(r"--?[A-Za-z][\w.-]*")
 
 
@@ -339,6 +340,9 @@ def _place(draft: DraftedCommand, piece: Piece, steps: Given | None, taken: Mapp
 
 def _place_switch(draft: DraftedCommand, piece: Given, name: str) -> None:
     on = piece.spelled if piece.switched else piece.option.name
+    if piece.switched and _SAVES.match(on):  # it changes no result: no study asks about it
+        draft.items.append(_item(escaped(on)))
+        return
     entry = draft.entry(name, "true" if piece.switched else "false", piece.option)
     draft.entries.append(entry)
     draft.items.append(f"- {{when: {{{entry.name}: true}}, arguments: [{_flow(on)}]}}")

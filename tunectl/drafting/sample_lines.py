@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tunectl.core.progress_bars import behind_bar, without_bars
-from tunectl.drafting.sample_objects import ProposedSource, object_of, read_objects
+from tunectl.drafting.sample_objects import ProposedSource, object_of, read_objects, with_training_loss
 from tunectl.language.progress_output import EPOCHS, MEASURE, STEPS, is_metric, measures
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -37,10 +37,18 @@ _MOST_MISSED = 3
 
 @dataclass(frozen=True, slots=True)
 class SampleReading:
-    """What reads a sample. `missed` are lines that seem to hold metrics and are not read, each with how many such."""
+    """What reads a sample. `missed` are lines that seem to hold metrics and are not read, each with how many such.
+    `has_metric`: one source gives the metric that was asked for.
+    """
 
     sources: tuple[ProposedSource, ...]
     missed: tuple[tuple[str, int], ...] = ()
+    has_metric: bool = True
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all that is read."""
+        return tuple(dict.fromkeys(name for source in self.sources for name in source.metrics))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ def read_sample(text: str, metric: str | None = None) -> SampleReading | None:
     """The sources for the lines and objects of a sample that give metrics; None where there are none.
 
     Every expression was tried: in each line of its kind it finds the numbers that stand there. `metric` is one that a
-    source must give, by the name that it has in the sample or with / for __; without such a source None is returned.
+    source should give, by the name that it has in the sample, whatever its case and what separates its words.
     """
     lines = [_COLOUR.sub("", line)[:_LONGEST_LINE] for line in re.split(r"[\r\n]+", text)[:_MOST_LINES]]
     objects = {index: found for index, line in enumerate(lines) if (found := object_of(behind_bar(line)))}
@@ -85,8 +93,11 @@ def read_sample(text: str, metric: str | None = None) -> SampleReading | None:
     read = _Reader(kinds, has_steps, _epochs(lines), told)
     read.choose(metric)
     sources = [*([source] if source is not None else []), *read.sources]
+    if not sources:
+        return None
     named = _named(sources, metric)
-    return SampleReading(tuple(named), tuple(_missed(plain, read))) if named else None
+    proposed = with_training_loss(named or sources, metric)
+    return SampleReading(tuple(proposed), tuple(_missed(plain, read)), has_metric=bool(named))
 
 
 def _epochs(lines: Iterable[str]) -> int:
@@ -338,19 +349,25 @@ def _named(sources: Sequence[ProposedSource], metric: str | None) -> list[Propos
     """The sources, of which one gives `metric` under this name; [] where none does."""
     if metric is None or any(metric in source.metrics for source in sources):
         return list(sources)
-    for same in (_folded, lambda name: _PREFIX.sub("", _folded(name))):
-        for index, source in enumerate(sources):
-            name = next((name for name in source.metrics if same(name) == _folded(metric)), None)
-            if name is not None:
-                own = name if source.expression is None else name.replace("/", "__")
-                metrics = tuple(metric if other == name else other for other in source.metrics)
-                changed = replace(source, metrics=metrics, names={own: metric})
-                return [*sources[:index], changed, *sources[index + 1 :]]
+    for same in (_folded, _lowered, lambda name: _PREFIX.sub("", _lowered(name))):
+        wanted = _folded(metric) if same is _folded else _lowered(metric)
+        found = [(at, name) for at, source in enumerate(sources) for name in source.metrics if same(name) == wanted]
+        if len(found) > 1:  # which of them is meant is not known
+            return []
+        for index, name in found:
+            source = sources[index]
+            metrics = tuple(metric if other == name else other for other in source.metrics)
+            changed = replace(source, metrics=metrics, names={source.key_of(name): metric})
+            return [*sources[:index], changed, *sources[index + 1 :]]
     return []
 
 
 def _folded(name: str) -> str:
     return re.sub("_+", "_", _group(name))
+
+
+def _lowered(name: str) -> str:
+    return _folded(name).lower()
 
 
 def _missed(lines: Mapping[int, str], read: _Reader) -> Iterator[tuple[str, int]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunectl.core.errors import printable
 from tunectl.core.printed_numbers import number
 from tunectl.core.printed_objects import printed_object
+from tunectl.core.program_request import TRAINING_LOSS
 from tunectl.language.progress_output import EPOCHS, MEASURE, STEPS, is_metric
 from tunectl.language.study_edit import in_flow
+
+_TRAINING_LOSSES = ("train_loss", "training_loss", "loss_train", "loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class ProposedSource:
     """An entry of `workload.metrics`: an expression for lines; None: JSON objects and Python's dicts.
 
     `metrics` are the names that it gives to the study. `lines` is how many lines of the sample it reads. `step`,
-    `offset`, `every` and `names` are the keys of the entry; `remark` says what is to be known of it.
+    `offset`, `every` and `names` are the keys of the entry; `remark` says what is to be known of it. `training_loss` is
+    the key of what may be the training loss, "" where nothing is.
     """
 
     metrics: tuple[str, ...]
@@ -29,6 +34,11 @@ class ProposedSource:
     every: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
+    training_loss: str = ""
+
+    def key_of(self, metric: str) -> str:
+        """The key under `names` of a metric that is not renamed."""
+        return metric if self.expression is None else metric.replace("/", "__")
 
     def in_yaml(self, sample: str) -> list[str]:
         """The lines of the entry, with a comment; `sample` is the sample's name."""
@@ -43,7 +53,31 @@ class ProposedSource:
         lines += (
             [f"  every: {self.every}    # how many steps lie between two of them"] if self.every is not None else []
         )
-        return lines + ([f"  names: {in_flow(dict(self.names))}"] if self.names else [])
+        lines += [f"  names: {in_flow(dict(self.names))}"] if self.names else []
+        if self.training_loss:
+            names = in_flow({**self.names, self.training_loss: TRAINING_LOSS})
+            place = " in place of the line above" if self.names else ""
+            lines.append(
+                f"  # names: {names}    # uncomment{place} if {printable(self.training_loss)} is the training loss: "
+                "trials that diverge are infeasible then"
+            )
+        return lines
+
+
+def with_training_loss(sources: Sequence[ProposedSource], metric: str | None) -> list[ProposedSource]:
+    """The sources, of which the first that gives what may be the training loss says so, where none names it.
+
+    `metric` is the one to select by, which keeps its name.
+    """
+    given = [name for source in sources for name in source.metrics]
+    if TRAINING_LOSS in given:
+        return list(sources)
+    for wanted in _TRAINING_LOSSES:
+        for index, source in enumerate(sources):
+            for name in source.metrics:
+                if name != metric and re.sub(r"[\W_]+", "_", name).lower() == wanted:
+                    return [*sources[:index], replace(source, training_loss=source.key_of(name)), *sources[index + 1 :]]
+    return list(sources)
 
 
 def _quoted(text: str) -> str:

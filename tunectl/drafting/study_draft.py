@@ -81,7 +81,7 @@ def begin_from(
     folder = os.path.relpath(current_folder, path.absolute().parent)
     known = Known(metric, direction, steps, folder=folder, files=tuple(asked.files), shown=asked.shown)
     if sample is not None:
-        known = replace(known, metrics=_metrics(sample, metric, notes))
+        known = _with_sample(known, sample, notes)
     text = study_text(_name(path, program), shlex.split(line), environment, command, known, str(path))
     _write({path: text})
     lines = enumerate(text.splitlines(), start=1)
@@ -134,7 +134,9 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
     return environment, program, rest
 
 
-def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, ...]:
+def _with_sample(known: Known, sample: Path, notes: list[str]) -> Known:
+    """What is known once a sample was read."""
+    metric = known.metric
     try:
         with open(sample, "rb") as file:  # it may be what a program prints now: --sample <(python train.py)
             content = file.read(LARGEST_BYTES)
@@ -142,20 +144,22 @@ def _metrics(sample: Path, metric: str | None, notes: list[str]) -> tuple[str, .
         raise UsageError(f"{sample}: cannot be read: {error.strerror or error}") from error
     found = read_sample(content.decode("utf-8", "replace"), metric)
     if found is None:
-        wanted = f" and {metric}" if metric else ""
-        notes.append(f"{sample}: no line in it gives a step{wanted} by names, such as 'step 100 loss 0.25'")
-        return ()
+        notes.append(f"{sample}: no line in it gives a step and a metric by names, such as 'step 100 loss 0.25'")
+        return known
+    names = found.metrics if metric is None or not found.has_metric else ()
+    if metric is not None and names:
+        notes.append(f"{sample}: no metric in it is called {metric}{printable(nearest(metric, names))}")
     lines = [line for source in found.sources for line in source.in_yaml(sample.name)]
     for source in found.sources:
-        names = printable(", ".join(source.metrics))
+        given = printable(", ".join(source.metrics))
         notes.append(
-            f"{sample}: {source.lines} line{' of it is' if source.lines == 1 else 's of it are'} read, for {names}"
+            f"{sample}: {source.lines} line{' of it is' if source.lines == 1 else 's of it are'} read, for {given}"
         )
     for missed, count in found.missed:
         shown = printable(missed[:_LONGEST_SHOWN]) + ("…" if len(missed) > _LONGEST_SHOWN else "")
         lines.append(f"# Not read, though it seems to tell a metric ({count} such): {shown}")
         notes.append(f"{sample}: {count} line{'s' * (count != 1)} of it are not read, such as: {shown}")
-    return tuple(lines)
+    return replace(known, metrics=tuple(lines), names=names)
 
 
 def _name(path: Path, program: Sequence[str]) -> str:

@@ -23,7 +23,8 @@ _MOST_LISTED = 12
 class Known:
     """What the user knows of a command that no help tells; None where it is not known.
 
-    `metrics` are lines of `workload.metrics`, found in a sample of the command's output. `folder` is where it runs,
+    `metrics` are lines of `workload.metrics`, found in a sample of the command's output, and `names` those that they
+    give, where `metric` is not among them. `folder` is where it runs,
     relative to the study file. `files` are those that it reads its options from, and `shown` the defaults that its help
     shows with this line and not without it.
     """
@@ -32,6 +33,7 @@ class Known:
     direction: str | None = None
     steps: int | None = None
     metrics: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     folder: str = "."
     files: tuple[ConfigFile, ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +64,7 @@ def study_text(
         *_own_resume(draft),
         '  # infeasible: {exit_codes: [3], patterns: ["out of memory"]}    # ends that are the hyperparameters\' fault',
         "objective:",
-        f"  metric: {in_flow(known.metric)}" if known.metric else f"  metric:    {MARK}: the metric to select by",
+        _metric(known),
         f"  direction: {known.direction}" if known.direction else f"  direction:    {MARK}: minimize or maximize",
         "training:",
         *_training(draft, known),
@@ -155,6 +157,13 @@ def _metrics(known: Known) -> list[str]:
         '    # {tensorboard: "{trial.dir}"}; tunectl.record(step, {"val_loss": 0.31}) in the program needs no entry.',
         f"    - regex:    {MARK}: an expression for the lines in which the command prints its step and its metrics",
     ]
+
+
+def _metric(known: Known) -> str:
+    if known.metric and not known.names:
+        return f"  metric: {in_flow(known.metric)}"
+    among = f" (the sample has {printable(', '.join(known.names))})" if known.names else ""
+    return f"  metric:    {MARK}: the metric to select by{among}"
 
 
 def _training(draft: DraftedCommand, known: Known) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, assert_never
 
-from tunectl.core.program_request import ProgramReading
+from tunectl.core.program_request import Program, ProgramReading
+from tunectl.core.wording import as_text, quoted
+from tunectl.language.placeholders import DIR
 from tunectl.language.study_spec import StudySpec
+from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
 
 FREE = frozenset({"search.trials", "training.keep_checkpoints"})
 """What may change between two calls on one folder, beside resources, goal and notes. Trials may only be raised."""
@@ -33,19 +36,24 @@ class Differences:
     environment: tuple[str, ...] = ()
 
 
-def identity(spec: StudySpec) -> dict[str, Any]:
-    """The study as dotted paths and values, without what may change: two calls on one folder must agree on it."""
+def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
+    """The study as dotted paths and values, without what may change: two calls on one folder must agree on it.
+
+    The paths are those of the study file. `listed` are names of hyperparameters whose alternatives are numbered, beside
+    those that have several here.
+    """
     content: dict[str, Any] = {
         "study": spec.name,
-        "workload": spec.workload,
         "objective": asdict(spec.objective),
         "training": asdict(spec.training),
         "search": {**asdict(spec.search), "points": [dict(point) for point in spec.search.points]},
         "hyperparameters": {},
     }
     if spec.program is not None:
-        kept = asdict(spec.program).items()
-        content["program"] = {k: v for k, v in kept if k not in _FREE_OF_PROGRAM | _READING_OF_PROGRAM}
+        content["workload"] = _of_program(spec.program)
+        content["resources"] = {"devices_per_trial": spec.program.devices}
+    else:
+        content["workload"] = spec.workload
     if spec.own_code:
         # It is judged by what it printed, which can be done again; in our own loop a trial ends by the judgement.
         del content["training"]["no_progress"]
@@ -53,13 +61,14 @@ def identity(spec: StudySpec) -> dict[str, Any]:
         alternatives = [
             {
                 "role": item.role,
-                "domain": asdict(item.domain),
-                "when": {k: list(v) for k, v in item.when.items()},
-                "sampled": item.sampled,
+                **_of_domain(item.domain),
+                "when": {k: list(v) for k, v in item.when.items()} or None,
+                "sampled": item.sampled or None,
             }
             for item in spec.alternatives(name)
         ]
-        content["hyperparameters"][name] = alternatives
+        is_one = len(alternatives) == 1 and name not in listed
+        content["hyperparameters"][name] = alternatives[0] if is_one else alternatives
     # The order of hyperparameters decides which coordinate each gets, and so belongs to the study.
     content["order of hyperparameters"] = list(spec.names)
     flat = dict(_flatten(content, ""))
@@ -68,7 +77,8 @@ def identity(spec: StudySpec) -> dict[str, Any]:
 
 def differences(old: StudySpec, new: StudySpec) -> Differences:
     """How two studies of one folder differ, in what does not simply follow the study file."""
-    lines = _lines(identity(old), identity(new))
+    listed = {name for spec in (old, new) for name in spec.names if len(spec.alternatives(name)) > 1}
+    lines = _lines(identity(old, listed), identity(new, listed))
     if old.search.trials is not None and new.search.trials is not None and new.search.trials < old.search.trials:
         lines.append(f"search.trials: was {old.search.trials}, is {new.search.trials}; it may only be raised")
     of_objective = tuple(line for line in lines if line.startswith("objective."))
@@ -80,12 +90,33 @@ def differences(old: StudySpec, new: StudySpec) -> Differences:
     )
 
 
+def _of_program(program: Program) -> dict[str, Any]:
+    kept = set(asdict(program)) - _FREE_OF_PROGRAM - _READING_OF_PROGRAM
+    assert kept == {"arguments", "devices", "in_trial_folder"}, "each field has its words here"
+    folder = f"{{{DIR}}}" if program.in_trial_folder else "one for all trials"
+    return {"command": asdict(program)["arguments"], "folder": folder}
+
+
+def _of_domain(domain: Domain) -> dict[str, Any]:
+    match domain:
+        case FixedValue():
+            return {"value": domain.value}
+        case ValueSet():
+            return {"values": domain.values}
+        case Range():
+            kind = "int" if domain.integer else "float"
+            bounds = (domain.low, domain.high)
+            return {"range": bounds, "scale": domain.scale, "type": kind, "points": domain.points}
+        case _:
+            assert_never(domain)
+
+
 def _reading(spec: StudySpec) -> dict[str, Any]:
     """How what own code prints and writes is read and its end is judged, by paths as they are in the study file."""
     if not spec.own_code:
         return {}
     judging = {
-        "workload.baseline_loss": "not there" if spec.baseline_loss is None else spec.baseline_loss,
+        "workload.baseline_loss": spec.baseline_loss,
         "training.no_progress": spec.training.no_progress,
     }
     if spec.program is None:
@@ -103,10 +134,23 @@ def _environment(spec: StudySpec) -> dict[str, Any]:
 
 def _lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
-        f"{path}: was {before.get(path, 'not there')!s}, is {after.get(path, 'not there')!s}"
+        f"{path}: was {_text(before.get(path))}, is {_text(after.get(path))}"
         for path in dict.fromkeys([*before, *after])
         if repr(before.get(path)) != repr(after.get(path))  # to Python 1 == True == 1.0, to a study they differ
     ]
+
+
+def _text(value: Any) -> str:
+    """A value as it is written in the study file."""
+    match value:
+        case None:
+            return "not there"
+        case str():
+            return quoted(value)
+        case list() | tuple():
+            return f"[{', '.join(map(_text, value))}]"
+        case _:
+            return as_text(value)
 
 
 def _flatten(value: Any, path: str) -> list[tuple[str, Any]]:

@@ -45,9 +45,7 @@ def too_many_dimensions(context: Context) -> list[Problem]:
         if dimensions > most and (worst is None or dimensions > worst[0]):
             message = (
                 f"{counted(dimensions, 'nuisance hyperparameter')}{context.describe(setting)} on "
-                f"{counted(trials, 'trial')}: so few cover about {most} "
-                "(below 10 trials the learning rate only, 10 to 24 also beta1 or momentum, 25 and more also epsilon, "
-                "well above that beta2); "
+                f"{counted(trials, 'trial')}: so few cover about {most}; "
                 "raise trials, or fix the least sensitive ones"
             )
             worst = (dimensions, context.spec.problem(("search", "trials"), message))
@@ -95,10 +93,11 @@ def too_few_trials(context: Context) -> list[Problem]:
     least = min(tuned)
     if least >= FEWEST_TRIALS:
         return []
+    each = f"{least} each" if set(context.trials) == {least} else f"{least} for one of them"
     message = (
-        f"{counted(len(context.settings), 'setting')} share {counted(sum(context.trials), 'trial')}, {least} for one "
-        f"of them: too few to find good nuisance values in each, so that luck decides; compare fewer values, or give "
-        f"every setting {FEWEST_TRIALS} trials at the least"
+        f"{counted(len(context.settings), 'setting')} share {counted(sum(context.trials), 'trial')}, {each}: too few "
+        "to find good nuisance values in each, so that luck decides; compare fewer values, or give every setting "
+        f"{FEWEST_TRIALS} trials at the least"
     )
     return [context.spec.problem(("search", "trials"), message)]
 

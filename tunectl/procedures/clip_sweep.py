@@ -25,6 +25,7 @@ from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_thresho
 from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
@@ -32,6 +33,7 @@ from tunectl.procedures.procedure import (
     SweepSpec,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
 )
 from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
@@ -46,6 +48,8 @@ from tunectl.procedures.rate_grid import (
 )
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_recipe import (
+    CANDIDATES,
+    FRESH_SEEDS,
     Judged,
     Recipe,
     candidates,
@@ -371,6 +375,15 @@ def _rate_to_look_at(spec: SweepSpec, results: Results, adopted: Judged | None) 
     return min(rates, key=lambda rate: abs(math.log(rate / wanted)), default=None) if wanted else None
 
 
+def trainings(spec: SweepSpec) -> tuple[int, int]:
+    """From one with a single threshold to one with all, and with a quarter of the initialisation."""
+    near = SEEDS * len(NEAR)
+    fewest = near + fewest_seeds(2 * RATES) + 2 * FRESH_SEEDS
+    most = near + SEEDS * (1 + len(SMALLER)) * RATES + 2 * CANDIDATES * FRESH_SEEDS
+    quarter = 0 if spec.init_scale is None else near + SEEDS * RATES + CANDIDATES * FRESH_SEEDS
+    return fewest, most + quarter
+
+
 CLIP_SWEEP = Procedure(
     "clip-sweep",
     frozenset({"learning_rate", "grad_clip_norm"}),
@@ -379,4 +392,5 @@ CLIP_SWEEP = Procedure(
     conclude,
     problems,
     OwnCodeNeeds(("learning_rate", "grad_clip_norm"), ("gradient_norm",)),
+    trainings=trainings,
 )

@@ -24,6 +24,7 @@ from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, P
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
 from tunectl.procedures.procedure import (
     CONSTANT_RATE,
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
@@ -31,12 +32,13 @@ from tunectl.procedures.procedure import (
     SweepSpec,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
     majority,
     repeats,
     runs_of,
 )
-from tunectl.procedures.rate_confirmation import Confirmed, chosen, confirmed, confirming, contenders
+from tunectl.procedures.rate_confirmation import CONTENDERS, Confirmed, chosen, confirmed, confirming, contenders
 from tunectl.procedures.rate_grid import (
     RateJudgement,
     best_rate,
@@ -48,6 +50,7 @@ from tunectl.procedures.rate_grid import (
     with_lost,
 )
 from tunectl.procedures.rate_plot import rate_plot
+from tunectl.procedures.warmup_recipe import FRESH_SEEDS
 
 REACH = 100.0
 """Without a range of its own, the sweep reaches so far below and above the study's learning rate."""
@@ -346,6 +349,18 @@ def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
     return figures
 
 
+def trainings(spec: SweepSpec) -> tuple[int, int]:
+    """Of a grid that is wide enough, and without --find-max-train-steps."""
+    *_, points = default_grid(spec)
+    fewest, most = fewest_seeds(points), SEEDS * points
+    if not spec.options.get("follow_up", True):
+        return fewest, most
+    follow_ups = SEEDS * (MOST_AT_EDGE + len(FAR_ABOVE) + 1)
+    return fewest + FRESH_SEEDS, most + FRESH_SEEDS * CONTENDERS + follow_ups
+
+
 _NEEDS = OwnCodeNeeds(("learning_rate",))
 
-LR_SWEEP = Procedure("lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS)
+LR_SWEEP = Procedure(
+    "lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS, trainings=trainings
+)

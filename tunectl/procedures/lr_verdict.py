@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunectl.analysis.curves.learning import Learning
+from tunectl.core.wording import short_number
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
 from tunectl.procedures.procedure import SweepSpec
 from tunectl.procedures.rate_confirmation import Confirmed
@@ -103,12 +104,14 @@ def _nothing(spec: SweepSpec, found: Found) -> str:
     metric = spec.objective.metric
     against = []
     if learning.at_start is not None:
-        against.append(f"{learning.at_start:.4g} before training")
-    if learning.baseline is not None:
-        against.append(f"a {metric.partition('/')[0]}/loss of {learning.loss:.4g} against {learning.baseline:.4g}")
+        against.append(f"{short_number(learning.at_start)} before training")
+    if learning.baseline is not None and learning.loss is not None:
+        loss, baseline = short_number(learning.loss), short_number(learning.baseline)
+        against.append(f"a {metric.partition('/')[0]}/loss of {loss} against {baseline}")
+    reached = "not known" if learning.reached is None else short_number(learning.reached)
     unstable = f" Training is unstable from {found.unstable.rate:g} on." if found.unstable is not None else ""
     return (
-        f"No learning rate in the sweep trains better than a constant prediction: {metric} is {learning.reached:.4g} "
+        f"No learning rate in the sweep trains better than a constant prediction: {metric} is {reached} "
         f"at {candidate.rate:g}, the best of them ({'; '.join(against)}). Which rate is best cannot be said; look at "
         f"the data and its labels, at the loss and the model, or train longer.{unstable}"
     )
@@ -132,7 +135,7 @@ def _of_best(spec: SweepSpec, found: Found, best: Confirmed) -> list[str]:
 
 def _best_itself(spec: SweepSpec, found: Found, best: Confirmed) -> str:
     (judgement,) = [item for item in found.judgements if item.rate == best.rate]
-    value = f"{judgement.best:.4g}" if judgement.best is not None else "not finite"
+    value = short_number(judgement.best) if judgement.best is not None else "not finite"
     return f"The best learning rate is {best.rate:g} ({spec.objective.metric} {value})"
 
 
@@ -197,7 +200,7 @@ def advice(spec: SweepSpec, found: Found) -> str:
     if best is not None:
         runs = best.fresh or best.runs
         values = ", ".join(
-            f"{run.best_value:.4g}" if run.feasible and run.best_value is not None else run.reason for run in runs
+            short_number(run.best_value) if run.feasible and run.best_value is not None else run.reason for run in runs
         )
         seeds = ", ".join(str(run.plan.seed) for run in runs)
         chosen = "by which the rate was confirmed" if best.fresh else "by which the rate was chosen"

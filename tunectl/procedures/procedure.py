@@ -114,7 +114,8 @@ class Procedure:
     words what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself.
     `problems` says what is wrong with what was asked, a line for each, before anything is created. `own_code` is what
     it needs to work on own code, None where only tunectl's own loop will do. With `one_at_a_time` no trial has a
-    neighbour, which would disturb what it times.
+    neighbour, which would disturb what it times. `trainings` gives the least and the most trainings that it usually
+    takes, None where it is a few short ones.
     """
 
     name: str
@@ -125,6 +126,12 @@ class Procedure:
     problems: Callable[[SweepSpec], Sequence[str]]
     own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
+    trainings: Callable[[SweepSpec], tuple[int, int] | None] = lambda _spec: None
+
+
+def fewest_seeds(points: int) -> int:
+    """How many trainings so many points take at the least: a majority of their seeds; see `by_majority`."""
+    return (SEEDS // 2 + 1) * points
 
 
 def repeats(

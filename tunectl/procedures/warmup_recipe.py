@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from tunectl.analysis.results.runs import Run
 from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
-from tunectl.core.wording import as_text
+from tunectl.core.wording import as_text, short_number
 from tunectl.procedures.levers import Levers
 from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
 from tunectl.procedures.rate_grid import rounded, runs_by_rate
@@ -102,7 +102,9 @@ class Judged:
     def in_words(self, objective: Objective) -> str:
         """What each run reached, at which rate and with which warmup."""
         values = [
-            f"{run.best_value:.4g}" if math.isfinite(run.loss(objective)) else run.reason or "no finite value"
+            short_number(run.best_value)
+            if run.best_value is not None and math.isfinite(run.loss(objective))
+            else run.reason or "no finite value"
             for run in self.runs
         ]
         return f"{', '.join(values)} at {self.recipe.rate:g} {self.recipe.levers.in_words}"

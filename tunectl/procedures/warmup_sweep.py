@@ -19,6 +19,7 @@ from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
+    SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
@@ -26,6 +27,7 @@ from tunectl.procedures.procedure import (
     SweepSpec,
     Wish,
     by_majority,
+    fewest_seeds,
     has_all,
     runs_of,
 )
@@ -34,6 +36,8 @@ from tunectl.procedures.rate_grid import log_grid, rounded
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
 from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_recipe import (
+    CANDIDATES,
+    FRESH_SEEDS,
     Judged,
     Recipe,
     candidates,
@@ -348,6 +352,17 @@ def _length_figures(results: Results) -> list[Figure]:
     ]
 
 
+def trainings(spec: SweepSpec) -> tuple[int, int] | None:
+    """From one where the first warmup that is tried holds to one where only the lowest factor has one that does."""
+    if not is_needed(spec):
+        return None
+    tried, compared = len(lengths(spec.max_train_steps)), 2 * RATES + HIGHER_RATES
+    fewest = fewest_seeds(1 + compared) + 2 * FRESH_SEEDS
+    most = SEEDS * (sum(map(len, factors(spec))) * tried + compared) + 2 * CANDIDATES * FRESH_SEEDS
+    quarter = 0 if spec.init_scale is None else SEEDS * RATES + CANDIDATES * FRESH_SEEDS
+    return fewest, most + quarter
+
+
 WARMUP_SWEEP = Procedure(
     "warmup-sweep",
     frozenset({"learning_rate", "warmup_steps"}),
@@ -356,4 +371,5 @@ WARMUP_SWEEP = Procedure(
     conclude,
     problems,
     OwnCodeNeeds(("learning_rate", "warmup_steps"), ("train/loss",)),
+    trainings=trainings,
 )

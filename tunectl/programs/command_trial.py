@@ -319,7 +319,8 @@ def _kept(
         return None
     if request.program.checkpoints.is_one:
         path = Path(filled(request.program.checkpoints.path, values))
-        one = OverwrittenCheckpoint(path, folder, request.objective, request.keep_checkpoints)
+        keep, length = request.keep_checkpoints, request.max_train_steps
+        one = OverwrittenCheckpoint(path, folder, request.objective, keep, length)
         one.begin(collector)
         return one
     pattern = CheckpointPattern.of(request.program.checkpoints, values)

@@ -33,7 +33,7 @@ _OUTSIDE = (
     'them on this file system; write them below "{trial.dir}"'
 )
 
-_LED_OUT = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
+LED_OUT = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
@@ -133,7 +133,7 @@ class KeptCheckpoints:
         nameable = ExistingCheckpoints(self.folder)
         self.note = "" if all(name in nameable for name in names.values()) else _OUTSIDE
         if self.keeps_what_is_outside:
-            self.note = self.note or _LED_OUT
+            self.note = self.note or LED_OUT
         shift = shifted(self._seen, [step for step, _ in collector.evaluations(metric)])
         if ended and steps is None and shift and self.pattern.is_plain:
             self.note = (

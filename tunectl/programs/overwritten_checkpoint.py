@@ -2,13 +2,15 @@
 
 No name says which evaluation the file belongs to. It is known only by when the program writes it: right after it
 prints an evaluation, or right before, and then far from every other one. Where a program shows another habit, nothing
-is named.
+is named. What is written between the last evaluation, after the last step, and the end of the program is of that
+evaluation, however close together they come.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,14 +117,16 @@ def is_ordered(save: Save, evaluation: Evaluation) -> bool:
 class OverwrittenCheckpoint:
     """Looks after one file, or folder, that a program writes again and again.
 
-    `path` stays the program's own. Copies of the best lie in the trial's `checkpoints`. `is_timely`: the objective is
-    read as it is printed; a file of metrics may be written long after the evaluation.
+    `path` stays the program's own. Copies of the best lie in the trial's `checkpoints`. `length` is how many steps, as
+    the metrics count them, the study asks for. `is_timely`: the objective is read as it is printed; a file of metrics
+    may be written long after the evaluation.
     """
 
     path: Path
     folder: TrialFolder
     objective: Objective
     keep: int
+    length: int = sys.maxsize
     is_timely: bool = True
     clock: Callable[[], float] = time.monotonic
     copies: dict[int, Path] = field(default_factory=dict)
@@ -194,9 +198,20 @@ class OverwrittenCheckpoint:
             self._open.clear()
             for path in self.folder.checkpoints.glob(f"*-{_COPY}"):
                 file_contents.remove(path, self.folder)
-            if not self.copies and self._seen and self._last is not None:
-                self.note = self.note or _UNCLEAR
+            self.note = self.note or self._missing(collector)
         return self._named(collector)
+
+    def _missing(self, collector: Collector) -> str:
+        """Why the best evaluation has no checkpoint at the end; "" where it has one, and where nothing was written."""
+        if self.keep == 0:
+            return ""
+        if not self.copies:
+            return _UNCLEAR if self._seen and self._last is not None else ""
+        steps = [step for step, _ in collector.evaluations(self.objective.metric) if step > 0]
+        best = min(steps, key=lambda at: self._rank(collector, at), default=None)
+        if best is None or best in self.copies or not self.copies.keys() <= set(steps):
+            return ""
+        return f"its best evaluation is at step {best:,}, and what is kept is of step {max(self.copies):,}"
 
     def _forget_what_was_cut(self, collector: Collector) -> None:
         """Remove the copies of evaluations that happen again: they are of what an earlier attempt trained."""
@@ -262,6 +277,10 @@ class OverwrittenCheckpoint:
         """Find out what the open saves belong to; a new habit ends the old one."""
         habit = next(iter(self._sides), None)
         for save in list(self._open):
+            if is_over and self._is_of_the_end(collector, save):
+                self._open.remove(save)
+                self._keep_of_the_end(collector, save)
+                continue
             found = side(save, following, now, is_over=is_over, habit=habit)
             if following is None and not is_over and (found != "previous" or not save.settled):
                 continue
@@ -284,6 +303,35 @@ class OverwrittenCheckpoint:
             self._taken.add(of.step)
             self._keep(collector, save, of.step)
         return None
+
+    def _is_of_the_end(self, collector: Collector, save: Save) -> bool:
+        """Whether a program that has ended wrote it after the last evaluation, when nothing was left to train."""
+        last = save.previous
+        if last is None or last != self._last or last.step != collector.last_step or last.step < self.length:
+            return False
+        if save.began[0] >= last.when[1]:
+            return True
+        # Both were seen at one look. With another evaluation in it, a thread that began to write at that one may have
+        # ended after the last.
+        return not last.crowded and self._is_after_the_last_line(save)
+
+    def _is_after_the_last_line(self, save: Save) -> bool:
+        try:
+            line = self.folder.log.stat()
+            if line.st_dev != self.path.stat().st_dev:  # another file system may have another clock
+                return False
+        except OSError:
+            return False
+        times = [self._stamp[name][2] for name in save.files if name in self._stamp]
+        return bool(times) and min(times) > line.st_mtime_ns
+
+    def _keep_of_the_end(self, collector: Collector, save: Save) -> None:
+        step = save.previous.step if save.previous is not None else 0
+        if step in self._taken:  # it was written right after that evaluation, too
+            self._drop(save)
+            return
+        self._taken.add(step)
+        self._keep(collector, save, step)
 
     def _keep(self, collector: Collector, save: Save, step: int) -> None:
         if save.copy is None or not self._is_wanted(collector, step):

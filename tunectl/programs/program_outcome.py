@@ -25,6 +25,7 @@ from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.core.shortages import file_size_remedy
 from tunectl.core.text_lines import last_lines
 from tunectl.programs.file_sources import Source
+from tunectl.programs.kept_checkpoints import LED_OUT
 from tunectl.programs.objective_values import no_value
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.running_program import ProgramRun
@@ -40,6 +41,7 @@ _DEADLY = {
     *(signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ),
     signal.SIGSYS,
 }
+_NO_CHECKPOINT = "no checkpoint of the best evaluation is known"
 SAID = "it said: "
 """How the message of a trial begins that is infeasible by what it printed."""
 _OUT_OF_MEMORY = re.compile("out of memory", re.IGNORECASE)
@@ -102,7 +104,9 @@ def _ended_well(run: ProgramRun, result: Callable[..., TrialResult]) -> TrialRes
     if found is not None:
         return result("infeasible", found.reason, found.message, run.collector.last_step)
     notes, kept = _left_out(run), "" if run.kept is None else run.kept.note
-    return replace(result("completed", "", "; ".join([*_in_words(notes), *filter(None, [kept])])), notes=notes)
+    message = "; ".join([*_in_words(notes), *filter(None, [kept])])
+    of_checkpoints = {LED_OUT: ""} if kept == LED_OUT else {_NO_CHECKPOINT: kept}
+    return replace(result("completed", "", message), notes=notes | (of_checkpoints if kept else {}))
 
 
 def told_verdict(request: ProgramRequest | FunctionRequest, folder: TrialFolder) -> ToldVerdict | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tunectl.analysis.findings.findings import Change, Finding, Level
+from tunectl.analysis.findings.findings import Change, Finding, Level, with_advice_once
+from tunectl.core.wording import short_number
 from tunectl.language.study_edit import in_flow
 
 _LEVELS: tuple[Level, ...] = ("warning", "note")
@@ -16,7 +17,8 @@ _MOST_IN_A_LIST = 6
 
 def findings_html(findings: Sequence[Finding]) -> str:
     """The section of the findings; says so where there are none."""
-    cards = [card_html(finding) for level in _LEVELS for finding in findings if finding.level == level]
+    in_order = [finding for level in _LEVELS for finding in findings if finding.level == level]
+    cards = [card_html(finding) for finding in with_advice_once(in_order)]
     body = "\n".join(cards) or '<p class="quiet">There is nothing to report.</p>'
     summary = escape(count_text(findings))
     return f'<section id="findings"><h2>Findings <span class="count">{summary}</span></h2>\n{body}\n</section>'
@@ -54,7 +56,7 @@ def card_html(finding: Finding) -> str:
 def _numbers_html(numbers: Mapping[str, Any]) -> str:
     """The numbers that are known and read well in a line; findings.json has all."""
     pairs = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(number_text(value))}</dd></div>"
+        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(number_text(value))}</dd></div>"
         for name, value in numbers.items()
         if _fits(value)
     ]
@@ -77,7 +79,7 @@ def number_text(value: Any) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.4g}"
+            return short_number(value)
         case list() | tuple():
             return ", ".join(number_text(item) for item in value)
         case _:

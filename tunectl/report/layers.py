@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
+from tunectl.core.wording import short_number
 from tunectl.report import plot_theme
 from tunectl.report.axes import DrawnAxis, drawn
 from tunectl.report.intervals import Interval, bins
@@ -141,7 +142,7 @@ def histogram(figure: HistogramFigure) -> Drawing:
 
 def _span(low: float, high: float, x: DrawnAxis) -> str:
     ends = sorted((1 - low, 1 - high)) if x.axis.scale == "one_minus_log" else (low, high)
-    return f"{ends[0]:.4g} to {ends[1]:.4g}"
+    return f"{short_number(ends[0])} to {short_number(ends[1])}"
 
 
 def boxes(figure: BoxesFigure, *, interactive: bool) -> Drawing:
@@ -180,8 +181,8 @@ def _box_row(
     row: dict[str, Any] = {"left": sides[0], "middle": sides[1], "right": sides[2], "series": series}
     row |= {"low": low, "lower": lower, "median": median, "upper": upper, "high": high}
     row["told_x"] = x if isinstance(x, str) else f"{x:.6g}"
-    quartiles = f"{five[2]:.4g}; half between {five[1]:.4g} and {five[3]:.4g}"
-    row["told_y"] = f"median {quartiles}; all between {five[0]:.4g} and {five[4]:.4g}"
+    quartiles = f"{short_number(five[2])}; half between {short_number(five[1])} and {short_number(five[3])}"
+    row["told_y"] = f"median {quartiles}; all between {short_number(five[0])} and {short_number(five[4])}"
     row["clipped"] = any(y.place(value) is None for value in five)
     return row
 

@@ -73,8 +73,9 @@ def _body(page: StudyPage, data: dict[str, list[dict[str, str]]]) -> Iterator[st
     yield '</div></header>\n<div class="inner columns">'
     yield _contents(page)
     yield "<main>"
-    yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables and plots '
-    yield "are files in the folders <code>tables</code> and <code>plots</code> beside it.</p></noscript>"
+    yield '<noscript><p class="thinned">The plots and tables of this page need JavaScript. The same tables are '
+    yield "files in the folder <code>tables</code> beside it; <code>tunectl report</code> writes the plots as files, "
+    yield "too, into <code>plots</code>.</p></noscript>"
     yield findings_html(page.findings)
     yield from _sections(page.sections, data["plots"])
     yield "</main>\n</div>"

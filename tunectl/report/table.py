@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tunectl.core.wording import short_number
+
 Cell = bool | int | float | str | None
 """None is missing; NaN and the infinities are values."""
 
@@ -52,8 +54,8 @@ def exact(cell: Cell) -> str:
 
 
 def short(cell: Cell) -> str:
-    """The cell for reading: floats with four significant digits."""
-    return f"{cell:.4g}" if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
+    """The cell for reading: floats with four digits."""
+    return short_number(cell) if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
 
 
 def csv_bytes(table: Table) -> bytes:

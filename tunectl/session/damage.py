@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from tunectl.core import regular_files
@@ -10,19 +10,40 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import OF_PROCEDURES, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.session.outcome_index import damage_note
+from tunectl.session.outcome_index import trial_notes
 from tunectl.store.index import Index
 from tunectl.store.provenance import file_sha256, provenance_damage
 
+_PREFIX = "warning: "
+
+
+class SaidDamage:
+    """Says what of a study folder is damaged, each line once, and keeps it."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._said: dict[str, None] = {}
+
+    def __call__(self, line: str) -> None:
+        """Say a line, unless it was said before."""
+        if line not in self._said:
+            self._said[line] = None
+            self._report(line)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was said, without the word that it is a warning."""
+        return tuple(line.removeprefix(_PREFIX) for line in self._said)
+
 
 def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Iterator[str]:
-    """One line for each trial of whose files something cannot be read, and for what else is damaged."""
-    for item in outcomes:
-        if item.damage:
-            yield damage_note(item)
+    """One line for everything that cannot be read of the files of trials, and for what else is damaged."""
+    yield from trial_notes(outcomes)
     found = provenance_damage(folder, has_trained=any(item.attempts for item in outcomes))
     if found:
         yield f"warning: {found}"
+    if folder.rereading.is_dir():
+        yield f"warning: {folder.rereading}: is a folder, not a file"
     has_procedure = any(item.plan.kind in OF_PROCEDURES for item in outcomes)
     for path, must_be_there in ((folder.procedure, has_procedure), (folder.conclusion, False)):
         try:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, StudyError
-from tunectl.core.files import write_bytes, write_if_changed
+from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.execution.runner_lock import LockedFile, acquire
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.damage import fingerprints
+from tunectl.session.damage import SaidDamage, damage_notes, fingerprints
 from tunectl.session.outcome_index import has_ended, read_standing, refresh, refresh_at_end
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.session.run_progress import Watcher
@@ -32,7 +32,9 @@ from tunectl.store.study_folder import check_place, check_writable, create, read
 
 @dataclass(frozen=True, slots=True)
 class OpenStudy:
-    """A study folder that this process has for itself. `outcomes` is how its trials stood when it was opened."""
+    """A study folder that this process has for itself. `outcomes` is how its trials stood when it was opened, `damage`
+    says what of its files was damaged.
+    """
 
     folder: StudyFolder
     lock: LockedFile
@@ -40,6 +42,7 @@ class OpenStudy:
     trials: Sequence[PlannedTrial]
     index: Index
     outcomes: Sequence[TrialOutcome]
+    damage: SaidDamage
 
     def left(self, *, retry_failed: bool = False) -> list[PlannedTrial]:
         """The trials that have not ended; with `retry_failed` those that failed, too."""
@@ -69,24 +72,27 @@ def opened(
     is left to do keeps every byte but those of its lock.
     """
     folder = _made(place)
-    lock = acquire(folder.lock)
+    lock, damage = acquire(folder.lock), SaidDamage(watcher.message)
     try:
         _finish_what_was_begun(folder, watcher)
         if check_place(place):
             kept = kept_study(folder, spec.name)
-            _restore_plan(folder, kept, watcher)
+            _restore_plan(folder, kept, damage)
             correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
             _correct(correction, folder, spec, watcher)
         if not check_place(place):
             create(place, spec.text)
-            _write_procedure(folder, procedure)
+            if procedure is not None:
+                _write(folder.procedure, procedure)
         lock = lock.with_trials()
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
-            outcomes = refresh(folder, trials, spec.objective, index, watcher.message)
+            outcomes = refresh(folder, trials, spec.objective, index, damage)
+            for note in damage_notes(folder, outcomes):
+                damage(note)
             index.put_fingerprints(fingerprints(folder))
-            yield OpenStudy(folder, lock, spec, trials, index, outcomes)
+            yield OpenStudy(folder, lock, spec, trials, index, outcomes, damage)
     finally:
         lock.release()
 
@@ -148,28 +154,26 @@ def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: W
         )
     if found.what == "read again":
         watcher.message(f"the study has changed in how its trials are read:\n{listed}")
-    if found.what == "read again" or folder.rereading.exists():
+    if found.what == "read again" or folder.rereading.is_file():
         # By an index of the trials as they were, measurements that are not read any more would seem to be lost.
         remove_files(folder.index)
         read_trials_again(folder, spec, trials, watcher.message)
 
 
-def grown(study: OpenStudy, added: Sequence[PlannedTrial], watcher: Watcher) -> OpenStudy:
+def grown(study: OpenStudy, added: Sequence[PlannedTrial]) -> OpenStudy:
     """The study with more trials in its plan, and how all of them stand now."""
     if added:
         append_plan(study.folder.plan, added)
     trials = [*study.trials, *added]
-    outcomes = refresh_at_end(study.folder, trials, study.spec.objective, study.index, watcher.message)
+    outcomes = refresh_at_end(study.folder, trials, study.spec.objective, study.index, study.damage)
     return replace(study, trials=trials, outcomes=outcomes)
 
 
-def _write_procedure(folder: StudyFolder, procedure: bytes | None) -> None:
-    if procedure is None:
-        return
+def _write(path: Path, content: bytes) -> None:
     try:
-        write_bytes(folder.procedure, procedure)
+        write_if_changed(path, content)
     except OSError as error:
-        raise FolderError(f"{folder.procedure}: cannot be written: {error.strerror or error}") from error
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list[str]:
@@ -192,14 +196,14 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
     """The plan with whatever the study asks for beyond it, and the study file as it is now."""
     planned = read_plan(folder.plan) if folder.plan.exists() else []
     added = planner(planned)
-    try:
-        if spec.points_file is not None:
-            write_if_changed(folder.points, spec.points_file.text.encode("utf-8"))
-        if read_study_text(folder) != spec.text:
-            write_bytes(folder.study, spec.text.encode("utf-8", "surrogatepass"))
-        real_folders.remove(folder.rereading, folder.path)
-    except OSError as error:
-        raise FolderError(f"{folder.study}: cannot be written: {error.strerror or error}") from error
+    if spec.points_file is not None:
+        _write(folder.points, spec.points_file.text.encode("utf-8"))
+    _write(folder.study, spec.text.encode("utf-8", "surrogatepass"))
+    if folder.rereading.is_file():
+        try:
+            real_folders.remove(folder.rereading, folder.path)
+        except OSError as error:
+            raise FolderError(f"{folder.rereading}: cannot be removed: {error.strerror or error}") from error
     if added:
         append_plan(folder.plan, added)
     return [*planned, *added]
@@ -217,7 +221,7 @@ def kept_study(folder: StudyFolder, default_name: str | None = None) -> StudySpe
         raise FolderError(f"{folder.study}: the study it holds cannot be read by this version:\n{error}") from None
 
 
-def _restore_plan(folder: StudyFolder, spec: StudySpec, watcher: Watcher) -> None:
+def _restore_plan(folder: StudyFolder, spec: StudySpec, report: Callable[[str], None]) -> None:
     """Write plan.jsonl again where it does not say what was trained. Raises FolderError where nothing says it."""
 
     def stored() -> dict[int, PlannedTrial]:
@@ -229,6 +233,6 @@ def _restore_plan(folder: StudyFolder, spec: StudySpec, watcher: Watcher) -> Non
     if plan.restored:
         write_plan(folder.plan, plan.trials)
         for note in plan.notes:
-            watcher.message(f"warning: {note}, and written again")
+            report(f"warning: {note}, and written again")
     for doubt in plan.doubts:
-        watcher.message(f"warning: {doubt}")
+        report(f"warning: {doubt}")

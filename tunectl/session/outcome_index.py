@@ -5,7 +5,7 @@ not.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tunectl.analysis.results.outcomes import outcome
 from tunectl.core import jsontext
@@ -13,9 +13,10 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
-from tunectl.session.plan_agreement import disagreement
+from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
+from tunectl.store.step_files import updates_damage
 from tunectl.store.trial_files import (
     TrialFiles,
     folder_stamp,
@@ -35,24 +36,36 @@ def read_outcome(
 ) -> tuple[TrialOutcome, TrialFiles, str]:
     """A trial as its folder says, what was read, and the stamp the folder had before.
 
-    An index tells whether measurements of a trial that has not ended are missing.
+    An index tells whether measurements of a trial that has not ended are missing, and whether its folder or its result
+    is.
     """
     home = folder.trial(trial.trial)
     stamp = folder_stamp(home)
     files = read_trial(home)
-    state, damage = trial_state(files), [line.replace(f"{folder.path}/", "") for line in files.damage]
+    state = trial_state(files)
+    lines = [*files.damage, *filter(None, [updates_damage(home, _updates_trained(trial, files))])]
+    damage = [line.replace(f"{folder.path}/", "") for line in lines]
     differs = disagreement(files.request, trial) if files.request is not None else ""
     if differs:
         damage.append(f"{folder.plan.name} does not say what was trained: request.json has {differs}")
         # A result of other values than those of its row must not be compared with others.
         state = ("failed", DAMAGED, "") if files.result is not None else state
-    if index is not None and files.attempts and files.result is None and not damage:
+    if index is not None and files.result is None and not any(home.result.name in line for line in damage):
+        damage += filter(None, [_lost_result(index, trial, home)])
+    if index is not None and files.attempts and files.result is None and not files.damage:
         lost = len(_stored_measurements(index, trial, state[0], files)) - len(files.measurements)
         if lost > 0:
             name = home.measurements.relative_to(folder.path)
             damage.append(f"{name}: {lost} measurement{'s are' if lost > 1 else ' is'} missing")
     found = outcome(trial, files, state, objective, ExistingCheckpoints(home), "; ".join(damage))
     return found, files, stamp
+
+
+def _updates_trained(trial: PlannedTrial, files: TrialFiles) -> int | None:
+    """The number of updates that a trial's series must have; None where it is not known: own code keeps none."""
+    is_ours = files.request is not None and files.request.get("kind") == "workload" and trial.kind != "throughput"
+    result = files.result
+    return result.final_step if result is not None and result.state == "completed" and is_ours else None
 
 
 def refresh(
@@ -65,18 +78,17 @@ def refresh(
     """Bring an index up to date with the folders of all trials that do not run; gives how they stand, in the order
     given.
 
-    Damage is said to `report`, a line for each trial. What is up to date is not written again.
+    Damage is said to `report` as `trial_notes` has it. What is up to date is not written again.
     """
     index.put_plan(trials)
     known = _up_to_date(folder, trials, index)
-    standing: list[TrialOutcome] = []
     # An index that is up to date is not written to, so that reading a finished study changes no byte of it.
     with index.transaction() if len(known) < len(trials) else contextlib.nullcontext():
-        for trial in trials:
-            found = known.get(trial.trial) or store_outcome(folder, trial, objective, index, report)
-            if found.damage:
-                report(damage_note(found))
-            standing.append(found)
+        standing = [
+            known.get(trial.trial) or store_outcome(folder, trial, objective, index, report) for trial in trials
+        ]
+    for note in trial_notes(standing):
+        report(note)
     return standing
 
 
@@ -96,9 +108,16 @@ def refresh_at_end(
         return refresh(folder, trials, objective, index, report)
 
 
-def damage_note(item: TrialOutcome) -> str:
-    """What is wrong with a trial's files, as it is said on every look at them."""
-    return f"warning: trial {item.plan.trial}: {item.damage}"
+def trial_notes(outcomes: Iterable[TrialOutcome]) -> list[str]:
+    """What is wrong with the files of trials, as it is said on every look at them: one line for all with the same."""
+    trials: dict[str, list[int]] = {}
+    for item in outcomes:
+        if item.damage:
+            trials.setdefault(item.damage, []).append(item.plan.trial)
+    return [
+        f"warning: {named_trials(numbers)}{', each' if len(numbers) > 1 else ''}: {damage}"
+        for damage, numbers in trials.items()
+    ]
 
 
 def read_standing(
@@ -146,6 +165,23 @@ def store_outcome(
     return found
 
 
+def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
+    """What the index knows of a trial without a result: that it had one, or that it had a folder, which is gone."""
+    try:
+        before = index.outcome(trial.trial)
+    except FolderError:
+        return ""
+    if before is None or before.plan != trial:
+        return ""
+    is_gone = not home.path.is_dir()
+    if is_gone and before.state == "pending" and not before.attempts:
+        return before.damage  # what was said of it when the index was told
+    if not is_gone and before.state not in ("completed", "infeasible"):
+        return ""
+    what = "folder" if is_gone else home.result.name
+    return f"its {what} is missing, and study.db has it as {before.state}; the next run trains it again"
+
+
 def _stored_measurements(index: Index, trial: PlannedTrial, state: State, files: TrialFiles) -> list[Measurement]:
     """What the index has of a trial, where it was stored when the trial stood as it does now; [] where it was not."""
     try:
@@ -176,9 +212,9 @@ def _restored(
         if files.result is not None:
             write_result(home, files.result)  # it counts the lines
     except (FolderError, OSError) as error:
-        report(str(error))
+        report(f"warning: {error}")
         return False
-    report(f"{home.measurements}: was damaged and is restored: the index has what is missing there")
+    report(f"warning: {home.measurements}: was damaged and is restored: the index has what is missing there")
     return True
 
 

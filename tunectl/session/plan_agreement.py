@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tunectl.core import regular_files
@@ -22,6 +23,8 @@ from tunectl.space.trial_plan import plan_trials, trial_seed
 from tunectl.store.plan_file import PlanLine, plan_lines, read_plan
 
 Planned = Mapping[int, PlannedTrial]
+
+_RANGES_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,9 @@ def agreed_plan(
     is_sound = all(
         line.is_sealed and line.trial is not None and line.trial.trial == number for number, line in enumerate(lines)
     )
+    if not is_sound or max(launched, default=-1) >= len(lines):
+        # Nothing was trained in a folder that holds nothing.
+        launched = {number for number in launched if _holds_something(folder.trial(number).path)}
     if is_sound and max(launched, default=-1) < len(lines) and at_least <= len(lines):
         return AgreedPlan(read_plan(folder.plan))
     return _Search(folder, spec, stored()).plan(lines, launched)
@@ -72,6 +78,22 @@ def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
     return ", ".join(f"{name} {asked[name]!r} and not {planned.get(name)!r}" for name in differing[:3])
 
 
+def named_trials(numbers: Sequence[int]) -> str:
+    """Trials by their numbers, in words: `trial 3`, `trials 0 to 7, 9`."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    parts: list[str] = []
+    for first, last in ranges[:_RANGES_NAMED]:
+        parts += [f"{first} to {last}"] if last > first + 1 else map(str, range(first, last + 1))
+    left = sum(last - first + 1 for first, last in ranges[_RANGES_NAMED:])
+    more = f" and {left} more" if left else ""
+    return f"{'trial' if len(numbers) == 1 else 'trials'} {', '.join(parts)}{more}"
+
+
 def _same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
@@ -79,11 +101,22 @@ def _same(one: Any, other: Any) -> bool:
 def _launched(folder: StudyFolder) -> set[int]:
     try:
         with os.scandir(folder.trials) as entries:
-            return {int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdecimal()}
+            names = [entry.name for entry in entries if entry.name.isascii() and entry.name.isdecimal()]
+            return {int(name) for name in names if folder.trial(int(name)).path.name == name}
     except FileNotFoundError:
         return set()
     except OSError as error:
         raise FolderError(f"{folder.trials}: cannot be read: {error.strerror or error}") from error
+
+
+def _holds_something(path: Path) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return any(entries)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # whoever reads it says what is wrong
 
 
 @dataclass
@@ -118,10 +151,7 @@ class _Search:
             if trial is None and number > max([*launched, *self.lined], default=-1):
                 break  # a line that nothing else knows of: its trial was never launched
             if trial is None:
-                raise FolderError(
-                    f"{self.folder.plan}: says nothing of trial {number}, and neither does the rest of the folder. The "
-                    "plan is damaged; restore the file from a copy, or give another --dir."
-                )
+                raise self._unknown(number, launched)
             self.found[number] = trial
             line_of = self.lined.get(number)
             if line_of is None or line_of.trial != trial:
@@ -130,6 +160,18 @@ class _Search:
         if restored:
             self.notes.append(self._in_words(restored))
         return AgreedPlan(list(self.found.values()), restored, self.notes, list(self._doubts()))
+
+    def _unknown(self, number: int, launched: set[int]) -> FolderError:
+        """The error of a trial of which nothing says what it was, with the folder for which there must be one."""
+        found = min((trial for trial in launched if trial >= number), default=None)
+        whose, damaged = "", "The plan is damaged"
+        if found is not None:
+            whose = f", whose folder is {self.folder.trial(found).path}"
+            damaged = "Where that folder is none of this study's, move it away; else the plan is damaged"
+        return FolderError(
+            f"{self.folder.plan}: says nothing of trial {number if found is None else found}{whose}, and neither does "
+            f"the rest of the study folder. {damaged}: restore the file from a copy, or give another --dir."
+        )
 
     def _is_possible(self, line: PlanLine) -> bool:
         """Whether a line fits the study: only a procedure has sweeps, and a repeat in a study is a retrain."""
@@ -217,11 +259,9 @@ class _Search:
                 yield f"{self.folder.plan}: is damaged: trial {trial.trial} {what}; which is right is not known"
 
     def _in_words(self, restored: Sequence[int]) -> str:
-        shown = ", ".join(map(str, restored[:8])) + (", …" if len(restored) > 8 else "")
-        noun = "trial" if len(restored) == 1 else "trials"
         return (
-            f"{self.folder.plan}: is damaged: the line of {noun} {shown} is missing or is not what was trained; read "
-            "from the rest of the folder instead"
+            f"{self.folder.plan}: is damaged: the line of {named_trials(restored)} is missing or is not what was "
+            "trained; read from the rest of the folder instead"
         )
 
 

@@ -122,7 +122,7 @@ class Recorder:
     def _say_that_it_stops(self, stopping: int, *, is_asked: bool) -> None:
         if stopping > self.stopping:
             self.stopping = stopping
-            more = "; once more ends them at once" if is_asked else ""
+            more = "; press Ctrl-C again to end them at once" if is_asked else ""
             how = f"{self.stop_in_words}{more}" if stopping == 1 else "ending the running trials"
             self.watcher.message(f"stopping: {how}")
 

@@ -12,7 +12,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
 from tunectl.execution.runner_lock import is_held
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.damage import changed_files, damage_notes
+from tunectl.session.damage import SaidDamage, changed_files, damage_notes
 from tunectl.session.open_study import kept_study
 from tunectl.session.outcome_index import read_standing
 from tunectl.session.plan_agreement import agreed_plan
@@ -24,7 +24,8 @@ from tunectl.store.study_folder import open_folder
 class StudyAsItStands:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
 
-    `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders.
+    `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders. `damage` is
+    what of the folder is damaged, one line each.
     """
 
     folder: StudyFolder
@@ -33,6 +34,7 @@ class StudyAsItStands:
     outcomes: Sequence[TrialOutcome]
     runner_alive: bool
     index: Index | None
+    damage: Sequence[str] = ()
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ def looked_at(
     """
     folder = open_folder(place)
     spec = kept_study(folder)
-    if folder.rereading.exists() and not may_be_half_read:
+    if folder.rereading.is_file() and not may_be_half_read:
         raise FolderError(
             f"{place}: its trials are being read again as a changed study says, and not all have been; where no runner "
             "is at work, run the study again: it goes on from there"
@@ -66,9 +68,10 @@ def looked_at(
             found = read_standing(folder, trials, spec.objective, index)
             outcomes = [_running(item) for item in found] if alive else found
         notes = (f"warning: {note}" for note in (*plan.notes, *plan.doubts))
+        said = SaidDamage(report)
         for line in (*notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
-            report(line)
-        yield StudyAsItStands(folder, spec, trials, outcomes, alive, index)
+            said(line)
+        yield StudyAsItStands(folder, spec, trials, outcomes, alive, index, said.lines)
 
 
 def _running(item: TrialOutcome) -> TrialOutcome:

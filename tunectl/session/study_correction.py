@@ -19,6 +19,7 @@ from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.plan_agreement import named_trials
 from tunectl.store.earlier_studies import is_set_aside
 from tunectl.store.provenance import original_study_file
 from tunectl.store.trial_files import read_trial, trial_state
@@ -81,7 +82,7 @@ def read_trials_again(
     """
     from tunectl.programs.reread_trial import read_again
 
-    was_killed = folder.rereading.exists()
+    was_killed = folder.rereading.is_file()
     _mark(folder, trials)
     unread: list[int] = []
     states: Counter[tuple[str, str]] = Counter()
@@ -101,9 +102,9 @@ def read_trials_again(
         report(line)
     if unread:
         report(
-            f"warning: the output of {_named(unread)} cannot be read again, since it is of several attempts and where "
-            "each begins is not known: the numbers are those that were read before; run the study in another --dir to "
-            "have them all read alike"
+            f"warning: the output of {named_trials(unread)} cannot be read again, since it is of several attempts and "
+            "where each begins is not known: the numbers are those that were read before; run the study in another "
+            "--dir to have them all read alike"
         )
 
 
@@ -120,7 +121,7 @@ def next_correction(
         found = correction(folder, kept, spec, lambda: outcomes) if spec.name == kept.name else Correction("nothing")
     except StudyError:
         return None  # a run says what is wrong with it
-    if folder.rereading.exists() and found.what == "nothing":
+    if folder.rereading.is_file() and found.what == "nothing":
         found = replace(found, what="read again")
     return None if found.what == "nothing" and not found.environment else (file, found)
 
@@ -130,7 +131,7 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
 
     A mark that a kill has left is kept: what the trials were before is not known any more.
     """
-    if folder.rereading.exists():
+    if folder.rereading.is_file():
         return
     content = {_HAD_RESULTS: any(_state(folder, trial) in _RESULTS for trial in trials)}
     try:
@@ -195,8 +196,3 @@ def _in_words(states: Counter[tuple[str, str]]) -> list[str]:
             parts.append(f"{count} {'was' if count == 1 else 'were'} {old} and {'is' if count == 1 else 'are'} {new}")
     noun = "trial" if total == 1 else "trials"
     return [f"the output of {total} {noun} was read again: {', '.join(parts) or 'every state is as before'}"]
-
-
-def _named(trials: Sequence[int]) -> str:
-    shown = ", ".join(map(str, trials[:10])) + (", …" if len(trials) > 10 else "")
-    return f"trial {shown}" if len(trials) == 1 else f"trials {shown}"

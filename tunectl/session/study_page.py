@@ -27,7 +27,7 @@ from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
-from tunectl.core.wording import as_text
+from tunectl.core.wording import as_text, short_number
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
@@ -94,7 +94,8 @@ def _facts(
     yield "trials", f"{len(states):,} ({counts})" if states else "none"
     best = evidence.ranked(evidence.searched)
     if best:
-        yield "best", f"{best[0].best_value:.4g} (trial {best[0].plan.trial}, step {best[0].best_step})"
+        value = short_number(best[0].best_value or 0.0)
+        yield "best", f"{value} (trial {best[0].plan.trial}, step {best[0].best_step})"
     yield "settings", f"{len(summaries):,}"
     cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
     yield "training", f"{training.max_train_steps:,} steps{cadence}"

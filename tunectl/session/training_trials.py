@@ -161,4 +161,6 @@ def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, 
         now=now,
         uncommitted_diff=study.spec.uncommitted_diff,
     )
-    append_provenance(study.folder, run)
+    damaged = append_provenance(study.folder, run)
+    if damaged is not None:
+        study.damage(f"warning: {study.folder.provenance}: a new one is begun, and what was there is kept as {damaged}")

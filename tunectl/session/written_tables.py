@@ -1,14 +1,15 @@
-"""The tables of a study, written from its index."""
+"""The tables of a study, written from its index, or from its trial folders where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
+from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.trial_tables import (
     measurement_metrics,
@@ -18,7 +19,8 @@ from tunectl.report.trial_tables import (
     write_measurements,
     write_table,
 )
-from tunectl.store.index import Index
+from tunectl.store.index import MEASUREMENTS_AT_ONCE, Index
+from tunectl.store.trial_files import read_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,61 @@ def write_tables(
     folder: StudyFolder,
     spec: StudySpec,
     outcomes: Sequence[TrialOutcome],
-    index: Index,
-    beyond: Sequence[str] = (),
+    index: Index | None,
 ) -> StudyTables:
     """Write every table that would change; raises FolderError where one cannot be written.
 
-    `beyond` are hyperparameters that trials have and the study does not name: a procedure's own.
+    Without an index the measurements are read from the trial folders.
     """
     names = setting_names(spec)
+    # A procedure's trials have hyperparameters that its study does not name.
+    beyond = sorted({name for item in outcomes for name in item.plan.hyperparameters} - set(spec.names))
     summaries = settings_summary(outcomes, names, spec.objective)
-    metrics = measurement_metrics(index.metric_names())
+    if index is not None:
+        metrics = measurement_metrics(index.metric_names())
+        blocks: Iterator[list[list[Any]]] = index.measurement_columns(metrics)
+    else:
+        metrics = measurement_metrics(
+            {name for _, items in _measured(folder, outcomes) for item in items for name in item.metrics}
+        )
+        blocks = _blocks(folder, outcomes, metrics)
     paths = [
         *write_table(folder, "trials", trials_table(outcomes, (*spec.names, *beyond))),
         *write_table(folder, "settings", settings_table(summaries, names)),
-        write_measurements(folder, index.measurement_columns(metrics), metrics),
+        write_measurements(folder, blocks, metrics),
     ]
     header, rows = settings_rows(summaries, names)
     return StudyTables(tuple(paths), tuple(summaries), tuple(header), tuple(tuple(row) for row in rows))
+
+
+def _measured(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Iterator[tuple[int, Sequence[Measurement]]]:
+    """The trials by their ids, with what each measured, as their folders say."""
+    for trial in sorted(item.plan.trial for item in outcomes):
+        measurements = read_trial(folder.trial(trial)).measurements
+        if measurements:
+            yield trial, measurements
+
+
+def _blocks(folder: StudyFolder, outcomes: Sequence[TrialOutcome], metrics: Sequence[str]) -> Iterator[list[list[Any]]]:
+    """What the trial folders say, in blocks as `Index.measurement_columns` gives them."""
+    block: list[tuple[int, Measurement]] = []
+    for trial, items in _measured(folder, outcomes):
+        block += [(trial, item) for item in items]
+        if len(block) >= MEASUREMENTS_AT_ONCE:
+            yield _columns(block, metrics)
+            block = []
+    if block:
+        yield _columns(block, metrics)
+
+
+def _columns(rows: Sequence[tuple[int, Measurement]], metrics: Sequence[str]) -> list[list[Any]]:
+    return [
+        [trial for trial, _ in rows],
+        [item.step for _, item in rows],
+        [item.kind for _, item in rows],
+        *([item.metrics.get(name) for _, item in rows] for name in metrics),
+        [item.learning_rate for _, item in rows],
+        [item.gradient_norm for _, item in rows],
+        [item.elapsed_seconds for _, item in rows],
+        [item.checkpoint for _, item in rows],
+    ]

@@ -32,7 +32,7 @@ from tunectl.store.index_rows import (
 from tunectl.store.trial_files import sorted_once
 
 _ROWS_AT_ONCE = 1_000
-_MEASUREMENTS_AT_ONCE = 20_000
+MEASUREMENTS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ class Index:
             for stretches in self._stretches():
                 block += stretches
                 count += sum(len(part.steps) for part in stretches)
-                if count >= _MEASUREMENTS_AT_ONCE:
+                if count >= MEASUREMENTS_AT_ONCE:
                     yield index_measurements.columns(block, metrics)
                     block, count = [], 0
             if block:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shlex
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module, metadata
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,16 +100,17 @@ def describe_run(
     return RunDescription(entry, uncommitted)
 
 
-def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
+def append_provenance(folder: StudyFolder, run: RunDescription) -> Path | None:
     """Add a run to provenance.json and put its changes into uncommitted.diff, each atomically.
 
-    A provenance.json that is damaged is kept as provenance.json.damaged. Raises FolderError where the folder cannot be
-    written.
+    A provenance.json that is damaged is kept beside it, and its new place is given; None where it is sound. Raises
+    FolderError where the folder cannot be written.
     """
+    damaged = None
     try:
         content = _content(folder.provenance)
         if content is None and folder.provenance.is_file():
-            damaged = folder.provenance.with_name(f"{folder.provenance.name}.damaged")
+            damaged = _free_place(folder.provenance)
             real_folders.move(folder.provenance, damaged, folder.path)
         runs = [*(content or []), run.entry]
         text = record_checksums.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
@@ -115,6 +118,14 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> None:
         write_bytes(folder.provenance, text + b"\n")
     except OSError as error:
         raise FolderError(f"{folder.provenance}: cannot be written: {error.strerror or error}") from error
+    return damaged
+
+
+def _free_place(path: Path) -> Path:
+    """Where a damaged file is kept, beside those that were kept before: `.damaged`, `.damaged.2` and so on."""
+    first = path.with_name(f"{path.name}.damaged")
+    names = chain([first], (first.with_name(f"{first.name}.{number}") for number in count(2)))
+    return next(place for place in names if not os.path.lexists(place))
 
 
 def read_provenance(folder: StudyFolder) -> list[dict[str, Any]]:

@@ -16,7 +16,9 @@ from tunectl.store.earlier_studies import is_being_set_aside
 _PROBE = "writable"
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
 _OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
-_ALSO_OURS = re.compile(r"(findings|report).*\.(json|html)|study\.db-(wal|shm|journal)|provenance\.json\.damaged")
+_ALSO_OURS = re.compile(
+    r"(findings|report).*\.(json|html)|study\.db-(wal|shm|journal)|provenance\.json\.damaged(\.\d+)?"
+)
 
 
 def study_path(parent: Path, name: str) -> Path:

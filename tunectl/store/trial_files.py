@@ -157,7 +157,7 @@ def trial_state(files: TrialFiles) -> tuple[State, str, str]:
 
 
 def _stamped_names(folder: TrialFolder) -> tuple[str, ...]:
-    paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request)
+    paths = (folder.measurements, folder.result, folder.attempts, folder.checkpoints, folder.request, folder.steps)
     return tuple(path.name for path in paths)
 
 
@@ -257,8 +257,13 @@ def _content(path: Path, damage: list[str]) -> bytes | None:
 
 def _note_damaged_lines(path: Path, numbers: list[int], damage: list[str]) -> None:
     if numbers:
-        shown = ", ".join(str(number) for number in numbers[:5]) + (", ..." if len(numbers) > 5 else "")
-        damage.append(f"{path}: {len(numbers)} damaged line{'s' if len(numbers) > 1 else ''} left out (line {shown})")
+        damage.append(f"{path}: {left_out_in_words(numbers)}")
+
+
+def left_out_in_words(numbers: Sequence[int]) -> str:
+    """How many lines of a file are damaged, and which."""
+    shown = ", ".join(str(number) for number in numbers[:5]) + (", ..." if len(numbers) > 5 else "")
+    return f"{len(numbers)} damaged line{'s' if len(numbers) > 1 else ''} left out (line {shown})"
 
 
 def _measurements(lines: Sequence[Mapping[str, Any] | None]) -> Sequence[Measurement | None]:

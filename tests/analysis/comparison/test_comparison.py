@@ -83,6 +83,18 @@ def test_with_one_run_the_variance_is_unknown(losses):
     assert found.improvement is None
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ((0.1, 0.2), (), "b has no retrains, so that the variance is unknown: retrain its best trial 5 times"),
+        ((0.1,), (), "a has one retrain and b has no retrains, so that the variance is unknown: "
+                     "retrain the best trial of each 5 times"),
+    ],
+)  # fmt: skip
+def test_it_names_the_one_that_lacks_retrains_and_one_number_of_them(old, new, reason):
+    assert compare(Candidate("a", 0.1, old), Candidate("b", 0.1, new)).reason == reason
+
+
 def test_an_infeasible_retrain_is_worse_than_any_other_and_leaves_no_mean():
     found = compare(candidate(math.inf, math.inf, math.inf, 0.5), candidate(0.3, 0.31, 0.32, 0.33))
     assert found.verdict == "adopt"

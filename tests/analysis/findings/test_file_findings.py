@@ -31,7 +31,8 @@ def test_overwritten_files_are_one_warning_with_their_trials_and_the_remedy() ->
     assert (found.id, found.level) == ("shared-files", "warning")
     assert found.sentence == ("Trials overwrite each other's files: a.pt (trials 0 and 3), b.pt (trials 0 and 3).")
     assert found.action == (
-        'Give each trial a folder of its own: `folder: "{trial.dir}"` under workload; if it is meant, say so: '
+        'Give each trial a folder of its own: `folder: "{trial.dir}"` under workload (this takes another name '
+        "under study, as all trials must be trained again); if it is meant, say so: "
         "`shared_files: [a.pt, b.pt]` under workload."
     )
     assert list(found.trials) == [0, 3]

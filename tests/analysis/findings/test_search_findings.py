@@ -176,6 +176,41 @@ def test_retrains_that_confirm_the_best_setting_end_the_warning(of_the_best, of_
     assert (settings_findings(again) != []) is is_open
 
 
+def two_retrained(first, second):
+    """A study whose settings cannot be told apart, with retrains of the best one and the other; their trials."""
+    evidence = replace(study(settings=2, offsets=(0.0, 0.0)), folder="runs/one")
+    best, other = sorted(
+        (evidence.ranked(runs)[0] for runs in evidence.by_setting.values()), key=lambda run: run.best_value
+    )
+    assert best.best_value < other.best_value
+    return retrained(retrained(evidence, best.plan.trial, first), other.plan.trial, second), best.plan, other.plan
+
+
+def test_where_retrains_find_the_other_setting_better_the_warning_says_so_and_points_to_compare():
+    evidence, best, other = two_retrained([0.3, 0.31, 0.32], [0.1, 0.11, 0.12])
+    (finding,) = settings_findings(evidence)
+    name = evidence.setting_name(other.setting)
+    assert finding.sentence.endswith(f"but when both are trained again {name} is better.")
+    assert finding.command == f"tunectl compare runs/one:{best.setting} runs/one:{other.setting}"
+    assert finding.changes == ()
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_where_retrains_leave_it_open_more_of_them_are_asked_for_than_there_are_and_no_trials(count):
+    losses = [0.1 + 0.05 * (n % 3) for n in range(count)]
+    evidence, *_ = two_retrained(losses, [loss + 0.01 for loss in losses])
+    (finding,) = settings_findings(evidence)
+    assert finding.changes == ()
+    assert finding.numbers["retrains_to_tell"] > count
+    assert finding.command == f"tunectl retrain runs/one --each-setting --repeats {finding.numbers['retrains_to_tell']}"
+
+
+def test_retrains_of_one_setting_alone_leave_it_to_the_trials():
+    evidence, *_ = two_retrained([0.1, 0.11, 0.12], [])
+    (finding,) = settings_findings(evidence)
+    assert "cannot be told from" in finding.sentence
+
+
 def test_retrains_give_the_variance_and_how_many_would_tell():
     evidence = study(settings=2, offsets=(0.0, 0.0))
     assert retrain_deviation(evidence) is None
@@ -215,7 +250,7 @@ def test_sampled_enough_asks_for_more_only_where_that_promises_something():
     }
     assert found["falling"].changes[0].value == 80
     assert found["settled"].changes == ()
-    assert sampled_enough_findings(study(trials=1))[0].changes[0].value == 2
+    assert sampled_enough_findings(study(trials=1))[0].changes[0].value == 10
 
 
 def test_an_objective_that_is_negative_and_one_asked_for_afterwards_are_taken():
@@ -243,6 +278,21 @@ def test_the_caveat_names_what_is_fixed_and_warns_of_a_fixed_learning_rate():
     (rate,) = fixed_caveat_findings(study(settings=2, names=("momentum",)))
     assert rate.numbers["fixed"]["learning_rate"] == 0.1
     assert "make learning_rate a nuisance" in rate.action
+
+
+def test_values_are_written_as_in_the_tables_and_of_a_few_trials_half_as_many_is_not_spoken_of():
+    evidence = study(settings=2, trials=3, offsets=(0.0, 3.0), direction="maximize")
+    large = [replace(run, best_value=9517.0 - 973 * run.plan.trial) for run in evidence.runs]
+    findings = search_findings(replace(evidence, runs=tuple(large)))
+    assert not any("e+0" in finding.sentence + finding.action for finding in findings)
+    (best, *_) = [finding.sentence for finding in findings if finding.id == "sampled-enough"]
+    assert best == f"The best of 3 trials of {evidence.setting_name(0)} reached 9517."
+
+
+def test_where_trials_are_too_few_to_say_all_findings_ask_for_as_many():
+    findings = search_findings(study(settings=2, trials=3, offsets=(0.0, 3.0)))
+    asked = {finding.id: [change.value for change in finding.changes] for finding in findings if finding.changes}
+    assert asked["sampled-enough"] == asked["settings-not-distinguishable"] == [10]
 
 
 def test_conditional_hyperparameters_are_judged_where_they_are_active():

@@ -32,6 +32,9 @@ POWER = 0.8
 FEWEST_RETRAINS = 3
 """Of twice so many values the lowest come first by chance in 1 of 20 cases: fewer retrains never tell."""
 
+FIRST_RETRAINS = 5
+"""How many are asked for first: fewer say little about their own variance."""
+
 _NORMAL = statistics.NormalDist()
 _MOST_ARRANGEMENTS = 50_000
 _FEWEST_SEARCHED = 4
@@ -53,11 +56,16 @@ class Candidate:
     identical: bool = False
 
     @property
+    def lacks_retrains(self) -> bool:
+        """Whether there are too few retrains to know a variance."""
+        return len(self.losses) < 2
+
+    @property
     def retrain_deviation(self) -> float | None:
         """The standard deviation of the retrains (n - 1), None with fewer than two, with one that has no value,
         and where seeds change nothing.
         """
-        if self.identical or len(self.losses) < 2 or not all(map(math.isfinite, self.losses)):
+        if self.identical or self.lacks_retrains or not all(map(math.isfinite, self.losses)):
             return None
         return statistics.stdev(self.losses)
 
@@ -105,10 +113,9 @@ def compare(old: Candidate, new: Candidate) -> Comparison:
     if identical:
         reason = f"{NO_VARIATION} ({' and '.join(identical)})"
         return Comparison("not enough evidence", reason, seeds_change_nothing=identical)
-    least = min(len(old.losses), len(new.losses))
-    if least < 2:
-        how = "with one run of each the variance is unknown" if least == 0 else "one retrain tells no variance"
-        return Comparison("not enough evidence", f"{how}: retrain the best trial of each, three times or more")
+    lacking = [candidate for candidate in (old, new) if candidate.lacks_retrains]
+    if lacking:
+        return Comparison("not enough evidence", _what_is_lacking(lacking))
     p_better, p_worse = rank_test(new.losses, old.losses), rank_test(old.losses, new.losses)
     improvement, interval = _improvement(old.losses, new.losses)
     verdict: Verdict = "not enough evidence"
@@ -120,6 +127,12 @@ def compare(old: Candidate, new: Candidate) -> Comparison:
         reason = f"chance alone gives such a difference with p = {min(p_better, p_worse):.3g}"
     more = _more_retrains(old, new, improvement) if verdict == "not enough evidence" else None
     return Comparison(verdict, reason, improvement, interval, p_better, p_worse, more)
+
+
+def _what_is_lacking(lacking: Sequence[Candidate]) -> str:
+    names = [f"{candidate.name} has {'one retrain' if candidate.losses else 'no retrains'}" for candidate in lacking]
+    which = "its best trial" if len(lacking) == 1 else "the best trial of each"
+    return f"{' and '.join(names)}, so that the variance is unknown: retrain {which} {FIRST_RETRAINS} times"
 
 
 def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tunectl.analysis.comparison.comparison import LEVEL, rank_test, retrains_to_tell
+from tunectl.analysis.comparison.comparison import (
+    FIRST_RETRAINS,
+    Candidate,
+    Comparison,
+    compare,
+    retrains_to_tell,
+)
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.findings.seed_findings import repeats, seed_findings
 from tunectl.analysis.results.paired_best import FEWEST_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
-from tunectl.core.wording import counted
+from tunectl.core.wording import counted, short_number
 
 _MOST_NAMED = 3
 _MOST_TIMES = 4.0
 """More than so many times the trials are said, but not asked for."""
 
-_ENOUGH_POINTS = 10
+ENOUGH_POINTS = 10
 """What is asked for where there are too few points to say anything."""
-
-_FIRST_RETRAINS = 5
-"""Fewer retrains say little about their own variance."""
 
 
 def settings_findings(evidence: Evidence) -> list[Finding]:
@@ -42,28 +45,28 @@ def settings_findings(evidence: Evidence) -> list[Finding]:
     for setting, runs in evidence.by_setting.items():
         if setting != order[0] and runs:
             compared[setting] = paired_best(by_point(evidence, order[0]), by_point(evidence, setting))
+    judged = {setting: _by_retrains(evidence, best_of[order[0]], best_of[setting]) for setting in order[1:]}
     alike = {
         setting: found
-        for setting, found in compared.items()
-        if found is not None
-        and not found.tells
-        and setting in best_of
-        and not _retrains_confirm(evidence, best_of[order[0]], best_of[setting])
+        for setting, found in sorted(compared.items(), key=lambda entry: entry[1].wins if entry[1] else 0.0)
+        if found is not None and not found.tells and setting in best_of
     }
-    if not alike:
-        return []
-    alike = dict(sorted(alike.items(), key=lambda entry: entry[1].wins))
-    return [_finding(evidence, order[0], best_of, alike)]
+    return [
+        *_unjudged(evidence, order[0], best_of, {key: found for key, found in alike.items() if judged[key] is None}),
+        *_judged(evidence, order[0], best_of, {key: found for key in alike if (found := judged[key]) is not None}),
+    ]
 
 
-def _retrains_confirm(evidence: Evidence, better: Run, other: Run) -> bool:
-    """Whether the retrains of both trials say, as `tunectl compare` judges them, that the better one is better."""
+def _by_retrains(evidence: Evidence, best: Run, other: Run) -> Comparison | None:
+    """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None where those
+    cannot be judged.
+    """
     again = repeats(evidence)
-    sides = [again.get((run.plan.setting, run.plan.point), []) for run in (better, other)]
+    sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
-        return False
-    losses = [[run.loss(evidence.objective) for run in runs] for runs in sides]
-    return rank_test(losses[0], losses[1]) <= LEVEL
+        return None
+    old, new = (Candidate("", 0.0, tuple(run.loss(evidence.objective) for run in runs)) for runs in sides)
+    return compare(old, new)
 
 
 def _any(runs: Sequence[Run]) -> bool:
@@ -89,13 +92,18 @@ def retrain_deviation(evidence: Evidence) -> float | None:
     return math.sqrt(sum(float(np.sum((losses - losses.mean()) ** 2)) for losses in samples) / freedom)
 
 
-def _finding(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> Finding:
+def _unjudged(
+    evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]
+) -> Iterator[Finding]:
+    """The finding about settings whose retrains say nothing yet, if there are some."""
+    if not alike:
+        return
     deviation = retrain_deviation(evidence)
     closest, compared = next(iter(alike.items()))
     difference = best_of[closest].loss(evidence.objective) - best_of[best].loss(evidence.objective)
     retrains = retrains_to_tell(difference, deviation) if deviation is not None else None
     changes = _more_trials(evidence, alike)
-    return Finding(
+    yield Finding(
         id="settings-not-distinguishable",
         level="warning",
         sentence=_sentence(evidence, best, best_of, alike),
@@ -121,15 +129,66 @@ def _finding(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: M
 
 
 def _sentence(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
-    others = [f"{evidence.setting_name(setting)} ({best_of[setting].best_value:.3g})" for setting in alike]
-    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    values = {setting: short_number(best_of[setting].best_value or 0.0) for setting in (best, *alike)}
+    others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
     points = next(iter(alike.values())).points
     few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_POINTS else ""
     few = few.replace("are too", "is too") if points == 1 else few
-    return (
-        f"{evidence.setting_name(best)} has the best trial ({best_of[best].best_value:.3g}), but cannot be told from "
-        f"{', '.join(others[:_MOST_NAMED])}{more}{few}."
-    )
+    return f"{evidence.setting_name(best)} has the best trial ({values[best]}), but cannot be told from {others}{few}."
+
+
+def _judged(
+    evidence: Evidence, best: int, best_of: Mapping[int, Run], judged: Mapping[int, Comparison]
+) -> Iterator[Finding]:
+    """The findings about settings that the retrains do not confirm to be worse: those that they find better, and those
+    that they do not tell apart. More trials of the search are no answer to either.
+    """
+    name, value = evidence.setting_name(best), short_number(best_of[best].best_value or 0.0)
+    for verdict in ("do not adopt", "not enough evidence"):
+        settings = [setting for setting, found in judged.items() if found.verdict == verdict]
+        if not settings:
+            continue
+        found, others = judged[settings[0]], _listed([evidence.setting_name(setting) for setting in settings])
+        if verdict == "do not adopt":
+            ending = f"but when both are trained again {others} is better."
+            action = "judge by the retrains: the trial that was selected was also the luckiest"
+        else:
+            ending = f"but retrains of both do not tell it from {others}."
+            action = (
+                "their retrains are alike: choose by cost"
+                if found.more is None
+                else f"about {found.more} retrains of each would tell a difference of that size"
+            )
+        yield Finding(
+            id="settings-not-distinguishable",
+            level="warning",
+            sentence=f"{name} has the best trial ({value}), {ending}",
+            action=action,
+            settings=(best, *settings),
+            trials=tuple(best_of[setting].plan.trial for setting in (best, *settings)),
+            numbers={
+                "best_setting": best,
+                "p_better": {setting: judged[setting].p_better for setting in settings},
+                "p_worse": {setting: judged[setting].p_worse for setting in settings},
+                "retrains_to_tell": found.more,
+            },
+            sureness=f"p = {min(found.p_better or 0.0, found.p_worse or 0.0):.2g} by the retrains",
+            command=_command_on(evidence, best, settings[0], found),
+        )
+
+
+def _command_on(evidence: Evidence, best: int, other: int, found: Comparison) -> str:
+    if not evidence.folder:
+        return ""
+    folder = shlex.quote(evidence.folder)
+    if found.more is not None:
+        return f"tunectl retrain {folder} --each-setting --repeats {found.more}"
+    return f"tunectl compare {folder}:{best} {folder}:{other}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
@@ -151,7 +210,7 @@ def _few(alike: Mapping[int, PairedBest]) -> bool:
 def _times(alike: Mapping[int, PairedBest]) -> float | None:
     """How many times the trials are needed to tell those that more trials would tell; None where there are none."""
     # What too few trials say about still more cannot be read off them.
-    times = [_ENOUGH_POINTS / one.points if one.points < FEWEST_POINTS else one.times for one in alike.values()]
+    times = [ENOUGH_POINTS / one.points if one.points < FEWEST_POINTS else one.times for one in alike.values()]
     return max((number for number in times if number is not None), default=None)
 
 
@@ -160,12 +219,12 @@ def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | No
     if difference == 0:
         return "their best trials are equal: choose by cost"
     if retrains is not None:
-        return f"{retrains} retrains of the best trial of each would tell a difference of {difference:.2g}"
+        return f"{retrains} retrains of the best trial of each would tell a difference of {short_number(difference, 2)}"
     if deviation is not None:
         return "retrain the best trial of each"
     if seed_findings(evidence):
         return "retrain the best trial of each once the program uses its seed"
-    return f"retrain the best trial of each ({_FIRST_RETRAINS} times to begin with): the variance is unknown"
+    return f"retrain the best trial of each ({FIRST_RETRAINS} times to begin with): the variance is unknown"
 
 
 def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
@@ -182,4 +241,4 @@ def _command(evidence: Evidence, changes: Sequence[Change]) -> str:
         return f"tunectl run {shlex.quote(evidence.spec.label)}"
     if not evidence.folder or seed_findings(evidence):
         return ""
-    return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {_FIRST_RETRAINS}"
+    return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {FIRST_RETRAINS}"

@@ -109,8 +109,8 @@ def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers:
     else:
         decided, changes = True, (change,)
         action = (
-            f"train longer ({2 * steps:,} steps), or let the learning rate decay; where time does not allow it, keep "
-            f"in mind that the conclusions are those of short trainings"
+            f"train longer ({2 * steps:,} steps: another study, which `tunectl next` writes), or let the learning rate "
+            "decay; where time does not allow it, keep in mind that the conclusions are those of short trainings"
         )
     return Finding(
         id=name,

@@ -31,7 +31,7 @@ from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.core.objective import Objective
-from tunectl.core.wording import as_text, counted
+from tunectl.core.wording import as_text, counted, short_number
 
 MOST_POINTS = 1000
 """So many trials are drawn on an axis plot at most: the best of them, and others evenly."""
@@ -127,7 +127,9 @@ def _baseline_marks(item: Isolation) -> list[Mark]:
     """A line at what the trials without the hyperparameter reach."""
     return [
         Mark(
-            one.best.best_value, f"{one.place}: {one.best.best_value:.4g}, best of {counted(one.trials, 'trial')}", "y"
+            one.best.best_value,
+            f"{one.place}: {short_number(one.best.best_value)}, best of {counted(one.trials, 'trial')}",
+            "y",
         )
         for one in item.baselines
         if one.best is not None and one.best.best_value is not None
@@ -142,7 +144,7 @@ def _retrain_bands(evidence: Evidence, item: Isolation) -> list[Band]:
         return []
     about = best if item.baselines else best[:1]
     where = "the line" if item.baselines else "the best"
-    name = f"grey: ± {deviation:.2g}, the standard deviation of retrains, about {where}"
+    name = f"grey: ± {short_number(deviation, 2)}, the standard deviation of retrains, about {where}"
     values = [run.best_value for run in about if run.best_value is not None]
     return [Band(value - deviation, value + deviation, name) for value in values]
 
@@ -317,7 +319,7 @@ def _front_name(evidence: Evidence, run: Run) -> str:
 def trial_label(run: Run) -> str:
     """A trial and its hyperparameters in a line."""
     values = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {as_text(value)}"
+        f"{name} {short_number(value)}" if isinstance(value, float) else f"{name} {as_text(value)}"
         for name, value in run.plan.hyperparameters.items()
     )
     reason = f", {run.reason or run.state}" if not run.feasible else ""

@@ -25,7 +25,7 @@ from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.runs import Floats, Run
-from tunectl.core.wording import counted
+from tunectl.core.wording import counted, short_number
 
 NOISY_PART = 0.04
 NOISY_RATIO = 0.25
@@ -110,7 +110,7 @@ def late_variance(evidence: Evidence) -> list[Finding]:
             level="warning",
             sentence=f"Late in training {evidence.objective.metric} of {shown.them}"
             f"{in_settings(evidence, shown.settings)} still varies from evaluation to evaluation with a standard "
-            f"deviation of {deviation:.2g}: which trial is best depends on a lucky step.",
+            f"deviation of {short_number(deviation, 2)}: which trial is best depends on a lucky step.",
             action="let the learning rate decay, average the weights (polyak_decay), or take a larger batch or a "
             "larger validation set",
             settings=shown.settings,

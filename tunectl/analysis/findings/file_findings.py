@@ -160,7 +160,8 @@ def _remedy(spec: StudySpec, paths: Sequence[str]) -> str:
     option = next((text for path in paths for text in [_option_of(spec, path)] if text), "")
     own = f"Give each trial a folder of its own: `{option}`" if option else "Give each trial a folder of its own"
     how = ', or `folder: "{trial.dir}"` under workload' if option else ': `folder: "{trial.dir}"` under workload'
-    return f"{own}{how}; {meant}."
+    again = "this takes another name under study, as all trials must be trained again"
+    return f"{own}{how} ({again}); {meant}."
 
 
 def _option_of(spec: StudySpec, path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -50,6 +50,20 @@ class Finding:
         content = asdict(self)
         content["changes"] = [{**change, "path": list(change["path"])} for change in content["changes"]]
         return content
+
+
+def with_advice_once(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings as they are shown: what one advises that an earlier one did is said by a reference to it."""
+    first: dict[tuple[str, str, str], str] = {}
+    shown = []
+    for finding in findings:
+        advice = (finding.action, finding.command, repr(finding.changes))
+        if finding.action and advice in first:
+            shown.append(replace(finding, action=f"as for {first[advice]} above", command="", changes=()))
+        else:
+            first[advice] = finding.id
+            shown.append(finding)
+    return shown
 
 
 FindingFunctions = Mapping[str, "Callable[[Evidence], Sequence[Finding]]"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
+from tunectl.analysis.comparison.not_distinguishable import ENOUGH_POINTS, retrain_deviation, settings_findings
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
 from tunectl.analysis.results.best_of_k import QUANTILES, BestOfK, best_by_budget, expected_gain_of_doubling
@@ -24,7 +24,7 @@ from tunectl.analysis.updates.stability_edge import (
     shown_value,
     stability_edge_findings,
 )
-from tunectl.core.wording import as_text, counted
+from tunectl.core.wording import as_text, counted, short_number
 from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -61,7 +61,7 @@ def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], devia
     share = _share(feasible, gain)
     enough = gain is not None and (share <= WORTH_DOUBLING or (deviation is not None and gain <= deviation))
     lost = len(losses) - len(feasible) >= MANY * len(losses)
-    changes = () if enough or lost else _doubled_trials(evidence)
+    changes = () if enough or lost else _more_trials(evidence, can_extrapolate=gain is not None)
     return Finding(
         id="sampled-enough",
         level="note",
@@ -101,17 +101,19 @@ def _budget_sentence(evidence: Evidence, setting: int, losses: Floats, half: Bes
     start = f"The best of {counted(count, 'trial')}{of_setting} reached {best}"
     if count == 1:
         return f"{start}: of one trial nothing follows for more of them."
+    if gain is None and math.isfinite(half.median):  # what half of a few trials give says nothing
+        return f"{start}."
     ends = sorted(_value(evidence, half.quantiles[place]) for place in (0, -1))
     if math.isfinite(half.quantiles[-1]):
         spread = f"; half as many would have reached {_shown(evidence, half.median)}, in 9 of 10 cases between "
-        spread += f"{ends[0]:.3g} and {ends[1]:.3g}"
+        spread += f"{short_number(ends[0])} and {short_number(ends[1])}"
     elif math.isfinite(half.median):
         spread = f"; half as many would have reached {_shown(evidence, half.median)} in the middle of all cases"
     else:
         spread = "; half as many would mostly have found no feasible trial"
     if gain is None:
         return f"{start}{spread}."
-    return f"{start}{spread}. Twice as many would be expected to gain {gain:.2g}: an extrapolation."
+    return f"{start}{spread}. Twice as many would be expected to gain {short_number(gain, 2)}: an extrapolation."
 
 
 def _budget_action(gain: float | None, count: int, *, enough: bool, lost: bool, can_change: bool) -> str:
@@ -142,20 +144,24 @@ def _value(evidence: Evidence, loss: float) -> float:
 
 
 def _shown(evidence: Evidence, loss: float) -> str:
-    return f"{_value(evidence, loss):.3g}"
+    return short_number(_value(evidence, loss))
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _doubled_trials(evidence: Evidence) -> tuple[Change, ...]:
-    """The change that doubles search.trials; none where the points are a grid or written by hand."""
+def _more_trials(evidence: Evidence, *, can_extrapolate: bool) -> tuple[Change, ...]:
+    """The change that doubles search.trials, or raises it to what is enough to say something; none where the points are
+    a grid or written by hand.
+    """
     search = evidence.spec.search
     if search.trials is None or search.sampler not in ("halton", "random"):
         return ()
     if not any(item.has_coordinate for item in evidence.spec.hyperparameters):
         return ()
+    if not can_extrapolate and 2 * search.trials < ENOUGH_POINTS:
+        return (Change(("search", "trials"), ENOUGH_POINTS, "fewer say little about what more would find"),)
     return (Change(("search", "trials"), 2 * search.trials, "twice as many are expected to find a better one"),)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -75,7 +77,14 @@ def study_findings(evidence: Evidence, attempt: Attempt | None = None) -> list[F
     found: list[Finding] = []
     for name, find in FINDINGS.items():
         found += find(evidence) if attempt is None else attempt(f"the finding {name}", partial(find, evidence), ())
-    return sorted(found, key=_rank)
+    return sorted((_with_next(evidence, finding) for finding in found), key=_rank)
+
+
+def _with_next(evidence: Evidence, finding: Finding) -> Finding:
+    """The finding with the command that writes a study with its changes, where it names no other."""
+    if finding.command or not finding.changes or not evidence.folder:
+        return finding
+    return replace(finding, command=f"tunectl next {shlex.quote(evidence.folder)}")
 
 
 def _rank(finding: Finding) -> tuple[bool, int]:

@@ -19,7 +19,8 @@ function element(name, attributes = {}, ...children) {
 /** A number for reading: four significant digits, whole numbers as they are. */
 function shortNumber(value) {
   if (Number.isInteger(value)) return Math.abs(value) < 1e15 ? String(value) : value.toExponential(3);
-  return String(Number(value.toPrecision(4)));
+  const whole = Math.abs(value) >= 1e3 && Math.abs(value) < 1e7;
+  return String(whole ? Math.round(value) : Number(value.toPrecision(4)));
 }
 
 const selected = new Set();
