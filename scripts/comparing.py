@@ -102,7 +102,7 @@ def compared(folder: Path, *, own_code: bool = False) -> dict[str, bytes]:
 
 
 def differing_bytes(one: bytes, other: bytes) -> int:
-    """The places at which two texts differ; what one has more counts too."""
+    """The number of places at which two texts differ; extra bytes of one count, too."""
     return 0 if one == other else sum(a != b for a, b in zip_longest(one, other))
 
 

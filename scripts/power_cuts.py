@@ -1,6 +1,6 @@
 """Power cuts on a real file system: a study whose folder lies on an ext4 in a file is run, the file system is shut down
 under way (as by a power cut: nothing more reaches the disk, the journal is not flushed), everything is killed, the file
-system is mounted again, and the same command goes on. In the end every trial must have every evaluation.
+system is mounted again, and the same command continues. In the end every trial must have every evaluation.
 
 The trials are a program that flushes its own checkpoints, a function, and a workload of ours. Needs root, loop devices
 and ext4. `python scripts/power_cuts.py 10 1` makes ten cuts of each kind, with seed 1; further words name some kinds.
@@ -130,7 +130,7 @@ def evaluations(folder: Path) -> dict[str, dict[int, object]]:
 
 
 def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, expected: dict[str, dict[int, object]]) -> str:
-    """Cut one study after this time, and let it go on; return what is wrong in the end, "" where nothing is."""
+    """Cut one study after this time, and let it continue; return what is wrong in the end, "" where nothing is."""
     folder = system.mount / "study"
     runner = started(study, folder)
     time.sleep(seconds)

@@ -1,7 +1,7 @@
 """Run every study in studies/smoke as a user would, twice, and look at what it leaves.
 
 The first call must end well and write every file that a study folder has; the second must say that the study is
-complete and change no byte of any file but `lock`. Ends with 1 where one does not.
+complete and change no byte of any file but `lock`. Exit code 1 if one does not.
 """
 
 from __future__ import annotations

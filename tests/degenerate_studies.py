@@ -1,4 +1,4 @@
-"""Studies in which little or nothing can be learned, as hypothesis makes them: every finding must bear them."""
+"""Studies in which little or nothing can be learned, as hypothesis makes them: no finding may fail on them."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Regression(nn.Module):
             return out
         update, self.updates = self.updates, self.updates + 1
         if self.behaviour == "gate" and 0 <= self.bad_update < update:
-            time.sleep(0.005)  # so that a stop that was asked for at the gate comes before the end
+            time.sleep(0.005)  # so that a stop requested at the gate comes before the end
         if update == self.bad_update:
             misbehave(self.behaviour)
             if self.behaviour == "nan":
@@ -64,7 +64,7 @@ def misbehave(behaviour: str) -> None:
 
 
 def wait_at(gate: Path) -> None:
-    """Say that the trial is here, and go on once the test has opened the gate."""
+    """Show that the trial is here, and continue when the test has opened the gate."""
     gate.with_name("reached").touch()
     while not gate.exists():
         time.sleep(0.01)

@@ -39,7 +39,7 @@ def planted_evidence(flaw: str, seed: int, **changes: Any) -> Evidence:
 
 
 def each(plant: Callable[[np.random.Generator, Run], Run]) -> Plant:
-    """The plant that draws anew for every trial."""
+    """The plant that draws again for every trial."""
     return lambda generator: lambda run: plant(generator, run)
 
 

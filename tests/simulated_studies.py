@@ -130,7 +130,7 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
 
 
 def rewritten(evidence: Evidence, change: Callable[[Run], Run]) -> Evidence:
-    """The evidence with every run changed, its best value found anew in its curve of the objective."""
+    """The evidence with every run changed, its best value found again in its curve of the objective."""
     return replace(evidence, runs=tuple(judged(change(run), evidence.objective) for run in evidence.runs))
 
 
