@@ -254,7 +254,7 @@ def place_of(error: BaseException) -> str:
 
 
 def prove_resume(place: Place) -> Found:
-    """A trial that was stopped and continues ends as if it was never stopped: bit for bit under deterministic algorithms."""
+    """A stopped trial that continues ends as if never stopped: bit for bit under deterministic algorithms."""
     figures: dict[str, float] = {}
     cases = {"MLP": networks.mlp, "CNN": partial(networks.cnn, width=place.size(32, 4))}
     for deterministic in (True, False):
