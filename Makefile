@@ -75,7 +75,7 @@ injection-short: $(STAMP) ## injection for 45 seconds, for CI
 fuzz: $(STAMP) ## try many random studies, files and schedules (EXAMPLES=2000 for each of 16 tests)
 	TUNECTL_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/pytest -q -n 2 --timeout 0 tests/*/test_fuzz*.py
 
-fuzz-folders-short: $(STAMP) ## fuzz-folders for 25 seconds, for CI
+fuzz-folders-short: $(STAMP) ## fuzz-folders for 25 seconds
 	$(BIN)/python scripts/fuzz_folders.py --seconds 25 --seed 1
 
 fuzz-folders: $(STAMP) ## damage the files of study folders one by one, and call every command on them (CALLS=20000)
