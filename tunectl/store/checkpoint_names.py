@@ -22,7 +22,8 @@ class ExistingCheckpoints:
             return False
         # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
         # file's.
-        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
+        path = self.folder.checkpoints / name
+        return os.path.exists(path) and not os.path.islink(self.folder.checkpoints)  # noqa: PTH110, PTH114
 
 
 def _is_a_name(name: str, folder: TrialFolder) -> bool:

@@ -6,7 +6,7 @@ A folder there is a study folder of its own, to be looked at like any other.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
@@ -21,7 +21,7 @@ _COPIED = ("provenance", "uncommitted")
 # They go on to be the folder's own: which commands were called, and from which file.
 
 
-def set_aside(folder: StudyFolder) -> Path:
+def set_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: None) -> Path:
     """Move a study's trials, its plan and all that was made of them to the next place in `earlier`, and give that.
 
     A kill on the way leaves a place that `finish_setting_aside` knows. Raises FolderError where it cannot be done.
@@ -33,7 +33,7 @@ def set_aside(folder: StudyFolder) -> Path:
         flush_folder(folder.earlier)
     except OSError as error:
         raise FolderError(f"{place}: cannot be made: {error.strerror or error}") from error
-    finished = finish_setting_aside(folder)
+    finished = finish_setting_aside(folder, say)
     assert finished is not None, "its place was made just now"
     return finished
 
@@ -43,13 +43,13 @@ def is_being_set_aside(path: Path) -> bool:
     return _begun(StudyFolder(path)) is not None
 
 
-def finish_setting_aside(folder: StudyFolder) -> Path | None:
+def finish_setting_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: None) -> Path | None:
     """Move what is left of a study that is being set aside, and give its place; None where there is none."""
     begun = _begun(folder)
     if begun is None:
         return None
     # A report that is being written would go on in the folder of the study that begins anew.
-    with writing_lock(folder):
+    with writing_lock(folder, say):
         return _moved_to(begun, folder)
 
 

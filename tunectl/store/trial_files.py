@@ -182,7 +182,7 @@ def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
     try:
         real_folders.made(folder.path, folder.study)
-        # One that a power cut takes is written again.
+        # One that a power cut takes is written again; it is flushed before the trial's result is written.
         content = record_checksums.sealed(jsontext.encode(request.to_json())) + b"\n"
         write_bytes(folder.request, content, durable=False, within=folder.study)
     except OSError as error:
