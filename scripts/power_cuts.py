@@ -149,8 +149,9 @@ def results(folder: Path) -> dict[str, object]:
 
 
 def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, plain: Path) -> str:
-    """Cut one study after this time, and let it continue; return what differs in the end from the undisturbed one in the
-    folder `plain`, "" if nothing does.
+    """Cut one study after this time, and let it continue.
+
+    Returns what differs in the end from the undisturbed study in the folder `plain`, "" if nothing does.
     """
     folder = system.mount / "study"
     runner = started(study, folder)
