@@ -45,13 +45,13 @@ def test_a_line_that_holds_is_in_the_table_and_in_the_file(tmp_path: Path) -> No
     assert (line["line"], line["state"]) == ("devices", "holds")
 
 
-def test_without_time_every_line_is_not_run_which_is_no_pass(tmp_path: Path) -> None:
+def test_without_time_no_line_is_run_and_none_passes(tmp_path: Path) -> None:
     done = called(tmp_path, "--rehearse", "--minutes", "0")
     assert done.returncode == 1
     assert {line["state"] for line in json.loads((tmp_path / "table.json").read_text())["lines"]} == {"not run"}
 
 
-def test_an_unknown_line_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_line_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = called(tmp_path, "--lines", "devices,masses")
     assert done.returncode == 1
     assert "there is no line masses; there are devices, masks" in done.stderr
@@ -75,7 +75,7 @@ def test_the_file_holds_every_line_after_each_of_them(
 
 
 @pytest.mark.parametrize(("cut", "state"), [(True, "not run"), (False, "does not hold")])
-def test_a_line_out_of_time_fails_only_where_the_time_was_its_own(prove_gpu: Any, cut: bool, state: str) -> None:
+def test_a_line_out_of_time_fails_only_if_the_time_was_its_own(prove_gpu: Any, cut: bool, state: str) -> None:
     # A tenth of a second is too little to start Python, let alone a study.
     (line,) = [line for line in prove_gpu.LINES if line.name == "shared"]
     assert prove_gpu.run_line(line, 0.1, cut=cut, rehearse=True).state == state

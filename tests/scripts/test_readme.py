@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from typer.core import TyperGroup
 from tunectl.analysis.findings.study_findings import IMPORTANCE
 from tunectl.cli.main import app
 from tunectl.language.configuration import FIELDS
+from tunectl.language.study_spec import ResourcesSection, TrainingSection
+from tunectl.space.search_space import SearchSection
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -75,8 +78,19 @@ def test_it_names_every_command_and_every_option() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("names", [IMPORTANCE, FIELDS], ids=["findings", "training-fields"])
-def test_it_explains_every_name(names: tuple[str, ...] | dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        IMPORTANCE,
+        tuple(FIELDS),
+        *(
+            tuple(field.name for field in fields(section))
+            for section in (TrainingSection, SearchSection, ResourcesSection)
+        ),
+    ],
+    ids=["findings", "training-fields", "training", "search", "resources"],
+)
+def test_it_explains_every_name(names: tuple[str, ...]) -> None:
     listed = {
         name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"`([\w-]+)`", line)
     }
