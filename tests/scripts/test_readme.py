@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def test_the_rooms_are_the_folders_of_the_package() -> None:
     rooms = re.findall(r"^\| `(\w+)` \|", BUILT, re.MULTILINE)
     folders = {path.parent.name for path in (ROOT / "tunectl").glob("*/__init__.py")}
     assert (sorted(rooms), len(rooms)) == (sorted(folders), len(folders))
+
+
+def test_the_order_of_the_rooms_is_that_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    (shown,) = re.findall(r"^```text\n(cli →.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    assert [" ".join(layer.split()) for layer in shown.split("→")] == layers
 
 
 def test_it_names_every_command_and_every_option() -> None:
