@@ -32,7 +32,7 @@ from tunectl.store.trial_files import read_trial, write_result
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3, seed: 0}")
 SPEC = parse_study(TEXT, STUDY_FILE)
-RESTORED = "was damaged and is restored: the index has what is missing there"
+RESTORED = "was damaged and has been restored from study.db"
 
 
 @pytest.fixture
