@@ -218,7 +218,7 @@ def test_a_result_that_is_gone_of_a_trial_that_the_index_knows_is_said(folder: S
     assert said_of(folder) == [f"warning: trial 1: {line}"]
     folder.trial(1).result.write_text("{")
     (line,) = said_of(folder)
-    assert "result.json: is damaged and counts as absent" in line
+    assert "result.json: is damaged and counts as missing" in line
     assert "study.db has it" not in line
 
 
