@@ -2,8 +2,9 @@
 under way (as by a power cut: nothing more reaches the disk, the journal is not flushed), everything is killed, the file
 system is mounted again, and the same command goes on. In the end every trial must have every evaluation.
 
-The trials are a program that flushes its own checkpoints, a function, and a workload of ours. Needs root, loop devices
-and ext4. `python scripts/power_cuts.py 10 1` makes ten cuts of each kind, with seed 1; further words name some kinds.
+The trials are a program that flushes its own checkpoints, a function that trains with torch, and a workload of ours.
+Needs root, loop devices and ext4. `python scripts/power_cuts.py 10 1` makes ten cuts of each kind, with seed 1; further
+words name some kinds.
 """
 
 from __future__ import annotations
@@ -40,13 +41,25 @@ for step in range(first + 1, {STEPS} + 1):
 """
 FUNCTION = f"""\
 import time
-import numpy as np
+import torch
 def train(trial, *, lr):
-    saved = trial.resume()
-    for step in range(int(saved["step"]) + 1 if saved else 1, {STEPS} + 1):
+    model = torch.nn.Sequential(torch.nn.Linear(20, 200), torch.nn.Dropout(0.2), torch.nn.Linear(200, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr)
+    first, saved = 1, trial.resume()
+    if saved:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random"])
+        first = saved["step"] + 1
+    for step in range(first, {STEPS} + 1):
         time.sleep(0.05)
-        trial.record(step, {{"loss": lr / step}})
-        trial.save(step, {{"step": np.int64(step)}})
+        loss = (model(torch.randn(64, 20)) - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        trial.record(step, {{"loss": loss}})
+        state = {{"model": model.state_dict(), "optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}}
+        trial.save(step, {{"step": step, **state}})
 """
 COMMAND = """\
 workload:
@@ -129,8 +142,16 @@ def evaluations(folder: Path) -> dict[str, dict[int, object]]:
     return found
 
 
-def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, expected: dict[str, dict[int, object]]) -> str:
-    """Cut one study after so long, and let it go on; says what is wrong in the end, "" where nothing is."""
+def results(folder: Path) -> dict[str, object]:
+    """State and last step of each trial."""
+    files = sorted((folder / "trials").glob("*/result.json"))
+    return {file.parent.name: [json.loads(file.read_text())[key] for key in ("state", "final_step")] for file in files}
+
+
+def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, plain: Path) -> str:
+    """Cut one study after so long, and let it go on; says what differs in the end from the one in the folder `plain`,
+    which was not disturbed, "" where nothing does.
+    """
     folder = system.mount / "study"
     runner = started(study, folder)
     time.sleep(seconds)
@@ -145,7 +166,7 @@ def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, expected: d
     _, said = again.communicate()
     if again.returncode:
         return f"exit code {again.returncode}: {said.decode()[-300:]}"
-    found = evaluations(folder)
+    found, expected = evaluations(folder), evaluations(plain)
     missing = sum(len(steps.keys() - found.get(trial, {}).keys()) for trial, steps in expected.items())
     other = sum(
         found[trial][step] != value
@@ -153,7 +174,9 @@ def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, expected: d
         for step, value in expected[trial].items()
         if step in found[trial]
     )
-    return f"{missing} evaluations lost, {other} other values" if missing or other else ""
+    wrong = [trial for trial, result in results(folder).items() if result != results(plain)[trial]]
+    is_right = not missing and not other and not wrong
+    return "" if is_right else f"{missing} evaluations lost, {other} other values, other results of {wrong or 'none'}"
 
 
 def main() -> None:
@@ -175,7 +198,7 @@ def main() -> None:
                 own.mkdir()
                 system = FileSystem(own)
                 try:
-                    lost.append(cut_and_gone_on(study, system, generator.uniform(0.3 * whole, whole), expected))
+                    lost.append(cut_and_gone_on(study, system, generator.uniform(0.3 * whole, whole), plain))
                 finally:
                     system.down()
                     shutil.rmtree(own)

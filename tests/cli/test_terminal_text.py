@@ -10,7 +10,8 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunectl.cli.terminal_text import LogText, escaped, escaped_json, fits, in_encoding
+from tunectl.cli.terminal_text import fits, in_encoding
+from tunectl.core.safe_text import LogText, escaped, escaped_json
 
 ANY = st.text(st.characters(codec=None)) | st.text("\x1b[0;31m]8\\\r\n\x07\x9b\u202e\ud800é→ ", max_size=20)
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,8 +19,10 @@ from made_up_folders import made_up_folder
 
 from tunectl.cli.main import app
 from tunectl.commands.report import Question, report_study
+from tunectl.core import record_checksums
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.safe_text import ACTING
 from tunectl.language.study_reader import load_study
 from tunectl.report.drawing import Drawing, draw
 from tunectl.session.open_study import opened
@@ -140,6 +143,47 @@ def test_a_link_in_place_of_a_table_is_refused_and_what_it_names_stays(folder: S
     assert contents(own) == {path.name: b"export A=1\n"}
 
 
+def in_the_way(path: Path, kind: str, own: Path) -> None:
+    """Put something in place of a file or a folder that a run writes at its end."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    if kind == "link":
+        path.symlink_to(own)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        *(
+            (name, "link", "is a link")
+            for name in ("tables/trials.md", "tables/measurements.parquet", "plots/rates.svg")
+        ),
+        *((name, "pipe", "is a named pipe") for name in ("tables/isolation.csv", "report.html", "conclusion.json")),
+        *((name, "folder", "is a folder") for name in ("tables/settings.csv", "report.html", "findings.json")),
+        *((name, "file", "is a file") for name in ("tables", "plots")),
+    ],
+)
+def test_what_is_in_the_way_of_a_file_that_is_written_at_the_end_is_found_before_anything_is_trained(
+    folder: StudyFolder, name: str, kind: str, said: str
+) -> None:
+    own = folder.path.parent / "own"
+    own.write_text("export A=1\n")
+    in_the_way(folder.path / name, kind, own)
+    study = load_study(folder.path.parent / "study_file.yaml")
+    with at_once(), pytest.raises(FolderError, match=said) as raised, opened(study, folder.path, Silent()):
+        raise AssertionError("it runs")
+    assert name in str(raised.value)
+    assert own.read_text() == "export A=1\n"
+
+
 def test_links_under_every_temporary_name_do_not_lead_out(folder: StudyFolder, tmp_path: Path) -> None:
     own = tmp_path / "bashrc"
     own.write_text("export A=1\n")
@@ -164,6 +208,29 @@ def test_a_log_that_is_a_link_is_not_on_the_page(folder: StudyFolder, tmp_path: 
     assert not [path for path in report.paths if b"hunter2" in path.read_bytes()]
     with pytest.raises(FolderError, match=r"log\.txt: cannot be read: it is a link"):
         call(["logs"], folder.path)
+
+
+ACTS = "\x1b]0;owned\x07\x1b[31m\x9b\u202e\u2028"
+
+
+def test_nothing_that_a_report_writes_for_reading_acts_on_a_terminal(tmp_path: Path) -> None:
+    text = TEXT.replace("search:", f"goal: {json.dumps(ACTS)}\nnotes: {json.dumps(ACTS)}\nsearch:", 1)
+    folder = made_up_folder(tmp_path / "study", text, lambda plan: 0.5 - plan.trial / 20)
+    for line in ({"step": step, "metrics": {"valid/error_rate": 1 / step, f"train/{ACTS}": 0.1}} for step in (1, 2)):
+        with open(folder.trial(0).measurements, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    folder.trial(0).log.write_text(f"log \x1b[32mgreen\x1b[0m 10%\r20%\n{ACTS}")
+    content = json.loads(folder.provenance.read_text())
+    described = {"time": ACTS, "command": ["tunectl", ACTS], "git": {"commit": ACTS, "dirty": False}}
+    runs = [{**content["runs"][-1], **described}]
+    folder.provenance.write_bytes(record_checksums.sealed(json.dumps({"format": 1, "runs": runs})))
+    report = report_study(folder.path, Question())
+    written = {path: path.read_text() for path in report.paths if path.suffix in (".html", ".json", ".md", ".svg")}
+    assert {path.suffix for path in written} == {".html", ".json", ".md", ".svg"}
+    assert {path.name: found for path, text in written.items() if (found := set(ACTING.findall(text)))} == {}
+    page = written[report.page]
+    assert "\\x1b]0;owned" in page, "shown as an escape"
+    assert "log green 10%\\n20%" in page, "a log as `tunectl logs` shows it"
 
 
 def files_of_a_study() -> list[str]:

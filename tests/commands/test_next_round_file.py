@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from made_up_folders import made_up_folder
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.commands import next_round as module
 from tunectl.commands.next_round import next_round
+from tunectl.core import record_checksums
 from tunectl.core.errors import UsageError
 from tunectl.language.study_reader import parse_study
 from tunectl.space.domains import Range
@@ -70,6 +72,36 @@ def test_a_study_folder_of_somebody_elses_does_not_say_where_to_write(studied, t
     assert found.path == Path("example-round2.yaml")
     assert [path.name for path in here.iterdir()] == ["example-round2.yaml"]
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["example.yaml"]
+
+
+OUTSIDE = ["elsewhere/example.yaml", "here/link/example.yaml", "here/../elsewhere/example.yaml", "elsewhere/back.yaml"]
+
+
+@pytest.mark.parametrize("named", [*OUTSIDE, "here/.github/workflow.yaml", "here/other/other.yaml"])
+def test_whatever_file_a_received_folder_names_the_next_round_is_in_the_current_folder(tmp_path, monkeypatch, named):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for place, text in {
+        elsewhere / "example.yaml": TEXT,
+        here / "example.yaml": TEXT,
+        here / ".github" / "workflow.yaml": "on: push\n",
+        here / "other" / "other.yaml": TEXT.replace("study: example", "study: other"),
+    }.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    (here / "link").symlink_to(elsewhere)
+    (elsewhere / "back.yaml").symlink_to(here / "example.yaml")
+    before = {path for path in tmp_path.rglob("*") if path.parent != here}
+    monkeypatch.chdir(here)
+    folder = made_up_folder(tmp_path / "received", TEXT, lambda _: 0.5)
+    provenance = json.loads(folder.provenance.read_text())
+    provenance["runs"][-1]["study_file"]["path"] = str(tmp_path / named)
+    folder.provenance.write_bytes(record_checksums.sealed(json.dumps({"format": 1, "runs": provenance["runs"]})))
+    findings = [Finding("finding", "warning", "so it is", "do it", changes=(RATE,))]
+    monkeypatch.setattr(module, "study_findings", lambda _evidence, _attempt: findings)
+    assert next_round(folder.path).path == Path("example-round2.yaml")
+    assert (here / "example-round2.yaml").is_file()
+    found = {path for path in tmp_path.rglob("*") if path.parent != here and folder.path not in (path, *path.parents)}
+    assert found - {tmp_path / "study_file.yaml"} == before
 
 
 def test_a_file_that_is_there_is_never_written_over(studied, tmp_path):

@@ -241,6 +241,18 @@ def test_a_measurement_cannot_name_a_checkpoint_outside_its_folder(tmp_path: Pat
     assert (found.best_step, found.best_checkpoint) == (1, None)
 
 
+def test_a_checkpoint_is_not_known_through_a_link_in_place_of_its_folder(tmp_path: Path) -> None:
+    folder, trial = StudyFolder(tmp_path / "study"), plan_trials(study())[0]
+    home, own = folder.trial(trial.trial), tmp_path / "own"
+    own.mkdir()
+    (own / "secret.pt").touch()
+    home.path.mkdir(parents=True)
+    home.measurements.write_text(json.dumps({"step": 1, "metrics": {"valid/x": 1.0}, "checkpoint": "secret.pt"}) + "\n")
+    home.checkpoints.symlink_to(own)
+    found, *_ = read_outcome(folder, trial, Objective("valid/x", "minimize"))
+    assert (found.best_step, found.best_checkpoint) == (1, None)
+
+
 @pytest.mark.parametrize("trial", ["../../x", "0", -1, 0.0, None, "/etc", True])
 def test_a_plan_cannot_name_a_trial_outside_its_folder(tmp_path: Path, trial: object) -> None:
     line = {**plan_trials(study())[0].to_json(), "trial": trial}

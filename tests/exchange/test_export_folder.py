@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.exchange.export_folder import MARK, Owner, database_file, replaced_folder
 
@@ -40,11 +41,45 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_nothing_else(tmp_path):
 
 
 def test_what_a_killed_export_left_is_cleared_away(tmp_path):
-    (tmp_path / ".out.tmp").mkdir()
-    (tmp_path / ".out.tmp" / "half").write_text("half")
+    (tmp_path / ".out.0123abcd.tmp").mkdir()
+    (tmp_path / ".out.0123abcd.tmp" / "half").write_text("half")
     put(tmp_path / "out", "whole")
     assert names(tmp_path) == ["out"]
-    assert names(tmp_path / "out") == [MARK, "whole"] or names(tmp_path / "out") == ["whole", MARK]
+    assert sorted(names(tmp_path / "out")) == sorted([MARK, "whole"])
+
+
+@pytest.mark.parametrize("name", [".out.tmp", ".out.old", ".out.new.tmp"])
+def test_a_folder_of_the_user_s_that_only_looks_like_a_temporary_one_stays(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
+    put(tmp_path / "out", "first")
+    put(tmp_path / "out", "second")
+    assert (tmp_path / name / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_exports_to_one_place_at_the_same_time_do_not_write_into_each_other_s_folder(tmp_path):
+    with replaced_folder(tmp_path / "out", Owner("/runs/s", "s"), "csv") as first:
+        (first / "one").write_text("of the first")
+        put(tmp_path / "out", "second")
+        assert names(first) == ["one"]
+    assert names(tmp_path / "out") == ["one", MARK]
+    assert names(tmp_path) == ["out"]
+
+
+def test_an_export_that_cannot_take_its_place_leaves_the_earlier_one(tmp_path, monkeypatch):
+    put(tmp_path / "out", "first")
+    move = real_folders.move
+
+    def failing(path, to, within):
+        if to == tmp_path / "out" and path.name != "out":
+            raise OSError(5, "Input/output error")
+        move(path, to, within)
+
+    monkeypatch.setattr(real_folders, "move", failing)
+    with pytest.raises(FolderError, match="Input/output error"):
+        put(tmp_path / "out", "second")
+    assert names(tmp_path / "out") == ["first", MARK]
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,14 @@ def test_a_trial_is_trained_from_its_request_and_its_result_written(calls, folde
     assert 2 <= calls["seconds"].startup_seconds < 60
 
 
+def test_a_power_cut_cannot_leave_a_result_without_its_request(calls, folder, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda opened: flushed.append(os.readlink(f"/proc/self/fd/{opened}")))  # noqa: PTH115
+    assert work(folder) == 0
+    names = [os.path.basename(path).lstrip(".").split(".json")[0] for path in flushed]  # noqa: PTH119
+    assert names == ["request", "result"], "in this order"
+
+
 def test_a_stopped_trial_leaves_no_result(calls, folder):
     calls["does"] = lambda: None
     assert work(folder) == EXIT_STOPPED

@@ -92,6 +92,24 @@ def test_flushing_takes_a_small_part_of_the_time(folder: TrialFolder, monkeypatc
     assert flusher.is_ready
 
 
+def test_a_large_checkpoint_takes_no_more_of_the_time(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, flush = [100.0], os.fsync
+
+    def slow(descriptor: int) -> None:
+        flush(descriptor)
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "model-1.pt":
+            now[0] += 3.0
+
+    monkeypatch.setattr(os, "fsync", slow)
+    flusher = Flusher(folder, None, clock=lambda: now[0])
+    flusher.begin(point(folder))
+    flusher.end()
+    now[0] = 103.0 + 3.0 / FLUSH_COST - 1.0
+    assert not flusher.is_ready
+    now[0] += 2.0
+    assert flusher.is_ready
+
+
 def test_each_checkpoint_is_flushed_for_once(folder: TrialFolder) -> None:
     flusher = Flusher(folder, point(folder), clock=lambda: 0.0)
     assert not flusher.wants(None)

@@ -250,6 +250,21 @@ def test_what_is_noted_may_be_damaged_too(programs: Programs, name: str, damage:
     assert (result.state, programs.measured()) == ("completed", EXPECTED)
 
 
+def test_checkpoints_that_were_put_out_of_the_way_are_removed_when_the_trial_has_ended(programs: Programs) -> None:
+    request, log = left_behind(programs, evaluations=4, saved=[2, 4, 6, 8])
+    folder = programs.folder
+    folder.log.write_text(log[: log.index("step 6")])
+    (folder.files / ".later").mkdir()
+    (folder.files / ".later" / "notes.txt").write_text("the program's own")
+    command_trial.gone_on_from(request, folder, lambda: 0.0)
+    assert len(list((folder.files / ".later").glob("model-*"))) > 0
+    (programs.folder.path.parent / "program.py.up").touch()
+    result = programs.run(replace(request, attempt=2))
+    assert result is not None
+    assert (result.state, programs.measured()) == ("completed", EXPECTED)
+    assert [path.name for path in (folder.files / ".later").iterdir()] == ["notes.txt"]
+
+
 def test_where_the_log_lacks_what_was_measured_it_is_not_read_again(programs: Programs) -> None:
     request, log = left_behind(programs, evaluations=4, saved=[2, 4, 6, 8])
     measured = [Measurement(step, {"loss": 1 / step}, elapsed_seconds=1.0) for step in (2, 4, 6, 8)]

@@ -4,6 +4,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,13 +62,43 @@ def test_a_second_writer_waits_for_the_first(folder):
 
 
 def test_a_writer_that_does_not_end_is_waited_for_a_while_only(folder):
-    now = [0.0]
+    now, said = [0.0], []
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    with writing_lock(folder), writing_lock(folder, 60.0, lambda: now[0], sleep):
+    with writing_lock(folder), writing_lock(folder, said.append, clock=lambda: now[0], sleep=sleep):
         assert 60.0 <= now[0] < 61.0
+    (line,) = said
+    assert line.startswith(f"{folder.path}: waiting for ")
+    assert line.endswith(" to write the study's tables and page; going on without it after 60 s")
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list its locks")
+def test_after_two_seconds_it_is_said_on_which_process_it_waits_and_whether_that_one_is_stopped(folder):
+    holding = (
+        "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], 0), 2); print(1, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", holding, str(folder.path)]
+    now, said, times = [0.0], [], []
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+            times.append((now[0], len(said)))
+            if now[0] > 10.0:
+                process.kill()
+                process.wait()
+
+        with writing_lock(folder, said.append, clock=lambda: now[0], sleep=sleep):
+            assert is_locked(folder)
+    (line,) = said
+    assert f"waiting for process {process.pid} (import fcntl" in line
+    assert "), which is stopped, to write" in line
+    assert [count for at, count in times if at <= 2.0] == [0] * len([at for at, _ in times if at <= 2.0])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP])

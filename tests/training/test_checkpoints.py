@@ -14,7 +14,7 @@ import torch
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile, holds
 from tunectl.core.objective import Objective
-from tunectl.training.checkpoints import BestCheckpoints, UnreadableError, UnusableResume, load, save
+from tunectl.training.checkpoints import BestCheckpoints, UnreadableError, UnusableResume, load, save, set_aside
 
 
 def touch(path: Path) -> None:
@@ -213,3 +213,12 @@ def test_lines_are_cut_back_to_an_offset_and_go_on_from_there(tmp_path: Path):
     again.close()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [{key: value for key, value in line.items() if key != "crc32"} for line in lines] == [{"a": 1}, {"c": 3}]
+
+
+def test_what_is_set_aside_takes_no_name_that_is_taken_not_even_by_a_link_to_nothing(folder: TrialFolder):
+    folder.resume.write_bytes(b"what was saved")
+    link = folder.resume.with_name("resume.pt.kept-1")
+    link.symlink_to("nowhere")
+    assert set_aside(folder.resume, folder) == folder.resume.with_name("resume.pt.kept-2")
+    assert link.readlink() == Path("nowhere")
+    assert folder.resume.with_name("resume.pt.kept-2").read_bytes() == b"what was saved"

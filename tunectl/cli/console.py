@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
-from tunectl.cli.terminal_text import escaped, escaped_json, fits, in_encoding
+from tunectl.cli.terminal_text import fits, in_encoding
 from tunectl.core.errors import FolderError
+from tunectl.core.safe_text import escaped, escaped_json
 
 if TYPE_CHECKING:
     from pathlib import Path

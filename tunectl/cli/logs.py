@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.console import note, say_piece
-from tunectl.cli.terminal_text import LogText
+from tunectl.core.safe_text import LogText
 
 
 def logs(

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tunectl.cli.console import console, empty_table, encoding_of, note, shown
-from tunectl.cli.terminal_text import escaped, in_encoding
+from tunectl.cli.terminal_text import in_encoding
 from tunectl.core.records import TrialOutcome
+from tunectl.core.safe_text import escaped
 from tunectl.session.run_progress import Progress
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
 from tunectl.commands.report import Question, evidence_of
-from tunectl.core.errors import FolderError, UsageError, dotted
+from tunectl.core.errors import FolderError, StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_edit import EditingError, with_value
-from tunectl.language.study_reader import parse_study
+from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.internal_errors import faults_met
 from tunectl.session.snapshot import looked_at
@@ -78,7 +78,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     if not made:
         return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
     name = _next_name(spec.name)
-    path = to if to is not None else _beside(folder, f"{name}.yaml")
+    path = to if to is not None else _beside(folder, spec.name, f"{name}.yaml")
     if to is not None and path.suffix in (".yaml", ".yml"):
         name = path.stem
     text = with_value(text, ("study",), name)
@@ -120,10 +120,16 @@ def _next_name(study: str) -> str:
     return f"{found['stem']}-round{int(found['number']) + 1}" if found else f"{study}-round2"
 
 
-def _beside(folder: StudyFolder, name: str) -> Path:
-    """Beside the study's own file, from whose folder a workload's file may be named, where that is in or below the
-    current folder; else in the current folder: where else to write is not for a study folder to say.
+def _beside(folder: StudyFolder, study: str, name: str) -> Path:
+    """Beside the study's own file, from whose folder a workload's file may be named, where that is a study file of this
+    name in or below the current folder; else in the current folder: where else to write is not for a study folder to
+    say, whose provenance may name any file.
     """
     original = original_study_file(folder)
-    is_here = original is not None and original.resolve().is_relative_to(Path.cwd())
-    return original.with_name(name) if original is not None and is_here else Path(name)
+    if original is None or not original.parent.resolve().is_relative_to(Path.cwd()):
+        return Path(name)
+    try:
+        is_the_study = load_study(original).name == study
+    except StudyError:
+        is_the_study = False
+    return original.with_name(name) if is_the_study else Path(name)

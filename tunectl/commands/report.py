@@ -23,6 +23,7 @@ from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import TrialOutcome
+from tunectl.core.safe_text import escaped_json
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.drawing import Renderer
@@ -100,7 +101,7 @@ def report_study(
     processes that are `ready` draw the plots; what is damaged in the folder is said to `report`. Raises FolderError
     where there is no study or nothing can be written, UsageError where the question cannot be answered.
     """
-    with writing_lock(StudyFolder(place)):
+    with writing_lock(StudyFolder(place), report):
         with looked_at(place, report) as study:
             evidence, outcomes = evidence_of(study, question)
             tables = () if evidence.objective != study.spec.objective else _own_tables(study)
@@ -205,7 +206,7 @@ def write_report(
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
     content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
-    _write(listed, (jsontext.encode(content, indent=2) + "\n").encode())
+    _write(listed, (escaped_json(jsontext.encode(content, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     keep_faults(folder, faults)
     header, rows = settings_rows(summaries, names)

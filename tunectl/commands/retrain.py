@@ -171,7 +171,7 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
-    with writing_lock(study.folder):
+    with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     name, objective, damage = study.spec.name, study.spec.objective, study.damage.lines

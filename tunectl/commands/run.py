@@ -139,7 +139,7 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
     for omission in omissions(study.folder, outcomes):
         watcher.message(f"warning: {omission}")
-    with writing_lock(study.folder):
+    with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
         has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
         report = RunReport(

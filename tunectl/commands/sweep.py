@@ -365,7 +365,7 @@ def _report(
     from tunectl.report.plots import write_figures
     from tunectl.session.written_tables import write_tables
 
-    with writing_lock(study.folder):
+    with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, checked.spec, study.outcomes, study.index)
         paths = list(tables.paths)
         if conclusion is not None:

@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -23,8 +24,9 @@ _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, e
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 """What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.(?P<digits>[0-9a-f]{8}))?\.tmp", re.DOTALL)
 _MOST_NAMES = 100
+_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OLD_SECONDS = 86_400.0
 # Where the file system has no locks, a temporary file that was last written a day ago is one that was left.
 
@@ -61,6 +63,25 @@ def write_atomically(
             os.close(lock)
 
 
+@contextlib.contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """A new folder beside a path, `.<name>.<8 hex digits>.tmp`, removed at the end unless it was given another name.
+
+    It is locked meanwhile: what is left by a process that was killed is removed by the next one for the same path. No
+    folder, file or link that is there already is written to. Raises OSError where it cannot be made.
+    """
+    with real_folders.opened(beside.parent) as parent:
+        _remove_left(beside.name, parent)
+        name, lock = _new_temporary_folder(beside.name, parent)
+        made = beside.with_name(name)
+        try:
+            yield made
+        finally:
+            with contextlib.suppress(OSError):
+                real_folders.remove_all(made, made.parent)
+            os.close(lock)
+
+
 def try_to_write(folder: Path, name: str) -> None:
     """Make a new file in a folder and remove it; raises OSError where that cannot be done."""
     with real_folders.opened(folder) as opened_folder:
@@ -83,16 +104,39 @@ def _refuse_what_is_no_file(path: Path, folder: int) -> None:
             raise real_folders.not_regular(mode, path)
 
 
+def _temporary_name(name: str) -> str:
+    return f".{name}.{os.urandom(4).hex()}.tmp"
+
+
+def _lock(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _new_temporary(name: str, folder: int) -> tuple[str, int]:
     """A new file that this process alone writes to: its name and its descriptor, on which its lock is held."""
     for _ in range(_MOST_NAMES):
-        temporary = f".{name}.{os.urandom(4).hex()}.tmp"
+        temporary = _temporary_name(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             # Another writer may have taken it for one that was left, before it was locked.
+            if os.fstat(descriptor).st_nlink:
+                return temporary, descriptor
+            os.close(descriptor)
+    raise FileExistsError(errno.EEXIST, "no temporary name for it is free", name)
+
+
+def _new_temporary_folder(name: str, folder: int) -> tuple[str, int]:
+    """A new folder that this process alone writes to: its name, and the descriptor on which its lock is held."""
+    for _ in range(_MOST_NAMES):
+        temporary = _temporary_name(name)
+        # Another writer may take it for one that was left, before it is locked.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            os.mkdir(temporary, dir_fd=folder)
+            descriptor = os.open(temporary, _LISTED | os.O_NOFOLLOW, dir_fd=folder)
+            _lock(descriptor)
             if os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
             os.close(descriptor)
@@ -102,7 +146,7 @@ def _new_temporary(name: str, folder: int) -> tuple[str, int]:
 def _remove_left(name: str, folder: int) -> None:
     """Remove what killed writers of this file left; what cannot be listed or removed only takes room."""
     with contextlib.suppress(OSError):
-        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        listed = os.open(".", _LISTED, dir_fd=folder)
         try:
             left = [entry for entry in os.listdir(listed) if target_of(entry) == name]  # noqa: PTH208  (a descriptor)
         finally:
@@ -113,11 +157,16 @@ def _remove_left(name: str, folder: int) -> None:
 
 
 def _remove_unless_locked(entry: str, folder: int) -> None:
-    if not stat.S_ISREG(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
+    mode = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
+    is_folder = stat.S_ISDIR(mode)
+    if not stat.S_ISREG(mode) and not is_folder:
         os.unlink(entry, dir_fd=folder)  # a link, never what it names
         return
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(entry, flags, dir_fd=folder)
+    match = _TEMPORARY.fullmatch(entry)
+    if is_folder and (match is None or match["digits"] is None):
+        return  # no folder of ours is called so
+    flags = _LISTED if is_folder else os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(entry, flags | os.O_NOFOLLOW, dir_fd=folder)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,7 +175,10 @@ def _remove_unless_locked(entry: str, folder: int) -> None:
         except OSError:
             if time.time() - os.fstat(descriptor).st_mtime < _OLD_SECONDS:
                 return
-        os.unlink(entry, dir_fd=folder)
+        if is_folder:
+            shutil.rmtree(entry, dir_fd=folder)
+        else:
+            os.unlink(entry, dir_fd=folder)
     finally:
         os.close(descriptor)
 

@@ -107,6 +107,12 @@ def remove_all(path: Path, within: Path) -> None:
             os.unlink(path.name, dir_fd=parent)
 
 
+def remove_empty(path: Path, within: Path) -> None:
+    """Remove a folder in which nothing is; raises OSError, also where something is, NotRegularError for a link."""
+    with opened(path.parent, within) as parent:
+        os.rmdir(path.name, dir_fd=parent)
+
+
 def move(path: Path, to: Path, within: Path) -> None:
     """Rename a file or a folder; both paths are below `within`. Raises OSError, NotRegularError for a link."""
     with opened(path.parent, within) as source, opened(to.parent, within) as target:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from tunectl import __version__
 from tunectl.core import real_folders, regular_files, typed_fields
 from tunectl.core.errors import FolderError, UsageError
-from tunectl.core.files import write_bytes
+from tunectl.core.files import temporary_folder, write_bytes
 from tunectl.core.jsontext import one_line
 from tunectl.core.links import broken_link
 from tunectl.exchange.database_addresses import masked
@@ -50,25 +50,27 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     """
     _check_replaceable(place, owner, tool)
     mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
-    fresh, old = (place.with_name(f".{place.name}.{word}") for word in ("tmp", "old"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        for left in (fresh, old):
-            real_folders.remove_all(left, place.parent)
-        real_folders.made(fresh, place.parent, exist_ok=False)
-        try:
+        with temporary_folder(place) as fresh:
             yield fresh
             content = {**mark, "entries": sorted(entry.name for entry in fresh.iterdir())}
             write_bytes(fresh / MARK, (json.dumps(content, indent=2) + "\n").encode(), within=place.parent)
-            if place.exists():
-                real_folders.move(place, old, place.parent)
-            real_folders.move(fresh, place, place.parent)
-        finally:
-            for left in (fresh, old):
-                with contextlib.suppress(OSError):
-                    real_folders.remove_all(left, place.parent)
+            _put_in_place(fresh, place)
     except OSError as error:
         raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
+
+
+def _put_in_place(fresh: Path, place: Path) -> None:
+    with temporary_folder(place) as old:
+        if place.exists():
+            real_folders.move(place, old / place.name, place.parent)
+        try:
+            real_folders.move(fresh, place, place.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                real_folders.move(old / place.name, place, place.parent)
+            raise
 
 
 def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:

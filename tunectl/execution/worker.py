@@ -22,7 +22,7 @@ from typing import Any, assert_never
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.exception_place import is_own
-from tunectl.core.files import UNWRITABLE
+from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
 from tunectl.core.full_disk import lack_of_room
 from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request, request_in
@@ -118,7 +118,7 @@ def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     folder = TrialFolder(Path(assignment.folder))
-    request = request_in(regular_files.content(folder.request))
+    request = request_in(regular_files.content(folder.request, within=folder.study))
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
@@ -267,6 +267,8 @@ def _measure_throughput(
 
 def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> int:
     try:
+        # A trial that has a result is not asked for again: a power cut must not take what it was asked.
+        flush_file(folder.request)
         write_result(folder, result)
     except OSError as error:
         if error.errno in UNWRITABLE:

@@ -40,6 +40,7 @@ from tunectl.programs.program_start import (
     mark_of,
     placeholder_values,
     prepared,
+    remove_put_away,
     started,
     write_hyperparameters,
 )
@@ -109,7 +110,10 @@ def run_command(
         run.measurements.sync()
         _flush_at_the_end(run)
     _raise_if_the_machine_is_to_blame(run)
-    return judged(run, seconds)
+    result = judged(run, seconds)
+    if result is not None and result.state != "failed":
+        remove_put_away(request, folder)
+    return result
 
 
 @dataclass(frozen=True, slots=True)

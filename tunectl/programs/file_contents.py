@@ -117,6 +117,14 @@ def remove(path: Path, folder: TrialFolder) -> bool:
     return True
 
 
+def remove_empty(path: Path, folder: TrialFolder) -> None:
+    """Remove a folder that lies in the trial's `folder`, where nothing is in it."""
+    real = own_path(path, folder)
+    if real is not None:
+        with contextlib.suppress(OSError):
+            real_folders.remove_empty(real, Path(os.path.realpath(folder.study)))
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         return [Path(home) / name for home, _, names in os.walk(path, followlinks=False) for name in sorted(names)]

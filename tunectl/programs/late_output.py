@@ -42,7 +42,7 @@ def beginnings(folder: TrialFolder) -> list[Beginning]:
     """How the attempts began, as far as it was noted, the first one first; [] where what was noted is damaged."""
     try:
         # A line without an end was being written when a power cut came: that attempt started nothing.
-        *lines, _torn = regular_files.content(folder.path / _FILE).decode("ascii").split("\n")
+        *lines, _torn = regular_files.content(folder.path / _FILE, within=folder.study).decode("ascii").split("\n")
         read = [_beginning(line.split()) for line in lines]
     except (OSError, ValueError):
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -111,6 +112,22 @@ def _put_away(path: Path, folder: TrialFolder) -> None:
         real_folders.move(real, place / real.name, study)
     except OSError:
         file_contents.remove(real, folder)  # it must not be taken for the last one
+
+
+def remove_put_away(request: ProgramRequest, folder: TrialFolder) -> None:
+    """Remove the checkpoints that were put out of the way, once the trial has its result without them."""
+    checkpoints = request.program.checkpoints
+    if checkpoints is None or not request.program.goes_on:
+        return
+    values = placeholder_values(request, folder, None)
+    if checkpoints.is_one:
+        pattern = glob.escape(filled(checkpoints.path, values))
+    else:
+        pattern = CheckpointPattern.of(checkpoints, values).glob
+    home, name = os.path.split(pattern)
+    for path in glob.glob(os.path.join(home, _PUT_AWAY, name), recursive=True):  # noqa: PTH118, PTH207  (a pattern)
+        file_contents.remove(Path(path), folder)
+        file_contents.remove_empty(Path(path).parent, folder)
 
 
 def mark_of(path: Path, folder: TrialFolder) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from tunectl.core.safe_text import ACTING
 from tunectl.report.table import Cell, Column, Table, short
 
 _NUMERIC = ("whole", "real")
-# Control characters and Unicode's own line ends would break a line, or act on the terminal that shows it.
-_UNSEEN = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
-_ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", **dict.fromkeys(map(chr, _UNSEEN), " ")})
+_ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "\t": " ", "\n": " "})
 
 
 def markdown_bytes(table: Table) -> bytes:
@@ -23,7 +22,7 @@ def markdown_bytes(table: Table) -> bytes:
 
 def escaped(cell: Cell) -> str:
     """A cell's text on one line, with what Markdown would take for its own escaped."""
-    return short(cell).translate(_ESCAPES)
+    return ACTING.sub(" ", short(cell)).translate(_ESCAPES)
 
 
 def _line(row: list[str], widths: list[int], right: list[bool]) -> str:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from tunectl.core.safe_text import escaped
 from tunectl.report.finding_cards import count_text, findings_html
 from tunectl.report.page_data import page_data, script_text
 from tunectl.report.page_files import FOLDER, SCRIPTS, VEGA
@@ -17,8 +18,8 @@ def page_html(page: StudyPage) -> str:
     """The page as the text of an HTML file.
 
     What a user wrote is text in it and never code: escaped in HTML and in the data, put into the document as text by
-    the script, and no part of an expression of Vega's. A policy in the page forbids any load from a network, and any
-    script but its own two.
+    the script, and no part of an expression of Vega's; what acts on a terminal is shown as an
+    escape. A policy in the page forbids any load from a network, and any script but its own two.
     """
     data = page_data(page.sections, page.trials)
     vega = VEGA.read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def page_html(page: StudyPage) -> str:
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(vega, script)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(page.title)} · tunectl</title>",
+        f"<title>{escape(escaped(page.title))} · tunectl</title>",
         f"<style>\n{style}</style>",
         "</head>",
         "<body>",
@@ -43,7 +44,7 @@ def page_html(page: StudyPage) -> str:
         "</body>",
         "</html>",
     ]
-    return "\n".join([*head, *_body(page, data), *tail]) + "\n"
+    return "\n".join([*head, escaped("\n".join(_body(page, data))), *tail]) + "\n"
 
 
 def page_script() -> str:

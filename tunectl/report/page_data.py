@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from tunectl.analysis.figures.figures import Figure, HistogramFigure
+from tunectl.core.safe_text import escaped
 from tunectl.report.page_model import PageTable, Section, TrialDetail
 from tunectl.report.plots import vega_lite
 from tunectl.report.table import Cell, Column, exact
@@ -22,8 +23,16 @@ _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def script_text(data: Any) -> str:
-    """The data as JSON that ends no element and begins none; nothing beyond ASCII is left in it."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_IN_SCRIPT)
+    """The data as JSON that ends no element and begins none, all of it ASCII; nothing in it would act on a terminal."""
+    return json.dumps(_safe(data), separators=(",", ":"), allow_nan=False).translate(_IN_SCRIPT)
+
+
+def _safe(data: Any) -> Any:
+    if isinstance(data, str):
+        return escaped(data)
+    if isinstance(data, Mapping):
+        return {_safe(key): _safe(value) for key, value in data.items()}
+    return [_safe(item) for item in data] if isinstance(data, (list, tuple)) else data
 
 
 def page_data(sections: Sequence[Section], trials: Iterable[TrialDetail]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _made(place: Path) -> StudyFolder:
 
 
 def _finish_what_was_begun(folder: StudyFolder, watcher: Watcher) -> None:
-    place = finish_setting_aside(folder)
+    place = finish_setting_aside(folder, watcher.message)
     if place is not None:
         watcher.message(f"{folder.path}: the study as it was before is kept in {place}")
 
@@ -139,7 +139,7 @@ def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: W
     """Do with the trials in the folder what a changed study asks for."""
     listed = "\n".join(f"  {line}" for line in found.lines)
     if found.what == "begin anew":
-        place = set_aside(folder)
+        place = set_aside(folder, watcher.message)
         watcher.message(
             f"{folder.path}: the study has changed, and none of its trials has completed; it begins anew, and what was "
             f"there is kept in {place}; these differ:\n{listed}"

@@ -27,6 +27,7 @@ from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
+from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, short_number
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
@@ -238,6 +239,6 @@ def _tail(path: Path, within: Path) -> str:
         with regular_files.opened(path, within=within) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
-            return file.read().decode("utf-8", "replace")
+            return LogText().text(file.read(), final=True)
     except OSError:
         return ""

@@ -22,7 +22,8 @@ class ExistingCheckpoints:
         if not isinstance(name, str) or not name or not _is_a_name(name, self.folder):
             return False
         # Some checkpoints are folders. Path.exists would raise for a name that is too long; os.path.exists does not.
-        return os.path.exists(self.folder.checkpoints / name)  # noqa: PTH110
+        path = self.folder.checkpoints / name
+        return os.path.exists(path) and not os.path.islink(self.folder.checkpoints)  # noqa: PTH110, PTH114
 
 
 def _is_a_name(name: str, folder: TrialFolder) -> bool:

@@ -6,7 +6,7 @@ Each of these is a study folder that every command can read, like any other.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
@@ -21,7 +21,7 @@ _COPIED = ("provenance", "uncommitted")
 # They stay in the study folder, too: which commands were called, and from which file.
 
 
-def set_aside(folder: StudyFolder) -> Path:
+def set_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: None) -> Path:
     """Move a study's trials, its plan and all that was made from them to a new folder in `earlier`; return that folder.
 
     After a kill on the way `finish_setting_aside` moves the rest. Raises FolderError where it cannot be done.
@@ -33,7 +33,7 @@ def set_aside(folder: StudyFolder) -> Path:
         flush_folder(folder.earlier)
     except OSError as error:
         raise FolderError(f"{place}: cannot be made: {error.strerror or error}") from error
-    finished = finish_setting_aside(folder)
+    finished = finish_setting_aside(folder, say)
     assert finished is not None, "its place was made just now"
     return finished
 
@@ -43,13 +43,13 @@ def is_being_set_aside(path: Path) -> bool:
     return _begun(StudyFolder(path)) is not None
 
 
-def finish_setting_aside(folder: StudyFolder) -> Path | None:
+def finish_setting_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: None) -> Path | None:
     """Move the rest of a study whose move was interrupted; return its folder, None where there is no such study."""
     begun = _begun(folder)
     if begun is None:
         return None
     # Else a report that is being written would be finished in the folder of the new study.
-    with writing_lock(folder):
+    with writing_lock(folder, say):
         return _moved_to(begun, folder)
 
 

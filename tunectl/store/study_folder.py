@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
@@ -16,6 +18,10 @@ from tunectl.store.earlier_studies import is_being_set_aside
 _PROBE = "writable"
 _PROPERTIES = [name for name, member in vars(StudyFolder).items() if isinstance(member, property)]
 _OURS = frozenset(getattr(StudyFolder(Path()), name).name for name in _PROPERTIES)
+_FOLDERS = frozenset(
+    getattr(StudyFolder(Path()), name).name for name in ("trials", "tables", "plots", "exports", "earlier")
+)
+_TABLES, _PLOTS = (".csv", ".parquet", ".md"), (".svg", ".png")
 _ALSO_OURS = re.compile(
     r"(findings|report).*\.(json|html)|study\.db-(wal|shm|journal)|provenance\.json\.damaged(\.\d+)?"
 )
@@ -61,8 +67,7 @@ def _refuse_links(folder: StudyFolder) -> None:
     """Raise FolderError for a link in the place of a study's file: its target would be read, written or removed."""
     for path, is_ours in ((folder.path, _is_ours), (folder.trials, lambda _name: True)):
         try:
-            with os.scandir(path) as entries:
-                links = sorted(entry.name for entry in entries if entry.is_symlink() and is_ours(entry.name))
+            links = [entry.name for entry in _entries(path, is_ours) if entry.is_symlink()]
         except OSError:
             continue  # it is missing, or reading it later raises the error
         if links:
@@ -148,8 +153,38 @@ def read_study_text(folder: StudyFolder) -> str:
 
 
 def check_writable(folder: StudyFolder) -> None:
-    """Raise FolderError where no file can be made in the study folder; leaves no file there."""
+    """Raise FolderError where a file that a run writes at its end cannot be written; leaves no file there.
+
+    Else a file or folder in the place of a table or of the page would be found when all trials have been trained.
+    """
+    for path, is_written in (
+        (folder.path, _is_ours),
+        (folder.tables, lambda name: name.endswith(_TABLES)),
+        (folder.plots, lambda name: name.endswith(_PLOTS)),
+    ):
+        try:
+            for entry in _entries(path, is_written):
+                _refuse_other_kind(entry, is_folder=path == folder.path and entry.name in _FOLDERS)
+            if path.exists():
+                try_to_write(path, _PROBE)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _entries(path: Path, is_wanted: Callable[[str], bool]) -> list[os.DirEntry[str]]:
     try:
-        try_to_write(folder.path, _PROBE)
-    except OSError as error:
-        raise FolderError(f"{folder.path}: cannot be written: {error.strerror or error}") from error
+        with os.scandir(path) as entries:
+            return sorted((entry for entry in entries if is_wanted(entry.name)), key=lambda entry: entry.name)
+    except (FileNotFoundError, PermissionError):
+        return []  # a folder that cannot be listed may still be writable
+
+
+def _refuse_other_kind(entry: os.DirEntry[str], *, is_folder: bool) -> None:
+    is_right = entry.is_dir(follow_symlinks=False) if is_folder else entry.is_file(follow_symlinks=False)
+    if is_right:
+        return
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        what = "is a file, not a folder" if is_folder else "is a folder, not a file"
+        raise FolderError(f"{entry.path}: {what}; move it away, or give another --dir")
+    raise FolderError(f"{entry.path}: {real_folders.not_regular(mode, Path(entry.path)).strerror}; remove it")

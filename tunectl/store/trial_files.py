@@ -180,7 +180,8 @@ def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, and make the trial folder first where it is missing; raises FolderError if that fails."""
     try:
         real_folders.made(folder.path, folder.study)
-        # Not flushed to the disk: a request that is lost in a power cut is written again.
+        # Not flushed to the disk yet: a request that is lost in a power cut is written again, and it is flushed before
+        # the trial's result is written.
         content = record_checksums.sealed(jsontext.encode(request.to_json())) + b"\n"
         write_bytes(folder.request, content, durable=False, within=folder.study)
     except OSError as error:

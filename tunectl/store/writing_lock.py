@@ -9,10 +9,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from tunectl.core import file_locks
 from tunectl.core.folders import StudyFolder
 
 WAIT_SECONDS = 60.0
 """A report of 10,000 trials takes some 20 s; a report that was stopped (SIGSTOP) must not block a run for longer."""
+
+SILENT_SECONDS = 2.0
+"""How long it waits without a message: most reports have been written by then."""
 
 _POLL_SECONDS = 0.05
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
@@ -21,6 +25,8 @@ _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 @contextlib.contextmanager
 def writing_lock(
     folder: StudyFolder,
+    say: Callable[[str], None] = lambda _line: None,
+    *,
     wait_seconds: float = WAIT_SECONDS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -32,13 +38,25 @@ def writing_lock(
 
     The lock is on the study folder itself (flock), so that no file is written for it; the lock of the runner, which may
     be this process, is another one. On a file system without locks, and after `wait_seconds`, the block is entered
-    without the lock: each file is still written by one process alone.
+    without the lock: each file is still written by one process alone. After SILENT_SECONDS `say` is called with the
+    process that has the lock.
     """
-    deadline = clock() + wait_seconds
+    began, is_said = clock(), False
     with contextlib.ExitStack() as stack:
-        while not _is_ours(folder, stack) and clock() < deadline:
+        while not _is_ours(folder, stack) and (waited := clock() - began) < wait_seconds:
+            if waited >= SILENT_SECONDS and not is_said:
+                say(_waiting(folder, wait_seconds))
+                is_said = True
             sleep(_POLL_SECONDS)
         yield
+
+
+def _waiting(folder: StudyFolder, wait_seconds: float) -> str:
+    holders = file_locks.holders(folder.path) or ["another process"]
+    return (
+        f"{folder.path}: waiting for {' and '.join(holders)} to write the study's tables and page; going on without it "
+        f"after {wait_seconds:.0f} s"
+    )
 
 
 def _is_ours(folder: StudyFolder, stack: contextlib.ExitStack) -> bool:

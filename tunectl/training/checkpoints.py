@@ -198,7 +198,7 @@ def _kept_aside(paths: Iterable[Path], folder: TrialFolder) -> str:
 def set_aside(path: Path, folder: TrialFolder) -> Path:
     """Give a file of the trial a name under which nothing looks for it, and that no other file has."""
     names = (path.with_name(f"{path.name}.kept-{number}") for number in itertools.count(1))
-    free = next(name for name in names if not name.exists())
+    free = next(name for name in names if not os.path.lexists(name))  # a link to nothing is something, too
     real_folders.move(path, free, folder.study)
     return free
 
