@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,13 +10,14 @@ from typing import Any, Generic
 
 from tunectl.analysis.results.runs import Run, curves_of, joined, told_updates
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
+from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.table_columns import Column
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.execution.backends import Backend
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.configuration import FIELDS
 from tunectl.language.placeholders import names_in
@@ -117,7 +117,7 @@ def run_procedure(
     procedure = procedure_of(request.options)
     checked = check_study(study, Path.cwd())
     sweep = _checked_sweep(procedure, checked, request)
-    slots = study_slots(checked.spec, options.slots, dict(os.environ))[: 1 if procedure.one_at_a_time else None]
+    slots = study_slots(checked.spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
@@ -291,7 +291,7 @@ def _conclusion_of(place: Path) -> dict[str, Any]:
             f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"
         ) from None
     except (OSError, DamagedError) as error:
-        raise FolderError(f"{path}: cannot be read: {error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def _asked(procedure: Procedure[Any], sweep: AnySweep) -> dict[str, Any]:
@@ -398,8 +398,6 @@ def _table(conclusion: Conclusion) -> Table:
 
 def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
     content = record_checksums.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
-    try:
+    with path_errors(folder.conclusion, "written"):
         write_if_changed(folder.conclusion, content)
-    except OSError as error:
-        raise FolderError(f"{folder.conclusion}: cannot be written: {error.strerror or error}") from error
     return folder.conclusion

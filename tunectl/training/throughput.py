@@ -28,7 +28,7 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock, TrialState
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
 
@@ -226,7 +226,7 @@ def run_throughput(
     torch.backends.cudnn.benchmark = False
     clock = clock or Clock()
     clock.start()
-    progress, lines = Progress(evaluated_step=0), LineFile(folder.measurements)
+    progress, lines = TrialProgress(evaluated_step=0), LineFile(folder.measurements)
     reason = message = ""
     try:
         with loader_deaths_told(), contextlib.ExitStack() as stack:
@@ -262,7 +262,7 @@ def _assembled(
     folder: TrialFolder,
     factory: Callable[..., Workload],
     device: torch.device,
-    progress: Progress,
+    progress: TrialProgress,
     lines: LineFile,
 ) -> TrialState:
     """The trial that the request describes, with weights that will not move and nothing evaluated on the way."""
