@@ -1,3 +1,8 @@
+"""Tests report/page.py, page_data.py and page_files.
+
+The model of the page, page_model.py, has no behaviour of its own.
+"""
+
 from __future__ import annotations
 
 import base64

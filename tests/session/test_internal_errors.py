@@ -1,4 +1,7 @@
-"""A fault of ours in a finding, a plot or a table: said with its traceback kept, and the rest is there."""
+"""A fault of ours in a finding, a plot or a table: said with its traceback kept, and the rest is there.
+
+Tests report/study_page.py, too.
+"""
 
 from __future__ import annotations
 
