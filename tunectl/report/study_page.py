@@ -143,17 +143,17 @@ class _Parts:
 
 
 def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> list[Section]:
-    evidence, parts = content.evidence, _Parts(attempt)
+    parts = _Parts(attempt)
     outcomes = [item for item in content.outcomes if item.plan.trial in shown]
     sections = [
         _settings_section(content, outcomes, parts),
-        *_search_sections(evidence, parts),
-        *_training_sections(evidence, parts),
+        *_search_sections(content, parts),
+        *_training_sections(content, parts),
         Section(
             "Trials",
             "All trials.",
             tables=parts.table(
-                "Trials", lambda: _without_empty(trials_table(outcomes, evidence.spec.names)), of_trials=True
+                "Trials", lambda: _without_empty(trials_table(outcomes, content.evidence.spec.names)), of_trials=True
             ),
         ),
     ]
@@ -177,8 +177,9 @@ def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], pa
     )
 
 
-def _search_sections(evidence: Evidence, parts: _Parts) -> Iterator[Section]:
+def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     """What the hyperparameters do."""
+    evidence = content.evidence
     yield Section(
         "Isolation",
         "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
@@ -194,8 +195,9 @@ def _search_sections(evidence: Evidence, parts: _Parts) -> Iterator[Section]:
     )
 
 
-def _training_sections(evidence: Evidence, parts: _Parts) -> Iterator[Section]:
+def _training_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
     """How the trials trained, and what else they measured."""
+    evidence = content.evidence
     yield Section(
         "Training curves",
         "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
