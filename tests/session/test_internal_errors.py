@@ -1,7 +1,4 @@
-"""A fault of ours in a finding, a plot or a table: said with its traceback kept, and the rest is there.
-
-Tests report/study_page.py, too.
-"""
+"""A fault of ours in a finding, a plot or a table: said with its traceback kept, and the rest is there."""
 
 from __future__ import annotations
 
