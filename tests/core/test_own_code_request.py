@@ -67,13 +67,13 @@ def test_the_names_of_groups_and_renamed_metrics_are_those_of_the_study() -> Non
 
 def test_a_program_can_resume_only_if_it_takes_a_checkpoint_whose_step_is_known() -> None:
     takes = replace(PROGRAM, arguments=("train", f"--resume={{{RESUME}}}"))
-    assert [item.goes_on for item in (PROGRAM, takes, replace(takes, checkpoints=None))] == [False, True, False]
-    assert replace(PROGRAM, environment={"FROM": f"{{{RESUME}}}"}).goes_on
-    assert replace(PROGRAM, arguments=("train", Optional(("-r",), {RESUME: (True,)}))).goes_on
-    assert not replace(PROGRAM, arguments=("train", f"{{{{{RESUME}}}}}")).goes_on, "double braces are no placeholder"
+    assert [item.can_resume for item in (PROGRAM, takes, replace(takes, checkpoints=None))] == [False, True, False]
+    assert replace(PROGRAM, environment={"FROM": f"{{{RESUME}}}"}).can_resume
+    assert replace(PROGRAM, arguments=("train", Optional(("-r",), {RESUME: (True,)}))).can_resume
+    assert not replace(PROGRAM, arguments=("train", f"{{{{{RESUME}}}}}")).can_resume, "double braces are no placeholder"
     one = replace(takes, checkpoints=Checkpoints("{trial.dir}/last.pt"))
-    assert not one.goes_on, "steps are counted, and the file's name has none"
-    assert replace(one, sources=(LINE,)).goes_on
+    assert not one.can_resume, "steps are counted, and the file's name has none"
+    assert replace(one, sources=(LINE,)).can_resume
 
 
 def test_a_program_prints_no_step_if_no_expression_has_a_group_for_it() -> None:
