@@ -199,7 +199,7 @@ def test_a_function_that_a_call_does_not_run_is_refused() -> None:
         trial.record(1, {"loss": 1.0})
 
     for function in (trains_nothing, trains_later):
-        with pytest.raises(WorkloadError, match=f"{function.__name__} has `yield` or `async` in it"):
+        with pytest.raises(WorkloadError, match=f"{function.__name__}: expected a plain function"):
             factory_signature(function, takes_trial=True)
     assert factory_signature(trains_nothing).parameters == ("trial",), "a workload's factory is another thing"
 
