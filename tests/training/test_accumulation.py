@@ -1,3 +1,5 @@
+"""An update in micro-batches is the update of the whole batch. Tests batches.py, gradients.py and loop.py."""
+
 from __future__ import annotations
 
 from typing import Any

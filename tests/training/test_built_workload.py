@@ -1,4 +1,7 @@
-"""Calling a factory, and what counts as a workload that can be trained."""
+"""Calling a factory, and what counts as a workload that can be trained.
+
+Tests built_workload.py, and workloads/workload.py with it.
+"""
 
 from __future__ import annotations
 

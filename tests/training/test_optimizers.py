@@ -1,3 +1,5 @@
+"""Tests optimizers.py and update_rules.py."""
+
 from __future__ import annotations
 
 import copy

@@ -1,3 +1,5 @@
+"""A trial that goes on from resume.pt ends as if it had not stopped. Tests saved_trial.py, checkpoints.py, trial.py."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Tests trial.py, loop.py, training_state.py, trial_progress.py and memory_errors.py."""
+
 from __future__ import annotations
 
 import itertools

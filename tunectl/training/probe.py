@@ -101,8 +101,12 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the optimizer cannot be made"):
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
-    with _reported("loss(model, batch) failed on a batch of 'train'"), unwritten(batch, "loss(model, batch)"):
-        losses = _loss(workload, batch, request, device)
+    with (
+        _reported("loss(model, batch) failed on a batch of 'train'"),
+        unwritten(batch, "loss(model, batch)"),
+        _cast(request, device),
+    ):
+        losses = workload.loss(workload.model, batch)
     _check_losses(losses, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
         MeanLoss(len(examples)).backward(losses, len(examples))
@@ -123,11 +127,6 @@ def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> d
     with _reported("the model's load_state_dict() failed on its own state_dict()"):
         workload.model.load_state_dict(state["model"])
     return state
-
-
-def _loss(workload: Workload, batch: Any, request: TrialRequest, device: torch.device) -> Any:
-    with _cast(request, device):
-        return workload.loss(workload.model, batch)
 
 
 def _cast(request: TrialRequest, device: torch.device) -> AbstractContextManager[Any]:

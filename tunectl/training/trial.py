@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -112,7 +112,7 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         # Before the workload is built: the time of earlier attempts counts even where building fails.
         parts = None if fresh else load_resume(attempt.folder, attempt.request, _say)
         if parts is not None:
-            progress = _fitting(partial(_saved_progress, parts, attempt.device))
+            progress = _fitting(partial(TrialProgress.from_state, parts["progress"], attempt.device))
         _account(attempt.seconds, progress)
         workload = build_workload(attempt.factory, attempt.request, attempt.device)
         with contextlib.ExitStack() as stack:
@@ -133,10 +133,6 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         if not has_asked_for_too_much(error):
             raise
         return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
-
-
-def _saved_progress(parts: dict[str, Any], device: torch.device) -> TrialProgress:
-    return TrialProgress.from_state(parts["progress"], device)
 
 
 def _account(seconds: TrialSeconds, progress: TrialProgress) -> None:
@@ -265,7 +261,9 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             return _Verdict(step, error.reason, error.reason)
         if has_asked_for_too_much(error):
             return _Verdict(step, "out_of_memory", first_line(error))
-        if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
+        if not isinstance(error, (OSError, WorkloadError)) and not all(
+            bool(torch.isfinite(parameter).all()) for parameter in state.parameters
+        ):
             return BadUpdate(step, "nan_loss", math.nan)
         state.progress.train_seconds += state.clock.lap()
         raise
@@ -344,7 +342,3 @@ def _result(attempt: _Attempt, progress: TrialProgress, verdict: _Verdict | None
         startup_seconds=attempt.seconds.startup_seconds,
         device=str(attempt.device),
     )
-
-
-def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
