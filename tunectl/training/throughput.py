@@ -13,7 +13,8 @@ from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurement_kinds import THROUGHPUT
+from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, LoadedBatches, training_batches
@@ -30,9 +31,6 @@ from tunectl.training.training_state import Clock, TrialState
 from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
-
-MEASUREMENT_KIND = "throughput"
-"""The kind of these measurements, which are no evaluations of the objective."""
 
 PREFETCHED = 2
 """The number of batches that each loader process makes in advance: torch's default."""
@@ -324,10 +322,7 @@ def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, st
             "data_workers": float(workers),
             "train_examples": float(examples),
         }
-        named = {f"{MEASUREMENT_KIND}/{name}": value for name, value in metrics.items()}
-        state.measurements.append(
-            Measurement(update, named, MEASUREMENT_KIND, elapsed_seconds=clock.now() - began).to_json()
-        )
+        state.measurements.append(THROUGHPUT.measurement(update, metrics, clock.now() - began).to_json())
 
     on_gpu = state.device.type == "cuda"
     state.batches = TimedBatches(
