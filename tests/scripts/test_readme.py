@@ -55,7 +55,7 @@ def test_its_lines_are_short() -> None:
 @pytest.mark.parametrize("path", sorted({path for path in CODE if re.fullmatch(r"[a-z_]+/[a-z_/]+\.py(: \w+)?", path)}))
 def test_a_module_that_it_names_is_there_and_has_that_name(path: str) -> None:
     file, _, name = path.partition(": ")
-    found = ROOT / file if file.startswith("scripts/") else ROOT / "tunectl" / file
+    found = ROOT / file if file.startswith(("scripts/", "tests/")) else ROOT / "tunectl" / file
     assert found.is_file()
     if name:
         assert re.search(rf"^(def|class) {name}\b|^{name}\b", found.read_text(), re.MULTILINE)
