@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := .venv-frameworks
 # The tests whose types are checked, too; each folder without errors is added here.
-TYPED_TESTS := tests/*.py tests/scripts tests/proofs tests/frameworks tests/watching
+TYPED_TESTS := tests/*.py tests/contracts tests/scripts tests/proofs tests/frameworks tests/watching
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
