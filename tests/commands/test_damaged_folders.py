@@ -241,7 +241,7 @@ def test_a_folder_that_holds_nothing_is_no_trial(folder: StudyFolder, name: str)
 def test_the_folder_of_a_trial_that_nothing_knows_is_named(folder: StudyFolder) -> None:
     folder.trial(99999).path.mkdir()
     folder.trial(99999).result.touch()
-    with pytest.raises(FolderError, match=r"plan.jsonl: says nothing of trial 99999, whose folder is .*/trials/99999"):
+    with pytest.raises(FolderError, match=r"plan.jsonl: trial 99999 is missing, whose folder is .*/trials/99999"):
         study_status(folder.path)
 
 

@@ -65,7 +65,7 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
 
     other = tunectl("lr-sweep", study, "--dir", folder, "--low", "0.02", *grid[2:])
     assert other.code == 3
-    assert "was asked otherwise before" in other.err
+    assert "was made with other options" in other.err
     assert tunectl("run", study, "--dir", folder).code == 3
 
 

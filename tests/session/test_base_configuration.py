@@ -1,4 +1,4 @@
-"""One configuration of a study, settled by what it fixes and what the user gives."""
+"""The base configuration of a procedure, from what the study fixes and what the user gives."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_given_values_settle_and_decide_which_conditions_hold():
     ("given", "said"),
     [
         ({"optimzer": "adam"}, "no such hyperparameter; did you mean optimizer"),
-        ({"optimizer": "sgd", "momentum": 0.9}, "optimizer is one of adam, momentum"),
+        ({"optimizer": "sgd", "momentum": 0.9}, "expected one of adam, momentum for optimizer, got sgd"),
         ({"optimizer": "momentum", "momentum": 1.5}, "momentum is a number at least 0 and below 1"),
         ({"optimizer": "momentum", "momentum": "high"}, "momentum"),
         ({"width": 32}, "the study fixes width at 64"),

@@ -1,4 +1,4 @@
-"""A fault of ours in a finding, a plot or a table: said with its traceback kept, and the rest is there."""
+"""A fault of tunectl in a finding, a plot or a table: a warning, its traceback is kept, and the rest is there."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_page_that_cannot_be_laid_out_at_all_still_has_its_findings(folder, mo
 
 def test_next_says_which_finding_could_not_be_asked(folder, monkeypatch):
     break_finding(monkeypatch, "search-boundary")
-    found = next_round(folder.path)
+    found = next_round(folder.path, folder.path.parent / "next.yaml")
     (said,) = [line for line in found.by_hand if "search-boundary" in line]
     assert "IndexError" in said
     assert not (folder.path / "faults.txt").exists()

@@ -1,4 +1,4 @@
-"""How a study stands, told from its index and from its trial folders."""
+"""The outcomes of a study from its index and its trial folders, and measurements restored from the index."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_status_believes_the_index_of_folders_that_did_not_change_and_reads_the_
 
 
 def test_status_writes_nothing_whether_study_db_is_there_or_not(folder: StudyFolder) -> None:
-    before, told = contents(folder), study_status(folder.path)
+    before, status = contents(folder), study_status(folder.path)
     assert contents(folder) == before
     folder.index.unlink()
     before = contents(folder)
-    assert study_status(folder.path) == told
+    assert study_status(folder.path) == status
     assert contents(folder) == before
-    assert told.counts == {"pending": 1, "running": 0, "completed": 2, "infeasible": 0, "failed": 0, "cancelled": 0}
+    assert status.counts == {"pending": 1, "running": 0, "completed": 2, "infeasible": 0, "failed": 0, "cancelled": 0}
 
 
 def test_a_trial_that_a_killed_runner_left_running_does_not_run(folder: StudyFolder) -> None:
@@ -121,10 +121,10 @@ def leave_a_journal(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [cut, damage_a_row, plan_something_else, leave_a_journal])
 def test_status_does_without_an_index_that_cannot_be_used(folder: StudyFolder, harm: Callable[[Path], None]) -> None:
-    told = study_status(folder.path)
+    status = study_status(folder.path)
     harm(folder.index)
     before = contents(folder)
-    assert study_status(folder.path) == told
+    assert study_status(folder.path) == status
     assert contents(folder) == before
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -
 
 
 @pytest.mark.parametrize("index", ["is gone", "says otherwise"])
-def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(folder: StudyFolder, index: str) -> None:
+def test_a_damaged_measurement_without_a_copy_stays_in_the_table_as_damage(folder: StudyFolder, index: str) -> None:
     path = folder.trial(1).measurements
     if index == "is gone":
         folder.index.unlink()

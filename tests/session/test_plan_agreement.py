@@ -1,4 +1,4 @@
-"""A plan.jsonl that does not say what was trained, and what is made of it."""
+"""A plan.jsonl that is damaged, and how the plan is restored from the rest of the folder."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def without_seal(line: str) -> dict[str, object]:
 
 
 def edited(number: int, **changes: object) -> Harm:
-    """A line that somebody wrote anew, as an earlier version would have written it."""
+    """A line that was edited by hand: it has no checksum, as if an earlier version had written it."""
 
     def edit(lines: list[str]) -> list[str]:
         lines[number] = json.dumps({**without_seal(lines[number]), **changes})
@@ -169,7 +169,7 @@ def test_a_line_that_nothing_else_knows_of_is_refused(folder: StudyFolder) -> No
     folder.trial(1).request.unlink()
     lines = folder.plan.read_text().splitlines()
     folder.plan.write_text("".join(f"{line}\n" for line in [*lines[:1], *lines[2:]]))
-    with pytest.raises(FolderError, match=r"plan\.jsonl: says nothing of trial 1"), looked_at(folder.path):
+    with pytest.raises(FolderError, match=r"plan\.jsonl: trial 1 is missing"), looked_at(folder.path):
         pass
 
 

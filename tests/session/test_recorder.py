@@ -1,4 +1,4 @@
-"""What a run keeps of its events, with an index that fails."""
+"""What the recorder writes of the events of a run, with an index that fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRIALS = plan_trials(SPEC)
 
 
 class Watching:
-    """Keeps what a watcher is told."""
+    """A watcher that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []

@@ -1,4 +1,4 @@
-"""A study file that was corrected after a first run: what was trained is read again, and nothing is lost."""
+"""A study file that is corrected after a first run: the output of its trials is read again, and no result is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ lr, home = float(sys.argv[1]), sys.argv[2]
 open("trained.txt", "a").write(f"{lr}\\n")
 for step in range(1, 5):
     print(f"step {step}: train {lr / step} gap {'nan' if step == 2 else step} valid {2 * lr / step}", flush=True)
-    with open(home + "/told.csv", "a") as file:
+    with open(home + "/printed.csv", "a") as file:
         file.write(f"step,valid_loss\\n{step},{3 * lr / step}\\n" if step == 1 else f"{step},{3 * lr / step}\\n")
 if lr == 0.4:
     print("the loss exploded")
@@ -108,13 +108,13 @@ def test_a_corrected_expression_makes_results_of_what_was_trained(study: Study) 
     assert len(study.trained) == 3
 
 
-def test_an_objective_that_no_trial_told_may_be_named_right_and_one_that_was_told_stays(study: Study) -> None:
+def test_the_name_of_an_objective_that_no_trial_measured_can_be_corrected_and_another_one_cannot(study: Study) -> None:
     study.run(text().replace("metric: valid_loss", "metric: val_loss"))
     assert [row[1] for row in study.rows()][:2] == ["no_metric", "no_metric"]
     assert study.run(text()).code == 1
     assert [row[2] for row in study.rows()] == ["0.05", "0.1", "0.2"]
     # A completed trial gets its metrics again, too.
-    again = study.run(STUDY.replace("PLACE", '{csv: "{trial.dir}/told.csv"}'))
+    again = study.run(STUDY.replace("PLACE", '{csv: "{trial.dir}/printed.csv"}'))
     assert "every state is as before" in again.err
     assert [float(row[2]) for row in study.rows()] == pytest.approx([0.075, 0.15, 0.3])
     assert len(study.trained) == 3
@@ -139,11 +139,11 @@ def test_a_study_without_a_result_may_change_altogether_and_what_was_there_is_ke
 
 
 class Killed(BaseException):
-    """Stands for a kill."""
+    """Raised in place of a kill."""
 
 
 class Silent:
-    """A watcher that keeps what it was told."""
+    """A watcher that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []

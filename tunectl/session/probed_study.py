@@ -1,6 +1,4 @@
-"""Before anything is created: the workload is loaded, compared with the study, and tried on one batch in each
-setting.
-"""
+"""The probe of a study before anything is created: its workload is imported, and tried on one batch in each setting."""
 
 from __future__ import annotations
 
@@ -23,14 +21,14 @@ _MOST_PROBES = 50  # each takes some 50 ms
 
 
 class StoppedError(TunectlError):
-    """The command was interrupted before it had created anything."""
+    """The command was interrupted before it created anything."""
 
     exit_code = EXIT_INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A backend that has loaded the workload; `signature` is the factory's own, beyond doubt.
+    """A backend that has imported the workload, and the signature of its factory.
 
     `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
     """
@@ -61,10 +59,10 @@ def make_ready(
     stop_requested: Callable[[], int],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Ready:
-    """Load the workload, then try some of the given trials, which tell most, on one batch each.
+    """Import the workload, then try some of the given trials (see `telling_trials`) on one batch each.
 
-    `meanwhile` is called while the workload loads, which takes seconds in another process.
-    Raises StudyError or WorkloadError for what cannot work, StoppedError when a stop was asked for meanwhile.
+    `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
+    WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
     backend.load(checked.reference)
     meanwhile()
@@ -91,19 +89,19 @@ def make_ready(
 
 
 def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-    """The trials to try: between them every setting, and every value that is no float, stands once.
+    """The trials to try: every setting, and every value that is not a float, is in at least one of them.
 
-    A range of floats is tried at one point only, and at most _MOST_PROBES trials are: what else may break is found by
-    the trials themselves.
+    They are at most _MOST_PROBES, and of a range of floats the first value is enough; other failures are found when the
+    trials run.
     """
     seen: set[tuple[str, object]] = set()
     chosen: list[PlannedTrial] = []
     for trial in trials:
-        told: set[tuple[str, object]] = {("setting", trial.setting)}
-        told |= {(name, value) for name, value in trial.hyperparameters.items() if not isinstance(value, float)}
-        if told - seen and len(chosen) < _MOST_PROBES:
+        features: set[tuple[str, object]] = {("setting", trial.setting)}
+        features |= {(name, value) for name, value in trial.hyperparameters.items() if not isinstance(value, float)}
+        if features - seen and len(chosen) < _MOST_PROBES:
             chosen.append(trial)
-            seen |= told
+            seen |= features
     return chosen
 
 
@@ -113,15 +111,11 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     values = ", ".join(
         f"{name} {as_text(value)}"
         for name, value in trial.hyperparameters.items()
-        if not isinstance(value, float) and _varies(spec, name)
+        if not isinstance(value, float)
+        and (len(spec.alternatives(name)) > 1 or any(item.varies for item in spec.alternatives(name)))
     )
     with_values = f" (tried with {values})" if values and not metric else ""
     return spec.problem(path, f"{error}{with_values}")
-
-
-def _varies(spec: StudySpec, name: str) -> bool:
-    alternatives = spec.alternatives(name)
-    return len(alternatives) > 1 or any(item.varies for item in alternatives)
 
 
 def probe_study(study: Path, current_folder: Path, environ: dict[str, str], backend: Backend) -> CheckedStudy:

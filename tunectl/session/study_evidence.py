@@ -1,4 +1,4 @@
-"""What findings and plots rest on, gathered from a study folder: curves from its index, updates from trial folders."""
+"""The evidence for findings and plots, read from a study folder: curves from the index, updates from trial folders."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tunectl.store.trial_files import read_result, read_trial
 from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40
-"""Of so many trials at most the series of every update are read: each takes tens of milliseconds."""
+"""The number of trials of which the series of updates are read at most: each takes tens of milliseconds."""
 
 _BEST_OF_SETTING = 3
 
 
 def indexed_curves(index: Index) -> dict[int, dict[str, MeasuredCurve]]:
-    """The curves of every trial that an index knows, by trial and metric."""
+    """The curves of all trials in an index, by trial and metric."""
     names = index.metric_names()
     found: dict[int, dict[str, MeasuredCurve]] = {}
     for block in index.measurement_columns(names):
@@ -42,10 +42,8 @@ def read_evidence(
     curves: Mapping[int, Mapping[str, MeasuredCurve]],
     objective: Objective,
 ) -> Evidence:
-    """The evidence of a study whose trials stand so; the curves of trials that are not among `curves` are read from
-    their folders.
-    """
-    # Commands are given with the user's own file: a workload's file may be named from where it stands.
+    """The evidence of a study with these outcomes; curves that are not among `curves` are read from trial folders."""
+    # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
     telling = telling_trials(outcomes, objective)
     runs = [
@@ -58,7 +56,7 @@ def read_evidence(
 
 
 def telling_trials(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
-    """The trials of which the updates are read: the best of every setting, then others evenly from the rest."""
+    """The trials whose updates are read: the best of every setting, then others spread evenly over the rest."""
     ended = [item for item in outcomes if item.state in ("completed", "infeasible")]
     if len(ended) <= MOST_UPDATES_READ:
         return {item.plan.trial for item in ended}
@@ -105,7 +103,7 @@ def _run(
 
 
 def measurements_by_trial(index: Index, wanted: Container[int]) -> dict[int, list[Measurement]]:
-    """The measurements that an index has of the wanted trials, by trial."""
+    """The measurements of these trials in an index, by trial."""
     pairs: Iterable[tuple[int, Measurement]] = index.measurements()
     found = {trial: [item for _, item in group] for trial, group in groupby(pairs, key=itemgetter(0))}
     return {trial: items for trial, items in found.items() if trial in wanted}

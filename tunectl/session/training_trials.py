@@ -1,4 +1,4 @@
-"""Training the trials that are left of an open study."""
+"""The training of trials of an open study, by the scheduler, the recorder and the watch over a shared folder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Where and how to run, never what to train.
+    """The options of a command that trains: where and how to run, not what to train.
 
-    `folder` None is runs/<study> below the current folder, `slots` None all that there are. `reverse` starts the last
-    trials first. `retry_failed` runs those again that failed.
+    `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
+    trials. With `retry_failed` failed trials are run again.
     """
 
     folder: Path | None = None
@@ -46,13 +46,13 @@ class RunOptions:
 
 
 def disk_need(spec: StudySpec, left: Sequence[PlannedTrial], ready: Ready, slots: tuple[Slot, ...]) -> DiskNeed:
-    """What these trials will write."""
+    """The bytes that these trials will write."""
     return DiskNeed(
         checkpoint_bytes=ready.checkpoint_bytes,
         kept=spec.training.keep_checkpoints,
         at_once=min(len(slots), len(left)),
         trials=len(left),
-        # The steps of the user's own code leave nothing beside what it writes itself.
+        # tunectl writes nothing for a step of own code.
         updates=0 if spec.own_code else sum(total_steps(spec, trial) for trial in left),
     )
 
@@ -67,7 +67,7 @@ def train_trials(
     watcher: Watcher,
     stops: Callable[[], int],
 ) -> None:
-    """Train these trials of an open study until they have ended, or a stop is asked for.
+    """Train these trials of an open study until they have ended, or a stop is requested.
 
     Raises FolderError where there is no room for them, or their folders cannot be written.
     """
@@ -108,7 +108,7 @@ def train_trials(
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
-        # Whoever opened the folder lets go of its lock next: no trial may write into it after that.
+        # The folder's lock is released next: no trial may write into the folder after that.
         ready.backend.close()
         raise
 
@@ -163,4 +163,5 @@ def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, 
     )
     damaged = append_provenance(study.folder, run)
     if damaged is not None:
-        study.damage(f"warning: {study.folder.provenance}: a new one is begun, and what was there is kept as {damaged}")
+        path = study.folder.provenance
+        study.damage(f"warning: {path}: has been replaced by a new one, and the damaged file is kept as {damaged}")
