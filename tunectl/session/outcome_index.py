@@ -13,6 +13,7 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
@@ -206,8 +207,9 @@ def _restored(home: TrialFolder, backup: list[Measurement], files: TrialFiles, s
     try:
         write_measurements(home, backup)
         if files.result is not None:
-            write_result(home, files.result)  # it counts the lines
-    except (FolderError, OSError) as error:
+            with path_errors(home.result, "written"):
+                write_result(home, files.result)  # it counts the lines
+    except FolderError as error:
         say(f"warning: {error}")
         return False
     say(f"warning: {home.measurements}: was damaged and has been restored from study.db")

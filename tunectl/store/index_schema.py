@@ -19,6 +19,14 @@ from tunectl.core.file_locks import has_record_locks
 from tunectl.core.folders import StudyFolder
 
 SCHEMA_VERSION = 5
+"""An index of another version is rebuilt from the trial folders. The versions:
+
+1. trials, running, metric_sets and measurements, one row for each measurement.
+2. `running` has only the slot: device, attempt and start are in the trial's files.
+3. `trials` has `training` and `attempts`.
+4. `measurements` has a row for all that a trial wrote at once, packed, with its checksum.
+5. `trials` has checksums and `damage`; `files` has the hashes of the study's own files.
+"""
 APPLICATION_ID = 0x74756E65  # "tune"
 BUSY_TIMEOUT_SECONDS = 10.0
 
