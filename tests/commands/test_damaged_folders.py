@@ -16,15 +16,15 @@ from made_up_folders import made_up_folder
 from study_calls import Called
 
 from tunectl.cli.main import app
+from tunectl.commands.ls import tracked_studies
 from tunectl.commands.report import Question, report_study
 from tunectl.commands.status import study_status
-from tunectl.commands.study_list import tracked_studies
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
 from tunectl.language.study_reader import parse_study
-from tunectl.session.open_study import opened
-from tunectl.session.outcome_index import refresh
+from tunectl.session.open_study import open_study
+from tunectl.session.outcome_index import refresh_index
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store import json_lines
 from tunectl.store.index import Index
@@ -74,7 +74,7 @@ def test_measurements_that_the_index_has_are_written_again_by_the_next_run(folde
     before, said = read_trial(folder.trial(1)).measurements, []
     folder.trial(1).measurements.unlink()
     with Index.open_for_writing(folder.index) as index:
-        outcomes = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+        outcomes = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert [item.damage for item in outcomes] == ["", "", ""]
     assert said == [f"warning: {folder.trial(1).measurements}: {RESTORED}"]
@@ -87,7 +87,7 @@ def test_damage_that_stays_is_said_every_time(folder: StudyFolder) -> None:
     for _ in range(2):
         said: list[str] = []
         with Index.open_for_writing(folder.index) as index:
-            refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+            refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
         assert len(said) == 1
         assert said_of(folder) == said
 
@@ -193,7 +193,7 @@ def test_damaged_updates_are_said_like_other_damage_and_remembered_by_the_index(
         assert study_status(folder.path).to_json()["damage"] == [line]
         assert tracked_studies(folder.path)[0].problem == line
         with Index.open_for_writing(folder.index) as index:
-            assert refresh(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)[1].damage
+            assert refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)[1].damage
 
 
 @pytest.mark.parametrize("lost", [[0, 1, 2], [1]], ids=["all", "one"])
@@ -205,7 +205,7 @@ def test_folders_that_are_gone_of_trials_that_the_index_knows_are_said_until_the
     line = f"{whose}: its folder is missing, and study.db has it as completed; the next run trains it again"
     assert said_of(folder) == [f"warning: {line}"]
     watching = Watching()
-    with opened(OWN, folder.path, watching) as study:  # the index is told, and nothing is trained
+    with open_study(OWN, folder.path, watching) as study:  # the index is told, and nothing is trained
         assert [trial.trial for trial in study.left()] == lost
         assert study.damage.lines == (line,)
     assert watching.said == [f"warning: {line}"]
@@ -227,7 +227,7 @@ def test_trials_that_were_never_launched_have_no_folder_to_miss(tmp_path: Path) 
     folder = made_up_folder(tmp_path / "study", TEXT, lambda _trial: 0.5)
     shutil.rmtree(folder.trials)
     folder.index.unlink()
-    with opened(OWN, folder.path, Watching()):
+    with open_study(OWN, folder.path, Watching()):
         assert said_of(folder) == []
     assert said_of(folder) == []
 
@@ -298,7 +298,7 @@ def test_a_folder_called_as_the_mark_of_a_rereading_is_said_by_its_own_name(fold
     assert said_of(folder) == [f"warning: {folder.rereading}: is a folder, not a file"]
     assert not study_status(folder.path).half_read
     with pytest.raises(FolderError, match=f"{re.escape(str(folder.rereading))}: is a folder, not a file"):
-        opened(OWN, folder.path, Watching()).__enter__()
+        open_study(OWN, folder.path, Watching()).__enter__()
 
 
 def test_a_real_run_says_each_damage_once_and_in_its_json(

@@ -25,7 +25,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.safe_text import ACTING
 from tunectl.language.study_reader import load_study
 from tunectl.report.renderer import PlotFiles, draw
-from tunectl.session.open_study import opened
+from tunectl.session.open_study import open_study
 
 TEXT = study_text(
     {
@@ -118,7 +118,7 @@ def test_a_link_in_place_of_a_file_or_folder_of_the_study_is_refused_by_name(fol
     before, held = contents(own), contents(folder.path)
 
     def run() -> None:
-        with opened(load_study(folder.path.parent / "study_file.yaml"), folder.path, Silent()):
+        with open_study(load_study(folder.path.parent / "study_file.yaml"), folder.path, Silent()):
             raise AssertionError("it runs")
 
     looking: list[Callable[[], None]] = [lambda command=command: call(command, folder.path) for command in LOOKING]  # type: ignore[misc]
@@ -178,7 +178,7 @@ def test_what_is_in_the_way_of_a_file_that_is_written_at_the_end_is_found_before
     own.write_text("export A=1\n")
     in_the_way(folder.path / name, kind, own)
     study = load_study(folder.path.parent / "study_file.yaml")
-    with at_once(), pytest.raises(FolderError, match=said) as raised, opened(study, folder.path, Silent()):
+    with at_once(), pytest.raises(FolderError, match=said) as raised, open_study(study, folder.path, Silent()):
         raise AssertionError("it runs")
     assert name in str(raised.value)
     assert own.read_text() == "export A=1\n"
@@ -193,7 +193,7 @@ def test_links_under_every_temporary_name_do_not_lead_out(folder: StudyFolder, t
         (folder.path / name).symlink_to(own)
     (folder.tables / ".isolation.csv.tmp").unlink(missing_ok=True)
     (folder.tables / ".isolation.csv.tmp").symlink_to(own)
-    with opened(load_study(tmp_path / "study_file.yaml"), folder.path, Silent()):
+    with open_study(load_study(tmp_path / "study_file.yaml"), folder.path, Silent()):
         pass
     for command in (["report"], ["export", "--to", "csv"]):
         call(command, folder.path)

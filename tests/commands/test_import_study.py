@@ -15,16 +15,16 @@ from tunectl.analysis.results.runs import curves_of
 from tunectl.cli.main import main
 from tunectl.commands import import_study as importing
 from tunectl.commands.import_study import import_study
+from tunectl.commands.ls import tracked_studies
 from tunectl.commands.next_round import next_round
 from tunectl.commands.report import Question, report_study
-from tunectl.commands.study_list import tracked_studies
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.exchange.foreign_study import ForeignParameter, ForeignStudy, ForeignTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.outcome_index import has_ended
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_evidence import read_evidence
 from tunectl.store.trial_files import read_trial
 
@@ -62,7 +62,7 @@ def bring(tmp_path, monkeypatch):
 
 
 def outcomes_in(folder):
-    with looked_at(folder) as study:
+    with study_snapshot(folder) as study:
         return study.spec, list(study.outcomes)
 
 
@@ -108,7 +108,7 @@ def test_a_pruned_trial_is_never_the_best_nor_asked_by_the_findings_nor_run_agai
         for number in range(12):
             study = changed(study, number, curve={})
     folder = bring(study).folder
-    with looked_at(folder) as there:
+    with study_snapshot(folder) as there:
         assert not [item for item in there.outcomes if not has_ended(item)]
         curves = {
             item.plan.trial: curves_of(read_trial(there.folder.trial(item.plan.trial)).measurements)

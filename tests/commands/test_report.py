@@ -13,7 +13,7 @@ from made_up_folders import made_up_folder
 from tunectl.commands.report import Question, evidence_of, report_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.store.index import Index
 
 TEXT = study_text(
@@ -89,7 +89,7 @@ def test_an_objective_needs_a_direction_and_one_that_was_measured(folder):
 
 @pytest.mark.parametrize("damage", ["missing", "damaged", "stale"])
 def test_without_a_sound_index_the_trial_folders_are_read(folder, damage):
-    with looked_at(folder.path) as study:
+    with study_snapshot(folder.path) as study:
         wanted, _ = evidence_of(study, Question("train/loss", "minimize"))
     if damage == "missing":
         folder.index.unlink()
@@ -98,7 +98,7 @@ def test_without_a_sound_index_the_trial_folders_are_read(folder, damage):
     else:
         with Index.open_for_writing(folder.index) as index:
             index.put_plan([])
-    with looked_at(folder.path) as study:
+    with study_snapshot(folder.path) as study:
         found, _ = evidence_of(study, Question("train/loss", "minimize"))
     for left, right in zip(wanted.runs, found.runs, strict=True):
         assert (left.best_value, left.best_step, left.state) == (right.best_value, right.best_step, right.state)

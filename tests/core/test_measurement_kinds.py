@@ -18,7 +18,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MeasuredMetric, MeasurementKind
 from tunectl.exchange.exported_study import ExportedTrial
 from tunectl.language.study_reader import parse_study
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.session.written_tables import write_tables
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
                 line = BENDING.measurement(step, {"sharpness": 1000.0 * plan.trial + step}, step / 10)
                 file.write(jsontext.encode(line.to_json()) + "\n")
     with Index.open_for_writing(place.index) as index:
-        refresh(place, trials, spec.objective, index, lambda _line: None)
+        refresh_index(place, trials, spec.objective, index, lambda _line: None)
         write_tables(place, spec, list(index.outcomes()), index)
     return place
 

@@ -15,7 +15,7 @@ from tunectl.execution.jobs import Job
 from tunectl.language.study_reader import load_study
 from tunectl.session import folder_watch
 from tunectl.session.folder_watch import ALONE_SECONDS, FolderWatch
-from tunectl.session.open_study import opened
+from tunectl.session.open_study import open_study
 
 Call = Callable[..., Called]
 
@@ -194,7 +194,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     (tmp_path / "program.py").write_text("")
     (tmp_path / "own.yaml").write_text(STUDY)
     said = Silent()
-    with opened(load_study(tmp_path / "own.yaml"), tmp_path / "runs" / "own", said) as study:
+    with open_study(load_study(tmp_path / "own.yaml"), tmp_path / "runs" / "own", said) as study:
         played = Watched(tmp_path, FolderWatch(tmp_path, study, said, lambda: played.now), said)
         played.watch.begin(first_alone=True)
         yield played

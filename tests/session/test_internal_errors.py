@@ -16,7 +16,7 @@ from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.report import plots
 from tunectl.report import study_page as page_module
-from tunectl.session.internal_errors import RAISE, Faults, faults_met
+from tunectl.session.internal_errors import RAISE, Faults, no_faults
 
 TEXT = study_text(
     {
@@ -129,8 +129,8 @@ def test_errors_that_a_user_can_mend_are_raised_and_so_is_a_fault_in_the_tests()
     with pytest.raises(UsageError):
         Faults().attempt("it", mendable, None)
     with pytest.raises(IndexError):
-        faults_met({RAISE: "1"}).attempt("it", broken, None)
-    assert faults_met({}).attempt("it", broken, 7) == 7
+        no_faults({RAISE: "1"}).attempt("it", broken, None)
+    assert no_faults({}).attempt("it", broken, 7) == 7
 
 
 def test_equal_faults_are_one_warning_and_different_ones_are_several():

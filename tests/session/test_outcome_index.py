@@ -12,12 +12,12 @@ import pytest
 from builders import study_text
 from full_disks import fill_disk_under
 
-from tunectl.commands.status import StatusReport, study_status
+from tunectl.commands.status import StudyStatus, study_status
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, TrialResult
 from tunectl.language.study_reader import parse_study
-from tunectl.session.outcome_index import refresh, refresh_at_end
+from tunectl.session.outcome_index import refresh_index, refresh_index_at_end
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
@@ -51,14 +51,14 @@ def write_trial(folder: StudyFolder, trial: int, value: float) -> None:
 
 def fill_index(folder: StudyFolder) -> None:
     with Index.open_for_writing(folder.index) as index:
-        refresh(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)
+        refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)
 
 
 def contents(folder: StudyFolder) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
 
-def best(report: StatusReport) -> tuple[int, float | None]:
+def best(report: StudyStatus) -> tuple[int, float | None]:
     assert report.best is not None
     return report.best.plan.trial, report.best.best_value
 
@@ -139,7 +139,7 @@ def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -
     before, said = read_trial(folder.trial(1)).measurements, []
     damage_line(path, 1)
     with Index.open_for_writing(folder.index) as index:
-        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+        standing = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert (standing[1].final_step, standing[1].message) == (100, "")
     assert said == [f"warning: {path}: was damaged and has been restored from study.db"]
@@ -157,7 +157,7 @@ def test_a_damaged_measurement_without_a_copy_stays_in_the_table_as_damage(folde
     fill_index(folder)
     assert path.read_bytes() == damaged
     with Index.open_for_writing(folder.index) as opened:
-        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
+        standing = refresh_index(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
     assert standing[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
     assert standing[0].message == ""
 
@@ -168,7 +168,7 @@ def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder
     damage_line(path, 1)
     with pytest.MonkeyPatch.context() as full, Index.open_for_writing(folder.index) as index:
         fill_disk_under(full, path.name)
-        outcomes = refresh(folder, read_plan(folder.plan), SPEC.objective, index, messages.append)
+        outcomes = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, messages.append)
     assert outcomes[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
     assert "No space left" in messages[0]
     fill_index(folder)
@@ -178,11 +178,11 @@ def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder
 def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(folder: StudyFolder) -> None:
     trials, said = read_plan(folder.plan), []
     with Index.open_for_writing(folder.index) as index:
-        before = refresh(folder, trials, SPEC.objective, index, said.append)
+        before = refresh_index(folder, trials, SPEC.objective, index, said.append)
         with open(folder.index, "r+b") as file:
             file.write(b"scribble" * 2000)
         write_trial(folder, 2, 0.125)
-        after = refresh_at_end(folder, trials, SPEC.objective, index, said.append)
+        after = refresh_index_at_end(folder, trials, SPEC.objective, index, said.append)
         assert [item.best_value for item in index.outcomes()] == [0.5, 0.25, 0.125]
     assert after[:2] == before[:2]
     assert len(said) == 1

@@ -16,7 +16,7 @@ from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 
 if TYPE_CHECKING:
-    from tunectl.commands.sweep import ProcedureReport
+    from tunectl.commands.sweep import ProcedureResult
     from tunectl.procedures.procedure import ProcedureOptions
 
 Study = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
@@ -109,7 +109,7 @@ def _run(
     return report.exit_code
 
 
-def _print(report: ProcedureReport, said: Collection[int]) -> None:
+def _print(report: ProcedureResult, said: Collection[int]) -> None:
     note_failures(report.failed, report.folder, said)
     conclusion = report.conclusion
     if conclusion is None:

@@ -14,7 +14,7 @@ from tunectl.core.errors import EXIT_INTERRUPTED
 from tunectl.core.folders import StudyFolder
 
 if TYPE_CHECKING:
-    from tunectl.commands.retrain import RetrainReport
+    from tunectl.commands.retrain import RetrainResult
 
 
 def retrain(
@@ -51,7 +51,7 @@ def retrain(
     return report.exit_code
 
 
-def _print(report: RetrainReport) -> None:
+def _print(report: RetrainResult) -> None:
     from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED
     from tunectl.report.answer_tables import retrains_table
 

@@ -16,8 +16,8 @@ from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text
-from tunectl.session.damage import SaidDamage
-from tunectl.session.snapshot import StudyAsItStands, looked_at
+from tunectl.session.damage import DamageLog
+from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.store.study_folder import is_study_folder
 
 
@@ -32,7 +32,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparisonReport:
+class StudyComparison:
     """What is in use, what might replace it, the verdict, and what of their folders is damaged."""
 
     objective: Objective
@@ -71,7 +71,7 @@ def value_of(loss: float, objective: Objective) -> float:
     return loss if objective.direction == "minimize" else -loss
 
 
-def compare_places(old: str, new: str | None, report: Callable[[str], None] = lambda _line: None) -> ComparisonReport:
+def compare_studies(old: str, new: str | None, report: Callable[[str], None] = lambda _line: None) -> StudyComparison:
     """Compare two studies or settings, each `DIR` or `DIR:SETTING`; with one DIR its two settings.
 
     A setting is its number, or its values as `optimizer=adam,width=64`; without one the best setting of the study is
@@ -79,7 +79,7 @@ def compare_places(old: str, new: str | None, report: Callable[[str], None] = la
     """
     if new is None:
         old, new = _two_settings(old)
-    damage = SaidDamage(report)
+    damage = DamageLog(report)
     (old_objective, old_side), (new_objective, new_side) = _side(old, damage), _side(new, damage)
     if (old_objective.metric, old_objective.direction) != (new_objective.metric, new_objective.direction):
         raise UsageError(
@@ -87,12 +87,12 @@ def compare_places(old: str, new: str | None, report: Callable[[str], None] = la
             f"({new_objective.direction}): they cannot be compared"
         )
     comparison = compare(old_side.candidate, new_side.candidate)
-    return ComparisonReport(old_objective, old_side, new_side, comparison, damage.lines)
+    return StudyComparison(old_objective, old_side, new_side, comparison, damage.lines)
 
 
 def _two_settings(place: str) -> tuple[str, str]:
     path, setting = _split(place)
-    with looked_at(path) as study:
+    with study_snapshot(path) as study:
         settings = sorted({item.plan.setting for item in study.outcomes})
     if setting is not None or len(settings) != 2:
         raise UsageError(
@@ -111,7 +111,7 @@ def _split(place: str) -> tuple[Path, str | None]:
 
 def _side(place: str, report: Callable[[str], None]) -> tuple[Objective, Side]:
     path, asked = _split(place)
-    with looked_at(path, report) as study:
+    with study_snapshot(path, report) as study:
         setting = None if asked is None else _setting(study, asked, place)
         objective = study.spec.objective
         outcomes = [item for item in study.outcomes if setting is None or item.plan.setting == setting]
@@ -142,7 +142,7 @@ def _loss(item: TrialOutcome, objective: Objective) -> float:
     return objective.loss(item.best_value) if item.state == "completed" else math.inf
 
 
-def _setting(study: StudyAsItStands, asked: str, place: str) -> int:
+def _setting(study: StudySnapshot, asked: str, place: str) -> int:
     settings = settings_of(study.spec, study.trials)
     words = [part.strip() for part in asked.split(",")]
     for number, values in settings.items():

@@ -19,8 +19,8 @@ from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.table import Table, csv_bytes
 from tunectl.report.trial_tables import measurements_table, settings_table, trials_table
-from tunectl.session.damage import SaidDamage
-from tunectl.session.snapshot import looked_at
+from tunectl.session.damage import DamageLog
+from tunectl.session.snapshot import study_snapshot
 from tunectl.session.written_tables import setting_names
 from tunectl.store.trial_files import read_trial
 
@@ -69,7 +69,7 @@ def export_study(
     FolderError where there is no study, or where `out` holds something else, and UsageError where the tool's library is
     missing.
     """
-    damage = SaidDamage(report)
+    damage = DamageLog(report)
     study = read_for_export(place, damage)
     target = _target(StudyFolder(place), tool, out)
     written, view = _write(study, tool, target)
@@ -93,7 +93,7 @@ def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
 
 def read_for_export(place: Path, report: Callable[[str], None] = lambda _line: None) -> ExportedStudy:
     """All that a study folder has under the study's own objective; raises FolderError where there is none."""
-    with looked_at(place, report) as study:
+    with study_snapshot(place, report) as study:
         outcomes = sorted(study.outcomes, key=lambda item: item.plan.trial)
         trials = [_trial(study.folder.trial(item.plan.trial), item) for item in outcomes]
         return ExportedStudy(study.spec, str(place.resolve()), trials)

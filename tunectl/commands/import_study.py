@@ -20,7 +20,7 @@ from tunectl.exchange.imported_study import ImportedStudy, ImportedTrial, import
 from tunectl.exchange.optuna_reading import read_optuna
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.session.written_tables import write_tables
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.index import Index
@@ -96,7 +96,7 @@ def _fill(
     run = describe_run(shown, workload_file=None, study_file=None, study_folder=folder.path, now=now)
     append_provenance(folder, run)
     with Index.open_for_writing(folder.index) as index:
-        outcomes = refresh(folder, trials, spec.objective, index, lambda _line: None)
+        outcomes = refresh_index(folder, trials, spec.objective, index, lambda _line: None)
         write_tables(folder, spec, outcomes, index)
     states = [item.state for item in outcomes]
     return {state: states.count(state) for state in sorted(set(states))}

@@ -19,8 +19,8 @@ from tunectl.core.path_errors import path_error
 from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.internal_errors import faults_met
-from tunectl.session.snapshot import looked_at
+from tunectl.session.internal_errors import no_faults
+from tunectl.session.snapshot import study_snapshot
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text
 
@@ -68,9 +68,9 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     current folder, called `<study>-round2.yaml` and so on. What is damaged in the folder is said to `report`. Raises
     FolderError where there is no study, UsageError where the file is there already.
     """
-    with looked_at(place, report) as study:
+    with study_snapshot(place, report) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
-        faults = faults_met()
+        faults = no_faults()
         findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
     text, made, by_hand = _changed(read_study_text(folder), changes)

@@ -32,8 +32,8 @@ from tunectl.report.renderer import Renderer
 from tunectl.report.study_page import PageContent, study_page
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_rows, trials_table, write_table
-from tunectl.session.internal_errors import Faults, faults_met, keep_faults
-from tunectl.session.snapshot import StudyAsItStands, looked_at
+from tunectl.session.internal_errors import Faults, no_faults, write_faults
+from tunectl.session.snapshot import StudySnapshot, study_snapshot
 from tunectl.session.study_evidence import indexed_curves, measurements_by_trial, read_evidence
 from tunectl.session.written_tables import setting_names
 from tunectl.store.checkpoint_names import ExistingCheckpoints
@@ -103,14 +103,14 @@ def report_study(
     where there is no study or nothing can be written, UsageError where the question cannot be answered.
     """
     with writing_lock(StudyFolder(place), report):
-        with looked_at(place, report) as study:
+        with study_snapshot(place, report) as study:
             evidence, outcomes = evidence_of(study, question)
             tables = () if evidence.objective != study.spec.objective else _own_tables(study)
         found = write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
         return replace(found, paths=(*tables, *found.paths), damage=tuple(study.damage))
 
 
-def _own_tables(study: StudyAsItStands) -> tuple[Path, ...]:
+def _own_tables(study: StudySnapshot) -> tuple[Path, ...]:
     """Write the tables that a run left so that they say what the folder says now, damaged or half run."""
     # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.session.written_tables import write_tables
@@ -119,7 +119,7 @@ def _own_tables(study: StudyAsItStands) -> tuple[Path, ...]:
     return write_tables(study.folder, study.spec, study.outcomes, study.index if is_whole else None).paths
 
 
-def evidence_of(study: StudyAsItStands, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
+def evidence_of(study: StudySnapshot, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
     """What a study's findings rest on, and its outcomes, both under the objective asked for; raises UsageError."""
     folder, spec, outcomes = study.folder, study.spec, study.outcomes
     curves = _known_curves(study.index, outcomes)
@@ -192,7 +192,7 @@ def write_report(
 
     Under another objective than the study's the trials table is written again, beside the study's own.
     """
-    faults = faults_met()
+    faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
     names = setting_names(spec)
     summaries = settings_summary(outcomes, names, objective)
@@ -210,7 +210,7 @@ def write_report(
     kept = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
     _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
-    keep_faults(folder, faults)
+    write_faults(folder, faults)
     header, rows = settings_rows(summaries, names)
     return StudyReport(
         spec,

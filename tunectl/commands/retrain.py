@@ -15,12 +15,12 @@ from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.session.checked_study import check_study
-from tunectl.session.open_study import OpenStudy, grown, opened
-from tunectl.session.outcome_index import has_ended, refresh_at_end
-from tunectl.session.probed_study import make_ready, study_slots
+from tunectl.session.open_study import OpenStudy, open_study, with_trials
+from tunectl.session.outcome_index import has_ended, refresh_index_at_end
+from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, train_trials
-from tunectl.session.unread_metrics import omissions
+from tunectl.session.unread_metrics import unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.provenance import original_study_file, read_provenance
 from tunectl.store.study_folder import open_folder
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainReport:
+class RetrainResult:
     """How a call of `retrain` ended; `retrained` are the trials that it was about, and `damage` says what of the folder
     was damaged.
     """
@@ -91,7 +91,7 @@ class RetrainReport:
 
 def retrain_study(
     place: Path, wanted: Wanted, study_file: Path | None, options: RunOptions, watcher: Watcher, backend: Backend
-) -> RetrainReport:
+) -> RetrainResult:
     """Train the best trials of the study folder at `place` again, or go on with that.
 
     Those that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
@@ -99,10 +99,10 @@ def retrain_study(
     """
     checked = check_study(study_file or _study_file(place), Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
-    opening = opened(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
+    opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
         chosen = _chosen(study, wanted)
-        study = grown(study, _missing(study, chosen, wanted.repeats))
+        study = with_trials(study, _missing(study, chosen, wanted.repeats))
         keys = {(item.plan.setting, item.plan.point) for item in chosen}
         left = [
             trial
@@ -110,8 +110,8 @@ def retrain_study(
             if trial.kind == "retrain" and (trial.setting, trial.point) in keys
         ]
         if left:
-            ready = make_ready(backend, checked, left, slots[0], stops)
-            train_trials(study, left, checked, ready, slots, options, watcher, stops)
+            probed = probe_workload(backend, checked, left, slots[0], stops)
+            train_trials(study, left, checked, probed, slots, options, watcher, stops)
         return _report(study, keys, watcher, interrupted=stops() > 0)
 
 
@@ -163,15 +163,15 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
     return added
 
 
-def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainReport:
+def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainResult:
     # pyarrow takes a while to load: only when there are tables to write.
     from tunectl.session.written_tables import write_tables
 
-    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
-    for omission in omissions(study.folder, outcomes):
-        watcher.message(f"warning: {omission}")
+    outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
+    for sentence in unread_metrics(study.folder, outcomes):
+        watcher.message(f"warning: {sentence}")
     with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     name, objective, damage = study.spec.name, study.spec.objective, study.damage.lines
-    return RetrainReport(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)
+    return RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)

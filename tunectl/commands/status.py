@@ -13,14 +13,14 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.run_progress import RunningTrial
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_correction import Correction, next_correction
 from tunectl.session.trial_requests import total_steps
-from tunectl.store.index import TrialProgress
+from tunectl.store.index import RunningRow
 
 
 @dataclass(frozen=True, slots=True)
-class StatusReport:
+class StudyStatus:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
 
     `correction` is what the next run of `study_file` does about its changes, None where there are none. `half_read`:
@@ -63,12 +63,12 @@ class StatusReport:
         }
 
 
-def study_status(place: Path, report: Callable[[str], None] = lambda _line: None) -> StatusReport:
+def study_status(place: Path, report: Callable[[str], None] = lambda _line: None) -> StudyStatus:
     """The status of the study folder at `place`; writes nothing. What is damaged there is said to `report`.
 
     Raises FolderError where there is none.
     """
-    with looked_at(place, report, may_be_half_read=True) as study:
+    with study_snapshot(place, report, may_be_half_read=True) as study:
         spec, outcomes = study.spec, study.outcomes
         running: tuple[RunningTrial, ...] = ()
         if study.runner_alive and study.index is not None:
@@ -77,7 +77,7 @@ def study_status(place: Path, report: Callable[[str], None] = lambda _line: None
         changed = next_correction(study.folder, spec, outcomes)
         half_read = study.folder.rereading.is_file()
     counts = Counter(item.state for item in outcomes)
-    return StatusReport(
+    return StudyStatus(
         study=spec.name,
         objective=spec.objective,
         runner_alive=study.runner_alive,
@@ -94,6 +94,6 @@ def study_status(place: Path, report: Callable[[str], None] = lambda _line: None
     )
 
 
-def _running(spec: StudySpec, trial: PlannedTrial, item: TrialProgress) -> RunningTrial:
+def _running(spec: StudySpec, trial: PlannedTrial, item: RunningRow) -> RunningTrial:
     steps = total_steps(spec, trial)
     return RunningTrial(trial.trial, trial.setting, item.slot, item.last_step or 0, steps, item.last_value)

@@ -27,16 +27,16 @@ from tunectl.procedures.procedure import AnySweep, Conclusion, Options, Options_
 from tunectl.procedures.repeated_seeds import without_evidence
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import write_table
-from tunectl.session.base_configuration import settle
+from tunectl.session.base_configuration import base_configuration
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.conclusions import conclusions_beside
 from tunectl.session.disk_room import check_room_to_begin
-from tunectl.session.open_study import OpenStudy, grown, opened
+from tunectl.session.open_study import OpenStudy, open_study, with_trials
 from tunectl.session.outcome_index import has_ended
-from tunectl.session.probed_study import Ready, make_ready, study_slots
+from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
-from tunectl.session.unread_metrics import omissions
+from tunectl.session.unread_metrics import unread_metrics
 from tunectl.space.domains import Domain
 from tunectl.space.hyperparameters import active
 from tunectl.space.trial_plan import trial_seed
@@ -59,7 +59,7 @@ class ProcedureRequest(Generic[Options_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcedureReport:
+class ProcedureResult:
     """How a call of a procedure ended. `conclusion` None: it was interrupted, or trials failed. `damage` says what of
     the folder was damaged.
     """
@@ -108,7 +108,7 @@ def run_procedure(
     options: RunOptions,
     watcher: Watcher,
     backend: Backend,
-) -> ProcedureReport:
+) -> ProcedureResult:
     """Run what is left of a procedure, that of the request's options, on a backend that was started, and conclude.
 
     Raises StudyError, WorkloadError and UsageError (exit code 2) before anything is created, and FolderError (3) where
@@ -122,10 +122,10 @@ def run_procedure(
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
-        ready: Ready | None = None
+        probed: ProbedWorkload | None = None
 
-        def made_ready(trials: Sequence[PlannedTrial]) -> Ready:
-            return make_ready(backend, checked, trials, slots[0], stops)
+        def made_ready(trials: Sequence[PlannedTrial]) -> ProbedWorkload:
+            return probe_workload(backend, checked, trials, slots[0], stops)
 
         def planner(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:
             # Later phases are planned when the results of the earlier ones are known.
@@ -135,17 +135,17 @@ def run_procedure(
             _say_cost(procedure, sweep, watcher)
             first = planner([])
             _check_places(procedure, checked.spec, first)
-            ready = made_ready(first)
-            check_room_to_begin(place, disk_need(checked.spec, first, ready, slots))
-        at_work = stack.enter_context(opened(checked.spec, place, watcher, planner, asked))
+            probed = made_ready(first)
+            check_room_to_begin(place, disk_need(checked.spec, first, probed, slots))
+        at_work = stack.enter_context(open_study(checked.spec, place, watcher, planner, asked))
         results: Results = {}
         while True:
             left = at_work.left(retry_failed=options.retry_failed)
             if left:
-                ready = ready or made_ready(left)
+                probed = probed or made_ready(left)
                 _say_phase(procedure, left, watcher)
-                train_trials(at_work, left, checked, ready, slots, options, watcher, stops)
-                at_work = grown(at_work, [])
+                train_trials(at_work, left, checked, probed, slots, options, watcher, stops)
+                at_work = with_trials(at_work, [])
             if stops() or any(not has_ended(item) or item.state == "failed" for item in at_work.outcomes):
                 return _report(procedure, checked, at_work, None, watcher, interrupted=stops() > 0)
             results = read_results(at_work, results)
@@ -155,12 +155,12 @@ def run_procedure(
                 known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
                 conclusion = without_evidence(procedure.conclude(known, results), results)
                 return _report(procedure, checked, at_work, conclusion, watcher, interrupted=False)
-            at_work = grown(at_work, added)
+            at_work = with_trials(at_work, added)
 
 
 def _say_omissions(study: OpenStudy, watcher: Watcher) -> None:
-    for omission in omissions(study.folder, study.outcomes):
-        watcher.message(f"warning: {omission}")
+    for sentence in unread_metrics(study.folder, study.outcomes):
+        watcher.message(f"warning: {sentence}")
 
 
 def _checked_sweep(
@@ -202,7 +202,9 @@ def sweep_spec(
     before = _conclusion_of(request.before) if request.before is not None else {}
     recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
     _check_recipe(procedure, spec, recipe, signature)
-    values = settle(spec, procedure.swept | (recipe.keys() & set(spec.names)), request.values, procedure.name)
+    values = base_configuration(
+        spec, procedure.swept | (recipe.keys() & set(spec.names)), request.values, procedure.name
+    )
     rate = active(spec.alternatives("learning_rate"), values)
     return SweepSpec(
         values=values,
@@ -371,7 +373,7 @@ def _report(
     watcher: Watcher,
     *,
     interrupted: bool,
-) -> ProcedureReport:
+) -> ProcedureResult:
     # pyarrow takes a while to load: only when there is something to write.
     from tunectl.report.plots import write_figures
     from tunectl.session.written_tables import write_tables
@@ -389,7 +391,7 @@ def _report(
                 _write_conclusion(study.folder, conclusion),
             ]
     outcomes, damage = tuple(study.outcomes), study.damage.lines
-    return ProcedureReport(procedure.name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)
+    return ProcedureResult(procedure.name, study.folder, outcomes, conclusion, tuple(paths), interrupted, damage)
 
 
 def _table(conclusion: Conclusion) -> Table:

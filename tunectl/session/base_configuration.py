@@ -11,13 +11,15 @@ from tunectl.core.scalars import scalar
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.space.domains import FixedValue, is_number, same
 from tunectl.space.hyperparameters import Hyperparameter, active
 from tunectl.store.study_folder import open_folder
 
 
-def settle(spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], procedure: str) -> dict[str, Scalar]:
+def base_configuration(
+    spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], procedure: str
+) -> dict[str, Scalar]:
     """The base configuration: the values that the study fixes, and the given ones of hyperparameters that vary.
 
     Hyperparameters that the procedure sweeps may vary; they are left out where no value is given. Raises UsageError
@@ -114,7 +116,7 @@ def values_of_trial(place: Path, say: Callable[[str], None] = lambda _line: None
     except FolderError as error:
         raise UsageError(f"--values-from {place}: {error}") from error
     number = int(place.name)
-    with looked_at(parent, say) as study:
+    with study_snapshot(parent, say) as study:
         if number >= len(study.outcomes):
             raise UsageError(f"--values-from {place}: expected a trial from 0 to {len(study.outcomes) - 1}")
         found = study.outcomes[number]

@@ -13,7 +13,7 @@ from tunectl.core.records import Scalar
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.open_study import kept_study
+from tunectl.session.open_study import study_in
 from tunectl.store.study_folder import open_folder
 
 MOST_FOLDERS = 1000
@@ -52,7 +52,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _is_of(spec: StudySpec, folder: StudyFolder) -> bool:
     try:
-        kept = kept_study(open_folder(folder.path))
+        kept = study_in(open_folder(folder.path))
     except (FolderError, OSError):
         return False
     return differences(kept, spec) == Differences()

@@ -18,7 +18,7 @@ from tunectl.store.provenance import file_sha256, provenance_damage
 _PREFIX = "warning: "
 
 
-class SaidDamage:
+class DamageLog:
     """Says what of a study folder is damaged, each line once, and keeps it."""
 
     def __init__(self, report: Callable[[str], None]) -> None:

@@ -56,12 +56,12 @@ class Faults:
         return [_finding(names, words, action) for words, names in alike.items()]
 
 
-def faults_met(environment: Mapping[str, str] = os.environ) -> Faults:
+def no_faults(environment: Mapping[str, str] = os.environ) -> Faults:
     """An empty record of faults; RAISE in the environment decides whether they are raised."""
     return Faults(raises=bool(environment.get(RAISE)))
 
 
-def keep_faults(folder: StudyFolder, faults: Faults) -> None:
+def write_faults(folder: StudyFolder, faults: Faults) -> None:
     """Write the tracebacks to faults.txt, or remove those of an earlier report; raises FolderError."""
     with path_errors(folder.faults, "written"):
         if faults.found:

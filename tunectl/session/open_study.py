@@ -21,8 +21,8 @@ from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.execution.runner_lock import LockedFile, acquire
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.damage import SaidDamage, damage_notes, fingerprints
-from tunectl.session.outcome_index import has_ended, read_standing, refresh, refresh_at_end
+from tunectl.session.damage import DamageLog, damage_notes, fingerprints
+from tunectl.session.outcome_index import has_ended, read_outcomes, refresh_index, refresh_index_at_end
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.session.run_progress import Watcher
 from tunectl.session.study_correction import MAY_CHANGE, Correction, correction, has_result, read_trials_again
@@ -39,7 +39,7 @@ from tunectl.store.study_folder import check_place, check_writable, create, read
 class OpenStudy:
     """A study folder that this process has locked.
 
-    `outcomes` are those of its trials when it was opened, or `grown`; `damage` has the damage of its files so far.
+    `outcomes` are those of its trials when it was opened, or by `with_trials`; `damage` collects its damage.
     """
 
     folder: StudyFolder
@@ -48,7 +48,7 @@ class OpenStudy:
     trials: Sequence[PlannedTrial]
     index: Index
     outcomes: Sequence[TrialOutcome]
-    damage: SaidDamage
+    damage: DamageLog
 
     def left(self, *, retry_failed: bool = False) -> list[PlannedTrial]:
         """The trials that have not ended; with `retry_failed` also those that failed."""
@@ -60,7 +60,7 @@ Planner = Callable[[Sequence[PlannedTrial]], Sequence[PlannedTrial]]
 
 
 @contextmanager
-def opened(
+def open_study(
     spec: StudySpec,
     place: Path,
     watcher: Watcher,
@@ -78,11 +78,11 @@ def opened(
     file but the lock changes.
     """
     folder = _made(place)
-    lock, damage = acquire(folder.lock), SaidDamage(watcher.message)
+    lock, damage = acquire(folder.lock), DamageLog(watcher.message)
     try:
         _finish_what_was_begun(folder, watcher)
         if check_place(place):
-            kept = kept_study(folder, spec.name)
+            kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)
             correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
             _correct(correction, folder, spec, watcher)
@@ -94,7 +94,7 @@ def opened(
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
-            outcomes = refresh(folder, trials, spec.objective, index, damage)
+            outcomes = refresh_index(folder, trials, spec.objective, index, damage)
             for note in damage_notes(folder, outcomes):
                 damage(note)
             index.put_fingerprints(fingerprints(folder))
@@ -121,7 +121,7 @@ def _correction(
     """What a run does about changes of the study since the last one; raises FolderError where it refuses them."""
 
     def outcomes() -> list[TrialOutcome]:
-        return read_standing(folder, read_plan(folder.plan), kept.objective, None)
+        return read_outcomes(folder, read_plan(folder.plan), kept.objective, None)
 
     found = correction(folder, kept, spec, outcomes)
     asked = _procedure_differences(folder, procedure)
@@ -164,12 +164,12 @@ def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: W
         read_trials_again(folder, spec, trials, watcher.message)
 
 
-def grown(study: OpenStudy, added: Sequence[PlannedTrial]) -> OpenStudy:
+def with_trials(study: OpenStudy, added: Sequence[PlannedTrial]) -> OpenStudy:
     """The study with these trials added to its plan, and the present outcomes of all trials."""
     if added:
         append_plan(study.folder.plan, added)
     trials = [*study.trials, *added]
-    outcomes = refresh_at_end(study.folder, trials, study.spec.objective, study.index, study.damage)
+    outcomes = refresh_index_at_end(study.folder, trials, study.spec.objective, study.index, study.damage)
     return replace(study, trials=trials, outcomes=outcomes)
 
 
@@ -209,7 +209,7 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
     return [*planned, *added]
 
 
-def kept_study(folder: StudyFolder, default_name: str | None = None) -> StudySpec:
+def study_in(folder: StudyFolder, default_name: str | None = None) -> StudySpec:
     """The study of a folder; raises FolderError where it cannot be read."""
     # A study without a name is called like its file; the copy in the folder is always called study.yaml.
     runs = read_provenance(folder)

@@ -26,7 +26,7 @@ class StoppedError(TunectlError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ProbedWorkload:
     """A backend that has imported the workload, and the signature of its factory.
 
     `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
@@ -48,15 +48,15 @@ def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[S
     return backend.slots(spec.resources, count)
 
 
-def make_ready(
+def probe_workload(
     backend: Backend,
     checked: CheckedStudy,
     trials: Sequence[PlannedTrial],
     slot: Slot,
     stop_requested: Callable[[], int],
     meanwhile: Callable[[], None] = lambda: None,
-) -> Ready:
-    """Import the workload, then try some of the given trials (see `telling_trials`) on one batch each.
+) -> ProbedWorkload:
+    """Import the workload, then try some of the given trials (see `trials_to_probe`) on one batch each.
 
     `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
     WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
@@ -71,9 +71,9 @@ def make_ready(
         signature = started.signature
         check_signature(checked.spec, signature)
     if checked.spec.own_code:
-        return Ready(backend, signature)  # a program, or a function, is tried by running it
+        return ProbedWorkload(backend, signature)  # a program, or a function, is tried by running it
     checkpoint_bytes = 0
-    for trial in telling_trials(trials):
+    for trial in trials_to_probe(trials):
         request = trial_request(checked.spec, checked.reference, signature, trial)
         try:
             tried = backend.probe(request, slot, stop_requested)
@@ -82,10 +82,10 @@ def make_ready(
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
         checkpoint_bytes = max(checkpoint_bytes, tried)
-    return Ready(backend, signature, checkpoint_bytes)
+    return ProbedWorkload(backend, signature, checkpoint_bytes)
 
 
-def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """The trials to try: every setting, and every value that is not a float, is in at least one of them.
 
     They are at most _MOST_PROBES, and of a range of floats the first value is enough; other failures are found when the
@@ -116,8 +116,8 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
 
 
 def probe_study(study: Path, current_folder: Path, backend: Backend) -> CheckedStudy:
-    """Check a study, then build its workload in a child process and try it; raises what `make_ready` raises."""
+    """Check a study, then build its workload in a child process and try it; raises what `probe_workload` raises."""
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
-    ready = make_ready(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
-    return replace(checked, signature=ready.signature)
+    probed = probe_workload(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
+    return replace(checked, signature=probed.signature)

@@ -102,7 +102,7 @@ class Recorder:
         if found.state == "pending":  # its end could not be written to its folder
             found = replace(found, state=event.state, reason=event.reason, message=event.message)
         self.tally.end(found)
-        self.watcher.finished(found, self.tally.snapshot(time.monotonic()))
+        self.watcher.finished(found, self.tally.progress(time.monotonic()))
 
     def _say_common_failure(self, event: StoppedByFailures) -> None:
         failure = event.failure
@@ -136,7 +136,7 @@ class Recorder:
                 running, last = self.tally.running[trial], measurements[-1]
                 value = last.metrics.get(self.objective.metric)
                 self.tally.running[trial] = replace(running, step=last.step, value=value)
-        self.watcher.progress(self.tally.snapshot(now))
+        self.watcher.progress(self.tally.progress(now))
 
     def _indexed(self, write: Callable[[], _T]) -> _T | None:
         """Write to the index; after a failure it is not written until the run ends, when it is made anew."""

@@ -23,7 +23,7 @@ class RunningTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """The progress of a run at one moment; `seconds_left` is None until the first steps have been timed."""
 
     total: int
@@ -41,10 +41,10 @@ class Watcher(Protocol):
     def message(self, text: str) -> None:
         """Show a message to the user: a warning, a phase."""
 
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         """Show that a trial has ended."""
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """Show the progress after some time."""
 
 
@@ -83,14 +83,14 @@ class Tally:
         ):
             self.best = outcome
 
-    def snapshot(self, now: float) -> Progress:
+    def progress(self, now: float) -> RunProgress:
         """The progress at `now`, a time of the same clock as `started` (seconds)."""
         running = tuple(self.running[trial] for trial in sorted(self.running))
         states = [outcome.state for outcome in self.ended.values()]
         done_now = self._steps_now + sum(trial.step for trial in running)
         left = sum(self.steps_by_trial.values()) - self._steps_before - done_now
         elapsed = now - self.started
-        return Progress(
+        return RunProgress(
             total=len(self.steps_by_trial),
             done=len(states),
             infeasible=states.count("infeasible"),

@@ -12,16 +12,16 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
 from tunectl.execution.runner_lock import is_held
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.damage import SaidDamage, changed_files, damage_notes
-from tunectl.session.open_study import kept_study
-from tunectl.session.outcome_index import read_standing
+from tunectl.session.damage import DamageLog, changed_files, damage_notes
+from tunectl.session.open_study import study_in
+from tunectl.session.outcome_index import read_outcomes
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.store.index import Index
 from tunectl.store.study_folder import open_folder
 
 
 @dataclass(frozen=True, slots=True)
-class StudyAsItStands:
+class StudySnapshot:
     """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
 
     `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders. `damage` has
@@ -38,16 +38,16 @@ class StudyAsItStands:
 
 
 @contextlib.contextmanager
-def looked_at(
+def study_snapshot(
     place: Path, say: Callable[[str], None] = lambda _line: None, *, may_be_half_read: bool = False
-) -> Iterator[StudyAsItStands]:
+) -> Iterator[StudySnapshot]:
     """The study in the folder at `place`; `say` is called with each line about damage.
 
     Raises FolderError where there is no study; unless `may_be_half_read`, also where its trials are being read again as
     a changed study says, or were when a runner was killed: those that were read again cannot be compared with the rest.
     """
     folder = open_folder(place)
-    spec = kept_study(folder)
+    spec = study_in(folder)
     if folder.rereading.is_file() and not may_be_half_read:
         raise FolderError(
             f"{place}: its trials are being read again as a changed study says, and some are left; if no runner "
@@ -63,13 +63,13 @@ def looked_at(
             outcomes = list(index.outcomes())
         else:
             # Without a runner the index may be out of date; then, or where it is damaged, the trial folders are read.
-            found = read_standing(folder, trials, spec.objective, index)
+            found = read_outcomes(folder, trials, spec.objective, index)
             outcomes = [_running(item) for item in found] if alive else found
         notes = (f"warning: {note}" for note in (*plan.notes, *plan.doubts))
-        said = SaidDamage(say)
+        said = DamageLog(say)
         for line in (*notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
             said(line)
-        yield StudyAsItStands(folder, spec, trials, outcomes, alive, index, said.lines)
+        yield StudySnapshot(folder, spec, trials, outcomes, alive, index, said.lines)
 
 
 def _running(item: TrialOutcome) -> TrialOutcome:

@@ -45,7 +45,7 @@ def read_evidence(
     """The evidence of a study with these outcomes; curves that are not among `curves` are read from trial folders."""
     # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
-    telling = telling_trials(outcomes, objective)
+    telling = trials_with_updates(outcomes, objective)
     runs = [
         _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes
     ]
@@ -55,7 +55,7 @@ def read_evidence(
     )
 
 
-def telling_trials(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
+def trials_with_updates(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
     """The trials whose updates are read: the best of every setting, then others spread evenly over the rest."""
     ended = [item for item in outcomes if item.state in ("completed", "infeasible")]
     if len(ended) <= MOST_UPDATES_READ:

@@ -19,12 +19,12 @@ from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.open_study import OpenStudy
-from tunectl.session.probed_study import Ready
+from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.recorder import Recorder
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
-from tunectl.store.trial_files import read_trial, settle_attempts, unrecorded_attempt, write_request
+from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
 _POLL_SECONDS = 0.1
 
@@ -44,10 +44,12 @@ class RunOptions:
     command: tuple[str, ...] = ()
 
 
-def disk_need(spec: StudySpec, left: Sequence[PlannedTrial], ready: Ready, slots: tuple[Slot, ...]) -> DiskNeed:
+def disk_need(
+    spec: StudySpec, left: Sequence[PlannedTrial], probed: ProbedWorkload, slots: tuple[Slot, ...]
+) -> DiskNeed:
     """The bytes that these trials will write."""
     return DiskNeed(
-        checkpoint_bytes=ready.checkpoint_bytes,
+        checkpoint_bytes=probed.checkpoint_bytes,
         kept=spec.training.keep_checkpoints,
         at_once=min(len(slots), len(left)),
         trials=len(left),
@@ -60,7 +62,7 @@ def train_trials(
     study: OpenStudy,
     left: Sequence[PlannedTrial],
     checked: CheckedStudy,
-    ready: Ready,
+    probed: ProbedWorkload,
     slots: tuple[Slot, ...],
     options: RunOptions,
     watcher: Watcher,
@@ -70,10 +72,10 @@ def train_trials(
 
     Raises FolderError where there is no room for them, or their folders cannot be written.
     """
-    need = disk_need(study.spec, left, ready, slots)
+    need = disk_need(study.spec, left, probed, slots)
     if warning := check_room_to_begin(study.folder.path, need):
         watcher.message(f"warning: {warning}")
-    _note_provenance(study, checked.signature.file or ready.signature.file, options, watcher)
+    _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = Tally(
         study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
@@ -84,20 +86,20 @@ def train_trials(
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
         folder = study.folder.trial(job.trial)
-        settle_attempts(folder)
-        request = trial_request(study.spec, checked.reference, ready.signature, trials[job.trial], job.attempt)
+        record_missing_attempt(folder)
+        request = trial_request(study.spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
         write_request(folder, request)
         return folder.path
 
     for fd in study.lock.fds:
-        ready.backend.hold(fd)
+        probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
                 jobs[::-1] if options.reverse else jobs,
-                ready.backend,
+                probed.backend,
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
@@ -108,7 +110,7 @@ def train_trials(
             )
     except BaseException:
         # The folder's lock is released next: no trial may write into the folder after that.
-        ready.backend.close()
+        probed.backend.close()
         raise
 
 

@@ -9,7 +9,7 @@ from tunectl.core.records import TrialOutcome
 from tunectl.store.trial_files import read_result
 
 
-def omissions(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str]:
+def unread_metrics(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str]:
     """One sentence for each note of completed trials, with the number of trials that have it and an example."""
     ended = [item for item in outcomes if item.state in ("completed", "infeasible", "failed")]
     found: dict[str, list[tuple[int, str]]] = {}

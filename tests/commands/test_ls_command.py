@@ -14,7 +14,7 @@ import pytest
 from builders import study_text
 from made_up_folders import made_up_folder
 
-from tunectl.commands.study_list import tracked_studies, tracking_table
+from tunectl.commands.ls import tracked_studies, tracking_table
 from tunectl.core.errors import FolderError
 from tunectl.report.table import csv_bytes
 from tunectl.store.study_folder import open_folder

@@ -21,7 +21,7 @@ from tunectl.core.records import ENDED
 from tunectl.core.table_columns import Column, ColumnType
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.report.table import Table
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
 from tunectl.store.study_folder import seems_study_folder
 
@@ -117,7 +117,7 @@ def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator
 def _tracked(place: Path) -> TrackedStudy:
     damage: list[str] = []
     try:
-        with looked_at(place, damage.append) as study:
+        with study_snapshot(place, damage.append) as study:
             spec, outcomes, folder = study.spec, study.outcomes, study.folder
     except (TunectlError, OSError) as error:
         return TrackedStudy(str(place), problem=_first_sentence(str(error)))
