@@ -17,7 +17,7 @@ from study_calls import Called
 
 from tunectl.cli.main import app
 from tunectl.commands.ls import tracked_studies
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.report import report_study
 from tunectl.commands.status import study_status
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
@@ -25,6 +25,7 @@ from tunectl.core.records import TrialResult
 from tunectl.language.study_reader import parse_study
 from tunectl.session.open_study import open_study
 from tunectl.session.outcome_index import refresh_index
+from tunectl.session.study_evidence import ObjectiveChoice
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store import json_lines
 from tunectl.store.index import Index
@@ -263,12 +264,12 @@ def lose_a_trial(folder: StudyFolder) -> None:
 def test_a_report_writes_the_tables_so_that_they_agree_with_what_it_says(
     folder: StudyFolder, harm: Callable[[StudyFolder], None]
 ) -> None:
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert rows(folder, "settings")[0]["best_value"] == "0.1"
     written = {path: path.stat().st_mtime_ns for path in folder.tables.iterdir()}
     harm(folder)
     said: list[str] = []
-    found = report_study(folder.path, Question(), draw=False, report=said.append)
+    found = report_study(folder.path, ObjectiveChoice(), draw=False, report=said.append)
     (line,) = said
     assert found.to_json()["damage"] == [line.removeprefix("warning: ")]
     assert rows(folder)[0]["message"] in line
@@ -282,12 +283,12 @@ def test_a_report_writes_the_tables_so_that_they_agree_with_what_it_says(
 
 
 def test_a_report_of_a_sound_study_leaves_its_tables_as_they_are(folder: StudyFolder) -> None:
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.tables.iterdir()}
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.tables.iterdir()} == before
     folder.index.unlink()
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert {path: path.read_bytes() for path in folder.tables.iterdir()} == {
         path: content for path, (content, _) in before.items()
     }

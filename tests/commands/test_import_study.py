@@ -17,7 +17,7 @@ from tunectl.commands import import_study as importing
 from tunectl.commands.import_study import import_study
 from tunectl.commands.ls import tracked_studies
 from tunectl.commands.next_round import next_round
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.exchange.foreign_study import ForeignParameter, ForeignStudy, ForeignTrial
@@ -25,7 +25,7 @@ from tunectl.language.study_reader import parse_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.outcome_index import has_ended
 from tunectl.session.snapshot import study_snapshot
-from tunectl.session.study_evidence import read_evidence
+from tunectl.session.study_evidence import ObjectiveChoice, read_evidence
 from tunectl.store.trial_files import read_trial
 
 NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
@@ -86,7 +86,7 @@ def test_numbers_states_and_ids_are_those_of_the_foreign_study(bring):
 
 def test_report_and_next_work_on_it_and_the_next_round_widens_the_crowded_end(bring, tmp_path):
     found = bring(searched())
-    report = report_study(found.folder, Question(), draw=False)
+    report = report_study(found.folder, ObjectiveChoice(), draw=False)
     assert "search-boundary" in {finding.id for finding in report.findings}
     assert report.page.is_file()
     following = next_round(found.folder, tmp_path / "second.yaml")
@@ -229,7 +229,7 @@ def test_parameters_that_nothing_explains_and_odd_names_are_kept_and_told(bring)
     assert outcomes[0].plan.hyperparameters["layer_0_units"] == 4
     assert "Renamed: layer 0/units is layer_0_units." in found.remarks
     assert any("Only some trials have layer_0_units" in remark for remark in found.remarks)
-    assert report_study(found.folder, Question(), draw=False).page.is_file()
+    assert report_study(found.folder, ObjectiveChoice(), draw=False).page.is_file()
     assert not spec.alternatives("layer_0_units")[0].when
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
-from tunectl.commands.report import Question, evidence_of
 from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
@@ -21,6 +20,7 @@ from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.internal_errors import no_faults
 from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text
 
@@ -71,7 +71,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     with study_snapshot(place, report) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
         faults = no_faults()
-        findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
+        findings = study_findings(evidence_of(study, ObjectiveChoice())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
     text, made, by_hand = _changed(read_study_text(folder), changes)
     # What a finding that fails would have asked for is missing here.

@@ -124,7 +124,7 @@ def _import_the_end() -> None:
     """Import what writes tables and page: a second of work that would otherwise come when all trials have ended."""
     for name in (
         "tunectl.session.written_tables",
-        "tunectl.commands.report",
+        "tunectl.session.written_report",
         "tunectl.report.page",
         "tunectl.report.parquet",
     ):
@@ -153,8 +153,8 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
         )
         if report.unfinished:
             return report
-        from tunectl.commands.report import write_report
         from tunectl.session.study_evidence import indexed_curves, read_evidence
+        from tunectl.session.written_report import write_report
 
         evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
         # The plots as files take seconds: `tunectl report` draws them.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
 from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import MeasuredCurve, Run, UpdateSeries, curves_of, curves_of_columns, joined
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.objective import Objective
+from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.snapshot import StudySnapshot
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
@@ -107,3 +111,73 @@ def measurements_by_trial(index: Index, wanted: Container[int]) -> dict[int, lis
     pairs: Iterable[tuple[int, Measurement]] = index.measurements()
     found = {trial: [item for _, item in group] for trial, group in groupby(pairs, key=itemgetter(0))}
     return {trial: items for trial, items in found.items() if trial in wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveChoice:
+    """What is asked of a study instead of its own objective; what is None stays as the study has it."""
+
+    metric: str | None = None
+    direction: Direction | None = None
+    checkpoint: CheckpointRule | None = None
+
+
+def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[Evidence, Sequence[TrialOutcome]]:
+    """What a study's findings rest on, and its outcomes, both under the objective asked for; raises UsageError."""
+    folder, spec, outcomes = study.folder, study.spec, study.outcomes
+    curves = known_curves(study.index, outcomes)
+    objective = _asked_objective(spec, choice, curves, folder, outcomes)
+    if objective != spec.objective:
+        outcomes = _reselected(folder, outcomes, objective, study.index, curves)
+    return read_evidence(folder, spec, outcomes, curves, objective), outcomes
+
+
+def known_curves(index: Index | None, outcomes: Sequence[TrialOutcome]) -> dict[int, dict[str, MeasuredCurve]]:
+    """The curves of the trials that the index tells right: of another one the folder is read."""
+    if index is None:
+        return {}
+    try:
+        stored = {item.plan.trial: item for item in index.outcomes()}
+        curves = indexed_curves(index)
+    except FolderError:
+        return {}
+    return {
+        item.plan.trial: curves.get(item.plan.trial, {}) for item in outcomes if stored.get(item.plan.trial) == item
+    }
+
+
+def _asked_objective(
+    spec: StudySpec,
+    choice: ObjectiveChoice,
+    curves: Mapping[int, Mapping[str, MeasuredCurve]],
+    folder: StudyFolder,
+    outcomes: Sequence[TrialOutcome],
+) -> Objective:
+    own = spec.objective
+    metric = choice.metric or own.metric
+    if metric != own.metric and choice.direction is None:
+        raise UsageError(f"--objective {metric}: give --direction minimize or --direction maximize, too")
+    measured = {name for item in curves.values() for name in item}
+    if not measured:
+        files = (read_trial(folder.trial(item.plan.trial)) for item in outcomes)
+        measured = {name for trial in files for item in trial.measurements for name in item.metrics}
+    if metric != own.metric and metric not in measured:
+        there = ", ".join(sorted(measured)) or "no metric at all"
+        raise UsageError(f"--objective {metric}: no trial measured it; measured is: {there}")
+    return Objective(metric, choice.direction or own.direction, choice.checkpoint or own.checkpoint)
+
+
+def _reselected(
+    folder: StudyFolder,
+    outcomes: Sequence[TrialOutcome],
+    objective: Objective,
+    index: Index | None,
+    up_to_date: Container[int],
+) -> list[TrialOutcome]:
+    known = {} if index is None else measurements_by_trial(index, up_to_date)
+    found = []
+    for item in outcomes:
+        home, trial = folder.trial(item.plan.trial), item.plan.trial
+        measurements = known[trial] if trial in known else read_trial(home).measurements
+        found.append(reselected(item, measurements, objective, ExistingCheckpoints(home)))
+    return found
