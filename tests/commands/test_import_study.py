@@ -131,7 +131,7 @@ def test_a_retrain_of_it_says_that_the_program_is_not_known(bring, monkeypatch, 
         main()
     assert ended.value.code == 3
     assert (
-        "was imported, and names no program that could train its trials again; `tunectl next" in capsys.readouterr().err
+        "was imported, and has no program that could train its trials again; `tunectl next" in capsys.readouterr().err
     )
 
 

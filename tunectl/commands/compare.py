@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from tunectl.analysis.findings.finding_evidence import in_words, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import TrialOutcome
 from tunectl.core.wording import as_text
 from tunectl.session.damage import DamageLog
@@ -134,8 +134,8 @@ def _side(place: str, report: Callable[[str], None]) -> tuple[Objective, Side]:
     losses, of_search = ([_loss(item, objective) for item in items] for items in (ended, searched))
     identical = again is not None and again.identical
     candidate = Candidate(name, chosen.best_value or 0.0, tuple(losses), study_deviation(of_search), identical)
-    flag = "" if len(settings) == 1 else " --each-setting"
-    return objective, Side(str(path), chosen.plan.trial, candidate, f"tunectl retrain {shlex.quote(str(path))}{flag}")
+    flags = [] if len(settings) == 1 else ["--each-setting"]
+    return objective, Side(str(path), chosen.plan.trial, candidate, tunectl_command("retrain", path, *flags))
 
 
 def _loss(item: TrialOutcome, objective: Objective) -> float:

@@ -15,6 +15,7 @@ from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
@@ -61,21 +62,24 @@ class NextRound:
         }
 
 
-def next_round(place: Path, to: Path | None = None, report: Callable[[str], None] = lambda _line: None) -> NextRound:
+def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] = lambda _line: None) -> NextRound:
     """Write the next round's study file for the study folder at `place`; never over another file.
 
     By default it is written beside the study's own file where that is in or below the current folder, else in the
-    current folder, called `<study>-round2.yaml` and so on. What is damaged in the folder is said to `report`. Raises
+    current folder, called `<study>-round2.yaml` and so on. What is damaged in the folder is said to `say`. Raises
     FolderError where there is no study, UsageError where the file is there already.
     """
-    with study_snapshot(place, report) as study:
+    with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
         faults = no_faults()
         findings = study_findings(evidence_of(study, ObjectiveChoice())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
     text, made, by_hand = _changed(read_study_text(folder), changes)
     # What a finding that fails would have asked for is missing here.
-    by_hand += [f"{finding.sentence} `tunectl report {place}` keeps the traceback" for finding in faults.findings("")]
+    by_hand += [
+        f"{finding.sentence} `{tunectl_command('report', place)}` keeps the traceback"
+        for finding in faults.findings("")
+    ]
     if not made:
         return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
     name = _next_name(spec.name)

@@ -11,6 +11,7 @@ from tunectl.analysis.results.retrains import Retrained, best_searched, retraine
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
@@ -124,8 +125,8 @@ def _study_file(place: Path) -> Path:
     runs = read_provenance(folder)
     if runs and not any(run.get("study_file") for run in runs):
         raise FolderError(
-            f"{place}: was imported, and names no program that could train its trials again; `tunectl next {place}` "
-            "writes a study of a next round, in which one can be named"
+            f"{place}: was imported, and has no program that could train its trials again; "
+            f"`{tunectl_command('next', place)}` writes the study of a next round, in which you can name one"
         )
     raise FolderError(f"{place}: the study file that it was run from is not there any more; name it with --study")
 
