@@ -206,7 +206,7 @@ def test_folders_that_are_gone_of_trials_that_the_index_knows_are_said_until_the
     line = f"{whose}: its folder is missing, and study.db has it as completed; the next run trains it again"
     assert said_of(folder) == [f"warning: {line}"]
     watching = Watching()
-    with open_study(OWN, folder.path, watching) as study:  # the index is told, and nothing is trained
+    with open_study(OWN, folder.path, watching) as study:  # the index is brought up to date, and nothing is trained
         assert [trial.trial for trial in study.left()] == lost
         assert study.damage.lines == (line,)
     assert watching.said == [f"warning: {line}"]
@@ -269,7 +269,7 @@ def test_a_report_writes_the_tables_so_that_they_agree_with_what_it_says(
     written = {path: path.stat().st_mtime_ns for path in folder.tables.iterdir()}
     harm(folder)
     said: list[str] = []
-    found = report_study(folder.path, ObjectiveChoice(), draw=False, report=said.append)
+    found = report_study(folder.path, ObjectiveChoice(), draw=False, say=said.append)
     (line,) = said
     assert found.to_json()["damage"] == [line.removeprefix("warning: ")]
     assert rows(folder)[0]["message"] in line

@@ -1,4 +1,4 @@
-"""A study folder that somebody else sent is looked at and run in without harm to anything outside it."""
+"""A study folder from someone else is read and run in without harm to anything outside it."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def files_of_a_study() -> list[str]:
 
 
 @pytest.mark.parametrize("name", files_of_a_study())
-def test_nobody_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, name: str) -> None:
+def test_no_command_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, name: str) -> None:
     (folder.path / name).unlink(missing_ok=True)
     os.mkfifo(folder.path / name)
     for command in LOOKING[:4]:

@@ -143,7 +143,7 @@ def test_a_password_is_kept_nowhere(bring, tmp_path):
     assert not [path for path in folder.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
-def test_running_it_is_refused_since_nobody_knows_the_program_and_works_once_it_is_named(bring, tmp_path):
+def test_running_it_is_refused_because_its_program_is_unknown_and_works_once_it_is_named(bring, tmp_path):
     folder = bring(searched()).folder
     with pytest.raises(StudyError, match=r"there is no program '\./name-the-program-that-was-tuned'"):
         check_study(folder / "study.yaml", tmp_path)
@@ -216,7 +216,7 @@ def test_trials_without_a_usable_value(bring, values, state, reason):
     assert spec.objective.checkpoint == "best"
 
 
-def test_parameters_that_nothing_explains_and_odd_names_are_kept_and_told(bring):
+def test_parameters_without_an_explanation_and_odd_names_are_kept_and_remarked(bring):
     odd = ForeignParameter("layer 0/units", 1, 8, integer=True)
     trials = [
         ForeignTrial(
@@ -246,7 +246,7 @@ def test_a_parameter_that_only_pruned_trials_have_keeps_its_condition(bring):
     assert not spec.alternatives("optimizer")[0].when
 
 
-def test_what_is_not_as_it_was_is_told_in_the_studys_notes(bring):
+def test_what_differs_from_the_other_tool_is_in_the_notes_of_the_study(bring):
     width = ForeignParameter("layer width", 1, 1000, integer=True, step=3)
     rate = ForeignParameter("lr", 1e-4, 1e-1, log=True, joined=True)
     momentum = ForeignParameter("momentum", 0.0, 0.99, uneven=True)
@@ -276,7 +276,7 @@ def test_a_study_without_parameters_is_refused(bring):
         bring(searched(parameters=[]))
 
 
-def test_the_command_tells_what_it_made_and_that_optuna_is_missing(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_what_it_made_and_that_optuna_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

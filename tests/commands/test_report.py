@@ -82,7 +82,9 @@ def test_by_the_last_evaluation_the_values_are_those_of_the_last_step(folder):
 def test_an_objective_needs_a_direction_and_one_that_was_measured(folder):
     with pytest.raises(UsageError, match="--direction"):
         report_study(folder.path, ObjectiveChoice("train/loss"))
-    with pytest.raises(UsageError, match=r"no trial measured it; measured is: train/loss, valid/error_rate"):
+    with pytest.raises(
+        UsageError, match=r"no trial measured it; the measured metrics are: train/loss, valid/error_rate"
+    ):
         report_study(folder.path, ObjectiveChoice("train/los", "minimize"))
     with pytest.raises(FolderError):
         report_study(folder.path / "trials", ObjectiveChoice())

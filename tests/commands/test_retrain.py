@@ -1,4 +1,4 @@
-"""`retrain` and `compare` on a real small study: fresh seeds, counted once, told apart from the search."""
+"""`retrain` and `compare` on a real small study: fresh seeds, counted once, kept apart from the search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builders import study_text
 from made_up_folders import made_up_folder
 
 from tunectl.commands.compare import compare_studies
-from tunectl.commands.retrain import Wanted, retrain_study
+from tunectl.commands.retrain import RetrainRequest, retrain_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
@@ -71,7 +71,7 @@ def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone
 
     def retrain() -> None:
         # Neither is asked for anything where nothing can be trained.
-        retrain_study(folder.path, Wanted(1, 1), None, RunOptions(), Silent(), LocalBackend())
+        retrain_study(folder.path, RetrainRequest(1, 1), None, RunOptions(), Silent(), LocalBackend())
 
     with pytest.raises(UsageError, match="1 trials of the search have not ended"):
         retrain()

@@ -32,12 +32,11 @@ def compare(
 def _print(report: StudyComparison) -> None:
     from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
-    from tunectl.commands.compare import value_of
 
     objective, found = report.objective, report.comparison
     rows = []
     for role, side in (("in use", report.old), ("new", report.new)):
-        values = [value_of(loss, objective) for loss in side.candidate.losses]
+        values = [objective.value(cost) for cost in side.candidate.losses]
         mean = sum(values) / len(values) if values else None
         rows.append(
             (

@@ -93,8 +93,9 @@ def _run(
 
     with started_backend(study) as backend:
         # The rest is imported while the backend loads.
-        from tunectl.commands.sweep import ProcedureRequest, run_procedure
+        from tunectl.commands.sweep import run_procedure
         from tunectl.session.base_configuration import values_at, values_of_trial
+        from tunectl.session.procedure_request import ProcedureRequest
         from tunectl.session.training_trials import RunOptions
 
         given = {**(values_of_trial(values_from, note) if values_from is not None else {}), **values_at(at or [])}

@@ -57,7 +57,7 @@ def report(
             cast("Literal['minimize', 'maximize'] | None", direction),
             cast("Literal['best', 'final'] | None", checkpoint),
         )
-        found = report_study(folder, question, ready=ready, report=note)
+        found = report_study(folder, question, ready=ready, say=note)
     for warning in found.warnings:
         note(f"warning: {warning}")
     if as_json:

@@ -37,13 +37,13 @@ def retrain(
 
     with started_backend(study or StudyFolder(folder).study) as backend:
         # The rest is imported while the backend loads.
-        from tunectl.commands.retrain import Wanted, retrain_study
+        from tunectl.commands.retrain import RetrainRequest, retrain_study
         from tunectl.session.training_trials import RunOptions
 
-        wanted = Wanted(best, repeats, each_setting)
+        request = RetrainRequest(best, repeats, each_setting)
         options = RunOptions(slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
-            report = retrain_study(folder, wanted, study, options, watching, backend)
+            report = retrain_study(folder, request, study, options, watching, backend)
     if as_json:
         say_json(report.to_json())
     else:

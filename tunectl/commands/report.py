@@ -1,4 +1,4 @@
-"""`report`: what a study says, as findings, a page and plots; under its own objective or under another one."""
+"""`report`: findings, page, tables and plots of a study, by its own objective or by another one."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def report_study(
     *,
     draw: bool = True,
     ready: Sequence[Renderer] = (),
-    report: Callable[[str], None] = lambda _line: None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> StudyReport:
-    """Write the report of the study folder at `place` anew, also while a runner is at work there.
+    """Write the report of the study folder at `place`, also while a runner is at work there; nothing is trained.
 
-    Nothing is trained. Under another objective than the study's own the files have that one's name in theirs. The
-    processes that are `ready` draw the plots; what is damaged in the folder is said to `report`. Raises FolderError
-    where there is no study or nothing can be written, UsageError where the choice cannot be answered.
+    With another objective than the study's, the files have its name in theirs. The processes `ready` draw the plots;
+    `say` is called with each line about damage. Raises FolderError where there is no study or a file cannot be written,
+    UsageError where no trial measured the objective.
     """
-    with writing_lock(StudyFolder(place), report):
-        with study_snapshot(place, report) as study:
+    with writing_lock(StudyFolder(place), say):
+        with study_snapshot(place, say) as study:
             evidence, outcomes = evidence_of(study, choice)
             tables = () if evidence.objective != study.spec.objective else _own_tables(study)
         found = write_report(study.folder, evidence, outcomes, draw=draw, ready=ready)
@@ -41,8 +41,8 @@ def report_study(
 
 
 def _own_tables(study: StudySnapshot) -> tuple[Path, ...]:
-    """Write the tables that a run left so that they say what the folder says now, damaged or half run."""
-    # pyarrow takes a while to load: only when there are tables to write.
+    """Write the tables of a run again, from the present state of the folder, also of a damaged or unfinished study."""
+    # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
     is_whole = len(known_curves(study.index, study.outcomes)) == len(study.outcomes)

@@ -1,4 +1,4 @@
-"""`retrain`: the best trials of a study once more, with fresh seeds, as new trials of the same study."""
+"""`retrain`: the best trials of a study are trained again with fresh seeds, as new trials of the same study."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tunectl.store.writing_lock import writing_lock
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to train again: the best `best` trials of the study, or of each setting, each `repeats` times."""
+class RetrainRequest:
+    """The trials to train again: the best `best` trials of the study, or of each setting, each `repeats` times."""
 
     best: int
     repeats: int
@@ -39,9 +39,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class RetrainResult:
-    """How a call of `retrain` ended; `retrained` are the trials that it was about, and `damage` says what of the folder
-    was damaged.
-    """
+    """The end of a call of `retrain`: the trials that it `retrained`, and the damage of the folder."""
 
     study: str
     folder: StudyFolder
@@ -66,7 +64,7 @@ class RetrainResult:
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
-        """The report as one JSON object."""
+        """The result as one JSON object."""
         return {
             "study": self.study,
             "folder": str(self.folder.path),
@@ -91,19 +89,24 @@ class RetrainResult:
 
 
 def retrain_study(
-    place: Path, wanted: Wanted, study_file: Path | None, options: RunOptions, watcher: Watcher, backend: Backend
+    place: Path,
+    request: RetrainRequest,
+    study_file: Path | None,
+    options: RunOptions,
+    watcher: Watcher,
+    backend: Backend,
 ) -> RetrainResult:
-    """Train the best trials of the study folder at `place` again, or go on with that.
+    """Train the best trials of the study folder at `place` again, or continue an earlier call.
 
-    Those that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
-    has not ended, and what `run_study` raises.
+    Trials that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
+    has not ended, and the errors of `run_study`.
     """
     checked = check_study(study_file or _study_file(place), Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
     opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
-        chosen = _chosen(study, wanted)
-        study = with_trials(study, _missing(study, chosen, wanted.repeats))
+        chosen = _chosen(study, request)
+        study = with_trials(study, _missing(study, chosen, request.repeats))
         keys = {(item.plan.setting, item.plan.point) for item in chosen}
         left = [
             trial
@@ -117,7 +120,7 @@ def retrain_study(
 
 
 def _study_file(place: Path) -> Path:
-    """The file that the study in a folder was run from: a workload's file may be named from where it stands."""
+    """The user's study file, not its copy: a workload may be given relative to the folder of that file."""
     folder = open_folder(place)
     original = original_study_file(folder)
     if original is not None:
@@ -128,30 +131,30 @@ def _study_file(place: Path) -> Path:
             f"{place}: was imported, and has no program that could train its trials again; "
             f"`{tunectl_command('next', place)}` writes the study of a next round, in which you can name one"
         )
-    raise FolderError(f"{place}: the study file that it was run from is not there any more; name it with --study")
+    raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
 
 
-def _chosen(study: OpenStudy, wanted: Wanted) -> list[TrialOutcome]:
+def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
     search = [item for item in study.outcomes if item.plan.kind == "search"]
     open_trials = sum(not has_ended(item) for item in search)
     if open_trials:
         raise UsageError(
-            f"{study.folder.path}: {open_trials} trials of the search have not ended, so that the best are not known; "
+            f"{study.folder.path}: {open_trials} trials of the search have not ended, so the best are not known yet; "
             f"finish it with `tunectl run` first"
         )
     groups = [search]
-    if wanted.each_setting:
+    if request.each_setting:
         settings = dict.fromkeys(item.plan.setting for item in search)
         groups = [[item for item in search if item.plan.setting == setting] for setting in settings]
-    chosen = [item for group in groups for item in best_searched(group, study.spec.objective, wanted.best)]
+    chosen = [item for group in groups for item in best_searched(group, study.spec.objective, request.best)]
     if not chosen:
         raise UsageError(f"{study.folder.path}: no trial completed with a value of {study.spec.objective.metric}")
     return chosen
 
 
 def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
-    """The retrains that are not planned yet, repeat by repeat, so that all get some where not all can end."""
-    known = {(trial.setting, trial.point, trial.repeat) for trial in study.trials}
+    """The retrains that are not planned yet, repeat by repeat, so that an interrupted call has some of every trial."""
+    known = {trial.identity for trial in study.trials}
     first = max(trial.trial for trial in study.trials) + 1
     added: list[PlannedTrial] = []
     for repeat in range(1, repeats + 1):
@@ -165,7 +168,7 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
 
 
 def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainResult:
-    # pyarrow takes a while to load: only when there are tables to write.
+    # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)

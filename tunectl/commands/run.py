@@ -1,4 +1,4 @@
-"""`run`: train the trials of a study, or go on where an earlier run was left."""
+"""`run`: the trials of a study are trained, or an earlier run is continued."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a call of `run` ended. `untouched`: there was nothing left to train. `page` and the findings are there only
-    where all trials have ended. `has_clash`: trials overwrote what they read or go on from. `damage` says what of the
-    folder was damaged, one line each.
+    """The end of a call of `run`.
+
+    `untouched`: no trial was left to train. There are `findings` and a `page` only where all trials have ended.
+    `has_clash`: trials have overwritten files that others read or resume from. `damage` has one line for everything in
+    the folder that was damaged.
     """
 
     spec: StudySpec
@@ -66,7 +68,7 @@ class RunResult:
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
-        """The report as one JSON object."""
+        """The result as one JSON object."""
         states = [item.state for item in self.outcomes]
         return {
             "study": self.spec.name,
@@ -86,7 +88,7 @@ class RunResult:
 
 
 def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backend) -> RunResult:
-    """Run what is left of a study on a backend that was started.
+    """Train the trials that are left of a study, on a backend that was started.
 
     Raises StudyError and WorkloadError (exit code 2) before anything is created, and FolderError (3) where the folder
     is in use, belongs to another study, or cannot be written.
@@ -98,21 +100,21 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
         probed, begun = None, check_place(place)
         if not begun:
             _warn(checked, watcher)
-            # Nothing is created for a study that cannot work: the workload is tried first.
+            # The workload is probed first: nothing is created for a study that cannot work.
             planned = plan_trials(checked.spec)
-            probed = probe_workload(backend, checked, planned, slots[0], stops, _import_the_end)
-            # Nor for one that has no room.
+            probed = probe_workload(backend, checked, planned, slots[0], stops, _import_writers)
+            # Nor for one without enough room on the disk.
             check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
-        study_at_work = stack.enter_context(open_study(checked.spec, place, watcher))
-        left = study_at_work.left(retry_failed=options.retry_failed)
+        opened = stack.enter_context(open_study(checked.spec, place, watcher))
+        left = opened.left(retry_failed=options.retry_failed)
         if not left:
-            return _report(study_at_work, watcher, untouched=True, interrupted=False)
-        if begun:  # where nothing is left to train, the first call has said it
+            return _report(opened, watcher, untouched=True, interrupted=False)
+        if begun:  # where no trial is left, the first call has printed the warnings
             _warn(checked, watcher)
         if probed is None:
-            probed = probe_workload(backend, checked, left, slots[0], stops, _import_the_end)
-        train_trials(study_at_work, left, checked, probed, slots, options, watcher, stops)
-        return _report(study_at_work, watcher, untouched=False, interrupted=stops() > 0)
+            probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
+        train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+        return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
 
 
 def _warn(checked: CheckedStudy, watcher: Watcher) -> None:
@@ -120,8 +122,8 @@ def _warn(checked: CheckedStudy, watcher: Watcher) -> None:
         watcher.message(f"warning: {warning}")
 
 
-def _import_the_end() -> None:
-    """Import what writes tables and page: a second of work that would otherwise come when all trials have ended."""
+def _import_writers() -> None:
+    """Import the modules that write tables and page, which takes a second, while the backend imports the workload."""
     for name in (
         "tunectl.session.written_tables",
         "tunectl.session.written_report",
@@ -132,7 +134,7 @@ def _import_the_end() -> None:
 
 
 def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunResult:
-    # pyarrow takes a while to load: only when there are tables to write.
+    # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)

@@ -82,8 +82,8 @@ def trials_with_updates(outcomes: Sequence[TrialOutcome], objective: Objective) 
 
 
 def _rank(item: TrialOutcome, objective: Objective) -> tuple[float, int]:
-    loss = objective.loss(item.best_value) if item.state == "completed" else math.inf
-    return loss, item.plan.trial
+    cost = objective.cost(item.best_value) if item.state == "completed" else math.inf
+    return cost, item.plan.trial
 
 
 def _run(
@@ -115,7 +115,7 @@ def measurements_by_trial(index: Index, wanted: Container[int]) -> dict[int, lis
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveChoice:
-    """What is asked of a study instead of its own objective; what is None stays as the study has it."""
+    """The parts of an objective that a user gives in place of the study's; None keeps the study's."""
 
     metric: str | None = None
     direction: Direction | None = None
@@ -123,17 +123,17 @@ class ObjectiveChoice:
 
 
 def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[Evidence, Sequence[TrialOutcome]]:
-    """What a study's findings rest on, and its outcomes, both under the objective asked for; raises UsageError."""
+    """The evidence and the outcomes of a study by the chosen objective; raises UsageError if no trial measured it."""
     folder, spec, outcomes = study.folder, study.spec, study.outcomes
     curves = known_curves(study.index, outcomes)
-    objective = _asked_objective(spec, choice, curves, folder, outcomes)
+    objective = _chosen_objective(spec, choice, curves, folder, outcomes)
     if objective != spec.objective:
         outcomes = _reselected(folder, outcomes, objective, study.index, curves)
     return read_evidence(folder, spec, outcomes, curves, objective), outcomes
 
 
 def known_curves(index: Index | None, outcomes: Sequence[TrialOutcome]) -> dict[int, dict[str, MeasuredCurve]]:
-    """The curves of the trials that the index tells right: of another one the folder is read."""
+    """The curves in the index, without those of trials whose folder has changed since; these are read from it."""
     if index is None:
         return {}
     try:
@@ -146,7 +146,7 @@ def known_curves(index: Index | None, outcomes: Sequence[TrialOutcome]) -> dict[
     }
 
 
-def _asked_objective(
+def _chosen_objective(
     spec: StudySpec,
     choice: ObjectiveChoice,
     curves: Mapping[int, Mapping[str, MeasuredCurve]],
@@ -156,14 +156,14 @@ def _asked_objective(
     own = spec.objective
     metric = choice.metric or own.metric
     if metric != own.metric and choice.direction is None:
-        raise UsageError(f"--objective {metric}: give --direction minimize or --direction maximize, too")
+        raise UsageError(f"--objective {metric}: expected --direction minimize or --direction maximize with it")
     measured = {name for item in curves.values() for name in item}
     if not measured:
         files = (read_trial(folder.trial(item.plan.trial)) for item in outcomes)
         measured = {name for trial in files for item in trial.measurements for name in item.metrics}
     if metric != own.metric and metric not in measured:
-        there = ", ".join(sorted(measured)) or "no metric at all"
-        raise UsageError(f"--objective {metric}: no trial measured it; measured is: {there}")
+        known = ", ".join(sorted(measured)) or "none"
+        raise UsageError(f"--objective {metric}: no trial measured it; the measured metrics are: {known}")
     return Objective(metric, choice.direction or own.direction, choice.checkpoint or own.checkpoint)
 
 

@@ -37,9 +37,9 @@ from tunectl.store.provenance import read_provenance
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
-    """What was written: the page, findings.json, and the rest. `header` and `rows` are the settings as shown.
+    """The report as it was written: the page, findings.json and other files; `header` and `rows` show the settings.
 
-    `warnings` say what could not be written, `damage` what of the folder is damaged.
+    `warnings` are about plots that were not drawn, `damage` has the damage of the folder.
     """
 
     spec: StudySpec
@@ -79,9 +79,9 @@ def write_report(
     draw: bool,
     ready: Sequence[Renderer] = (),
 ) -> StudyReport:
-    """Write findings.json and report.html, with `draw` the plots as files, too; raises FolderError.
+    """Write findings.json and report.html, with `draw` also the plots as files; raises FolderError.
 
-    Under another objective than the study's the trials table is written again, beside the study's own.
+    By another objective than the study's, a second table of the trials is written beside the study's.
     """
     faults = no_faults()
     spec, objective = evidence.spec, evidence.objective
@@ -119,12 +119,12 @@ def write_report(
 
 
 def with_faults(findings: Sequence[Finding], faults: Faults, action: str) -> list[Finding]:
-    """The findings and what could not be worked out, as the last of the warnings."""
+    """The findings and, after the other warnings, those about faults."""
     return sorted([*findings, *faults.findings(action)], key=lambda finding: finding.level != "warning")
 
 
 def _page_text(page: StudyPage, faults: Faults, action: str) -> tuple[str, Sequence[Finding]]:
-    """The page and its findings; where a part of it cannot be laid out, without that part."""
+    """The page and its findings; a part that raises an exception is left out."""
     from tunectl.report.page import page_html
     from tunectl.report.plots import vega_lite
 
@@ -143,7 +143,7 @@ def _page_text(page: StudyPage, faults: Faults, action: str) -> tuple[str, Seque
 
     sections = [replace(section, figures=list(filter(sound, section.figures))) for section in page.sections]
     if sum(len(section.figures) for section in sections) == sum(len(section.figures) for section in page.sections):
-        faults.found |= at_once.found  # no plot is to blame
+        faults.found |= at_once.found  # no plot was the cause
     without = faults.attempt("the page", lambda: laid_out(sections, page.trials), None)
     return without if without is not None else laid_out((), ())
 
@@ -155,7 +155,7 @@ def _write_tables(
         "isolation": lambda: isolation_table(isolations(evidence)),
         "best_trials": lambda: best_trials_table(evidence),
         "retrains": lambda: retrains_table(retrained(outcomes)),
-        # Under its own objective the study's own trials table is written with the settings and the measurements.
+        # By the study's objective the table of trials is written with those of settings and measurements.
         "trials": lambda: trials_table(outcomes if variant else (), evidence.spec.names),
     }
 
@@ -173,7 +173,7 @@ def _write_tables(
 def _draw(
     folder: StudyFolder, page: StudyPage, variant: str, ready: Sequence[Renderer], faults: Faults
 ) -> tuple[list[Path], str]:
-    """The plots as files, and a warning where the library did not draw all of them."""
+    """Write the plots as files; return them, and a warning where the library failed to draw some."""
     from tunectl.report.plots import Drawn, vega_lite, write_figures
 
     def drawn(figures: Sequence[Figure], ready: Sequence[Renderer] = ()) -> Drawn:
@@ -192,17 +192,17 @@ def _draw(
     together = Faults(faults.raises)
     found = together.attempt("the plots", lambda: drawn(figures, ready), None)
     if found is None:
-        # Without those that cannot be laid out, so that one that fails costs no other.
+        # Without the figures that raise an exception, so that the others are drawn.
         found = faults.attempt("the plots", lambda: drawn(list(filter(sound, figures))), Drawn([], {}))
     for name, item in found.undrawn.items():
         if not item.died:
             faults.attempt(f"the plot {name}", partial(refused, item.cause), None)
     lost = found._replace(undrawn={name: item for name, item in found.undrawn.items() if item.died})
-    return found.paths, f"{lost.warning}; the page shows them all the same" if lost.undrawn else ""
+    return found.paths, f"{lost.warning}; the page shows them nevertheless" if lost.undrawn else ""
 
 
 def _variant(own: Objective, asked: Objective) -> str:
-    """What tells the files of another question from the study's own: "" for its own."""
+    """The part of the file names for another objective than the study's, "" for the study's."""
     if asked == own:
         return ""
     parts = [slug(asked.metric), asked.direction if asked.direction != own.direction else "", asked.checkpoint]
