@@ -1,4 +1,7 @@
-"""What the commands say of a study folder of which a file is damaged."""
+"""What the commands say of a study folder of which a file is damaged.
+
+Tests session/damage.py, session/snapshot.py and store/checked_records.py through the commands.
+"""
 
 from __future__ import annotations
 

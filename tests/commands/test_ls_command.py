@@ -1,4 +1,7 @@
-"""`ls`: the tracking table of the studies below a folder."""
+"""`ls`: the tracking table of the studies below a folder.
+
+Tests commands/ls.py.
+"""
 
 from __future__ import annotations
 

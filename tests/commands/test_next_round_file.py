@@ -1,4 +1,7 @@
-"""`next`: the file of the next round, from made-up findings."""
+"""`next`: the file of the next round, from made-up findings.
+
+Tests commands/next_round.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`report`: findings, page and tables from the same trials, under the study's question or another one."""
+"""`report`: findings, page and tables from the same trials, under the study's question or another one.
+
+Tests commands/report.py, session/study_evidence.py, session/written_report.py and session/written_tables.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`retrain` and `compare` on a real small study: fresh seeds, counted once, kept apart from the search."""
+"""`retrain` and `compare` on a real small study: fresh seeds, counted once, kept apart from the search.
+
+Tests commands/retrain.py and commands/compare.py.
+"""
 
 from __future__ import annotations
 

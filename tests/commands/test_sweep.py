@@ -1,4 +1,7 @@
-"""`tunectl lr-sweep` as a whole: what its folder holds, and that it goes on where it was left."""
+"""`tunectl lr-sweep` as a whole: what its folder holds, and that it goes on where it was left.
+
+Tests commands/sweep.py, session/procedure_request.py and session/conclusions.py.
+"""
 
 from __future__ import annotations
 

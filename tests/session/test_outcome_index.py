@@ -1,4 +1,7 @@
-"""The outcomes of a study from its index and its trial folders, and measurements restored from the index."""
+"""The outcomes of a study from its index and its trial folders, and measurements restored from the index.
+
+Tests session/outcome_index.py and commands/status.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A plan.jsonl that is damaged, and how the plan is restored from the rest of the folder."""
+"""A plan.jsonl that is damaged, and how the plan is restored from the rest of the folder.
+
+Tests session/plan_agreement.py and session/snapshot.py.
+"""
 
 from __future__ import annotations
 

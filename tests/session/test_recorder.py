@@ -1,4 +1,7 @@
-"""What the recorder writes of the events of a run, with an index that fails."""
+"""What the recorder writes of the events of a run, with an index that fails.
+
+Tests session/recorder.py with session/run_progress.py.
+"""
 
 from __future__ import annotations
 

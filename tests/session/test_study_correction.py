@@ -1,4 +1,7 @@
-"""A study file that is corrected after a first run: the output of its trials is read again, and no result is lost."""
+"""A study file that is corrected after a first run: the output of its trials is read again, and no result is lost.
+
+Tests session/study_correction.py, session/open_study.py and store/earlier_studies.py.
+"""
 
 from __future__ import annotations
 
