@@ -319,7 +319,7 @@ def test_a_study_named_by_its_file_never_leads_out_of_its_parent(stem: str) -> N
     assert _SAFE_NAME.fullmatch(spec.name)
 
 
-# What stands in the source.
+# The text of the source.
 
 _FORBIDDEN_CALLS = re.compile(
     r"(os\.(system|popen|spawn\w*)|subprocess\.(getoutput|getstatusoutput)|pty\.spawn"
