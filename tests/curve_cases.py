@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from builders import study
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 
@@ -15,7 +15,7 @@ STEPS = 2000
 START = 0.9
 
 
-def curves_study(settings: Sequence[Sequence[tuple]], **training: str) -> Evidence:
+def curves_study(settings: Sequence[Sequence[tuple]], **training: str) -> StudyEvidence:
     """A study in which each setting has trials with these (valid, train) error rates, after START at step 0."""
     spec = study(training=f"{{max_train_steps: {STEPS}, eval_every: {STEPS // len(settings[0][0][0])}}}", **training)
     runs: list[Run] = []
@@ -32,7 +32,7 @@ def curves_study(settings: Sequence[Sequence[tuple]], **training: str) -> Eviden
             runs.append(
                 Run(plan, "completed", best_value=float(valid[best]), best_step=int(steps[1 + best]), curves=curves)
             )
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def shares_done(evaluations: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from builders import study_text
 from hypothesis import reject
 from hypothesis import strategies as st
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.errors import StudyError
 from tunectl.core.records import PlannedTrial, TrialOutcome
@@ -58,7 +58,7 @@ STATES = ["completed", "infeasible", "failed", "pending", "completed-without-a-v
 class Drawn:
     """What a study is made of, beside its file."""
 
-    evidence: Evidence
+    evidence: StudyEvidence
     outcomes: tuple[TrialOutcome, ...]
 
 
@@ -116,7 +116,7 @@ def degenerate_studies(draw) -> Drawn:
         else run
         for run in runs
     ]
-    evidence = Evidence(spec, spec.objective, tuple(runs), read, folder="runs/degenerate")
+    evidence = StudyEvidence(spec, spec.objective, tuple(runs), read, folder="runs/degenerate")
     return Drawn(evidence, tuple(outcome_of(run) for run in runs))
 
 

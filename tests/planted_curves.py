@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from simulated_studies import CHANCE, rewritten, simulated_evidence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 
 LN_10 = float(np.log(10.0))
@@ -16,7 +16,7 @@ TRAINED_BEST = 8
 """Of so many best trials of each setting the updates are simulated: the good ones of the studies here."""
 
 
-def planted_evidence(flaw: str, seed: int, **changes) -> Evidence:
+def planted_evidence(flaw: str, seed: int, **changes) -> StudyEvidence:
     """A simulated study, otherwise clean, in which trials train with the flaw; `changes` as for simulated_evidence."""
     generator = np.random.default_rng([seed, 30])
     if flaw in UPDATE_FLAWS:
@@ -207,7 +207,7 @@ UPDATE_FLAWS = {
 """For each flaw how the updates of a trial show it."""
 
 
-def healthy_evidence(kind: str, seed: int) -> Evidence:
+def healthy_evidence(kind: str, seed: int) -> StudyEvidence:
     """A study without a flaw whose curves could be taken for one."""
     generator = np.random.default_rng([seed, 31])
     changes = {"few evaluations": {"max_train_steps": 1000, "eval_every": int(generator.choice([200, 250, 333]))}}

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import slug
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.outcomes import SettingSummary, reselected, settings_summary
@@ -118,7 +118,7 @@ def _own_tables(study: StudyAsItStands) -> tuple[Path, ...]:
     return write_tables(study.folder, study.spec, study.outcomes, study.index if is_whole else None).paths
 
 
-def evidence_of(study: StudyAsItStands, question: Question) -> tuple[Evidence, Sequence[TrialOutcome]]:
+def evidence_of(study: StudyAsItStands, question: Question) -> tuple[StudyEvidence, Sequence[TrialOutcome]]:
     """What a study's findings rest on, and its outcomes, both under the objective asked for; raises UsageError."""
     folder, spec, outcomes = study.folder, study.spec, study.outcomes
     curves = _known_curves(study.index, outcomes)
@@ -181,7 +181,7 @@ def _reselected(
 
 def write_report(
     folder: StudyFolder,
-    evidence: Evidence,
+    evidence: StudyEvidence,
     outcomes: Sequence[TrialOutcome],
     *,
     draw: bool,
@@ -256,7 +256,7 @@ def _page_text(page: StudyPage, faults: Faults, action: str) -> tuple[str, Seque
 
 
 def _write_tables(
-    folder: StudyFolder, evidence: Evidence, outcomes: Sequence[TrialOutcome], variant: str, faults: Faults
+    folder: StudyFolder, evidence: StudyEvidence, outcomes: Sequence[TrialOutcome], variant: str, faults: Faults
 ) -> list[Path]:
     tables: dict[str, Callable[[], Table]] = {
         "isolation": lambda: isolation_table(isolations(evidence)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.updates.instability import EARLY_FRACTION, Period, early_updates, instability
+from tunectl.analysis.updates.instability import EARLY_FRACTION, UnstablePeriod, early_updates, instability
 from tunectl.core.objective import Objective
 from tunectl.procedures.procedure import Results, majority, runs_of
 
@@ -129,7 +129,7 @@ def onsets(run: Run, updates: int | None) -> frozenset[Onset]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _periods(run: Run) -> tuple[Period, ...]:
+def _periods(run: Run) -> tuple[UnstablePeriod, ...]:
     return tuple(instability(run.updates.loss, baseline=run.baseline_loss))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import MeasuredCurve, Run, UpdateSeries, curves_of, curves_of_columns, joined
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
@@ -41,7 +41,7 @@ def read_evidence(
     outcomes: Sequence[TrialOutcome],
     curves: Mapping[int, Mapping[str, MeasuredCurve]],
     objective: Objective,
-) -> Evidence:
+) -> StudyEvidence:
     """The evidence of a study whose trials stand so; the curves of trials that are not among `curves` are read from
     their folders.
     """
@@ -52,7 +52,7 @@ def read_evidence(
         _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes
     ]
     written, shared_folders = read_written(folder.written)
-    return Evidence(
+    return StudyEvidence(
         spec, objective, tuple(runs), frozenset(telling), str(folder.path), tuple(written.values()), shared_folders
     )
 

@@ -14,12 +14,12 @@ from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
     budget_figure,
-    drawn,
+    chosen_runs,
     isolation_figures,
     training_curves,
     update_figures,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
@@ -49,7 +49,7 @@ _ANY = TypeVar("_ANY")
 
 def study_page(
     folder: StudyFolder,
-    evidence: Evidence,
+    evidence: StudyEvidence,
     outcomes: Sequence[TrialOutcome],
     summaries: Sequence[SettingSummary],
     scientific: Sequence[str],
@@ -60,8 +60,8 @@ def study_page(
 
     A figure, table or trial that fails is left out, and the fault kept.
     """
-    shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
-    opening = drawn(evidence, evidence.runs, MOST_DETAILS)
+    shown = {run.plan.trial for run in chosen_runs(evidence, evidence.runs, MOST_TRIALS)}
+    opening = chosen_runs(evidence, evidence.runs, MOST_DETAILS)
     left_out = len(evidence.runs) - len(shown)
     return StudyPage(
         title=evidence.spec.name,
@@ -82,7 +82,7 @@ def study_page(
 
 
 def _facts(
-    evidence: Evidence,
+    evidence: StudyEvidence,
     outcomes: Sequence[TrialOutcome],
     summaries: Sequence[SettingSummary],
     provenance: Sequence[dict[str, Any]],
@@ -113,7 +113,7 @@ def _facts(
 
 
 def _sections(
-    evidence: Evidence,
+    evidence: StudyEvidence,
     outcomes: Sequence[TrialOutcome],
     summaries: Sequence[SettingSummary],
     scientific: Sequence[str],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunectl.analysis.comparison.comparison import Candidate, compare, rank_test, retrains_to_tell
+from tunectl.analysis.comparison.comparison import Candidate, compare, rank_test, retrains_needed
 
 
 def candidate(*losses: float) -> Candidate:
@@ -53,13 +53,13 @@ def test_overlapping_retrains_are_not_enough_and_it_says_how_many_would_be():
     assert found.verdict == "not enough evidence"
     assert found.more is not None
     deviation = np.sqrt((np.var([0.30, 0.31, 0.32], ddof=1) + np.var([0.25, 0.33, 0.31], ddof=1)) / 2)
-    assert found.more == retrains_to_tell(found.improvement, deviation)
+    assert found.more == retrains_needed(found.improvement, deviation)
 
 
 @pytest.mark.parametrize("difference", [0.75, -1.25, 2.0])
 def test_with_the_retrains_asked_for_the_difference_is_found_in_four_of_five_cases(difference):
     """By simulation, judged by scipy's exact test: with them it is, and with three quarters of them it is not."""
-    needed = retrains_to_tell(difference, 1.0)
+    needed = retrains_needed(difference, 1.0)
     assert needed is not None
     for count, enough in ((needed, True), (needed - math.ceil(needed / 4), False)):
         old, new = np.random.default_rng(count).normal(size=(2, count, 4000))
@@ -70,9 +70,9 @@ def test_with_the_retrains_asked_for_the_difference_is_found_in_four_of_five_cas
 
 def test_fewer_than_three_retrains_never_tell_and_no_difference_asks_for_none():
     assert compare(candidate(0.3, 0.31), candidate(0.1, 0.11)).verdict == "not enough evidence"
-    assert retrains_to_tell(9.0, 1.0) == retrains_to_tell(1.0, 0.0) == 3
-    assert retrains_to_tell(0.0, 1.0) is None
-    assert retrains_to_tell(math.inf, 1.0) is None
+    assert retrains_needed(9.0, 1.0) == retrains_needed(1.0, 0.0) == 3
+    assert retrains_needed(0.0, 1.0) is None
+    assert retrains_needed(math.inf, 1.0) is None
 
 
 @pytest.mark.parametrize("losses", [(), (0.2,)])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from curve_cases import CLEAN_SHAPES, STEPS, clean_pair, curves_study, flat_from
+from simulated_studies import findings_of
 
 from tunectl.analysis.curves.training_length import saturated_early
-from tunectl.analysis.findings.curve_findings import curve_findings
 from tunectl.analysis.findings.update_findings import loss_plateau
 from tunectl.analysis.results.runs import UpdateSeries
 
@@ -69,5 +69,5 @@ def test_clean_curves_have_neither_saturated_nor_turned_up(shape):
     for seed in range(12):
         generator = np.random.default_rng([seed, 62])
         pairs = [clean_pair(generator, shape, evaluations=int(generator.choice([10, 20, 50])) if seed % 2 else 20)]
-        alarms += any(f.id in ("saturated-early", "overfitting") for f in curve_findings(curves_study([pairs])))
+        alarms += bool(findings_of(curves_study([pairs]), "saturated-early", "overfitting"))
     assert alarms == 0

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import study
+from simulated_studies import findings_of
 
-from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.runs import Run
@@ -31,7 +31,7 @@ def own_code(steps: int) -> StudySpec:
     return parse_study(STUDY.format(steps=steps), Path("own.yaml"))
 
 
-def evidence(spec: StudySpec, printed: Iterable[Sequence[int]]) -> Evidence:
+def evidence(spec: StudySpec, printed: Iterable[Sequence[int]]) -> StudyEvidence:
     """Trials whose loss still falls at the end, at these steps."""
     runs = []
     for trial, steps in enumerate(printed):
@@ -39,7 +39,7 @@ def evidence(spec: StudySpec, printed: Iterable[Sequence[int]]) -> Evidence:
         curves = {"valid/loss": (np.array(steps, dtype=float), losses)}
         plan = PlannedTrial(trial, 0, trial, 0, (0.5,), {"rate": 0.5}, trial)
         runs.append(Run(plan, "completed", best_value=losses[-1], best_step=steps[-1], curves=curves))
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def found(steps: int, *printed: Sequence[int]) -> list[tuple[str, str, str]]:
@@ -96,7 +96,7 @@ def test_no_finding_about_the_length_of_training_rests_on_them() -> None:
 
     def length_findings(steps: int) -> list[Finding]:
         study = evidence(own_code(steps), [twenty] * 4)
-        return [item for find in LENGTH_FINDINGS.values() for item in find(study)]
+        return findings_of(study, "still-improving", "best-step-late", "saturated-early", "best-step-early")
 
     assert length_findings(100) != []
     assert length_findings(2000) == []

@@ -8,22 +8,26 @@ import numpy as np
 import pytest
 from builders import study
 from planted_curves import CURVE_FLAWS, HEALTHY, healthy_evidence, planted_evidence
-from simulated_studies import rewritten, simulated_evidence
+from simulated_studies import findings_of, rewritten, simulated_evidence
 
 from tunectl.analysis.curves.curve_shapes import Share, loss_curve, pooled
 from tunectl.analysis.curves.good_trials import decays_to_zero, good_trials
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import period
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
-from tunectl.analysis.findings.curve_findings import curve_findings, late_variance, train_loss_rising
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.curve_findings import late_variance, train_loss_rising
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 
 STEPS = np.arange(0, 2001, 100.0)
 
 
-def found(evidence: Evidence) -> dict:
+def curve_findings(evidence: StudyEvidence) -> list:
+    return findings_of(evidence, *(flaw for flaw in CURVE_FLAWS if flaw != "overfitting-elsewhere"))
+
+
+def found(evidence: StudyEvidence) -> dict:
     return {finding.id: finding for finding in curve_findings(evidence)}
 
 
@@ -39,9 +43,9 @@ def run_of(trial: int, valid, train=None, **changes) -> Run:
     return replace(Run(plan, "completed", best_value=best, curves=curves), **changes)
 
 
-def evidence_of(runs) -> Evidence:
+def evidence_of(runs) -> StudyEvidence:
     spec = study()
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def falling(time: float, level: float = 0.05, seed: int = 0, scatter: float = 0.0) -> np.ndarray:

@@ -7,15 +7,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated_studies import Response, Shape, evidence_of, simulated_evidence
+from simulated_studies import Response, Shape, evidence_of, findings_of, simulated_evidence
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
-from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings, search_findings
+from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.jsontext import encode
 from tunectl.core.objective import Objective
 
 SEEDS = range(703, 709)  # one study in forty has no edge that is sure enough
+
+
+def search_findings(evidence):
+    return findings_of(
+        evidence,
+        *("infeasible-fraction", "stability-edge", "search-boundary"),
+        *("search-boundary of the scientific hyperparameters", "settings-not-distinguishable"),
+        *("sampled-enough", "insensitive", "fixed-caveat"),
+    )
 
 
 def ids(findings, level=None):

@@ -9,16 +9,15 @@ import pytest
 from builders import study
 from loss_curves import calm
 from planted_curves import UPDATE_FLAWS, planted_evidence, with_updates_changed
-from simulated_studies import simulated_evidence
+from simulated_studies import findings_of, simulated_evidence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.update_findings import (
     clipping_too_aggressive,
     diverging,
     gradient_outliers,
     loss_plateau,
     loss_spikes,
-    update_findings,
     update_ratio,
 )
 from tunectl.analysis.results.runs import Run, UpdateSeries
@@ -27,17 +26,21 @@ from tunectl.core.records import PlannedTrial
 SMALL = {"trials": 10, "settings": 1, "max_train_steps": 1000, "updates_of": 4}
 
 
-def found(evidence: Evidence) -> dict:
+def update_findings(evidence: StudyEvidence) -> list:
+    return findings_of(evidence, *UPDATE_FLAWS)
+
+
+def found(evidence: StudyEvidence) -> dict:
     return {finding.id: finding for finding in update_findings(evidence)}
 
 
-def changed(evidence: Evidence, **changes) -> Evidence:
+def changed(evidence: StudyEvidence, **changes) -> StudyEvidence:
     return replace(
         evidence, runs=tuple(with_updates_changed(run, **changes) if len(run.updates) else run for run in evidence.runs)
     )
 
 
-def evidence_of(losses, *, grad_clip_norm=None, **series) -> Evidence:
+def evidence_of(losses, *, grad_clip_norm=None, **series) -> StudyEvidence:
     """A study of completed trials, the best first, with these minibatch losses."""
     spec = study() if grad_clip_norm is None else study({"grad_clip_norm": str(grad_clip_norm)})
     runs = []
@@ -52,7 +55,7 @@ def evidence_of(losses, *, grad_clip_norm=None, **series) -> Evidence:
             skipped=np.zeros(count, dtype=bool),
         )
         runs.append(Run(plan, "completed", best_value=0.1 + trial, updates=replace(updates, **series)))
-    return Evidence(spec, spec.objective, tuple(runs), frozenset(range(len(runs))), folder="runs/a study")
+    return StudyEvidence(spec, spec.objective, tuple(runs), frozenset(range(len(runs))), folder="runs/a study")
 
 
 @pytest.mark.parametrize("flaw", UPDATE_FLAWS)

@@ -44,18 +44,18 @@ def test_a_setting_that_is_better_at_every_point_is_preferred_and_equal_ones_are
     losses = generator.uniform(1, 5, size=20)
     better = paired_best(dict(enumerate(losses)), dict(enumerate(1.1 * losses)))
     assert (better.points, better.k) == (20, 10)
-    assert better.tells
+    assert better.has_winner
     assert better.wins == pytest.approx(1)
     same = paired_best(dict(enumerate(losses)), dict(enumerate(losses)))
     assert same.wins == 0.5
-    assert not same.tells
+    assert not same.has_winner
     assert same.times is None
 
 
 def test_equal_settings_are_told_apart_in_at_most_one_of_ten_studies():
     generator = np.random.default_rng(3)
     told = [
-        paired_best(dict(enumerate(generator.normal(size=24))), dict(enumerate(generator.normal(size=24)))).tells
+        paired_best(dict(enumerate(generator.normal(size=24))), dict(enumerate(generator.normal(size=24)))).has_winner
         for _ in range(400)
     ]
     assert np.mean(told) <= 0.1
@@ -64,11 +64,11 @@ def test_equal_settings_are_told_apart_in_at_most_one_of_ten_studies():
 def test_few_trials_tell_nothing_and_none_cannot_be_compared():
     assert paired_best({}, {0: 1.0}) is None
     one = paired_best({0: 1.0}, {0: 9.0})
-    assert (one.points, one.k, one.wins, one.quarter, one.tells) == (1, 1, 1.0, None, False)
+    assert (one.points, one.k, one.wins, one.quarter, one.has_winner) == (1, 1, 1.0, None, False)
     lost = paired_best(dict.fromkeys(range(8), math.inf), dict.fromkeys(range(8), math.inf))
-    assert (lost.wins, lost.tells) == (0.5, False)
+    assert (lost.wins, lost.has_winner) == (0.5, False)
     nothing = paired_best(dict.fromkeys(range(8), math.nan), dict.fromkeys(range(8), 1.0))
-    assert (nothing.wins, nothing.tells) == (0.0, True)
+    assert (nothing.wins, nothing.has_winner) == (0.0, True)
 
 
 def test_more_trials_are_promised_to_tell_only_where_their_number_has_helped():

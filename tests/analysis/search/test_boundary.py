@@ -11,7 +11,7 @@ import pytest
 from simulated_studies import DOMAINS, Response, Shape, evidence_of, simulated_evidence
 
 from tunectl.analysis.comparison.setting_axes import setting_axes
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.boundary import crowded_ends, search_boundary_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
@@ -217,7 +217,7 @@ search: {{trials: {trials}}}
         Run(plan, "completed", best_value=float(errors[plan.setting] * np.exp(0.1 * generator.normal())), best_step=50)
         for plan in plan_trials(spec)
     ]
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def test_a_scientific_number_that_is_best_at_its_end_is_found():

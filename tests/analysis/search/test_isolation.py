@@ -10,7 +10,7 @@ import pytest
 from builders import NUISANCE_RATE, study
 
 from tunectl.analysis.figures.study_figures import isolation_figures
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core.records import PlannedTrial
@@ -19,13 +19,13 @@ from tunectl.report.plots import vega_lite
 from tunectl.space.trial_plan import plan_trials
 
 
-def evidence(spec: StudySpec, value: Callable[[PlannedTrial], float | None]) -> Evidence:
+def evidence(spec: StudySpec, value: Callable[[PlannedTrial], float | None]) -> StudyEvidence:
     runs = []
     for plan in plan_trials(spec):
         found = value(plan)
         state: Any = "completed" if found is not None else "infeasible"
         runs.append(Run(plan, state, best_value=found if found is not None else 0.0, best_step=50))
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def test_each_value_of_a_scientific_set_has_its_best_trial():
@@ -130,7 +130,7 @@ def test_one_of_several_optimizers_is_no_switch():
     assert [item.baselines for item in found] == [(), ()]
 
 
-def with_retrains(found: Evidence, *deviations: float) -> Evidence:
+def with_retrains(found: StudyEvidence, *deviations: float) -> StudyEvidence:
     first = found.runs[0]
     again = tuple(
         replace(

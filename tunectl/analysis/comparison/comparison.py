@@ -21,7 +21,7 @@ from tunectl.analysis.results.runs import LARGEST
 from tunectl.analysis.results.seed_variation import NO_VARIATION
 from tunectl.analysis.search.permutations import ranks
 
-Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
+AdoptionVerdict = Literal["adopt", "do not adopt", "not enough evidence"]
 
 LEVEL = 0.05
 """A difference that chance gives less often than this counts."""
@@ -97,7 +97,7 @@ class Comparison:
     `seeds_change_nothing` are the names of the candidates whose retrains are identical: more retrains would not help.
     """
 
-    verdict: Verdict
+    verdict: AdoptionVerdict
     reason: str
     improvement: float | None = None
     interval: tuple[float, float] | None = None
@@ -118,7 +118,7 @@ def compare(old: Candidate, new: Candidate) -> Comparison:
         return Comparison("not enough evidence", _what_is_lacking(lacking))
     p_better, p_worse = rank_test(new.losses, old.losses), rank_test(old.losses, new.losses)
     improvement, interval = _improvement(old.losses, new.losses)
-    verdict: Verdict = "not enough evidence"
+    verdict: AdoptionVerdict = "not enough evidence"
     if p_better <= LEVEL:
         verdict, reason = "adopt", f"its retrains are better, which chance alone gives with p = {p_better:.3g}"
     elif p_worse <= LEVEL:
@@ -177,11 +177,11 @@ def _more_retrains(old: Candidate, new: Candidate, improvement: float | None) ->
     if improvement is None or None in deviations:
         return None
     variance = sum(deviation**2 for deviation in deviations if deviation is not None) / 2
-    wanted = retrains_to_tell(improvement, math.sqrt(variance))
+    wanted = retrains_needed(improvement, math.sqrt(variance))
     return None if wanted is None else max(wanted, len(old.losses) + 1, len(new.losses) + 1)
 
 
-def retrains_to_tell(difference: float, deviation: float) -> int | None:
+def retrains_needed(difference: float, deviation: float) -> int | None:
     """How many retrains of each of two trials `compare` needs to see a difference of their means, with POWER.
 
     `deviation` is the standard deviation from retrain to retrain. It is the size for a one-sided test of two means at

@@ -13,12 +13,12 @@ from tunectl.analysis.comparison.comparison import (
     Candidate,
     Comparison,
     compare,
-    retrains_to_tell,
+    retrains_needed,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.analysis.findings.seed_findings import repeats, seed_findings
-from tunectl.analysis.results.paired_best import FEWEST_POINTS, PairedBest, paired_best
+from tunectl.analysis.findings.seed_findings import ended_retrains, seed_findings
+from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
 from tunectl.core.wording import counted, short_number
@@ -31,7 +31,7 @@ ENOUGH_POINTS = 10
 """What is asked for where there are too few points to say anything."""
 
 
-def settings_findings(evidence: Evidence) -> list[Finding]:
+def settings_findings(evidence: StudyEvidence) -> list[Finding]:
     """A warning that names the best setting and those from which it cannot be told; none where it can be told from all.
 
     Every other setting is compared with the best one by the best of half of their trials, paired by point; retrains of
@@ -49,7 +49,7 @@ def settings_findings(evidence: Evidence) -> list[Finding]:
     alike = {
         setting: found
         for setting, found in sorted(compared.items(), key=lambda entry: entry[1].wins if entry[1] else 0.0)
-        if found is not None and not found.tells and setting in best_of
+        if found is not None and not found.has_winner and setting in best_of
     }
     return [
         *_unjudged(evidence, order[0], best_of, {key: found for key, found in alike.items() if judged[key] is None}),
@@ -57,11 +57,11 @@ def settings_findings(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _by_retrains(evidence: Evidence, best: Run, other: Run) -> Comparison | None:
+def _by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | None:
     """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None where those
     cannot be judged.
     """
-    again = repeats(evidence)
+    again = ended_retrains(evidence)
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
@@ -73,15 +73,15 @@ def _any(runs: Sequence[Run]) -> bool:
     return any(run.feasible and run.best_value is not None and math.isfinite(run.best_value) for run in runs)
 
 
-def by_point(evidence: Evidence, setting: int) -> dict[int, float]:
+def by_point(evidence: StudyEvidence, setting: int) -> dict[int, float]:
     """The losses of a setting's searched trials by their point."""
     return {run.plan.point: run.loss(evidence.objective) for run in evidence.by_setting.get(setting, ())}
 
 
-def retrain_deviation(evidence: Evidence) -> float | None:
+def retrain_deviation(evidence: StudyEvidence) -> float | None:
     """The standard deviation from retrain to retrain of one trial, over all trials that have two or more; else None."""
     samples = []
-    for runs in repeats(evidence).values():
+    for runs in ended_retrains(evidence).values():
         losses = [loss for run in runs if abs(loss := run.loss(evidence.objective)) < LARGEST]
         # Where seeds change nothing, a deviation of 0 says nothing about luck.
         if len(losses) > 1 and not runs_are_identical(runs):
@@ -93,7 +93,7 @@ def retrain_deviation(evidence: Evidence) -> float | None:
 
 
 def _unjudged(
-    evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]
+    evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]
 ) -> Iterator[Finding]:
     """The finding about settings whose retrains say nothing yet, if there are some."""
     if not alike:
@@ -101,7 +101,7 @@ def _unjudged(
     deviation = retrain_deviation(evidence)
     closest, compared = next(iter(alike.items()))
     difference = best_of[closest].loss(evidence.objective) - best_of[best].loss(evidence.objective)
-    retrains = retrains_to_tell(difference, deviation) if deviation is not None else None
+    retrains = retrains_needed(difference, deviation) if deviation is not None else None
     changes = _more_trials(evidence, alike)
     yield Finding(
         id="settings-not-distinguishable",
@@ -128,17 +128,17 @@ def _unjudged(
     )
 
 
-def _sentence(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
+def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
     values = {setting: short_number(best_of[setting].best_value or 0.0) for setting in (best, *alike)}
     others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
     points = next(iter(alike.values())).points
-    few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_POINTS else ""
+    few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_PAIRED_POINTS else ""
     few = few.replace("are too", "is too") if points == 1 else few
     return f"{evidence.setting_name(best)} has the best trial ({values[best]}), but cannot be told from {others}{few}."
 
 
 def _judged(
-    evidence: Evidence, best: int, best_of: Mapping[int, Run], judged: Mapping[int, Comparison]
+    evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], judged: Mapping[int, Comparison]
 ) -> Iterator[Finding]:
     """The findings about settings that the retrains do not confirm to be worse: those that they find better, and those
     that they do not tell apart. More trials of the search are no answer to either.
@@ -177,7 +177,7 @@ def _judged(
         )
 
 
-def _command_on(evidence: Evidence, best: int, other: int, found: Comparison) -> str:
+def _command_on(evidence: StudyEvidence, best: int, other: int, found: Comparison) -> str:
     if not evidence.folder:
         return ""
     folder = shlex.quote(evidence.folder)
@@ -191,7 +191,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
+def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
     search = evidence.spec.search
     sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
     if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
@@ -204,17 +204,17 @@ def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[C
 
 
 def _few(alike: Mapping[int, PairedBest]) -> bool:
-    return min(found.points for found in alike.values()) < FEWEST_POINTS
+    return min(found.points for found in alike.values()) < FEWEST_PAIRED_POINTS
 
 
 def _times(alike: Mapping[int, PairedBest]) -> float | None:
     """How many times the trials are needed to tell those that more trials would tell; None where there are none."""
     # What too few trials say about still more cannot be read off them.
-    times = [ENOUGH_POINTS / one.points if one.points < FEWEST_POINTS else one.times for one in alike.values()]
+    times = [ENOUGH_POINTS / one.points if one.points < FEWEST_PAIRED_POINTS else one.times for one in alike.values()]
     return max((number for number in times if number is not None), default=None)
 
 
-def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | None, difference: float) -> str:
+def _of_retrains(evidence: StudyEvidence, retrains: int | None, deviation: float | None, difference: float) -> str:
     """What retrains could say."""
     if difference == 0:
         return "their best trials are equal: choose by cost"
@@ -236,7 +236,7 @@ def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
     return f"{much} (an extrapolation); {last}"
 
 
-def _command(evidence: Evidence, changes: Sequence[Change]) -> str:
+def _command(evidence: StudyEvidence, changes: Sequence[Change]) -> str:
     if changes:
         return f"tunectl run {shlex.quote(evidence.spec.label)}"
     if not evidence.folder or seed_findings(evidence):

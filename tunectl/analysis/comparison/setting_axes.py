@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import AdjustedScores, adjusted_scores
 from tunectl.core.records import Scalar
@@ -52,13 +52,13 @@ class SettingAxis:
         )
 
 
-def is_ordered(item: Hyperparameter) -> bool:
+def has_two_ends(item: Hyperparameter) -> bool:
     """Whether a hyperparameter's values have an order with two ends: those of a range, or of three numbers or more."""
     listed = item.domain.listed
     return listed is None or len(item.domain.numbers) == len(listed) >= FEWEST_VALUES
 
 
-def setting_axes(evidence: Evidence) -> list[SettingAxis]:
+def setting_axes(evidence: StudyEvidence) -> list[SettingAxis]:
     """Every ordered hyperparameter that is sampled within the settings, in each setting that has trials of it."""
     sampled = [axis for axis in evidence.axes if axis.hyperparameter.has_coordinate]
     row = {run.plan.trial: place for place, run in enumerate(evidence.searched)}
@@ -68,7 +68,7 @@ def setting_axes(evidence: Evidence) -> list[SettingAxis]:
     columns = [_columns(axis, own, len(losses)) for axis, own in zip(sampled, rows, strict=True)]
     found = []
     for place, axis in enumerate(sampled):
-        if not is_ordered(axis.hyperparameter):
+        if not has_two_ends(axis.hyperparameter):
             continue
         others = [column for other, owned in enumerate(columns) if other != place for column in owned]
         own_settings, positions = settings[rows[place]], ordered_positions(axis)
@@ -107,7 +107,7 @@ def _columns(axis: HyperparameterAxis, rows: NDArray[np.int_], count: int) -> li
 def regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
     """What stands for a hyperparameter in a regression: its positions, or for a category a column a value but one."""
     domain = axis.hyperparameter.domain
-    if is_ordered(axis.hyperparameter):
+    if has_two_ends(axis.hyperparameter):
         yield ordered_positions(axis)
     elif isinstance(domain, ValueSet):
         of_value = np.rint(axis.positions * len(domain.values) - 0.5).astype(int)

@@ -17,13 +17,13 @@ import numpy as np
 from tunectl.analysis.curves.smoothing import MAD_TO_DEVIATION, running_median
 from tunectl.analysis.results.runs import LARGEST, Floats, Run, usable
 
-FEWEST_EVALUATIONS = 4
+FEWEST_FOR_A_CURVE = 4
 """Fewer evaluations after step 0 have no early, middle and late part beside one to tell the noise from."""
 
 FEWEST_FOR_A_TURN = 6
 """A turn needs a descent, a low and a rise of two evaluations each."""
 
-SETTLING_PART = 0.25
+DESCENT_PART = 0.25
 """The first evaluations are left out where noise is measured: the descent bends most there."""
 
 LEARNED = 3.0
@@ -99,7 +99,7 @@ class LossCurve:
     @cached_property
     def noise(self) -> float:
         """The standard deviation of an evaluation about the curve, from second differences; at least half a quantum."""
-        bends = np.abs(np.diff(self._after(SETTLING_PART), 2))
+        bends = np.abs(np.diff(self._after(DESCENT_PART), 2))
         if len(bends) >= _FEWEST_FOR_MEDIAN:
             deviation = MAD_TO_DEVIATION * float(np.median(bends)) / _SECOND_DIFFERENCE
         else:
@@ -137,7 +137,7 @@ class LossCurve:
         With a correlation r of neighbours, dying away as its powers, the variance of a mean grows by (1 + r) / (1 - r),
         and second differences show only 1 - 4 r / 3 + r^2 / 3 of the variance.
         """
-        late = self._after(SETTLING_PART)
+        late = self._after(DESCENT_PART)
         rest = detrended(late)
         size = float(rest @ rest)
         if len(late) < _FEWEST_FOR_MEDIAN or size <= (1e-9 * float(np.abs(late).max())) ** 2 * len(late):
@@ -186,7 +186,7 @@ class LossCurve:
         From the mean of the second differences, which a slow fall does not raise, and a single outlier raises little.
         """
         values = self.losses[self.done > late]
-        if len(values) < FEWEST_EVALUATIONS:
+        if len(values) < FEWEST_FOR_A_CURVE:
             return None
         return _MEAN_TO_DEVIATION * float(np.abs(np.diff(values, 2)).mean()) / _SECOND_DIFFERENCE
 
@@ -202,7 +202,7 @@ def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float
     known = usable(values)
     steps, losses = steps[known], (-values if maximize else values)[known]
     trained = steps > 0
-    if np.count_nonzero(trained) < FEWEST_EVALUATIONS:
+    if np.count_nonzero(trained) < FEWEST_FOR_A_CURVE:
         return None
     start = float(losses[0])
     if baseline is not None and abs(baseline) < LARGEST:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tunectl.analysis.curves.curve_shapes import LossCurve, loss_curve
 from tunectl.analysis.curves.good_trials import Shown, good_trials, shown_by_most
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 
 GoodCurves = Mapping[int, Mapping[Run, LossCurve]]
@@ -15,13 +15,13 @@ GoodCurves = Mapping[int, Mapping[Run, LossCurve]]
 TRAIN_LOSSES = ("train/loss", "train/minibatch_loss")
 
 
-def valid_metric(evidence: Evidence) -> str:
+def valid_metric(evidence: StudyEvidence) -> str:
     """The objective's metric; its twin on the validation split where the objective is one of the training split."""
     split, _, name = evidence.objective.metric.partition("/")
     return f"valid/{name}" if split == "train" else evidence.objective.metric
 
 
-def train_metric(evidence: Evidence, run: Run) -> str:
+def train_metric(evidence: StudyEvidence, run: Run) -> str:
     """The objective's twin on the training split, or else the training loss; of those that the trial has."""
     name = evidence.objective.metric.partition("/")[2]
     return next((metric for metric in (f"train/{name}", *TRAIN_LOSSES) if metric in run.curves), TRAIN_LOSSES[0])
@@ -32,7 +32,7 @@ def train_loss_metric(run: Run) -> str:
     return next((metric for metric in TRAIN_LOSSES if metric in run.curves), TRAIN_LOSSES[0])
 
 
-def curve_of(evidence: Evidence, run: Run, metric: str) -> LossCurve | None:
+def curve_of(evidence: StudyEvidence, run: Run, metric: str) -> LossCurve | None:
     """A metric's curve; the objective's name, on whatever split, goes in the objective's direction."""
     name = metric.partition("/")[2]
     maximize = evidence.objective.direction == "maximize" and name == evidence.objective.metric.partition("/")[2]
@@ -40,7 +40,7 @@ def curve_of(evidence: Evidence, run: Run, metric: str) -> LossCurve | None:
     return loss_curve(run, metric, maximize=maximize, baseline=baseline)
 
 
-def learned_curves(evidence: Evidence, metric: Callable[[Run], str] | None = None) -> GoodCurves:
+def learned_curves(evidence: StudyEvidence, metric: Callable[[Run], str] | None = None) -> GoodCurves:
     """The curves of the good trials that learned anything; of the objective, or of what each trial's `metric` is."""
     found: dict[int, dict[Run, LossCurve]] = {}
     for setting, runs in good_trials(evidence).items():
@@ -50,7 +50,7 @@ def learned_curves(evidence: Evidence, metric: Callable[[Run], str] | None = Non
     return found
 
 
-def shown_by_curves(curves: GoodCurves, telling: Mapping[Run, float]) -> Shown | None:
+def shown_by_curves(curves: GoodCurves, strength: Mapping[Run, float]) -> Shown | None:
     """The settings in which most of the trials with such curves are among `telling`."""
     judged = {setting: tuple(own) for setting, own in curves.items()}
-    return shown_by_most(judged, {run.plan.trial: value for run, value in telling.items()})
+    return shown_by_most(judged, {run.plan.trial: value for run, value in strength.items()})

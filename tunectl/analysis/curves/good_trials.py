@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
@@ -28,7 +28,7 @@ DECAYED = 0.1
 """A schedule decays to zero where it ends at this part of the base rate or below."""
 
 
-def good_trials(evidence: Evidence) -> Mapping[int, tuple[Run, ...]]:
+def good_trials(evidence: StudyEvidence) -> Mapping[int, tuple[Run, ...]]:
     """The good trials of each setting that has a feasible one, the best first."""
     found = {}
     for setting, runs in evidence.by_setting.items():
@@ -82,22 +82,22 @@ class Shown:
         return one if self.good == 1 else many
 
 
-def shown_by_most(good: Mapping[int, Sequence[Run]], telling: Mapping[int, float]) -> Shown | None:
-    """The settings in which most of the `good` trials are among `telling` (by id: the larger, the more telling)."""
+def shown_by_most(good: Mapping[int, Sequence[Run]], strength: Mapping[int, float]) -> Shown | None:
+    """The settings in which most of the `good` trials are among `telling` (by id: the larger, the more strength)."""
     settings, runs, count = [], [], 0
     for setting, own in good.items():
-        showing = [run for run in own if run.plan.trial in telling]
+        showing = [run for run in own if run.plan.trial in strength]
         if showing and most(len(showing), len(own)):
             settings.append(setting)
             runs += showing
             count += len(own)
     if not settings:
         return None
-    runs.sort(key=lambda run: (-telling[run.plan.trial], run.plan.trial))
+    runs.sort(key=lambda run: (-strength[run.plan.trial], run.plan.trial))
     return Shown(tuple(settings), tuple(runs), count)
 
 
-def in_settings(evidence: Evidence, settings: Sequence[int]) -> str:
+def in_settings(evidence: StudyEvidence, settings: Sequence[int]) -> str:
     """` (optimizer=adam)`, where the study has other settings too."""
     if len(evidence.settings) < 2 or len(settings) == len(evidence.by_setting):
         return ""
@@ -118,7 +118,7 @@ def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
     return False
 
 
-def sweep_command(evidence: Evidence, procedure: str, run: Run) -> str:
+def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:
     """The command of a procedure about the study, what else varies taken from a trial."""
     words = ["tunectl", procedure, shlex.quote(evidence.spec.label)]
     if evidence.folder and any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes):
@@ -126,7 +126,7 @@ def sweep_command(evidence: Evidence, procedure: str, run: Run) -> str:
     return " ".join(words)
 
 
-def fixed_field(evidence: Evidence, name: str, value: Scalar, reason: str) -> Change | None:
+def fixed_field(evidence: StudyEvidence, name: str, value: Scalar, reason: str) -> Change | None:
     """The change that gives a field of the training configuration another fixed value; None where the study varies it,
     or has alternatives of it.
     """

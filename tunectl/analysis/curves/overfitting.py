@@ -15,7 +15,7 @@ from tunectl.analysis.curves.curve_shapes import LossCurve, Turn
 from tunectl.analysis.curves.good_curves import curve_of, train_metric, valid_metric
 from tunectl.analysis.curves.good_trials import in_settings
 from tunectl.analysis.curves.rises import lasting_rise
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.regularisers import regularisers
@@ -135,7 +135,7 @@ def _parts(window: tuple[float, float], curve: LossCurve) -> tuple[float, float]
     return (low - 0.5) / curve.total, high / curve.total
 
 
-def overfitting(evidence: Evidence) -> list[Finding]:
+def overfitting(evidence: StudyEvidence) -> list[Finding]:
     """`overfitting`, in the best trial of a setting, else in a number of the feasible ones."""
     ranked = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
     best = [runs[0] for runs in ranked.values() if runs]
@@ -151,7 +151,7 @@ def overfitting(evidence: Evidence) -> list[Finding]:
     return [_finding(evidence, Places(in_best, elsewhere, seeming, len(best), len(examined)))]
 
 
-def _overfitting(evidence: Evidence, runs: Sequence[Run], sure: float = 1.0) -> list[Overfit]:
+def _overfitting(evidence: StudyEvidence, runs: Sequence[Run], sure: float = 1.0) -> list[Overfit]:
     """Those of the trials that overfit, the most telling first."""
     metric = valid_metric(evidence)
     found = []
@@ -166,7 +166,7 @@ def _overfitting(evidence: Evidence, runs: Sequence[Run], sure: float = 1.0) -> 
     return sorted(found, key=lambda item: (-item.rise_share, item.run.plan.trial))
 
 
-def _finding(evidence: Evidence, places: Places) -> Finding:
+def _finding(evidence: StudyEvidence, places: Places) -> Finding:
     worst = places.shown[0]
     known = regularisers(evidence.spec)
     # "It would not be surprising if low-strength settings of those regularization parameters" overfitted.
@@ -198,7 +198,7 @@ def _finding(evidence: Evidence, places: Places) -> Finding:
     )
 
 
-def _action(evidence: Evidence, places: Places, *, expected: bool, adds: bool) -> str:
+def _action(evidence: StudyEvidence, places: Places, *, expected: bool, adds: bool) -> str:
     if expected:
         return "nothing, where these trials have little of the regularisation that the study asks about"
     before = (
@@ -216,7 +216,7 @@ def _action(evidence: Evidence, places: Places, *, expected: bool, adds: bool) -
     return f"add regularisation {before} (weight decay, dropout, label smoothing)"
 
 
-def _changes(evidence: Evidence, run: Run) -> tuple[Change, ...]:
+def _changes(evidence: StudyEvidence, run: Run) -> tuple[Change, ...]:
     """Weight decay to be tuned, where the study has nothing that regularises and varies."""
     own = evidence.spec.alternatives("weight_decay")
     if any(item.varies for item in regularisers(evidence.spec)) or len(own) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from tunectl.analysis.curves.curve_shapes import detrended
 from tunectl.analysis.results.runs import Floats
 
-FEWEST_EVALUATIONS = 13
+FEWEST_FOR_A_PERIOD = 13
 """Fewer evaluations leave too little beside the trend and a period to tell one from noise."""
 
 LEAST_CYCLES = 2.5
@@ -64,7 +64,7 @@ def period(curves: Sequence[Floats]) -> Period | None:
 
 def _whitened(curve: Floats) -> Floats | None:
     """The curve without the correlation of neighbours; None where it is too short, or constant."""
-    if len(curve) < FEWEST_EVALUATIONS:
+    if len(curve) < FEWEST_FOR_A_PERIOD:
         return None
     rest = detrended(curve)
     size = float(rest @ rest)

@@ -9,7 +9,7 @@ import numpy as np
 from tunectl.analysis.curves.curve_shapes import FEWEST_FOR_A_TURN, LossCurve, Turn
 from tunectl.analysis.results.runs import Floats
 
-FEWEST_IN_TAIL = 4
+FEWEST_FOR_A_LINE = 4
 """Of fewer evaluations a straight line leaves one to tell the noise from, or none."""
 
 MOST_TAILS = 40
@@ -38,7 +38,7 @@ def lasting_rise(curve: LossCurve) -> tuple[Turn, float] | None:
     count = len(curve.losses)
     if count < FEWEST_FOR_A_TURN:
         return None
-    last = count - FEWEST_IN_TAIL
+    last = count - FEWEST_FOR_A_LINE
     starts = np.unique(np.linspace(0, last, min(last + 1, MOST_TAILS)).round().astype(int))
     best: tuple[float, float, int, float, float] | None = None
     for start in starts:

@@ -14,7 +14,7 @@ import numpy as np
 from tunectl.analysis.curves.curve_shapes import LossCurve, Share, pooled
 from tunectl.analysis.curves.good_curves import curve_of, train_metric
 from tunectl.analysis.curves.good_trials import fixed_field, most
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 
@@ -28,14 +28,14 @@ much later than the beginning."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class SettledLimits:
     """The most that what has settled may seem to fall by, and the most that the noise may leave possible."""
 
     seen: float
     possible: float
 
 
-SETTLED, SETTLED_RATIO = Limits(0.005, 0.02), Limits(0.02, 0.05)
+SETTLED, SETTLED_RATIO = SettledLimits(0.005, 0.02), SettledLimits(0.02, 0.05)
 SETTLED_ERRORS = 2.0
 NEGLIGIBLE = 0.001
 """A trial had saturated where its level falls from there on by less than the first limit of what it gained, by less
@@ -65,7 +65,7 @@ class Saturation:
     on_both: bool
 
 
-def saturation(evidence: Evidence, own: Mapping[Run, LossCurve]) -> Saturation | None:
+def saturation(evidence: StudyEvidence, own: Mapping[Run, LossCurve]) -> Saturation | None:
     """The earliest saturation of most of these trials, whose curves of the objective are given."""
     if not own:
         return None
@@ -73,7 +73,7 @@ def saturation(evidence: Evidence, own: Mapping[Run, LossCurve]) -> Saturation |
     return next((Saturation(begin, *settled) for begin, settled in found if settled is not None), None)
 
 
-def far_from_fitted(evidence: Evidence, runs: Sequence[Run]) -> float | None:
+def far_from_fitted(evidence: StudyEvidence, runs: Sequence[Run]) -> float | None:
     """What is left at the end of the training error or loss of most of these trials, where it is much, as a part of
     what there was at the beginning; None where it is little, or not known.
     """
@@ -82,7 +82,7 @@ def far_from_fitted(evidence: Evidence, runs: Sequence[Run]) -> float | None:
     return float(np.median(far)) if far and most(len(far), len(runs)) else None
 
 
-def decay_instead(evidence: Evidence, runs: Sequence[Run]) -> tuple[Change, ...]:
+def decay_instead(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[Change, ...]:
     """The change to a rate that decays, where the rate of all these trials is constant."""
     if any(run.plan.hyperparameters.get("schedule", "constant") != "constant" for run in runs):
         return ()
@@ -90,7 +90,7 @@ def decay_instead(evidence: Evidence, runs: Sequence[Run]) -> tuple[Change, ...]
     return () if change is None else (change,)
 
 
-def _left(evidence: Evidence, run: Run) -> float | None:
+def _left(evidence: StudyEvidence, run: Run) -> float | None:
     curve = curve_of(evidence, run, train_metric(evidence, run))
     if curve is None or (worst := _above_best(curve, curve.start)) is None or worst <= 0:
         return None
@@ -107,7 +107,7 @@ def _above_best(curve: LossCurve, level: float) -> float | None:
 
 
 def _settled_from(
-    evidence: Evidence, own: Mapping[Run, LossCurve], begin: float
+    evidence: StudyEvidence, own: Mapping[Run, LossCurve], begin: float
 ) -> tuple[Mapping[Run, Share], bool] | None:
     """What each trial that had settled at the beginning gained after it, where most had; and whether on both splits."""
     settled = {run: fall for run, curve in own.items() if (fall := _settled(evidence, run, curve, begin)) is not None}
@@ -120,7 +120,7 @@ def _settled_from(
     return (settled, bool(train)) if not train or _is_settled(train, SETTLED) else None
 
 
-def _settled(evidence: Evidence, run: Run, curve: LossCurve, begin: float) -> Share | None:
+def _settled(evidence: StudyEvidence, run: Run, curve: LossCurve, begin: float) -> Share | None:
     """What the objective still gained after the beginning; None where something had not settled then."""
     fall, train = _fall(curve, begin), _train_fall(evidence, run, begin)
     if not _is_measured(curve, begin) or not _may_have_settled(fall):
@@ -146,7 +146,7 @@ def _fall(curve: LossCurve, begin: float) -> Share:
     return curve.fall((begin, begin + EARLY_LENGTH + 1e-9), (late_from(begin), 1.0))
 
 
-def _train_fall(evidence: Evidence, run: Run, begin: float) -> Share | None:
+def _train_fall(evidence: StudyEvidence, run: Run, begin: float) -> Share | None:
     """What the training error still gained after the beginning; None where it is not known."""
     metric = train_metric(evidence, run)
     train = None if metric == evidence.objective.metric else curve_of(evidence, run, metric)
@@ -165,7 +165,7 @@ def _may_have_settled(fall: Share) -> bool:
     return fall.value <= SETTLED.seen + SETTLED_ERRORS * fall.error
 
 
-def _is_settled(falls: Sequence[Share], limits: Limits) -> bool:
+def _is_settled(falls: Sequence[Share], limits: SettledLimits) -> bool:
     fall = pooled(falls)
     error = SETTLED_ERRORS * fall.error
     return fall.value <= max(NEGLIGIBLE, min(limits.seen, error)) and fall.value + error <= limits.possible

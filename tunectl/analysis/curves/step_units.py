@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunectl.analysis.curves.good_trials import most
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.core.program_request import SHORT, ended_early
 
@@ -30,28 +30,45 @@ class PrintedSteps:
     is_even: bool
 
 
-def steps_findings(evidence: Evidence) -> list[Finding]:
-    """`steps-do-not-fit`: most trials end at another step than max_train_steps says, so that it counts something else.
-
-    `steps-from-zero`, where they do not: most print the steps 0 to max_train_steps - 1, and step 0 is no evaluation.
-    """
-    if not evidence.spec.own_code:
-        return []
+def steps_do_not_fit(evidence: StudyEvidence) -> list[Finding]:
+    """`steps-do-not-fit`: most trials end at a step other than max_train_steps, so the two count different things."""
     steps = evidence.spec.training.max_train_steps
-    printed = {run: found for run in evidence.searched if run.feasible and (found := _printed(evidence, run))}
-    misfits = {run: found for run, found in printed.items() if _does_not_fit(found, steps)}
-    if misfits and most(len(misfits), len(printed)):
-        return [_misfit(misfits, len(printed), steps)]
-    from_zero = [run for run, found in printed.items() if _counts_from_zero(found, steps)]
-    return [_from_zero(from_zero, len(printed), steps)] if from_zero and most(len(from_zero), len(printed)) else []
+    printed = _printed_steps(evidence)
+    misfits = {
+        run: found
+        for run, found in printed.items()
+        if found.last > (2 - SHORT) * steps or ended_early(found.last, found.interval, steps)
+    }
+    return [_misfit(misfits, len(printed), steps)] if misfits and most(len(misfits), len(printed)) else []
 
 
-def steps_fit(evidence: Evidence) -> bool:
-    """Whether a finding about the length of training can rest on these trials."""
-    return all(finding.id != "steps-do-not-fit" for finding in steps_findings(evidence))
+def steps_from_zero(evidence: StudyEvidence) -> list[Finding]:
+    """`steps-from-zero`, a note: most trials print the steps 0 to max_train_steps - 1, and step 0 is no evaluation."""
+    steps = evidence.spec.training.max_train_steps
+    printed = _printed_steps(evidence)
+    from_zero = [
+        run
+        for run, found in printed.items()
+        if found.first == 0 and found.last == steps - 1 and found.count == steps > 1
+    ]
+    if not from_zero or not most(len(from_zero), len(printed)) or not steps_fit(evidence):
+        return []
+    return [_from_zero(from_zero, len(printed), steps)]
 
 
-def _printed(evidence: Evidence, run: Run) -> PrintedSteps | None:
+def steps_fit(evidence: StudyEvidence) -> bool:
+    """Whether the steps of these trials can be compared with max_train_steps."""
+    return not steps_do_not_fit(evidence)
+
+
+def _printed_steps(evidence: StudyEvidence) -> dict[Run, PrintedSteps]:
+    """The steps that each feasible trial of own code printed; empty for the built-in training loop."""
+    if not evidence.spec.own_code:
+        return {}
+    return {run: found for run in evidence.searched if run.feasible and (found := _printed(evidence, run))}
+
+
+def _printed(evidence: StudyEvidence, run: Run) -> PrintedSteps | None:
     steps, _ = run.curve(evidence.objective.metric)
     if not len(steps):
         return None
@@ -59,14 +76,6 @@ def _printed(evidence: Evidence, run: Run) -> PrintedSteps | None:
     interval = int(gaps.max()) if len(gaps) else int(steps[-1])
     is_even = bool(np.all(gaps[:-1] == interval)) if len(gaps) else True
     return PrintedSteps(int(steps[0]), int(steps[-1]), len(steps), max(1, interval), is_even)
-
-
-def _does_not_fit(found: PrintedSteps, steps: int) -> bool:
-    return found.last > (2 - SHORT) * steps or ended_early(found.last, found.interval, steps)
-
-
-def _counts_from_zero(found: PrintedSteps, steps: int) -> bool:
-    return found.first == 0 and found.last == steps - 1 and found.count == steps > 1
 
 
 def _misfit(misfits: dict[Run, PrintedSteps], of: int, steps: int) -> Finding:
@@ -130,6 +139,3 @@ def _from_zero(runs: Sequence[Run], of: int, steps: int) -> Finding:
         numbers={"max_train_steps": steps, "of_trials": of},
         sureness=f"{len(runs)} of {of} trials",
     )
-
-
-STEP_FINDINGS: FindingFunctions = {"steps-do-not-fit": steps_findings}

@@ -6,13 +6,13 @@ import numpy as np
 
 from tunectl.analysis.results.runs import Floats, MeasuredCurve, usable
 
-MOST_POINTS = 20_000
+MOST_CURVE_POINTS = 20_000
 """Curves up to this length are left alone. A plot shows a tenth of these points, so that nothing is lost in it."""
 
 _POINTS_OF_A_STRETCH = 5
 
 
-def with_extremes(steps: Floats, values: Floats, most: int = MOST_POINTS) -> MeasuredCurve:
+def with_extremes(steps: Floats, values: Floats, most: int = MOST_CURVE_POINTS) -> MeasuredCurve:
     """At most about `most` points of a curve, both arrays of shape [points].
 
     Of each of many stretches of as many points the first, the lowest, the highest and the last are kept, and the first

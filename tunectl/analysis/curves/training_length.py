@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settin
 from tunectl.analysis.curves.overfitting import overfit
 from tunectl.analysis.curves.saturation import UNDERFIT_ACTION, decay_instead, far_from_fitted, saturation
 from tunectl.analysis.curves.step_units import steps_fit
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 
 THIRD_QUARTER, LAST_QUARTER = (0.5, 0.75), (0.75, 1.0)
@@ -46,6 +47,16 @@ FEWEST_EARLY = 2
 """In a flat curve one best step in ten lies in the first 10 %; of two trials both do in one study of a hundred."""
 
 
+def _where_steps_fit(find: Callable[[StudyEvidence], list[Finding]]) -> Callable[[StudyEvidence], list[Finding]]:
+    """Find nothing about the length of training where the printed steps count something else than max_train_steps."""
+
+    @wraps(find)
+    def found(evidence: StudyEvidence) -> list[Finding]:
+        return find(evidence) if steps_fit(evidence) else []
+
+    return found
+
+
 def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
     return {run: curve.fall(THIRD_QUARTER, LAST_QUARTER) for run, curve in curves.items()}
 
@@ -56,18 +67,19 @@ def _clearly(falls: Mapping[Run, Share], least: float) -> bool:
     return mean.value > least and mean.value - 2 * mean.error > least / 2
 
 
-def still_improving(evidence: Evidence) -> list[Finding]:
+@_where_steps_fit
+def still_improving(evidence: StudyEvidence) -> list[Finding]:
     """`still-improving`: most good trials of a setting still fall clearly at the end of training."""
     curves = learned_curves(evidence)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     for own in curves.values():
         falls = _falls(own)
         if _clearly(falls, STILL_FALLING):
-            telling |= {run: share.value for run, share in falls.items() if share.value > STILL_FALLING}
-    shown = shown_by_curves(curves, telling)
+            strength |= {run: share.value for run, share in falls.items() if share.value > STILL_FALLING}
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
-    fall = float(np.median([telling[run] for run in shown.runs]))
+    fall = float(np.median([strength[run] for run in shown.runs]))
     sentence = (
         f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} still "
         f"{shown.they('improves', 'improve')} at the end: from the third quarter of training to the last "
@@ -76,18 +88,19 @@ def still_improving(evidence: Evidence) -> list[Finding]:
     return [_longer(evidence, "still-improving", sentence, shown, {"median_fall_as_share_of_gain": fall})]
 
 
-def best_step_late(evidence: Evidence) -> list[Finding]:
+@_where_steps_fit
+def best_step_late(evidence: StudyEvidence) -> list[Finding]:
     """`best-step-late`: the best steps of the good trials lie consistently in the last 25 % of training."""
     curves = learned_curves(evidence)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     for own in curves.values():
         late = {run: curve.best_done for run, curve in own.items() if curve.best_done > LATE_BEST}
         if len(late) >= CONSISTENT * len(own) and _clearly(_falls(own), LATE_FALL):
-            telling |= late
-    shown = shown_by_curves(curves, telling)
+            strength |= late
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
-    earliest = min(telling[run] for run in shown.runs)
+    earliest = min(strength[run] for run in shown.runs)
     sentence = (
         f"The best step of {shown.them}{in_settings(evidence, shown.settings)} lies in the last quarter of training, "
         f"at {earliest:.0%} or later: max_train_steps may be too small."
@@ -95,7 +108,7 @@ def best_step_late(evidence: Evidence) -> list[Finding]:
     return [_longer(evidence, "best-step-late", sentence, shown, {"earliest_best_step_as_share": earliest})]
 
 
-def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers: Mapping[str, float]) -> Finding:
+def _longer(evidence: StudyEvidence, name: str, sentence: str, shown: Shown, numbers: Mapping[str, float]) -> Finding:
     steps = evidence.spec.training.max_train_steps
     decaying = [run for run in shown.runs if decays_to_zero(run.plan.hyperparameters, steps)]
     change = Change(("training", "max_train_steps"), 2 * steps, "trials had not finished improving")
@@ -130,16 +143,17 @@ def _longer(evidence: Evidence, name: str, sentence: str, shown: Shown, numbers:
     )
 
 
-def saturated_early(evidence: Evidence) -> list[Finding]:
+@_where_steps_fit
+def saturated_early(evidence: StudyEvidence) -> list[Finding]:
     """`saturated-early`: from some part of training on the good trials no longer improve, on either split."""
     curves = learned_curves(evidence)
     found = {setting: seen for setting, own in curves.items() if (seen := saturation(evidence, own)) is not None}
-    telling = {run: -abs(fall.value) for seen in found.values() for run, fall in seen.falls.items()}
-    shown = shown_by_curves(curves, telling)
+    strength = {run: -abs(fall.value) for seen in found.values() for run, fall in seen.falls.items()}
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
     begin = max(found[setting].begin for setting in shown.settings)
-    fall = float(np.median([-telling[run] for run in shown.runs]))
+    fall = float(np.median([-strength[run] for run in shown.runs]))
     metric = evidence.objective.metric
     on_both = all(found[setting].on_both for setting in shown.settings)
     what = f"neither {metric} nor the training error improves" if on_both else f"{metric} does not improve"
@@ -153,18 +167,19 @@ def saturated_early(evidence: Evidence) -> list[Finding]:
     return [replace(finding, numbers={**finding.numbers, "saturated_by_share": begin})]
 
 
-def best_step_early(evidence: Evidence) -> list[Finding]:
+@_where_steps_fit
+def best_step_early(evidence: StudyEvidence) -> list[Finding]:
     """`best-step-early`: the best steps of the good trials are always in the first 10 % of training."""
     curves = learned_curves(evidence)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     for own in curves.values():
         early = {run: -curve.best_done for run, curve in own.items() if curve.best_done <= EARLY_BEST}
         if len(early) >= max(FEWEST_EARLY, CONSISTENT * len(own)):
-            telling |= early
-    shown = shown_by_curves(curves, telling)
+            strength |= early
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
-    latest = max(-telling[run] for run in shown.runs)
+    latest = max(-strength[run] for run in shown.runs)
     sentence = (
         f"The best step of {shown.them}{in_settings(evidence, shown.settings)} lies in the first {latest:.0%} of "
         f"training: max_train_steps is far too large, or what follows spoils the result."
@@ -173,7 +188,7 @@ def best_step_early(evidence: Evidence) -> list[Finding]:
     return [_shorter(evidence, "best-step-early", sentence, shown, needed=0.5 if everywhere else None)]
 
 
-def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, needed: float | None) -> Finding:
+def _shorter(evidence: StudyEvidence, name: str, sentence: str, shown: Shown, *, needed: float | None) -> Finding:
     """The finding that so much of training is `needed`; None where other settings need all of it."""
     spec = evidence.spec.training
     fewer = (
@@ -215,23 +230,6 @@ def _shorter(evidence: Evidence, name: str, sentence: str, shown: Shown, *, need
     )
 
 
-def _overfits(evidence: Evidence, run: Run) -> bool:
+def _overfits(evidence: StudyEvidence, run: Run) -> bool:
     valid = curve_of(evidence, run, valid_metric(evidence))
     return overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run))) is not None
-
-
-def _where_steps_fit(find: Callable[[Evidence], list[Finding]]) -> Callable[[Evidence], list[Finding]]:
-    """No finding about the length of training where the steps that are printed are of another unit."""
-
-    def found(evidence: Evidence) -> list[Finding]:
-        return find(evidence) if steps_fit(evidence) else []
-
-    return found
-
-
-LENGTH_FINDINGS: FindingFunctions = {
-    "still-improving": _where_steps_fit(still_improving),
-    "best-step-late": _where_steps_fit(best_step_late),
-    "saturated-early": _where_steps_fit(saturated_early),
-    "best-step-early": _where_steps_fit(best_step_early),
-}

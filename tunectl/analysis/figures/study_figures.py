@@ -12,6 +12,7 @@ import numpy as np
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation
 from tunectl.analysis.curves.thinned_curves import with_extremes
+from tunectl.analysis.curves.training_length import EARLY_BEST, LATE_BEST
 from tunectl.analysis.figures.figures import (
     Axis,
     AxisScale,
@@ -26,18 +27,19 @@ from tunectl.analysis.figures.figures import (
     Point,
     PointsFigure,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
+from tunectl.analysis.updates.gradient_norms import CLIP_PERCENTILE
 from tunectl.core.objective import Objective
 from tunectl.core.wording import as_text, counted, short_number
 
-MOST_POINTS = 1000
-"""So many trials are drawn on an axis plot at most: the best of them, and others evenly."""
+MOST_AXIS_TRIALS = 1000
+"""At most this many trials are drawn on an axis plot: the best ones, and others evenly by id."""
 
-MOST_CURVES = 60
-"""So many curves are drawn at most: with more the background is a blot."""
+MOST_BACKGROUND_CURVES = 60
+"""At most this many curves are drawn: with more the background is unreadable."""
 
 MOST_SERIES = 8
 """More colours than these are not told apart: such settings share one."""
@@ -45,17 +47,12 @@ MOST_SERIES = 8
 FRONT = 4
 """The best so many curves stand in front."""
 
-PERCENTILE = 90.0
-"""The playbook's starting point for a clipping threshold."""
-
-EARLY, LATE = 0.10, 0.75
-"""The playbook: a best step in the first 10 % of training, or in its last quarter, says that its length is wrong."""
 
 _LOG_SPAN = 30.0
 """An axis of positive values that span more than this factor is logarithmic."""
 
 
-def series_names(evidence: Evidence) -> Mapping[int, str]:
+def series_names(evidence: StudyEvidence) -> Mapping[int, str]:
     """The colour group of each setting: its name, or that of fewer scientific values where there are many settings."""
     settings = evidence.settings
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
@@ -69,13 +66,13 @@ def series_names(evidence: Evidence) -> Mapping[int, str]:
     return dict.fromkeys(settings, "")
 
 
-def axis_figures(evidence: Evidence) -> list[PointsFigure]:
+def axis_figures(evidence: StudyEvidence) -> list[PointsFigure]:
     """The basic hyperparameter axis plots: each trial's best value against one hyperparameter, on its own scale."""
     series = series_names(evidence)
     return [_axis_figure(evidence, axis, series) for axis in evidence.axes if axis.runs]
 
 
-def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
+def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
     name = axis.hyperparameter.name
     points = [
         Point(
@@ -85,7 +82,7 @@ def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[i
             trial_label(run),
             run.plan.trial,
         )
-        for run in drawn(evidence, axis.runs, MOST_POINTS)
+        for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
     ]
     return PointsFigure(
         f"axis-{slug(axis.key)}",
@@ -97,7 +94,7 @@ def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[i
     )
 
 
-def isolation_figures(evidence: Evidence, found: Sequence[Isolation]) -> list[PointsFigure]:
+def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> list[PointsFigure]:
     """The isolation plots: for each value (or bucket) of a scientific hyperparameter its best trial."""
     figures = []
     for item in found:
@@ -136,7 +133,7 @@ def _baseline_marks(item: Isolation) -> list[Mark]:
     ]
 
 
-def _retrain_bands(evidence: Evidence, item: Isolation) -> list[Band]:
+def _retrain_bands(evidence: StudyEvidence, item: Isolation) -> list[Band]:
     """The deviation from retrain to retrain, about each baseline, or about the best trial where there is none."""
     deviation = retrain_deviation(evidence)
     best = evidence.ranked([one.best for one in item.baselines or item.values if one.best is not None])
@@ -149,7 +146,7 @@ def _retrain_bands(evidence: Evidence, item: Isolation) -> list[Band]:
     return [Band(value - deviation, value + deviation, name) for value in values]
 
 
-def training_curves(evidence: Evidence) -> list[CurvesFigure]:
+def training_curves(evidence: StudyEvidence) -> list[CurvesFigure]:
     """Training curves: the best trials in front, the rest dimmed; validation solid and training dashed."""
     metrics = [evidence.objective.metric]
     if "valid/loss" not in metrics and any("valid/loss" in run.curves for run in evidence.searched):
@@ -157,9 +154,9 @@ def training_curves(evidence: Evidence) -> list[CurvesFigure]:
     return [figure for metric in metrics if (figure := _curves_of(evidence, metric)) is not None]
 
 
-def _curves_of(evidence: Evidence, metric: str) -> CurvesFigure | None:
+def _curves_of(evidence: StudyEvidence, metric: str) -> CurvesFigure | None:
     front = front_runs(evidence)
-    behind = [run for run in drawn(evidence, evidence.searched, MOST_CURVES) if run not in front]
+    behind = [run for run in chosen_runs(evidence, evidence.searched, MOST_BACKGROUND_CURVES) if run not in front]
     split, _, bare = metric.partition("/")
     twin = f"train/{bare}" if split != "train" else ""
     curves = [_curve(run, metric, "", dimmed=True) for run in behind if metric in run.curves]
@@ -188,7 +185,7 @@ def _curve(run: Run, metric: str, series: str, *, dimmed: bool = False, dashed: 
     return Curve(steps.tolist(), values.tolist(), series, label, run.plan.trial, dimmed, dashed)
 
 
-def update_figures(evidence: Evidence) -> list[Figure]:
+def update_figures(evidence: StudyEvidence) -> list[Figure]:
     """Gradient norm and learning rate of every update of the best trials, and the histogram of the best one's norms."""
     front = [run for run in front_runs(evidence) if len(run.updates)]
     if not front:
@@ -196,7 +193,9 @@ def update_figures(evidence: Evidence) -> list[Figure]:
     best = front[0]
     norms = best.updates.gradient_norm[np.isfinite(best.updates.gradient_norm)]
     clip = best.plan.hyperparameters.get("grad_clip_norm")
-    marks = [Mark(float(np.percentile(norms, PERCENTILE)), f"{PERCENTILE:g}th percentile")] if len(norms) else []
+    marks = (
+        [Mark(float(np.percentile(norms, CLIP_PERCENTILE)), f"{CLIP_PERCENTILE:g}th percentile")] if len(norms) else []
+    )
     if isinstance(clip, int | float):
         marks.append(Mark(float(clip), "grad_clip_norm"))
     step = Axis("step (optimizer updates)")
@@ -226,15 +225,17 @@ def update_figures(evidence: Evidence) -> list[Figure]:
     return figures
 
 
-def _series(evidence: Evidence, run: Run, values: Sequence[float]) -> Curve:
+def _series(evidence: StudyEvidence, run: Run, values: Sequence[float]) -> Curve:
     name = _front_name(evidence, run)
     return Curve(list(range(len(values))), values, name, trial_label(run), run.plan.trial)
 
 
-def best_step_figure(evidence: Evidence) -> PointsFigure | None:
+def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
     """Where in training each feasible trial was at its best."""
     runs = [
-        run for run in drawn(evidence, evidence.searched, MOST_POINTS) if run.feasible and run.best_step is not None
+        run
+        for run in chosen_runs(evidence, evidence.searched, MOST_AXIS_TRIALS)
+        if run.feasible and run.best_step is not None
     ]
     if not runs:
         return None
@@ -250,12 +251,12 @@ def best_step_figure(evidence: Evidence) -> PointsFigure | None:
         Axis("best step (optimizer updates)"),
         value_axis(evidence.objective, [point.y for point in points]),
         points,
-        [Mark(EARLY * steps, f"first {EARLY:.0%}"), Mark(LATE * steps, f"last {1 - LATE:.0%}")],
+        [Mark(EARLY_BEST * steps, f"first {EARLY_BEST:.0%}"), Mark(LATE_BEST * steps, f"last {1 - LATE_BEST:.0%}")],
         legend="setting" if len(set(series.values())) > 1 else "",
     )
 
 
-def budget_figure(evidence: Evidence) -> BoxesFigure | None:
+def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     """The playbook's figure 3: what the best of k trials would have been, by k, from all ways to draw them."""
     series = series_names(evidence)
     groups: dict[str, list[Run]] = {}
@@ -291,7 +292,7 @@ def _value(objective: Objective, loss: float) -> float:
     return loss if objective.direction == "minimize" else -loss
 
 
-def front_runs(evidence: Evidence) -> list[Run]:
+def front_runs(evidence: StudyEvidence) -> list[Run]:
     """The trials that stand in front, the best first: the best of each setting, or the best few of the only one."""
     by_setting = [evidence.ranked(runs) for runs in evidence.by_setting.values()]
     if len(by_setting) == 1:
@@ -299,8 +300,8 @@ def front_runs(evidence: Evidence) -> list[Run]:
     return evidence.ranked([runs[0] for runs in by_setting if runs])[:FRONT]
 
 
-def drawn(evidence: Evidence, runs: Sequence[Run], most: int) -> list[Run]:
-    """At most so many of the runs, by id: the better half of those drawn are the best, the others are taken evenly."""
+def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int) -> list[Run]:
+    """At most `most` of the runs, by id: the best ones for half of them, and others evenly from the rest."""
     if len(runs) <= most:
         return list(runs)
     best = evidence.ranked(runs)[: most // 2]
@@ -311,7 +312,7 @@ def drawn(evidence: Evidence, runs: Sequence[Run], most: int) -> list[Run]:
     return [run for run in runs if run.plan.trial in chosen]
 
 
-def _front_name(evidence: Evidence, run: Run) -> str:
+def _front_name(evidence: StudyEvidence, run: Run) -> str:
     name = evidence.setting_name(run.plan.setting)
     return f"trial {run.plan.trial}" + (f" ({name})" if len(evidence.settings) > 1 else "")
 

@@ -19,11 +19,9 @@ from tunectl.analysis.curves.good_curves import (
     train_loss_metric,
 )
 from tunectl.analysis.curves.good_trials import decays_to_zero, fixed_field, good_trials, in_settings, most
-from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import Period, period
-from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.wording import counted, short_number
 
@@ -33,7 +31,7 @@ NOISY_RATIO = 0.25
 best there could be, this part of the level (and a quarter of NOISY_PART).
 """
 
-LATE = 0.6
+LATE_PART = 0.6
 """Late in training is after this part of it."""
 
 RISING_PART = 0.05
@@ -50,25 +48,20 @@ there: where holes are filled in the noise is no longer white.
 """
 
 
-def curve_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about curves, the length of training among them."""
-    return [finding for find in CURVE_FINDINGS.values() for finding in find(evidence)]
-
-
-def train_loss_rising(evidence: Evidence) -> list[Finding]:
+def train_loss_rising(evidence: StudyEvidence) -> list[Finding]:
     """`train-loss-rising`: the training loss of most good trials ends clearly above its lowest level."""
     curves = learned_curves(evidence, train_loss_metric)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     for own in curves.values():
         for run, curve in own.items():
             turn = curve.turn()
             share = turn.rise / curve.gain if turn is not None and turn.deviations > RISING_ERRORS else 0.0
             if share > RISING_PART:
-                telling[run] = share
-    shown = shown_by_curves(curves, telling)
+                strength[run] = share
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
-    rise = float(np.median([telling[run] for run in shown.runs]))
+    rise = float(np.median([strength[run] for run in shown.runs]))
     return [
         Finding(
             id="train-loss-rising",
@@ -88,18 +81,18 @@ def train_loss_rising(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def late_variance(evidence: Evidence) -> list[Finding]:
+def late_variance(evidence: StudyEvidence) -> list[Finding]:
     """`late-variance`: the objective of most good trials of a setting jumps from evaluation to evaluation, late."""
     curves = _learned_late(evidence)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     deviations: dict[Run, float] = {}
     for own in curves.values():
         for run, curve in own.items():
-            deviation = curve.late_deviation(LATE) or 0.0
+            deviation = curve.late_deviation(LATE_PART) or 0.0
             ratio = _noisiness(curve, deviation)
             if ratio > 1:
-                telling[run], deviations[run] = ratio, deviation
-    shown = shown_by_curves(curves, telling)
+                strength[run], deviations[run] = ratio, deviation
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
     deviation = float(np.median([deviations[run] for run in shown.runs]))
@@ -125,7 +118,7 @@ def late_variance(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _learned_late(evidence: Evidence) -> GoodCurves:
+def _learned_late(evidence: StudyEvidence) -> GoodCurves:
     """The good trials whose curve fell by more than a little, however noisy it is, with enough late evaluations."""
     found: dict[int, dict[Run, LossCurve]] = {}
     for setting, runs in good_trials(evidence).items():
@@ -133,7 +126,7 @@ def _learned_late(evidence: Evidence) -> GoodCurves:
         found[setting] = {
             run: curve
             for run, curve in curves.items()
-            if curve is not None and curve.gain > curve.noise and curve.late_deviation(LATE) is not None
+            if curve is not None and curve.gain > curve.noise and curve.late_deviation(LATE_PART) is not None
         }
     return found
 
@@ -141,13 +134,13 @@ def _learned_late(evidence: Evidence) -> GoodCurves:
 def _noisiness(curve: LossCurve, deviation: float) -> float:
     """A deviation in parts of what is high."""
     part = deviation / curve.gain / NOISY_PART
-    level, _ = curve.level(LATE, 1.0)
+    level, _ = curve.level(LATE_PART, 1.0)
     if not curve.ratio_scale or level <= 0:
         return part
     return max(part, min(deviation / level / NOISY_RATIO, 4 * part))
 
 
-def _calming(evidence: Evidence, runs: Sequence[Run]) -> tuple[Change, ...]:
+def _calming(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[Change, ...]:
     steps = evidence.spec.training.max_train_steps
     decaying = [run for run in runs if decays_to_zero(run.plan.hyperparameters, steps)]
     if most(len(decaying), len(runs)):
@@ -157,7 +150,7 @@ def _calming(evidence: Evidence, runs: Sequence[Run]) -> tuple[Change, ...]:
     return () if change is None else (change,)
 
 
-def periodic_evaluations(evidence: Evidence) -> list[Finding]:
+def periodic_evaluations(evidence: StudyEvidence) -> list[Finding]:
     """`periodic-evaluations`: the good trials go up and down with one period, on the objective or in training."""
     metrics = dict.fromkeys((evidence.objective.metric, *TRAIN_LOSSES))
     found = []
@@ -195,7 +188,7 @@ def _period_finding(seen: Period, runs: Sequence[Run], metric: str, spacing: flo
     )
 
 
-def _alike(evidence: Evidence, metric: str) -> Iterator[tuple[list[Run], list[Floats], float]]:
+def _alike(evidence: StudyEvidence, metric: str) -> Iterator[tuple[list[Run], list[Floats], float]]:
     """The curves of good trials on an even grid, after the first descent, those together that could share a period."""
     groups: dict[tuple[int, float, object], list[tuple[Run, Floats]]] = {}
     for runs in good_trials(evidence).values():
@@ -221,12 +214,3 @@ def _moves(values: Floats, least: float) -> bool:
     """Whether a curve moves about its trend by this standard deviation."""
     bends = np.diff(values, 2)
     return bool(len(bends) and np.abs(bends).mean() > least)
-
-
-CURVE_FINDINGS: FindingFunctions = {
-    "overfitting": overfitting,
-    "train-loss-rising": train_loss_rising,
-    **LENGTH_FINDINGS,
-    "late-variance": late_variance,
-    "periodic-evaluations": periodic_evaluations,
-}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tunectl.analysis.findings.findings import Finding, FindingFunctions, Level
+from tunectl.analysis.findings.findings import Finding, Level
 from tunectl.core.program_request import OUTPUT
 from tunectl.language.placeholders import DIR, names_in
 from tunectl.language.study_spec import StudySpec
@@ -188,8 +188,3 @@ def _common(paths: Sequence[str]) -> str:
         return paths[0]
     homes = {path.split("/", 1)[0] for path in paths}
     return f"{homes.pop()}/*" if len(homes) == 1 and all("/" in path for path in paths) else ", ".join(list(paths)[:3])
-
-
-FILE_FINDINGS: FindingFunctions = {
-    SHARED_FILES: lambda evidence: file_findings(evidence.spec, evidence.written, evidence.shared_folders)
-}

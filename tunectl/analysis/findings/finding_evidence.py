@@ -19,7 +19,7 @@ from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class StudyEvidence:
     """A study's trials as they stand, under one objective: the study's own, or another one asked for afterwards.
 
     `runs` are all planned trials by id, the unfinished and failed ones included; their best values are those under
@@ -66,7 +66,7 @@ class Evidence:
 
     def setting_name(self, setting: int) -> str:
         """A setting by its scientific values, `optimizer=adam, width=64`; "all trials" where there are none."""
-        return in_words(self.settings.get(setting, {})) or "all trials"
+        return named_values(self.settings.get(setting, {})) or "all trials"
 
     def losses(self, runs: Sequence[Run]) -> Floats:
         """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials."""
@@ -112,7 +112,7 @@ def settings_of(spec: StudySpec, trials: Sequence[PlannedTrial]) -> dict[int, Ma
     return dict(sorted(found.items()))
 
 
-def in_words(values: Mapping[str, Scalar]) -> str:
+def named_values(values: Mapping[str, Scalar]) -> str:
     """Hyperparameters as `optimizer=adam, width=64`."""
     return ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
 

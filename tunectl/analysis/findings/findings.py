@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from tunectl.analysis.findings.finding_evidence import Evidence
+from typing import Any, Literal
 
 Level = Literal["warning", "note"]
 
@@ -64,7 +61,3 @@ def with_advice_once(findings: Sequence[Finding]) -> list[Finding]:
             first[advice] = finding.id
             shown.append(finding)
     return shown
-
-
-FindingFunctions = Mapping[str, "Callable[[Evidence], Sequence[Finding]]"]
-"""What looks for findings, each under the name that is shown where it fails."""

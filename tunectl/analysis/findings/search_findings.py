@@ -9,20 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.comparison.not_distinguishable import ENOUGH_POINTS, retrain_deviation, settings_findings
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.comparison.not_distinguishable import ENOUGH_POINTS, retrain_deviation
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.best_of_k import QUANTILES, BestOfK, best_by_budget, expected_gain_of_doubling
 from tunectl.analysis.results.runs import Floats, Run
-from tunectl.analysis.search.boundary import search_boundary_findings
-from tunectl.analysis.search.insensitive import insensitive_findings
-from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.analysis.updates.stability_edge import (
     MANY,
-    infeasible_fraction_findings,
     of_setting_words,
     shown_value,
-    stability_edge_findings,
 )
 from tunectl.core.wording import as_text, counted, short_number
 from tunectl.space.domains import FixedValue
@@ -37,13 +32,7 @@ _MOST_NAMED = 6
 _MOST_SETTINGS = 8
 
 
-def search_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about the search, the warnings first; what matters more stands earlier."""
-    found = [finding for find in SEARCH_FINDINGS.values() for finding in find(evidence)]
-    return sorted(found, key=lambda finding: finding.level != "warning")
-
-
-def sampled_enough_findings(evidence: Evidence) -> list[Finding]:
+def sampled_enough_findings(evidence: StudyEvidence) -> list[Finding]:
     """`sampled-enough`, a note for each setting with ended trials, or for the best of many settings: what fewer trials
     would have reached, and what twice as many would be expected to gain.
     """
@@ -54,7 +43,7 @@ def sampled_enough_findings(evidence: Evidence) -> list[Finding]:
     return [_sampled_enough(evidence, setting, ended[setting], deviation) for setting in chosen]
 
 
-def _sampled_enough(evidence: Evidence, setting: int, runs: Sequence[Run], deviation: float | None) -> Finding:
+def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], deviation: float | None) -> Finding:
     losses = evidence.losses(runs)
     by_budget, gain = best_by_budget(losses), expected_gain_of_doubling(losses)
     feasible = losses[np.isfinite(losses)]
@@ -93,7 +82,7 @@ def _share(feasible: Floats, gain: float | None) -> float:
     return gain / 2 / half_gained if half_gained > 0 else 0.0
 
 
-def _budget_sentence(evidence: Evidence, setting: int, losses: Floats, half: BestOfK, gain: float | None) -> str:
+def _budget_sentence(evidence: StudyEvidence, setting: int, losses: Floats, half: BestOfK, gain: float | None) -> str:
     count, of_setting = len(losses), of_setting_words(evidence, setting)
     if not np.isfinite(losses).any():
         return f"No trial{of_setting} is feasible ({counted(count, 'trial')}): what more would find is not known."
@@ -127,7 +116,7 @@ def _budget_action(gain: float | None, count: int, *, enough: bool, lost: bool, 
     return f"double the {counted(count, 'trial')} if that gain is worth it: {how}"
 
 
-def _budget_numbers(evidence: Evidence, item: BestOfK) -> dict[str, Any]:
+def _budget_numbers(evidence: StudyEvidence, item: BestOfK) -> dict[str, Any]:
     named = zip(("low", "lower_quartile", "median", "upper_quartile", "high"), item.quantiles, strict=True)
     assert len(QUANTILES) == 5
     return {
@@ -138,12 +127,12 @@ def _budget_numbers(evidence: Evidence, item: BestOfK) -> dict[str, Any]:
     }
 
 
-def _value(evidence: Evidence, loss: float) -> float:
+def _value(evidence: StudyEvidence, loss: float) -> float:
     """The objective's own value of a loss."""
     return loss if evidence.objective.direction == "minimize" else -loss
 
 
-def _shown(evidence: Evidence, loss: float) -> str:
+def _shown(evidence: StudyEvidence, loss: float) -> str:
     return short_number(_value(evidence, loss))
 
 
@@ -151,7 +140,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _more_trials(evidence: Evidence, *, can_extrapolate: bool) -> tuple[Change, ...]:
+def _more_trials(evidence: StudyEvidence, *, can_extrapolate: bool) -> tuple[Change, ...]:
     """The change that doubles search.trials, or raises it to what is enough to say something; none where the points are
     a grid or written by hand.
     """
@@ -165,7 +154,7 @@ def _more_trials(evidence: Evidence, *, can_extrapolate: bool) -> tuple[Change, 
     return (Change(("search", "trials"), 2 * search.trials, "twice as many are expected to find a better one"),)
 
 
-def fixed_caveat_findings(evidence: Evidence) -> list[Finding]:
+def fixed_caveat_findings(evidence: StudyEvidence) -> list[Finding]:
     """`fixed-caveat`, a note: which conclusions hold only for the values fixed."""
     spec = evidence.spec
     fixed = [item for item in spec.hyperparameters if not item.varies]
@@ -202,15 +191,3 @@ def _caveat_action(asked: Sequence[str], fixed: Sequence[Hyperparameter]) -> str
 
 def _of_fixed(value: Any) -> str:
     return shown_value(value) if isinstance(value, float) else as_text(value)
-
-
-SEARCH_FINDINGS: FindingFunctions = {
-    "infeasible-fraction": infeasible_fraction_findings,
-    "stability-edge": stability_edge_findings,
-    "search-boundary": search_boundary_findings,
-    "search-boundary of the scientific hyperparameters": scientific_end_findings,
-    "settings-not-distinguishable": settings_findings,
-    "sampled-enough": sampled_enough_findings,
-    "insensitive": insensitive_findings,
-    "fixed-caveat": fixed_caveat_findings,
-}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED, runs_are_identical
 
 
-def repeats(evidence: Evidence) -> dict[tuple[int, int], list[Run]]:
+def ended_retrains(evidence: StudyEvidence) -> dict[tuple[int, int], list[Run]]:
     """The ended retrains of each trial that was trained again, by its (setting, point)."""
     found: dict[tuple[int, int], list[Run]] = {}
     for run in evidence.runs:
@@ -19,11 +19,11 @@ def repeats(evidence: Evidence) -> dict[tuple[int, int], list[Run]]:
     return found
 
 
-def seed_findings(evidence: Evidence) -> list[Finding]:
+def seed_findings(evidence: StudyEvidence) -> list[Finding]:
     """A warning where the retrains of a trial, each under a seed of its own, are exactly alike."""
     searched = {(run.plan.setting, run.plan.point): run for run in evidence.searched}
     alike: dict[int, Sequence[Run]] = {}
-    for key, runs in repeats(evidence).items():
+    for key, runs in ended_retrains(evidence).items():
         group = runs if len(runs) > 1 or key not in searched else [searched[key], *runs]
         if runs_are_identical(group):
             first = searched.get(key, group[0])
@@ -46,6 +46,3 @@ def seed_findings(evidence: Evidence) -> list[Finding]:
             sureness="every number of every evaluation is the same",
         )
     ]
-
-
-SEED_FINDINGS: FindingFunctions = {"seed-without-effect": seed_findings}

@@ -22,8 +22,8 @@ from tunectl.analysis.curves.good_trials import (
 from tunectl.analysis.curves.saturation import BEGINNINGS, FAR_FROM_FITTED, UNDERFIT_ACTION, decay_instead, late_from
 from tunectl.analysis.curves.smoothing import finite_part, log_loss, near_zero, windowed_median
 from tunectl.analysis.curves.training_length import saturated_early
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run, usable
 from tunectl.analysis.updates.detection import Spike, diverged, explosion, plateau, spikes
 from tunectl.analysis.updates.gradient_norms import (
@@ -45,7 +45,7 @@ MOST_JUDGED = 24
 FEWEST_OUTLIERS = 3
 OUTLIER_SHARE = 1e-3
 FAR_OUT = 5.0
-SETTLING_PART = 0.05
+FIRST_GRADIENTS_PART = 0.05
 """A trial has outlier gradients where there are so many of them, and of all its updates such a part, at so many times
 the norm of those around them, after this part of training: the first gradients are large and soon fall, and those of
 small batches vary by a factor of two or three.
@@ -66,15 +66,10 @@ MID_TRAINING = (0.25, 0.75)
 FEWEST_RATIOS = 3
 
 
-def update_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about updates, of the trials whose updates were read."""
-    return [finding for find in UPDATE_FINDINGS.values() for finding in find(evidence)]
-
-
 Good = Mapping[int, Sequence[Run]]
 
 
-def _good_read(evidence: Evidence) -> Good:
+def _good_read(evidence: StudyEvidence) -> Good:
     """The good trials of which the updates were read, by setting."""
     found = {
         setting: [run for run in runs if run.plan.trial in evidence.updates_read and len(run.updates) >= FEWEST_UPDATES]
@@ -85,16 +80,16 @@ def _good_read(evidence: Evidence) -> Good:
     return {setting: runs[:most] for setting, runs in found.items()}
 
 
-def _telling(good: Good, look: Callable[[Run], float | None]) -> dict[int, float]:
+def _strengths(good: Good, look: Callable[[Run], float | None]) -> dict[int, float]:
     """How clearly each trial shows something, by id; those that do not are left out."""
     seen = {run.plan.trial: look(run) for runs in good.values() for run in runs}
     return {trial: value for trial, value in seen.items() if value is not None}
 
 
-def diverging(evidence: Evidence) -> list[Finding]:
+def diverging(evidence: StudyEvidence) -> list[Finding]:
     """`diverging`: the minibatch loss of most good trials goes up and never comes back."""
     good = _good_read(evidence)
-    shown = shown_by_most(good, _telling(good, _growth))
+    shown = shown_by_most(good, _strengths(good, _growth))
     if shown is None:
         return []
     first = _growth(shown.runs[0]) or 1.0
@@ -142,11 +137,11 @@ def _ends_up(loss: Floats, baseline: float | None) -> bool:
     return bool(levels[-1] - levels.min() > math.log(LEAST_FACTOR))
 
 
-def loss_spikes(evidence: Evidence) -> list[Finding]:
+def loss_spikes(evidence: StudyEvidence) -> list[Finding]:
     """`loss-spikes`: the minibatch loss of most good trials rises suddenly, here and there."""
     good = _good_read(evidence)
     found = {run: spikes(run.updates.loss, baseline=run.baseline_loss) for run in _all(good)}
-    shown = shown_by_most(good, _telling(good, lambda run: len(found[run]) or None))
+    shown = shown_by_most(good, _strengths(good, lambda run: len(found[run]) or None))
     if shown is None:
         return []
     early = [run for run in shown.runs if _mostly_early(run, found[run])]
@@ -176,11 +171,11 @@ def _mostly_early(run: Run, found: Sequence[Spike]) -> bool:
     return 2 * sum(spike.start < until for spike in found) > len(found)
 
 
-def gradient_outliers(evidence: Evidence) -> list[Finding]:
+def gradient_outliers(evidence: StudyEvidence) -> list[Finding]:
     """`gradient-outliers`: most good trials have gradients, unclipped ones, with norms far above those around."""
     good = _good_read(evidence)
     found = {run: _outliers(run) for run in _all(good)}
-    shown = shown_by_most(good, _telling(good, lambda run: found[run][0] or None))
+    shown = shown_by_most(good, _strengths(good, lambda run: found[run][0] or None))
     if shown is None:
         return []
     first = shown.runs[0]
@@ -206,7 +201,7 @@ def gradient_outliers(evidence: Evidence) -> list[Finding]:
 def _outliers(run: Run) -> tuple[float, float]:
     """The share of the updates whose norms lie far out, unclipped; how many times those around it the largest is."""
     updates = run.updates
-    norms, first = updates.gradient_norm, SETTLING_PART * len(updates)
+    norms, first = updates.gradient_norm, FIRST_GRADIENTS_PART * len(updates)
     seen = [update for update in outlier_norms(norms).updates if update >= first and usable(norms[update])]
     loose = [update for update in seen if not updates.clipped[update] and not updates.skipped[update]]
     finite = np.where(usable(norms), norms, np.nan)
@@ -218,10 +213,10 @@ def _outliers(run: Run) -> tuple[float, float]:
     return len(far) / len(updates), float(max(far))
 
 
-def clipping_too_aggressive(evidence: Evidence) -> list[Finding]:
+def clipping_too_aggressive(evidence: StudyEvidence) -> list[Finding]:
     """`clipping-too-aggressive`: more than half of the updates of most good trials are clipped."""
     good = _good_read(evidence)
-    shown = shown_by_most(good, _telling(good, _clipped_too_often))
+    shown = shown_by_most(good, _strengths(good, _clipped_too_often))
     if shown is None:
         return []
     best = next(run for runs in good.values() for run in runs if run in shown.runs)
@@ -254,7 +249,7 @@ def _clipped_too_often(run: Run) -> float | None:
     return fraction if fraction > AGGRESSIVE_FRACTION else None
 
 
-def _looser(evidence: Evidence, best: Run) -> Change | None:
+def _looser(evidence: StudyEvidence, best: Run) -> Change | None:
     """The threshold that the norms of the best trial ask for, where the study has one fixed value."""
     threshold = clip_threshold(best.updates.gradient_norm)
     if threshold is None or not evidence.spec.alternatives("grad_clip_norm"):
@@ -264,7 +259,7 @@ def _looser(evidence: Evidence, best: Run) -> Change | None:
     return fixed_field(evidence, "grad_clip_norm", value, reason)
 
 
-def loss_plateau(evidence: Evidence) -> list[Finding]:
+def loss_plateau(evidence: StudyEvidence) -> list[Finding]:
     """`plateau`: the minibatch loss of most good trials of a setting stops falling in the first half, far from fitted.
 
     Settings of which `saturated-early` says so are left to it.
@@ -322,12 +317,12 @@ def _stuck_from(run: Run, begin: float) -> float | None:
     return found.level / start if is_flat else None
 
 
-def update_ratio(evidence: Evidence) -> list[Finding]:
+def update_ratio(evidence: StudyEvidence) -> list[Finding]:
     """`update-ratio`, a note: in most good trials updates move the weights far more, or less, than is usual."""
     good = _good_read(evidence)
     ratios = {run: _mid_ratio(run) for run in _all(good)}
-    large = shown_by_most(good, _telling(good, lambda run: _far(ratios[run], 1.0)))
-    small = shown_by_most(good, _telling(good, lambda run: _far(ratios[run], -1.0)))
+    large = shown_by_most(good, _strengths(good, lambda run: _far(ratios[run], 1.0)))
+    small = shown_by_most(good, _strengths(good, lambda run: _far(ratios[run], -1.0)))
     return [
         _ratio_finding(evidence, shown, ratios, too_large=shown is large)
         for shown in (large, small)
@@ -335,7 +330,9 @@ def update_ratio(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _ratio_finding(evidence: Evidence, shown: Shown, ratios: Mapping[Run, float | None], *, too_large: bool) -> Finding:
+def _ratio_finding(
+    evidence: StudyEvidence, shown: Shown, ratios: Mapping[Run, float | None], *, too_large: bool
+) -> Finding:
     ratio = float(np.median([ratios[run] or 0.0 for run in shown.runs]))
     return Finding(
         id="update-ratio",
@@ -372,13 +369,3 @@ def _all(good: Good) -> list[Run]:
 
 def _counts(shown: Shown) -> dict[str, int]:
     return {"trials_showing": len(shown.runs), "good_trials_read": shown.good}
-
-
-UPDATE_FINDINGS: FindingFunctions = {
-    "diverging": diverging,
-    "loss-spikes": loss_spikes,
-    "gradient-outliers": gradient_outliers,
-    "clipping-too-aggressive": clipping_too_aggressive,
-    "plateau": loss_plateau,
-    "update-ratio": update_ratio,
-}

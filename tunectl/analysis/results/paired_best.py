@@ -16,7 +16,7 @@ from tunectl.analysis.results.runs import Floats
 PREFERRED = 0.985
 """One setting is preferred where it wins in so many of the draws: two equal ones reach it in about one of twenty."""
 
-FEWEST_POINTS = 5
+FEWEST_PAIRED_POINTS = 5
 """With fewer points one of two equal settings wins every draw in a quarter of all studies."""
 
 _NORMAL = NormalDist()
@@ -40,9 +40,9 @@ class PairedBest:
     times: float | None
 
     @property
-    def tells(self) -> bool:
+    def has_winner(self) -> bool:
         """Whether one of the two is to be preferred."""
-        return self.points >= FEWEST_POINTS and max(self.wins, 1 - self.wins) >= PREFERRED
+        return self.points >= FEWEST_PAIRED_POINTS and max(self.wins, 1 - self.wins) >= PREFERRED
 
 
 def paired_best(left: Mapping[int, float], right: Mapping[int, float]) -> PairedBest | None:

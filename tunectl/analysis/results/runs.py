@@ -79,7 +79,7 @@ def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
     )
 
 
-def told_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
+def printed_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
     """What own code told of its updates: the training loss and the gradient norm, wherever it told both or one.
 
     Unlike those of our loop they are not of every update. Where one is never told the series has NaN for it.

@@ -10,33 +10,33 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.setting_axes import SettingAxis
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats
-from tunectl.analysis.search.crowding import FEWEST_TRIALS, Crowding, combined_chance, crowding, family_wise
+from tunectl.analysis.search.crowding import FEWEST_FOR_A_CROWD, Crowding, combined_chance, crowding, family_wise
 from tunectl.analysis.search.permutations import drawn_orders
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import SearchPlaces, search_places, shown_value
 from tunectl.core.records import Scalar
 from tunectl.space.hyperparameters import Hyperparameter
 
-SURE_CROWD = 0.04
-SURE_CROWD_OF_FIVE = 0.049
+SURE_END_CROWD = 0.04
+SURE_END_CROWD_OF_FIVE = 0.049
 """The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Of
 five trials one order in 120 is perfect: with three hyperparameters the second allows that, with four and more it does
 where the losses follow the positions best, see `_chance_of_best_order`.
 """
 
-SURE_TREND = 0.02
+SURE_END_TREND = 0.02
 """The chance of such an improvement within the part next to the end: without one, as on a plateau that reaches the end,
 nothing better is to be expected beyond it.
 """
 
 FEW_NEAR = 5
-SURE_TREND_OF_FEW = 0.05
+SURE_END_TREND_OF_FEW = 0.05
 """The same where so few trials lie in that part that only two of their 120 orders, or none, would be as rare."""
 
-_RAREST_OF_FIVE = 1 / math.factorial(FEWEST_TRIALS) + 1e-9
+_RAREST_OF_FIVE = 1 / math.factorial(FEWEST_FOR_A_CROWD) + 1e-9
 
 _OUTERMOST = 0.15
 _LOST = 0.4
@@ -59,7 +59,7 @@ class CrowdedEnd:
         return [self.axis.runs[feasible[place]].plan.trial for place in self.crowd.best_places]
 
 
-def search_boundary_findings(evidence: Evidence) -> list[Finding]:
+def search_boundary_findings(evidence: StudyEvidence) -> list[Finding]:
     """`search-boundary`, one for each end of a hyperparameter that is crowded in some setting.
 
     A warning, or a note where the end is the hyperparameter's own and nothing lies beyond it.
@@ -90,15 +90,15 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
     crowds = []
     for (path, _), asked in found.items():
         together = combined_chance([crowd.chance_of_crowd for _, _, crowd in asked])
-        agree = family_wise(together, questions) <= SURE_CROWD
+        agree = family_wise(together, questions) <= SURE_END_CROWD
         for axis, end, crowd in asked:
             chance = family_wise(together if agree else crowd.chance_of_crowd, questions)
-            sure = SURE_CROWD
-            if len(axis.scores.normal) == FEWEST_TRIALS:
-                sure = SURE_CROWD_OF_FIVE
+            sure = SURE_END_CROWD
+            if len(axis.scores.normal) == FEWEST_FOR_A_CROWD:
+                sure = SURE_END_CROWD_OF_FIVE
                 if chance > sure and crowd.chance_of_crowd <= _RAREST_OF_FIVE:
                     chance = _chance_of_best_order(axis, end, everything, questions)
-            is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
+            is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_END_CROWD and _gets_better(crowd)
             if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
                 crowds.append(CrowdedEnd(axis, end, crowd, chance))
     return crowds
@@ -118,7 +118,7 @@ def _chance_of_best_order(
         for other, at in everything
         if other.setting == axis.setting and _feasible_trials(other) == _feasible_trials(axis)
     ]
-    orders = drawn_orders(FEWEST_TRIALS)
+    orders = drawn_orders(FEWEST_FOR_A_CROWD)
     best = np.full(len(orders), -1.0)
     for positions, losses in same:
         outwards = np.argsort(positions, kind="stable")
@@ -143,7 +143,7 @@ def _correlations(losses: Floats, positions: Floats) -> Floats:
 
 def _gets_better(crowd: Crowding) -> bool:
     """Whether results get better towards the end, as far as so many trials can show it."""
-    sure = SURE_TREND_OF_FEW if crowd.near <= FEW_NEAR else SURE_TREND
+    sure = SURE_END_TREND_OF_FEW if crowd.near <= FEW_NEAR else SURE_END_TREND
     return (crowd.chance_of_trend <= sure or crowd.in_order) and crowd.outer > crowd.uniform
 
 
@@ -187,7 +187,7 @@ def _joined(ends: Mapping[tuple[Any, ...], Wider | None]) -> dict[Any, Wider]:
     return found
 
 
-def _finding(evidence: Evidence, crowds: Sequence[CrowdedEnd], joined: Wider | None, own: Wider | None) -> Finding:
+def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wider | None, own: Wider | None) -> Finding:
     crowds = sorted(crowds, key=lambda item: item.chance)
     first = crowds[0]
     item, crowd = first.axis.hyperparameter, first.crowd

@@ -27,7 +27,7 @@ from tunectl.analysis.search.permutations import (
     ranks,
 )
 
-FEWEST_TRIALS = 5
+FEWEST_FOR_A_CROWD = 5
 """With fewer trials even a perfect order comes by chance more often than one study in 20, with two ends to look at."""
 
 _TRIALS_A_COLUMN, _FEWEST_ADJUSTED = 2.5, 12
@@ -159,7 +159,7 @@ def crowding(scores: AdjustedScores, positions: Floats) -> Crowding | None:
     `positions` have the shape [trials]; equal scores share what they claim.
     """
     count = len(positions)
-    if count < FEWEST_TRIALS:
+    if count < FEWEST_FOR_A_CROWD:
         return None
     values = scores.values
     near = positions <= min(max(_PART_OF_ONE / math.sqrt(count), NARROWEST_PART), WIDEST_PART)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.analysis.comparison.setting_axes import regressors
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.permutations import normal_scores
@@ -30,7 +30,7 @@ from tunectl.space.hyperparameters import Hyperparameter
 NEVER_FIXED = frozenset({"learning_rate"})
 """Nearly every change wants its own learning rate: where it seems to make no difference something else is wrong."""
 
-FEWEST_TRIALS = 40
+FEWEST_FOR_AN_EFFECT = 40
 """Fewer trials cannot show an effect, its interactions and its absence."""
 
 NO_SIGN = 0.1
@@ -47,7 +47,7 @@ _SEEN, _SEEN_PER_ROOT = 6.3, 4.5
 noise's variance (the non-central F distribution with many degrees of freedom, within 4 % up to 40 terms).
 """
 
-MOST_TRIALS = 400
+MOST_FOR_AN_EFFECT = 400
 """Of more trials the first are judged, which cover the space as all do."""
 
 _DRAWS = (40, 160)
@@ -66,7 +66,7 @@ class Effect:
     unseen: float
 
 
-def insensitive_findings(evidence: Evidence) -> list[Finding]:
+def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
     """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the surest first."""
     parents = {name for item in evidence.spec.hyperparameters for name in item.when}
     found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
@@ -92,19 +92,19 @@ def _say_nothing(effects: Sequence[Effect]) -> bool:
     return bool(seen) and all(seen)
 
 
-def hyperparameter_effects(evidence: Evidence, axis: HyperparameterAxis) -> Sequence[Effect]:
+def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) -> Sequence[Effect]:
     """The effect of a hyperparameter over its trials, and over the better half of them; none where they are too few.
 
     Infeasible trials count as the worst.
     """
-    runs = axis.runs[:MOST_TRIALS]
-    if len(runs) < FEWEST_TRIALS:
+    runs = axis.runs[:MOST_FOR_AN_EFFECT]
+    if len(runs) < FEWEST_FOR_AN_EFFECT:
         return ()
     settings = np.array([run.plan.setting for run in runs])
     losses = evidence.losses(runs)
     medians = {setting: np.median(losses[settings == setting]) for setting in np.unique(settings).tolist()}
     better = np.isfinite(losses) & (losses <= np.array([medians[setting] for setting in settings.tolist()]))
-    if np.count_nonzero(better) < FEWEST_TRIALS / 2:
+    if np.count_nonzero(better) < FEWEST_FOR_AN_EFFECT / 2:
         return ()
     others = [column for other in evidence.axes if other is not axis for column in _columns(other, runs)]
     others += [(settings == setting).astype(float) for setting in list(medians)[1:]]
@@ -190,11 +190,13 @@ def _basis(columns: Sequence[Floats], count: int) -> Floats:
     return np.asarray(left[:, sizes > 1e-9 * sizes[0]])
 
 
-def _finding(evidence: Evidence, axis: HyperparameterAxis, effects: Sequence[Effect], *, may_change: bool) -> Finding:
+def _finding(
+    evidence: StudyEvidence, axis: HyperparameterAxis, effects: Sequence[Effect], *, may_change: bool
+) -> Finding:
     item = axis.hyperparameter
     best = evidence.ranked(axis.runs)[0]
     value = _rounded(item, best.plan.hyperparameters[item.name])
-    runs, (everywhere, better) = len(axis.runs[:MOST_TRIALS]), effects
+    runs, (everywhere, better) = len(axis.runs[:MOST_FOR_AN_EFFECT]), effects
     alone = (
         "" if len(evidence.settings) > 1 else "; whether it interacts with what you ask about next was not seen here"
     )

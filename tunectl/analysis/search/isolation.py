@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
@@ -53,7 +53,7 @@ class Isolation:
     baselines: tuple[Isolated, ...] = ()
 
 
-def isolations(evidence: Evidence) -> list[Isolation]:
+def isolations(evidence: StudyEvidence) -> list[Isolation]:
     """One for each scientific hyperparameter that varies, in the order of the study."""
     return [
         Isolation(axis, tuple(_isolated(evidence, axis)), tuple(_baselines(evidence, axis)))
@@ -62,7 +62,7 @@ def isolations(evidence: Evidence) -> list[Isolation]:
     ]
 
 
-def _isolated(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
+def _isolated(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[Isolated]:
     domain = axis.hyperparameter.domain
     values: Sequence[Scalar] = domain.listed or ()
     if isinstance(domain, Range):
@@ -75,7 +75,7 @@ def _isolated(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
     ]
 
 
-def _baselines(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
+def _baselines(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[Isolated]:
     item = axis.hyperparameter
     inside = {run.plan.trial for run in axis.runs}
     groups: dict[tuple[str, Scalar], list[Run]] = {}
@@ -103,7 +103,7 @@ def _without(spec: StudySpec, item: Hyperparameter, values: Mapping[str, Scalar]
     return None
 
 
-def _buckets(evidence: Evidence, axis: HyperparameterAxis, domain: Range) -> list[Isolated]:
+def _buckets(evidence: StudyEvidence, axis: HyperparameterAxis, domain: Range) -> list[Isolated]:
     count = max(2, min(MOST_BUCKETS, len(axis.runs) // TRIALS_A_BUCKET))
     scale = Range(domain.low, domain.high, domain.scale)
     edges = [domain.low, *(_edge(scale, place / count) for place in range(1, count)), domain.high]
@@ -126,7 +126,7 @@ def _edge(scale: Range, place: float) -> float:
     return short if abs(short - exact) < 1e-9 * (scale.high - scale.low) else exact
 
 
-def _summary(evidence: Evidence, runs: Sequence[Run], value: Scalar | None) -> Isolated:
+def _summary(evidence: StudyEvidence, runs: Sequence[Run], value: Scalar | None) -> Isolated:
     ranked = evidence.ranked(runs)
     place = "" if value is None else as_text(value)
     return Isolated(value, place, ranked[0] if ranked else None, len(runs), sum(not run.feasible for run in runs))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunectl.analysis.comparison.not_distinguishable import by_point
-from tunectl.analysis.comparison.setting_axes import is_ordered
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.comparison.setting_axes import has_two_ends
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.paired_best import PREFERRED, PairedBest, paired_best
 from tunectl.analysis.search.boundary import end_value
@@ -16,11 +16,11 @@ from tunectl.core.records import Scalar
 from tunectl.space.domains import same
 from tunectl.space.hyperparameters import Hyperparameter
 
-FEWEST_POINTS = 8
+FEWEST_POINTS_AT_END = 8
 """With fewer points one of several equal settings beats all others by luck too often."""
 
 
-def scientific_end_findings(evidence: Evidence) -> list[Finding]:
+def scientific_end_findings(evidence: StudyEvidence) -> list[Finding]:
     """A warning for each ordered scientific set at whose end the best setting stands, clearly better than the others
     that differ from it in this hyperparameter alone; none where nothing lies beyond that end.
     """
@@ -30,7 +30,7 @@ def scientific_end_findings(evidence: Evidence) -> list[Finding]:
     found = []
     for item in evidence.spec.hyperparameters:
         at = ranked[0].plan.hyperparameters.get(item.name)
-        if not item.makes_settings or not is_ordered(item) or at is None:
+        if not item.makes_settings or not has_two_ends(item) or at is None:
             continue
         ends: tuple[End, ...] = ("low", "high")
         for end in ends:
@@ -40,7 +40,7 @@ def scientific_end_findings(evidence: Evidence) -> list[Finding]:
     return found
 
 
-def _of_end(evidence: Evidence, item: Hyperparameter, end: End, best: int, beyond: Wider) -> list[Finding]:
+def _of_end(evidence: StudyEvidence, item: Hyperparameter, end: End, best: int, beyond: Wider) -> list[Finding]:
     compared = _compared(evidence, item, best)
     if len(compared) < 2 or any(found is None or not _is_clear(found) for found in compared.values()):
         return []
@@ -64,7 +64,7 @@ def _of_end(evidence: Evidence, item: Hyperparameter, end: End, best: int, beyon
     ]
 
 
-def _compared(evidence: Evidence, item: Hyperparameter, best: int) -> dict[int, PairedBest | None]:
+def _compared(evidence: StudyEvidence, item: Hyperparameter, best: int) -> dict[int, PairedBest | None]:
     """The best setting against those that differ from it in this hyperparameter alone, by setting."""
     values = evidence.settings[best]
     return {
@@ -80,4 +80,4 @@ def _differ_in(values: Mapping[str, Scalar], others: Mapping[str, Scalar]) -> se
 
 
 def _is_clear(found: PairedBest) -> bool:
-    return found.points >= FEWEST_POINTS and found.wins >= PREFERRED
+    return found.points >= FEWEST_POINTS_AT_END and found.wins >= PREFERRED

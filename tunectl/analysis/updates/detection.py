@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from tunectl.analysis.curves.smoothing import (
     windowed_level,
     windowed_median,
 )
-from tunectl.analysis.results.runs import Floats, MeasuredCurve, Run, UpdateSeries, usable
+from tunectl.analysis.results.runs import Floats, MeasuredCurve, Run, usable
 
 SPIKE_WINDOW = 50
 """A spike is measured against the median of so many updates before it: a median of fewer has a poor deviation."""
@@ -45,12 +44,10 @@ EXPLOSION_NEAR_ZERO = 1e-2
 
 DIVERGED_FACTOR = 2.0
 DIVERGED_DEVIATIONS = 5.0
-"""Without the spread of the examples' losses at step 0, `diverged` begins at twice the first minibatch loss, and so
-many deviations of the last losses; with it, at so many of those deviations, as in `training.feasibility`.
+"""A loss has diverged when it ends above this factor of the first minibatch loss and above that loss by this many
+standard deviations of the last losses. (`core.divergence` has the rule for the loss at step 0 of all examples.)
 """
 
-LEAST_SPREAD = 0.05
-"""The least such standard deviation, relative to the mean, as in `training.feasibility`."""
 
 FLAT_FALL = 0.01
 """A loss that falls by less than this part of itself over the stretch counts as flat whatever its noise."""
@@ -65,29 +62,8 @@ FLAT_BLOCKS = 20
 """The stretch is cut into so many blocks, whose medians are taken as independent."""
 
 PLATEAU_FRACTION = 1 / 3
-LEAST_UPDATES = 60
+FEWEST_FOR_A_PLATEAU = 60
 """In fewer updates no plateau is looked for: a block needs three of them for a median."""
-
-
-@dataclass(frozen=True, slots=True)
-class NonFinite:
-    """The first update at which `series` was NaN or infinite, with that value."""
-
-    update: int
-    series: Literal["loss", "gradient_norm"]
-    value: float
-
-
-def non_finite(updates: UpdateSeries) -> NonFinite | None:
-    """The first NaN or infinity; at the same update the loss's comes first."""
-    found: list[NonFinite] = []
-    for name, values in (("loss", updates.loss), ("gradient_norm", updates.gradient_norm)):
-        bad = np.flatnonzero(~usable(values))
-        if name == "gradient_norm":
-            bad = np.setdiff1d(bad, np.flatnonzero(updates.skipped))
-        if len(bad):
-            found.append(NonFinite(int(bad[0]), name, float(values[bad[0]])))  # type: ignore[arg-type]
-    return min(found, key=lambda item: item.update, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +86,8 @@ def spikes(loss: Floats, *, baseline: float | None = None, window: int = SPIKE_W
     With y = ln(loss + `near_zero`), a spike begins at the update t where y(t) exceeds the median of
     y(t - window .. t - 1) by more than SPIKE_DEVIATIONS times their robust standard deviation and by more than
     ln SPIKE_FACTOR. It ends where y is back within half of that of the level before. The first updates are judged
-    against those before them, from the tenth on; what goes up earlier is `instability`'s. A value that is not finite
-    is no spike (see `non_finite`).
+    against those before them, from the tenth on; `instability` finds what goes up earlier. A value that is not finite
+    is no spike.
     """
     finite = finite_part(loss)
     least = min(10, window)
@@ -194,25 +170,20 @@ def explosion(series: Floats) -> Explosion | None:
     return Explosion(start, factor) if factor >= EXPLOSION_FACTOR else None
 
 
-def diverged(loss: Floats, start_mean: float | None = None, start_spread: float | None = None) -> bool:
-    """Whether the loss ends far above its level at the beginning, or not finite.
+def diverged(loss: Floats) -> bool:
+    """Whether the loss ends far above its first value, or ends in a value that is not finite.
 
-    Compares the mean of the last twentieth of the updates (at least 10) with `start_mean` + 5·max(`start_spread`, 5 %
-    of it), mean and standard deviation of the examples' losses at step 0: the verdict of `training.feasibility`.
-    Where the series is all there is: with the loss of the first update (no update had been made for it) plus the
-    larger of |that loss| and 5 deviations of the last updates.
+    The mean of the last twentieth of the updates (at least 10) is compared with the loss of the first update, which is
+    the loss of the untrained network. It must be higher by |first loss| and by 5 standard deviations of the noise of
+    the last updates.
     """
     if not len(loss):
         return False
     tail = loss[-min(len(loss), max(10, len(loss) // 20)) :]
     if not usable(tail).all():
         return True
-    if start_mean is None or start_spread is None:
-        noise = deviation(np.diff(tail))
-        return bool(
-            tail.mean() > loss[0] + max((DIVERGED_FACTOR - 1) * abs(float(loss[0])), DIVERGED_DEVIATIONS * noise)
-        )
-    return bool(tail.mean() > start_mean + DIVERGED_DEVIATIONS * max(start_spread, LEAST_SPREAD * abs(start_mean)))
+    noise = deviation(np.diff(tail))
+    return bool(tail.mean() > loss[0] + max((DIVERGED_FACTOR - 1) * abs(float(loss[0])), DIVERGED_DEVIATIONS * noise))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +205,7 @@ def plateau(loss: Floats, *, baseline: float | None = None, fraction: float = PL
     """
     finite = finite_part(loss)
     stretch = int(len(finite) * fraction)
-    if len(finite) < len(loss) or stretch < LEAST_UPDATES:
+    if len(finite) < len(loss) or stretch < FEWEST_FOR_A_PLATEAU:
         return None
     size = stretch // FLAT_BLOCKS
     medians = windowed_median(finite[len(finite) % size :], size, size)
@@ -259,25 +230,6 @@ def _flat_tolerance(blocks: Floats, level: float) -> float | None:
     if FLAT_ERRORS * error > FLAT_RESOLUTION * abs(level):
         return None
     return max(FLAT_FALL * abs(level), FLAT_ERRORS * error)
-
-
-def ends_flat_at(loss: Floats, level: float, tolerance: float = 0.1) -> bool:
-    """Whether the loss ends at the loss of a constant prediction: a dead network, without any NaN.
-
-    Over the last quarter the mean lies at most `tolerance`·|level| above `level` (the noise of the biases keeps a dead
-    network a little above it) and not below it by more than FLAT_ERRORS standard errors and 0.1 % of it (as in
-    `training.feasibility`), and the means of the quarter's halves fall by less than twice that.
-    Noise that would hide more than `tolerance` gives no answer: False.
-    """
-    tail = loss[-max(1, len(loss) // 4) :]
-    if len(tail) < 2 * START_UPDATES or not usable(tail).all():
-        return False
-    half = len(tail) // 2
-    near = max(1e-3 * abs(level), FLAT_ERRORS * float(tail.std(ddof=1)) / math.sqrt(len(tail)))
-    if near > tolerance * abs(level):
-        return False
-    falls = float(tail[:half].mean() - tail[half:].mean())
-    return bool(level - near <= tail.mean() <= level + tolerance * abs(level) + near and falls <= 2 * near)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ _FIRST_NOISE = 0.65
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class UnstablePeriod:
     """A period in which the loss was up: from update `start` to `end` (None: it never came back down).
 
     `peak` is the update of the highest smoothed loss; `factor` is how far the smoothed loss there, plus `near_zero`,
@@ -65,7 +65,7 @@ def instability(
     baseline: float | None = None,
     total_updates: int | None = None,
     least_factor: float = LEAST_FACTOR,
-) -> list[Period]:
+) -> list[UnstablePeriod]:
     """The periods in which the loss went up, not down: catapults, blow-ups, rises to the loss of a dead network.
 
     With y = ln(loss + near_zero) and running medians of y over 5 (during the early updates only), 9, 27, 81, ...
@@ -81,10 +81,10 @@ def instability(
     """
     finite = finite_part(loss)
     if not len(finite):
-        return [Period(0, 0, None, math.nan, math.inf, "early")] if len(loss) else []
+        return [UnstablePeriod(0, 0, None, math.nan, math.inf, "early")] if len(loss) else []
     early = early_updates(max(len(loss), total_updates or 0))
     y = log_loss(finite, near_zero(finite, baseline))
-    found: list[Period] = []
+    found: list[UnstablePeriod] = []
     for width, until in _widths(len(finite), early):
         for period in _periods(y[:until], finite, width, early, math.log(least_factor)):
             near = [other for other in found if _overlap(period, other)]
@@ -105,15 +105,15 @@ def _widths(updates: int, early: int) -> Sequence[tuple[int, int]]:
     return widths
 
 
-def _end(period: Period) -> float:
+def _end(period: UnstablePeriod) -> float:
     return math.inf if period.end is None else period.end
 
 
-def _overlap(one: Period, other: Period) -> bool:
+def _overlap(one: UnstablePeriod, other: UnstablePeriod) -> bool:
     return one.start <= _end(other) and other.start <= _end(one)
 
 
-def _joined(narrower: Sequence[Period], wider: Period) -> Period:
+def _joined(narrower: Sequence[UnstablePeriod], wider: UnstablePeriod) -> UnstablePeriod:
     """One period of those that overlap: the narrower medians know better where it begins and how high it rises."""
     if not narrower:
         return wider
@@ -123,7 +123,7 @@ def _joined(narrower: Sequence[Period], wider: Period) -> Period:
     return replace(first, end=end, peak=highest.peak, level=highest.level, factor=highest.factor)
 
 
-def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float) -> list[Period]:
+def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float) -> list[UnstablePeriod]:
     """The periods that the medians of this width show."""
     if len(y) < width:
         return []
@@ -138,7 +138,7 @@ def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float)
     noise = _noise(y, smooth, width, places)
     at_lowest = _place_of_lowest(smooth)
     needed = np.maximum(least_rise, DEVIATIONS * np.maximum(noise, noise[at_lowest]))
-    found: list[Period] = []
+    found: list[UnstablePeriod] = []
     until = 0
     calm = np.flatnonzero(rise <= needed / 2)
     for alarm in np.flatnonzero(rise > needed).tolist():
@@ -152,7 +152,7 @@ def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float)
         level, factor = _loss_at(loss, places[at_lowest[peak]], width), math.exp(min(float(rise[peak]), 700.0))
         cut_short = len(y) < len(loss) and not comes_back
         period_end = None if end == len(rise) and not cut_short else int(places[min(end, len(rise) - 1)])
-        found.append(Period(start, int(places[peak]), period_end, level, factor, _when(start, early)))
+        found.append(UnstablePeriod(start, int(places[peak]), period_end, level, factor, _when(start, early)))
         until = end
     return found
 
@@ -215,7 +215,7 @@ def _local_deviation(differences: Floats, width: int) -> Floats:
     return np.asarray(np.interp(np.arange(len(differences)), middles, noise))
 
 
-def _with_blow_up(found: list[Period], loss: Floats, y: Floats, early: int) -> list[Period]:
+def _with_blow_up(found: list[UnstablePeriod], loss: Floats, y: Floats, early: int) -> list[UnstablePeriod]:
     """The periods with that at whose end the loss is no longer finite."""
     last = [period for period in found if period.end is None]
     if last:
@@ -225,4 +225,4 @@ def _with_blow_up(found: list[Period], loss: Floats, y: Floats, early: int) -> l
         start = int(np.flatnonzero(y <= lowest + math.log(LEAST_FACTOR))[-1])
         level = float(loss[start])
     rest = [period for period in found if period.end is not None and period.end <= start]
-    return [*rest, Period(start, len(loss), None, level, math.inf, _when(start, early))]
+    return [*rest, UnstablePeriod(start, len(loss), None, level, math.inf, _when(start, early))]

@@ -32,7 +32,7 @@ RANGE_SLOPE = 0.5
 END_DECADES = 0.2
 """A lowest loss so close to the highest rate tested means that the loss fell everywhere."""
 
-LEAST_UPDATES = 20
+FEWEST_FOR_A_RANGE = 20
 
 _WEIGHTS_AT_ONCE = 2_000_000
 
@@ -77,13 +77,13 @@ def range_suggestion(learning_rate: Floats, loss: Floats, baseline_loss: float |
     its lowest level. Such a fall is about as steep over a decade or two, and the middle of that stretch is suggested.
 
     The range ends at the rate of the lowest loss, beyond which training suffers; the best rate lies between the two
-    more often than at the steepest descent. Unclear: fewer than LEAST_UPDATES finite updates; no fall beyond the noise,
-    or none below the level; the lowest loss at the end of the tested rates.
+    more often than at the steepest descent. Unclear: fewer than FEWEST_FOR_A_RANGE finite updates; no fall beyond the
+    noise, or none below the level; the lowest loss at the end of the tested rates.
     """
     keep = np.cumsum(~np.isfinite(loss)) == 0
     x, y = learning_rate[keep], loss[keep]
     x, y = np.log10(x[x > 0]), y[x > 0]
-    if len(x) < LEAST_UPDATES:
+    if len(x) < FEWEST_FOR_A_RANGE:
         return _unclear("too few updates with a finite loss")
     cut_short = not keep.all()
     level = _level_of_interest(y, baseline_loss)
@@ -91,7 +91,7 @@ def range_suggestion(learning_rate: Floats, loss: Floats, baseline_loss: float |
         return _suggested(x, y, LEAST_FALL * abs(_beginning(y)), cut_short=cut_short)
     below = np.flatnonzero(windowed_median(y, LEVEL_UPDATES) < level)
     begin = int(below[0]) + LEVEL_UPDATES // 2 if len(below) else len(x)
-    if len(x) - begin < LEAST_UPDATES:
+    if len(x) - begin < FEWEST_FOR_A_RANGE:
         return _unclear(f"the loss does not come below {level:.3g} and stay there")
     return _suggested(x, np.log(np.maximum(y, np.finfo(float).tiny)), LEAST_FALL, begin, cut_short=cut_short)
 
@@ -132,7 +132,7 @@ def _suggested(x: Floats, y: Floats, least_fall: float, begin: int = 0, *, cut_s
     smooth, slope = _local_linear(x, calm, grid, width)
     # Noise is told from the updates before the lowest loss: a blow-up is none.
     before = int(np.searchsorted(x, grid[np.argmin(smooth)]))
-    noise = deviation(np.diff(y[: max(LEAST_UPDATES, before)]))
+    noise = deviation(np.diff(y[: max(FEWEST_FOR_A_RANGE, before)]))
     if start - smooth.min() < CLEAN_RATIO * noise:
         width = WIDER_DECADES
         smooth, slope = _local_linear(x, calm, grid, width)

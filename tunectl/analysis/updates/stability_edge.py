@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.setting_axes import SettingAxis, setting_axes
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.crowding import Crowding, crowding, family_wise
@@ -36,8 +36,8 @@ MOSTLY = 0.8
 SURE_EDGE = 0.01
 """The chance, over all axes and settings, that infeasible trials lie together at an end so much by accident."""
 
-SURE_CROWD = 0.05
-SURE_TREND = 0.05
+SURE_EDGE_CROWD = 0.05
+SURE_EDGE_TREND = 0.05
 """The chances that the best feasible trials lie at the threshold, and get better towards it, by accident; asked only
 where there is a threshold.
 """
@@ -75,8 +75,8 @@ class StabilityEdge:
         crowd = self.crowd
         return (
             crowd is not None
-            and family_wise(crowd.chance_of_crowd, edges) <= SURE_CROWD
-            and crowd.chance_of_trend <= SURE_TREND
+            and family_wise(crowd.chance_of_crowd, edges) <= SURE_EDGE_CROWD
+            and crowd.chance_of_trend <= SURE_EDGE_TREND
             and crowd.outer > crowd.uniform
         )
 
@@ -90,7 +90,7 @@ class SearchPlaces:
 
 
 @lru_cache(maxsize=1)
-def search_places(evidence: Evidence) -> SearchPlaces:
+def search_places(evidence: StudyEvidence) -> SearchPlaces:
     """What the findings about ranges share; found once for all of them."""
     axes = setting_axes(evidence)
     return SearchPlaces(tuple(axes), tuple(stability_edges(axes)))
@@ -141,7 +141,7 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
     )
 
 
-def stability_edge_findings(evidence: Evidence) -> list[Finding]:
+def stability_edge_findings(evidence: StudyEvidence) -> list[Finding]:
     """`stability-edge`, one for each hyperparameter: infeasible beyond a threshold, and the best trials next to it."""
     edges = search_places(evidence).edges
     found: dict[tuple[Any, ...], list[StabilityEdge]] = {}
@@ -151,7 +151,7 @@ def stability_edge_findings(evidence: Evidence) -> list[Finding]:
     return [_edge_finding(evidence, own) for own in found.values()]
 
 
-def _edge_finding(evidence: Evidence, edges: Sequence[StabilityEdge]) -> Finding:
+def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Finding:
     edge = min(edges, key=lambda edge: (float(edge.axis.losses.min()), edge.axis.setting))
     edges = [edge, *(other for other in edges if other is not edge)]
     key, crowd = edge.axis.hyperparameter.key, edge.crowd
@@ -183,7 +183,7 @@ def _edge_finding(evidence: Evidence, edges: Sequence[StabilityEdge]) -> Finding
     )
 
 
-def _edge_sentence(evidence: Evidence, edges: Sequence[StabilityEdge]) -> str:
+def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> str:
     edge = edges[0]
     amount = "All" if edge.beyond == edge.trials_beyond else f"{edge.beyond} of"
     where = f"{shown_value(edge.first_infeasible)} or {'above' if edge.end == 'high' else 'below'}"
@@ -199,7 +199,7 @@ def _edge_sentence(evidence: Evidence, edges: Sequence[StabilityEdge]) -> str:
     )
 
 
-def _sweep_command(evidence: Evidence, best: Run) -> str:
+def _sweep_command(evidence: StudyEvidence, best: Run) -> str:
     varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate"}
     given = [
         f"--at {shlex.quote(f'{name}={_exact(value)}')}"
@@ -213,7 +213,7 @@ def _exact(value: Scalar) -> str:
     return f"{value:.6g}" if isinstance(value, float) and float(f"{value:.6g}") != value else as_text(value)
 
 
-def infeasible_fraction_findings(evidence: Evidence) -> list[Finding]:
+def infeasible_fraction_findings(evidence: StudyEvidence) -> list[Finding]:
     """`infeasible-fraction`: so many trials are infeasible that the search space is to be changed, or a bug found.
 
     Not said of a setting where nearly all of them lie beyond a stability edge: that asks for stable training first.
@@ -239,7 +239,7 @@ def infeasible_fraction_findings(evidence: Evidence) -> list[Finding]:
 
 
 def _fraction_finding(
-    evidence: Evidence, concerned: Mapping[int, Sequence[Run]], edges: Sequence[StabilityEdge]
+    evidence: StudyEvidence, concerned: Mapping[int, Sequence[Run]], edges: Sequence[StabilityEdge]
 ) -> Finding:
     lost = [run for runs in concerned.values() for run in runs if not run.feasible]
     shares = [_share_words(evidence, setting, runs) for setting, runs in concerned.items()]
@@ -283,7 +283,7 @@ def _too_many(lost: int, trials: int, tests: int) -> bool:
     return family_wise(found, tests) <= SURE_FRACTION
 
 
-def _share_words(evidence: Evidence, setting: int, runs: Sequence[Run]) -> str:
+def _share_words(evidence: StudyEvidence, setting: int, runs: Sequence[Run]) -> str:
     lost = sum(not run.feasible for run in runs)
     amount = f"all {counted(len(runs), 'trial')}" if lost == len(runs) else f"{lost} of {len(runs)} trials"
     return f"{amount}{of_setting_words(evidence, setting)} are infeasible"
@@ -332,6 +332,6 @@ def shown_value(value: Scalar) -> str:
     return f"{value:.3g}" if isinstance(value, float) else as_text(value)
 
 
-def of_setting_words(evidence: Evidence, setting: int) -> str:
+def of_setting_words(evidence: StudyEvidence, setting: int) -> str:
     """` of optimizer=adam`; nothing where all trials are of one setting."""
     return f" of {evidence.setting_name(setting)}" if evidence.settings.get(setting) else ""
