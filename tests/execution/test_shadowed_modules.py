@@ -76,7 +76,7 @@ def test_a_function_trains_beside_files_called_like_every_module_of_pythons(tmp_
     assert ran == "", "they would have run in the place of Python's"
 
 
-def test_a_file_or_package_that_a_loaded_module_hides_is_told_with_both_paths(tmp_path: Path) -> None:
+def test_a_file_or_package_that_a_loaded_module_hides_is_reported_with_both_paths(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("")
     (tmp_path / "logging").mkdir()
     (tmp_path / "logging" / "__init__.py").write_text("")

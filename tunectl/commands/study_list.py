@@ -18,8 +18,9 @@ from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.links import broken_link
 from tunectl.core.records import ENDED
+from tunectl.core.table_columns import Column, ColumnType
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
-from tunectl.report.table import Column, ColumnType, Table
+from tunectl.report.table import Table
 from tunectl.session.snapshot import looked_at
 from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
 from tunectl.store.study_folder import seems_study_folder

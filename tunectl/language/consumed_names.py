@@ -8,9 +8,9 @@ from typing import Protocol
 
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import FactorySignature, Scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.conditions import Conditions
 from tunectl.space.hyperparameters import Hyperparameter
 

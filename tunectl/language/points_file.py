@@ -11,9 +11,9 @@ from tunectl.core import regular_files
 from tunectl.core.errors import PathKey, Place, Problem, dotted, printable
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import found, nearest, shown
 from tunectl.language.document import Document
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.language.study_spec import POINTS, PointsFile
 from tunectl.space.hyperparameters import Hyperparameter
 

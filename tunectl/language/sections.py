@@ -109,6 +109,7 @@ class _SearchKeys(_Section):
 
 
 class _ResourcesKeys(_Section):
+    backend: str = "local"
     devices: Annotated[Any, BeforeValidator(_devices)] = "auto"
     devices_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     trials_per_device: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from tunectl.core.divergence import deviations_above, is_diverged
+from tunectl.core.divergence import (
+    BASELINE_TOLERANCE,
+    STANDARD_ERRORS,
+    deviations_above,
+    is_clearly_below,
+    is_diverged,
+)
+from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.objective import Objective
 from tunectl.core.program_request import TRAINING_LOSS
 from tunectl.core.records import Measurement
@@ -34,10 +41,6 @@ FEWEST_IN_TAIL = 3
 
 FALLEN = 0.9
 """A loss that ends below this part of its first one is falling, though its start is not known."""
-
-STANDARD_ERRORS = 3.0
-TOLERANCE = 1e-3
-"""The mean of losses lies below the baseline as in training.feasibility."""
 
 NEAR = 0.05
 """A dead network's biases have settled: its loss lies within this part of the baseline, or within its error."""
@@ -80,7 +83,7 @@ def verdict_on(
     yet), and a loss that grows while the objective improves belongs to another game (a generator against its
     discriminator, a penalty): neither is judged.
     """
-    told = [item for item in measurements if item.kind == "evaluation" and TRAINING_LOSS in item.metrics]
+    told = [item for item in measurements if item.kind == EVALUATION.name and TRAINING_LOSS in item.metrics]
     if len(told) < FEWEST_FOR_DIVERGENCE:
         return None
     losses = [item.metrics[TRAINING_LOSS] for item in told]
@@ -99,7 +102,7 @@ def verdict_on(
 
 def _improves(measurements: Sequence[Measurement], objective: Objective) -> bool:
     """Whether the objective, where it is another metric, gets better on the whole."""
-    told = sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step)
+    told = sorted((item for item in measurements if item.kind == EVALUATION.name), key=lambda item: item.step)
     values = [item.metrics[objective.metric] for item in told if objective.metric in item.metrics]
     costs = [objective.loss(value) for value in values]
     if objective.metric == TRAINING_LOSS or len(costs) < FEWEST_FOR_TREND or not all(map(math.isfinite, costs)):
@@ -159,8 +162,7 @@ def _is_clearly_below(baseline: float, losses: Sequence[float]) -> bool:
     if _mostly_below(baseline, losses):
         return True
     mean = _mean(losses)
-    error = STANDARD_ERRORS * _deviation(losses, mean) / math.sqrt(len(losses))
-    return mean < baseline - max(error, TOLERANCE * abs(baseline))
+    return is_clearly_below(baseline, mean, _deviation(losses, mean), len(losses))
 
 
 def _is_at(baseline: float, losses: Sequence[float], part: float, *, sure: bool = False) -> bool:
@@ -185,7 +187,7 @@ def _moved(begins: Sequence[float], losses: Sequence[float]) -> bool:
 
 def _mostly_below(baseline: float, losses: Sequence[float]) -> bool:
     """The same by the sign test, in which one spike of a network that has learned does not count."""
-    limit = baseline - TOLERANCE * abs(baseline)
+    limit = baseline - BASELINE_TOLERANCE * abs(baseline)
     return 2 * sum(loss < limit for loss in losses) - len(losses) > STANDARD_ERRORS * math.sqrt(len(losses))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tunectl.core.errors import FolderError
 from tunectl.core.garbage_collection import no_garbage_collected
+from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements, index_schema
@@ -302,7 +303,7 @@ class Index:
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
     def _progress(self, row: tuple[int, int], objective: Objective) -> TrialProgress:
-        measured = [item for _, item in self.measurements(row[0]) if item.kind == "evaluation"]
+        measured = [item for _, item in self.measurements(row[0]) if item.kind == EVALUATION.name]
         last = measured[-1] if measured else None
         return TrialProgress(
             *row,
