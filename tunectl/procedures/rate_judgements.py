@@ -100,7 +100,7 @@ def judge_rate(rate: float, runs: Sequence[Run], objective: Objective, updates: 
     None where not every update is measured.
     """
     begins = [onsets(run, updates) for run in runs]
-    value = statistics.median(run.loss(objective) for run in runs)
+    value = statistics.median(run.cost(objective) for run in runs)
     best = None
     if math.isfinite(value):
         best = value if objective.direction == "minimize" else -value

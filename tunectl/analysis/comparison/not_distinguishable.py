@@ -40,7 +40,7 @@ def settings_findings(evidence: StudyEvidence) -> list[Finding]:
     best_of = {setting: evidence.ranked(runs)[0] for setting, runs in evidence.by_setting.items() if _any(runs)}
     if len(evidence.settings) < 2 or not best_of:
         return []
-    order = sorted(best_of, key=lambda setting: (best_of[setting].loss(evidence.objective), setting))
+    order = sorted(best_of, key=lambda setting: (best_of[setting].cost(evidence.objective), setting))
     compared = {}
     for setting, runs in evidence.by_setting.items():
         if setting != order[0] and runs:
@@ -65,7 +65,7 @@ def _by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison |
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
-    old, new = (Candidate("", 0.0, tuple(run.loss(evidence.objective) for run in runs)) for runs in sides)
+    old, new = (Candidate("", 0.0, tuple(run.cost(evidence.objective) for run in runs)) for runs in sides)
     return compare(old, new)
 
 
@@ -75,14 +75,14 @@ def _any(runs: Sequence[Run]) -> bool:
 
 def by_point(evidence: StudyEvidence, setting: int) -> dict[int, float]:
     """The losses of a setting's searched trials by their point."""
-    return {run.plan.point: run.loss(evidence.objective) for run in evidence.by_setting.get(setting, ())}
+    return {run.plan.point: run.cost(evidence.objective) for run in evidence.by_setting.get(setting, ())}
 
 
 def retrain_deviation(evidence: StudyEvidence) -> float | None:
     """The standard deviation from retrain to retrain of one trial, over all trials that have two or more; else None."""
     samples = []
     for runs in ended_retrains(evidence).values():
-        losses = [loss for run in runs if abs(loss := run.loss(evidence.objective)) < LARGEST]
+        losses = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]
         # Where seeds change nothing, a deviation of 0 says nothing about luck.
         if len(losses) > 1 and not runs_are_identical(runs):
             samples.append(np.array(losses))
@@ -100,7 +100,7 @@ def _unjudged(
         return
     deviation = retrain_deviation(evidence)
     closest, compared = next(iter(alike.items()))
-    difference = best_of[closest].loss(evidence.objective) - best_of[best].loss(evidence.objective)
+    difference = best_of[closest].cost(evidence.objective) - best_of[best].cost(evidence.objective)
     retrains = retrains_needed(difference, deviation) if deviation is not None else None
     changes = _more_trials(evidence, alike)
     yield Finding(

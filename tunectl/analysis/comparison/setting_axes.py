@@ -63,7 +63,7 @@ def setting_axes(evidence: StudyEvidence) -> list[SettingAxis]:
     sampled = [axis for axis in evidence.axes if axis.hyperparameter.has_coordinate]
     row = {run.plan.trial: place for place, run in enumerate(evidence.searched)}
     settings = np.array([run.plan.setting for run in evidence.searched], dtype=int)
-    losses = evidence.losses(evidence.searched)
+    losses = evidence.costs(evidence.searched)
     rows = [np.array([row[run.plan.trial] for run in axis.runs], dtype=int) for axis in sampled]
     columns = [_columns(axis, own, len(losses)) for axis, own in zip(sampled, rows, strict=True)]
     found = []

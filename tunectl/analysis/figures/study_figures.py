@@ -278,7 +278,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     boxes = []
     for name, of_group in groups.items():
         counts = thinned_budgets(len(of_group))
-        for item in best_by_budget(evidence.losses(of_group), counts) if counts else ():
+        for item in best_by_budget(evidence.costs(of_group), counts) if counts else ():
             low, lower, median, upper, high = (_value(evidence.objective, loss) for loss in item.quantiles)
             boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
     if len(boxes) < 2:

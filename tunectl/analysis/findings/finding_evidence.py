@@ -68,14 +68,14 @@ class StudyEvidence:
         """A setting by its scientific values, `optimizer=adam, width=64`; "all trials" where there are none."""
         return named_values(self.settings.get(setting, {})) or "all trials"
 
-    def losses(self, runs: Sequence[Run]) -> Floats:
+    def costs(self, runs: Sequence[Run]) -> Floats:
         """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials."""
-        return np.array([run.loss(self.objective) for run in runs], dtype=float)
+        return np.array([run.cost(self.objective) for run in runs], dtype=float)
 
     def ranked(self, runs: Sequence[Run]) -> list[Run]:
         """The feasible runs that have a value, the best first, of equals the one with the smaller id."""
-        feasible = [run for run in runs if np.isfinite(run.loss(self.objective))]
-        return sorted(feasible, key=lambda run: (run.loss(self.objective), run.plan.trial))
+        feasible = [run for run in runs if np.isfinite(run.cost(self.objective))]
+        return sorted(feasible, key=lambda run: (run.cost(self.objective), run.plan.trial))
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,13 +38,13 @@ def sampled_enough_findings(evidence: StudyEvidence) -> list[Finding]:
     """
     deviation = retrain_deviation(evidence)
     ended = {setting: runs for setting, runs in evidence.by_setting.items() if runs}
-    best = sorted(ended, key=lambda setting: (float(evidence.losses(ended[setting]).min()), setting))
+    best = sorted(ended, key=lambda setting: (float(evidence.costs(ended[setting]).min()), setting))
     chosen = sorted(best[:_MOST_SETTINGS])
     return [_sampled_enough(evidence, setting, ended[setting], deviation) for setting in chosen]
 
 
 def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], deviation: float | None) -> Finding:
-    losses = evidence.losses(runs)
+    losses = evidence.costs(runs)
     by_budget, gain = best_by_budget(losses), expected_gain_of_doubling(losses)
     feasible = losses[np.isfinite(losses)]
     share = _share(feasible, gain)

@@ -163,6 +163,6 @@ class Run:
         """The steps and values of a metric over the evaluations, each of shape [evaluations], by step."""
         return self.curves.get(metric, (_no_floats(), _no_floats()))
 
-    def loss(self, objective: Objective) -> float:
+    def cost(self, objective: Objective) -> float:
         """The best value as a number to minimise; infinite for an infeasible trial, and where nothing was measured."""
         return objective.loss(self.best_value) if self.feasible else math.inf

@@ -101,7 +101,7 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     if len(runs) < FEWEST_FOR_AN_EFFECT:
         return ()
     settings = np.array([run.plan.setting for run in runs])
-    losses = evidence.losses(runs)
+    losses = evidence.costs(runs)
     medians = {setting: np.median(losses[settings == setting]) for setting in np.unique(settings).tolist()}
     better = np.isfinite(losses) & (losses <= np.array([medians[setting] for setting in settings.tolist()]))
     if np.count_nonzero(better) < FEWEST_FOR_AN_EFFECT / 2:
