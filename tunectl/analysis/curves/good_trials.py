@@ -1,4 +1,4 @@
-"""The trials that a finding about training is decided by, and how many of them must show it."""
+"""The good trials, by which findings about training are decided, and how many of them must show a thing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tunectl.space.domains import FixedValue
 
 GOOD_PART = 0.25
 FEWEST_GOOD = 3
-"""The good trials of a setting are its best quarter, at least so many: the playbook looks at the curves of "at least
-the best few trials", and the rest of a wide search is expected to train badly.
+"""The good trials of a setting are its best quarter, but at least this many: the playbook looks at the curves of "at
+least the best few trials", and the other trials of a wide search are expected to train badly.
 """
 
 MOST_GOOD = 50
-"""More would not decide otherwise."""
+"""More trials would not change the result."""
 
 DECAYED = 0.1
-"""A schedule decays to zero where it ends at this part of the base rate or below."""
+"""A schedule decays to zero if it ends at this part of the base rate or below."""
 
 
 def good_trials(evidence: StudyEvidence) -> Mapping[int, tuple[Run, ...]]:
@@ -46,7 +46,7 @@ def most(showing: int, good: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Settings in which most of the good trials show something: `runs` show it, the most telling first.
+    """The settings in which most of the good trials show something; `runs` are those that show it, the clearest first.
 
     `good` counts the good trials of these settings.
     """
@@ -62,7 +62,7 @@ class Shown:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers of trials as a finding has them."""
+        """The numbers of trials, as a finding lists them."""
         return {"trials_showing": len(self.runs), "good_trials": self.good}
 
     @property
@@ -72,18 +72,18 @@ class Shown:
 
     @property
     def them(self) -> str:
-        """`most good trials`, or what stands for them where there is one alone."""
+        """`most good trials`, `all good trials`, or `the only good trial`."""
         if self.good == 1:
             return "the only good trial"
         return "all good trials" if len(self.runs) == self.good else "most good trials"
 
     def they(self, one: str, many: str) -> str:
-        """The verb that goes with `them`: that of one trial, or of many."""
+        """The verb that goes with `them`: singular for one trial, else plural."""
         return one if self.good == 1 else many
 
 
 def shown_by_most(good: Mapping[int, Sequence[Run]], strength: Mapping[int, float]) -> Shown | None:
-    """The settings in which most of the `good` trials are among `telling` (by id: the larger, the more strength)."""
+    """The settings in which most of the `good` trials have a `strength`, by id: how clearly they show a thing."""
     settings, runs, count = [], [], 0
     for setting, own in good.items():
         showing = [run for run in own if run.plan.trial in strength]
@@ -98,7 +98,7 @@ def shown_by_most(good: Mapping[int, Sequence[Run]], strength: Mapping[int, floa
 
 
 def in_settings(evidence: StudyEvidence, settings: Sequence[int]) -> str:
-    """` (optimizer=adam)`, where the study has other settings too."""
+    """` (optimizer=adam)` where the study has other settings too, else nothing."""
     if len(evidence.settings) < 2 or len(settings) == len(evidence.by_setting):
         return ""
     names = [evidence.setting_name(setting) for setting in settings[:3]]
@@ -119,7 +119,7 @@ def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
 
 
 def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:
-    """The command of a procedure about the study, what else varies taken from a trial."""
+    """The command of a procedure for this study, with the other hyperparameters' values taken from a trial."""
     words = ["tunectl", procedure, shlex.quote(evidence.spec.label)]
     if evidence.folder and any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes):
         words += ["--values-from", shlex.quote(f"{evidence.folder}/{run.plan.trial}")]
@@ -128,7 +128,7 @@ def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:
 
 def fixed_field(evidence: StudyEvidence, name: str, value: Scalar, reason: str) -> Change | None:
     """The change that gives a field of the training configuration another fixed value; None where the study varies it,
-    or has alternatives of it.
+    or has several alternatives of it.
     """
     known = evidence.spec.alternatives(name)
     if name not in FIELDS or len(known) > 1 or (known and not isinstance(known[0].domain, FixedValue)):

@@ -18,9 +18,9 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class PrintedSteps:
-    """The steps at which a trial printed its objective: the first, the last, how many, and how far they lie apart.
+    """The steps at which a trial printed its objective: the first, the last, their number, and their distance.
 
-    `interval` is the largest distance of two; `is_even`: all are equal, but for the last, which may be shorter.
+    `interval` is the largest distance of two steps; `is_even`: all distances are equal, except a shorter last one.
     """
 
     first: int
@@ -84,7 +84,7 @@ def _misfit(misfits: dict[Run, PrintedSteps], of: int, steps: int) -> Finding:
     runs = sorted(misfits, key=lambda run: run.plan.trial)
     sentence = (
         f"{len(misfits)} of {of} trials printed {ended} as their last, and max_train_steps is {steps:,}: they seem to "
-        f"count different things (epochs, updates, examples), so that nothing is said about the length of training."
+        f"count different things (epochs, updates, examples), so there are no findings about the length of training."
     )
     return Finding(
         id="steps-do-not-fit",
@@ -98,43 +98,41 @@ def _misfit(misfits: dict[Run, PrintedSteps], of: int, steps: int) -> Finding:
 
 
 def _remedy(found: Sequence[PrintedSteps], lasts: Sequence[int], steps: int) -> str:
-    """The line that makes both one unit, where it can be known, and what else may be so."""
+    """The line of the study file that makes both one unit, if it can be known, and other explanations."""
     counts = {item.count for item in found}
     same = len(counts) == 1 and len(lasts) == 1 and all(item.is_even for item in found)
     count, first, last = found[0].count, found[0].first, lasts[0]
     lines = []
     if same and steps % count == 0 and (first > 0 or count > 1):
-        after = ", where step 0 comes after some training" if first == 0 else ""
+        after = ", if step 0 comes after some training" if first == 0 else ""
         lines.append(
             f"write every: {steps // count} under metrics, in place of step and offset, to count evaluations "
             f"({count:,} here{after})"
         )
     if len(lasts) > 1 and lasts[-1] < steps:
-        lines.append("leave it as it is where the program stops early by itself")
+        lines.append("change nothing if the program stops early by itself")
     if same:
         length = last + found[0].interval if first == 0 and found[0].interval <= 1 else last
         offset = " and offset: 1" if first == 0 and length == last + 1 else ""
         lines.append(
-            f"make max_train_steps {length:,}{offset}, in the program's own unit, where its length does not come from "
+            f"set max_train_steps to {length:,}{offset}, in the program's own unit, if its length does not come from "
             "{max_train_steps}"
         )
     else:
-        lines.append(
-            "give max_train_steps in the unit of the steps that are printed, or read another step (step:, every:)"
-        )
+        lines.append("give max_train_steps in the unit of the printed steps, or read another step (step:, every:)")
     return ", or ".join(lines)
 
 
 def _from_zero(runs: Sequence[Run], of: int, steps: int) -> Finding:
     sentence = (
-        f"{len(runs)} of {of} trials printed the steps 0 to {steps - 1:,} of {steps:,}: they seem to count from 0, and "
-        f"what they print at step 0, before any training to tunectl, is never the best."
+        f"{len(runs)} of {of} trials printed the steps 0 to {steps - 1:,} of {steps:,}: they seem to count from 0. For "
+        f"tunectl step 0 comes before any training, so what they print there is never the best."
     )
     return Finding(
         id="steps-from-zero",
         level="note",
         sentence=sentence,
-        action="write offset: 1 under metrics, where step 0 comes after some training",
+        action="write offset: 1 under metrics, if step 0 comes after some training",
         trials=[run.plan.trial for run in runs[:_MOST_NAMED]],
         numbers={"max_train_steps": steps, "of_trials": of},
         sureness=f"{len(runs)} of {of} trials",

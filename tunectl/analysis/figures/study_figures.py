@@ -44,10 +44,10 @@ MOST_BACKGROUND_CURVES = 60
 """At most this many curves are drawn: with more the background is unreadable."""
 
 MOST_SERIES = 8
-"""More colours than these are not told apart: such settings share one."""
+"""More colours cannot be distinguished: then several settings share one."""
 
 FRONT = 4
-"""The best so many curves stand in front."""
+"""At most this many of the best curves are drawn in front."""
 
 
 _LOG_SPAN = 30.0
@@ -55,7 +55,7 @@ _LOG_SPAN = 30.0
 
 
 def series_names(evidence: StudyEvidence) -> Mapping[int, str]:
-    """The colour group of each setting: its name, or that of fewer scientific values where there are many settings."""
+    """The colour group of each setting: its name, or part of its name if there are many settings."""
     settings = evidence.settings
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
     for count in range(len(names), 0, -1):
@@ -123,7 +123,7 @@ def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> li
 
 
 def _baseline_marks(item: Isolation) -> list[Mark]:
-    """A line at what the trials without the hyperparameter reach."""
+    """A line at the best value of the trials without the hyperparameter."""
     return [
         Mark(
             one.best.best_value,
@@ -136,14 +136,14 @@ def _baseline_marks(item: Isolation) -> list[Mark]:
 
 
 def _retrain_bands(evidence: StudyEvidence, item: Isolation) -> list[Band]:
-    """The deviation from retrain to retrain, about each baseline, or about the best trial where there is none."""
+    """The deviation between retrains, around each baseline, or around the best trial if there is no baseline."""
     deviation = retrain_deviation(evidence)
     best = evidence.ranked([one.best for one in item.baselines or item.values if one.best is not None])
     if not deviation:
         return []
     about = best if item.baselines else best[:1]
     where = "the line" if item.baselines else "the best"
-    name = f"grey: ± {short_number(deviation, 2)}, the standard deviation of retrains, about {where}"
+    name = f"grey: ± {short_number(deviation, 2)}, the standard deviation of retrains, around {where}"
     values = [run.best_value for run in about if run.best_value is not None]
     return [Band(value - deviation, value + deviation, name) for value in values]
 
@@ -224,7 +224,7 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
         ),
         HistogramFigure(
             "gradient-norm-histogram",
-            f"How often which gradient norm, trial {best.plan.trial}",
+            f"Distribution of the gradient norm, trial {best.plan.trial}",
             Axis("gradient norm (L2, all parameters)", _scale(norms.tolist())),
             norms.tolist(),
             marks,
@@ -244,7 +244,7 @@ def _series(evidence: StudyEvidence, run: Run, values: Sequence[float]) -> Curve
 
 
 def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
-    """Where in training each feasible trial was at its best."""
+    """The step of the best evaluation of each feasible trial."""
     runs = [
         run
         for run in chosen_runs(evidence, evidence.searched, MOST_AXIS_TRIALS)
@@ -270,7 +270,7 @@ def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
 
 
 def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
-    """The playbook's figure 3: what the best of k trials would have been, by k, from all ways to draw them."""
+    """The playbook's figure 3: the best of k trials, by k, over all ways to draw them."""
     series = series_names(evidence)
     groups: dict[str, list[Run]] = {}
     for setting, runs in evidence.by_setting.items():
@@ -296,7 +296,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
 
 
 def thinned_budgets(trials: int) -> list[int]:
-    """The numbers of trials that have a box: doublings from 1, and half of the trials."""
+    """The numbers of trials that get a box: powers of two from 1 on, and half of the trials."""
     most = trials // 2
     return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
 
@@ -306,7 +306,7 @@ def _value(objective: Objective, loss: float) -> float:
 
 
 def front_runs(evidence: StudyEvidence) -> list[Run]:
-    """The trials that stand in front, the best first: the best of each setting, or the best few of the only one."""
+    """The trials that are drawn in front, the best first: the best of each setting, or the best few of a single one."""
     by_setting = [evidence.ranked(runs) for runs in evidence.by_setting.values()]
     if len(by_setting) == 1:
         return by_setting[0][:FRONT]
@@ -331,7 +331,7 @@ def _front_name(evidence: StudyEvidence, run: Run) -> str:
 
 
 def trial_label(run: Run) -> str:
-    """A trial and its hyperparameters in a line."""
+    """A trial and its hyperparameters in one line."""
     values = ", ".join(
         f"{name} {short_number(value)}" if isinstance(value, float) else f"{name} {as_text(value)}"
         for name, value in run.plan.hyperparameters.items()
@@ -368,5 +368,5 @@ def _place(axis: HyperparameterAxis, value: object) -> float | str:
 
 
 def slug(text: str) -> str:
-    """Text as part of a file's name."""
+    """Text made safe as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

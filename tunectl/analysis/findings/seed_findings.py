@@ -1,4 +1,4 @@
-"""What repeats with fresh seeds say of the seeds themselves."""
+"""Whether retrains with different seeds differ at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED,
 
 
 def ended_retrains(evidence: StudyEvidence) -> dict[tuple[int, int], list[Run]]:
-    """The ended retrains of each trial that was trained again, by its (setting, point)."""
+    """The ended retrains of each trial that was trained again, by (setting, point)."""
     found: dict[tuple[int, int], list[Run]] = {}
     for run in evidence.runs:
         if run.plan.kind == "retrain" and run.state in ("completed", "infeasible"):
@@ -20,7 +20,7 @@ def ended_retrains(evidence: StudyEvidence) -> dict[tuple[int, int], list[Run]]:
 
 
 def seed_findings(evidence: StudyEvidence) -> list[Finding]:
-    """A warning where the retrains of a trial, each under a seed of its own, are exactly alike."""
+    """`seed-without-effect`, a warning: retrains of a trial with different seeds measured exactly the same."""
     searched = {(run.plan.setting, run.plan.point): run for run in evidence.searched}
     alike: dict[int, Sequence[Run]] = {}
     for key, runs in ended_retrains(evidence).items():
@@ -37,9 +37,9 @@ def seed_findings(evidence: StudyEvidence) -> list[Finding]:
         Finding(
             id="seed-without-effect",
             level="warning",
-            sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; repeats are no "
-            "evidence then, and `compare` gives no verdict.",
-            action=f"{PASS_THE_SEED}; where it does, let it print more digits, or a metric that is not at its limit",
+            sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; so retrains are no "
+            "evidence, and `compare` gives no verdict.",
+            action=f"{PASS_THE_SEED}; if it does so already, print more digits, or a metric that is not at its limit",
             settings=tuple(sorted({group[0].plan.setting for group in alike.values()})),
             trials=tuple(alike),
             numbers={"seeds": most, "trials": len(alike)},

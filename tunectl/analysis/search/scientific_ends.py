@@ -1,4 +1,4 @@
-"""`search-boundary` for the question itself: the best setting has the lowest or the highest of its numbers."""
+"""`search-boundary` for a scientific hyperparameter: the best setting has the lowest or the highest of its numbers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tunectl.space.domains import same
 from tunectl.space.hyperparameters import Hyperparameter
 
 FEWEST_POINTS_AT_END = 8
-"""With fewer points one of several equal settings beats all others by luck too often."""
+"""With fewer points one of several equal settings is better than all others by luck too often."""
 
 
 def scientific_end_findings(evidence: StudyEvidence) -> list[Finding]:
-    """A warning for each ordered scientific set at whose end the best setting stands, clearly better than the others
-    that differ from it in this hyperparameter alone; none where nothing lies beyond that end.
+    """A warning for each ordered scientific set at whose end the best setting is, if that is clearly better than the
+    settings that differ from it in this hyperparameter alone; none if no value lies beyond that end.
     """
     ranked = evidence.ranked(evidence.searched)
     if not ranked:
@@ -59,7 +59,9 @@ def _of_end(evidence: StudyEvidence, item: Hyperparameter, end: End, best: int, 
             trials=tuple(run.plan.trial for run in evidence.ranked(evidence.by_setting[best])[:1]),
             numbers={"end": end, "end_value": end_value(item, end), "wins": wins},
             sureness=f"it wins at least {min(wins.values()):.1%} of the draws against each other value",
-            changes=(Change((*item.path, beyond.key), beyond.value, "the best value is the last of those compared"),),
+            changes=(
+                Change((*item.path, beyond.key), beyond.value, f"the best value is the {end}est of those compared"),
+            ),
         )
     ]
 
