@@ -92,9 +92,9 @@ def clean_pair(generator, shape: str, *, evaluations: int) -> tuple[np.ndarray, 
 def rising_pair(
     generator, low: float, high: float, *, evaluations: int, examples: int, turn: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An error rate of so many examples that falls to `low`, then rises to `high`, and a training one that falls.
+    """An error rate that falls to `low`, then rises to `high`, and a training error that falls.
 
-    Without examples it is a smooth curve with a scatter of one per cent.
+    The first is counted on `examples` examples; with 0 it is a smooth curve with a scatter of one per cent.
     """
     done, turn = shares_done(evaluations), generator.uniform(0.3, 0.5) if turn is None else turn
     fall = (START - low) * np.clip(1 - done / turn, 0, 1) ** generator.uniform(1.5, 3)

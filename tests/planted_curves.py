@@ -13,7 +13,7 @@ from tunectl.analysis.results.runs import Run
 
 LN_10 = float(np.log(10.0))
 TRAINED_BEST = 8
-"""Of so many best trials of each setting the updates are simulated: the good ones of the studies here."""
+"""The updates of this many best trials of each setting are simulated: those that count as good."""
 
 
 def planted_evidence(flaw: str, seed: int, **changes) -> StudyEvidence:
@@ -109,7 +109,7 @@ def _saturated(generator, run: Run) -> Run:
 
 
 def _best_early(generator, run: Run) -> Run:
-    """The error of a small validation set, which does not move any more."""
+    """The error of a small validation set, which no longer changes."""
     fallen = with_curves(generator, run, exponential_fall(generator.uniform(0.003, 0.008)), scatter=0.0)
     return replace(
         fallen, curves={name: (steps, np.round(values, 2)) for name, (steps, values) in fallen.curves.items()}
@@ -227,7 +227,7 @@ def _quantised(generator, run: Run) -> Run:
 
 
 def _in_examples(generator, run: Run, examples: int) -> Run:
-    """Error rates as so many examples give them, of which a few on the edge change sides."""
+    """Error rates of this number of examples, of which a few change between right and wrong."""
     curves = dict(run.curves)
     for name in ("valid/error_rate", "train/error_rate"):
         steps, values = curves[name]

@@ -1,4 +1,4 @@
-"""What an analysis of many evaluations takes: memory that grows with their number, and no faster."""
+"""The memory that the analysis of many evaluations takes: it grows with their number, and no faster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BYTES_AN_EVALUATION = 1_500
 
 
 def long_study(evaluations: int, *, updates: bool = False) -> StudyEvidence:
-    """Two trials with so many evaluations each."""
+    """Two trials with this many evaluations each."""
     clean = simulated_evidence(3, trials=2, settings=1, max_train_steps=evaluations, eval_every=1)
     if not updates:
         return clean

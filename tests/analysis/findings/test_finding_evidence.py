@@ -1,4 +1,4 @@
-"""StudyEvidence: curves from columns, which trials count, the axes of conditional hyperparameters."""
+"""Tests findings/finding_evidence.py and results/runs.py: curves, trials, axes of hyperparameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the series of every update say of the good trials, with one planted flaw and without any."""
+"""Tests findings/update_findings.py: the series of the good trials, with one planted flaw and without any."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_planted_flaw_of_the_updates_is_found(flaw, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_clean_studies_say_nothing_of_their_updates(seed):
+def test_clean_studies_have_no_finding_about_updates(seed):
     assert found(simulated_evidence(seed, **SMALL)) == {}
 
 
@@ -97,7 +97,7 @@ def test_what_the_bad_trials_of_a_wide_search_show_is_no_finding():
     assert found(evidence_of(losses)) == {}
 
 
-def test_early_spikes_want_a_warmup_and_later_ones_clipping():
+def test_the_advice_for_early_spikes_is_a_warmup_and_for_later_ones_clipping():
     generator = np.random.default_rng(2)
     early, late = ([calm(generator, 1000) for _ in range(3)] for _ in range(2))
     for loss in early:
@@ -127,7 +127,7 @@ def test_a_loss_that_comes_back_is_not_diverging():
     assert diverging(evidence_of(back)) == []
 
 
-def test_outliers_that_are_clipped_or_skipped_are_taken_care_of():
+def test_outliers_that_are_clipped_or_skipped_are_no_finding():
     evidence = planted_evidence("gradient-outliers", 1, **SMALL)
     assert gradient_outliers(evidence)
     for way in ("clipped", "skipped"):
@@ -156,7 +156,7 @@ def test_large_first_gradients_and_the_tail_of_small_batches_are_no_outliers():
     assert finding.numbers["times_those_around"] == pytest.approx(12, rel=0.3)
 
 
-def test_half_of_the_updates_clipped_is_the_limit_and_the_threshold_asked_for_is_the_90th_percentile():
+def test_half_of_the_updates_clipped_is_the_limit_and_the_proposed_threshold_is_the_90th_percentile():
     generator = np.random.default_rng(4)
     norms = np.exp(0.3 * generator.normal(size=600))
     losses = [calm(generator, 600) for _ in range(3)]

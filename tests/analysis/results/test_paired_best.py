@@ -1,4 +1,4 @@
-"""Which of two settings wins with k points each: exact, against every draw tried."""
+"""Which of two settings wins with k points each: exact, checked by trying every draw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_chance_to_win_is_that_of_every_draw_tried_with_ties_and_infeasible_
         assert chance_to_win(first, second, k) == pytest.approx(wanted, abs=1e-12)
 
 
-def test_settings_that_share_no_points_are_drawn_from_each_for_itself():
+def test_settings_that_share_no_points_are_drawn_independently():
     generator = np.random.default_rng(1)
     for _ in range(50):
         sizes, k = generator.integers(3, 6, size=2), int(generator.integers(1, 4))
@@ -52,7 +52,7 @@ def test_a_setting_that_is_better_at_every_point_is_preferred_and_equal_ones_are
     assert same.times is None
 
 
-def test_equal_settings_are_told_apart_in_at_most_one_of_ten_studies():
+def test_equal_settings_are_distinguished_in_at_most_one_of_ten_studies():
     generator = np.random.default_rng(3)
     told = [
         paired_best(dict(enumerate(generator.normal(size=24))), dict(enumerate(generator.normal(size=24)))).has_winner
@@ -61,7 +61,7 @@ def test_equal_settings_are_told_apart_in_at_most_one_of_ten_studies():
     assert np.mean(told) <= 0.1
 
 
-def test_few_trials_tell_nothing_and_none_cannot_be_compared():
+def test_few_trials_do_not_decide_and_none_cannot_be_compared():
     assert paired_best({}, {0: 1.0}) is None
     one = paired_best({0: 1.0}, {0: 9.0})
     assert (one.points, one.k, one.wins, one.quarter, one.has_winner) == (1, 1, 1.0, None, False)
@@ -71,14 +71,14 @@ def test_few_trials_tell_nothing_and_none_cannot_be_compared():
     assert (nothing.wins, nothing.has_winner) == (0.0, True)
 
 
-def test_more_trials_are_promised_to_tell_only_where_their_number_has_helped():
+def test_more_trials_are_proposed_only_where_their_number_has_helped():
     generator = np.random.default_rng(4)
     losses = np.sort(generator.uniform(0, 1, size=24))
     slightly = paired_best(dict(enumerate(losses)), dict(enumerate(generator.permutation(losses) + 0.02)))
     assert slightly.times is None or 1 < slightly.times <= 16
 
 
-def test_many_points_are_no_trouble():
+def test_many_points_can_be_compared():
     generator = np.random.default_rng(5)
     first, second = generator.normal(size=(2, 10_000))
     assert 0 <= chance_to_win(first, second, 5_000) <= 1

@@ -1,4 +1,4 @@
-"""Repeats that are exactly alike: one run seen several times, and no evidence of anything."""
+"""Tests results/seed_variation.py and findings/seed_findings.py: retrains that are exactly equal are no evidence."""
 
 from __future__ import annotations
 

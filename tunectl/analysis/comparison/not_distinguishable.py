@@ -197,7 +197,7 @@ def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tu
     needed = _times(alike)
     if needed is None or (needed > _MOST_TIMES and not _few(alike)):
         return ()
-    reason = "with so many trials the settings are expected to differ clearly (extrapolated)"
+    reason = "with this number the settings are expected to differ clearly (extrapolated)"
     return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)
 
 

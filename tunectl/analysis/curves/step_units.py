@@ -39,7 +39,7 @@ def steps_do_not_fit(evidence: StudyEvidence) -> list[Finding]:
         for run, found in printed.items()
         if found.last > (2 - SHORT) * steps or ended_early(found.last, found.interval, steps)
     }
-    return [_misfit(misfits, len(printed), steps)] if misfits and most(len(misfits), len(printed)) else []
+    return [_misfit_finding(misfits, len(printed), steps)] if misfits and most(len(misfits), len(printed)) else []
 
 
 def steps_from_zero(evidence: StudyEvidence) -> list[Finding]:
@@ -53,7 +53,7 @@ def steps_from_zero(evidence: StudyEvidence) -> list[Finding]:
     ]
     if not from_zero or not most(len(from_zero), len(printed)) or not steps_fit(evidence):
         return []
-    return [_from_zero(from_zero, len(printed), steps)]
+    return [_from_zero_finding(from_zero, len(printed), steps)]
 
 
 def steps_fit(evidence: StudyEvidence) -> bool:
@@ -78,7 +78,7 @@ def _printed(evidence: StudyEvidence, run: Run) -> PrintedSteps | None:
     return PrintedSteps(int(steps[0]), int(steps[-1]), len(steps), max(1, interval), is_even)
 
 
-def _misfit(misfits: dict[Run, PrintedSteps], of: int, steps: int) -> Finding:
+def _misfit_finding(misfits: dict[Run, PrintedSteps], of: int, steps: int) -> Finding:
     lasts = sorted({found.last for found in misfits.values()})
     ended = f"step {lasts[0]:,}" if len(lasts) == 1 else f"steps {lasts[0]:,} to {lasts[-1]:,}"
     runs = sorted(misfits, key=lambda run: run.plan.trial)
@@ -123,7 +123,7 @@ def _remedy(found: Sequence[PrintedSteps], lasts: Sequence[int], steps: int) -> 
     return ", or ".join(lines)
 
 
-def _from_zero(runs: Sequence[Run], of: int, steps: int) -> Finding:
+def _from_zero_finding(runs: Sequence[Run], of: int, steps: int) -> Finding:
     sentence = (
         f"{len(runs)} of {of} trials printed the steps 0 to {steps - 1:,} of {steps:,}: they seem to count from 0. For "
         f"tunectl step 0 comes before any training, so what they print there is never the best."

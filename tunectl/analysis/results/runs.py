@@ -90,7 +90,7 @@ def printed_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
     ]
     printed = [(loss, norm) for loss, norm in rows if loss is not None or norm is not None]
     loss, norm = (np.array([math.nan if row[place] is None else row[place] for row in printed]) for place in (0, 1))
-    if not told or np.isnan(loss).all():
+    if not printed or np.isnan(loss).all():
         loss = np.zeros(0)
     return UpdateSeries(loss=loss, gradient_norm=norm, learning_rate=np.full(len(norm), math.nan))
 

@@ -45,7 +45,7 @@ _LOST = 0.4
 
 @dataclass(frozen=True, eq=False)
 class CrowdedEnd:
-    """An end that the best trials of a setting crowd; `chance` is the chance of such a crowd at any end of the study."""
+    """An end that the best trials of a setting crowd; `chance` is that of such a crowd at any end in the study."""
 
     axis: SettingAxis
     end: End

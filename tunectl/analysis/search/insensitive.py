@@ -184,7 +184,7 @@ def _with_products(columns: Sequence[Floats]) -> list[Floats]:
 
 
 def _basis(columns: Sequence[Floats], count: int) -> Floats:
-    """An orthonormal basis of the span of the columns, from at most a third as many columns as trials, the first ones."""
+    """An orthonormal basis of the span of the first columns, at most a third as many as there are trials."""
     kept = np.array(columns[: max(1, count // 3)]).T
     left, sizes, _ = np.linalg.svd(kept, full_matrices=False)
     return np.asarray(left[:, sizes > 1e-9 * sizes[0]])
