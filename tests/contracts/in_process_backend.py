@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunectl.core.errors import WorkloadError
-from tunectl.core.program_request import Request
+from tunectl.core.own_code_request import Request
 from tunectl.core.records import TrialRequest, WorkloadReference
 from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import FunctionRequest
+from tunectl.core.own_code_request import FunctionRequest
 from tunectl.core.records import WorkloadReference
 from tunectl.store.trial_files import read_trial, write_request
 from tunectl.workloads.shadowed_modules import shadowed

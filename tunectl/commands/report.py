@@ -22,6 +22,7 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
 from tunectl.language.study_spec import StudySpec
@@ -285,10 +286,8 @@ def _draw(
     from tunectl.report.plots import Drawn, vega_lite, write_figures
 
     def drawn(figures: Sequence[Figure], ready: Sequence[Renderer] = ()) -> Drawn:
-        try:
+        with path_errors(folder.plots, "written"):
             return write_figures(folder.plots, figures, ready)
-        except OSError as error:
-            raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
 
     def sound(figure: Figure) -> bool:
         return faults.attempt(f"the plot {figure.name}", partial(vega_lite, figure), None) is not None
@@ -320,7 +319,5 @@ def _variant(own: Objective, asked: Objective) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
+    with path_errors(path, "written"):
         write_if_changed(path, content)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

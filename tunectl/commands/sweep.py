@@ -10,9 +10,10 @@ from typing import Any, Generic
 
 from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
+from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
 from tunectl.core.table_columns import Column
 from tunectl.core.typed_fields import DamagedError, sealed_object
@@ -290,7 +291,7 @@ def _conclusion_of(place: Path) -> dict[str, Any]:
             f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"
         ) from None
     except (OSError, DamagedError) as error:
-        raise FolderError(f"{path}: cannot be read: {error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def _asked(procedure: Procedure[Any], sweep: AnySweep) -> dict[str, Any]:
@@ -397,8 +398,6 @@ def _table(conclusion: Conclusion) -> Table:
 
 def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
     content = record_checksums.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
-    try:
+    with path_errors(folder.conclusion, "written"):
         write_if_changed(folder.conclusion, content)
-    except OSError as error:
-        raise FolderError(f"{folder.conclusion}: cannot be written: {error.strerror or error}") from error
     return folder.conclusion

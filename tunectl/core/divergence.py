@@ -28,7 +28,7 @@ def deviations_above(smoothed: float, start_mean: float, start_spread: float) ->
 
 
 def is_diverged(smoothed: float, start_mean: float, start_spread: float) -> bool:
-    """Whether a smoothed training loss is more than FAR_ABOVE deviations above; false where the start is not finite."""
+    """Whether a smoothed training loss is more than FAR_ABOVE deviations higher; false if the start is not finite."""
     return (
         math.isfinite(start_mean)
         and math.isfinite(start_spread)

@@ -14,7 +14,7 @@ from tunectl.core import real_folders, regular_files, typed_fields
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import temporary_folder, write_bytes
 from tunectl.core.jsontext import one_line
-from tunectl.core.links import broken_link
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.exchange.database_addresses import masked
 from tunectl.store.foreign_database import table_names
 
@@ -50,15 +50,13 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     """
     _check_replaceable(place, owner, tool)
     mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
-    try:
+    with path_errors(place, "written"):
         place.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(place) as fresh:
             yield fresh
             content = {**mark, "entries": sorted(entry.name for entry in fresh.iterdir())}
             write_bytes(fresh / MARK, (json.dumps(content, indent=2) + "\n").encode(), within=place.parent)
             _put_in_place(fresh, place)
-    except OSError as error:
-        raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def _put_in_place(fresh: Path, place: Path) -> None:
@@ -83,7 +81,7 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
     except NotADirectoryError:
         raise FolderError(f"{place}: expected a folder, got a file; give another --out") from None
     except OSError as error:
-        raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
+        raise path_error(place, "read", error) from error
     if place.is_symlink():
         raise FolderError(f"{place}: is a link, and an export replaces a whole folder; give another --out")
     if not entries:
@@ -149,20 +147,15 @@ def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
         there = table_names(path)
         if there and not there.issuperset(tables):
             raise FolderError(f"{path}: is a database of another program than {tool}; give another --out")
-    try:
+    with path_errors(path.parent, "created"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
     return path
 
 
 def is_database(path: Path) -> bool:
     """Whether a file is empty or a SQLite database; raises FolderError where it cannot be read."""
-    try:
-        with regular_files.opened(path, follows=True) as file:
-            head = file.read(len(_SQLITE_HEAD))
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with path_errors(path, "read"), regular_files.opened(path, follows=True) as file:
+        head = file.read(len(_SQLITE_HEAD))
     return head in (b"", _SQLITE_HEAD)
 
 

@@ -13,9 +13,9 @@ from tunectl.core.errors import TunectlError
 from tunectl.core.exception_place import innermost_frame
 from tunectl.core.exception_text import exception_line, text_of
 from tunectl.core.failure_line import LAST_LINES, failure_line
+from tunectl.core.log_reader import last_lines
 from tunectl.core.records import State
 from tunectl.core.shortages import file_size_remedy
-from tunectl.core.text_lines import last_lines
 from tunectl.execution import processes
 from tunectl.execution.backends.backend import ProcessEnded
 from tunectl.execution.protocol import EXIT_BROKEN, EXIT_CRASHED, EXIT_STOPPED

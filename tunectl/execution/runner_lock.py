@@ -20,6 +20,7 @@ from typing import Any
 from tunectl.core import file_locks, jsontext, regular_files, typed_fields
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.execution import claim_file as claim
 from tunectl.execution import processes
 from tunectl.execution.claim_file import Claim
@@ -140,10 +141,8 @@ def _claim_path(path: Path) -> Path:
 
 def _try(path: Path) -> LockedFile | None:
     """The lock, None where another process has it. Raises FolderError where the file cannot be opened or locked."""
-    try:
+    with path_errors(path, "opened"):
         fd = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be opened: {error.strerror}") from error
     try:
         held = _locked(path, fd)
         if held is None:
@@ -154,7 +153,7 @@ def _try(path: Path) -> LockedFile | None:
         os.close(fd)
         if error.errno in _TAKEN:
             return None
-        raise FolderError(f"{path}: cannot be locked: {error.strerror}") from error
+        raise path_error(path, "locked", error) from error
     return held
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tunectl.core import jsontext, real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.log_reader import log_bytes
 from tunectl.core.records import AttemptEnd, State
-from tunectl.core.text_lines import log_bytes
 from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
 from tunectl.execution.jobs import (

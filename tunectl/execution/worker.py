@@ -24,10 +24,10 @@ from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.full_disk import lack_of_room
-from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request, request_in
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
+from tunectl.core.path_errors import system_reason
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.core.shortages import file_size_remedy, shortage
+from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
@@ -186,7 +186,7 @@ def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
         if is_own(error):
             return error
     # torch.save raises RuntimeErrors.
-    return lack_of_room(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
+    return disk_shortage(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
 
 
 def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:
@@ -203,7 +203,7 @@ def _run(
     seconds: TrialSeconds,
 ) -> TrialResult | None:
     match request:
-        case ProgramRequest():
+        case CommandRequest():
             from tunectl.programs.command_trial import run_command
 
             seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
@@ -276,7 +276,7 @@ def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> 
             return _unwritten(error, assignment)
         # The disk is not at fault: the trial deleted its folder, or made a folder of its result.json.
         assignment.write_answer(
-            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {error.strerror}"
+            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {system_reason(error)}"
         )
         return EXIT_CRASHED
     return 0

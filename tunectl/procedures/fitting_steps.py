@@ -16,7 +16,7 @@ from tunectl.analysis.updates.detection import PerfectFit, fits_perfectly, misfi
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.regularisation import is_off, off_value, regularises
+from tunectl.language.name_meaning import is_off, off_value, regularises
 from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.lr_phases import FIT_FINER, FIT_FINEST, FIT_WIDER, FIT_WIDEST, FITTING
 from tunectl.procedures.procedure import CONSTANT_RATE, Results, Wish, has_all, majority, repeats

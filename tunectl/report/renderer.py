@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tunectl.core.files import write_if_changed
+from tunectl.core.path_errors import system_reason
 
 PNG_SCALE = 2
 
@@ -140,7 +141,7 @@ def _drawn_by_new(wanted: list[PlotFiles], undrawn: list[Undrawn]) -> tuple[list
         try:
             renderer = _started(stack)
         except OSError as error:
-            return wanted, f"a process that draws cannot be started: {error.strerror or error}"
+            return wanted, f"a process that draws cannot be started: {system_reason(error)}"
         _send(renderer.process, wanted)
         left = _left(renderer, wanted, undrawn)
         return left, _cause_of_death(renderer) if left == wanted else ""
@@ -227,7 +228,7 @@ def main() -> None:
         try:
             draw(PlotFiles(**fields))
         except OSError as error:
-            answer = {"error": error.strerror or str(error), "errno": error.errno or errno.EIO}
+            answer = {"error": system_reason(error), "errno": error.errno or errno.EIO}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}", "errno": 0}
         sys.stdout.write(json.dumps(answer) + "\n")

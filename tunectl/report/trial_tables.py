@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.core import real_folders
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.core.table_columns import (
     MEASUREMENT_HEAD,
@@ -127,11 +127,9 @@ def write_measurements(folder: StudyFolder, blocks: Iterable[Sequence[Sequence[C
 
 def _write(folder: StudyFolder, name: str, content: bytes) -> Path:
     path = folder.tables / name
-    try:
+    with path_errors(path, "written"):
         real_folders.made(folder.tables, folder.path)
         write_if_changed(path, content, within=folder.path)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 

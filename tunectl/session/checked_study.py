@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError, WorkloadError
-from tunectl.core.program_request import Program, which
+from tunectl.core.own_code_request import Program, which
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.core.wording import nearest
 from tunectl.execution.backends import BACKENDS

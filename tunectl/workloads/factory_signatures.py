@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.workloads.module_sources import ModuleSource, find_module, nearest
 
@@ -87,7 +88,7 @@ def _parse(source: ModuleSource, text: str) -> ast.Module:
         # Bytes that are not text, a null byte, an expression nested beyond what Python reads.
         raise WorkloadError(f"{text}: {file} cannot be read as Python: {error}") from error
     except OSError as error:
-        raise WorkloadError(f"{text}: {file} cannot be read: {error.strerror}") from error
+        raise path_error(f"{text}: {file}", "read", error, WorkloadError) from error
 
 
 def _signature(tree: ast.Module, name: str, search: _Search) -> FactorySignature | None:

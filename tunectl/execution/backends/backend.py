@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tunectl.core.program_request import Request
+from tunectl.core.own_code_request import Request
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.execution.slots import Slot
 

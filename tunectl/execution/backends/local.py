@@ -18,8 +18,9 @@ from typing import IO, TYPE_CHECKING, Any
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.own_code_request import Request
 from tunectl.core.parent_death import MARK
-from tunectl.core.program_request import Request
+from tunectl.core.path_errors import system_reason
 from tunectl.core.records import WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes
@@ -119,7 +120,7 @@ class LocalBackend:
             patiently(self._start)
         except OSError as error:
             raise TunectlError(
-                f"the fork server cannot be started: {error.strerror or error}; the system may be short of processes, "
+                f"the fork server cannot be started: {system_reason(error)}; the system may be short of processes, "
                 "open files or memory"
             ) from error
         if self._workload is not None:

@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from tunectl.language.configuration import FIELDS
-from tunectl.language.regularisation import is_off, is_share, off_value, regularises
+from tunectl.language.name_meaning import (
+    chooses_optimizer,
+    is_architecture,
+    is_model_size,
+    is_of_optimizer,
+    is_of_schedule,
+    is_off,
+    is_share,
+    off_value,
+    regularises,
+)
 
 STRENGTHS = [
     "weight_decay",
@@ -101,3 +111,37 @@ def test_a_share_lies_below_1_and_the_parameter_of_a_distribution_does_not() -> 
         is_share(name) for name in ("dropout", "attn_dropout", "label_smoothing", "drop_path_rate", "mixup_prob")
     )
     assert not any(is_share(name) for name in ("mixup_alpha", "weight_decay", "keep_prob", "width"))
+
+
+@pytest.mark.parametrize(
+    ("means", "names", "others"),
+    [
+        (
+            is_model_size,
+            "width num_layers depth hidden_size hidden_dim model_dim d_model num_heads num_blocks num_units channels "
+            "num_channels model_size n_layers numLayers model.width embed_dim hidden_width",
+            "batch_size image_width kernel_size model learning_rate optimizer",
+        ),
+        (
+            is_architecture,
+            "width model model_name architecture arch backbone network normalization normalisation norm",
+            "batch_size grad_norm model_path optimizer",
+        ),
+        (chooses_optimizer, "optimizer optimiser optim opt optimizer_name Optimizer", "optimizer_steps opts momentum"),
+        (is_of_optimizer, "momentum rho beta1 beta2 beta_1 epsilon eps", "learning_rate bn_momentum optimizer"),
+        (
+            is_of_schedule,
+            "schedule lr_schedule lr_scheduler scheduler decay_steps decay_factor end_learning_rate_factor",
+            "warmup_steps weight_decay learning_rate",
+        ),
+    ],
+)
+def test_a_name_means_one_thing(means, names, others):
+    assert [name for name in names.split() if not means(name)] == []
+    assert [name for name in others.split() if means(name)] == []
+
+
+def test_what_has_one_meaning_does_not_regularise():
+    """Every field but weight_decay, and all sizes, are known not to regularise."""
+    for name in [*FIELDS, "width", "n_layers", "d_model", "hidden_dim", "arch", "optim", "lr_schedule"]:
+        assert regularises(name) is (name == "weight_decay"), name
