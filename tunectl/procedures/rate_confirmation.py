@@ -53,7 +53,7 @@ class Confirmed:
     def is_as_good_as(self, best: Confirmed, objective: Objective) -> bool:
         """Whether the fresh seeds cannot distinguish the two; a pair of runs has the same seed."""
         pairs = [
-            (here.loss(objective), there.loss(objective)) for here, there in zip(self.fresh, best.fresh, strict=False)
+            (here.cost(objective), there.cost(objective)) for here, there in zip(self.fresh, best.fresh, strict=False)
         ]
         worse = [here - there for here, there in pairs if math.isfinite(here) and math.isfinite(there)]
         if len(worse) < 2:
@@ -84,12 +84,12 @@ def contenders(swept: Mapping[float, Sequence[Run]], objective: Objective) -> li
 
 
 def _rank(rate: float, runs: Sequence[Run], objective: Objective) -> tuple[float, float, float]:
-    losses = [run.loss(objective) for run in runs]
+    losses = [run.cost(objective) for run in runs]
     return statistics.fmean(losses), statistics.median(losses), rate
 
 
 def _finite(runs: Sequence[Run], objective: Objective) -> list[float]:
-    return [loss for run in runs if math.isfinite(loss := run.loss(objective))]
+    return [loss for run in runs if math.isfinite(loss := run.cost(objective))]
 
 
 def confirming(

@@ -93,7 +93,7 @@ class Judged:
 
     def costs(self, objective: Objective) -> list[float]:
         """The cost of the best value of each run, infinite for an infeasible one."""
-        return [run.loss(objective) for run in self.runs]
+        return [run.cost(objective) for run in self.runs]
 
     def median(self, objective: Objective) -> float | None:
         """The median of the best values in the objective's own sign, None where most runs were infeasible."""
@@ -103,7 +103,7 @@ class Judged:
         """What each run reached, at which rate and with which warmup."""
         values = [
             short_number(run.best_value)
-            if run.best_value is not None and math.isfinite(run.loss(objective))
+            if run.best_value is not None and math.isfinite(run.cost(objective))
             else run.reason or "no finite value"
             for run in self.runs
         ]
@@ -171,7 +171,7 @@ def safest(
     for phase, levers in phases.items():
         of_phase = []
         for rate, runs in runs_by_rate(results, phase).items():
-            losses = [run.loss(objective) for run in runs]
+            losses = [run.cost(objective) for run in runs]
             if math.isfinite(statistics.median(losses)):
                 key = (statistics.fmean(losses), statistics.median(losses), *levers.rank, rate)
                 of_phase.append((key, Recipe(levers, rate)))
@@ -248,7 +248,7 @@ def _cell(runs: Sequence[Run], objective: Objective) -> object:
 
 
 def _median(runs: Sequence[Run], objective: Objective) -> float | None:
-    loss = statistics.median(run.loss(objective) for run in runs)
+    loss = statistics.median(run.cost(objective) for run in runs)
     if not math.isfinite(loss):
         return None
     return loss if objective.direction == "minimize" else -loss

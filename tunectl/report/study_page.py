@@ -14,13 +14,13 @@ from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
     budget_figure,
-    drawn,
+    chosen_runs,
     isolation_figures,
     measured_curves,
     training_curves,
     update_figures,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
@@ -64,7 +64,7 @@ class PageContent:
     hyperparameters make, and `provenance` the records of the calls of `tunectl run`, the last one last.
     """
 
-    evidence: Evidence
+    evidence: StudyEvidence
     outcomes: Sequence[TrialOutcome]
     settings: Sequence[SettingSummary]
     scientific: Sequence[str]
@@ -77,8 +77,8 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
     A figure, table or trial that fails is left out.
     """
     evidence = content.evidence
-    shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
-    opening = drawn(evidence, evidence.runs, MOST_DETAILS)
+    shown = {run.plan.trial for run in chosen_runs(evidence, evidence.runs, MOST_TRIALS)}
+    opening = chosen_runs(evidence, evidence.runs, MOST_DETAILS)
     left_out = len(evidence.runs) - len(shown)
     return StudyPage(
         title=evidence.spec.name,
