@@ -26,7 +26,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import FactorySignature, TrialOutcome, WorkloadReference
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
-from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.jobs import AttemptLimits, Job
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
@@ -101,7 +101,7 @@ def run(place: Path) -> float:
                 [Job(trial.trial) for trial in study.left()],
                 backend,
                 slots,
-                limits=Limits(),
+                limits=AttemptLimits(),
                 prepare=prepare,
                 on_event=recorder,
                 stop_requested=lambda: 0,

@@ -64,8 +64,8 @@ def words_of(command: str, folder: Path, study: Path) -> list[str]:
 def load() -> None:
     """Import all that the commands need, and make them cheap: no drawings, a backend that starts when it is needed."""
     import tunectl.execution.backends as backends
-    import tunectl.report.drawing as drawing
     import tunectl.report.plots as plots
+    import tunectl.report.renderer as drawing
 
     plots.write_figures = lambda *_arguments: plots.Drawn([], {})
     drawing.renderers = lambda: contextlib.nullcontext(())

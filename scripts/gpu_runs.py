@@ -41,7 +41,7 @@ def prove_devices(place: Place) -> Found:
     """The devices found are those that CUDA shows."""
     found = find_devices("auto", place.environment())
     if place.rehearse:
-        return Found(found[0].kind == "cpu", f"{len(found)} device: {found[0].name}")
+        return Found(found[0].device_type == "cpu", f"{len(found)} device: {found[0].name}")
     import torch
 
     instances = sum(len(gpu.instances or ()) for gpu in read_gpus())

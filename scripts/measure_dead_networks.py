@@ -50,7 +50,7 @@ from tunectl.training.evaluation import Evaluator, evaluated_splits
 from tunectl.training.feasibility import is_flat, kendall_tau, moved
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.trial import run_trial
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.workloads import digits
 from tunectl.workloads.classification import CLASSES, classification
 from tunectl.workloads.workload import Workload
@@ -300,7 +300,7 @@ def trial(task: Task) -> dict[str, Any]:
 
 def measured(parts: Mapping[str, Any], built: Workload, request: TrialRequest) -> dict[str, Any]:
     """What the rule has before it."""
-    evidence = Progress.from_state(parts["progress"], CPU).evidence(request.max_train_steps)
+    evidence = TrialProgress.from_state(parts["progress"], CPU).evidence(request.max_train_steps)
     losses = np.array(evidence.fixed_batch_losses)
     splits = evaluated_splits(built, None)
     exchanged = exchange(Evaluator(built, splits, 1024, request.seed, CPU))

@@ -42,7 +42,7 @@ def words_in(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int]]:
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """What is written for people in a file: (first line, text). Of code its strings, comments and the names of tests."""
+    """What is written for people in a file: (first line, text). Of code: strings, comments, names of tests."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         yield 1, text

@@ -156,7 +156,7 @@ def main() -> int:
         return 0
     lines = chosen_lines(options.lines)
     devices = find_devices("auto", os.environ)
-    if devices[0].kind == "cpu" and not options.rehearse:
+    if devices[0].device_type == "cpu" and not options.rehearse:
         print("no GPU")
         return 0
     device = "the CPU, a rehearsal" if options.rehearse else ", ".join(device.name for device in devices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -295,11 +296,9 @@ def test_a_report_of_a_sound_study_leaves_its_tables_as_they_are(folder: StudyFo
 def test_a_folder_called_as_the_mark_of_a_rereading_is_said_by_its_own_name(folder: StudyFolder) -> None:
     folder.rereading.mkdir()
     assert said_of(folder) == [f"warning: {folder.rereading}: is a folder, not a file"]
-    watching = Watching()
-    with opened(OWN, folder.path, watching) as study:
-        assert study.left() == []
-    assert watching.said == [f"warning: {folder.rereading}: is a folder, not a file"]
     assert not study_status(folder.path).half_read
+    with pytest.raises(FolderError, match=f"{re.escape(str(folder.rereading))}: is a folder, not a file"):
+        opened(OWN, folder.path, Watching()).__enter__()
 
 
 def test_a_real_run_says_each_damage_once_and_in_its_json(

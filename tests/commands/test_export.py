@@ -118,7 +118,7 @@ def test_a_database_of_something_else_and_the_studys_own_are_never_written_to(fo
     with contextlib.closing(sqlite3.connect(theirs)) as database:
         database.execute("CREATE TABLE photographs (x)")
     before = theirs.read_bytes()
-    with pytest.raises(FolderError, match=f"{theirs}: is a database of something else than {tool}"):
+    with pytest.raises(FolderError, match=f"{theirs}: is a database of another program than {tool}"):
         export_study(folder, tool, str(theirs))
     assert theirs.read_bytes() == before
     own.unlink(missing_ok=True)

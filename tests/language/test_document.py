@@ -154,8 +154,8 @@ def test_a_folder_a_missing_file_and_an_odd_name_are_refused(tmp_path):
         (tmp_path, "got a folder"),
         (tmp_path / "none.yaml", "file not found"),
         (tmp_path / "a.yaml" / "b.yaml", "file not found"),
-        (tmp_path / ("x" * 5_000), "the file cannot be read"),
-        (tmp_path / "a\0b", "the file cannot be read"),
+        (tmp_path / ("x" * 5_000), "cannot be read: "),
+        (tmp_path / "a\0b", "cannot be read: "),
     ]:
         with pytest.raises(StudyError) as caught:
             read_document(path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from builders import problems_of, study
 
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.language.configuration import FIELDS
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.domains import FixedValue, Range, ValueSet, same
 
 SEARCH = "{trials: 4}"

@@ -20,7 +20,7 @@ def test_what_is_left_out_has_the_defaults_of_the_design():
         2000, 100, keep_checkpoints=3, seed=0, train_examples=None, no_progress=True
     )
     assert spec.search == SearchSection("halton", trials=1, seed=0, points=())
-    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, None, 30.0)
+    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, None, 30.0, 1, "local")
     assert spec.objective == Objective("valid/error_rate", "minimize", "best")
     assert (spec.goal, spec.notes, spec.uncommitted_diff) == ("", "", "folders")
 
@@ -35,14 +35,14 @@ def test_every_key_reaches_the_spec():
         objective="{metric: valid/accuracy, direction: maximize, checkpoint: final}",
         training="{max_train_steps: 9, eval_every: 3, keep_checkpoints: 2, seed: 5, train_examples: 7, no_progress: false}",
         search="{sampler: random, trials: 4, seed: 6}",
-        resources="{devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, trial_timeout_seconds: 60, grace_seconds: 5}",
+        resources="{backend: slurm, devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, trial_timeout_seconds: 60, grace_seconds: 5}",
     )
     assert spec.name == "a-study"
     assert (spec.goal, spec.notes, spec.uncommitted_diff) == ("Is it?", "text", "none")
     assert spec.objective == Objective("valid/accuracy", "maximize", "final")
     assert spec.training == TrainingSection(9, 3, 2, 5, 7, False)
     assert spec.search == SearchSection("random", 4, 6)
-    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 60.0, 5.0)
+    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 60.0, 5.0, 1, "slurm")
 
 
 @pytest.mark.parametrize("section", ["search", "resources", "goal", "notes", "uncommitted_diff"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import StudyError
-from tunectl.core.program_request import Checkpoints, InfeasibleEnds, MetricSource, Optional
+from tunectl.core.own_code_request import Checkpoints, InfeasibleEnds, MetricSource, Optional
 from tunectl.core.wording import as_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.identity import Differences, differences, identity

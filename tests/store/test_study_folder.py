@@ -113,7 +113,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch):
     check_writable(folder)
     assert sorted(path.name for path in folder.path.iterdir()) == ["study.yaml", "trials"]
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(FolderError, match="cannot be made: Read-only file system"):
+    with pytest.raises(FolderError, match="cannot be created: Read-only file system"):
         create(tmp_path / "b", "x: 1\n")
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(FolderError, match="cannot be written"):

@@ -11,7 +11,7 @@ from store_samples import completed, line, make_trial, measured
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import request_in
+from tunectl.core.own_code_request import request_in
 from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
 from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.core.quoted_traceback import quoted_traceback
+from tunectl.core.exception_text import quoted_traceback
 from tunectl.core.wording import printable
 
 PathKey = tuple[str | int, ...]

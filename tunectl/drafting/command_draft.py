@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tunectl.core.program_request import variable_of
+from tunectl.core.own_code_request import variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import printable
 from tunectl.drafting.command_words import Given, Piece, Word
 from tunectl.drafting.options import Help, Option
 from tunectl.drafting.own_options import count, escaped, goes_on, last_part, own_text, steps_option, takes_own
 from tunectl.drafting.proposals import proposal
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS, TRIAL_VARIABLES
+from tunectl.language.hyperparameter_names import TRIAL_VARIABLES
 from tunectl.language.study_edit import in_flow
 
 MARK = "# FILL IN"

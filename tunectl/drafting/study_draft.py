@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
-from tunectl.core.links import broken_link
-from tunectl.core.program_request import which
+from tunectl.core.own_code_request import which
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.core.regular_files import LARGEST_BYTES
 from tunectl.core.wording import nearest, printable
 from tunectl.drafting.command_draft import MARK, Segment, drafted
@@ -137,11 +137,9 @@ def _command(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[s
 def _with_sample(known: Known, sample: Path, notes: list[str]) -> Known:
     """What is known once a sample was read."""
     metric = known.metric
-    try:
-        with open(sample, "rb") as file:  # it may be what a program prints now: --sample <(python train.py)
-            content = file.read(LARGEST_BYTES)
-    except OSError as error:
-        raise UsageError(f"{sample}: cannot be read: {error.strerror or error}") from error
+    # The file may be what a program prints now: --sample <(python train.py)
+    with path_errors(sample, "read", UsageError), open(sample, "rb") as file:
+        content = file.read(LARGEST_BYTES)
     found = read_sample(content.decode("utf-8", "replace"), metric)
     if found is None:
         notes.append(f"{sample}: no line in it gives a step and a metric by names, such as 'step 100 loss 0.25'")
@@ -191,4 +189,4 @@ def _write(files: Mapping[Path, str]) -> None:
             _refuse_existing(path)
             raise FolderError(f"{path}: cannot be written: {path.parent} is a file, not a folder") from None
         except OSError as error:
-            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise path_error(path, "written", error) from error

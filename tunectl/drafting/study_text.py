@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunectl.core.program_request import RESUME
+from tunectl.core.own_code_request import RESUME
 from tunectl.core.wording import printable
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry
 from tunectl.drafting.config_values import ConfigFile

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from tunectl.core.errors import PathKey, Problem
-from tunectl.core.program_request import RESUME, Argument, Optional, Program, variable_of
+from tunectl.core.own_code_request import RESUME, Argument, Optional, Program, variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.declared_study import DeclaredStudy

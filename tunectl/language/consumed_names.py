@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 
 from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.declared_study import DeclaredStudy
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.conditions import Conditions
 from tunectl.space.hyperparameters import Hyperparameter
 

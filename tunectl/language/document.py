@@ -11,6 +11,7 @@ import yaml
 
 from tunectl.core import regular_files
 from tunectl.core.errors import PathKey, Place, Problem, StudyError, dotted, problem_at
+from tunectl.core.path_errors import system_reason
 from tunectl.core.scalars import scalar
 
 _LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
@@ -73,8 +74,7 @@ def read_document(path: Path) -> Document:
     except FileNotFoundError:
         raise _unreadable(file, "file not found; name a study's YAML file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _unreadable(file, f"the file cannot be read: {reason}") from None
+        raise _unreadable(file, f"cannot be read: {system_reason(error)}") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

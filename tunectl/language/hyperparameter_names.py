@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from tunectl.core.errors import PathKey
+from tunectl.core.own_code_request import variable_of
 from tunectl.core.parent_death import MARK
-from tunectl.core.program_request import variable_of
 from tunectl.core.recorded_metrics import RECORD_VARIABLE
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import shown
 from tunectl.language.document import Document
 from tunectl.language.placeholders import OWN
-
-TABLE_COLUMNS = frozenset(
-    [
-        "trial",
-        "setting",
-        "state",
-        "reason",
-        "seed",
-        "kind",
-        "point",
-        "repeat",
-        "best_step",
-        "best_value",
-        "final_step",
-        "final_value",
-        "best_checkpoint",
-        "infeasible_step",
-        "train_seconds",
-        "eval_seconds",
-        "startup_seconds",
-        "device",
-        "attempts",
-        "message",
-        "trials",
-        "completed",
-        "infeasible",
-        "failed",
-        "best_trial",
-    ]
-)
-"""The columns of the trials and settings tables: a hyperparameter of such a name would be a second one."""
 
 TRIAL_VARIABLES = {
     **{variable_of(name): f"{{{name}}}" for name in OWN},

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
-from tunectl.core.program_request import Program, ProgramReading
+from tunectl.core.own_code_request import CommandReading, Program
 from tunectl.core.wording import as_text, quoted
 from tunectl.language.placeholders import DIR
 from tunectl.language.study_spec import StudySpec
@@ -18,7 +18,7 @@ FREE = frozenset({"search.trials", "training.keep_checkpoints"})
 # Of a program: the folder, as a study moved with its folder is the same study; the environment is kept with every
 # trial, as it was when the trial was trained.
 _FREE_OF_PROGRAM = frozenset({"folder", "environment"})
-_READING_OF_PROGRAM = frozenset(ProgramReading.__dataclass_fields__)
+_READING_OF_PROGRAM = frozenset(CommandReading.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tunectl.core.program_request import RESUME, Argument, Optional
+from tunectl.core.own_code_request import RESUME, Argument, Optional
 from tunectl.core.records import Scalar
 from tunectl.space.hyperparameters import holds
 

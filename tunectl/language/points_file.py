@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tunectl.core import regular_files
 from tunectl.core.errors import PathKey, Place, Problem, dotted
+from tunectl.core.path_errors import path_message
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import got, nearest, printable, shown
 from tunectl.language.document import Document
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.language.study_spec import POINTS, PointsFile
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -97,7 +98,7 @@ def _text(document: Document, file: Path, label: str) -> str | None:
         document.report(POINTS, f"file {label} not found; name a CSV file of configurations, or list them here")
         return None
     except (OSError, ValueError) as error:
-        document.report(POINTS, f"{label} cannot be read: {getattr(error, 'strerror', None) or error}")
+        document.report(POINTS, path_message(label, "read", error))
         return None
     try:
         return raw.decode("utf-8-sig")

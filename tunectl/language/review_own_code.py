@@ -8,7 +8,7 @@ import re
 
 from tunectl.core.errors import Problem
 from tunectl.core.installation import install_command
-from tunectl.core.program_request import RESUME, TRAINING_LOSS, Optional, Program
+from tunectl.core.own_code_request import RESUME, TRAINING_LOSS, Optional, Program
 from tunectl.core.wording import nearest
 from tunectl.language.study_spec import StudySpec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Program
+from tunectl.core.own_code_request import Program
 from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
@@ -31,7 +31,10 @@ class TrainingSection:
 
 @dataclass(frozen=True, slots=True)
 class ResourcesSection:
-    """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES."""
+    """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES.
+
+    `backend` is the name of a backend in execution.backends.
+    """
 
     devices: str | tuple[int | str, ...] = "auto"
     trials_per_device: int = 1
@@ -41,6 +44,7 @@ class ResourcesSection:
     trial_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
     devices_per_trial: int = 1
+    backend: str = "local"
 
 
 POINTS: PathKey = ("search", "points")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunectl.core.errors import PathKey
-from tunectl.core.program_request import (
+from tunectl.core.own_code_request import (
     OUTPUT,
     RESUME,
     Argument,

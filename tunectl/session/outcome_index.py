@@ -12,6 +12,7 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
@@ -210,8 +211,9 @@ def _restored(
     try:
         write_measurements(home, stored)
         if files.result is not None:
-            write_result(home, files.result)  # it counts the lines
-    except (FolderError, OSError) as error:
+            with path_errors(home.result, "written"):
+                write_result(home, files.result)  # it counts the lines
+    except FolderError as error:
         report(f"warning: {error}")
         return False
     report(f"warning: {home.measurements}: was damaged and is restored: the index has what is missing there")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder, write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.store.index_schema import remove_files
 from tunectl.store.writing_lock import writing_lock
 
@@ -28,11 +28,9 @@ def set_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: No
     """
     numbers = [int(path.name) for path in _there(folder.earlier) if path.name.isdecimal()]
     place = folder.earlier / f"{max(numbers, default=0) + 1}{_MOVING}"
-    try:
+    with path_errors(place, "created"):
         real_folders.made(place, folder.path)
         flush_folder(folder.earlier)
-    except OSError as error:
-        raise FolderError(f"{place}: cannot be made: {error.strerror or error}") from error
     finished = finish_setting_aside(folder, say)
     assert finished is not None, "its place was made just now"
     return finished
@@ -55,7 +53,7 @@ def finish_setting_aside(folder: StudyFolder, say: Callable[[str], None] = lambd
 
 def _moved_to(begun: Path, folder: StudyFolder) -> Path:
     place = begun.with_name(begun.name.removesuffix(_MOVING))
-    try:
+    with path_errors(begun, "written"):
         for path in list(_moved(folder)):
             real_folders.move(path, begun / path.name, folder.path)
         for name in _COPIED:
@@ -66,8 +64,6 @@ def _moved_to(begun: Path, folder: StudyFolder) -> Path:
         remove_files(folder.index)  # it is made anew from the trial folders
         real_folders.move(begun, place, folder.path)
         flush_folder(folder.earlier)
-    except OSError as error:
-        raise FolderError(f"{begun}: the study as it was cannot be moved there: {error.strerror or error}") from error
     return place
 
 
@@ -87,7 +83,7 @@ def _there(path: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def _moved(folder: StudyFolder) -> Iterator[Path]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tunectl.core.errors import FolderError
 from tunectl.core.garbage_collection import no_garbage_collected
+from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.objective import Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements, index_schema
 from tunectl.store.index_measurements import Stretch
@@ -302,7 +303,7 @@ class Index:
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
     def _progress(self, row: tuple[int, int], objective: Objective) -> TrialProgress:
-        measured = [item for _, item in self.measurements(row[0]) if item.kind == "evaluation"]
+        measured = [item for _, item in self.measurements(row[0]) if item.kind == EVALUATION.name]
         last = measured[-1] if measured else None
         return TrialProgress(
             *row,
@@ -335,10 +336,8 @@ def _seal(*values: str) -> int:
 
 
 def _made_anew(path: Path) -> sqlite3.Connection:
-    try:
+    with path_errors(path, "replaced"):
         index_schema.remove_files(path)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
     with index_schema.errors_of(path):
         connection = index_schema.make(path)
         index_schema.create_schema(connection)

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder
+from tunectl.core.path_errors import path_errors
 
 _BLOCK_BYTES = 65_536
 _PART_BYTES = 4_000_000
@@ -109,7 +109,7 @@ def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | No
 
 def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> None:
     """Append whole lines of any text as `append` does."""
-    try:
+    with path_errors(path, "written"):
         is_new = not path.exists()
         descriptor = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within)
         try:
@@ -118,8 +118,6 @@ def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> N
             os.close(descriptor)
         if is_new:
             flush_folder(path.parent)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _append(descriptor: int, content: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import PlannedTrial, TrialKind
 from tunectl.core.typed_fields import is_count, is_finite
 from tunectl.store import json_lines
@@ -47,7 +48,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def read_plan(path: Path) -> list[PlannedTrial]:
@@ -129,7 +130,5 @@ def _count_lines(path: Path) -> int:
 def write_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
     """Write the whole file anew, atomically; raises FolderError where that cannot be done."""
     content = b"".join(record_checksums.sealed(jsontext.encode(trial.to_json())) + b"\n" for trial in trials)
-    try:
+    with path_errors(path, "written"):
         write_bytes(path, content)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

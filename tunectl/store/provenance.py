@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tunectl.core import real_folders, record_checksums, regular_files, typed_fields
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors, path_message
 from tunectl.core.records import DiffExtent
 from tunectl.store.git_repository import describe_repository
 
@@ -107,7 +107,7 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> Path | None:
     FolderError where the folder cannot be written.
     """
     damaged = None
-    try:
+    with path_errors(folder.provenance, "written"):
         content = _content(folder.provenance)
         if content is None and folder.provenance.is_file():
             damaged = _free_place(folder.provenance)
@@ -116,8 +116,6 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> Path | None:
         text = record_checksums.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
         write_if_changed(folder.uncommitted, run.uncommitted)
         write_bytes(folder.provenance, text + b"\n")
-    except OSError as error:
-        raise FolderError(f"{folder.provenance}: cannot be written: {error.strerror or error}") from error
     return damaged
 
 
@@ -143,7 +141,7 @@ def provenance_damage(folder: StudyFolder, *, has_trained: bool) -> str:
     except FileNotFoundError:
         return f"{folder.provenance}: is missing" if has_trained else ""
     except OSError as error:
-        return f"{folder.provenance}: cannot be read: {error.strerror or error}"
+        return path_message(folder.provenance, "read", error)
     except typed_fields.DamagedError as error:
         return f"{folder.provenance}: is damaged ({error})"
     return ""

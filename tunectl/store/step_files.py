@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.path_errors import path_error, path_message
 from tunectl.core.records import UpdateBlock
 from tunectl.core.typed_fields import is_count
 from tunectl.store import json_lines
@@ -28,7 +28,7 @@ def read_updates(folder: TrialFolder) -> tuple[UpdateBlock, ...]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ()
     except OSError as error:
-        raise FolderError(f"{folder.steps}: cannot be read: {error.strerror or error}") from error
+        raise path_error(folder.steps, "read", error) from error
 
 
 def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
@@ -43,7 +43,7 @@ def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
     except IsADirectoryError:
         return f"{folder.steps}: is a folder, not a file"
     except OSError as error:
-        return f"{folder.steps}: cannot be read: {error.strerror or error}"
+        return path_message(folder.steps, "read", error)
     updates, has_gap = 0, False
     damaged: list[int] = []
     for number, line in enumerate(_lines(content), start=1):

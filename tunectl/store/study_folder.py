@@ -12,7 +12,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.core.links import broken_link
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.store.earlier_studies import is_being_set_aside
 
 _PROBE = "writable"
@@ -37,10 +37,8 @@ def study_path(parent: Path, name: str) -> Path:
 def is_study_folder(path: Path) -> bool:
     """Whether it holds study.yaml and plan.jsonl, as study folders do; raises FolderError where that cannot be seen."""
     folder = StudyFolder(path)
-    try:
+    with path_errors(path, "read"):
         return folder.study.is_file() and folder.plan.is_file()
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def seems_study_folder(path: Path) -> bool:
@@ -93,7 +91,7 @@ def _is_there(path: Path, advice: str) -> bool:
     except NotADirectoryError:
         raise FolderError(f"{path}: is a file, not a folder{advice}") from None
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
     if is_study_folder(path):
         return True
     if is_being_set_aside(path):
@@ -127,13 +125,11 @@ def create(path: Path, study_text: str) -> StudyFolder:
     if check_place(path):
         raise FolderError(f"{path}: is a study folder already")
     folder = StudyFolder(path)
-    try:
+    with path_errors(path, "created"):
         # In this order: a folder that has study.yaml alone is somebody's own, and is never taken for one of ours.
         folder.path.mkdir(parents=True, exist_ok=True)
         real_folders.made(folder.trials, folder.path)
         write_bytes(folder.study, study_text.encode("utf-8", "surrogatepass"))
-    except OSError as error:
-        raise FolderError(f"{path}: the study folder cannot be made: {error.strerror or error}") from error
     return folder
 
 
@@ -151,7 +147,7 @@ def read_study_text(folder: StudyFolder) -> str:
     except UnicodeDecodeError:
         raise FolderError(f"{folder.study}: is damaged: it is no UTF-8 text") from None
     except OSError as error:
-        raise FolderError(f"{folder.study}: cannot be read: {error.strerror or error}") from error
+        raise path_error(folder.study, "read", error) from error
 
 
 def check_writable(folder: StudyFolder) -> None:
@@ -163,13 +159,11 @@ def check_writable(folder: StudyFolder) -> None:
         (folder.tables, lambda name: name.endswith(_TABLES)),
         (folder.plots, lambda name: name.endswith(_PLOTS)),
     ):
-        try:
+        with path_errors(path, "written"):
             for entry in _entries(path, is_written):
                 _refuse_other_kind(entry, is_folder=path == folder.path and entry.name in _FOLDERS)
             if path.exists():
                 try_to_write(path, _PROBE)
-        except OSError as error:
-            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _entries(path: Path, is_wanted: Callable[[str], bool]) -> list[os.DirEntry[str]]:

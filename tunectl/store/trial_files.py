@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core import jsontext, real_folders, record_checksums, regular_files, typed_fields
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.garbage_collection import no_garbage_collected
-from tunectl.core.program_request import Request
+from tunectl.core.own_code_request import Request
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
@@ -180,30 +180,24 @@ def folder_stamp(folder: TrialFolder) -> str:
 
 def write_request(folder: TrialFolder, request: Request) -> None:
     """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
-    try:
+    with path_errors(folder.request, "written"):
         real_folders.made(folder.path, folder.study)
         # One that a power cut takes is written again; it is flushed before the trial's result is written.
         content = record_checksums.sealed(jsontext.encode(request.to_json())) + b"\n"
         write_bytes(folder.request, content, durable=False, within=folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
 
 
 def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement]) -> None:
     """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
     content = b"".join(record_checksums.sealed(jsontext.encode(item.to_json())) + b"\n" for item in measurements)
-    try:
+    with path_errors(folder.measurements, "written"):
         write_bytes(folder.measurements, content, within=folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.measurements}: cannot be written: {error.strerror or error}") from error
 
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
     """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
-    try:
+    with path_errors(folder.path, "created"):
         real_folders.made(folder.path, folder.study)  # the trial may have deleted it
-    except OSError as error:
-        raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
     json_lines.append(folder.attempts, [attempt.to_json()], within=folder.study)
 
 
@@ -233,7 +227,7 @@ class MeasurementTail:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             restarted, content, kept, self._last_line = self._offset > 0, b"", 0, b""
         except OSError as error:
-            raise FolderError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+            raise path_error(self._path, "read", error) from error
         fresh = content[len(self._last_line) : content.rfind(b"\n") + 1]
         self._offset = kept + len(self._last_line) + len(fresh)
         if fresh:
@@ -252,7 +246,7 @@ def _content(path: Path, damage: list[str]) -> bytes | None:
         damage.append(f"{path}: is a folder, not a file")
         return None
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def _note_damaged_lines(path: Path, numbers: list[int], damage: list[str]) -> None:

@@ -1,4 +1,9 @@
-"""A trial that is a program of the user's own: how it is called, where it tells its metrics, what its ends mean."""
+"""Trials of the user's own code, a command or a function: what the study declares, and what request.json holds.
+
+A command is how the user's program is started as a process; a function is the user's Python function. This is in core
+because `language` reads the declaration from the study file, `store` reads and writes the requests, and both rooms are
+below `programs`.
+"""
 
 from __future__ import annotations
 
@@ -16,36 +21,36 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import REQUEST_FORMAT, Scalar, TrialRequest, WorkloadReference, checked_request
 
 RESUME = "trial.resume"
-"""The checkpoint that a trial goes on from: a placeholder, and in the condition of an argument whether there is one."""
+"""The checkpoint that a trial resumes from: a placeholder; in an argument's condition, whether there is one."""
 
 TRAINING_LOSS = "train/loss"
-"""The metric by which own code is judged; a program's own name is made this one by `names`."""
+"""The metric from which it is decided whether own code diverged; `names` renames the program's metric to it."""
 
 SHORT = 0.95
-"""A trial whose last step is below this part of max_train_steps, by more than one interval, ended too early for it (a
-cadence that does not divide the length leaves less), and one that is as far above it too late.
+"""A trial ended too early if its last step is below this part of max_train_steps, and by more than one interval between
+evaluations (an interval that does not divide the length leaves less). It ended too late if it is as far above.
 """
 
 
 def ended_early(last_step: int, interval: int, max_train_steps: int) -> bool:
-    """Whether a program whose steps are up to `interval` apart ended long before its last one."""
+    """Whether a program, whose steps are up to `interval` apart, ended long before its last step."""
     return last_step + interval < max_train_steps and last_step < SHORT * max_train_steps
 
 
 SourceKind = Literal["regex", "json_lines", "csv", "tensorboard"]
 
 OUTPUT = "stdout"
-"""Where JSON lines stand among all that a program prints; everything else that `where` may be is a path."""
+"""The `where` of JSON lines that a program prints; every other `where` is a path."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSource:
-    """One place where a program tells its metrics.
+    """One place where a program prints or writes its metrics.
 
     `where` is a regular expression (kind regex), OUTPUT or a file (json_lines), a file (csv) or a folder (tensorboard);
-    paths hold placeholders and may hold `*`. `step` names the group, key or column of the step, to which `offset` is
-    added; with `every` the n-th time that the source tells something is step n times that. `names` renames: what the
-    program calls a metric to what the study calls it.
+    paths may have placeholders and `*`. `step` is the name of the group, key or column with the step, to which `offset`
+    is added. With `every`, steps are counted: the n-th metrics of this source are of step n times `every`. `names` maps
+    the program's names of metrics to those of the study.
     """
 
     kind: SourceKind
@@ -56,11 +61,11 @@ class MetricSource:
     every: int | None = None
 
     def metric(self, name: str) -> str:
-        """What the study calls what the program calls `name`; `__` of a group's name, which holds no stroke, is `/`."""
+        """The study's name of the program's metric `name`; `__` in the name of a regex group means `/`."""
         return self.names.get(name) or (name.replace("__", "/") if self.kind == "regex" else name)
 
     def named(self) -> set[str]:
-        """The metrics that an expression names; of other sources, of which nobody knows what they hold, the renamed."""
+        """The metrics that an expression names; of other sources, whose content is not known, only the renamed ones."""
         if self.kind != "regex":
             return set(self.names.values())
         return {self.metric(name) for name in re.compile(self.where).groupindex if name != self.step}
@@ -68,10 +73,10 @@ class MetricSource:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where a program writes its checkpoints: a path with `{step}`; the number there times `every` plus `offset` is the
-    step as the metrics count it (`offset` None: 0, but the study does not say so).
+    """Where a program writes its checkpoints: a path with `{step}`.
 
-    A path without `{step}` is that of one file (or folder) that is written again and again.
+    The number in the path times `every` plus `offset` is the step as the metrics count it; `offset` None means 0, and
+    that the study does not set it. A path without `{step}` is one file (or folder) that is overwritten again and again.
     """
 
     path: str
@@ -80,14 +85,16 @@ class Checkpoints:
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one file that is written again and again."""
+        """Whether it is one file that is overwritten again and again."""
         return "step" not in _names(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class InfeasibleEnds:
-    """The ends that are the hyperparameters' fault: exit codes, what is said before an end that is no success, and the
-    metrics that end a trial when they are NaN, as the objective does.
+    """The ends of a program that make a trial infeasible, because the hyperparameters are at fault.
+
+    `exit_codes` are exit codes, `patterns` match what the program prints before it fails, and `metrics` end a trial
+    when they are NaN, as the objective does.
     """
 
     exit_codes: tuple[int, ...] = ()
@@ -97,10 +104,10 @@ class InfeasibleEnds:
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """Arguments that a command line holds only in some trials: where every placeholder has a value, and under `when`.
+    """Arguments that are used only in some trials: if every placeholder has a value, and `when` is fulfilled.
 
-    `when` gives values by hyperparameter, as a hyperparameter's own `when` does; all must hold. RESUME is true there
-    where the trial goes on from a checkpoint.
+    `when` has values by hyperparameter, like the `when` of a hyperparameter; all must match. RESUME is true in it if
+    the trial resumes from a checkpoint.
     """
 
     arguments: tuple[str, ...]
@@ -111,8 +118,8 @@ Argument = str | Optional
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramReading:
-    """What of a program says how its output and its end are read: changed, a trial that has ended is read again."""
+class CommandReading:
+    """How a program's output and its end are read; if this changes, ended trials are read again."""
 
     sources: tuple[MetricSource, ...] = ()
     checkpoints: Checkpoints | None = None
@@ -121,11 +128,11 @@ class ProgramReading:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program as the study declares it; texts hold placeholders.
+    """A program as the study declares it under `command`; its texts may have placeholders.
 
-    `folder` is where it runs, absolute; with `in_trial_folder` it runs in a folder of the trial's own, and `folder` is
-    where the files stand that its arguments name. `checkpoints` is None where it keeps none that are to be looked
-    after. `devices` is how many devices one trial has; more than one starts it under torchrun.
+    `folder` is the absolute path of the folder where it runs. With `in_trial_folder` it runs in a folder of its trial,
+    and `folder` has the files that its arguments name. `checkpoints` is None if the study declares none. `devices` is
+    the number of devices of one trial; with more than one, torchrun starts the program.
     """
 
     arguments: tuple[Argument, ...]
@@ -138,18 +145,18 @@ class Program:
     in_trial_folder: bool = False
 
     @property
-    def reading(self) -> ProgramReading:
+    def reading(self) -> CommandReading:
         """How its output and its end are read."""
-        return ProgramReading(self.sources, self.checkpoints, self.infeasible)
+        return CommandReading(self.sources, self.checkpoints, self.infeasible)
 
     @property
     def counts_steps(self) -> bool:
-        """Whether the steps of some metrics are counted, since the program does not print them."""
+        """Whether the steps of some metrics are counted because the program does not print them."""
         return any(item.every is not None for item in self.sources) or self.prints_no_step
 
     @property
     def prints_no_step(self) -> bool:
-        """Whether it is known that the program prints no step at all: its expressions name none."""
+        """Whether it is certain that the program never prints a step: no expression has a group for it."""
         return bool(self.sources) and all(
             item.kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
             for item in self.sources
@@ -157,7 +164,7 @@ class Program:
 
     @property
     def takes_resume(self) -> bool:
-        """Whether it is given the checkpoint to go on from, or is called otherwise where there is one."""
+        """Whether its command line or environment changes if there is a checkpoint to resume from."""
         texts = list(self.environment.values())
         for item in self.arguments:
             texts += [item] if isinstance(item, str) else item.arguments
@@ -167,32 +174,32 @@ class Program:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a trial that was stopped can go on: what is counted can only go on from a step that is known."""
+        """Whether a stopped trial can resume: steps that are counted need a checkpoint whose step is known."""
         return (
             self.checkpoints is not None and self.takes_resume and not (self.checkpoints.is_one and self.counts_steps)
         )
 
 
 def _names(text: str) -> list[str]:
-    """The names of a text's placeholders, which is known to be well-formed; `{{` and `}}` are braces."""
+    """The names of the placeholders in a text that was checked before; `{{` and `}}` are braces."""
     return [name.strip() for name in re.findall(r"\{\{|\{([^{}]*)\}", text)]
 
 
 def variable_of(name: str) -> str:
-    """The environment variable in which a program finds a hyperparameter, or another value of its trial."""
+    """The environment variable with a hyperparameter, or another value of the trial."""
     return f"TUNECTL_{name.upper().replace('.', '_')}"
 
 
 def which(program: str, folder: Path) -> str | None:
-    """Where a program stands: on the PATH, or, where it is a path, below the folder in which it will run."""
+    """The path of a program: found on the PATH, or, if it has a `/`, relative to the folder in which it runs."""
     return shutil.which(program if "/" not in program else str(folder / program), path=program_path(os.environ))
 
 
 def program_path(environ: Mapping[str, str]) -> str:
-    """The PATH on which a study's programs are looked for.
+    """The PATH on which a study's programs are found.
 
-    Where an environment is active (venv, conda), it is the user's own. Where none is, the folder of this interpreter
-    comes first, so that `python` is the one that tunectl itself, and torch with it, is installed for.
+    If an environment is active (venv, conda), it is the user's PATH. Otherwise the folder of this interpreter comes
+    first, so that `python` is the one for which tunectl and torch are installed.
     """
     path = environ.get("PATH", os.defpath)
     if environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX"):
@@ -201,12 +208,12 @@ def program_path(environ: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramRequest:
-    """request.json of a trial that is a program: all that a worker needs to run it.
+class CommandRequest:
+    """The request.json of a command's trial: everything that a worker needs to run it.
 
-    `attempt` counts the launches of the trial from 1, over all runs. `max_train_steps` is in the unit in which the
-    program tells its steps. `baseline_loss` is the training loss of the best constant prediction, None where the study
-    does not say it; `no_progress` says whether a trial that ends flat there is infeasible.
+    `attempt` counts the launches of the trial from 1, over all runs. `max_train_steps` is in the program's own steps.
+    `baseline_loss` is the training loss of the best constant prediction, None if the study does not give it;
+    `no_progress` says whether a trial is infeasible if its loss ends flat there.
     """
 
     study: str
@@ -229,14 +236,14 @@ class ProgramRequest:
         return head | {key: value for key, value in asdict(self).items() if key not in head}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> ProgramRequest:
-        """The request of a file's content; raises DamagedError where it is none that this version reads."""
+    def from_json(cls, content: Mapping[str, Any]) -> CommandRequest:
+        """The request in a file's content; raises DamagedError if this version cannot read it."""
         return checked_request(typed_fields.typed(cls, content))
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionRequest:
-    """request.json of a trial that is a function; see ProgramRequest."""
+    """The request.json of a function's trial; see CommandRequest."""
 
     study: str
     trial: int
@@ -260,24 +267,24 @@ class FunctionRequest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FunctionRequest:
-        """The request of a file's content; raises DamagedError where it is none that this version reads."""
+        """The request in a file's content; raises DamagedError if this version cannot read it."""
         return checked_request(typed_fields.typed(cls, content))
 
 
-Request = TrialRequest | ProgramRequest | FunctionRequest
-"""What request.json may hold."""
+Request = TrialRequest | CommandRequest | FunctionRequest
+"""The kinds of request.json."""
 
 
 def request_in(content: bytes) -> Request:
-    """The request that a request.json holds; raises DamagedError where it holds none that this version reads."""
+    """The request in the content of request.json; raises DamagedError if this version cannot read it."""
     return request_of(typed_fields.sealed_object(content))
 
 
 def request_of(content: Mapping[str, Any]) -> Request:
-    """The request of a JSON object; raises DamagedError where it is none that this version reads."""
+    """The request in a JSON object; raises DamagedError if this version cannot read it."""
     match content.get("kind"):
         case "command":
-            return ProgramRequest.from_json(content)
+            return CommandRequest.from_json(content)
         case "function":
             return FunctionRequest.from_json(content)
         case _:

@@ -1,4 +1,4 @@
-"""What a checkpoint's file, or folder, holds now: whether it changed, is being written, is the same as another."""
+"""The files of a checkpoint, which may be a folder: whether they changed, are being written, are the same as others."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _COPIED_BYTES = 2**20
 _ACCESS_MODES = 0o3  # of the flags of an open file: 0 is reading alone
 
 Stamp = Mapping[str, tuple[int, int, int]]
-"""Inode, size and time of change of each file below a folder, by its path there; of a file alone by ""."""
+"""Inode, size and modification time of each file in a folder, by its relative path; of a single file by ""."""
 
 
 def stamp(path: Path) -> Stamp:
-    """What is there now; {} where nothing is. A link counts as what it names."""
+    """The stamp of a file or a folder, {} if there is none; links are followed."""
     found: dict[str, tuple[int, int, int]] = {}
     for file in _files(path):
         with contextlib.suppress(OSError):
@@ -33,12 +33,12 @@ def stamp(path: Path) -> Stamp:
 
 
 def changed(before: Stamp, after: Stamp) -> set[str]:
-    """The files that differ, the missing ones included."""
+    """The files that differ, or are missing in one of two stamps."""
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
 def is_being_written(path: Path) -> bool | None:
-    """Whether this process, or one below it, has a file there open for writing; None where the system does not say."""
+    """Whether this process or a descendant has a file there open for writing; None if the system does not show it."""
     if not _PROC.is_dir():
         return None
     wanted = set()
@@ -50,8 +50,9 @@ def is_being_written(path: Path) -> bool | None:
 
 
 def copy(path: Path, to: Path, folder: TrialFolder) -> bool:
-    """Copy a file or a folder to a place in the trial's `folder`; false, and nothing there, where it changed meanwhile
-    or could not be copied.
+    """Copy a file or a folder to a place in the trial's `folder`.
+
+    False, and without a copy, if it changed meanwhile or could not be copied.
     """
     if not remove(to, folder):
         return False
@@ -73,13 +74,13 @@ def copy(path: Path, to: Path, folder: TrialFolder) -> bool:
 
 
 def _copied(path: str | Path, to: str | Path) -> None:
-    """Copy a regular file, or what a link to one names, to a new one: a copy of a device would never end."""
+    """Copy a regular file, or the target of a link to one; a copy of a device would never end."""
     with regular_files.opened(Path(path), follows=True) as source, open(to, "xb") as target:
         shutil.copyfileobj(source, target, _COPIED_BYTES)
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two files, or folders, hold the same bytes."""
+    """Whether two files, or two folders, have the same content."""
     names = [{file.relative_to(path): file for file in _files(path)} for path in (one, other)]
     if not names[0] or names[0].keys() != names[1].keys():
         return False
@@ -90,7 +91,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Make a file, or all files of a folder, durable; raises OSError where that fails."""
+    """Flush a file, or all files of a folder, to the disk; raises OSError if that fails."""
     for file in _files(path):
         flush_file(file)
     for folder in {path, *(file.parent for file in _files(path))} if path.is_dir() else {path.parent}:
@@ -98,16 +99,16 @@ def flush(path: Path) -> None:
 
 
 def own_path(path: Path, folder: TrialFolder) -> Path | None:
-    """The path without links on the way, where it lies in the trial's `folder`; None where they lead out of it."""
+    """The path with all links on the way resolved, if it is in the trial's `folder`; else None."""
     home = Path(os.path.realpath(folder.study)) / folder.path.relative_to(folder.study)
     real = Path(os.path.realpath(path.parent)) / path.name
     return real if real.is_relative_to(home) else None
 
 
 def remove(path: Path, folder: TrialFolder) -> bool:
-    """Remove a file, a link or a folder that lies in the trial's `folder`; what cannot be removed only takes room.
+    """Remove a file, a link or a folder in the trial's `folder`; one that cannot be removed only takes space.
 
-    False, and nothing is removed, where links on the way lead out of it.
+    False, and nothing is removed, if links on the way lead out of the folder.
     """
     real = own_path(path, folder)
     if real is None:
@@ -118,7 +119,7 @@ def remove(path: Path, folder: TrialFolder) -> bool:
 
 
 def remove_empty(path: Path, folder: TrialFolder) -> None:
-    """Remove a folder that lies in the trial's `folder`, where nothing is in it."""
+    """Remove an empty folder in the trial's `folder`."""
     real = own_path(path, folder)
     if real is not None:
         with contextlib.suppress(OSError):
@@ -132,12 +133,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def _open_for_writing() -> Iterator[tuple[int, int]]:
-    """Device and inode of each file that this process, or one below it, has open for writing."""
+    """Device and inode of each file that this process or a descendant has open for writing."""
     for process in _processes():
         try:
             descriptors = os.listdir(f"{_PROC}/{process}/fd")  # noqa: PTH208
         except OSError:
-            continue  # it ended, or is another user's
+            continue  # it ended, or belongs to another user
         for number in descriptors:
             try:
                 flags = Path(f"{_PROC}/{process}/fdinfo/{number}").read_text()
@@ -149,7 +150,7 @@ def _open_for_writing() -> Iterator[tuple[int, int]]:
 
 
 def _processes() -> list[str]:
-    """The ids of this process and all below it; of every process where the kernel does not list children."""
+    """The ids of this process and its descendants; of all processes if the kernel does not list children."""
     found = [str(os.getpid())]
     for process in found:
         try:

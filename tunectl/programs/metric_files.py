@@ -1,4 +1,4 @@
-"""The files that a program tells its metrics in: JSON lines, CSV, TensorBoard's event files."""
+"""The files in which a program writes its metrics: JSON lines, CSV, TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from typing import Any, Protocol
 from tunectl.core import regular_files
 from tunectl.core.errors import WorkloadError
 from tunectl.core.installation import install_command
-from tunectl.core.program_request import MetricSource
-from tunectl.core.text_lines import Tail, log_bytes
-from tunectl.programs.line_objects import ObjectLines
-from tunectl.programs.output_reader import Steps, Told, flat
+from tunectl.core.log_reader import Tail, log_bytes
+from tunectl.core.own_code_request import MetricSource
+from tunectl.programs.object_lines import ObjectLines
+from tunectl.programs.output_reader import StepMetrics, ValueReader, flat
 
 _DELIMITERS = (",", ";", "\t")
-_END_BYTES = 256  # of a file, by which it is known again: two tables may be of one length
+_END_BYTES = 256  # by which a file is recognised, since two tables may have the same length
 
 
 class Source(Protocol):
     """A file that a program writes metrics to."""
 
     @property
-    def heard(self) -> bool:
-        """Whether it has told anything."""
+    def has_found(self) -> bool:
+        """Whether it had any metrics."""
         ...
 
     @property
     def unread(self) -> Mapping[str, str]:
-        """See Steps."""
+        """See ValueReader."""
         ...
 
-    def read(self, *, to_the_end: bool) -> Iterable[Told]:
-        """What has come since the last call."""
+    def read(self, *, to_the_end: bool) -> Iterable[StepMetrics]:
+        """The metrics that were written since the last call."""
         ...
 
     def go_on_from(self, step: int) -> None:
-        """Count what is counted from a step on."""
+        """Count from a step on, if steps are counted."""
         ...
 
-    def forget_torn(self) -> None:
-        """Leave out what was read of a last line without an end: another attempt appends behind it."""
+    def forget_incomplete(self) -> None:
+        """Leave out the last line if it is not complete: another attempt appends to it."""
         ...
 
 
 class _CountedTogether:
-    """A source whose files, where steps are counted, are counted as one."""
+    """A source that counts the steps of all its files together."""
 
     __slots__ = ()
-    _steps: Steps
+    _steps: ValueReader
 
     @property
-    def heard(self) -> bool:
+    def has_found(self) -> bool:
         """See Source."""
-        return self._steps.heard
+        return self._steps.has_found
 
     @property
     def unread(self) -> Mapping[str, str]:
@@ -66,22 +66,22 @@ class _CountedTogether:
 
     def go_on_from(self, step: int) -> None:
         """See Source."""
-        self._steps.begin_anew(step)
+        self._steps.restart(step)
 
 
 @dataclass(slots=True)
 class JsonLinesFile(_CountedTogether):
-    """A file of JSON lines, found by a path that may hold `*`."""
+    """Files of JSON lines, found by a path that may have `*`."""
 
     pattern: str
     source: MetricSource
     _tails: dict[str, tuple[Tail, ObjectLines]]
-    _steps: Steps
+    _steps: ValueReader
 
     @classmethod
     def at(cls, pattern: str, source: MetricSource, wanted: str = "") -> JsonLinesFile:
         """The file at a path without placeholders."""
-        return cls(pattern, source, {}, Steps(source, wanted=wanted))
+        return cls(pattern, source, {}, ValueReader(source, wanted=wanted))
 
     @property
     def has_more(self) -> bool:
@@ -89,35 +89,35 @@ class JsonLinesFile(_CountedTogether):
         read = {path: tail.offset for path, (tail, _) in self._tails.items()}
         return any(log_bytes(Path(path)) > read.get(path, 0) for path in matching(self.pattern))
 
-    def read(self, *, to_the_end: bool) -> Iterator[Told]:
+    def read(self, *, to_the_end: bool) -> Iterator[StepMetrics]:
         """See Source."""
         for path in matching(self.pattern):
             tail, objects = self._tails.setdefault(path, (Tail(Path(path), follows=True), ObjectLines()))
             while lines := tail.read(to_the_end=to_the_end):
                 for line in lines:
-                    yield from self._told(objects.read(line))
+                    yield from self._read(objects.read(line))
             if to_the_end:
-                yield from self._told(objects.rest())
+                yield from self._read(objects.rest())
 
-    def forget_torn(self) -> None:
+    def forget_incomplete(self) -> None:
         """See Source."""
         for path, (tail, _) in self._tails.items():
-            tail.forget_torn()
+            tail.forget_incomplete()
             self._tails[path] = (tail, ObjectLines())
 
-    def _told(self, objects: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[Told]:
+    def _read(self, objects: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[StepMetrics]:
         for content, _ in objects:
-            found = self._steps.told_by(flat(content))
+            found = self._steps.read_values(flat(content))
             if found is not None:
                 yield found
 
 
 @dataclass(slots=True)
 class CsvFile:
-    """CSV files with a head line, found by a path that may hold `*`.
+    """CSV files with a header, found by a path that may have `*`.
 
-    A writer may append rows, or write the whole file anew when a column is added (Lightning's CSVLogger): then all rows
-    are told again, which changes nothing.
+    A writer may append rows, or write the whole file again when a column is added (Lightning's CSVLogger). Then all
+    rows are read again, which changes nothing.
     """
 
     pattern: str
@@ -132,9 +132,9 @@ class CsvFile:
         return cls(pattern, source, wanted)
 
     @property
-    def heard(self) -> bool:
+    def has_found(self) -> bool:
         """See Source."""
-        return any(rows.steps.heard for rows in self._seen.values())
+        return any(rows.steps.has_found for rows in self._seen.values())
 
     @property
     def unread(self) -> Mapping[str, str]:
@@ -147,21 +147,21 @@ class CsvFile:
         for rows in self._seen.values():
             rows.go_on_from(step)
 
-    def forget_torn(self) -> None:
+    def forget_incomplete(self) -> None:
         """See Source."""
         for rows in self._seen.values():
-            rows.tail.forget_torn()
+            rows.tail.forget_incomplete()
 
-    def read(self, *, to_the_end: bool) -> Iterator[Told]:
+    def read(self, *, to_the_end: bool) -> Iterator[StepMetrics]:
         """See Source."""
         for path in matching(self.pattern):
             rows = self._seen.get(path)
             if rows is None:
-                steps = Steps(self.source, self._resumed, wanted=self.wanted, has_rows=True)
+                steps = ValueReader(self.source, self._resumed, wanted=self.wanted, has_rows=True)
                 rows = _Rows(Tail(Path(path), follows=True), steps, resumed=self._resumed)
                 self._seen[path] = rows
             for row in rows.read(to_the_end=to_the_end):
-                found = rows.steps.told_by(row)
+                found = rows.steps.read_values(row)
                 if found is not None:
                     yield found
 
@@ -169,7 +169,7 @@ class CsvFile:
 @dataclass(slots=True)
 class _Rows:
     tail: Tail
-    steps: Steps
+    steps: ValueReader
     head: list[str] | None = None
     first: str = ""
     size: int = 0
@@ -180,21 +180,23 @@ class _Rows:
     first_row: bytes = b""
 
     def go_on_from(self, step: int) -> None:
-        """Count from a step on, also where a file of later rows alone takes the place of this one."""
+        """Count from a step on, also if this file is replaced by one with only the later rows."""
         self.resumed, self.first_row = step, self._first_row()
-        self.steps.begin_anew(step)
+        self.steps.restart(step)
 
     def read(self, *, to_the_end: bool) -> Iterator[dict[str, str]]:
-        if self._begins_anew():
+        if self._is_replaced():
             self.tail, self.head = Tail(self.tail.path, follows=True), None
-            self.steps.begin_anew(0 if self._holds_the_past() else self.resumed)
+            # A file that was written again may also have the rows from before the program resumed.
+            has_all_rows = self.resumed == 0 or self._first_row() == self.first_row
+            self.steps.restart(0 if has_all_rows else self.resumed)
         while lines := self.tail.read(to_the_end=to_the_end):
             for line in lines:
                 fields = self._fields(line)
                 if self.head is None:
                     self.head = [name.strip() for name in fields]
-                elif _is_divided(fields, len(self.head)):
-                    self.steps.note_unread("a row", line, "has more fields than the head line")
+                elif _may_be_decimal_commas(fields, len(self.head)):
+                    self.steps.note_unread("a row", line, "has more fields than the header")
                 else:
                     yield dict(zip(self.head, fields, strict=False))
 
@@ -205,11 +207,7 @@ class _Rows:
         try:
             return next(csv.reader([line], delimiter=self.delimiter), [])
         except csv.Error:
-            return []  # a row that is none: the others count
-
-    def _holds_the_past(self) -> bool:
-        """Whether a file that was written anew has the rows from before the program went on, too."""
-        return self.resumed == 0 or self._first_row() == self.first_row
+            return []  # not a row: the others count
 
     def _first_row(self) -> bytes:
         try:
@@ -219,8 +217,8 @@ class _Rows:
         except OSError:
             return b""
 
-    def _begins_anew(self) -> bool:
-        """Whether the file is another one, has become shorter, or no longer holds the head line or the end it had."""
+    def _is_replaced(self) -> bool:
+        """Whether the file was replaced: it is another one, or shorter, or its header or its former end has changed."""
         try:
             with regular_files.opened(self.tail.path, follows=True) as file:
                 first, size, inode = file.readline(65_536), file.seek(0, 2), os.fstat(file.fileno()).st_ino
@@ -236,20 +234,20 @@ class _Rows:
         return anew
 
 
-def _is_divided(fields: list[str], columns: int) -> bool:
-    """Whether there are more fields than columns, and commas may be the decimal marks of what no full stop is in."""
+def _may_be_decimal_commas(fields: list[str], columns: int) -> bool:
+    """Whether there are more fields than columns, so that commas may be decimal points (none is a full stop)."""
     return any(fields[columns:]) and not any("." in text for text in fields)
 
 
 class EventFiles(_CountedTogether):
-    """TensorBoard's event files below a folder: every scalar, by its tag. Needs the package tensorboard."""
+    """The scalars in TensorBoard's event files below a folder, by their tags. Needs the package tensorboard."""
 
     def __init__(self, pattern: str, source: MetricSource) -> None:
-        self._pattern, self._source, self._steps = pattern, source, Steps(source)
+        self._pattern, self._source, self._steps = pattern, source, ValueReader(source)
         self._loaders: dict[str, Any] = {}
         self._load = _event_loader()
 
-    def read(self, *, to_the_end: bool) -> Iterator[Told]:  # noqa: ARG002  (an event is written whole)
+    def read(self, *, to_the_end: bool) -> Iterator[StepMetrics]:  # noqa: ARG002  (events are never incomplete)
         """See Source."""
         for folder in matching(self._pattern):
             for path in sorted(path for path in Path(folder).rglob("*tfevents*") if path.is_file()):
@@ -260,14 +258,14 @@ class EventFiles(_CountedTogether):
                         if scalar is not None:
                             tag = _whole_tag(value.tag, Path(path).parent.name)
                             name = self._source.names.get(tag, tag)
-                            yield self._steps.of(Told(int(event.step), {name: scalar}))
+                            yield self._steps.with_step(StepMetrics(int(event.step), {name: scalar}))
 
-    def forget_torn(self) -> None:
-        """See Source; an event that is not whole is not read."""
+    def forget_incomplete(self) -> None:
+        """See Source; incomplete events are not read at all."""
 
 
 def _whole_tag(tag: str, folder: str) -> str:
-    """The tag with what `add_scalars(tag, {"train": …})` keeps in the name of a folder (torch, TensorBoard's own)."""
+    """The tag with the part that `add_scalars(tag, {"train": …})` puts into the name of the folder."""
     begins = tag.replace("/", "_") + "_"
     return f"{tag}/{folder[len(begins) :]}" if folder.startswith(begins) and len(folder) > len(begins) else tag
 
@@ -295,16 +293,16 @@ def _scalar(value: Any) -> float | None:
 
 
 def matching(pattern: str) -> list[str]:
-    """The paths that a pattern with `*`, `?` and `**` names; a path without them names itself."""
+    """The paths that match a pattern with `*`, `?` and `**`; a path without them matches itself."""
     if not glob.has_magic(pattern):
         return [pattern]
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (the pattern may be absolute)
 
 
 def file_source(source: MetricSource, where: str, wanted: str = "") -> Source:
-    """The reader of a source that is a file; `where` is its path, with its placeholders filled, `wanted` as for Steps.
+    """The reader of a source that is a file; `where` is its path with filled placeholders, `wanted` as in ValueReader.
 
-    Raises WorkloadError where a package that it needs is missing.
+    Raises WorkloadError if a package that it needs is missing.
     """
     match source.kind:
         case "json_lines":

@@ -1,4 +1,4 @@
-"""Lines of a growing file, whatever a program prints into it."""
+"""Reading the lines of a growing file, whatever a program prints into it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.text_lines import Tail, last_lines, plain
+from tunectl.core.log_reader import Tail, last_lines, plain
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def test_a_file_that_is_not_there_yet_has_no_lines(log: Path) -> None:
     assert tail.read() == []
 
 
-def test_what_stood_there_before_is_not_read(log: Path) -> None:
+def test_earlier_content_is_not_read(log: Path) -> None:
     add(log, b"an earlier attempt\n")
     tail = Tail(log, log.stat().st_size)
     add(log, b"this one\n")
     assert tail.read() == ["this one"]
 
 
-def test_a_line_is_read_when_it_is_complete_however_it_came(log: Path) -> None:
+def test_a_line_is_read_once_it_is_complete(log: Path) -> None:
     tail, read = Tail(log), []
     for byte in "step 1: ü 0.5\nstep 2".encode():
         add(log, bytes([byte]))
@@ -44,7 +44,7 @@ def test_a_line_is_read_when_it_is_complete_however_it_came(log: Path) -> None:
     assert tail.read(to_the_end=True) == []
 
 
-def test_a_progress_bar_is_lines(log: Path) -> None:
+def test_each_state_of_a_progress_bar_is_a_line(log: Path) -> None:
     add(log, b"10%|#   | loss 3.0\r20%|##  | loss 2.0\r\n30%\r")
     assert Tail(log).read() == ["10%|#   | loss 3.0", "20%|##  | loss 2.0", "30%"]
 
@@ -56,23 +56,23 @@ def test_colours_titles_and_cursor_movements_are_left_out() -> None:
     assert plain("no escapes [0m") == "no escapes [0m"
 
 
-def test_bytes_that_are_no_text_are_replaced(log: Path) -> None:
+def test_bytes_that_are_not_text_are_replaced(log: Path) -> None:
     add(log, b"\x00\xff\xfe loss 0.5 \x80\n" + bytes(range(256)) + b"\nend\n")
     lines = Tail(log).read()
     assert "loss 0.5" in lines[0]
     assert lines[-1] == "end"
 
 
-def test_a_line_without_an_end_is_given_in_pieces_and_never_kept_whole(log: Path) -> None:
+def test_a_line_that_never_ends_is_given_in_pieces(log: Path) -> None:
     add(log, b"x" * 3_000_000)
     tail, lengths = Tail(log), []
     while lines := tail.read():
         lengths += [len(line) for line in lines]
-    assert sum(lengths) + len(tail._torn) == 3_000_000
-    assert len(tail._torn) <= 65_536
+    assert sum(lengths) + len(tail._incomplete) == 3_000_000
+    assert len(tail._incomplete) <= 65_536
 
 
-def test_empty_lines_end_nothing(log: Path) -> None:
+def test_empty_lines_do_not_end_the_reading(log: Path) -> None:
     add(log, b"first\n" + b"\n" * 1_000_000 + b"last\n")
     tail, read = Tail(log), []
     while lines := tail.read():
@@ -81,7 +81,7 @@ def test_empty_lines_end_nothing(log: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["cut short", "written anew"])
-def test_a_file_that_begins_again_is_read_again(log: Path, how: str) -> None:
+def test_a_file_that_is_replaced_is_read_again(log: Path, how: str) -> None:
     add(log, b"one\ntwo\n")
     tail = Tail(log)
     tail.read()

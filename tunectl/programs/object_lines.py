@@ -1,4 +1,4 @@
-"""Objects of JSON or Python among the lines that a program prints: beside a progress bar, or over several lines."""
+"""JSON or Python objects in the lines that a program prints: beside a progress bar, or over several lines."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 from tunectl.core.printed_objects import object_at
 from tunectl.core.progress_bars import is_bar
 
-_MOST_CHARACTERS, _MOST_LINES = 16_384, 200  # of an object over several lines
+_MOST_CHARACTERS, _MOST_LINES = 16_384, 200  # of an object on several lines
 _HEAD = re.compile(
     r"\W*(?:\d{4}[-/]\d\d|\d\d:\d\d:\d\d|[DIWEF]\d{4} "
     r"|(?:DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|SUCCESS|TRACE)\b)"
     r"[^{}]*[-:|\]>]\s*"
 )
-"""What a logger puts before a message: a time or a level, up to a mark."""
+"""The head of a logger's message: a time or a level, up to a mark."""
 
 _BEGINS = re.compile(r"\{\s*(?:[\"']|$)")
 
 Found = tuple[dict[str, Any], bool]
-"""An object, and whether it counts as a line of its own; what a logger's head is before must tell its step itself."""
+"""An object, and whether it has a line of its own. After a logger's head it counts only if it has the step itself."""
 
 
 class ObjectLines:
-    """The objects in lines that come one after the other."""
+    """Finds the objects in successive lines."""
 
     def __init__(self) -> None:
         self._open = ""
 
     def read(self, line: str) -> Iterator[Found]:
-        """The objects that end with a line. One that does not end is continued by the lines that follow."""
+        """The objects that end in this line. One that does not end goes on in the next lines."""
         if self._open:
             if not _begins_an_object(line):
                 if not is_bar(line):
@@ -41,14 +41,14 @@ class ObjectLines:
             yield from self._in_line(line)
 
     def rest(self) -> Iterator[Found]:
-        """What there is of an object that did not end."""
+        """The part that was read of an object that did not end."""
         text, self._open = self._open, ""
         if text and (content := object_at(text, 0)[0]):
             yield content, True
 
     def _continued(self, line: str) -> Iterator[Found]:
         self._open += "\n" + line
-        # Without a bracket nothing can end.
+        # An object can only end with a bracket.
         content, end = object_at(self._open, 0) if "}" in line else ({}, None)
         if end is not None:
             self._open = ""
@@ -66,7 +66,7 @@ class ObjectLines:
                 return
             content, end = object_at(line, at)
             if end is None:
-                # What stands before it on its line counts in any case.
+                # The objects before it on the line count in any case.
                 yield from found
                 self._open = line[at:] if is_plain and _BEGINS.match(line, at) else ""
                 return
@@ -80,7 +80,7 @@ class ObjectLines:
 
 
 def _begins_an_object(line: str) -> bool:
-    """Whether a line begins another object than the one that is open: nothing is before it but a bar or a head."""
+    """Whether a line begins a new object: only a progress bar or a logger's head may be before it."""
     at = line.find("{")
     if at < 0 or not _BEGINS.match(line, at):
         return False

@@ -1,4 +1,4 @@
-"""What `record` takes for a number."""
+"""The values that `record` accepts as numbers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_a_number_and_an_array_of_one_element_are_numbers(value: Any) -> None:
         (10**400, ValueError, "1000"),
     ],
 )
-def test_what_is_no_number_is_refused_with_the_metric_s_name(value: Any, kind: type[Exception], found: str) -> None:
+def test_a_value_that_is_not_a_number_is_refused_with_the_metric_s_name(
+    value: Any, kind: type[Exception], found: str
+) -> None:
     with pytest.raises(
         (TypeError, ValueError), match=f"the metric valid/f1: expected one number, got {found}"
     ) as caught:
@@ -62,7 +64,7 @@ def test_what_is_no_number_is_refused_with_the_metric_s_name(value: Any, kind: t
         assert caught.type is kind
 
 
-def test_metrics_that_are_no_dict_are_refused() -> None:
+def test_metrics_that_are_not_a_dict_are_refused() -> None:
     with pytest.raises(TypeError, match=r"expected a dict of numbers by split/name, got 0\.5"):
         numbers(0.5)  # type: ignore[arg-type]
 

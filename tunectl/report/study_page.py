@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import (
@@ -16,6 +16,7 @@ from tunectl.analysis.figures.study_figures import (
     budget_figure,
     drawn,
     isolation_figures,
+    measured_curves,
     training_curves,
     update_figures,
 )
@@ -26,6 +27,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core import regular_files
 from tunectl.core.folders import StudyFolder
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import LogText
 from tunectl.core.wording import as_text, short_number
@@ -33,45 +35,58 @@ from tunectl.report.answer_tables import best_trials_table, isolation_table, ret
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_table, trials_table
-from tunectl.session.internal_errors import Faults
 from tunectl.store.provenance import command_of, has_uncommitted_changes
 
 MOST_TRIALS = 1000
-"""So many trials stand in the page's table; of so many at most ..."""
+"""The largest number of trials in the page's table."""
 
 MOST_DETAILS = 150
-"""... these open to their curves and the end of their log."""
+"""The largest number of them that open to their curves and the end of their log."""
 
 _CURVE_POINTS = 200
 _LOG_TAIL_BYTES = 1500
-_ANY = TypeVar("_ANY")
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
-def study_page(
-    folder: StudyFolder,
-    evidence: Evidence,
-    outcomes: Sequence[TrialOutcome],
-    summaries: Sequence[SettingSummary],
-    scientific: Sequence[str],
-    provenance: Sequence[dict[str, Any]],
-    faults: Faults,
-) -> StudyPage:
-    """The page as plain data, the findings yet to come; reads the logs of the trials that open.
+class Attempt(Protocol):
+    """How a part of the page is made, so that a part that fails costs no other part."""
 
-    A figure, table or trial that fails is left out, and the fault kept.
+    def __call__(self, name: str, work: Callable[[], _T], instead: _U) -> _T | _U:
+        """What `work` returns, or `instead` where it fails; `name` says what failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageContent:
+    """What the page of a study shows.
+
+    `outcomes` are those of all trials, `settings` the summaries of the settings that the values of the `scientific`
+    hyperparameters make, and `provenance` the records of the calls of `tunectl run`, the last one last.
     """
+
+    evidence: Evidence
+    outcomes: Sequence[TrialOutcome]
+    settings: Sequence[SettingSummary]
+    scientific: Sequence[str]
+    provenance: Sequence[Mapping[str, Any]]
+
+
+def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> StudyPage:
+    """The page as plain data, without the findings; reads the logs of the trials that open.
+
+    A figure, table or trial that fails is left out.
+    """
+    evidence = content.evidence
     shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
     opening = drawn(evidence, evidence.runs, MOST_DETAILS)
     left_out = len(evidence.runs) - len(shown)
     return StudyPage(
         title=evidence.spec.name,
         goal=evidence.spec.goal,
-        facts=list(_facts(evidence, outcomes, summaries, provenance)),
+        facts=list(_facts(content)),
         findings=(),
-        sections=_sections(
-            evidence, [item for item in outcomes if item.plan.trial in shown], summaries, scientific, faults
-        ),
-        trials=_details(folder, opening, faults),
+        sections=_sections(content, shown, attempt),
+        trials=_details(folder, opening, attempt),
         thinned=(
             f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
             "tables/trials.csv has all."
@@ -81,28 +96,23 @@ def study_page(
     )
 
 
-def _facts(
-    evidence: Evidence,
-    outcomes: Sequence[TrialOutcome],
-    summaries: Sequence[SettingSummary],
-    provenance: Sequence[dict[str, Any]],
-) -> Iterator[tuple[str, str]]:
-    objective, training = evidence.objective, evidence.spec.training
+def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
+    evidence, objective, training = content.evidence, content.evidence.objective, content.evidence.spec.training
     which = "best" if objective.checkpoint == "best" else "last"
     yield "objective", f"{objective.direction} {objective.metric}, by the {which} evaluation of each trial"
-    states = [item.state for item in outcomes]
+    states = [item.state for item in content.outcomes]
     counts = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(sorted(states)))
     yield "trials", f"{len(states):,} ({counts})" if states else "none"
     best = evidence.ranked(evidence.searched)
     if best:
         value = short_number(best[0].best_value or 0.0)
         yield "best", f"{value} (trial {best[0].plan.trial}, step {best[0].best_step})"
-    yield "settings", f"{len(summaries):,}"
+    yield "settings", f"{len(content.settings):,}"
     cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
     yield "training", f"{training.max_train_steps:,} steps{cadence}"
     yield "workload", evidence.spec.workload
-    if provenance:
-        last = provenance[-1]
+    if content.provenance:
+        last = content.provenance[-1]
         yield "last run", str(last.get("time", ""))
         commit = (last.get("git") or {}).get("commit")
         if commit:
@@ -112,18 +122,15 @@ def _facts(
         yield "notes", evidence.spec.notes
 
 
-def _sections(
-    evidence: Evidence,
-    outcomes: Sequence[TrialOutcome],
-    summaries: Sequence[SettingSummary],
-    scientific: Sequence[str],
-    faults: Faults,
-) -> list[Section]:
+def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> list[Section]:
+    evidence = content.evidence
+    outcomes = [item for item in content.outcomes if item.plan.trial in shown]
+
     def figures(name: str, work: Callable[[], Sequence[Figure]]) -> list[Figure]:
-        return list(faults.attempt(f"the {name} plot", work, ()))
+        return list(attempt(f"the {name} plot", work, ()))
 
     def table(caption: str, work: Callable[[], Table], *, of_trials: bool = False) -> list[PageTable]:
-        found = faults.attempt(f"the table {caption!r}", work, None)
+        found = attempt(f"the table {caption!r}", work, None)
         return [PageTable(caption, found, of_trials)] if found is not None and found.rows else []
 
     sections = [
@@ -131,7 +138,7 @@ def _sections(
             "Settings",
             "Each setting of the scientific hyperparameters, by its best feasible trial.",
             tables=[
-                *table("Settings", lambda: settings_table(summaries, scientific)),
+                *table("Settings", lambda: settings_table(content.settings, content.scientific)),
                 *table("The best trials of each setting", lambda: best_trials_table(evidence), of_trials=True),
                 *table(
                     "Trials trained again, with fresh seeds",
@@ -171,6 +178,11 @@ def _sections(
             "What the updates of the best trials looked like.",
             figures("update", lambda: update_figures(evidence)),
         ),
+        *(
+            Section(kind.heading, kind.text, figures(kind.name, partial(measured_curves, evidence, kind)))
+            for kind in MEASUREMENT_KINDS.values()
+            if kind.heading
+        ),
         Section(
             "Trials",
             "All trials.",
@@ -205,10 +217,8 @@ def _without_empty(table: Table) -> Table:
     )
 
 
-def _details(folder: StudyFolder, runs: Sequence[Run], faults: Faults) -> list[TrialDetail]:
-    details = [
-        faults.attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None) for run in runs
-    ]
+def _details(folder: StudyFolder, runs: Sequence[Run], attempt: Attempt) -> list[TrialDetail]:
+    details = [attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None) for run in runs]
     return [detail for detail in details if detail is not None]
 
 
@@ -226,7 +236,7 @@ def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
     return TrialDetail(run.plan.trial, run.state, run.reason, "", values, facts, curves, log)
 
 
-def _thinned(values: Sequence[_ANY]) -> list[_ANY]:
+def _thinned(values: Sequence[_T]) -> list[_T]:
     """At most _CURVE_POINTS of the values, evenly, with both ends."""
     if len(values) <= _CURVE_POINTS:
         return list(values)

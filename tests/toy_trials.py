@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tunectl.core.records import WorkloadReference
 from tunectl.execution import processes
-from tunectl.execution.backends import Ended, Started
+from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
 from tunectl.execution.slots import make_slots
@@ -46,7 +46,7 @@ class Toys:
         self.workload = WorkloadReference(text, factory, module="toy")
         self.backend = LocalBackend(environ, "toy_worker")
         self.started: dict[int, int] = {}
-        self.ended: dict[int, Ended] = {}
+        self.ended: dict[int, ProcessEnded] = {}
 
     def start(self) -> None:
         self.backend.start()
@@ -65,13 +65,13 @@ class Toys:
 
     def poll_once(self) -> None:
         for report in self.backend.poll(0.05):
-            if isinstance(report, Started):
+            if isinstance(report, ProcessStarted):
                 self.started[report.trial] = report.pid
-            elif isinstance(report, Ended):
+            elif isinstance(report, ProcessEnded):
                 assert report.trial not in self.ended, "a trial ends once"
                 self.ended[report.trial] = report
 
-    def until_ended(self, *trials: int) -> tuple[Ended, ...]:
+    def until_ended(self, *trials: int) -> tuple[ProcessEnded, ...]:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not all(trial in self.ended for trial in trials):
             assert time.monotonic() < deadline, f"trials {trials} did not end: {self.ended}"

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pytest
 import yaml
-from made_up_runs import OBJECTIVE, made_up, spec
+from made_up_runs import OBJECTIVE, made_up, spec_with
 
 from tunectl.core.objective import Objective
 from tunectl.procedures.levers import Levers
-from tunectl.procedures.procedure import Results, Wish
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.procedure import ProcedureOptions, Results, Wish
+from tunectl.procedures.recipes import (
     FRESH,
     Judged,
     Recipe,
@@ -24,6 +25,8 @@ from tunectl.procedures.warmup_recipe import (
     safest,
     sweep_rows,
 )
+
+spec = partial(spec_with, ProcedureOptions)
 
 LOST = math.inf
 
@@ -114,7 +117,7 @@ def test_the_edge_is_that_of_the_safest_one_s_own_warmup():
     ],
     ids=["as good by chance", "as good to the last digit", "clearly worse", "loses a seed"],
 )
-def test_of_two_rates_that_seeds_cannot_tell_apart_the_lower_one_is_chosen(lower, expected):
+def test_of_two_rates_that_seeds_cannot_distinguish_the_lower_one_is_chosen(lower, expected):
     best = judged([0.04, 0.04, 0.045], 100, 0.2)
     found = chosen([best, judged(lower, 100, 0.1)], OBJECTIVE)
     assert found is not None
@@ -195,6 +198,6 @@ def test_the_lines_to_adopt_are_yaml_that_says_under_which_seeds_they_were_judge
     assert "no feasible rate without it" in lines
 
 
-def test_a_row_for_each_rate_tells_what_each_sweep_reached():
+def test_a_row_for_each_rate_has_what_each_sweep_reached():
     results = {**sweep(0, {0.1: [0.05] * 3, 0.2: [LOST] * 3}), **sweep(1, {0.1: [0.03, 0.01, 0.02]})}
     assert sweep_rows(results, [0, 1], OBJECTIVE) == [(0.1, 0.05, 0.02), (0.2, "infeasible: no_progress", None)]

@@ -20,8 +20,8 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, short_number
 from tunectl.procedures.levers import Levers
-from tunectl.procedures.procedure import SEEDS, Results, SweepSpec, Wish, runs_of
-from tunectl.procedures.rate_grid import rounded, runs_by_rate
+from tunectl.procedures.procedure import SEEDS, AnySweep, Results, Wish, runs_of
+from tunectl.procedures.rate_judgements import rounded, runs_by_rate
 
 CANDIDATES = 3
 """Recipes of each kind, with and without a lever, that are run again under fresh seeds: as many of each, since the best
@@ -56,7 +56,7 @@ class Recipe:
         """What a trial of it changes."""
         return {**self.levers.changes, "learning_rate": self.rate}
 
-    def settings(self, spec: SweepSpec) -> dict[str, Scalar | None]:
+    def settings(self, spec: AnySweep) -> dict[str, Scalar | None]:
         """The hyperparameters to adopt, the rate first: what a trial of it changes, without what the study leaves at
         the same default. None is one that the study gives and the recipe goes without.
         """
@@ -86,13 +86,13 @@ class Judged:
         clipped = [run.updates.clipped for run in self.runs]
         return clip is not None and math.isfinite(clip) and all(len(item) and not item.any() for item in clipped)
 
-    def settings(self, spec: SweepSpec) -> dict[str, Scalar | None]:
+    def settings(self, spec: AnySweep) -> dict[str, Scalar | None]:
         """The hyperparameters to adopt, as `Recipe.settings`, without a threshold that is idle."""
         levers = replace(self.recipe.levers, clip=math.inf) if self.is_idle else self.recipe.levers
         return replace(self.recipe, levers=levers).settings(spec)
 
     def losses(self, objective: Objective) -> list[float]:
-        """The best value of each run as a number to minimise, infinite for an infeasible one."""
+        """The cost of the best value of each run, infinite for an infeasible one."""
         return [run.loss(objective) for run in self.runs]
 
     def median(self, objective: Objective) -> float | None:
@@ -149,8 +149,8 @@ def chosen(judged: Sequence[Judged], objective: Objective) -> Judged | None:
     """The best under fresh seeds, or one with the same levers and a lower rate that is not clearly worse.
 
     Clearly worse is by more than the standard error of the mean difference under the same seeds (the one-standard-error
-    rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3: of models that cannot be told apart, the
-    more cautious). None where there are none.
+    rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3: of models that cannot be distinguished,
+    the more cautious). None where there are none.
     """
     best = min(judged, key=lambda item: item.rank(objective), default=None)
     if best is None:
@@ -180,7 +180,7 @@ def safest(
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
-def fresh_repeats(spec: SweepSpec) -> range:
+def fresh_repeats(spec: AnySweep) -> range:
     """The repeats whose seeds had no part in choosing, in this procedure or in those that it goes on from."""
     # lr-sweep confirms its best rate under FRESH and says so; it sweeps under SEEDS.
     used = spec.before.get("seeds_used", FRESH.stop if spec.before.get("confirmed") else SEEDS)
@@ -212,12 +212,12 @@ def is_safer(one: Judged, other: Judged | None, objective: Objective) -> bool:
     return all(here < there for here, there in zip(mine, theirs, strict=True))
 
 
-def compared(spec: SweepSpec, judged: Sequence[Judged | None]) -> list[dict[str, object]]:
+def compared(spec: AnySweep, judged: Sequence[Judged | None]) -> list[dict[str, object]]:
     """What each recipe reached, for conclusion.json: its own settings beside its own values."""
     return [{"recipe": item.settings(spec), "best": item.median(spec.objective)} for item in judged if item is not None]
 
 
-def recipe_lines(spec: SweepSpec, recipe: Judged, other: Judged | None) -> str:
+def recipe_lines(spec: AnySweep, recipe: Judged, other: Judged | None) -> str:
     """The lines of YAML to adopt, below comments that say by which runs, under which seeds, they were judged."""
     seeds = ", ".join(str(run.plan.seed) for run in recipe.runs)
     against = other.in_words(spec.objective) if other is not None else "no feasible rate without it"

@@ -35,7 +35,7 @@ def preload(workload):
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "leaves_a_thread":
         threading.Thread(target=threading.Event().wait, name="reader", daemon=True).start()
-    if name == "takes_for_ever":
+    if name == "never_loads":
         Path(workload.text).write_text(str(os.getpid()))
         threading.Event().wait()
     if name == "leaves_a_child":
@@ -46,7 +46,7 @@ def preload(workload):
 
 
 def work(assignment, stop):
-    if assignment.kind == "probe":
+    if assignment.task == "probe":
         return _probe(assignment)
     folder = Path(assignment.folder)
     request = json.loads((folder / "request.json").read_text())
@@ -96,7 +96,7 @@ def _completes(folder, assignment, stop):
     return _finish(folder)
 
 
-def _tells(folder, assignment, stop):
+def _reports(folder, assignment, stop):
     print("half a line", end="")
     facts = {
         "pid": os.getpid(),
@@ -168,7 +168,7 @@ def _ignores_stop(folder, assignment, stop):
 
 
 def _sleeper(folder, name, *, new_session=False, daemon=False):
-    """A child that sleeps for ever; `daemon`: forked twice, so that its parent is gone while the trial still runs."""
+    """A child that sleeps until it is killed; `daemon`: forked twice, so its parent has ended by then."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         if new_session:

@@ -40,10 +40,10 @@ def rounded(rate: float) -> float:
 class RateJudgement:
     """What the runs at one rate say, by majority.
 
-    `value` is the median of the best values as a number to minimise, infinite where most runs were infeasible; `best`
+    `value` is the median cost of the best values, infinite where most runs were infeasible; `best`
     is that median in the objective's own sign, None where it is not finite. `reasons` are the reasons of the infeasible
     runs, each once. `goes_up` says that the loss went up, not down, for a period in most runs, `is_lost` that own code
-    ended where training had better never begun (see `with_lost`). `shaken` is how many runs are infeasible or went up,
+    ended worse than it began (see `with_lost`). `unstable_runs` is how many runs are infeasible or went up,
     `early` and `mid` how many became unstable early and later in training (one run may have done both).
     """
 
@@ -55,7 +55,7 @@ class RateJudgement:
     goes_up: bool
     reasons: tuple[str, ...]
     is_lost: bool = False
-    shaken: int = 0
+    unstable_runs: int = 0
     early: int = 0
     mid: int = 0
 
@@ -70,16 +70,18 @@ class RateJudgement:
         """How stable its runs are, in words for a table."""
         when = f" {self.when}" if self.when else ""
         if self.unstable:
-            return f"unstable{when}: {self.kind}"
-        return f"stable, but {self.shaken} of {self.runs} seeds unstable{when}" if self.shaken else "stable"
+            return f"unstable{when}: {self.instability}"
+        return (
+            f"stable, but {self.unstable_runs} of {self.runs} seeds unstable{when}" if self.unstable_runs else "stable"
+        )
 
     @property
     def unstable(self) -> bool:
         """Whether most of its runs are infeasible, or go up for a period, or end where they began."""
-        return not self.feasible or self.goes_up or self.is_lost or 2 * self.shaken > self.runs
+        return not self.feasible or self.goes_up or self.is_lost or 2 * self.unstable_runs > self.runs
 
     @property
-    def kind(self) -> str:
+    def instability(self) -> str:
         """In which way it is unstable, in words; "" where it is stable."""
         if not self.feasible:
             return f"infeasible: {', '.join(self.reasons)}"
@@ -110,7 +112,7 @@ def judge_rate(rate: float, runs: Sequence[Run], objective: Objective, updates: 
         feasible=majority([run.feasible for run in runs]),
         goes_up=majority([is_unstable(run) for run in runs]),
         reasons=tuple(dict.fromkeys(run.reason for run in runs if not run.feasible)),
-        shaken=sum(not run.feasible or is_unstable(run) for run in runs),
+        unstable_runs=sum(not run.feasible or is_unstable(run) for run in runs),
         early=sum("early" in found for found in begins),
         mid=sum("mid" in found for found in begins),
     )
@@ -148,26 +150,26 @@ def judged(
 def with_lost(
     judgements: Sequence[RateJudgement], by_rate: Mapping[float, Sequence[Run]], objective: Objective
 ) -> list[RateJudgement]:
-    """The judgements of own code, which tells too little of its updates to see a dead network in them.
+    """The judgements of own code, whose few measurements do not show a dead network.
 
     A rate above the best one is lost where most of its runs end worse than the best rate's runs begin (the median of
-    both), by the training loss, or by the objective where no training loss is told.
+    both), by the training loss, or by the objective where there is no training loss.
     """
     best = best_rate(judgements)
-    begins = [] if best is None else [told[0] for run in by_rate[best.rate] if (told := _told(run, objective))]
+    begins = [] if best is None else [costs[0] for run in by_rate[best.rate] if (costs := _costs(run, objective))]
     if best is None or not begins:
         return list(judgements)
     limit = statistics.median(begins)
 
     def is_lost(item: RateJudgement) -> bool:
-        ends = [told[-1] for run in by_rate[item.rate] if run.feasible and (told := _told(run, objective))]
+        ends = [costs[-1] for run in by_rate[item.rate] if run.feasible and (costs := _costs(run, objective))]
         return item.rate > best.rate and bool(ends) and statistics.median(ends) > limit
 
     return [replace(item, is_lost=is_lost(item)) for item in judgements]
 
 
-def _told(run: Run, objective: Objective) -> list[float]:
-    """The training loss that own code told, else the objective after step 0 as a number to minimise."""
+def _costs(run: Run, objective: Objective) -> list[float]:
+    """The training loss that own code gave, else the cost of the objective after step 0."""
     if len(run.updates.loss):
         return [float(value) for value in run.updates.loss]
     steps, values = run.curve(objective.metric)
@@ -210,4 +212,4 @@ def why_apart(best: float, high: float) -> str:
             "a range test sees only what a rate does to the training loss within a few updates, not what it does to "
             "the whole of training"
         )
-    return f"{reason}. The sweep trains in full and holds."
+    return f"{reason}. The sweep trains in full: its result is the one to use."
