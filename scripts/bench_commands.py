@@ -3,7 +3,7 @@
 `trials`: a study of many trials of a program that prints one line, one at a time, against the same programs started one
 after the other by this script; the difference for each trial, start-up of the study aside (a study of few trials is
 taken off). `reading`: the CPU time of the process that reads a program of 1,000 lines a second, of which every tenth
-tells metrics, as a share of the time that the program runs.
+has metrics, as a share of the time that the program runs.
 """
 
 from __future__ import annotations

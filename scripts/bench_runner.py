@@ -127,7 +127,7 @@ def run_plain(shares: Sequence[tuple[int, int]]) -> tuple[float, float]:
 
 
 def timed(arguments: list[str]) -> int:
-    """`tunectl` with these arguments, by a backend that notes when it was asked for what."""
+    """`tunectl` with these arguments, with a backend that notes when each method is called."""
     from tunectl.core.records import TrialRequest
     from tunectl.execution.backends.backend import ProcessEnded
     from tunectl.execution.backends.local import LocalBackend

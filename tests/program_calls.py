@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
@@ -28,7 +29,7 @@ class Programs:
         self.stopped = False
         self.seconds = TrialSeconds()
 
-    def request(self, text: str, *arguments: str | Optional, **changes: object) -> CommandRequest:
+    def request(self, text: str, *arguments: str | Optional, **changes: Any) -> CommandRequest:
         script = self.folder.path.parent / "program.py"
         script.write_text(text)
         program = Program((sys.executable, "-S", str(script), *arguments), str(script.parent), (STEPS,))

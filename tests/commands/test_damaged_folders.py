@@ -33,7 +33,7 @@ from tunectl.store.trial_files import read_trial, write_result
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3, seed: 0}")
 SPEC = parse_study(TEXT, STUDY_FILE)
-RESTORED = "was damaged and is restored: the index has what is missing there"
+RESTORED = "was damaged and has been restored from study.db"
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_result_that_is_gone_of_a_trial_that_the_index_knows_is_said(folder: S
     assert said_of(folder) == [f"warning: trial 1: {line}"]
     folder.trial(1).result.write_text("{")
     (line,) = said_of(folder)
-    assert "result.json: is damaged and counts as absent" in line
+    assert "result.json: is damaged and counts as missing" in line
     assert "study.db has it" not in line
 
 

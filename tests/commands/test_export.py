@@ -84,9 +84,9 @@ def test_a_study_that_has_not_begun_and_one_that_is_none(folder, tmp_path):
         path.rmdir() if path.is_dir() else path.unlink()
     place = export_study(folder, "csv", str(tmp_path / "out")).place
     assert (place / "trials.csv").read_text().count("pending") == 4
-    with pytest.raises(FolderError, match="is no study folder"):
+    with pytest.raises(FolderError, match="is not a study folder"):
         export_study(tmp_path / "nowhere", "csv")
-    with pytest.raises(FolderError, match=r"is not empty and is no study folder$"):
+    with pytest.raises(FolderError, match=r"is not empty and is not a study folder$"):
         export_study(tmp_path, "csv")
 
 

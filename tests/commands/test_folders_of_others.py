@@ -250,7 +250,7 @@ def test_nobody_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, n
                 call(command, folder.path)
             except TunectlError as error:
                 refusal = str(error)
-        words = (Path(name).name, "is no study folder", "being read again")
+        words = (Path(name).name, "is not a study folder", "being read again")
         assert not refusal or any(word in refusal for word in words), refusal
 
 

@@ -159,7 +159,7 @@ def test_a_folder_is_made_once_and_only_as_a_whole(bring, tmp_path, monkeypatch)
         bring(searched())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(FolderError, match="is not empty and is no study folder"):
+    with pytest.raises(FolderError, match="is not empty and is not a study folder"):
         bring(searched(), "mine")
     monkeypatch.setattr(importing, "write_tables", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

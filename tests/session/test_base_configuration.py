@@ -75,7 +75,7 @@ def test_values_are_read_like_those_of_a_study_file():
 def test_a_trial_is_named_by_its_study_folder_and_its_id(tmp_path: Path):
     with pytest.raises(UsageError, match="DIR/TRIAL"):
         values_of_trial(tmp_path)
-    with pytest.raises(UsageError, match="is no study folder"):
+    with pytest.raises(UsageError, match="is not a study folder"):
         values_of_trial(tmp_path / "3")
 
 
