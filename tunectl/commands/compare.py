@@ -68,7 +68,7 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
 
 def value_of(loss: float, objective: Objective) -> float:
     """A number to minimise as a value of the objective again."""
-    return loss if objective.direction == "minimize" else -loss
+    return objective.value(loss)
 
 
 def compare_places(old: str, new: str | None, report: Callable[[str], None] = lambda _line: None) -> ComparisonReport:
@@ -139,7 +139,7 @@ def _side(place: str, report: Callable[[str], None]) -> tuple[Objective, Side]:
 
 
 def _loss(item: TrialOutcome, objective: Objective) -> float:
-    return objective.loss(item.best_value) if item.state == "completed" else math.inf
+    return objective.cost(item.best_value) if item.state == "completed" else math.inf
 
 
 def _setting(study: StudyAsItStands, asked: str, place: str) -> int:

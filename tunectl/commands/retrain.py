@@ -150,7 +150,7 @@ def _chosen(study: OpenStudy, wanted: Wanted) -> list[TrialOutcome]:
 
 def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
     """The retrains that are not planned yet, repeat by repeat, so that all get some where not all can end."""
-    known = {(trial.setting, trial.point, trial.repeat) for trial in study.trials}
+    known = {trial.identity for trial in study.trials}
     first = max(trial.trial for trial in study.trials) + 1
     added: list[PlannedTrial] = []
     for repeat in range(1, repeats + 1):

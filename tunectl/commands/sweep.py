@@ -312,7 +312,7 @@ def planned_trials(
     planned: Sequence[PlannedTrial],
 ) -> list[PlannedTrial]:
     """The trials that the procedure wants now and that are not planned yet; equal repeats share their seed."""
-    known = {(trial.setting, trial.point, trial.repeat) for trial in planned}
+    known = {trial.identity for trial in planned}
     added: list[PlannedTrial] = []
     for wish in procedure.next_trials(sweep, results):
         identity = (wish.phase, wish.point, wish.repeat)
@@ -342,7 +342,7 @@ def read_results(study: OpenStudy, known: Results) -> Results:
     """What every trial has left, by (phase, point, repeat); those that are `known` are not read again."""
     found = dict(known)
     for item in study.outcomes:
-        key = (item.plan.setting, item.plan.point, item.plan.repeat)
+        key = item.plan.identity
         if key not in found:
             found[key] = _run(study.folder.trial(item.plan.trial), item, own_code=study.spec.own_code)
     return found

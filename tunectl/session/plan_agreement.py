@@ -215,12 +215,12 @@ class _Search:
                 self.replanned = plan_trials(self.spec)
             except StudyError:
                 self.replanned = []
-        elsewhere = {_identity(line.trial) for line in self.lined.values() if line.trial is not None}
-        elsewhere -= {_identity(line.trial) for line in (self.lined.get(number),) if line and line.trial is not None}
-        elsewhere |= {_identity(trial) for trial in self.found.values()}
+        elsewhere = {line.trial.identity for line in self.lined.values() if line.trial is not None}
+        elsewhere -= {line.trial.identity for line in (self.lined.get(number),) if line and line.trial is not None}
+        elsewhere |= {trial.identity for trial in self.found.values()}
         seed = trial_seed(self.spec.training.seed, number)
         for trial in self.replanned:
-            if _identity(trial) not in elsewhere:
+            if trial.identity not in elsewhere:
                 yield replace(trial, trial=number, seed=seed)
                 if request is None:
                     return
@@ -232,7 +232,7 @@ class _Search:
     def _check_identities(self) -> None:
         seen: dict[tuple[int, int, int], int] = {}
         for trial in self.found.values():
-            earlier = seen.setdefault(_identity(trial), trial.trial)
+            earlier = seen.setdefault(trial.identity, trial.trial)
             if earlier != trial.trial:
                 raise FolderError(
                     f"{self.folder.plan}: trial {trial.trial} has the setting, point and repeat of trial {earlier}. "
@@ -264,7 +264,3 @@ class _Search:
             f"{self.folder.plan}: is damaged: the line of {named_trials(restored)} is missing or is not what was "
             "trained; read from the rest of the folder instead"
         )
-
-
-def _identity(trial: PlannedTrial) -> tuple[int, int, int]:
-    return trial.setting, trial.point, trial.repeat

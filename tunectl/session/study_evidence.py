@@ -80,7 +80,7 @@ def telling_trials(outcomes: Sequence[TrialOutcome], objective: Objective) -> se
 
 
 def _rank(item: TrialOutcome, objective: Objective) -> tuple[float, int]:
-    loss = objective.loss(item.best_value) if item.state == "completed" else math.inf
+    loss = objective.cost(item.best_value) if item.state == "completed" else math.inf
     return loss, item.plan.trial
 
 

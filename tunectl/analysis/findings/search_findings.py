@@ -140,7 +140,7 @@ def _budget_numbers(evidence: Evidence, item: BestOfK) -> dict[str, Any]:
 
 def _value(evidence: Evidence, loss: float) -> float:
     """The objective's own value of a loss."""
-    return loss if evidence.objective.direction == "minimize" else -loss
+    return evidence.objective.value(loss)
 
 
 def _shown(evidence: Evidence, loss: float) -> str:
