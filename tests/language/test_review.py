@@ -1,4 +1,8 @@
-"""Design warnings: for each a study that raises it and a close neighbour that does not."""
+"""Design warnings: for each a study that raises it and a similar study that does not.
+
+Tests language/review.py and its parts: review_context.py, review_roles.py, review_budget.py, review_training.py,
+review_optimizers.py.
+"""
 
 from __future__ import annotations
 
