@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tunectl.core.wording import as_text, counted, got, nearest, printable, quoted, short_number, short_text
+from tunectl.core.wording import as_text, counted, got, listed, nearest, printable, quoted, short_number, short_text
 from tunectl.language.configuration import FIELDS
 
 
@@ -120,3 +120,7 @@ def test_what_an_error_is_about_is_short_and_says_its_kind(value, text):
 
 def test_what_does_not_print_is_an_escape():
     assert printable("a\tb\n\x1b[31m\ud800é") == "a\\tb\\n\\x1b[31m\\ud800é"
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert [listed(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]

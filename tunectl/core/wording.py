@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tunectl.core.scalars import scalar
@@ -55,6 +55,11 @@ def short_number(value: float, digits: int = 4) -> str:
 def short_text(value: Any) -> str:
     """A value for reading: a float as `short_number` has it, anything else as `as_text`."""
     return short_number(value) if isinstance(value, float) else as_text(value)
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def counted(number: int, noun: str) -> str:
