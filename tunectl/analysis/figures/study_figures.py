@@ -302,7 +302,7 @@ def thinned_budgets(trials: int) -> list[int]:
 
 
 def _value(objective: Objective, loss: float) -> float:
-    return loss if objective.direction == "minimize" else -loss
+    return objective.value(loss)
 
 
 def front_runs(evidence: StudyEvidence) -> list[Run]:
