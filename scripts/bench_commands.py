@@ -3,7 +3,7 @@
 `trials`: a study of many trials of a program that prints one line, one at a time, against the same programs started one
 after the other by this script; the difference for each trial, start-up of the study aside (a study of few trials is
 taken off). `reading`: the CPU time of the process that reads a program of 1,000 lines a second, of which every tenth
-tells metrics, as a share of the time that the program runs.
+has metrics, as a share of the time that the program runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import MetricSource, Program, ProgramRequest
+from tunectl.core.own_code_request import CommandRequest, MetricSource, Program
 from tunectl.core.records import TrialSeconds
 from tunectl.programs.command_trial import run_command
 
@@ -79,7 +79,7 @@ def reading() -> None:
         folder.path.mkdir()
         source = MetricSource("regex", r"step (?P<step>\d+) loss (?P<loss>\S+)")
         program = Program((sys.executable, "-c", PRINTER.replace("{", "{{").replace("}", "}}")), place, (source,))
-        request = ProgramRequest("bench", 0, 0, program, {}, Objective("loss", "minimize"), LINES, 3)
+        request = CommandRequest("bench", 0, 0, program, {}, Objective("loss", "minimize"), LINES, 3)
         log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         began, cpu = time.monotonic(), time.process_time()
         result = run_command(request, folder, stop=lambda: False, seconds=TrialSeconds(), log=log)

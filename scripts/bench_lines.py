@@ -4,7 +4,7 @@ study.db, beside two plain processes that write and flush the same lines.
 The wall counts from the first launch until every line is committed in the index; the goal is 2,000 lines a second.
 What study.db holds is compared afterwards, line by line, with what the trials were to write. In the last run the
 runner is killed half way by SIGKILL; a second process opens the folder, in whose index every line must be then that a
-trial had flushed, and goes on to the end.
+trial had flushed, and continues to the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import FactorySignature, TrialOutcome, WorkloadReference
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.execution.devices import CPU
-from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.jobs import AttemptLimits, Job
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
@@ -59,7 +59,7 @@ REFERENCE = WorkloadReference("own:factory", "factory", module="own")
 
 
 class Silent:
-    """A watcher that shows nothing but messages."""
+    """A watcher that prints only messages."""
 
     def message(self, text: str) -> None:
         print(text, file=sys.stderr)
@@ -72,12 +72,12 @@ class Silent:
 
 
 def study_in(place: Path) -> AbstractContextManager[OpenStudy]:
-    """The study, its index brought up to date with the trial folders that are there."""
+    """The study, with its index brought up to date with the existing trial folders."""
     return opened(parse_study(STUDY, place / "study.yaml"), place, Silent())
 
 
 def run(place: Path) -> float:
-    """Run what is left as `tunectl run` does; gives the seconds from the first launch to the end of the last commit."""
+    """Run what is left, as `tunectl run` does; return the seconds from the first launch to the last commit."""
     here = str(Path(__file__).parent)
     backend = LocalBackend({**os.environ, "PYTHONPATH": here}, "line_worker")
     slots = make_slots([CPU], count=SLOTS)
@@ -101,7 +101,7 @@ def run(place: Path) -> float:
                 [Job(trial.trial) for trial in study.left()],
                 backend,
                 slots,
-                limits=Limits(),
+                limits=AttemptLimits(),
                 prepare=prepare,
                 on_event=recorder,
                 stop_requested=lambda: 0,
@@ -116,7 +116,7 @@ def run(place: Path) -> float:
 
 
 def lines_in_index(place: Path) -> dict[int, int]:
-    """How many lines of each trial study.db holds; ends the script where one is not what the trial wrote."""
+    """The number of lines of each trial in study.db; ends the script if one is not what the trial wrote."""
     index = Index.open_read_only(StudyFolder(place).index)
     if index is None:
         sys.exit("study.db cannot be read")
@@ -137,7 +137,7 @@ def flushed(place: Path) -> dict[int, int]:
 
 
 def run_plain(place: Path) -> float:
-    """Two processes that write and flush the same lines, without a runner and an index."""
+    """Two processes that write and flush the same lines, without runner and index."""
     began = time.monotonic()
     children = []
     for slot in range(SLOTS):

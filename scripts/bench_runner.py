@@ -127,9 +127,9 @@ def run_plain(shares: Sequence[tuple[int, int]]) -> tuple[float, float]:
 
 
 def timed(arguments: list[str]) -> int:
-    """`tunectl` with these arguments, by a backend that notes when it was asked for what."""
+    """`tunectl` with these arguments, with a backend that notes when each method is called."""
     from tunectl.core.records import TrialRequest
-    from tunectl.execution import backends
+    from tunectl.execution.backends.backend import ProcessEnded
     from tunectl.execution.backends.local import LocalBackend
     from tunectl.session import backend_start
 
@@ -156,7 +156,7 @@ def timed(arguments: list[str]) -> int:
 
         def poll(self, timeout_seconds: float) -> Any:
             reports = super().poll(timeout_seconds)
-            if any(isinstance(report, backends.Ended) for report in reports):
+            if any(isinstance(report, ProcessEnded) for report in reports):
                 times["last end"] = time.monotonic()
             return reports
 

@@ -41,7 +41,7 @@ DIMENSIONS = 20
 GOAL_PLAN_SECONDS = 2.0
 GOAL_SECONDS = 8.0
 GOAL_BYTES = 1e9
-INFEASIBLE_EVERY = 25  # one trial in so many ends by a loss that is no number, as wide ranges make them
+INFEASIBLE_EVERY = 25  # one trial in this many ends with a NaN loss, as wide ranges cause
 
 STUDY = """\
 study: large
@@ -71,7 +71,7 @@ hyperparameters:
 
 
 def wide_study(trials: int) -> StudySpec:
-    """A study whose trials are points in `DIMENSIONS` dimensions: of each kind of hyperparameter some."""
+    """A study whose trials are points in `DIMENSIONS` dimensions, with every kind of hyperparameter."""
     kinds = (
         "range: [1e-5, 1], scale: log",
         "range: [0, 1]",
@@ -85,7 +85,7 @@ def wide_study(trials: int) -> StudySpec:
 
 
 def make_study(place: Path, trials: int) -> None:
-    """A study folder as runs leave it, but for study.db and tables."""
+    """A study folder as a run leaves it, without study.db and tables."""
     folder = StudyFolder(place)
     place.mkdir()
     text = STUDY.format(steps=EVALUATIONS * EVERY - EVERY, every=EVERY, trials=trials // 2)
@@ -116,7 +116,7 @@ def make_trial(folder: TrialFolder, spec: StudySpec, trial: PlannedTrial) -> Non
     """One trial's folder, with the files that any part looks at."""
     workload = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
     folder.checkpoints.mkdir(parents=True)
-    # Without the flush of the real one, which would take longer than all that is measured.
+    # Not flushed, as a real one is: that would take longer than everything that is measured.
     request = trial_request(spec, workload, FactorySignature(open=True), trial)
     folder.request.write_text(jsontext.encode(request.to_json()) + "\n")
     draws = random.Random(trial.seed)
@@ -162,7 +162,7 @@ def measurements(draws: random.Random, infeasible: bool) -> Iterator[Measurement
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took: seconds, and the peak of resident memory of its process."""
+    """The cost of some work: seconds, and the peak of resident memory of its process."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -237,7 +237,7 @@ def in_own_process(part: str, folder: Path) -> list[Cost]:
 
 
 def run(command: list[str]) -> tuple[bytes, Cost]:
-    """A command's output, and what its process took, start-up included."""
+    """A command's output, and the cost of its process, start-up included."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -1,6 +1,4 @@
-"""How long the commands take to start, beside a Python that does nothing, from the same run: medians of 7,
-alternating.
-"""
+"""How long the commands take to start, beside a Python process that does nothing: medians of 7, alternating."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pyarrow import parquet
 
 UNCOMPARED = frozenset(
-    # A program that is told to stop and has just come to its end has no exit code.
+    # A program that gets a signal to stop just when it ends has no exit code.
     {"train_seconds", "eval_seconds", "startup_seconds", "device", "attempts", "attempt", "exit_code", "crc32"}
 )
 ENDED = ("completed", "infeasible")
@@ -71,12 +71,12 @@ def _measurements_table(path: Path, uncompared: Collection[str]) -> bytes:
 
 def _result(path: Path, *, own_code: bool) -> bytes:
     content = json.loads(path.read_bytes())
-    uncompared = UNCOMPARED | ({"measurements"} if own_code else set())  # the number of lines, as in `_told`
+    uncompared = UNCOMPARED | ({"measurements"} if own_code else set())  # the number of lines, as in `_metrics_by_step`
     return json.dumps({name: value for name, value in content.items() if name not in uncompared}).encode()
 
 
-def _told(path: Path) -> bytes:
-    """What a program told at each step: in how many lines, and which checkpoints it had by then, is chance."""
+def _metrics_by_step(path: Path) -> bytes:
+    """The metrics of a program at each step; the number of lines and the checkpoints by then vary by chance."""
     steps = {line["step"]: line["metrics"] for line in map(json.loads, path.read_bytes().splitlines())}
     return json.dumps(sorted(steps.items())).encode()
 
@@ -95,12 +95,14 @@ def compared(folder: Path, *, own_code: bool = False) -> dict[str, bytes]:
     for path in sorted(folder.glob("trials/*/checkpoints/*")):
         found[str(path.relative_to(folder))] = _tensors(path)
     for path in sorted(folder.glob("trials/*/measurements.jsonl")):
-        found[str(path.relative_to(folder))] = _told(path) if own_code else _ELAPSED.sub(b"", path.read_bytes())
+        found[str(path.relative_to(folder))] = (
+            _metrics_by_step(path) if own_code else _ELAPSED.sub(b"", path.read_bytes())
+        )
     return found
 
 
 def differing_bytes(one: bytes, other: bytes) -> int:
-    """The places at which two texts differ; what one has more counts too."""
+    """The number of places at which two texts differ; extra bytes of one count, too."""
     return 0 if one == other else sum(a != b for a, b in zip_longest(one, other))
 
 

@@ -50,7 +50,7 @@ Trail = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing done to a file of a study folder. `file` is relative to it."""
+    """One damage to a file of a study folder. `file` is relative to it."""
 
     file: str
     name: str
@@ -58,7 +58,7 @@ class Damage:
 
 
 def damages(folder: Path, generator: random.Random, ranges: int) -> dict[str, list[Damage]]:
-    """All that can be done to each file of a folder; of byte ranges so many of each file, which are endless."""
+    """All damages to each file of a folder; of its byte ranges only `ranges`, drawn at random."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.suffix in (".png", ".svg", ".parquet", ".html"):
@@ -76,7 +76,7 @@ def damages(folder: Path, generator: random.Random, ranges: int) -> dict[str, li
 
 
 def without_seals(folder: Path) -> None:
-    """Take the checksums out of all records, as if an earlier version had written the folder."""
+    """Remove the checksums of all records, as if an earlier version had written the folder."""
     for path in folder.rglob("*.json*"):
         lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
         values = [json.loads(line) for line in lines if line]
@@ -238,6 +238,6 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066
 
 
 def control_in(text: str) -> str:
-    """The first character that steers a terminal, with what is around it; "" where there is none."""
+    """The first control character, with the text around it; "" if there is none."""
     found = _CONTROLS.search(text)
     return repr(text[max(0, found.start() - 20) : found.end() + 20]) if found else ""

@@ -81,7 +81,7 @@ def _runs(fields: list[str]) -> bool:
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told from a later one of the same pid by when it started (clock ticks since boot)."""
+    """A process. `started` (clock ticks since boot) distinguishes it from a later one with the same pid."""
 
     pid: int
     started: str
@@ -155,7 +155,7 @@ class Family:
     sessions: set[int] = field(default_factory=set)
 
     def look(self) -> None:
-        """Look again; a server whose runner has died is still known."""
+        """Look again; a server whose runner has ended is still known."""
         for pid in _children(self.runner.pid) if self.runner.runs() else ():
             if _is_server(pid):
                 self.server = Process.of(pid)
@@ -176,7 +176,7 @@ class Family:
                     self.loaders[loader] = trial
 
     def victim(self, fault: Fault) -> tuple[Process | None, set[int]]:
-        """The process to strike, None where there is none now, and the trials that it concerns."""
+        """The process to send to (None if there is none now), and the trials that it concerns."""
         match fault.target:
             case "runner":
                 return (self.runner if self.runner.runs() else None), set(self.trials.values())
@@ -193,7 +193,7 @@ class Family:
 
 @dataclass
 class Later:
-    """What follows a SIGSTOP, when its time has come."""
+    """The signals that follow a SIGSTOP, with their times."""
 
     waiting: list[tuple[float, Process, int]] = field(default_factory=list)
 

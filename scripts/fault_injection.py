@@ -1,12 +1,12 @@
-"""Make system calls of a run fail, one by one, go on with the same command, and compare with an undisturbed run.
+"""Make system calls of a run fail, one by one, continue with the same command, and compare with an undisturbed run.
 
 Calls about files of the study folder, and forks, fail in the runner, the fork server, the workers and the user's
 program: the n-th call of a kind, n uniform over those that an undisturbed run makes, gets ENOSPC, EIO, EAGAIN, EINTR,
-or writes half. Some faults hit each call of `tunectl run`; one that did not come about is not counted. Then the same
+or writes half. Some faults hit each call of `tunectl run`; one that did not occur is not counted. Then the same
 command is called without faults until the study is complete (with --retry-failed where the user's own program met the
 fault and failed by it). Compared are, without times, device and attempts, the tables and every trial's measurements,
-steps and checkpoints. Ends with 1, and keeps the folders, where a trial is lost, a byte differs, a traceback is
-printed, a process is left, a call hangs, or a cell came about too seldom.
+steps and checkpoints. Exit code 1, with the folders kept, if a trial is lost, a byte differs, a traceback is
+printed, a process is left, a call hangs, or a cell occurred too seldom.
 
 Linux with a C compiler: the faults are those of a library in LD_PRELOAD (injected_faults.c).
 """
@@ -46,7 +46,7 @@ STUDIES = {"program": ROLES[:4], "digits": ("worker",)}
 
 @dataclass
 class Ledger:
-    """What came about, by cell, and what came of it."""
+    """Which faults occurred, by cell, and what they caused."""
 
     calls: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     counted: Counter[Cell] = field(default_factory=Counter)
@@ -67,7 +67,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the studies are run, and the library that makes their calls fail."""
+    """Where the studies run, and the library that makes their calls fail."""
 
     folder: Path
     library: Path
@@ -114,7 +114,7 @@ def call(place: Place, study: str, folder: Path, faults: Sequence[Injected], *op
 
 
 def settled(folder: Path) -> int:
-    """How many processes are left five seconds after the runner's end; they are ended then."""
+    """Return how many processes are left five seconds after the runner's end, and end them."""
     deadline = time.monotonic() + GONE_SECONDS
     while (left := left_of(str(folder), set())) and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
@@ -124,7 +124,7 @@ def settled(folder: Path) -> int:
 
 
 class Rounds:
-    """Studies from their first call to their completion, several at a time."""
+    """Studies from their first call to their completion; several at a time."""
 
     def __init__(self, place: Place, cells: Sequence[Cell], wanted: int, generator: random.Random, most: int) -> None:
         self.place, self.cells, self.wanted, self.generator, self.most = place, cells, wanted, generator, most
@@ -133,7 +133,7 @@ class Rounds:
         self.deadline = time.monotonic() + place.seconds
 
     def next(self) -> tuple[str, Path, list[Injected]] | None:
-        """A study, its folder and its faults; None where all cells have come about often enough."""
+        """A study, its folder and its faults; None if all cells have occurred often enough."""
         with self.lock:
             ledger = self.ledger
             left = [cell for cell in self.cells if ledger.counted[cell] < self.wanted]
@@ -152,12 +152,12 @@ class Rounds:
             self.one(*item)
 
     def one(self, study: str, folder: Path, faults: Sequence[Injected]) -> None:
-        """One study: disturbed once, gone on with until it is complete, compared."""
+        """One study: disturbed once, continued until it is complete, compared."""
         ended = [call(self.place, study, folder, faults)]
         happened = ended[0].happened
         retries = 0
         while len(ended) < MOST_CALLS and (ended[-1].code != 0 or len(ended) == 1):
-            # A fault that the user's own program dies of is the program's failure, like any other.
+            # A fault that ends the user's own program is a failure of the program, like any other.
             is_programs = ended[-1].code == 1 and any(item.fault.cell.role == "program" for item in happened)
             retries += is_programs
             ended.append(call(self.place, study, folder, (), *(["--retry-failed"] if is_programs else [])))
@@ -229,13 +229,13 @@ def show(rounds: Rounds) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=22, help="how often each call, error and role comes about")
+    parser.add_argument("--each", type=int, default=22, help="how often each call, error and role must occur")
     parser.add_argument("--at-once", type=int, default=8, help="how many faults are armed in a call of run")
-    parser.add_argument("--seconds", type=float, default=36_000.0, help="after so long no more studies are begun")
+    parser.add_argument("--seconds", type=float, default=36_000.0, help="start no more studies after this time")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", metavar="WORDS", help="cells with these words, as 'worker write EIO'")
-    parser.add_argument("--short", action="store_true", help="whatever came about within --seconds is enough")
+    parser.add_argument("--short", action="store_true", help="what occurred within --seconds is enough")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, began = Path(tempfile.mkdtemp(prefix="tunectl-injection-")), time.monotonic()
@@ -255,7 +255,7 @@ def main() -> int:
     show(rounds)
     seldom = [cell for cell in rounds.cells if rounds.ledger.counted[cell] < arguments.each]
     print(
-        f"in {time.monotonic() - began:.0f} s; {len(seldom)} of {len(rounds.cells)} cells came about less than "
+        f"in {time.monotonic() - began:.0f} s; {len(seldom)} of {len(rounds.cells)} cells occurred less than "
         f"{arguments.each} times"
     )
     if not rounds.ledger.good or not rounds.ledger.counted or (seldom and not arguments.short):

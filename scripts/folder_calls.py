@@ -42,7 +42,7 @@ class Called:
 
 
 def words_of(command: str, folder: Path, study: Path) -> list[str]:
-    """The command line that the fuzz gives a command; what is run in the folder of a sweep is the sweep."""
+    """The command line of a command on a folder; for `run` in the folder of a sweep, that of the sweep."""
     match command:
         case "run" if study.stem == "sweep":
             asked = ["--low", "0.01", "--high", "0.1", "--points", "2", "--no-follow-up"]
@@ -62,10 +62,10 @@ def words_of(command: str, folder: Path, study: Path) -> list[str]:
 
 
 def load() -> None:
-    """Import all that the commands need, and make them cheap: no drawings, a backend that starts when it is needed."""
+    """Import what the commands need, and make them cheap: no plots, and a backend that starts when it is needed."""
     import tunectl.execution.backends as backends
-    import tunectl.report.drawing as drawing
     import tunectl.report.plots as plots
+    import tunectl.report.renderer as drawing
 
     plots.write_figures = lambda *_arguments: plots.Drawn([], {})
     drawing.renderers = lambda: contextlib.nullcontext(())
@@ -201,6 +201,6 @@ def _csv_text(path: Path) -> str:
 
 
 def commands() -> Iterator[str]:
-    """What is called on each damaged folder, in this order: what only reads first."""
+    """The commands that are called on each damaged folder; those that only read come first."""
     yield from _READING
     yield from ("run", "retrain")

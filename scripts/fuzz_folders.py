@@ -4,8 +4,8 @@ A tiny study is made (folder_study/): one finished with retrains and an export, 
 learning rate. Then, by a seed, one file of one folder is damaged (every JSON value becomes every other type, bytes are
 cut, removed or flipped, the index is altered by SQL), and `status`, `ls`, `compare`, `next`, `export`, `report`, `run`
 (or the sweep) and `retrain` are called on it, in forked children with a time limit. In half of the folders the records
-have no checksums, as earlier versions wrote them. Ends with 1 where a call ends in a traceback, by a signal or in its
-time limit, prints a character that steers a terminal, or shows other results than those of the undamaged folder without
+have no checksums, as earlier versions wrote them. Exit code 1 if a call ends in a traceback, by a signal or in its
+time limit, prints a control character, or shows other results than those of the undamaged folder without
 naming the file. Of records without checksums a value that is as good as another cannot be known to be wrong: there only
 the rest counts.
 """
@@ -35,13 +35,13 @@ SOURCE = Path(__file__).resolve().parent / "folder_study"
 LIMIT_SECONDS = 60.0
 _RANGES = 40  # of bytes of each file, four damages each
 _PRINTED = 12
-# What tells nothing of the trials' results, or is made anew from the rest: damage to them need not be said.
+# Files without results of trials, or that are made again from the rest: damage to them need not be reported.
 _DERIVED = ("tables/", "exports/", "log.txt", "uncommitted.diff", "findings.json", "hyperparameters.yaml", "lock")
 
 
 @dataclass
 class Ledger:
-    """What was called, by command, and what was wrong with it."""
+    """What was called, by command, and what was wrong."""
 
     calls: Counter[str] = field(default_factory=Counter)
     damaged: int = 0
@@ -119,7 +119,7 @@ def _expect(called: Called) -> None:
 
 
 def cases(folders: dict[str, Path], generator: random.Random) -> Iterator[Case]:
-    """All damages, in a random order that gives every file its turn."""
+    """All damages, in a random order in which every file has its turn."""
     waiting = []
     for name, folder in folders.items():
         for listed in damages(folder, generator, _RANGES).values():
@@ -134,7 +134,7 @@ def cases(folders: dict[str, Path], generator: random.Random) -> Iterator[Case]:
 
 @dataclass
 class Worker:
-    """One of the processes that call the commands: it has a folder of its own to damage, with a sound one beside it."""
+    """A process that calls the commands. It has a folder of its own to damage, and an undamaged one beside it."""
 
     place: Path
     sound: dict[str, Path]
@@ -148,7 +148,7 @@ class Worker:
         return self.place / "runs" / "tiny"
 
     def begin(self) -> None:
-        """Learn what the commands say of the sound folders."""
+        """Note what the commands print about the undamaged folders."""
         copied(self.sound["finished"], self.place / "runs" / "beside")
         for name in self.sound:
             copied(self.sound[name], self.folder)
@@ -210,7 +210,7 @@ def _difference(one: str, other: str) -> str:
 
 
 def worked(worker: Worker, listed: list[Case], deadline: float, to: Path, most: int) -> None:
-    """What one process does."""
+    """The work of one process."""
     worker.begin()
     for case in listed:
         if time.monotonic() > deadline or worker.ledger.calls.total() >= most:
@@ -227,7 +227,7 @@ def worked(worker: Worker, listed: list[Case], deadline: float, to: Path, most: 
 
 
 def fuzz(place: Path, arguments: argparse.Namespace) -> Ledger:
-    """Share the cases out to processes, and join what they found."""
+    """Divide the cases among processes, and join what they found."""
     folders = made(place)
     generator = random.Random(arguments.seed)
     listed = [case for case in cases(folders, generator) if arguments.only in str(case)]
@@ -278,13 +278,13 @@ def show(ledger: Ledger, most: int = _PRINTED) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=20_000, help="after so many calls no more folders are damaged")
-    parser.add_argument("--seconds", type=float, default=7200.0, help="after so long no more calls are made")
+    parser.add_argument("--calls", type=int, default=20_000, help="stop damaging folders after this number of calls")
+    parser.add_argument("--seconds", type=float, default=7200.0, help="stop calling after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="only the damages with this text in their names")
-    parser.add_argument("--commands", default=",".join(commands()), help="only these commands are called")
-    parser.add_argument("--show", type=int, default=_PRINTED, help="so many violations of each kind are printed")
+    parser.add_argument("--only", default="", help="only damages with this text in their name")
+    parser.add_argument("--commands", default=",".join(commands()), help="call only these commands")
+    parser.add_argument("--show", type=int, default=_PRINTED, help="print at most this many violations of each kind")
     arguments = parser.parse_args()
     memory = Path("/dev/shm")
     place = Path(tempfile.mkdtemp(prefix="tunectl-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))

@@ -1,4 +1,4 @@
-"""Where a line of prove_gpu.py works: its folder, its device, calls of `tunectl` and what they left, and NVML."""
+"""Where a line of prove_gpu.py runs: its folder, its device, calls of `tunectl` and what they left, and NVML."""
 
 from __future__ import annotations
 

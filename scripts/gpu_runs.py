@@ -33,7 +33,7 @@ training: {max_train_steps: 1}
 def occupy_study(trials: int, resources: str = "devices: auto", **values: object) -> str:
     """A study of `trials` trials of the function `occupy` with these values."""
     fixed = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in values.items())
-    varied = "  number: {role: nuisance, range: [0, 1]}\n"  # a study of several trials wants something to vary
+    varied = "  number: {role: nuisance, range: [0, 1]}\n"  # a study of several trials needs something that varies
     return f"{OCCUPY}hyperparameters:\n{fixed}{varied}search: {{trials: {trials}}}\nresources: {{{resources}}}\n"
 
 
@@ -41,7 +41,7 @@ def prove_devices(place: Place) -> Found:
     """The devices found are those that CUDA shows."""
     found = find_devices("auto", place.environment())
     if place.rehearse:
-        return Found(found[0].kind == "cpu", f"{len(found)} device: {found[0].name}")
+        return Found(found[0].device_type == "cpu", f"{len(found)} device: {found[0].name}")
     import torch
 
     instances = sum(len(gpu.instances or ()) for gpu in read_gpus())
@@ -97,7 +97,7 @@ def prove_shared(place: Place) -> Found:
 
 
 def prove_cost(place: Place) -> Found:
-    """Between two trials on a GPU lie 80 ms at most, the start of CUDA apart."""
+    """Between two trials on a GPU there are at most 80 ms, without the start of CUDA."""
     trials = place.size(12, 6)
     figures: dict[str, float] = {}
     for name, touch in (("idle", False), ("with CUDA", True)):
@@ -219,7 +219,7 @@ def is_alive(pid: int) -> bool:
 
 
 def left_over(holder: dict[str, Any], before: DriverView | None) -> str:
-    """What is left of a run whose last trial was `holder`; `before` is what the driver showed at first."""
+    """What is left of a run whose last trial was `holder`; `before` is what the driver showed before it."""
     left = [f"process {holder[name]}" for name in ("pid", "server") if is_alive(holder[name])]
     if before is not None:
         now = driver_view()
@@ -242,7 +242,7 @@ resources: {RESOURCES}
 
 
 def prove_many(place: Place) -> Found:
-    """Small trials get done faster four at a time on one GPU than one at a time, with the same results."""
+    """Small trials finish faster four at a time on one GPU than one at a time, with the same results."""
     steps = place.size(2000, 200)
     seconds: dict[str, float] = {}
     values = []

@@ -254,7 +254,7 @@ def place_of(error: BaseException) -> str:
 
 
 def prove_resume(place: Place) -> Found:
-    """A trial that was stopped and goes on ends as if it never was: bit for bit under deterministic algorithms."""
+    """A stopped trial that continues ends as if never stopped: bit for bit under deterministic algorithms."""
     figures: dict[str, float] = {}
     cases = {"MLP": networks.mlp, "CNN": partial(networks.cnn, width=place.size(32, 4))}
     for deterministic in (True, False):
@@ -289,7 +289,7 @@ def measured(folder: Path) -> list[tuple[int, str, float]]:
 
 
 def max_difference(one: Sequence[tuple[int, str, float]], other: Sequence[tuple[int, str, float]]) -> float:
-    """Infinite where they do not measure the same things."""
+    """Infinite if they do not measure the same metrics."""
     if [line[:2] for line in one] != [line[:2] for line in other]:
         return float("inf")
     return max(abs(a[2] - b[2]) / max(abs(a[2]), 1e-12) for a, b in zip(one, other, strict=True))

@@ -69,7 +69,7 @@ class Injected:
 
 @dataclass(frozen=True)
 class Happened:
-    """A fault that came about, and the file that it was about."""
+    """A fault that occurred, and the file of its call."""
 
     fault: Injected
     where: str
@@ -97,7 +97,7 @@ def write_state(path: Path, folder: Path, program: str, faults: Sequence[Injecte
 
 
 def read_state(path: Path, faults: Sequence[Injected]) -> tuple[Counter[tuple[str, str]], list[Happened]]:
-    """How often each role made each call, and which faults came about."""
+    """How often each role made each call, and which faults occurred."""
     content = path.read_bytes()
     numbers = _HEAD.unpack_from(content)[: len(ROLES) * len(CALLS)]
     names = [(role, call) for role in ROLES for call in CALLS]
@@ -128,6 +128,6 @@ def drawn(
     calls: Counter[tuple[str, str]],
     most: int,
 ) -> list[Injected]:
-    """Up to so many faults of different cells, those first that came about least often; places uniform."""
+    """At most `most` faults of different cells, those first that occurred least often; places uniform."""
     order = sorted(cells, key=lambda cell: (counted[cell], generator.random()))
     return [Injected(cell, generator.randint(1, calls[cell.role, cell.call])) for cell in order[:most]]

@@ -30,7 +30,7 @@ def preload(workload: WorkloadReference) -> FactorySignature:  # noqa: ARG001
 
 
 def measurement(step: int) -> Measurement:
-    """The line of a step, with numbers as long as real ones; the losses tell it from those of other steps."""
+    """The line of a step, with numbers as long as real ones; no two steps have the same losses."""
     loss = 2.3 / (1.0 + step / 7.0)
     metrics = {
         "train/loss": loss,

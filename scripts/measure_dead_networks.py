@@ -16,7 +16,7 @@ can still learn:
 
 A trial that ended otherwise (a loss that is not finite, `diverged`) counts nowhere. `--trials` asks for that many dead
 and living networks of each kind of network and schedule and ends when they are there, or after `--minutes`. `--json`
-keeps what was measured of every trial. Ends with 1 where more than 1 % of either are judged wrongly.
+keeps what was measured of every trial. Exit code 1 if more than 1 % of either are judged wrongly.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tunectl.training.evaluation import Evaluator, evaluated_splits
 from tunectl.training.feasibility import is_flat, kendall_tau, moved
 from tunectl.training.input_dependence import NotExchanged, exchange
 from tunectl.training.trial import run_trial
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.workloads import digits
 from tunectl.workloads.classification import CLASSES, classification
 from tunectl.workloads.workload import Workload
@@ -299,8 +299,8 @@ def trial(task: Task) -> dict[str, Any]:
 
 
 def measured(parts: Mapping[str, Any], built: Workload, request: TrialRequest) -> dict[str, Any]:
-    """What the rule has before it."""
-    evidence = Progress.from_state(parts["progress"], CPU).evidence(request.max_train_steps)
+    """The values that the rule is given."""
+    evidence = TrialProgress.from_state(parts["progress"], CPU).evidence(request.max_train_steps)
     losses = np.array(evidence.fixed_batch_losses)
     splits = evaluated_splits(built, None)
     exchanged = exchange(Evaluator(built, splits, 1024, request.seed, CPU))
@@ -329,7 +329,7 @@ def prepare() -> None:
 
 
 def safe(task: Task) -> dict[str, Any]:
-    """As `trial`; a failure is a row, too, so that one never costs the others."""
+    """As `trial`, but a failure is a row, too, so that it does not end the others."""
     try:
         return trial(task)
     except Exception as error:
@@ -398,7 +398,7 @@ def trained(asked: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], asked: argparse.Namespace) -> int:
-    """Prints the rates; 1 where more than 1 % of either are judged wrongly."""
+    """Print the rates; 1 if more than 1 % of either are judged wrongly."""
     print(
         f"{'network':8}{'schedule':14}{'dead':>6}{'missed':>8}{'rate':>8}{'living':>8}{'condemned':>11}{'rate':>8}"
         f"{'unclear':>9}{'other':>7}{'failed':>8}"

@@ -4,7 +4,7 @@ The points are those that a real study would sample; the losses are simulated. O
 difference (normal noise, noise of four values with ties, a quarter of the trials infeasible) the table says in which
 part of the studies any end is called crowded, by the number of trials a setting, of hyperparameters that vary, and of
 settings. Where the learning rate is best at an end (in perfect order, with noise of a twentieth of the range, or beside
-bowls of the others) it says in which part that end is found. `--studies` for each number. Ends with 1 where a row has
+bowls of the others) it says in which part that end is found. `--studies` for each number. Exit code 1 if a row has
 more than 5 % false alarms beyond the error of the simulation, or a perfect order is missed. Some four minutes of CPU
 time at the default.
 """
@@ -33,7 +33,7 @@ from tunectl.analysis.updates.stability_edge import SearchPlaces, stability_edge
 TRIALS = (5, 6, 8, 10, 12, 16, 20, 40)
 NAMES = tuple(DOMAINS)[:4]
 DESIGNS = 8
-"""So many studies are sampled for each number of trials; the losses are drawn anew."""
+"""Number of studies that are sampled for each number of trials; the losses are drawn again for each."""
 
 ALARMS = 0.05
 FOUND = 0.95
@@ -73,7 +73,7 @@ def designs(trials: int, varying: int, settings: int) -> list[list[SettingAxis]]
 
 
 def crowded(generator: np.random.Generator, axes: list[SettingAxis], surface: Surface) -> set[str]:
-    """The hyperparameters of which an end is called crowded."""
+    """The hyperparameters with an end that is called crowded."""
     losses = {
         setting: surface(generator, [axis.positions for axis in axes if axis.setting == setting])
         for setting in {axis.setting for axis in axes}

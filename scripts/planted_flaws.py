@@ -4,7 +4,7 @@ Studies are simulated by formula (tests/simulated_studies.py and planted_curves.
 noise over the points that a real study would sample, and learning curves that fall to it. For each flaw the table says
 in how many studies it was planted, in how many of them its finding came, in how many as the first warning, and in how
 many of the clean studies it came as a warning or as a note. `--seeds` planted studies a flaw, `--clean` clean ones,
-`--only` some flaws. Ends with 1 where fewer than 95 % of a flaw are found or more than 5 % of the clean studies have
+`--only` some flaws. Exit code 1 if fewer than 95 % of a flaw are found or more than 5 % of the clean studies have
 any warning. Some ten minutes of CPU time at the defaults.
 """
 
@@ -34,7 +34,7 @@ CLEAN = ""
 FLAWS = (*SEARCH_FLAWS, *CURVE_FLAWS, *UPDATE_FLAWS)
 
 UPDATES_OF = 2
-"""Of so many of the best trials of each setting a clean study has the series of every update."""
+"""The number of best trials of each setting for which a clean study has the series of every update."""
 
 FINDING_OF = {"overfitting-elsewhere": "overfitting"}
 """The finding of a flaw that goes by another name."""
@@ -42,7 +42,7 @@ FINDING_OF = {"overfitting-elsewhere": "overfitting"}
 
 @dataclass(frozen=True)
 class Said:
-    """What was found in one study: ids of warnings and of notes, in their order, and the CPU seconds it took."""
+    """What was found in one study: ids of warnings and notes in their order, and the CPU seconds."""
 
     flaw: str
     warnings: list[str]
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def table(flaws: tuple[str, ...], planted: list[Said], clean: list[Said]) -> int:
-    """Prints the table; 1 where the aims are missed."""
+    """Print the table; 1 if the aims are missed."""
     warnings = Counter(name for item in clean for name in set(item.warnings))
     notes = Counter(name for item in clean for name in set(item.notes) - set(item.warnings))
     alarmed, missed = sum(bool(item.warnings) for item in clean), False

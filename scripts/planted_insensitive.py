@@ -4,7 +4,7 @@ Studies are simulated by formula (tests/simulated_studies.py): the error is a bo
 hyperparameters, with an optimum of the learning rate and a noise from trial to trial that are drawn. Weight decay has
 the strength of its row: one range away from its optimum the error rises by so much, before it saturates at 0.9; the
 floor is 0.03 to 0.15. The table says in which part of the studies `insensitive` names it, by the number of trials and
-of the hyperparameters that vary. Ends with 1 where one of a clear strength (0.15) is named in more than 5 % of all
+of the hyperparameters that vary. Exit code 1 if one of a clear strength (0.15) is named in more than 5 % of all
 studies. Some three minutes of CPU time at the defaults.
 """
 
@@ -32,7 +32,7 @@ ALARMS = 0.05
 
 
 def simulated(seed: int, trials: int, varying: int, strength: float) -> Evidence:
-    """A study in which weight decay matters by so much, and the others by what is drawn."""
+    """A study in which weight decay matters by `strength`, and the other hyperparameters by what is drawn."""
     generator = np.random.default_rng([seed, 50])
     optima = {name: float(generator.uniform(0.3, 0.7)) for name in NAMES[:varying]}
     strengths = {name: float(generator.choice([0.0, 0.15, 0.4, 1.0])) for name in NAMES[:varying]}

@@ -1,7 +1,7 @@
 """Run the studies in studies/planted: each must give the flaw that was planted in it as its first warning.
 
 The study whose range is too narrow is then followed by `tunectl next` twice: the best learning rate of a wide sweep
-must end within the inner 80 % of the last range. Prints a table; ends with 1 where one of these does not hold.
+must end within the inner 80 % of the last range. Prints a table; exit code 1 if one of these does not hold.
 """
 
 from __future__ import annotations

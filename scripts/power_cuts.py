@@ -1,6 +1,6 @@
 """Power cuts on a real file system: a study whose folder lies on an ext4 in a file is run, the file system is shut down
 under way (as by a power cut: nothing more reaches the disk, the journal is not flushed), everything is killed, the file
-system is mounted again, and the same command goes on. In the end every trial must have every evaluation.
+system is mounted again, and the same command continues. In the end every trial must have every evaluation.
 
 The trials are a program that flushes its own checkpoints, a function that trains with torch, and a workload of ours.
 Needs root, loop devices and ext4. `python scripts/power_cuts.py 10 1` makes ten cuts of each kind, with seed 1; further
@@ -149,8 +149,9 @@ def results(folder: Path) -> dict[str, object]:
 
 
 def cut_and_gone_on(study: Path, system: FileSystem, seconds: float, plain: Path) -> str:
-    """Cut one study after so long, and let it go on; says what differs in the end from the one in the folder `plain`,
-    which was not disturbed, "" where nothing does.
+    """Cut one study after this time, and let it continue.
+
+    Returns what differs in the end from the undisturbed study in the folder `plain`, "" if nothing does.
     """
     folder = system.mount / "study"
     runner = started(study, folder)

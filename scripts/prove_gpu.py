@@ -1,6 +1,6 @@
-"""What can be shown on a GPU alone: that trials see their own device, share it, leave nothing behind, and cost little.
+"""What can only be shown on a GPU: that trials see their own device, share it, leave nothing behind, and cost little.
 
-`python scripts/prove_gpu.py` (`make gpu`) prints a table, writes it as JSON, and ends with 1 where a line does not hold
+`python scripts/prove_gpu.py` (`make gpu`) prints a table, writes it as JSON, and exit code 1 if a line does not hold
 or was not run. Without a GPU it says so and ends with 0. It needs the package's dependencies alone and runs under any
 Python that has them: the package is taken from this checkout.
 
@@ -43,7 +43,7 @@ State = Literal["holds", "does not hold", "not run"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a line: `found` says it in words, `figures` in numbers, `seconds` how long it took."""
+    """The result of a line: `found` says it in words, `figures` in numbers, `seconds` how long it took."""
 
     line: str
     claim: str
@@ -54,7 +54,7 @@ class Outcome:
 
 
 def run_line(line: Line, seconds: float, *, cut: bool, rehearse: bool) -> Outcome:
-    """Run one line in a process of its own, for at most so many seconds; `cut`: it has less time than it may take."""
+    """Run one line in a process of its own, for at most `seconds`; `cut`: it has less time than it may need."""
     outcome, began = Outcome(line.name, line.claim), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="prove-gpu-") as folder:
         answer, log = Path(folder) / "answer.json", Path(folder) / "log.txt"
@@ -156,7 +156,7 @@ def main() -> int:
         return 0
     lines = chosen_lines(options.lines)
     devices = find_devices("auto", os.environ)
-    if devices[0].kind == "cpu" and not options.rehearse:
+    if devices[0].device_type == "cpu" and not options.rehearse:
         print("no GPU")
         return 0
     device = "the CPU, a rehearsal" if options.rehearse else ", ".join(device.name for device in devices)

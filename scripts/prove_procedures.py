@@ -5,7 +5,7 @@ without warmup under five fresh seeds each. `normalised`: the same network at in
 needs no warmup, or none helps. `kills`: every procedure is killed at five seeded moments and run again; its
 conclusion.json must be the undisturbed one's, byte by byte. `spike`: an early rise of the loss that the evaluations of
 the study miss and the every-step follow-up of lr-sweep finds. `precision`: the loss curves of float32, bfloat16 and
-accumulation side by side. `all` does them all. Ends with 1 where a claim does not hold. `--keep DIR` keeps the folders.
+accumulation side by side. `all` does them all. Exit code 1 if a claim does not hold. `--keep DIR` keeps the folders.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def prove_kills(place: Place) -> bool:
             number = generator.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
             disturbed = place.folder / f"{name}-{moment}"
             hit = strike(place, words, disturbed, fraction * seconds, number)
-            while hit[-1] == 1 and fraction > 0.1:  # it had ended by itself: the calm one had more of a neighbour
+            while hit[-1] == 1 and fraction > 0.1:  # it had ended by itself: the undisturbed one had a busier neighbour
                 shutil.rmtree(disturbed)
                 fraction *= 0.8
                 hit = strike(place, words, disturbed, fraction * seconds, number)
@@ -358,7 +358,7 @@ MOST_APART = 0.25
 
 
 def prove_precision(place: Place) -> bool:
-    """The same training in three ways, its loss curves side by side."""
+    """The same training in three ways, with its loss curves side by side."""
     curves = {}
     for name, fields in WAYS.items():
         slug = name.replace(" ", "-").replace("_", "-")

@@ -41,7 +41,7 @@ def words_of(command: str, place: Path) -> list[str]:
 
 
 def complaint(command: str, expected: str) -> str:
-    """What is wrong with a command, "" where nothing is."""
+    """What is wrong with a command, "" if nothing is."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory() as place:
         words = words_of(command, Path(place))

@@ -1,7 +1,7 @@
 """Run every study in studies/smoke as a user would, twice, and look at what it leaves.
 
 The first call must end well and write every file that a study folder has; the second must say that the study is
-complete and change no byte of any file but `lock`. Ends with 1 where one does not.
+complete and change no byte of any file but `lock`. Exit code 1 if one does not.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def missing(folder: Path) -> list[str]:
     """What a finished study folder lacks."""
     absent = [name for name in EXPECTED if not (folder / name).is_file()]
     for trial in sorted((folder / "trials").iterdir()):
-        # Of own code nobody knows the single updates.
+        # The single updates of own code are not known.
         own_code = json.loads((trial / "request.json").read_text())["kind"] == "command"
         expected = [name for name in EXPECTED_OF_TRIAL if name != "steps.jsonl" or not own_code]
         absent += [f"trials/{trial.name}/{name}" for name in expected if not (trial / name).is_file()]

@@ -1,11 +1,11 @@
-"""Disturb a study at seeded moments, go on with the same command, and compare with an undisturbed run.
+"""Disturb a study at seeded moments, continue with the same command, and compare with an undisturbed run.
 
 The study (torture_study/) has two loader processes a trial, randomness in its data and its model, and infeasible
 trials. Its undisturbed run is the reference. Then faults: SIGKILL, SIGTERM, SIGINT, SIGSTOP followed by SIGCONT or by
 SIGKILL, to the runner, the fork server, a trial's process or a loader process; several may hit one call of
 `tunectl run`. The command is called again until the study is complete, then comes a fresh folder, until all faults are
 spent. Compared are, without times, device and attempts, the tables and every trial's measurements, steps and
-checkpoints. Ends with 1, and keeps the folders, where a trial is lost, a byte differs, a process outlives its runner
+checkpoints. Exit code 1, with the folders kept, if a trial is lost, a byte differs, a process outlives its runner
 by five seconds, or a call hangs.
 """
 
@@ -40,7 +40,7 @@ Cell = tuple[str, str]
 
 @dataclass
 class Ledger:
-    """What was done, by fault and target, and what came of it."""
+    """Which faults were sent, by fault and target, and what they caused."""
 
     sent: Counter[Cell] = field(default_factory=Counter)
     at_work: Counter[Cell] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class Round:
     last_cell: Cell | None = None
 
     def note_attempts(self, family: Family) -> None:
-        """A trial seen under another process than before was hit: it goes on from its resume.pt, or begins again."""
+        """A trial seen with another process than before was hit: it continues from its resume.pt, or starts again."""
         for process, trial in family.trials.items():
             earlier = self.trained_by.setdefault(trial, set())
             if earlier and process not in earlier:
@@ -99,7 +99,7 @@ class Round:
 
 @dataclass
 class Strikes:
-    """The faults of one call: each is due some time after the one before, or after the call began to train."""
+    """The faults of one call: each comes some time after the one before, or after the call began to train."""
 
     round: Round
     family: Family
@@ -110,7 +110,7 @@ class Strikes:
     later: Later = field(default_factory=Later)
 
     def look(self) -> None:
-        """Look at the processes, send what is due."""
+        """Look at the processes, send the signals whose time has come."""
         self.family.look()
         self.round.note_attempts(self.family)
         if self.trained is None and self.family.trials:
@@ -144,7 +144,7 @@ def start(study: Path, folder: Path, options: tuple[str, ...]) -> subprocess.Pop
 
 
 def settle(strikes: Strikes, folder: Path) -> int:
-    """How many processes are left five seconds after the runner's end; they are ended then."""
+    """Return how many processes are left five seconds after the runner's end, and end them."""
     deadline = time.monotonic() + GONE_SECONDS
     while (left := left_of(str(folder), strikes.family.sessions)) and time.monotonic() < deadline:
         strikes.look()
@@ -179,7 +179,7 @@ def call(study: Path, current: Round, options: tuple[str, ...]) -> tuple[int, in
 
 
 def disturbed(study: Path, current: Round, generator: random.Random) -> None:
-    """Call the command until the study is complete; a call that nothing hit is the last, however it ended."""
+    """Call the command until the study is complete; a call that no fault hit is the last one."""
     while True:
         options = generator.choice([USUAL, USUAL, *ORDERS.values()])
         code, faults = call(study, current, options)
@@ -198,7 +198,7 @@ def in_other_orders(study: Path, place: Path, reference: Path, ledger: Ledger) -
 
 
 def run_rounds(study: Path, place: Path, reference: Path, faults: deque[Fault], seconds: float, seed: int) -> Ledger:
-    """Fresh folders until all faults are spent, or the time is."""
+    """Start new folders until all faults or all the time are used."""
     ledger, generator = Ledger(), random.Random(seed + 1)
     deadline = time.monotonic() + seconds
     while faults and time.monotonic() < deadline:
@@ -240,7 +240,7 @@ def show(ledger: Ledger) -> None:
 
 
 def undisturbed(study: Path, folder: Path) -> float:
-    """Make the reference; gives its seconds."""
+    """Make the reference; return its seconds."""
     ledger = Ledger()
     began = time.monotonic()
     code, _ = call(study, Round(folder, deque(), ledger, 0.0), USUAL)
@@ -253,11 +253,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=STUDY)
     parser.add_argument("--faults", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=7200.0, help="after so long no more faults are sent")
+    parser.add_argument("--seconds", type=float, default=7200.0, help="stop sending faults after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--orders", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
-    # Started in the background, a shell has us ignore SIGINT, and so would the studies: they inherit it.
+    # A shell starts background jobs with SIGINT ignored, and the studies would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place, study, began = Path(tempfile.mkdtemp(prefix="tunectl-torture-")), arguments.study.resolve(), time.monotonic()
     reference = place / "reference"

@@ -48,7 +48,7 @@ def study(hyperparameters: Mapping[str, Any] | None = None, /, **sections: Any) 
 
 
 def problems_in(text: str) -> tuple[Problem, ...]:
-    """The problems for which a study text is refused; fails where it is not."""
+    """The problems for which a study text is refused; fails if it is accepted."""
     with pytest.raises(StudyError) as caught:
         parse_study(text, STUDY_FILE)
     return caught.value.problems

@@ -1,6 +1,6 @@
-"""What holds for all tests: random examples are few and always the same ones; `make fuzz` tries many new ones.
+"""Settings for all tests: random examples are few and always the same; `make fuzz` tries many new ones.
 
-A finding or a plot that fails is passed over where users are at work; here it is raised.
+For users, a finding or plot that fails is only a warning; in the tests it raises.
 """
 
 from __future__ import annotations

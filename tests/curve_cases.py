@@ -9,20 +9,23 @@ from builders import study
 
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
-from tunectl.core.records import PlannedTrial
+from tunectl.core.records import PlannedTrial, Scalar
+
+Errors = tuple["np.ndarray", "np.ndarray"]
+"""The error rates of a trial on valid and on train."""
 
 STEPS = 2000
 START = 0.9
 
 
-def curves_study(settings: Sequence[Sequence[tuple]], **training: str) -> Evidence:
+def curves_study(settings: Sequence[Sequence[Errors]], **training: str) -> Evidence:
     """A study in which each setting has trials with these (valid, train) error rates, after START at step 0."""
     spec = study(training=f"{{max_train_steps: {STEPS}, eval_every: {STEPS // len(settings[0][0][0])}}}", **training)
     runs: list[Run] = []
     for setting, pairs in enumerate(settings):
         for valid, train in pairs:
             steps = np.linspace(0, STEPS, len(valid) + 1)
-            values = {"optimizer": f"sgd{setting}" if setting else "sgd", "learning_rate": 0.1}
+            values: dict[str, Scalar] = {"optimizer": f"sgd{setting}" if setting else "sgd", "learning_rate": 0.1}
             plan = PlannedTrial(len(runs), setting, len(runs), 0, (), values, 0)
             curves = {
                 f"{split}/error_rate": (steps, np.append(START, errors))
@@ -40,7 +43,9 @@ def shares_done(evaluations: int) -> np.ndarray:
     return np.arange(1, evaluations + 1) / evaluations
 
 
-def flat_from(generator, begin: float, *, evaluations: int = 20, level: float = 0.05, scatter: float = 0.02):
+def flat_from(
+    generator: np.random.Generator, begin: float, *, evaluations: int = 20, level: float = 0.05, scatter: float = 0.02
+) -> np.ndarray:
     """Error rates that fall until `begin` of training, in one of three ways, and stay at about `level`."""
     done = shares_done(evaluations)
     fall = [
@@ -57,7 +62,7 @@ CLEAN_SHAPES = (
 )
 
 
-def clean_pair(generator, shape: str, *, evaluations: int) -> tuple[np.ndarray, np.ndarray]:
+def clean_pair(generator: np.random.Generator, shape: str, *, evaluations: int) -> tuple[np.ndarray, np.ndarray]:
     """The validation and training error rates of one trial without a flaw."""
     done = shares_done(evaluations)
     power, time = generator.uniform(0.3, 0.8), 10 ** generator.uniform(-2.5, -1.3)
@@ -80,19 +85,25 @@ def clean_pair(generator, shape: str, *, evaluations: int) -> tuple[np.ndarray, 
             share = generator.uniform(0.2, 0.7)
             for place in range(1, evaluations):
                 noise[place] = share * noise[place - 1] + np.sqrt(1 - share**2) * noise[place]
-        errors = np.minimum((level + (START - level) * fall) * np.exp(scatter * noise), 1.0)
+        errors: np.ndarray = np.minimum((level + (START - level) * fall) * np.exp(scatter * noise), 1.0)
         if shape.endswith("examples"):
             examples = int(shape.split()[0].replace(",", ""))
-            return generator.binomial(examples, errors) / examples
+            errors = generator.binomial(examples, errors) / examples
         return errors
 
     return split(level), split(level * generator.uniform(0.3, 1.0))
 
 
 def rising_pair(
-    generator, low: float, high: float, *, evaluations: int, examples: int, turn: float | None = None
+    generator: np.random.Generator,
+    low: float,
+    high: float,
+    *,
+    evaluations: int,
+    examples: int,
+    turn: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An error rate of so many examples that falls to `low`, then rises to `high`, and a training one that falls.
+    """An error rate of `examples` examples that falls to `low`, then rises to `high`, and a training one that falls.
 
     Without examples it is a smooth curve with a scatter of one per cent.
     """
@@ -104,7 +115,9 @@ def rising_pair(
     return valid, START * np.exp(-4 * done) * scatter[1]
 
 
-def only_rising(generator, low: float, high: float, *, evaluations: int) -> tuple[np.ndarray, np.ndarray]:
+def only_rising(
+    generator: np.random.Generator, low: float, high: float, *, evaluations: int
+) -> tuple[np.ndarray, np.ndarray]:
     """An error rate that is best at its first evaluation and then only rises, by nearly equal steps."""
     scatter = np.exp(0.002 * generator.normal(size=(2, evaluations)))
     return np.linspace(low, high, evaluations) * scatter[0], START * np.exp(-4 * shares_done(evaluations)) * scatter[1]

@@ -1,10 +1,12 @@
-"""Studies in which little or nothing can be learned, as hypothesis makes them: every finding must bear them."""
+"""Studies in which little or nothing can be learned, as hypothesis makes them: no finding may fail on them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from builders import study_text
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.errors import StudyError
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.language.study_reader import parse_study
 from tunectl.space.trial_plan import plan_trials
 
@@ -54,6 +56,11 @@ LEVELS = [0.0, 0.25, 1.0, -3.0, 1e308, -1e308, 1e-308, 5e-324]
 STATES = ["completed", "infeasible", "failed", "pending", "completed-without-a-value"]
 
 
+ValueOf = Callable[[np.random.Generator, PlannedTrial], float]
+StateOf = Callable[[np.random.Generator, PlannedTrial], str]
+CurveOf = Callable[[np.random.Generator, int, float], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Drawn:
     """What a study is made of, beside its file."""
@@ -63,7 +70,7 @@ class Drawn:
 
 
 @st.composite
-def degenerate_studies(draw) -> Drawn:
+def degenerate_studies(draw: st.DrawFn) -> Drawn:
     """A study file of odd domains, and trials that are equal, tied, huge, lost, or few."""
     entries = {
         "learning_rate": draw(st.sampled_from(RATES)),
@@ -94,9 +101,8 @@ def degenerate_studies(draw) -> Drawn:
     runs = []
     for plan in plans:
         state = state_of(generator, plan)
-        run = Run(
-            plan, "completed" if state == STATES[-1] else state, reason="nan_loss" if state == "infeasible" else ""
-        )
+        ended: State = "completed" if state == STATES[-1] else cast("State", state)
+        run = Run(plan, ended, reason="nan_loss" if state == "infeasible" else "")
         if state != "pending":
             value = value_of(generator, plan)
             names = (metric, "train/loss", "valid/loss", "train/minibatch_loss")
@@ -120,78 +126,78 @@ def degenerate_studies(draw) -> Drawn:
     return Drawn(evidence, tuple(outcome_of(run) for run in runs))
 
 
-def values():
+def values() -> st.SearchStrategy[ValueOf]:
     """How good a trial is."""
 
-    def constant(level):
+    def constant(level: float) -> ValueOf:
         return lambda generator, plan: level
 
-    def noisy(level):
+    def noisy(level: float) -> ValueOf:
         return lambda generator, plan: level * (1 + 0.1 * generator.uniform())
 
-    def ties(level):
+    def ties(level: float) -> ValueOf:
         return lambda generator, plan: level * float(generator.integers(0, 2))
 
-    def ordered(level):
+    def ordered(level: float) -> ValueOf:
         return lambda generator, plan: level * plan.trial / 100
 
-    def spread(level):
+    def spread(level: float) -> ValueOf:
         return lambda generator, plan: float(generator.choice(LEVELS))
 
     levels = st.sampled_from([*LEVELS, math.nan, math.inf])
     return st.builds(lambda make, level: make(level), st.sampled_from([constant, noisy, ties, ordered, spread]), levels)
 
 
-def states():
+def states() -> st.SearchStrategy[StateOf]:
     """How a trial ends."""
 
-    def always(state):
+    def always(state: str) -> StateOf:
         return lambda generator, plan: state
 
-    def any_of(state):
+    def any_of(state: str) -> StateOf:
         return lambda generator, plan: str(generator.choice(STATES))
 
-    def by_setting(state):
+    def by_setting(state: str) -> StateOf:
         return lambda generator, plan: "completed" if plan.setting == 0 else state
 
-    def by_value(state):
-        def found(generator, plan: PlannedTrial):
+    def by_value(state: str) -> StateOf:
+        def found(generator: np.random.Generator, plan: PlannedTrial) -> str:
             value = plan.hyperparameters.get("c", plan.hyperparameters.get("b"))
             return "completed" if str(value) < "1.5" or value == "a" else state
 
         return found
 
-    def late(state):
+    def late(state: str) -> StateOf:
         return lambda generator, plan: "completed" if plan.point < 1 else state
 
     makers = st.sampled_from([always, any_of, by_setting, by_value, late])
     return st.builds(lambda make, state: make(state), makers, st.sampled_from(STATES))
 
 
-def flat(generator, length, value):
+def flat(generator: np.random.Generator, length: int, value: float) -> np.ndarray:
     return np.full(length, value)
 
 
-def random(generator, length, value):
+def random(generator: np.random.Generator, length: int, value: float) -> np.ndarray:
     return value * generator.uniform(0.5, 1.5, length) if math.isfinite(value) else generator.uniform(size=length)
 
 
-def falling(generator, length, value):
+def falling(generator: np.random.Generator, length: int, value: float) -> np.ndarray:
     return np.geomspace(1.0, 1e-3, length) if length else np.zeros(0)
 
 
-def wild(generator, length, value):
+def wild(generator: np.random.Generator, length: int, value: float) -> np.ndarray:
     return generator.choice([0.0, 1.0, -1.0, 1e308, -1e308, math.inf, -math.inf, math.nan, 5e-324], length)
 
 
-def missing(generator, length, value):
+def missing(generator: np.random.Generator, length: int, value: float) -> np.ndarray:
     return np.full(length, math.nan)
 
 
-CURVES = [flat, random, falling, wild, missing]
+CURVES: list[CurveOf] = [flat, random, falling, wild, missing]
 
 
-def series(generator, updates, shape) -> UpdateSeries:
+def series(generator: np.random.Generator, updates: int, shape: CurveOf) -> UpdateSeries:
     """What every update left, all of one shape."""
     positive = np.abs(shape(generator, updates, 1.0))
     return UpdateSeries(

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import FunctionRequest, request_of
+from tunectl.core.own_code_request import FunctionRequest, request_of
 from tunectl.core.records import TrialResult, TrialSeconds, WorkloadReference
 from tunectl.store.trial_files import read_trial
 from tunectl.training.function_trial import run_function

@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (tables of studies: one case stands on one line)
+# ruff: noqa: E501  (tables of studies: each case is on one line)
 """Study files as hypothesis makes them: mutated, plausible and random ones."""
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ _junk = st.recursive(
 )
 
 
-def _mapping(keys):
-    return st.fixed_dictionaries({}, optional=keys).map(
+def _mapping(keys: dict[str, st.SearchStrategy[str]]) -> st.SearchStrategy[str]:
+    none: dict[str, st.SearchStrategy[str]] = {}
+    return st.fixed_dictionaries(none, optional=keys).map(
         lambda items: "{" + ", ".join(f"{key}: {value}" for key, value in items.items()) + "}"
     )
 
@@ -155,7 +156,7 @@ _whens = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["1", "2", "3"
 
 
 @st.composite
-def plausible_studies(draw):
+def plausible_studies(draw: st.DrawFn) -> str:
     """Hyperparameters a to d, each of one or two alternatives, most of them conditional."""
     lines = ["workload: a:b", "objective: {metric: valid/loss, direction: minimize}"]
     lines += ["training: {max_train_steps: 20, eval_every: 10}", "hyperparameters:", "  optimizer: adam"]
@@ -174,7 +175,7 @@ def plausible_studies(draw):
 
 
 @st.composite
-def mutated_studies(draw):
+def mutated_studies(draw: st.DrawFn) -> str:
     """The whole study with some of its tokens replaced, doubled, dropped or exchanged."""
     tokens = _TOKEN.findall(WHOLE)
     for _ in range(draw(st.integers(1, 4))):

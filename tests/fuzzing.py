@@ -10,7 +10,7 @@ _MANY = os.environ.get("TUNECTL_FUZZ_EXAMPLES", "")
 
 
 def examples(few: int) -> settings:
-    """`few` examples that never change; TUNECTL_FUZZ_EXAMPLES of them, drawn anew, where it is set (`make fuzz`)."""
+    """`few` examples that never change; TUNECTL_FUZZ_EXAMPLES of them, drawn again, if it is set (`make fuzz`)."""
     return settings(
         max_examples=int(_MANY or few),
         derandomize=not _MANY,

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = [
@@ -20,8 +22,11 @@ QUIET = [
 ]
 PATIENCE_SECONDS = 90
 
+Message = dict[str, Any]
+"""A message of the browser's protocol."""
 
-def found_browser():
+
+def found_browser() -> str | None:
     """The program named in TUNECTL_CHROMIUM, or a Chromium or Chrome on the path; None where there is none."""
     named = os.environ.get("TUNECTL_CHROMIUM")
     return named or next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -30,26 +35,28 @@ def found_browser():
 class Page:
     """A page in the browser: what it runs, what it asked the network for, what it wrote on the console."""
 
-    def __init__(self, to_browser, from_browser):
+    def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = to_browser, from_browser
-        self._number, self._rest, self._session = 0, b"", None
-        self.requests, self.console = [], []
+        self._number, self._rest = 0, b""
+        self._session: str | None = None
+        self.requests: list[str] = []
+        self.console: list[str] = []
 
-    def call(self, method, **parameters):
+    def call(self, method: str, **parameters: Any) -> Any:
         """The result of a command; raises where the browser refuses it."""
         self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
+        message: Message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         return self._until(lambda reply: reply.get("id") == self._number)["result"]
 
-    def _until(self, wanted):
+    def _until(self, wanted: Callable[[Message], bool]) -> Message:
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             while b"\0" in self._rest:
                 text, self._rest = self._rest.split(b"\0", 1)
-                message = json.loads(text)
+                message: Message = json.loads(text)
                 self._note(message)
                 if wanted(message):
                     assert "error" not in message, message["error"]
@@ -59,7 +66,7 @@ class Page:
             assert part, "the browser has ended"
             self._rest += part
 
-    def _note(self, message):
+    def _note(self, message: Message) -> None:
         parameters = message.get("params", {})
         match message.get("method"):
             case "Network.requestWillBeSent":
@@ -71,14 +78,14 @@ class Page:
             case "Log.entryAdded":
                 self.console.append(parameters["entry"]["text"])
 
-    def start(self):
+    def start(self) -> None:
         """Attach to an empty page."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
-    def open(self, path, width=1280, height=900):
+    def open(self, path: Path | str, width: int = 1280, height: int = 900) -> None:
         """Load a file and wait until it is loaded."""
         self.requests.clear()
         self.console.clear()
@@ -86,37 +93,37 @@ class Page:
         self.call("Page.navigate", url=Path(path).as_uri())
         self._until(lambda message: message.get("method") == "Page.loadEventFired")
 
-    def run(self, expression):
+    def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited where it is a promise."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, condition):
+    def wait(self, condition: str) -> None:
         """Wait until a JavaScript condition holds; it is looked at before each frame."""
         self.run(
             "new Promise((done) => { const look = () => "
             f"({condition}) ? done(true) : requestAnimationFrame(look); look(); }})"
         )
 
-    def mouse(self, kind, x, y, **more):
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         """A mouse event as from the hardware."""
         self.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **more)
 
-    def click(self, x, y):
+    def click(self, x: float, y: float) -> None:
         """Move there, press and let go."""
         self.mouse("Moved", x, y)
         for kind in ("Pressed", "Released"):
             self.mouse(kind, x, y, button="left", clickCount=1, buttons=1)
 
-    def screenshot(self, path, whole=False):
+    def screenshot(self, path: Path | str, whole: bool = False) -> None:
         """A picture of the window, or of the whole page."""
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         Path(path).write_bytes(base64.b64decode(data))
 
 
 @contextmanager
-def browser(program):
+def browser(program: str) -> Iterator[Page]:
     """A page in a browser of its own, which ends with the context."""
     from_us, to_browser = os.pipe()
     from_browser, to_us = os.pipe()

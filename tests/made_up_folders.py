@@ -63,7 +63,8 @@ def write_trial(folder: StudyFolder, trial: PlannedTrial, metric: str, value: fl
     for step in STEPS[1:]:
         home.checkpoint(step).write_bytes(b"a checkpoint")
     home.log.write_text(f"trial {trial.trial} <said> so\n")
-    state, reason = ("completed", "") if value is not None else ("infeasible", "nan_loss")
-    step = None if value is not None else 50
-    result = TrialResult(trial.trial, state, reason, infeasible_step=step, final_step=STEPS[-1])
+    if value is None:
+        result = TrialResult(trial.trial, "infeasible", "nan_loss", infeasible_step=50, final_step=STEPS[-1])
+    else:
+        result = TrialResult(trial.trial, "completed", final_step=STEPS[-1])
     home.result.write_text(jsontext.encode(result.to_json()))

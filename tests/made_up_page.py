@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tunectl.analysis.figures.figures import (
     Axis,
@@ -11,14 +12,16 @@ from tunectl.analysis.figures.figures import (
     BoxesFigure,
     Curve,
     CurvesFigure,
+    Figure,
     HistogramFigure,
     Mark,
     Point,
     PointsFigure,
 )
 from tunectl.analysis.findings.findings import Change, Finding
+from tunectl.core.table_columns import Column
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
-from tunectl.report.table import Column, Table
+from tunectl.report.table import Cell, ColumnType, Table
 
 NASTY = "</script><img src=x onerror=alert(1)>"
 QUOTES = "a'b\"c[d].e\\f{{g}} ${h} `i` \u2028 <!-- é 漢字 🙂"
@@ -29,20 +32,22 @@ LOSS = Axis("loss (nats)", "log")
 STEP = Axis("step")
 
 
-def error_rate(trial):
+def error_rate(trial: int) -> tuple[float, float | None]:
     rate = 10 ** -(0.8 + 3 * random.Random(trial).random())
     error = 0.02 + 0.02 * (math.log10(rate) + 2.3) ** 2 + 0.01 * random.Random(trial + 7000).random()
     return rate, None if rate > 0.06 else error
 
 
-def points_on(axis, values, name, title, trials):
+def points_on(
+    axis: Axis, values: Callable[[int], float | str], name: str, title: str, trials: Iterable[int]
+) -> PointsFigure:
     points = [
         Point(values(trial), error_rate(trial)[1], OPTIMIZERS[trial % 2], f"trial {trial}", trial) for trial in trials
     ]
     return PointsFigure(name, title, axis, ERROR, points, legend="optimizer")
 
 
-def axis_section(trials):
+def axis_section(trials: Sequence[int]) -> Section:
     names = ["relu", "tanh", "gelu", NASTY, QUOTES]
     figures = [
         points_on(Axis("learning rate", "log"), lambda t: error_rate(t)[0], "axis-rate", "Error against rate", trials),
@@ -62,14 +67,14 @@ def axis_section(trials):
     return Section("Hyperparameter axes", "Each point is a trial; a cross is an infeasible one.", figures)
 
 
-def curve(trial, steps, split):
+def curve(trial: int, steps: Sequence[int], split: str) -> list[float]:
     rng = random.Random(f"{trial} {split}")
     speed = 1 + 4 * rng.random()
     floor = 0.05 if split == "train" else 0.1
     return [floor + 2.3 * math.exp(-speed * step / steps[-1]) + 0.02 * rng.random() for step in steps]
 
 
-def curves_section(trials, evaluations):
+def curves_section(trials: Sequence[int], evaluations: int) -> Section:
     steps = [20 * place for place in range(evaluations)]
     best = list(trials)[:4]
     front = [
@@ -83,21 +88,21 @@ def curves_section(trials, evaluations):
         if trial not in best
     ]
     broken = [Curve([0, 1, 2, 3, 4], [1.0, math.nan, 3.0, math.inf, 2.0], NASTY, QUOTES, 0)]
-    figures = [
+    figures: list[Figure] = [
         CurvesFigure("curves", "Training curves", STEP, LOSS, [*front, *behind], [Mark(200, "warmup ends")]),
         CurvesFigure("curves-broken", "Curves with gaps", STEP, Axis("loss"), broken, legend=NASTY),
     ]
     return Section("Training curves", "", figures)
 
 
-def budget_section(most):
-    def box(k, series, worse):
+def budget_section(most: int) -> Section:
+    def box(k: int, series: str, worse: int) -> Box:
         middle = 0.02 + 0.1 / (k + worse)
         return Box(k, 0.8 * middle, 0.9 * middle, middle, 1.15 * middle, 1.4 * middle, series)
 
     boxes = [box(k, series, worse) for k in range(1, most) for worse, series in enumerate(OPTIMIZERS)]
     endless = [Box("one", 0.1, 0.2, 0.3, math.inf, math.inf), Box(NASTY, 0.1, 0.2, 0.3, 0.4, math.nan)]
-    figures = [
+    figures: list[Figure] = [
         BoxesFigure("budget", "Best of k trials", Axis("k (trials)"), ERROR, boxes, legend="optimizer"),
         BoxesFigure("budget-endless", "Boxes that do not end", Axis("k", "category"), ERROR, endless),
         HistogramFigure("norms", "Gradient norms", Axis("norm", "log"), [10 ** (n / 90) for n in range(-99, 99)]),
@@ -106,22 +111,23 @@ def budget_section(most):
     return Section("Was the budget enough?", "", figures, [PageTable("Best of k", budget)])
 
 
-def trials_section(trials):
-    columns = [
+def trials_section(trials: Sequence[int]) -> Section:
+    columns: list[tuple[str, ColumnType]] = [
         *(("trial", "whole"), ("state", "text"), ("learning_rate", "scalar"), ("momentum", "real"), ("seed", "whole")),
         *(("best_step", "whole"), ("best_value", "real"), ("valid/loss", "real"), (NASTY, "scalar"), (LONG, "text")),
     ]
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for trial in trials:
         rate, error = error_rate(trial)
+        odd_cells: list[Cell] = [NASTY, 3, True]
         odd = [math.nan, math.inf, None, 0.25][trial % 4]
         values = (rate, 1 - 10**-2.5, 2**63 + trial, None if error is None else 100 * (trial % 9), error, odd)
-        rows.append((trial, "infeasible" if error is None else "completed", *values, [NASTY, 3, True][trial % 3], LONG))
+        rows.append((trial, "infeasible" if error is None else "completed", *values, odd_cells[trial % 3], LONG))
     table = Table(tuple(Column(name, kind) for name, kind in columns), rows)
     return Section("Trials", "Click a heading to sort.", (), [PageTable("All trials", table, True)])
 
 
-def details(trials, evaluations, metrics):
+def details(trials: Sequence[int], evaluations: int, metrics: Sequence[str]) -> Iterator[TrialDetail]:
     steps = [20 * place for place in range(evaluations)]
     for trial in trials:
         rate, error = error_rate(trial)
@@ -162,8 +168,10 @@ FINDINGS = (
 )
 
 
-def made_up_page(number=12, evaluations=30, metrics=("valid/loss", "train/loss", "valid/error_rate")):
-    """A page of so many trials, each with so many evaluations of each of the metrics."""
+def made_up_page(
+    number: int = 12, evaluations: int = 30, metrics: Sequence[str] = ("valid/loss", "train/loss", "valid/error_rate")
+) -> StudyPage:
+    """A page of `number` trials, each with `evaluations` evaluations of each of the metrics."""
     trials = range(number)
     sections = [
         axis_section(trials),
@@ -184,7 +192,7 @@ def made_up_page(number=12, evaluations=30, metrics=("valid/loss", "train/loss",
     )
 
 
-def empty_page():
+def empty_page() -> StudyPage:
     """The page of a study in which nothing has run."""
     nothing = Table((Column("trial", "whole"), Column("state", "text")), [])
     sections = [

@@ -30,14 +30,14 @@ class Regression(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.linear(x)
+        out: torch.Tensor = self.linear(x)
         if self.behaviour == "dead":
             out = out.detach() * 0 + self.linear.bias * 0
         if not self.training:
             return out
         update, self.updates = self.updates, self.updates + 1
         if self.behaviour == "gate" and 0 <= self.bad_update < update:
-            time.sleep(0.005)  # so that a stop that was asked for at the gate comes before the end
+            time.sleep(0.005)  # so that a stop requested at the gate comes before the end
         if update == self.bad_update:
             misbehave(self.behaviour)
             if self.behaviour == "nan":
@@ -64,7 +64,7 @@ def misbehave(behaviour: str) -> None:
 
 
 def wait_at(gate: Path) -> None:
-    """Say that the trial is here, and go on once the test has opened the gate."""
+    """Show that the trial is here, and continue when the test has opened the gate."""
     gate.with_name("reached").touch()
     while not gate.exists():
         time.sleep(0.01)

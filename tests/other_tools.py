@@ -15,7 +15,7 @@ MARKS = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
 
 def library(name: str, extra: str | None = None) -> ModuleType:
-    """A module of another tool; skips the test where it is missing, fails it under `make frameworks`."""
+    """A module of another tool; skips the test if it is missing, fails it under `make frameworks`."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

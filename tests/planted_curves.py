@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from simulated_studies import CHANCE, rewritten, simulated_evidence
@@ -11,12 +12,18 @@ from simulated_studies import CHANCE, rewritten, simulated_evidence
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run
 
+Fall = Callable[[np.ndarray], np.ndarray]
+"""How far a curve is from its level, from 1 to 0, by the share of training that is done."""
+
+Plant = Callable[[np.random.Generator], Callable[[Run], Run]]
+"""What draws how the trials of a study train with a flaw."""
+
 LN_10 = float(np.log(10.0))
 TRAINED_BEST = 8
-"""Of so many best trials of each setting the updates are simulated: the good ones of the studies here."""
+"""The number of best trials of each setting whose updates are simulated: the good ones of the studies here."""
 
 
-def planted_evidence(flaw: str, seed: int, **changes) -> Evidence:
+def planted_evidence(flaw: str, seed: int, **changes: Any) -> Evidence:
     """A simulated study, otherwise clean, in which trials train with the flaw; `changes` as for simulated_evidence."""
     generator = np.random.default_rng([seed, 30])
     if flaw in UPDATE_FLAWS:
@@ -31,13 +38,19 @@ def planted_evidence(flaw: str, seed: int, **changes) -> Evidence:
     return rewritten(clean, lambda run: plant(run) if run.feasible and run.plan.trial not in spared else run)
 
 
-def each(plant: Callable[..., Run]):
-    """The plant that draws anew for every trial."""
+def each(plant: Callable[[np.random.Generator, Run], Run]) -> Plant:
+    """The plant that draws again for every trial."""
     return lambda generator: lambda run: plant(generator, run)
 
 
 def with_curves(
-    generator, run: Run, fall, *, train_fall=None, scatter: float = 0.02, level: float | None = None
+    generator: np.random.Generator,
+    run: Run,
+    fall: Fall,
+    *,
+    train_fall: Fall | None = None,
+    scatter: float = 0.02,
+    level: float | None = None,
 ) -> Run:
     """The run with curves that go from chance to its level as `fall` goes from 1 to 0, a function of what is done."""
     level = end_level(run) if level is None else level
@@ -58,35 +71,35 @@ def end_level(run: Run) -> float:
     return float(np.median(run.curve("valid/error_rate")[1][-5:]))
 
 
-def settling_fall(generator) -> Callable[[np.ndarray], np.ndarray]:
+def settling_fall(generator: np.random.Generator) -> Fall:
     """A power law that is done after about half of training, before another flaw shows."""
     time, power, end = generator.uniform(0.01, 0.03), generator.uniform(0.8, 1.2), generator.uniform(0.5, 0.7)
     return lambda done: (1 + done / time) ** -power * np.clip(1 - done / end, 0, 1)
 
 
-def healthy_fall(generator) -> Callable[[np.ndarray], np.ndarray]:
+def healthy_fall(generator: np.random.Generator) -> Fall:
     """A power law that goes on until the end."""
     time, power = generator.uniform(0.005, 0.02), generator.uniform(0.4, 0.7)
     end = (1 + 1 / time) ** -power
     return lambda done: ((1 + done / time) ** -power - end) / (1 - end)
 
 
-def exponential_fall(time: float) -> Callable[[np.ndarray], np.ndarray]:
+def exponential_fall(time: float) -> Fall:
     """An exponential that has not come to its end."""
     return lambda done: np.exp(-done / time)
 
 
-def _overfitting(generator, run: Run) -> Run:
+def _overfitting(generator: np.random.Generator, run: Run) -> Run:
     fall, turn, rise = settling_fall(generator), generator.uniform(0.3, 0.55), generator.uniform(0.5, 1.5)
     ratio = end_level(run) / CHANCE
 
-    def turning(done):
+    def turning(done: np.ndarray) -> np.ndarray:
         return fall(done) + rise * ratio * np.clip((done - turn) / (1 - turn), 0, 1)
 
     return with_curves(generator, run, turning, train_fall=lambda done: fall(done) - 0.8 * ratio * done)
 
 
-def _late_variance(generator, run: Run) -> Run:
+def _late_variance(generator: np.random.Generator, run: Run) -> Run:
     calm, noise = with_curves(generator, run, settling_fall(generator)), generator.uniform(0.4, 0.7)
     curves = dict(calm.curves)
     steps, errors = curves["valid/error_rate"]
@@ -96,7 +109,7 @@ def _late_variance(generator, run: Run) -> Run:
     return replace(calm, curves=curves)
 
 
-def _still_improving(generator, run: Run) -> Run:
+def _still_improving(generator: np.random.Generator, run: Run) -> Run:
     slope = generator.uniform(0.4, 1.0)
     fall = (
         (lambda done: 1 - slope * done) if generator.uniform() < 0.5 else exponential_fall(generator.uniform(0.45, 1))
@@ -104,11 +117,11 @@ def _still_improving(generator, run: Run) -> Run:
     return with_curves(generator, run, fall)
 
 
-def _saturated(generator, run: Run) -> Run:
+def _saturated(generator: np.random.Generator, run: Run) -> Run:
     return with_curves(generator, run, exponential_fall(generator.uniform(0.005, 0.02)), scatter=0.015)
 
 
-def _best_early(generator, run: Run) -> Run:
+def _best_early(generator: np.random.Generator, run: Run) -> Run:
     """The error of a small validation set, which does not move any more."""
     fallen = with_curves(generator, run, exponential_fall(generator.uniform(0.003, 0.008)), scatter=0.0)
     return replace(
@@ -116,14 +129,14 @@ def _best_early(generator, run: Run) -> Run:
     )
 
 
-def _train_rising(generator, run: Run) -> Run:
+def _train_rising(generator: np.random.Generator, run: Run) -> Run:
     fall, turn, rise = settling_fall(generator), generator.uniform(0.3, 0.6), generator.uniform(0.15, 0.4)
     return with_curves(
         generator, run, fall, train_fall=lambda done: fall(done) + rise * np.clip((done - turn) / (1 - turn), 0, 1)
     )
 
 
-def _periodic(generator) -> Callable[[Run], Run]:
+def _periodic(generator: np.random.Generator) -> Callable[[Run], Run]:
     """One period for all trials of the study, each with a phase of its own."""
     period = generator.uniform(2.5, 6)
 
@@ -137,7 +150,7 @@ def _periodic(generator) -> Callable[[Run], Run]:
     return plant
 
 
-CURVE_FLAWS = {
+CURVE_FLAWS: dict[str, Plant] = {
     "overfitting": each(_overfitting),
     "overfitting-elsewhere": each(_overfitting),
     "late-variance": each(_late_variance),
@@ -151,26 +164,26 @@ CURVE_FLAWS = {
 """For each flaw how a trial trains with it."""
 
 
-def with_updates_changed(run: Run, **changes) -> Run:
+def with_updates_changed(run: Run, **changes: Any) -> Run:
     """The run with other series of its updates."""
     return replace(run, updates=replace(run.updates, **changes))
 
 
-def _spikes(generator, run: Run) -> Run:
+def _spikes(generator: np.random.Generator, run: Run) -> Run:
     loss = run.updates.loss.copy()
     for start in generator.choice(np.arange(len(loss) // 5, len(loss) - 20), 3, replace=False):
         loss[start : start + 4] *= generator.uniform(8, 20)
     return with_updates_changed(run, loss=loss)
 
 
-def _outliers(generator, run: Run) -> Run:
+def _outliers(generator: np.random.Generator, run: Run) -> Run:
     norms = run.updates.gradient_norm.copy()
     chosen = generator.choice(len(norms), max(4, len(norms) // 150), replace=False)
     norms[chosen] *= generator.uniform(15, 100, size=len(chosen))
     return with_updates_changed(run, gradient_norm=norms)
 
 
-def _plateau(generator, run: Run) -> Run:
+def _plateau(generator: np.random.Generator, run: Run) -> Run:
     updates = len(run.updates)
     level = generator.uniform(0.3, 0.7) * LN_10
     fall = np.exp(-np.arange(updates) / (generator.uniform(0.003, 0.01) * updates))
@@ -178,25 +191,25 @@ def _plateau(generator, run: Run) -> Run:
     return with_updates_changed(run, loss=loss)
 
 
-def _diverging(generator, run: Run) -> Run:
+def _diverging(generator: np.random.Generator, run: Run) -> Run:
     updates = len(run.updates)
     start = int(generator.uniform(0.4, 0.7) * updates)
     up = np.clip((np.arange(updates) - start) / (updates - start), 0, 1)
     return with_updates_changed(run, loss=run.updates.loss * np.exp(np.log(generator.uniform(20, 100)) * up))
 
 
-def _clipped(generator, run: Run) -> Run:
+def _clipped(generator: np.random.Generator, run: Run) -> Run:
     share = generator.uniform(0.6, 0.95)
     return with_updates_changed(run, clipped=generator.uniform(size=len(run.updates)) < share)
 
 
-def _ratio(generator) -> Callable[[Run], Run]:
+def _ratio(generator: np.random.Generator) -> Callable[[Run], Run]:
     """Updates all too large, or all too small."""
     factor = generator.uniform(25, 100) ** float(generator.choice([-1, 1]))
     return lambda run: with_updates_changed(run, update_ratio=run.updates.update_ratio * factor)
 
 
-UPDATE_FLAWS = {
+UPDATE_FLAWS: dict[str, Plant] = {
     "loss-spikes": each(_spikes),
     "gradient-outliers": each(_outliers),
     "plateau": each(_plateau),
@@ -211,23 +224,23 @@ def healthy_evidence(kind: str, seed: int) -> Evidence:
     """A study without a flaw whose curves could be taken for one."""
     generator = np.random.default_rng([seed, 31])
     changes = {"few evaluations": {"max_train_steps": 1000, "eval_every": int(generator.choice([200, 250, 333]))}}
-    base = {"schedule": "constant", "trials": int(generator.integers(6, 40)), **changes.get(kind, {})}
+    base: dict[str, Any] = {"schedule": "constant", "trials": int(generator.integers(6, 40)), **changes.get(kind, {})}
     clean = simulated_evidence(seed, **base)
     return rewritten(clean, lambda run: HEALTHY[kind](generator, run) if run.feasible else run)
 
 
-def _power_law(generator, run: Run) -> Run:
+def _power_law(generator: np.random.Generator, run: Run) -> Run:
     time, power = 10 ** generator.uniform(-3, -1.7), generator.uniform(0.3, 0.7)
     return with_curves(generator, run, lambda done: (1 + done / time) ** -power, scatter=generator.uniform(0.01, 0.04))
 
 
-def _quantised(generator, run: Run) -> Run:
+def _quantised(generator: np.random.Generator, run: Run) -> Run:
     trained = with_curves(generator, run, healthy_fall(generator), level=float(generator.choice([0.004, 0.01, 0.03])))
     return _in_examples(generator, trained, 500)
 
 
-def _in_examples(generator, run: Run, examples: int) -> Run:
-    """Error rates as so many examples give them, of which a few on the edge change sides."""
+def _in_examples(generator: np.random.Generator, run: Run, examples: int) -> Run:
+    """Error rates as `examples` examples give them; a few examples on the edge change sides."""
     curves = dict(run.curves)
     for name in ("valid/error_rate", "train/error_rate"):
         steps, values = curves[name]
@@ -237,23 +250,23 @@ def _in_examples(generator, run: Run, examples: int) -> Run:
     return replace(run, curves=curves)
 
 
-def _fitted(generator, run: Run) -> Run:
+def _fitted(generator: np.random.Generator, run: Run) -> Run:
     """No error at all for the last tenth or two."""
     end = generator.uniform(0.8, 0.9)
     return with_curves(generator, run, lambda done: np.clip(1 - done / end, 0, 1) ** 4, level=0.0)
 
 
-def _catapult(generator, run: Run) -> Run:
+def _catapult(generator: np.random.Generator, run: Run) -> Run:
     fall, height = healthy_fall(generator), generator.uniform(0.5, 20)
     return with_curves(generator, run, lambda done: fall(done) + height * (done > 0) * np.exp(-((done / 0.03) ** 2)))
 
 
-def _warmup(generator, run: Run) -> Run:
+def _warmup(generator: np.random.Generator, run: Run) -> Run:
     fall, length = healthy_fall(generator), generator.uniform(0.05, 0.2)
     return with_curves(generator, run, lambda done: fall(np.maximum(done - length, 0)))
 
 
-def _with_holes(generator, run: Run) -> Run:
+def _with_holes(generator: np.random.Generator, run: Run) -> Run:
     curves = {}
     for name, (steps, values) in with_curves(generator, run, healthy_fall(generator)).curves.items():
         holes = generator.uniform(size=len(steps)) < 0.2
@@ -261,7 +274,7 @@ def _with_holes(generator, run: Run) -> Run:
     return replace(run, curves=curves)
 
 
-def _correlated(generator, run: Run) -> Run:
+def _correlated(generator: np.random.Generator, run: Run) -> Run:
     """Noise that lasts over several evaluations."""
     trained = with_curves(generator, run, healthy_fall(generator), scatter=0.0)
     share, curves = generator.uniform(0.3, 0.8), {}

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import MetricSource, Optional, Program, ProgramRequest
+from tunectl.core.own_code_request import CommandRequest, MetricSource, Optional, Program
 from tunectl.core.records import TrialResult, TrialSeconds
 from tunectl.programs import command_trial
 from tunectl.store.trial_files import read_trial
@@ -28,12 +29,12 @@ class Programs:
         self.stopped = False
         self.seconds = TrialSeconds()
 
-    def request(self, text: str, *arguments: str | Optional, **changes: object) -> ProgramRequest:
+    def request(self, text: str, *arguments: str | Optional, **changes: Any) -> CommandRequest:
         script = self.folder.path.parent / "program.py"
         script.write_text(text)
         program = Program((sys.executable, "-S", str(script), *arguments), str(script.parent), (STEPS,))
         own = {name: changes.pop(name) for name in list(changes) if name in Program.__dataclass_fields__}
-        request = ProgramRequest(
+        request = CommandRequest(
             "study",
             7,
             5,
@@ -45,8 +46,8 @@ class Programs:
         )
         return replace(request, **changes)
 
-    def run(self, request: ProgramRequest, stop: Callable[[], bool] | None = None) -> TrialResult | None:
-        request = ProgramRequest.from_json(json.loads(json.dumps(request.to_json())))
+    def run(self, request: CommandRequest, stop: Callable[[], bool] | None = None) -> TrialResult | None:
+        request = CommandRequest.from_json(json.loads(json.dumps(request.to_json())))
         log = os.open(self.folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             return command_trial.run_command(

@@ -48,7 +48,7 @@ _FILE_CALLS = {"symlink": ("symlink", "symlinkat"), "link": ("link", "linkat")}
 def refusing(command: Sequence[str], **errors: int) -> list[str]:
     """The command line under a filter that answers each of these system calls with its errno.
 
-    `symlink` and `link` stand for both forms of the call that the kernel has, `fcntl` for the locks among its commands.
+    `symlink` and `link` mean both forms of the call that the kernel has, `fcntl` for the locks among its commands.
     """
     return [sys.executable, __file__, *(f"{name}={number}" for name, number in errors.items()), "--", *command]
 

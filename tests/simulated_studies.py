@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.objective import Objective
+from tunectl.core.records import PlannedTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.space.trial_plan import plan_trials
 
@@ -95,7 +97,7 @@ class Shape:
         return "\n".join(lines) + "\n"
 
 
-def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 0, **changes) -> Evidence:
+def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 0, **changes: Any) -> Evidence:
     """A simulated study: clean, or with one of SEARCH_FLAWS.
 
     `changes` are fields of Shape or of Response that shall have this value; the others are drawn. The best
@@ -128,7 +130,7 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
 
 
 def rewritten(evidence: Evidence, change: Callable[[Run], Run]) -> Evidence:
-    """The evidence with every run changed, its best value found anew in its curve of the objective."""
+    """The evidence with every run changed, its best value found again in its curve of the objective."""
     return replace(evidence, runs=tuple(judged(change(run), evidence.objective) for run in evidence.runs))
 
 
@@ -145,10 +147,10 @@ def judged(run: Run, objective: Objective) -> Run:
     return replace(run, best_value=float(values[best]), best_step=int(steps[best]))
 
 
-def _drawn_shape(generator, flaw: str | None, given) -> Shape:
+def _drawn_shape(generator: np.random.Generator, flaw: str | None, given: Mapping[str, Any]) -> Shape:
     nuisances = list(DOMAINS)[1:]
     count = int(generator.integers(0, 4))
-    drawn = {
+    drawn: dict[str, Any] = {
         "names": ("learning_rate", *sorted(generator.choice(nuisances, count, replace=False), key=nuisances.index)),
         "settings": int(generator.integers(2, 4)) if flaw == "settings-not-distinguishable" else 1,
         "trials": int(generator.integers(20, 31)),
@@ -159,10 +161,10 @@ def _drawn_shape(generator, flaw: str | None, given) -> Shape:
         drawn["settings"] = int(generator.integers(1, 4))
         drawn["trials"] = int(np.exp(generator.uniform(np.log(6), np.log(60))))
     drawn["eval_every"] = drawn["max_train_steps"] // int(generator.choice([20, 50]))
-    return Shape(**(drawn | given))
+    return Shape(**{**drawn, **given})
 
 
-def _drawn_response(generator, flaw: str | None, shape: Shape) -> Response:
+def _drawn_response(generator: np.random.Generator, flaw: str | None, shape: Shape) -> Response:
     """Clean: optima well inside the range, some hyperparameters without any effect, settings clearly apart."""
     optima = {name: float(generator.uniform(0.3, 0.7)) for name in shape.names}
     strengths = {name: float(generator.choice([0.0, 0.15, 0.4, 1.0])) for name in shape.names}
@@ -198,7 +200,7 @@ def _drawn_response(generator, flaw: str | None, shape: Shape) -> Response:
             raise ValueError(flaw)
 
 
-def _planted_optimum(response: Response, place: float) -> dict[str, Mapping[str, float]]:
+def _planted_optimum(response: Response, place: float) -> dict[str, Any]:
     """The optimum of the learning rate there, its effect clear, that of the others moderate."""
     strengths = {name: min(strength, 0.15) for name, strength in response.strengths.items()}
     return {
@@ -207,7 +209,9 @@ def _planted_optimum(response: Response, place: float) -> dict[str, Mapping[str,
     }
 
 
-def _run(generator, plan, shape: Shape, objective: Objective, error: float, *, lost: bool) -> Run:
+def _run(
+    generator: np.random.Generator, plan: PlannedTrial, shape: Shape, objective: Objective, error: float, *, lost: bool
+) -> Run:
     steps = np.arange(0, shape.max_train_steps + 1, shape.eval_every, dtype=float)
     end = int(generator.integers(1, max(2, len(steps) // 3))) if lost else len(steps)
     curves = {
@@ -219,7 +223,9 @@ def _run(generator, plan, shape: Shape, objective: Objective, error: float, *, l
     return judged(run, objective)
 
 
-def trial_curves(generator, steps, error: float, shape: Shape) -> dict[str, np.ndarray]:
+def trial_curves(
+    generator: np.random.Generator, steps: np.ndarray, error: float, shape: Shape
+) -> dict[str, np.ndarray]:
     """The metrics of a healthy trial that falls from chance to `error`, each of shape [evaluations].
 
     It falls by a power law until the end: what is flat from some part of training on has saturated. The train split
@@ -232,7 +238,8 @@ def trial_curves(generator, steps, error: float, shape: Shape) -> dict[str, np.n
     gap = generator.uniform(0.8, 0.98)
 
     def curve(level: float, start: float) -> np.ndarray:
-        return (level + (start - level) * fall) * np.exp(scatter * generator.normal(size=len(steps)))
+        values: np.ndarray = (level + (start - level) * fall) * np.exp(scatter * generator.normal(size=len(steps)))
+        return values
 
     valid = np.minimum(curve(error, CHANCE), 1.0)
     valid_loss = curve(2.3 * error / CHANCE, 2.3)
@@ -246,7 +253,7 @@ def trial_curves(generator, steps, error: float, shape: Shape) -> dict[str, np.n
     }
 
 
-def with_updates(evidence: Evidence, generator, count: int) -> Evidence:
+def with_updates(evidence: Evidence, generator: np.random.Generator, count: int) -> Evidence:
     """The evidence in which the best `count` trials of each setting have the series of every update."""
     chosen = {run.plan.trial for runs in evidence.by_setting.values() for run in evidence.ranked(runs)[:count]}
     runs = tuple(
@@ -256,7 +263,7 @@ def with_updates(evidence: Evidence, generator, count: int) -> Evidence:
     return replace(evidence, runs=runs, updates_read=frozenset(chosen))
 
 
-def healthy_updates(generator, run: Run) -> UpdateSeries:
+def healthy_updates(generator: np.random.Generator, run: Run) -> UpdateSeries:
     """Minibatch losses about the run's train loss, and gradient norms that fall with them."""
     steps, losses = run.curve("train/loss")
     updates = np.arange(int(steps[-1]))

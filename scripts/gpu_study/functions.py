@@ -10,7 +10,7 @@ import torch
 
 
 def occupy(trial, *, number, touch=True, fraction=0.0, seconds=0.0):
-    """Note when it began and ended and which devices it sees; hold a part of the GPU's memory for so many seconds.
+    """Note when it began and ended and which devices it sees; hold a part of the GPU's memory for `seconds` seconds.
 
     Without `touch` it leaves CUDA alone.
     """

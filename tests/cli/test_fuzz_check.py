@@ -204,7 +204,7 @@ def test_tags_aliases_and_nesting_are_checked_or_refused_at_a_place(folder: Path
 FOUND = {
     "an empty list of alternatives that a when waits for": (
         WHOLE.replace("optimizer: {role: scientific, values: [nesterov, adam]}", "optimizer: []"),
-        "7:14: hyperparameters.optimizer: a list of alternatives holds at least one",
+        "7:14: hyperparameters.optimizer: expected at least one alternative",
     ),
 }
 """What the fuzzing found: each was a traceback."""
@@ -221,7 +221,7 @@ def test_a_tag_is_refused_where_it_stands_and_runs_nothing(folder: Path, tag: st
     content = WHOLE.replace("goal: Which?", f"goal: {tag}").encode()
     assert assert_answered(folder, content) == 2
     _, _, err = check(folder)
-    assert re.match(r"study\.yaml:2:7: .*found (!|tag:)", err), err
+    assert re.match(r"study\.yaml:2:7: .*got (!|tag:)", err), err
 
 
 @pytest.mark.parametrize(("opener", "depth"), [("[", 900), ("{a: ", 30_000), ("- ", 30_000), ("? ", 30_000)])
@@ -249,7 +249,7 @@ def test_a_merge_key_is_a_key_like_others(folder: Path) -> None:
 def test_a_byte_that_is_no_utf_8_is_named_where_it_stands(folder: Path, start: bytes) -> None:
     content = start + "study: µ-été\ngoal: ".encode() + b"\xff?\n"
     assert assert_answered(folder, content) == 2
-    assert check(folder)[2].startswith("study.yaml:2:7: a study is UTF-8 text")
+    assert check(folder)[2].startswith("study.yaml:2:7: expected UTF-8 text")
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])

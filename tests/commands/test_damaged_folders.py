@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +33,7 @@ from tunectl.store.trial_files import read_trial, write_result
 
 TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 3, seed: 0}")
 SPEC = parse_study(TEXT, STUDY_FILE)
-RESTORED = "was damaged and is restored: the index has what is missing there"
+RESTORED = "was damaged and has been restored from study.db"
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def test_a_result_that_is_gone_of_a_trial_that_the_index_knows_is_said(folder: S
     assert said_of(folder) == [f"warning: trial 1: {line}"]
     folder.trial(1).result.write_text("{")
     (line,) = said_of(folder)
-    assert "result.json: is damaged and counts as absent" in line
+    assert "result.json: is damaged and counts as missing" in line
     assert "study.db has it" not in line
 
 
@@ -295,11 +296,9 @@ def test_a_report_of_a_sound_study_leaves_its_tables_as_they_are(folder: StudyFo
 def test_a_folder_called_as_the_mark_of_a_rereading_is_said_by_its_own_name(folder: StudyFolder) -> None:
     folder.rereading.mkdir()
     assert said_of(folder) == [f"warning: {folder.rereading}: is a folder, not a file"]
-    watching = Watching()
-    with opened(OWN, folder.path, watching) as study:
-        assert study.left() == []
-    assert watching.said == [f"warning: {folder.rereading}: is a folder, not a file"]
     assert not study_status(folder.path).half_read
+    with pytest.raises(FolderError, match=f"{re.escape(str(folder.rereading))}: is a folder, not a file"):
+        opened(OWN, folder.path, Watching()).__enter__()
 
 
 def test_a_real_run_says_each_damage_once_and_in_its_json(

@@ -1,8 +1,8 @@
 """Study folders that an earlier version of tunectl left half run: they are gone on with, reported and exported.
 
-half_run_studies.tar.gz holds two folders as version 0.1.0 left them before its rooms were rearranged: one of a built-in
-workload, interrupted in its third trial of six, and one of a command, killed in its second trial of three. ended.json in
-it has what that same version measured when it trained the rest.
+half_run_studies.tar.gz holds two folders that were written before the packages were rearranged: one of a built-in
+workload, interrupted in its third trial of six, and one of a command, killed in its second trial of three. ended.json
+in it has what the same code measured when it trained the rest.
 """
 
 from __future__ import annotations

@@ -84,9 +84,9 @@ def test_a_study_that_has_not_begun_and_one_that_is_none(folder, tmp_path):
         path.rmdir() if path.is_dir() else path.unlink()
     place = export_study(folder, "csv", str(tmp_path / "out")).place
     assert (place / "trials.csv").read_text().count("pending") == 4
-    with pytest.raises(FolderError, match="is no study folder"):
+    with pytest.raises(FolderError, match="is not a study folder"):
         export_study(tmp_path / "nowhere", "csv")
-    with pytest.raises(FolderError, match=r"is not empty and is no study folder$"):
+    with pytest.raises(FolderError, match=r"is not empty and is not a study folder$"):
         export_study(tmp_path, "csv")
 
 
@@ -118,7 +118,7 @@ def test_a_database_of_something_else_and_the_studys_own_are_never_written_to(fo
     with contextlib.closing(sqlite3.connect(theirs)) as database:
         database.execute("CREATE TABLE photographs (x)")
     before = theirs.read_bytes()
-    with pytest.raises(FolderError, match=f"{theirs}: is a database of something else than {tool}"):
+    with pytest.raises(FolderError, match=f"{theirs}: is a database of another program than {tool}"):
         export_study(folder, tool, str(theirs))
     assert theirs.read_bytes() == before
     own.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.safe_text import ACTING
 from tunectl.language.study_reader import load_study
-from tunectl.report.drawing import Drawing, draw
+from tunectl.report.renderer import PlotFiles, draw
 from tunectl.session.open_study import opened
 
 TEXT = study_text(
@@ -250,7 +250,7 @@ def test_nobody_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, n
                 call(command, folder.path)
             except TunectlError as error:
                 refusal = str(error)
-        words = (Path(name).name, "is no study folder", "being read again")
+        words = (Path(name).name, "is not a study folder", "being read again")
         assert not refusal or any(word in refusal for word in words), refusal
 
 
@@ -262,7 +262,7 @@ def test_a_picture_is_not_drawn_through_a_link(folder: StudyFolder) -> None:
         '{"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "mark": "point", "data": {"values": []}}'
     )
     with pytest.raises(OSError, match="is a link"):
-        draw(Drawing(definition, f"{folder.plots}/a.svg", f"{folder.plots}/a.png"))
+        draw(PlotFiles(definition, f"{folder.plots}/a.svg", f"{folder.plots}/a.png"))
     assert contents(own) == {"plots": b"export A=1\n"}
 
 

@@ -22,10 +22,10 @@ from tunectl.report.markdown import markdown_bytes
 from tunectl.report.page import page_html
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.plots import vega_lite
+from tunectl.report.study_page import PageContent, study_page
 from tunectl.report.table import csv_bytes
 from tunectl.report.trial_tables import settings_rows, settings_table, trials_table
 from tunectl.session.internal_errors import Faults
-from tunectl.session.study_page import study_page
 from tunectl.session.written_tables import setting_names
 
 
@@ -55,7 +55,7 @@ def test_figures_tables_and_page_bear_studies_in_which_nothing_can_be_learned(dr
     names = setting_names(evidence.spec)
     summaries = settings_summary(outcomes, names, evidence.objective)
     folder = StudyFolder(Path("/nowhere"))
-    page = study_page(folder, evidence, outcomes, summaries, names, [], Faults(raises=True))
+    page = study_page(folder, PageContent(evidence, outcomes, summaries, names, []), Faults(raises=True).attempt)
     for section in page.sections:
         for figure in section.figures:
             jsontext.encode(vega_lite(figure))

@@ -159,7 +159,7 @@ def test_a_folder_is_made_once_and_only_as_a_whole(bring, tmp_path, monkeypatch)
         bring(searched())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(FolderError, match="is not empty and is no study folder"):
+    with pytest.raises(FolderError, match="is not empty and is not a study folder"):
         bring(searched(), "mine")
     monkeypatch.setattr(importing, "write_tables", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -258,14 +258,14 @@ def test_what_is_not_as_it_was_is_told_in_the_studys_notes(bring):
     found = bring(searched(parameters=[rate, momentum, width, depth], trials=trials, metric="top 5"))
     told = {
         "Its objective top 5 is valid/top_5 here.",
-        "Its trials had different ranges, which are joined here: lr.",
-        "Had steps between its values there, and may take any value of its range here: momentum, layer_width.",
+        "Its trials had different ranges, which are one range here: lr.",
+        "Stepped in Optuna, and any value of the range here: momentum, layer_width.",
     }
     assert told <= set(found.remarks)
     spec, _ = outcomes_in(found.folder)
     assert all(sentence in spec.notes for sentence in told)
     unnamed = bring(searched(), "unnamed")
-    assert "Its objective has no name there: it is valid/value here." in unnamed.remarks
+    assert "Its objective has no name in Optuna: it is valid/value here." in unnamed.remarks
     assert not [remark for remark in unnamed.remarks if "ranges" in remark or "steps between" in remark]
     same = bring(searched(metric="valid/loss"), "same")
     assert not [remark for remark in same.remarks if "objective" in remark]

@@ -111,7 +111,7 @@ def test_a_function_is_a_study(tunectl: Call, tmp_path: Path) -> None:
     study.write_text(text.replace("width", "depth"))
     refused = tunectl("check", study)
     assert refused.code == 2
-    assert "nobody reads depth: the function does not take it" in refused.err
+    assert "depth is not used: it is not a parameter of the function" in refused.err
 
 
 def test_a_program_that_ignores_sigterm_is_killed_with_its_children_after_the_grace(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import cast
 
 import pytest
 from builders import study_text
@@ -16,7 +15,7 @@ from tunectl.commands.retrain import Wanted, retrain_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.execution.backends import Backend
+from tunectl.execution.backends.local import LocalBackend
 from tunectl.language.study_reader import parse_study
 from tunectl.session.run_progress import Progress
 from tunectl.session.training_trials import RunOptions
@@ -72,7 +71,7 @@ def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone
 
     def retrain() -> None:
         # Neither is asked for anything where nothing can be trained.
-        retrain_study(folder.path, Wanted(1, 1), None, RunOptions(), Silent(), cast(Backend, None))
+        retrain_study(folder.path, Wanted(1, 1), None, RunOptions(), Silent(), LocalBackend())
 
     with pytest.raises(UsageError, match="1 trials of the search have not ended"):
         retrain()

@@ -286,7 +286,7 @@ _NO_NAMES = [
 @pytest.mark.parametrize("name", _NO_NAMES, ids=range(len(_NO_NAMES)))
 def test_a_study_s_name_that_is_no_plain_folder_name_is_refused(name: str) -> None:
     (problem,) = problems_of(study=name)
-    assert problem.startswith("study: a study's name is a folder's name")
+    assert problem.startswith("study: expected a name that a folder can have")
 
 
 @examples(40)

@@ -15,7 +15,8 @@ from tunectl.commands.sweep import ProcedureRequest, planned_trials, sweep_spec
 from tunectl.core.errors import UsageError
 from tunectl.core.records import FactorySignature
 from tunectl.language.study_reader import parse_study
-from tunectl.procedures.clip_sweep import CLIP_SWEEP
+from tunectl.procedures.clip_sweep import CLIP_SWEEP, ClipSweepOptions
+from tunectl.procedures.lr_options import LrSweepOptions
 from tunectl.procedures.lr_sweep import LR_SWEEP
 
 Write = Callable[..., Path]
@@ -120,7 +121,7 @@ def test_what_may_regularise_and_cannot_be_judged_is_asked_for_before_anything_i
     called = tunectl("lr-sweep", study, "--dir", tmp_path / "out", "--find-max-train-steps")
     assert called.code == 2
     assert "gamma: --find-max-train-steps trains without regularisation" in " ".join(called.err.split())
-    assert "--off gamma=2.0 if it is none" in " ".join(called.err.split())
+    assert "--off gamma=2.0 if it does not regularise" in " ".join(called.err.split())
     assert "dropout_rate" not in called.err
     assert not (tmp_path / "out").exists()
 
@@ -189,7 +190,7 @@ def test_a_command_that_always_takes_what_a_procedure_leaves_out_is_refused_befo
 
 def test_on_own_code_a_sweep_changes_what_the_study_declares_and_nothing_else(tmp_path: Path) -> None:
     spec = parse_study(OWN, tmp_path / "own.yaml")
-    sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest({"constant": True, "steps": 3}, {}))
+    sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest(LrSweepOptions(constant=True, steps=3), {}))
     assert sweep.own_code
     trials = planned_trials(spec, sweep, LR_SWEEP, {}, ())
     assert trials
@@ -210,15 +211,15 @@ def test_a_recipe_settles_what_varies_in_the_study_and_one_that_the_study_does_n
     text = write_study(more="  warmup_steps: {role: nuisance, range: [1, 9], type: int}").read_text()
     spec = parse_study(text, tmp_path / "s.yaml")
     before = written_conclusion(tmp_path / "warmup", {"learning_rate": 0.1, "warmup_steps": 3})
-    sweep = sweep_spec(CLIP_SWEEP, spec, ProcedureRequest({}, {}, before))
+    sweep = sweep_spec(CLIP_SWEEP, spec, ProcedureRequest(ClipSweepOptions(), {}, before))
     assert "warmup_steps" not in sweep.values
     trials = planned_trials(spec, sweep, CLIP_SWEEP, {}, ())
     assert {trial.hyperparameters["warmup_steps"] for trial in trials} == {3}
     with pytest.raises(UsageError, match="warmup_steps"):
-        sweep_spec(CLIP_SWEEP, spec, ProcedureRequest({}, {}))
+        sweep_spec(CLIP_SWEEP, spec, ProcedureRequest(ClipSweepOptions(), {}))
     own = parse_study(OWN, tmp_path / "own.yaml")
     with pytest.raises(UsageError, match=r"its recipe sets warmup_steps, and .*own\.yaml has no such name"):
-        sweep_spec(LR_SWEEP, own, ProcedureRequest({}, {}, before))
+        sweep_spec(LR_SWEEP, own, ProcedureRequest(LrSweepOptions(), {}, before))
 
 
 def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
@@ -229,7 +230,7 @@ def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
     (old / "conclusion.json").write_text('{"base_learning_rate": 0.15, "warmup_steps": 300, "adopt": true}')
     called = tunectl("clip-sweep", write_study(), "--from", old, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
     assert called.code == 2
-    assert "of an older warmup-sweep" in called.err
+    assert "by an older warmup-sweep" in called.err
     assert not (tmp_path / "out").exists()
 
 
@@ -247,7 +248,7 @@ def test_the_scale_of_the_initial_weights_is_the_study_s_or_the_factory_s_defaul
 ) -> None:
     spec = parse_study(write_study(more=more).read_text(), tmp_path / "s.yaml")
     signature = FactorySignature(("init_scale",), defaults=defaults)  # type: ignore[arg-type]
-    assert sweep_spec(LR_SWEEP, spec, ProcedureRequest({}, {}), signature).init_scale == expected
+    assert sweep_spec(LR_SWEEP, spec, ProcedureRequest(LrSweepOptions(), {}), signature).init_scale == expected
 
 
 UNDER_A = "{role: nuisance, when: {o: a}, range: [0.1, 1]}"
@@ -272,7 +273,7 @@ def test_the_rates_of_a_sweep_are_those_of_the_alternative_that_is_settled(
         "{role: nuisance, range: [1e-2, 1], scale: log}", entry + "\n  o: {role: scientific, values: [a, b]}"
     )
     spec = parse_study(text.replace(', "{learning_rate}"', ', ["{learning_rate}"]'), tmp_path / "own.yaml")
-    sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest({}, {"o": at}))
+    sweep = sweep_spec(LR_SWEEP, spec, ProcedureRequest(LrSweepOptions(), {"o": at}))
     assert sweep.learning_rates == expected
     if expected is None:
         with pytest.raises(UsageError, match="no learning_rate has a value or a range here; give --low and --high"):

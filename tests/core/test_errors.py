@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, FolderError, Infeasible, Problem, StudyError, TunectlError
 
 
-def test_problems_stand_in_the_order_of_the_file_by_number_and_not_by_text():
+def test_problems_are_in_the_order_of_the_file_by_number_and_not_by_text():
     places = [(10, 1), (9, 12), (9, 3), (2, 40)]
     error = StudyError([Problem("s.yaml", line, column, "training", "m") for line, column in places])
     assert [(problem.line, problem.column) for problem in error.problems] == [(2, 40), (9, 3), (9, 12), (10, 1)]

@@ -1,4 +1,4 @@
-"""The place in the user's code that an exception is told with."""
+"""The place in the user's code at which an exception was raised."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def test_the_last_of_several_frames_of_the_user_is_named(tmp_path):
     assert user_frame(caught(space["f"])) == f"{tmp_path}/w.py:4"
 
 
-def test_what_the_standard_library_raises_is_told_where_the_user_called_it(tmp_path):
+def test_an_exception_of_the_standard_library_is_placed_where_the_user_called_it(tmp_path):
     space = user_code(tmp_path / "w.py", "import json\ndef f():\n    return json.loads('{')\n")
     assert user_frame(caught(space["f"])) == f"{tmp_path}/w.py:3"
 
 
 @pytest.mark.parametrize("packages", ["site-packages", "dist-packages"])
-def test_frames_of_installed_packages_are_not_the_user_s_where_there_is_another(tmp_path, packages):
+def test_frames_of_installed_packages_are_not_the_user_s_if_there_is_another(tmp_path, packages):
     inner = user_code(tmp_path / packages / "theirs" / "a.py", RAISES)
     space = user_code(tmp_path / "w.py", CALLS)
     assert user_frame(caught(lambda: space["f"](inner["f"]))) == f"{tmp_path}/w.py:2"
 
 
-def test_a_workload_installed_as_a_package_is_found_where_no_other_file_is(tmp_path):
+def test_a_workload_installed_as_a_package_is_found_if_there_is_no_other_frame(tmp_path):
     torch = user_code(tmp_path / "site-packages" / "torch" / "nn" / "functional.py", RAISES)
     space = user_code(tmp_path / "site-packages" / "theirs" / "w.py", CALLS)
     error = without_the_test_s_frames(caught(lambda: space["f"](torch["f"])))
@@ -72,7 +72,7 @@ def test_a_torch_built_from_source_is_torch(tmp_path, monkeypatch):
     assert not is_machinery(str(tmp_path / "src" / "train.py"))
 
 
-def test_a_cause_s_frames_come_before_those_of_what_wraps_it(tmp_path):
+def test_a_cause_s_frames_come_before_those_of_the_exception_around_it(tmp_path):
     space = user_code(tmp_path / "w.py", RAISES)
 
     def load():
@@ -92,7 +92,7 @@ def test_a_syntax_error_is_where_the_syntax_is_unless_it_is_in_no_file(tmp_path)
     assert user_frame(caught(space["f"])) == f"{tmp_path}/w.py:2"
 
 
-def test_where_no_frame_is_the_user_s_the_innermost_of_all_is_told_but_not_of_tunectl_s_own_errors():
+def test_without_a_frame_of_the_user_the_innermost_is_named_except_for_tunectl_s_own_errors():
     error = without_the_test_s_frames(caught(lambda: json.loads("{")))
     assert user_frame(error) == ""
     assert innermost_frame(error).startswith(f"{Path(json.__file__).parent}/decoder.py:")
@@ -100,7 +100,7 @@ def test_where_no_frame_is_the_user_s_the_innermost_of_all_is_told_but_not_of_tu
     assert innermost_frame(ValueError("never raised")) == ""
 
 
-def test_machinery_is_told_from_people_s_files():
+def test_files_of_python_torch_and_tunectl_are_not_the_user_s():
     assert is_machinery(json.__file__)
     assert is_machinery("<frozen importlib._bootstrap>")
     assert is_machinery(exception_place.__file__)

@@ -1,4 +1,4 @@
-"""Which line of what a program printed last says why it failed."""
+"""Which of the last lines of a program says why it failed."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_the_line_that_says_why_a_program_failed(name: str) -> None:
 
 
 def lines_of(text: str) -> list[str]:
-    from tunectl.core.text_lines import lines_in
+    from tunectl.core.log_reader import lines_in
 
     return lines_in(text)
 
@@ -234,11 +234,11 @@ def test_a_loader_s_place_is_the_dataset_s() -> None:
     assert failure_place(lines_of(LOADER)) == "data.py:9"
 
 
-def test_nothing_says_nothing() -> None:
+def test_no_output_gives_no_line() -> None:
     assert (failure_line([]), failure_place([])) == ("", "")
 
 
-def test_a_line_of_any_length_is_looked_at_in_no_time() -> None:
+def test_a_line_of_any_length_is_checked_quickly() -> None:
     long = [text * 30_000 for text in ("9", "error", "A", " ", "Traceback", "=%", "+-|")]
     began = time.process_time()
     for line in long:

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all."""
+"""Files are written completely or not at all. Tests core/files.py and, by test_real_folders.py, core/file_locks.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_written_file_holds_its_content_and_nothing_stands_beside_it(tmp_path):
+def test_a_written_file_has_its_content_and_no_other_file_is_left(tmp_path):
     write_bytes(tmp_path / "result.json", b"{}\n")
     assert (tmp_path / "result.json").read_bytes() == b"{}\n"
     assert names(tmp_path) == ["result.json"]
@@ -36,7 +36,7 @@ def test_a_writer_that_fails_half_way_leaves_the_old_file_and_no_temporary_one(t
     assert names(tmp_path) == ["resume.pt"]
 
 
-def test_what_a_killed_writer_left_is_replaced_and_none_of_it_stays(tmp_path):
+def test_the_remains_of_a_killed_writer_are_removed(tmp_path):
     (tmp_path / ".resume.pt.tmp").write_bytes(b"a long leftover of a killed writer")
     write_bytes(tmp_path / "resume.pt", b"new")
     assert (tmp_path / "resume.pt").read_bytes() == b"new"
@@ -73,7 +73,7 @@ def test_a_missing_folder_is_an_error(tmp_path):
         write_bytes(tmp_path / "none" / "a", b"")
 
 
-def test_a_file_gets_the_rights_that_the_umask_gives(tmp_path):
+def test_a_file_gets_the_permissions_of_the_umask(tmp_path):
     old = os.umask(0o027)
     try:
         write_bytes(tmp_path / "a", b"")

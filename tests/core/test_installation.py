@@ -1,4 +1,4 @@
-"""What pip is asked for to add an extra, wherever tunectl was installed from."""
+"""The command of pip that adds an extra, for each origin of the installation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ URL = "https://git.example.org/t.git"
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed packages, which is all that Python sees."""
+    """The only folder with installed packages that Python finds."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.setattr(sys, "path", [str(folder)])
@@ -43,14 +43,14 @@ def local(place: Path, *, editable: bool) -> dict[str, Any]:
     return {"url": place.as_uri(), "dir_info": {"editable": True} if editable else {}}
 
 
-def test_from_an_index_it_is_the_name_that_the_metadata_gives(site: Path) -> None:
+def test_an_installation_from_an_index_is_named_as_in_its_metadata(site: Path) -> None:
     install(site, "tunectl-of-ours")
     assert install_command("optuna") == "pip install 'tunectl-of-ours[optuna]'"
 
 
 @pytest.mark.parametrize("editable", [True, False])
 @pytest.mark.parametrize("name", [DISTRIBUTION, "tunectl"])
-def test_from_a_folder_it_is_that_folder_whatever_the_name_was(
+def test_an_installation_from_a_folder_is_named_by_the_folder(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, editable: bool, name: str
 ) -> None:
     checkout = tmp_path / "my code"
@@ -62,7 +62,7 @@ def test_from_a_folder_it_is_that_folder_whatever_the_name_was(
     assert install_command("wandb") == f"{how} '.[wandb]'"
 
 
-def test_from_a_repository_it_is_the_commit_that_is_installed(site: Path) -> None:
+def test_an_installation_from_a_repository_is_named_with_its_commit(site: Path) -> None:
     install(site, DISTRIBUTION, origin={"url": URL, "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}})
     assert install_command("mlflow") == f"pip install '{DISTRIBUTION}[mlflow] @ git+{URL}@c0ffee'"
 
@@ -78,7 +78,7 @@ def test_the_program_of_that_name_on_pypi_is_never_proposed(site: Path, tmp_path
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"url": 3}', '{"dir_info": 3}', '{"url": "file://\\u0000"}'])
-def test_metadata_that_is_broken_costs_the_place_alone(site: Path, content: str) -> None:
+def test_with_broken_metadata_only_the_origin_is_missing(site: Path, content: str) -> None:
     install(site, DISTRIBUTION)
     (site / f"{DISTRIBUTION.replace('-', '_')}-0.1.0.dist-info" / "direct_url.json").write_text(content)
     assert install_command("optuna") == f"pip install '{DISTRIBUTION}[optuna]'"

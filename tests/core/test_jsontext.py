@@ -1,4 +1,4 @@
-"""JSON as it is written and read back: exact numbers, non-finite ones as text."""
+"""JSON as it is written and read: exact numbers, non-finite ones as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
 
 @settings(max_examples=80, deadline=None)
 @given(values)
-def test_what_is_written_is_read_back_exactly_and_stands_on_one_line(value):
+def test_a_value_is_written_on_one_line_and_read_back_exactly(value):
     line = encode(value)
     assert "\n" not in line
     assert json.loads(line) == value
@@ -26,7 +26,7 @@ def test_what_is_written_is_read_back_exactly_and_stands_on_one_line(value):
 
 @settings(max_examples=150, deadline=None)
 @given(st.floats())
-def test_every_float_comes_back_with_every_bit_also_nan_and_the_infinities(value):
+def test_every_float_is_read_back_bit_for_bit_also_nan_and_the_infinities(value):
     back = number(json.loads(encode({"loss": value}))["loss"])
     assert back is not None
     if math.isnan(value):
@@ -36,7 +36,7 @@ def test_every_float_comes_back_with_every_bit_also_nan_and_the_infinities(value
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.nan, '"nan"'), (math.inf, '"inf"'), (-math.inf, '"-inf"')])
-def test_a_non_finite_number_is_text_however_deep_it_stands(value, text):
+def test_a_non_finite_number_is_text_at_every_depth(value, text):
     assert encode({"a": [{"b": (1.5, value)}]}) == '{"a": [{"b": [1.5, ' + text + "]}]}"
 
 
@@ -45,13 +45,13 @@ def test_names_keep_their_letters():
 
 
 @pytest.mark.parametrize("value", [True, False, None, "0.5", "NaN", "Infinity", "", [], {}, 10**400])
-def test_what_is_no_number_reads_as_none(value):
+def test_a_value_that_is_not_a_number_is_none(value):
     assert number(value) is None
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.text(st.characters(codec="utf-8")))
-def test_text_that_utf_8_can_hold_stays_as_it_is(text):
+def test_text_that_utf_8_can_encode_is_unchanged(text):
     assert encodable(text) == text
 
 
@@ -70,7 +70,7 @@ def test_half_a_surrogate_pair_becomes_its_escape():
         (3.5, "3.5"),
     ],
 )
-def test_a_text_for_people_is_one_line_that_acts_on_no_terminal(text, line):
+def test_a_text_for_people_is_one_line_without_control_characters(text, line):
     assert one_line(text) == line
     assert line.isprintable()
 

@@ -1,6 +1,6 @@
-"""Files and folders are opened, made, moved and removed in one place, where links and pipes are looked for.
+"""Files and folders are opened, created, moved and removed in one place, which checks for links and pipes.
 
-What goes another way is listed here with the reason why it may.
+The exceptions are listed here, each with its reason.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ OWN_FILES = "the package's own files"
 KERNEL = "the system's own files"
 INSTALLED = "a file of an installed package"
 NOWHERE = "/dev/null, or a descriptor that is open already"
-NEW = "a new place that was made, or looked at, just before"
+NEW = "a new place that was created, or checked, just before"
 STUDY_FOLDER = "the study folder itself, which may be reached through a link"
-USERS = "a place that the user names, outside any study folder"
+USERS = "a path of the user, outside any study folder"
 
 ALLOWED = {
-    ("core/file_locks.py", "os.open"): "asks for a lock alone, and does not wait",
+    ("core/file_locks.py", "os.open"): "only asks for a lock, and does not wait",
     ("core/installation.py", "described.read_text"): OWN_FILES,
     ("core/installation.py", "found.read_text"): OWN_FILES,
     ("execution/claim_file.py", "_MACHINE.read_text"): KERNEL,
@@ -70,24 +70,24 @@ ALLOWED = {
     ("session/open_study.py", "place.mkdir"): STUDY_FOLDER,
     ("drafting/study_draft.py", "open"): "what a program prints: --sample <(python train.py)",
     ("drafting/study_draft.py", "path.parent.mkdir"): USERS,
-    ("programs/late_output.py", "open"): NOWHERE,
-    ("programs/file_contents.py", "open"): NEW,
+    ("programs/unread_output.py", "open"): NOWHERE,
+    ("programs/checkpoint_files.py", "open"): NEW,
     ("programs/flushed_output.py", "_BOOT.read_text"): KERNEL,
-    ("programs/file_contents.py", "shutil.copytree"): "copies by a function of its own, which opens files alone",
-    ("programs/file_contents.py", "Path(f'{_PROC}/{process}/fdinfo/{number}').read_text"): KERNEL,
-    ("programs/file_contents.py", "Path(f'{_PROC}/{process}/task/{task}/children').read_text"): KERNEL,
+    ("programs/checkpoint_files.py", "shutil.copytree"): "copies by a function of its own, which opens files alone",
+    ("programs/checkpoint_files.py", "Path(f'{_PROC}/{process}/fdinfo/{number}').read_text"): KERNEL,
+    ("programs/checkpoint_files.py", "Path(f'{_PROC}/{process}/task/{task}/children').read_text"): KERNEL,
     ("programs/kept_checkpoints.py", "link.symlink_to"): "a new link in the trial's checkpoints; none is followed",
     ("workloads/digits.py", "gzip.open"): INSTALLED,
     (
         "workloads/factory_signatures.py",
         "tokenize.open",
-    ): "the workload's own source, found by Python's rules to be a file",
-    ("workloads/module_sources.py", "Path(spec.origin).read_bytes"): "the workload's own source, found to be a file",
+    ): "the workload's own source, got by Python's rules to be a file",
+    ("workloads/module_sources.py", "Path(spec.origin).read_bytes"): "the workload's own source, got to be a file",
 }
 
 
 def called(node: ast.Call) -> str:
-    """The call as it is written where it may go to a file or a folder, "" otherwise."""
+    """The text of a call that may open a file or a folder, "" for other calls."""
     function = node.func
     if isinstance(function, ast.Name):
         return "open" if function.id == "open" else ""
@@ -96,7 +96,7 @@ def called(node: ast.Call) -> str:
     owner, name = ast.unparse(function.value), function.attr
     if owner in ("os", "shutil"):
         return f"{owner}.{name}" if name in (OF_OS if owner == "os" else OF_SHUTIL) else ""
-    # A text's `replace` takes two; so does none of a path's.
+    # `str.replace` takes two arguments, `Path.replace` one.
     is_move = name == "replace" and len(node.args) == 1 and not node.keywords
     return f"{owner}.{name}" if (name in OF_PATHS and owner not in DOOR_NAMES) or is_move else ""
 
@@ -111,12 +111,12 @@ def calls() -> Iterator[tuple[str, str, int]]:
                 yield name, text, node.lineno
 
 
-def test_no_file_or_folder_is_reached_past_the_door() -> None:
+def test_no_module_opens_a_file_or_folder_by_itself() -> None:
     around = [f"{name}:{line}: {text}" for name, text, line in calls() if (name, text) not in ALLOWED]
-    assert around == [], "use core/files.py, core/regular_files.py or core/real_folders.py, or say here why not"
+    assert around == [], "use core/files.py, core/regular_files.py or core/real_folders.py, or add an exception here"
 
 
-def test_what_is_allowed_is_there() -> None:
+def test_every_exception_is_still_needed() -> None:
     there = {(name, text) for name, text, _ in calls()}
     assert [place for place in ALLOWED if place not in there] == []
 
@@ -133,6 +133,6 @@ def test_what_is_allowed_is_there() -> None:
         "folder.lock.touch()",
     ],
 )
-def test_such_a_call_is_seen(line: str) -> None:
+def test_such_a_call_is_found(line: str) -> None:
     (node,) = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call))
     assert called(node)

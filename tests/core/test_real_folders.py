@@ -1,4 +1,7 @@
-"""No link inside a folder that may be somebody else's is followed, and nothing but files is opened."""
+"""No link inside a folder of other people is followed, and only regular files are opened.
+
+Tests core/real_folders.py and core/regular_files.py.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def study(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A folder of the user's, with a file that must keep its bytes."""
+    """A folder of the user with a file that must not change."""
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "bashrc").write_bytes(b"export A=1\n")
@@ -49,7 +52,7 @@ STRANGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_what_is_no_file_is_neither_read_nor_written_and_nobody_waits(study: Path, own: Path, kind: str) -> None:
+def test_what_is_not_a_file_is_neither_read_nor_written_without_waiting(study: Path, own: Path, kind: str) -> None:
     make, words = STRANGE[kind]
     path = study / "lock"
     make(path)
@@ -68,7 +71,7 @@ def test_what_is_no_file_is_neither_read_nor_written_and_nobody_waits(study: Pat
 
 
 @pytest.mark.parametrize("kind", [kind for kind in STRANGE if "link" not in kind])
-def test_a_file_that_the_user_names_may_be_a_link_but_to_a_file_alone(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_the_user_names_may_be_a_link_but_only_to_a_file(tmp_path: Path, kind: str) -> None:
     make, words = STRANGE[kind]
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
@@ -122,7 +125,7 @@ def test_the_study_folder_itself_may_be_reached_through_a_link(study: Path, tmp_
     assert (study / "trials" / "00000" / "result.json").read_bytes() == b"{}"
 
 
-def test_a_link_is_removed_itself_and_what_it_names_stays(study: Path, own: Path) -> None:
+def test_a_link_is_removed_without_its_target(study: Path, own: Path) -> None:
     for remove in (real_folders.remove, real_folders.remove_all):
         (study / "link").symlink_to(own)
         remove(study / "link", study)
@@ -134,14 +137,14 @@ def test_a_link_is_removed_itself_and_what_it_names_stays(study: Path, own: Path
 
 
 @pytest.mark.parametrize("name", [".table.csv.tmp", ".table.csv.0123abcd.tmp"])
-def test_a_link_under_a_temporary_name_is_no_way_to_another_file(study: Path, own: Path, name: str) -> None:
+def test_a_link_with_a_temporary_name_does_not_lead_to_another_file(study: Path, own: Path, name: str) -> None:
     (study / name).symlink_to(own / "bashrc")
     files.write_bytes(study / "table.csv", b"=rm -rf")
     assert (own / "bashrc").read_bytes() == b"export A=1\n"
     assert [entry.name for entry in study.iterdir()] == ["table.csv"]
 
 
-def test_what_killed_writers_left_goes_and_what_another_writes_stays(study: Path) -> None:
+def test_the_remains_of_killed_writers_are_removed_and_files_being_written_stay(study: Path) -> None:
     (study / ".a.0123abcd.tmp").write_bytes(b"left")
     (study / ".b.0123abcd.tmp").write_bytes(b"of another file")
     begun, go_on = threading.Event(), threading.Event()
@@ -162,7 +165,7 @@ def test_what_killed_writers_left_goes_and_what_another_writes_stays(study: Path
     assert sorted(entry.name for entry in study.iterdir()) == [".b.0123abcd.tmp", "a"]
 
 
-def test_a_temporary_file_is_known_by_its_name() -> None:
+def test_a_temporary_file_is_recognised_by_its_name() -> None:
     assert files.target_of(".resume.pt.tmp") == "resume.pt"
     assert files.target_of(".resume.pt.0123abcd.tmp") == "resume.pt"
     assert files.target_of("resume.pt.tmp") is None

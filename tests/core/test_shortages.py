@@ -1,4 +1,4 @@
-"""What a machine is short of, and waiting for it. What each exception means is tested in execution/test_worker.py."""
+"""What a machine is short of, and waiting for it. The exceptions are tested in tests/execution/test_worker.py, too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tunectl.core.shortages import (
 )
 
 
-def test_a_call_is_made_again_while_the_machine_is_short_of_something():
+def test_a_call_is_repeated_while_the_machine_is_short_of_something():
     left, waited = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE], []
 
     def call():
@@ -47,7 +47,7 @@ def test_the_last_error_is_raised_after_a_second_and_another_one_at_once(number,
     assert sum(waited) < 1
 
 
-def test_memory_that_a_computation_asks_for_is_no_shortage_of_the_machine():
+def test_memory_that_a_computation_asks_for_is_not_a_shortage_of_the_machine():
     assert shortage(MemoryError("a tensor of 1 TB")) == ""
 
 
@@ -58,7 +58,7 @@ def test_a_limit_of_the_session_is_named_in_bytes(monkeypatch):
     assert "ulimit" not in file_size_remedy()
 
 
-def test_only_what_speaks_of_shared_memory_has_its_remedy():
+def test_only_messages_about_shared_memory_have_its_remedy():
     assert shared_memory_remedy("CUDA out of memory") == ""
     said = "It is possible that dataloader's workers are out of shared memory. Please try to raise it."
     assert "--shm-size" in shared_memory_remedy(said)
@@ -76,11 +76,11 @@ def test_only_what_speaks_of_shared_memory_has_its_remedy():
         ("loss: OSError: [Errno 24]", None),
     ],
 )
-def test_the_last_words_of_a_program_say_what_the_machine_was_short_of(line, said):
+def test_the_last_line_of_a_program_shows_what_the_machine_was_short_of(line, said):
     assert said in shortage_said(line) if said else shortage_said(line) == ""
 
 
-def test_an_error_for_people_ends_with_what_to_do_about_its_cause(monkeypatch):
+def test_an_error_for_the_user_ends_with_what_to_do_about_its_cause(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1_024, 1_024))
 
     def error_of(cause):
@@ -88,12 +88,12 @@ def test_an_error_for_people_ends_with_what_to_do_about_its_cause(monkeypatch):
         error.__cause__ = cause
         return with_advice(error)
 
-    assert "written; at most 1,024 files" in error_of(OSError(errno.EMFILE, "too many"))
-    assert "written; no file may be larger than 1,024 bytes" in error_of(OSError(errno.EFBIG, "too large"))
+    assert "written; a process may have at most 1,024 open files" in error_of(OSError(errno.EMFILE, "too many"))
+    assert "written; files may have at most 1,024 bytes" in error_of(OSError(errno.EFBIG, "too large"))
     assert error_of(OSError(errno.EACCES, "no permission")) == error_of(None) == "runs/a: cannot be written."
 
 
-def test_a_lock_that_another_process_holds_is_no_shortage(tmp_path):
+def test_a_lock_of_another_process_is_not_a_shortage(tmp_path):
     path = tmp_path / "lock"
     path.touch()
     with open(path) as one, open(path) as other:
@@ -103,7 +103,7 @@ def test_a_lock_that_another_process_holds_is_no_shortage(tmp_path):
     assert shortage(caught.value) == ""
 
 
-def test_a_write_that_the_machine_refuses_for_a_moment_is_a_shortage(tmp_path):
+def test_a_write_that_the_machine_refuses_temporarily_is_a_shortage(tmp_path):
     class Busy(io.RawIOBase):
         def writable(self):
             return True

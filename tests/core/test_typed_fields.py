@@ -36,7 +36,7 @@ class Growing:
 SOUND: dict[str, Any] = {"step": 3, "how": "a", "parts": {"x": {"name": "n", "numbers": [1, 2.5]}}, "value": "nan"}
 
 
-def test_a_sound_object_becomes_the_record_that_it_describes() -> None:
+def test_a_valid_object_becomes_the_record_that_it_describes() -> None:
     assert typed(Whole, SOUND) == Whole(3, "a", {"x": Part("n", (1, 2.5))}, "nan")
 
 
@@ -57,16 +57,16 @@ def test_a_value_of_several_types_stays_what_it_is(value: object) -> None:
         ("parts", [], "parts: expected an object, got an empty list"),
         ("parts", {"x": {}}, "parts.x.name: is missing"),
         ("parts", {"x": {"name": "n", "numbers": [1, None]}}, r"parts.x.numbers\[1\]: expected a number, got null"),
-        ("rest", {"name": "n", "more": 1}, "rest.more: is not known to this version"),
+        ("rest", {"name": "n", "more": 1}, "rest.more: is not a key that this version knows"),
         ("value", {}, "value: expected .*, got an empty object"),
     ],
 )
-def test_something_else_is_refused_by_its_place(key: str, value: object, said: str) -> None:
+def test_a_wrong_value_is_refused_with_its_place(key: str, value: object, said: str) -> None:
     with pytest.raises(DamagedError, match=said):
         typed(Whole, {**SOUND, key: value})
 
 
-def test_keys_of_later_versions_are_let_be_where_the_record_says_so() -> None:
+def test_keys_of_later_versions_are_ignored_if_the_record_allows_it() -> None:
     assert typed(Growing, {"step": 1, "MAY_HAVE_MORE": 0, "more": []}) == Growing(1)
 
 
@@ -80,13 +80,13 @@ def test_keys_of_later_versions_are_let_be_where_the_record_says_so() -> None:
         (b'{"a": 1, "b": {"c": 2, "c": 3}}', 'two values for "c"'),
     ],
 )
-def test_what_is_no_json_document_is_refused(content: bytes, said: str) -> None:
+def test_a_text_that_is_not_json_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(DamagedError, match=said):
         document(content)
 
 
 @pytest.mark.parametrize("text", ['{"a": 1.5, "b": [1, {"c": "ü"}]}', '{\n  "a": 1,\n  "b": "x"\n}'])
-def test_every_byte_of_a_sealed_record_is_watched(text: str) -> None:
+def test_every_changed_byte_of_a_record_with_a_checksum_is_found(text: str) -> None:
     sealed = record_checksums.sealed(text) + b"\n"
     assert sealed_object(sealed) == json.loads(text)
     assert record_checksums.SEAL in json.loads(sealed)
@@ -100,7 +100,7 @@ def test_every_byte_of_a_sealed_record_is_watched(text: str) -> None:
             sealed_object(changed)
 
 
-def test_a_record_without_a_checksum_is_read_as_it_stands() -> None:
+def test_a_record_without_a_checksum_is_read_without_a_check() -> None:
     assert sealed_object(b'{"a": 1}') == {"a": 1}
     with pytest.raises(DamagedError, match="does not match its checksum"):
         sealed_object(b'{"a": 1, "crc32": null, "crc32x": 1}'.replace(b"null", b"0"))
@@ -110,7 +110,7 @@ VALUES = {"a": [1, 2.5, 1e-300, 1e22, 2**70, "nan"], "ü": "x\ud800y\u2028\n", "
 
 
 @pytest.mark.parametrize("text", [jsontext.encode(VALUES), json.dumps(VALUES, indent=2)], ids=["a line", "several"])
-def test_a_record_that_was_only_laid_out_anew_is_still_the_same(text: str) -> None:
+def test_a_record_that_was_only_reformatted_still_matches(text: str) -> None:
     sealed = record_checksums.sealed(text)
     indented = json.dumps(json.loads(sealed), indent=4).encode()
     dense = json.dumps(json.loads(sealed), separators=(",", ":")).encode()

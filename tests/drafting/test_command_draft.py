@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import StudyError
+from tunectl.core.wording import as_text
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry, Segment, draft_command
 from tunectl.drafting.command_words import read_words, shell_words, split_command, with_source_defaults
 from tunectl.drafting.help_text import Help, read_help
 from tunectl.drafting.study_text import StudyDetails, study_text
 from tunectl.language.command_checks import check_program
-from tunectl.language.placeholders import command_line, value_text
+from tunectl.language.placeholders import command_line
 from tunectl.language.study_reader import draft_study, load_study
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import FixedValue
@@ -76,10 +77,10 @@ def checked(path: Path) -> StudySpec:
 
 
 def called(spec: StudySpec) -> list[str]:
-    """The words that a trial of the study unchanged is called with."""
+    """The words that a trial of the unchanged study is called with."""
     assert spec.program is not None
     values = {item.name: item.domain.value for item in spec.hyperparameters if isinstance(item.domain, FixedValue)}
-    texts = {name: value_text(value) for name, value in values.items()}
+    texts = {name: as_text(value) for name, value in values.items()}
     return command_line(spec.program.arguments, texts | OWN, values)
 
 

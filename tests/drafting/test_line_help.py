@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from study_calls import Called
 
+from tunectl.core.wording import as_text
 from tunectl.drafting.study_draft import DraftedStudy, StudiedCommand, draft_study
-from tunectl.language.placeholders import command_line, value_text
+from tunectl.language.placeholders import command_line
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import check_study
 from tunectl.space.domains import FixedValue
@@ -120,9 +121,7 @@ def called(spec: StudySpec) -> list[str]:
     values = {item.name: item.domain.value for item in spec.hyperparameters if isinstance(item.domain, FixedValue)}
     own = {"trial.dir": "/runs/7", "trial.id": "7", "trial.seed": "5"}
     own["max_train_steps"] = str(spec.training.max_train_steps)
-    return command_line(
-        spec.program.arguments, {name: value_text(value) for name, value in values.items()} | own, values
-    )
+    return command_line(spec.program.arguments, {name: as_text(value) for name, value in values.items()} | own, values)
 
 
 def ready(study: DraftedStudy) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.core.program_request import MetricSource
+from tunectl.core.own_code_request import MetricSource
 from tunectl.drafting.sample_lines import SampleReading, read_sample
 from tunectl.language.study_reader import load_study
 from tunectl.programs.collected_metrics import Collector
@@ -46,8 +46,8 @@ def told(path: Path, text: str, metric: str | None = None) -> dict[int, dict[str
 def collected(sources: tuple[MetricSource, ...], text: str) -> dict[int, dict[str, float]]:
     reader, collector = OutputReader(sources), Collector(lambda: 0.0)
     for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*m", "", text)):
-        for found in reader.told(line):
-            collector.take(found.step, found.metrics)
+        for found in reader.read(line):
+            collector.add(found.step, found.metrics)
     return {step: dict(known.metrics) for step, known in collector.steps.items()}
 
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from exported_studies import CLASHING, FAILED, INFEASIBLE, NAN, PENDING, TEXT, TOLD
+from exported_studies import CLASHING, FAILED, INFEASIBLE, NAN, PENDING, RECORDED, TEXT
 from made_up_folders import made_up_folder
 
 from tunectl.core import jsontext
@@ -20,7 +20,7 @@ from tunectl.store.trial_files import append_attempt
 def study_folder(tmp_path: Path) -> Path:
     """Eight trials: one is infeasible, one failed, one measured values that are not finite, one was never launched.
 
-    Two told what their updates were like, one of them with a metric of that name.
+    Two recorded their last updates, one of them with a metric of the same name.
     """
     folder = made_up_folder(
         tmp_path / "example", TEXT, lambda trial: None if trial.trial == INFEASIBLE else 0.1 + trial.trial / 30
@@ -30,9 +30,9 @@ def study_folder(tmp_path: Path) -> Path:
     odd = Measurement(75, {"valid/error_rate": math.nan, "train/loss": math.inf}, elapsed_seconds=1.5)
     with open(folder.trial(NAN).measurements, "a") as file:
         file.write(jsontext.encode(odd.to_json()) + "\n")
-    for trial in (TOLD, CLASHING):
+    for trial in (RECORDED, CLASHING):
         path = folder.trial(trial).measurements
-        lines = [told(line, clashing=trial == CLASHING) for line in path.read_text().splitlines()]
+        lines = [recorded(line, clashing=trial == CLASHING) for line in path.read_text().splitlines()]
         path.write_text("".join(f"{line}\n" for line in lines))
     never = folder.trial(PENDING).path
     for path in sorted(never.rglob("*"), reverse=True):
@@ -41,7 +41,7 @@ def study_folder(tmp_path: Path) -> Path:
     return folder.path
 
 
-def told(line: str, *, clashing: bool) -> str:
+def recorded(line: str, *, clashing: bool) -> str:
     """A measurement with what its last update was like, where there was one."""
     content = json.loads(line)
     step = content["step"]

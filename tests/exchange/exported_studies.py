@@ -26,12 +26,12 @@ hyperparameters:
 search: {trials: 4}
 """
 INFEASIBLE, FAILED, NAN, PENDING = 3, 4, 5, 7
-TOLD, CLASHING = 1, 2
-"""A trial that told its learning rate and gradient norm, and one that has a metric named learning_rate besides."""
+RECORDED, CLASHING = 1, 2
+"""A trial that recorded its learning rate and gradient norm, and one that has a metric named learning_rate besides."""
 
 
 def lines_of(folder: Path, trial: int) -> list[dict[str, Any]]:
-    """The measurements of a trial as they stand in its file, with numbers for what JSON cannot hold, by step."""
+    """The measurements of a trial as its file has them, with numbers for what JSON cannot hold, by step."""
     text = (folder / "trials" / f"{trial:05d}" / "measurements.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     for line in lines:
@@ -51,7 +51,7 @@ def updates_of(folder: Path, trial: int, field: str) -> list[tuple[int, float]]:
 
 def of_updates(trial: int) -> dict[str, str]:
     """The fields of the measurements that say something of the updates, by the names under which they are exported."""
-    rate = {TOLD: "learning_rate", CLASHING: "learning_rate_of_update"}[trial]
+    rate = {RECORDED: "learning_rate", CLASHING: "learning_rate_of_update"}[trial]
     return {rate: "learning_rate", "gradient_norm": "gradient_norm"}
 
 

@@ -109,11 +109,11 @@ def test_inside_its_study_folder_an_export_is_known_wherever_that_was_moved_to_a
 def test_folders_with_something_else_in_them_are_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FolderError, match=r"is not empty and is no export of ours; give another --out"):
+    with pytest.raises(FolderError, match=r"is not empty and is not an export of tunectl; give another --out"):
         put(tmp_path / "mine", "x")
     put(tmp_path / "out", "first")
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FolderError, match=r"holds thesis\.txt beside our export"):
+    with pytest.raises(FolderError, match=r"holds thesis\.txt, which tunectl did not export"):
         put(tmp_path / "out", "x")
     assert names(tmp_path / "out") == ["first", "thesis.txt", MARK]
 
@@ -122,7 +122,7 @@ def test_files_and_dead_links_are_refused_and_an_empty_folder_is_taken(tmp_path)
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FolderError, match="is a file"):
+    with pytest.raises(FolderError, match="expected a folder, got a file"):
         put(tmp_path / "file", "x")
     with pytest.raises(FolderError, match="is a link to nothing"):
         put(tmp_path / "link", "x")
@@ -148,13 +148,16 @@ def test_a_database_is_a_file_that_is_missing_empty_or_the_tools_own(tmp_path, m
     (tmp_path / "torn.db").write_bytes(b"SQLite format 3\0 and more")
     before = other.read_bytes()
     cases = {
-        "mysql://me:secret@host/db": (UsageError, r"--out mysql://me:\*\*\*@host/db: a local SQLite file is due"),
-        str(tmp_path): (FolderError, "is a folder, a file is due"),
-        str(tmp_path / "text.db"): (FolderError, "is no SQLite database"),
+        "mysql://me:secret@host/db": (
+            UsageError,
+            r"--out: expected a local SQLite file, .*, got mysql://me:\*\*\*@host/db",
+        ),
+        str(tmp_path): (FolderError, "expected a file, got a folder"),
+        str(tmp_path / "text.db"): (FolderError, "is not a SQLite database"),
         str(tmp_path / "torn.db"): (FolderError, "cannot be read as a SQLite database"),
-        str(other): (FolderError, "is a database of something else than sometool; give another --out"),
-        "/dev/null": (FolderError, "is no SQLite database"),
-        str(tmp_path / "what?.db"): (UsageError, "cannot hold"),
+        str(other): (FolderError, "is a database of another program than sometool; give another --out"),
+        "/dev/null": (FolderError, "is not a SQLite database"),
+        str(tmp_path / "what?.db"): (UsageError, "cannot contain"),
     }
     for out, (kind, message) in cases.items():
         with pytest.raises(TunectlError, match=message) as caught:

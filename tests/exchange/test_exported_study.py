@@ -1,4 +1,4 @@
-"""What of a study varies, as other tools are told."""
+"""What varies in a study, as it is exported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_is_fixed_is_no_dimension_unless_something_else_swept_it():
     )
 
 
-def test_a_hyperparameter_that_the_study_does_not_name_is_told_as_it_was_swept():
+def test_a_hyperparameter_that_the_study_does_not_name_is_exported_as_it_was_swept():
     spec = study()
     base = {"optimizer": "sgd", "learning_rate": 0.1}
     swept = exported(spec, {**base, "warmup_steps": 0}, {**base, "warmup_steps": 10})

@@ -97,7 +97,7 @@ def test_a_value_becomes_one_of_its_domain(parameter, value, expected):
 
 
 @pytest.mark.parametrize(
-    ("choices", "told"),
+    ("choices", "listed"),
     [
         (["a", "b", 3, 0.5, True], []),
         ([None, "sgd"], ["None is the text 'None'"]),
@@ -106,11 +106,11 @@ def test_a_value_becomes_one_of_its_domain(parameter, value, expected):
         ([(1, 2)], ["(1, 2) is the text '(1, 2)'"]),
     ],
 )
-def test_what_became_of_choices_that_a_study_cannot_hold_is_told(choices: list[Any], told: list[str]) -> None:
-    assert changed_choices(choices) == told
+def test_what_became_of_choices_that_a_study_cannot_hold_is_said(choices: list[Any], listed: list[str]) -> None:
+    assert changed_choices(choices) == listed
 
 
-def test_of_many_changed_choices_the_first_are_told() -> None:
+def test_of_many_changed_choices_the_first_are_listed() -> None:
     assert changed_choices([(number,) for number in range(9)])[-1] == "and 4 more"
 
 

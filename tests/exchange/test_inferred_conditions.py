@@ -1,4 +1,4 @@
-"""Conditions told from trials."""
+"""Conditions inferred from trials."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_short_whole_number_range_can_be_a_switch_and_a_float_cannot():
     assert conditions(without, domains) == ({}, ["momentum"])
 
 
-def test_two_switches_are_needed_where_neither_tells_alone_and_no_third_is_named():
+def test_two_switches_are_needed_where_neither_explains_it_alone_and_no_third_is_named():
     domains = {**DOMAINS, "nesterov": ValueSet((True, False)), "width": FixedValue(3)}
     lines = []
     for optimizer in ("sgd", "adam"):
@@ -72,7 +72,7 @@ def test_a_switch_that_is_conditional_itself_explains_and_no_circle_is_made():
     assert found == {"schedule": {"optimizer": ("sgd",)}, "factor": {"optimizer": ("sgd",)}}
 
 
-def test_a_trial_that_was_stopped_tells_where_a_parameter_is_and_not_where_it_is_missing():
+def test_a_trial_that_was_stopped_counts_where_it_has_a_parameter_and_not_where_it_lacks_it():
     lines = trials(
         {"optimizer": "sgd", "layers": 1, "momentum": 0.5},
         {"optimizer": "sgd", "layers": 1},

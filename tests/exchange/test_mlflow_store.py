@@ -13,7 +13,7 @@ from exported_studies import (
     INFEASIBLE,
     NAN,
     PENDING,
-    TOLD,
+    RECORDED,
     as_texts,
     curve_of,
     of_updates,
@@ -75,7 +75,7 @@ def test_one_parent_has_a_run_a_trial_with_its_metrics_by_step_its_values_and_it
             expected = [(step, min(value, LARGEST)) for step, value in curve_of(study_folder, trial, metric)]
             assert as_texts(sorted((point.step, point.value) for point in history)) == as_texts(expected)
         assert run.data.metrics["best/valid/error_rate"] == item.outcome.best_value
-    for trial in (TOLD, CLASHING):
+    for trial in (RECORDED, CLASHING):
         for name, field in of_updates(trial).items():
             history = client.get_metric_history(runs[f"trial-{trial:05d}"].info.run_id, name)
             expected = as_texts(updates_of(study_folder, trial, field))
@@ -122,7 +122,7 @@ def test_a_database_of_another_tool_is_left_as_it_is(study_folder, tmp_path):
         library(name)
     place = export_study(study_folder, "optuna", str(tmp_path / "o.db")).place
     before = place.read_bytes()
-    with pytest.raises(FolderError, match=r"o\.db: is a database of something else than mlflow"):
+    with pytest.raises(FolderError, match=r"o\.db: is a database of another program than mlflow"):
         export_study(study_folder, "mlflow", str(place))
     assert place.read_bytes() == before
 
@@ -153,7 +153,7 @@ def test_an_export_that_breaks_leaves_the_earlier_one_alone(client, store, study
     assert {run.info.run_id for run in runs_by_name(client).values()} == before
 
 
-def test_names_that_mlflow_does_not_take_are_told_apart_by_their_letters(client):
+def test_names_that_mlflow_does_not_take_stay_distinct(client):
     from tunectl.exchange.mlflow_store import _metric_name
 
     names = ["valid/loss", "a@b", "a#b", "a//b", "/a", "../a", "é 1.5:x-y", "."]

@@ -170,7 +170,7 @@ def test_choices_that_are_lists_are_read_without_a_warning(tmp_path, optuna):
     ],
 )
 @pytest.mark.usefixtures("optuna")
-def test_a_password_is_not_told_where_the_database_cannot_be_reached(address):
+def test_a_password_is_not_shown_where_the_database_cannot_be_reached(address):
     with pytest.raises(FolderError) as caught:
         read_optuna(address, None)
     assert "//me:***@" in str(caught.value)

@@ -14,7 +14,7 @@ from exported_studies import (
     INFEASIBLE,
     NAN,
     PENDING,
-    TOLD,
+    RECORDED,
     as_texts,
     curve_of,
     of_updates,
@@ -66,8 +66,8 @@ def test_values_parameters_and_states_are_those_of_the_study(trials, study_folde
     assert (trials[FAILED].state, trials[PENDING].state) == (states.FAIL, states.WAITING)
 
 
-def test_what_the_updates_were_like_at_the_best_step_is_told(trials, study_folder):
-    for trial in (TOLD, CLASHING):
+def test_what_the_updates_were_like_at_the_best_step_is_exported(trials, study_folder):
+    for trial in (RECORDED, CLASHING):
         attributes = trials[trial].user_attrs
         for name, field in of_updates(trial).items():
             assert attributes[f"best/{name}"] == dict(updates_of(study_folder, trial, field))[attributes["best_step"]]
@@ -95,7 +95,7 @@ def test_a_database_of_something_else_and_the_studys_own_are_left_as_they_are(st
             database.execute("CREATE TABLE IF NOT EXISTS version_info (x)")
     before = [place.read_bytes() for place in places]
     for place in places:
-        with pytest.raises(FolderError, match=r"is a database of something else than optuna; give another --out"):
+        with pytest.raises(FolderError, match=r"is a database of another program than optuna; give another --out"):
             export_study(study_folder, "optuna", str(place))
     assert [place.read_bytes() for place in places] == before
 

@@ -12,7 +12,7 @@ from exported_studies import (
     INFEASIBLE,
     NAN,
     PENDING,
-    TOLD,
+    RECORDED,
     as_texts,
     curve_of,
     of_updates,
@@ -55,7 +55,7 @@ def test_every_curve_is_read_back_as_it_was_measured_in_single_precision(runs, s
         assert len(there) >= 3
 
 
-@pytest.mark.parametrize("trial", [TOLD, CLASHING])
+@pytest.mark.parametrize("trial", [RECORDED, CLASHING])
 def test_what_the_updates_were_like_has_curves_beside_the_metrics(runs, study_folder, trial):
     for name, field in of_updates(trial).items():
         there = scalars(runs, f"trial-{trial:05d}", name)

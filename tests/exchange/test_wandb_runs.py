@@ -11,7 +11,7 @@ from exported_studies import (
     FAILED,
     INFEASIBLE,
     NAN,
-    TOLD,
+    RECORDED,
     as_texts,
     curve_of,
     of_updates,
@@ -95,7 +95,7 @@ def test_every_trial_is_a_run_with_its_curves_values_and_end(exported, study_fol
         assert summary["best/valid/error_rate"] == item.outcome.best_value
         ends = [record.exit.exit_code for record in of_kind(records, "exit")]
         assert ends == [1 if item.plan.trial == FAILED else 0]
-        if item.plan.trial in (TOLD, CLASHING):
+        if item.plan.trial in (RECORDED, CLASHING):
             for name, field in of_updates(item.plan.trial).items():
                 points = [(line["_step"], line[name]) for line in history if name in line]
                 assert as_texts(points) == as_texts(updates_of(study_folder, item.plan.trial, field))

@@ -82,7 +82,7 @@ def test_the_claim_of_another_machine_or_container_is_named_and_never_judged(pat
     before = file.read_bytes()
     assert runner_lock.is_held(path)
     clock = FakeClock()
-    with pytest.raises(FolderError, match=f"cannot be known from this machine.* delete {file}"):
+    with pytest.raises(FolderError, match=f"cannot be known on this machine.* delete {file}"):
         acquire(path, clock)
     assert file.read_bytes() == before
 
@@ -95,7 +95,7 @@ def test_a_torn_claim_is_never_judged(path, content):
 
 
 def test_a_claim_is_named_also_where_the_lock_is_that_of_a_runner_that_is_gone(path):
-    path.write_text(json.dumps({"pid": GONE_PID, "host": claim_file._place()["host"], "started": 1}))
+    path.write_text(json.dumps({"pid": GONE_PID, "host": claim_file._machine_fields()["host"], "started": 1}))
     path.with_name("lock.claim").write_bytes(b"[]")
     with pytest.raises(FolderError, match="delete "):
         acquire(path)
@@ -109,7 +109,9 @@ def test_what_is_left_of_a_killed_runner_is_waited_for_and_ended(path, left):
         try:
             wait_until(lambda: processes.with_mark(mark), "the environment of the new program is there")
             left(pid=GONE_PID, started=started)
-            path.write_text(json.dumps({"pid": GONE_PID, "host": claim_file._place()["host"], "started": started}))
+            path.write_text(
+                json.dumps({"pid": GONE_PID, "host": claim_file._machine_fields()["host"], "started": started})
+            )
             clock = FakeClock()
 
             def sleep(seconds):
@@ -135,7 +137,7 @@ def test_of_two_runners_that_found_the_same_one_gone_only_one_removes_its_claim(
 def test_a_runner_that_has_a_lock_where_this_one_gets_none_is_seen(path, left):
     # The same file system, mounted otherwise.
     parent = os.getppid()
-    holder = {"pid": parent, "host": claim_file._place()["host"], "started": processes.start_time(parent)}
+    holder = {"pid": parent, "host": claim_file._machine_fields()["host"], "started": processes.start_time(parent)}
     path.write_text(json.dumps(holder))
     with pytest.raises(FolderError, match=f"in use by process {parent}"):
         acquire(path)

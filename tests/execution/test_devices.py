@@ -96,7 +96,7 @@ def test_a_mask_that_hides_all_gpus_leaves_the_cpu(mask):
         (f"MIG-{C}/2/0,{OLD1}", OLD_DRIVER, [f"MIG-{C}/2/0", OLD1]),
     ],
 )
-def test_mig_instances_stand_for_their_gpu_and_go_by_both_forms_of_their_uuid(mask, gpus, expected):
+def test_mig_instances_take_the_place_of_their_gpu_and_have_both_forms_of_their_uuid(mask, gpus, expected):
     assert visible(mask, gpus) == expected
 
 
@@ -153,15 +153,15 @@ def test_a_study_chooses_a_mig_instance():
 @pytest.mark.parametrize(
     ("wanted", "mask", "said"),
     [
-        ((3,), None, f"3 is not there; the visible GPUs are: 0 ({A}, H100), 1 ({B}, H100), 2 ({C}, A100)"),
-        ((2,), "0", f"2 is not there; the visible GPUs are: 0 ({A}, H100)"),
-        ((B,), "0", "is not there"),
-        (("GPU-8932",), None, "begins more than one device's UUID"),
-        (("cuda:0",), None, "cuda:0 is not there"),
-        ((0, A), None, "names one device twice"),
+        ((3,), None, f"3 was not found; the visible GPUs are: 0 ({A}, H100), 1 ({B}, H100), 2 ({C}, A100)"),
+        ((2,), "0", f"2 was not found; the visible GPUs are: 0 ({A}, H100)"),
+        ((B,), "0", "was not found"),
+        (("GPU-8932",), None, "is the beginning of more than one UUID"),
+        (("cuda:0",), None, "cuda:0 was not found"),
+        ((0, A), None, "expected each device once"),
         ((), None, "the list is empty"),
         ((0,), "", "the visible GPUs are: none"),
-        ((-1,), None, "-1 is not there"),
+        ((-1,), None, "-1 was not found"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(wanted, mask, said):

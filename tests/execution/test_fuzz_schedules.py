@@ -17,12 +17,20 @@ from hypothesis import strategies as st
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import ENDED, AttemptEnd, State
-from tunectl.execution.backends import Ended, Started
+from tunectl.execution.backends.backend import ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
-from tunectl.execution.events import Event, StoppedByFailures, TrialEnded, TrialRetried, TrialStarted
-from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
+from tunectl.execution.jobs import (
+    OUT_OF_MEMORY,
+    AttemptLimits,
+    Event,
+    Job,
+    StoppedByFailures,
+    TrialEnded,
+    TrialRetried,
+    TrialStarted,
+)
 from tunectl.execution.protocol import EXIT_STOPPED, EXIT_UNWRITTEN
-from tunectl.execution.scheduler import KILL_PATIENCE_SECONDS, run_trials
+from tunectl.execution.scheduler import KILL_WAIT_SECONDS, run_trials
 from tunectl.execution.slots import Slot, make_slots
 from tunectl.store.trial_files import read_trial, trial_state
 
@@ -36,7 +44,7 @@ RESULTS = {
     "failed_elsewhere": ("failed", "error", "model.py:9"),
     "out_of_memory": ("infeasible", "out_of_memory", ""),
 }
-_DEAD = Ended(0, None, None, 0.0)
+_DEAD = ProcessEnded(0, None, None, 0.0)
 DEATHS = {
     "segfault": replace(_DEAD, signal=signal.SIGSEGV),
     "sigkill": replace(_DEAD, signal=signal.SIGKILL),
@@ -53,7 +61,7 @@ COMMON = ["completed"] * 6 + ["infeasible", "failed", "out_of_memory", "out_of_m
 
 @dataclass(frozen=True)
 class Course:
-    """How one attempt goes: when and how it ends by itself, and what it does when it is told to stop or killed."""
+    """How one attempt goes: when and how it ends by itself, and what it does when it is asked to stop or killed."""
 
     seconds: float = 5.0
     ending: str = "completed"
@@ -92,10 +100,10 @@ class RandomBackend:
 
     course_of: Callable[[int, int], Course]
     stops: Callable[[float], int]
-    limits: Limits
+    limits: AttemptLimits
     now: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
-    reports: list[Started | Ended] = field(default_factory=list)
+    reports: list[ProcessStarted | ProcessEnded] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now
@@ -108,11 +116,11 @@ class RandomBackend:
         assert self.stops(self.now) == 0, "nothing is launched after a stop was asked for"
         assert trial not in self.running, "a trial runs once at a time"
         assert all(slot.index != item.slot.index for item in self.running.values()), "a slot holds one trial"
-        assert not (folder / "result.json").exists(), "a result tells that this attempt has ended"
+        assert not (folder / "result.json").exists(), "a result shows that this attempt has ended"
         made = Attempt(trial, attempt, slot, TrialFolder(folder), self.course_of(trial, attempt), self.now)
         self.attempts.append(made)
         if made.course.is_announced:
-            self.reports.append(Started(trial, 1000 + trial))
+            self.reports.append(ProcessStarted(trial, 1000 + trial))
 
     def stop(self, trial: int) -> None:
         attempt = self.running[trial]
@@ -126,7 +134,7 @@ class RandomBackend:
         assert self.stops(self.now) >= 2 or self.now - attempt.stopped >= self.limits.grace_seconds
         attempt.killed = self.now
 
-    def poll(self, timeout_seconds: float) -> Sequence[Started | Ended]:
+    def poll(self, timeout_seconds: float) -> Sequence[ProcessStarted | ProcessEnded]:
         self.now += timeout_seconds
         assert self.now < _MOST_SECONDS, "the run comes to an end"
         reports, self.reports = self.reports, []
@@ -137,20 +145,20 @@ class RandomBackend:
                 reports.append(ended)
         return reports
 
-    def _end_of(self, attempt: Attempt) -> Ended | None:
+    def _end_of(self, attempt: Attempt) -> ProcessEnded | None:
         course, seconds = attempt.course, self.now - attempt.begun
         if not course.killable:
             return None
         if attempt.killed is not None:
-            return Ended(attempt.trial, None, signal.SIGKILL, seconds)
+            return ProcessEnded(attempt.trial, None, signal.SIGKILL, seconds)
         if seconds >= course.seconds:
             return self._by_itself(attempt, seconds)
         saves_in = math.inf if course.saves_in is None else course.saves_in
         if attempt.stopped is not None and self.now - attempt.stopped >= saves_in:
-            return Ended(attempt.trial, EXIT_STOPPED, None, seconds)
+            return ProcessEnded(attempt.trial, EXIT_STOPPED, None, seconds)
         return None
 
-    def _by_itself(self, attempt: Attempt, seconds: float) -> Ended:
+    def _by_itself(self, attempt: Attempt, seconds: float) -> ProcessEnded:
         course = attempt.course
         if course.ending not in RESULTS:
             if course.torn_result:
@@ -162,8 +170,8 @@ class RandomBackend:
             json.dumps({**content, "attempt": attempt.number, "provisional": reason == OUT_OF_MEMORY})
         )
         if course.dies_after_result:
-            return Ended(attempt.trial, None, signal.SIGSEGV, seconds)
-        return Ended(attempt.trial, 0, None, seconds)
+            return ProcessEnded(attempt.trial, None, signal.SIGSEGV, seconds)
+        return ProcessEnded(attempt.trial, 0, None, seconds)
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ class Plan:
     """All that is drawn for one run."""
 
     slots: tuple[Slot, ...]
-    limits: Limits
+    limits: AttemptLimits
     earlier: tuple[tuple[AttemptEnd, ...], ...]
     stop_at: float = math.inf
     second_stop_after: float = math.inf
@@ -182,7 +190,7 @@ class Plan:
 
     @property
     def ends_all(self) -> bool:
-        """Whether a trial that does not end by itself is told to."""
+        """Whether a trial that does not end by itself is asked to."""
         return self.stop_at < math.inf or self.limits.trial_timeout_seconds < math.inf
 
 
@@ -249,7 +257,7 @@ def plans(draw: st.DrawFn) -> Plan:
     trials = draw(st.lists(st.just(()) | earlier_attempts, max_size=9))
     return Plan(
         slots,
-        Limits(draw(st.integers(0, 2)), timeout, draw(seconds)),
+        AttemptLimits(draw(st.integers(0, 2)), timeout, draw(seconds)),
         tuple(trials),
         stop_at=draw(st.just(math.inf) | st.integers(0, 25).map(float)),
         second_stop_after=draw(st.just(math.inf) | seconds),
@@ -348,7 +356,7 @@ def assert_nobody_is_waited_for_in_vain(run: Run) -> None:
     for item in run.backend.running.values():
         assert not item.course.killable, "only what cannot be killed is left running"
         assert item.killed is not None
-        assert run.backend.now - item.killed > KILL_PATIENCE_SECONDS
+        assert run.backend.now - item.killed > KILL_WAIT_SECONDS
 
 
 def assert_they_began_in_the_order_of_the_jobs(run: Run) -> None:
@@ -368,7 +376,7 @@ def assert_every_attempt_left_what_it_should(run: Run) -> None:
 
 
 def allowed_reasons(run: Run, item: Attempt) -> set[str]:
-    """What attempts.jsonl may call an attempt; "result" where it is not to stand there."""
+    """What attempts.jsonl may call an attempt; "result" where it must not be there."""
     others = [other for other in run.backend.attempts if other is not item and other.slot.device == item.slot.device]
     last_look = item.ended - 1.0
     ending = item.course.ending if item.dies_by_itself else "sigkill" if item.killed is not None else "exit_75"

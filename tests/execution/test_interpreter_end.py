@@ -101,8 +101,8 @@ import multiprocessing, threading
 from tunectl.execution import interpreter_end
 queue = multiprocessing.Queue()
 queue.put(b"x" * 10_000_000)
-interpreter_end.end_as_a_program(7, most_seconds=0.2)
+interpreter_end.end_as_a_program(7, max_seconds=0.2)
 """
     done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 7
-    assert "did not end in 0.2 s" in done.stderr
+    assert "took longer than 0.2 s" in done.stderr

@@ -31,9 +31,10 @@ def request(study: str) -> TrialRequest:
     return TrialRequest(study, 0, 0, WORKLOAD, {}, {}, Objective("valid/loss", "minimize"), 10, 5, 3)
 
 
-def test_a_server_that_may_fork_says_so(toys):
+def test_a_server_that_may_fork_has_no_messages(toys):
     ready = toys.backend.wait_ready()
-    assert (ready.mode, ready.reason) == ("fork", "")
+    assert ready.messages == ()
+    assert toys.backend.launch_mode == "fork"
     assert ready.seconds > 0
     assert toys.backend.wait_ready() == ready, "asking twice is no harm"
 
@@ -47,7 +48,7 @@ def test_launches_ordered_while_the_workload_loads_are_not_lost(toys):
 
 
 def test_a_trial_is_a_fork_in_its_own_group_with_its_own_device_and_nothing_of_the_servers(toys):
-    folder = toys.launch(0, "tells", attempt=2)
+    folder = toys.launch(0, "reports", attempt=2)
     toys.until_ended(0)
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["group"] == facts["pid"] == toys.started[0]
@@ -148,7 +149,7 @@ def test_a_daemon_of_a_living_trial_is_left_alone_when_another_trial_ends(toys):
     assert all_gone(*(pid_in(folder / name) for name in CHILDREN))
 
 
-def test_closing_the_backend_leaves_nobody_behind_and_may_be_done_twice(toys):
+def test_closing_the_backend_leaves_no_process_and_may_be_done_twice(toys):
     folders = [toys.launch(trial, "leaves_children_and_waits") for trial in range(3)]
     pids = [pid_in(folder / name) for folder in folders for name in ("waiting", *CHILDREN)]
     server = toys.server_pid
@@ -177,7 +178,7 @@ def test_a_terminal_s_ctrl_c_does_not_reach_the_server(toys):
 
 
 def test_a_server_that_dies_loses_its_trials_and_another_one_takes_over(toys):
-    # Also what left its group and its session, and belongs to nobody once the server is gone.
+    # Also what left its group and its session, and has no parent of ours once the server has ended.
     waiting = toys.launch(1, "leaves_children_and_waits")
     pids = [pid_in(waiting / name) for name in ("waiting", *CHILDREN)]
     server = toys.server_pid
@@ -185,7 +186,7 @@ def test_a_server_that_dies_loses_its_trials_and_another_one_takes_over(toys):
     first, second = toys.until_ended(0, 1)
     assert first.lost
     assert second.lost
-    assert first.message == "the fork server was killed by SIGKILL and took the trial with it"
+    assert first.message == "the fork server was killed by SIGKILL, and the trial with it"
     assert all_gone(*pids, pid_in(folder / "child")), "the groups were killed before the trials were reported"
     assert toys.server_pid != server
     toys.ended.clear()
@@ -199,7 +200,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
     script = tmp_path / "runner.py"
     script.write_text(
         "import sys, signal\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from pathlib import Path\n"
         "from toy_trials import Toys\n"
         "from tunectl.execution import runner_lock as lock\n"
@@ -225,7 +226,7 @@ def test_a_killed_runner_leaves_no_process_and_a_free_lock(tmp_path):
     assert all_gone(*pids), "the lock is free only when the last writer is gone"
 
 
-def test_a_trial_dies_with_its_server_when_nobody_is_left_to_kill_it(toys):
+def test_a_trial_dies_with_its_server_when_no_process_is_left_to_kill_it(toys):
     # Runner and server killed at the same moment: the kernel kills the trial.
     toys.backend.wait_ready()
     pid = pid_in(toys.launch(0, "ignores_stop") / "waiting")
@@ -238,10 +239,10 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
     script = tmp_path / "runner.py"
     script.write_text(
         "import sys, signal\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from pathlib import Path\n"
         "from toy_trials import Toys\n"
-        f"Toys(Path({str(tmp_path)!r}), 'takes_for_ever', {str(mark)!r}).start()\n"
+        f"Toys(Path({str(tmp_path)!r}), 'never_loads', {str(mark)!r}).start()\n"
         "signal.pause()\n"
     )
     runner = subprocess.Popen([sys.executable, str(script)])
@@ -252,7 +253,7 @@ def test_a_runner_killed_while_the_workload_loads_takes_the_server_with_it(tmp_p
 
 
 def test_closing_while_the_workload_loads_ends_the_server_at_once(make_toys, tmp_path):
-    toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
+    toys = make_toys("never_loads", str(tmp_path / "loading"))
     server = pid_in(tmp_path / "loading")
     begun = time.monotonic()
     toys.backend.close()
@@ -284,7 +285,7 @@ def test_a_workload_that_kills_its_process_is_named_with_its_last_output(make_to
         toys.backend.wait_ready()
 
 
-def test_a_library_that_cannot_be_imported_is_told_when_the_workload_is_waited_for(tmp_path, monkeypatch):
+def test_a_library_that_cannot_be_imported_is_an_error_of_the_wait_for_the_workload(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_WARM_UP", "raises")
     toys = Toys(tmp_path)
     toys.start()
@@ -337,12 +338,14 @@ def test_a_second_server_that_cannot_load_stops_the_study_with_the_reason(make_t
 
 
 @pytest.mark.parametrize("factory", ["leaves_a_thread"])
-def test_where_forking_is_unsafe_trials_are_spawned_and_the_reason_is_told(make_toys, factory):
+def test_where_forking_is_unsafe_trials_are_spawned_and_the_message_says_why(make_toys, factory):
     toys = make_toys(factory)
     ready = toys.backend.wait_ready()
-    assert ready.mode == "spawn"
-    assert "1 other thread running (reader)" in ready.reason
-    folder = toys.launch(0, "tells")
+    assert toys.backend.launch_mode == "spawn"
+    (message,) = ready.messages
+    assert message.startswith("each trial starts as a new process, which takes a few seconds: ")
+    assert "1 other thread running (reader)" in message
+    folder = toys.launch(0, "reports")
     toys.until_ended(0)
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["loaded_pid"] == facts["pid"], "a fresh interpreter imported the worker"
@@ -440,14 +443,14 @@ def test_one_kill_during_a_probe_says_nothing_about_the_workload(toys, tmp_path,
     assert ended.code == 0
 
 
-def test_a_probe_that_is_killed_with_every_server_is_an_error_and_leaves_nobody(toys, tmp_path):
+def test_a_probe_that_is_killed_with_every_server_is_an_error_and_leaves_no_process(toys, tmp_path):
     toys.backend.wait_ready()
     first = toys.server_pid
     with pytest.raises(WorkloadError, match=r"its process lost its fork server, which was killed by SIGKILL"):
         toys.backend.probe(request(f"kills its server always {tmp_path / 'mark'}"), toys.slots[0])
-    # They die with their servers, whom nobody waits for longer than for their exit.
+    # They die with their servers, and the runner waits for the servers' exit alone.
     pids = [first, *map(int, (tmp_path / "mark").read_text().split())]
-    wait_until(lambda: all_gone(*pids), "nobody is left")
+    wait_until(lambda: all_gone(*pids), "no process is left")
 
 
 def test_what_a_server_never_launched_is_launched_by_the_next_one(toys):
@@ -473,8 +476,8 @@ def test_a_launch_is_not_ordered_again_where_there_is_a_sign_that_it_should_not(
     assert (ended.lost, toys.started) == (True, {})
 
 
-def test_a_launch_that_no_server_lives_to_see_is_lost_in_the_end(toys, monkeypatch):
-    monkeypatch.setattr(local, "_MOST_ORDERS", 1)
+def test_a_trial_whose_servers_all_die_before_it_starts_is_lost_in_the_end(toys, monkeypatch):
+    monkeypatch.setattr(local, "_MAX_LAUNCHES", 1)
     toys.backend.wait_ready()
     os.kill(toys.server_pid, signal.SIGSTOP)
     toys.launch(0, "completes")
@@ -508,7 +511,7 @@ def test_a_probe_that_hangs_is_given_up_when_a_stop_is_asked_for(toys):
 
 
 def test_a_stop_while_the_workload_loads_ends_the_waiting(make_toys, tmp_path):
-    toys = make_toys("takes_for_ever", str(tmp_path / "loading"))
+    toys = make_toys("never_loads", str(tmp_path / "loading"))
     asked = iter([0, 1, 1])
     assert toys.backend.wait_ready(lambda: next(asked)) is None
     assert toys.backend.probe(request("works"), toys.slots[0], lambda: 1) is None

@@ -1,4 +1,4 @@
-"""What is free, from the files in which the system tells it; and a limit, in a process of its own."""
+"""How much memory is free, from the system's files; and a limit, in a process of its own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_tightest_control_group_binds_and_what_it_can_drop_counts_as_free(sy
     assert system({"memory.current": f"{5 * MIB}"}) == 0
 
 
-def test_nothing_is_known_where_the_system_does_not_tell(tmp_path):
+def test_nothing_is_known_where_the_system_has_no_such_files(tmp_path):
     assert free_bytes(tmp_path / "none", tmp_path / "none", tmp_path) is None
 
 

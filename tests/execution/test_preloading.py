@@ -28,7 +28,7 @@ from tunectl.execution.protocol import Assignment
 workload, *folders = sys.argv[1:]  # which are the workload's own when it is loaded
 worker.warm_up(own_code=False)
 worker.preload(WorkloadReference(**json.loads(workload)))
-told = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
+facts = {"collects": gc.isenabled(), "frozen": gc.get_freeze_count(), "imported": {}}
 for folder in folders:
     # In a fork each, as the server does it: what one trial imports, the next would not have.
     reading, writing = os.pipe()
@@ -39,9 +39,9 @@ for folder in folders:
         os._exit(0)
     os.close(writing)
     with open(reading, "rb") as answer:
-        told["imported"][folder] = json.loads(answer.read())
+        facts["imported"][folder] = json.loads(answer.read())
     os.wait()
-print(json.dumps(told))
+print(json.dumps(facts))
 """
 
 
@@ -70,7 +70,7 @@ CONFIGURATIONS = (
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def facts(tmp_path_factory):
     """What the program found: torch is loaded once for all tests here."""
     home = tmp_path_factory.mktemp("trials")
     requests = [_request(trial, **configuration) for trial, configuration in enumerate(CONFIGURATIONS)]
@@ -83,16 +83,16 @@ def told(tmp_path_factory):
     return json.loads(ended.stdout)
 
 
-def test_a_forked_trial_trains_to_its_end_without_importing_anything(told):
+def test_a_forked_trial_trains_to_its_end_without_importing_anything(facts):
     # Hazard: one that torch or numpy loads late costs every trial 10 ms to a second.
-    assert len(told["imported"]) == len(CONFIGURATIONS)
-    for folder, modules in told["imported"].items():
+    assert len(facts["imported"]) == len(CONFIGURATIONS)
+    for folder, modules in facts["imported"].items():
         result = read_trial(TrialFolder(Path(folder))).result
         assert result is not None
         assert result.state in ("completed", "infeasible")
         assert modules == []
 
 
-def test_garbage_is_collected_again_when_all_is_loaded_but_what_was_loaded_is_left_alone(told):
-    assert told["collects"]
-    assert told["frozen"] > 100_000
+def test_garbage_is_collected_again_when_all_is_loaded_but_what_was_loaded_is_left_alone(facts):
+    assert facts["collects"]
+    assert facts["frozen"] > 100_000

@@ -176,5 +176,5 @@ def test_a_process_whose_parent_is_gone_already_ends_at_once():
     ("code", "number", "text"),
     [(3, None, "ended with exit code 3"), (None, 11, "was killed by SIGSEGV"), (None, 40, "was killed by signal 40")],
 )
-def test_an_end_is_told_in_words(code, number, text):
+def test_an_end_is_described_in_words(code, number, text):
     assert processes.describe_exit(code, number) == text

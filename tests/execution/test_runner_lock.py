@@ -88,10 +88,10 @@ def test_the_last_writers_of_a_killed_runner_are_waited_for(path):
 @pytest.mark.parametrize(
     ("holder", "said"),
     [
-        ({"pid": GONE_PID, "host": socket.gethostname()}, "still held by trials of a runner that was killed"),
+        ({"pid": GONE_PID, "host": socket.gethostname()}, "trials of a runner that was killed"),
         (
             {"pid": os.getpid(), "host": socket.gethostname(), "started": 1},
-            "still held by trials of a runner that was killed",
+            "trials of a runner that was killed",
         ),
         ({"pid": os.getpid(), "host": "another-machine"}, f"in use by process {os.getpid()} on another-machine"),
         ({}, "in use by another process"),
@@ -129,7 +129,7 @@ def test_a_copy_in_another_process_holds_the_lock_after_its_taker_died(path):
     done = subprocess.run([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True, check=True)
     child = int(done.stdout)
     try:
-        with pytest.raises(FolderError, match="still held by trials of a runner that was killed"):
+        with pytest.raises(FolderError, match="trials of a runner that was killed"):
             acquire(path)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_the_lock_file_is_not_inherited_by_programs_that_are_started(path):
 
 
 def test_a_folder_made_anew_in_the_meantime_is_locked_itself(path, monkeypatch):
-    # Between opening and locking, somebody deletes the folder and makes it again.
+    # Between opening and locking, the folder is deleted and made again.
     real = fcntl.flock
     done = []
 

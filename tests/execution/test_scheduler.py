@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import AttemptEnd
-from tunectl.execution.backends import Ended, Started
+from tunectl.execution.backends.backend import BackendReady, ProcessEnded, ProcessStarted
 from tunectl.execution.devices import CPU, Device
-from tunectl.execution.events import ServerReady, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
-from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.jobs import AttemptLimits, Job, StoppedByFailures, Tick, TrialEnded, TrialRetried, TrialStarted
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.store import json_lines
@@ -80,7 +79,7 @@ class FakeBackend:
         self.running[trial] = Running(TrialFolder(folder), slot, script, self.now + script.seconds)
         self.launches.append((trial, attempt, slot.index, self.now))
         self.most_at_once = max(self.most_at_once, len(self.running))
-        self.reports.append(Started(trial, 1000 + trial))
+        self.reports.append(ProcessStarted(trial, 1000 + trial))
 
     def attempt_of(self, trial):
         return [launch[1] for launch in self.launches if launch[0] == trial][-1]
@@ -106,44 +105,44 @@ class FakeBackend:
         script = item.script
         seconds = script.seconds
         if item.killed and not script.unkillable:
-            return Ended(trial, None, signal.SIGKILL, seconds)
+            return ProcessEnded(trial, None, signal.SIGKILL, seconds)
         if item.stopped and script.heeds:
-            return Ended(trial, 75, None, seconds)
+            return ProcessEnded(trial, 75, None, seconds)
         if self.now < item.ends or script.unkillable:
             return None
         script.does()
         match script.ending:
             case "users_70" | "users_71" | "users_74" | "users_75":
-                return Ended(trial, int(script.ending[-2:]), None, seconds, is_users=True)
+                return ProcessEnded(trial, int(script.ending[-2:]), None, seconds, is_users=True)
             case "completed" | "infeasible" | "failed":
                 write_result(item.folder, script.ending, "error" if script.ending == "failed" else "")
-                return Ended(trial, 0, None, seconds)
+                return ProcessEnded(trial, 0, None, seconds)
             case "out_of_memory":
                 write_result(item.folder, "infeasible", "out_of_memory", provisional=True)
-                return Ended(trial, 0, None, seconds)
+                return ProcessEnded(trial, 0, None, seconds)
             case "segfault_after_result":
                 write_result(item.folder, "completed")
-                return Ended(trial, None, signal.SIGSEGV, seconds)
+                return ProcessEnded(trial, None, signal.SIGSEGV, seconds)
             case "torn_result":
                 item.folder.result.write_text('{"trial": ')
-                return Ended(trial, 0, None, seconds)
+                return ProcessEnded(trial, 0, None, seconds)
             case "lost":
-                return Ended(trial, None, None, seconds, lost=True, message="the server died")
+                return ProcessEnded(trial, None, None, seconds, lost=True, message="the server died")
             case "unstartable":
-                return Ended(trial, None, None, seconds, message="no log")
+                return ProcessEnded(trial, None, None, seconds, message="no log")
             case "unwritten":
-                return Ended(trial, 74, None, seconds)
+                return ProcessEnded(trial, 74, None, seconds)
             case "error_here" | "error_there":
                 where = "mine.py:3" if script.ending == "error_here" else f"mine.py:{trial}"
                 message = f"ValueError: width {trial} is odd"
                 write_result(item.folder, "failed", "error", message=message, where=where)
-                return Ended(trial, 0, None, seconds)
+                return ProcessEnded(trial, 0, None, seconds)
             case "exit_0":
-                return Ended(trial, 0, None, seconds)
+                return ProcessEnded(trial, 0, None, seconds)
             case "exit_75":
-                return Ended(trial, 75, None, seconds)
+                return ProcessEnded(trial, 75, None, seconds)
             case _:
-                return Ended(trial, None, signal.SIGSEGV, seconds)
+                return ProcessEnded(trial, None, signal.SIGSEGV, seconds)
 
 
 def write_result(folder: TrialFolder, state: str, reason: str = "", **more: object) -> None:
@@ -177,7 +176,7 @@ class Study:
             jobs,
             self.backend,
             self.slots,
-            limits=Limits(self.retries, self.timeout, self.grace),
+            limits=AttemptLimits(self.retries, self.timeout, self.grace),
             prepare=self.prepare,
             on_event=self.note,
             stop_requested=lambda: self.stops(self.backend.now),
@@ -241,12 +240,12 @@ def test_a_listener_that_cannot_note_what_happens_stops_the_study_as_a_request_w
     assert ends == [(0, "completed"), (1, "cancelled")], "what ran could save itself, and nothing more was launched"
 
 
-def test_no_slots_is_refused_instead_of_waiting_for_ever(tmp_path):
-    with pytest.raises(ValueError, match="no slot"):
+def test_no_slots_is_an_error_and_no_endless_wait(tmp_path):
+    with pytest.raises(ValueError, match="expected at least one slot"):
         Study(tmp_path, by_trial(), slots=()).run(jobs(1))
 
 
-def test_results_of_every_kind_count_as_they_stand(tmp_path):
+def test_results_of_every_state_count_as_they_are(tmp_path):
     scripts = by_trial(
         t0=Script(ending="infeasible"), t1=Script(ending="failed"), t2=Script(ending="segfault_after_result")
     )
@@ -272,7 +271,7 @@ def test_a_crashed_trial_is_tried_again_at_once(tmp_path):
         ("crash", "crashed", "was killed by SIGSEGV"),
         ("lost", "lost", "the server died"),
         ("exit_0", "crashed", "ended with exit code 0 before its result was written"),
-        ("exit_75", "crashed", "told to stop by another process"),
+        ("exit_75", "crashed", "another process than tunectl asked it to stop"),
         ("torn_result", "crashed", "exit code 0"),
         ("unstartable", "crashed", "no log"),
     ],
@@ -326,7 +325,7 @@ def test_memory_that_ran_out_alone_is_a_result(tmp_path):
 
 
 def test_memory_that_ran_out_before_the_runner_was_killed_is_tried_again_alone(tmp_path):
-    # The result lies there, and nobody has said whether the neighbour was to blame.
+    # The result is there, and it is not known whether the other trial took the memory.
     folder = TrialFolder(tmp_path / "00000")
     folder.path.mkdir()
     write_result(folder, "infeasible", "out_of_memory", provisional=True, attempt=1)
@@ -413,7 +412,7 @@ def test_a_second_stop_kills_at_once(tmp_path):
     assert study.backend.now <= 7
 
 
-def test_a_process_that_cannot_be_killed_is_not_waited_for_for_ever(tmp_path):
+def test_a_process_that_cannot_be_killed_is_waited_for_with_a_limit(tmp_path):
     study = Study(tmp_path, by_trial(t0=Script(unkillable=True)), stops=lambda now: 2 * int(now >= 1))
     assert study.run(jobs(1)) == {0: "cancelled"}
     assert study.backend.now < 30
@@ -602,12 +601,12 @@ def test_a_trial_that_is_to_be_tried_after_it_failed_has_all_its_retries_again(t
     assert study.attempts(0) == [(3, "crashed", False), (4, "crashed", True)]
 
 
-def test_a_new_server_is_passed_on_as_an_event(tmp_path):
+def test_that_the_backend_is_ready_again_is_passed_on_as_an_event(tmp_path):
     study = Study(tmp_path, by_trial())
-    ready = ServerReady(0.1, "spawn", "threads")
+    ready = BackendReady(0.1, messages=("each trial starts as a new process",))
     study.backend.reports.append(ready)
     study.run(jobs(1))
-    assert study.of(ServerReady) == [ready]
+    assert study.of(BackendReady) == [ready]
 
 
 scripts_of_trials = st.lists(

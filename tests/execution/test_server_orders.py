@@ -21,13 +21,13 @@ def server():
 
 
 def test_an_order_to_hold_file_descriptors_needs_nothing_more(server):
-    server.obey([{"op": "hold"}])
+    server.handle([{"op": "hold"}])
     assert server.children == {}
 
 
 def test_an_order_that_the_server_does_not_know_is_refused(server):
     with pytest.raises(ValueError, match="'hodl'"):
-        server.obey([{"op": "hold"}, {"op": "hodl"}])
+        server.handle([{"op": "hold"}, {"op": "hodl"}])
 
 
 class Heard:
@@ -56,7 +56,7 @@ def test_a_fork_that_the_system_refuses_is_tried_for_a_second(server, monkeypatc
     server.connection, server.wakeup = Heard(), _Wakeup(socket.socket(), -1)
     server.connection.fileno = lambda: -1
     assignment = Assignment("trial", 3, "cpu", folder=str(tmp_path), log=str(tmp_path / "log.txt"))
-    server.obey([{"op": "launch", "assignment": assignment.to_json()}])
+    server.handle([{"op": "launch", "assignment": assignment.to_json()}])
     (message,) = server.connection.messages
     assert (message["event"], message["number"]) == (heard, 3)
     assert 0 < sum(waited) < 1

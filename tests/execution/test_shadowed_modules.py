@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import FunctionRequest
+from tunectl.core.own_code_request import FunctionRequest
 from tunectl.core.records import WorkloadReference
 from tunectl.store.trial_files import read_trial, write_request
 from tunectl.workloads.shadowed_modules import shadowed
@@ -76,7 +76,7 @@ def test_a_function_trains_beside_files_called_like_every_module_of_pythons(tmp_
     assert ran == "", "they would have run in the place of Python's"
 
 
-def test_a_file_or_package_that_a_loaded_module_hides_is_told_with_both_paths(tmp_path: Path) -> None:
+def test_a_file_or_package_that_a_loaded_module_hides_is_reported_with_both_paths(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("")
     (tmp_path / "logging").mkdir()
     (tmp_path / "logging" / "__init__.py").write_text("")

@@ -41,9 +41,9 @@ def test_fewer_slots_than_gpus_lie_on_different_ones():
             TWO_GPUS,
             1,
             3,
-            "--slots: 3, but there are 2 (GPUs: 2, trials_per_device: 1); raise resources.trials_per_device",
+            "--slots: expected at most 2 (GPUs: 2, trials_per_device: 1), got 3; raise resources.trials_per_device",
         ),
-        (TWO_GPUS[:1], 1, 2, "--slots: 2, but there are 1 (GPUs: 1, trials_per_device: 1)"),
+        (TWO_GPUS[:1], 1, 2, "--slots: expected at most 1 (GPUs: 1, trials_per_device: 1), got 2"),
         (TWO_GPUS, 1, 0, "at least 1"),
         ((CPU,), 1, -1, "at least 1"),
     ],
@@ -110,5 +110,7 @@ def test_a_trial_of_several_processes_has_as_many_shares_of_the_cores():
 
 
 def test_more_gpus_for_a_trial_than_there_are_is_refused():
-    with pytest.raises(UsageError, match=r"resources\.devices_per_trial: 4, but there are no more GPUs than 2"):
+    with pytest.raises(
+        UsageError, match=r"resources\.devices_per_trial: expected at most 2, the number of GPUs, got 4"
+    ):
         make_slots(TWO_GPUS, devices_per_trial=4)

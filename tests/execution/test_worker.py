@@ -142,7 +142,7 @@ def test_a_trial_whose_loader_process_died_leaves_no_result_and_is_tried_again_l
     calls["does"] = does
     assert work(folder) == EXIT_CRASHED
     assert not folder.result.exists()
-    assert "pid 17" in capsys.readouterr().err, "the log tells"
+    assert "pid 17" in capsys.readouterr().err, "the log shows"
 
 
 def ended_by(calls, folder, error):
@@ -249,7 +249,7 @@ def test_odd_characters_in_a_message_do_not_lose_the_result(calls, folder, text,
     assert json.loads(folder.result.read_bytes())["message"].startswith("ValueError: ")
 
 
-def test_a_full_disk_under_the_result_is_told_by_the_exit_code_and_in_the_log(calls, folder, capsys, monkeypatch):
+def test_a_full_disk_under_the_result_is_reported_by_the_exit_code_and_in_the_log(calls, folder, capsys, monkeypatch):
     fill_disk_under(monkeypatch, "result.json")
     assert work(folder) == EXIT_UNWRITTEN
     assert "the result of trial 7 could not be written: [Errno 28] No space left on device" in capsys.readouterr().err
@@ -259,7 +259,7 @@ _RAISES = "def write_bytes(number):\n    raise OSError(number, os.strerror(numbe
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-def test_a_disk_that_cannot_be_written_is_told_by_the_exit_code_and_makes_no_failed_trial(
+def test_a_disk_that_cannot_be_written_is_reported_by_the_exit_code_and_makes_no_failed_trial(
     calls, folder, number, capsys
 ):
     ours = {"os": os}
@@ -329,7 +329,7 @@ def test_other_errors_of_files_are_the_user_s_failures(calls, folder):
     assert read_trial(folder).result.reason == "error"
 
 
-def test_a_result_tells_its_attempt(calls, folder):
+def test_a_result_has_the_number_of_its_attempt(calls, folder):
     worker.work(Assignment("trial", 7, "cpu", "cpu", folder=str(folder.path), attempt=3), lambda: False)
     assert read_trial(folder).result.attempt == 3
 

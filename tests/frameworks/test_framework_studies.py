@@ -77,7 +77,7 @@ resources: {devices: cpu, devices_per_trial: 2}
 """
 
 
-def test_a_command_on_two_devices_is_one_trial_of_which_rank_0_is_heard(tmp_path: Path) -> None:
+def test_a_command_on_two_devices_is_one_trial_whose_rank_0_is_read(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(DISTRIBUTED)
     (tmp_path / "study.yaml").write_text(STUDY)
     (row,) = trials(tmp_path / "study.yaml", tmp_path / "out")
@@ -93,7 +93,7 @@ def test_a_command_on_two_devices_is_one_trial_of_which_rank_0_is_heard(tmp_path
         ("[no such thing]", "failed", "RuntimeError: rank 1 is out of memory (exit code 1)"),
     ],
 )
-def test_what_another_rank_dies_of_is_heard(tmp_path: Path, patterns: str, state: str, said: str) -> None:
+def test_the_error_of_another_rank_is_reported(tmp_path: Path, patterns: str, state: str, said: str) -> None:
     # Rank 0 waits meanwhile, as in a collective call, and is ended for it.
     dies = 'if dist.get_rank() == 1:\n    raise RuntimeError("rank 1 is out " "of memory")\nsignal.pause()\n'
     (tmp_path / "train.py").write_text(DISTRIBUTED.replace("tunectl.record", f"{dies}tunectl.record"))

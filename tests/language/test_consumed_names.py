@@ -1,4 +1,4 @@
-"""Every hyperparameter is read by somebody, and no default of the factory trains silently."""
+"""Every hyperparameter is used, and no default of the factory is used silently."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ def problems(hyperparameters, signature=FACTORY):
         {"dropout": "{role: nuisance, range: [0, 0.5]}"},
     ],
 )  # fmt: skip
-def test_what_somebody_reads_wherever_it_is_active_is_right(hyperparameters):
+def test_a_hyperparameter_that_is_used_wherever_it_is_active_is_right(hyperparameters):
     assert problems(hyperparameters) == []
 
 
 @pytest.mark.parametrize(
     ("hyperparameters", "problem"),
     [
-        ({"optimizer": "adam", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum in any setting: optimizer is adam; leave it out"),
-        ({"optimizer": BOTH, "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum where optimizer is adam; it is read under nesterov: add when: {optimizer: [nesterov]}"),
-        ({"optimizer": BOTH, "beta1": "{role: nuisance, range: [0.8, 0.9], when: {optimizer: nesterov}}"}, "beta1: nobody reads beta1 where optimizer is nesterov"),
-        ({"optimizer": "{role: nuisance, values: [nesterov, sgd]}", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: nobody reads momentum where optimizer is "),
-        ({"optimizer": "adam", "momentum": "0.9"}, "momentum: nobody reads momentum in any setting"),
-        ({"optimizer": BOTH, "beta2": "{value: 0.99, when: {optimizer: nesterov}}"}, "beta2: nobody reads beta2 where it is active: it is read where optimizer is one of adam"),
-        ({"decay_steps": "50"}, "decay_steps: nobody reads decay_steps in any setting"),
-        ({"decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: nobody reads decay_steps in any setting: schedule is constant; leave it out, or add schedule: cosine"),
-        ({"schedule": "{role: scientific, values: [constant, cosine]}", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: nobody reads decay_steps where schedule is constant; it is read under cosine"),
-        ({"widht": "64"}, "widht: nobody reads widht: neither the factory nor the training configuration; did you mean width?"),
+        ({"optimizer": "adam", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: momentum is not used in any setting: optimizer is adam; leave it out"),
+        ({"optimizer": BOTH, "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: momentum is not used where optimizer is adam, only where it is nesterov: add when: {optimizer: [nesterov]}"),
+        ({"optimizer": BOTH, "beta1": "{role: nuisance, range: [0.8, 0.9], when: {optimizer: nesterov}}"}, "beta1: beta1 is not used where optimizer is nesterov"),
+        ({"optimizer": "{role: nuisance, values: [nesterov, sgd]}", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: momentum is not used where optimizer is "),
+        ({"optimizer": "adam", "momentum": "0.9"}, "momentum: momentum is not used in any setting"),
+        ({"optimizer": BOTH, "beta2": "{value: 0.99, when: {optimizer: nesterov}}"}, "beta2: beta2 is not used where it is active: it is used where optimizer is one of adam"),
+        ({"decay_steps": "50"}, "decay_steps: decay_steps is not used in any setting"),
+        ({"decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: decay_steps is not used in any setting: schedule is constant; leave it out, or add schedule: cosine"),
+        ({"schedule": "{role: scientific, values: [constant, cosine]}", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: decay_steps is not used where schedule is constant, only where it is cosine"),
+        ({"widht": "64"}, "widht: widht is not used: it is not a keyword of the factory or a training field; did you mean width?"),
         ({"weight_deacy": "0.1"}, "did you mean weight_decay?"),
     ],
 )  # fmt: skip
-def test_what_nobody_reads_is_refused(hyperparameters, problem):
+def test_an_unused_hyperparameter_is_refused(hyperparameters, problem):
     (line,) = problems(hyperparameters)
     assert line.startswith(f"hyperparameters.{problem}") or problem in line, line
 
 
-def test_a_field_that_nobody_reads_otherwise_may_be_read_by_the_factory():
+def test_an_otherwise_unused_field_may_be_a_keyword_of_the_factory():
     reads_momentum = FactorySignature(("momentum",))
     assert problems({"optimizer": "adam", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, reads_momentum) == []
 
@@ -85,7 +85,7 @@ def test_a_keyword_of_the_factory_that_varies_and_is_absent_elsewhere_is_refused
     lines = problems(hyperparameters, signature)
     assert len(lines) == 1, lines
     assert "has no value where" in lines[0]
-    assert "its default would train silently" in lines[0]
+    assert "its default would be used silently" in lines[0]
 
 
 def test_a_keyword_with_a_value_in_every_setting_is_right():
@@ -132,7 +132,7 @@ def test_a_field_that_does_nothing_without_another_is_refused():
     ):
         alone = {"optimizer": "sgd", "learning_rate": "0.1", name: value}
         (told,) = check_consumption(study(alone), FACTORY)
-        assert f"nobody reads {name} without {needed}" in told.message
+        assert f"{name} is not used without {needed}" in told.message
         assert check_consumption(study({**alone, needed: "1"}), FACTORY) == []
 
 
@@ -147,11 +147,11 @@ def test_a_fixed_keyword_that_is_active_in_one_setting_only_is_refused():
         search="{trials: 1}",
     )
     (told,) = check_consumption(spec, FACTORY)
-    assert "the factory reads width, which has no value where norm is" in told.message
+    assert "the factory uses width, which has no value where norm is" in told.message
 
 
-def test_a_factory_that_needs_what_no_hyperparameter_can_be_called_is_told_to_rename_it():
+def test_a_factory_with_a_required_keyword_that_no_hyperparameter_can_be_called_has_to_rename_it():
     signature = FactorySignature(parameters=("device", "width"), required=("device",))
     (told,) = check_consumption(study({"optimizer": "sgd", "learning_rate": "0.1", "width": "3"}), signature)
     assert told.path == "workload"
-    assert "rename its parameter" in told.message
+    assert "rename the parameter" in told.message

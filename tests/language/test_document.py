@@ -39,7 +39,7 @@ def test_columns_count_characters_and_not_bytes():
     assert parse_document("größe: [µ, 1]\n", "s.yaml").places[("größe", 1)] == (1, 12)
 
 
-def test_a_problem_of_what_is_not_in_the_file_stands_at_its_nearest_parent():
+def test_a_problem_with_a_value_that_is_not_in_the_file_is_at_its_nearest_parent():
     document = parse_document("a:\n  b: 1\n", "s.yaml")
     assert str(document.problem(("a", "z", 3, "y"), "m")) == "s.yaml:2:3: a.z[3].y: m"
     assert str(document.problem(("a", "z"), "m", at_key=True)) == "s.yaml:1:1: a.z: m"
@@ -52,24 +52,27 @@ def test_a_path_is_shown_as_people_write_it():
 
 def test_a_key_that_does_not_print_stays_on_its_line_and_can_be_encoded():
     lines = problems('"a\\nb": {"\\uD800": 1, "\\uD800": 2}\n')
-    assert lines == ["s.yaml:1:23: a\\nb.\\ud800: the key stands twice, first in line 1; keep one"]
+    assert lines == ["s.yaml:1:23: a\\nb.\\ud800: duplicate key, first in line 1; keep one"]
     assert lines[0].encode()
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("a: 1\nb: 2\na: 3\n", "s.yaml:3:1: a: the key stands twice, first in line 1"),
-        ("a: {b: 1, b: 1}\n", "s.yaml:1:11: a.b: the key stands twice, first in line 1"),
-        ("a:\n  - {b: 1}\n  - {b: 1, c: 2, c: 3}\n", "s.yaml:3:18: a[1].c: the key stands twice, first in line 3"),
-        ("a: 1\n'a': 2\n", "s.yaml:2:1: a: the key stands twice"),
-        ("1: a\n1: b\n", "s.yaml:2:1: 1: the key stands twice"),
-        ("[a, b]: 1\n", "s.yaml:1:1: a key is a plain word"),
-        ("? {a: 1}\n: 1\n", "s.yaml:1:3: a key is a plain word"),
-        ("a: !!python/name:os.system ''\n", "s.yaml:1:4: a: a study has no tags, found !!python/name:os.system"),
-        ("a: !!float 3\n", "s.yaml:1:4: a: a study has no tags, found !!float"),
-        ("a: !mine [1]\n", "s.yaml:1:4: a: a study has no tags, found !mine"),
-        ("a: !!set {b}\n", "s.yaml:1:4: a: a study has no tags, found !!set"),
+        ("a: 1\nb: 2\na: 3\n", "s.yaml:3:1: a: duplicate key, first in line 1"),
+        ("a: {b: 1, b: 1}\n", "s.yaml:1:11: a.b: duplicate key, first in line 1"),
+        ("a:\n  - {b: 1}\n  - {b: 1, c: 2, c: 3}\n", "s.yaml:3:18: a[1].c: duplicate key, first in line 3"),
+        ("a: 1\n'a': 2\n", "s.yaml:2:1: a: duplicate key"),
+        ("1: a\n1: b\n", "s.yaml:2:1: 1: duplicate key"),
+        ("[a, b]: 1\n", "s.yaml:1:1: expected a plain word as a key"),
+        ("? {a: 1}\n: 1\n", "s.yaml:1:3: expected a plain word as a key"),
+        (
+            "a: !!python/name:os.system ''\n",
+            "s.yaml:1:4: a: expected a value without a tag, got !!python/name:os.system",
+        ),
+        ("a: !!float 3\n", "s.yaml:1:4: a: expected a value without a tag, got !!float"),
+        ("a: !mine [1]\n", "s.yaml:1:4: a: expected a value without a tag, got !mine"),
+        ("a: !!set {b}\n", "s.yaml:1:4: a: expected a value without a tag, got !!set"),
     ],
 )
 def test_what_is_wrong_with_a_readable_document_is_noted_at_its_place(text, place):
@@ -81,18 +84,18 @@ def test_what_is_wrong_with_a_readable_document_is_noted_at_its_place(text, plac
     [
         ("", "s.yaml:1:1: the file is empty"),
         ("# only a comment\n", "s.yaml:1:1: the file is empty"),
-        ("a:\n\tb: 1\n", "s.yaml:2:1: found a tab where YAML wants spaces"),
-        ("a:\n  b: 1\n\tc: 2\n", "s.yaml:3:1: found a tab where YAML wants spaces"),
+        ("a:\n\tb: 1\n", "s.yaml:2:1: expected spaces, got a tab"),
+        ("a:\n  b: 1\n\tc: 2\n", "s.yaml:3:1: expected spaces, got a tab"),
         ("a: [1, 2\n", "s.yaml:2:1: not YAML"),
         ("a: 'x\n", "s.yaml:2:1: not YAML"),
         ("a: b: c\n", "s.yaml:1:5: not YAML"),
         ("a: 1\n b: 2\n", "s.yaml:2:3: not YAML"),
         ("a: *b\n", "s.yaml:1:4: not YAML: found undefined alias"),
-        ("a: &x 1\n---\nb: 2\n", "s.yaml:2:1: a study is one YAML document"),
+        ("a: &x 1\n---\nb: 2\n", "s.yaml:2:1: expected one YAML document"),
         ("a: @b\n", "s.yaml:1:4: not YAML"),
         ("a: %b\n", "s.yaml:1:4: not YAML"),
-        ("a: \x00\n", "s.yaml:1:4: a study is printable text, found the character 0x0"),
-        ("b: 1\na: x\x07\n", "s.yaml:2:5: a study is printable text, found the character 0x7"),
+        ("a: \x00\n", "s.yaml:1:4: expected printable text, got the character 0x0"),
+        ("b: 1\na: x\x07\n", "s.yaml:2:5: expected printable text, got the character 0x7"),
         ('a: "\\x"\n', "s.yaml:1:7: not YAML"),
         ('a: "\\UFFFFFFFF"\n', "s.yaml:1:1: not YAML"),
         ("a: &x [*x]\n", "s.yaml:1:4: a[0]: the alias contains itself"),
@@ -112,7 +115,7 @@ def test_aliases_that_multiply_are_refused_before_they_fill_the_memory():
     assert "the aliases expand to more than 100,000 values" in refused(text)[0]
 
 
-def test_an_alias_stands_for_its_value_and_a_merge_key_is_a_plain_name():
+def test_an_alias_is_replaced_by_its_value_and_a_merge_key_is_a_plain_name():
     assert parse_document("a: &x {b: 1}\nc: *x\n<<: *x\n", "s.yaml").content == {
         "a": {"b": 1},
         "c": {"b": 1},
@@ -132,9 +135,9 @@ def test_line_ends_byte_order_mark_and_version_line_of_other_editors_are_read(tm
 @pytest.mark.parametrize(
     ("raw", "line"),
     [
-        (b"a: 1\nb: \xff\n", ":2:4: a study is UTF-8 text"),
-        ("größe: 1\n".encode("latin-1"), ":1:3: a study is UTF-8 text"),
-        ("a: 1\n".encode("utf-16"), ":1:1: a study is UTF-8 text"),
+        (b"a: 1\nb: \xff\n", ":2:4: expected UTF-8 text"),
+        ("größe: 1\n".encode("latin-1"), ":1:3: expected UTF-8 text"),
+        ("a: 1\n".encode("utf-16"), ":1:1: expected UTF-8 text"),
         (b"", ":1:1: the file is empty"),
     ],
 )
@@ -148,11 +151,11 @@ def test_a_file_of_other_bytes_is_refused_at_the_first_of_them(tmp_path, raw, li
 
 def test_a_folder_a_missing_file_and_an_odd_name_are_refused(tmp_path):
     for path, message in [
-        (tmp_path, "found a folder"),
+        (tmp_path, "got a folder"),
         (tmp_path / "none.yaml", "there is no such file"),
         (tmp_path / "a.yaml" / "b.yaml", "there is no such file"),
-        (tmp_path / ("x" * 5_000), "the file cannot be read"),
-        (tmp_path / "a\0b", "the file cannot be read"),
+        (tmp_path / ("x" * 5_000), "cannot be read: "),
+        (tmp_path / "a\0b", "cannot be read: "),
     ]:
         with pytest.raises(StudyError) as caught:
             read_document(path)

@@ -1,4 +1,4 @@
-"""Whatever stands in a study file, reading it ends in a study or in problems that have a place in the file."""
+"""Whatever is in a study file, reading it ends in a study or in problems that have a place in the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _line_lengths(text):
 
 
 def read_whole(text):
-    """All that `check` and `plan` do with a text: only StudyError comes out, every problem stands in the file."""
+    """All that `check` and `plan` do with a text: only StudyError comes out, every problem is in the file."""
     try:
         spec = parse_study(text, STUDY_FILE)
         problems = check_consumption(spec, FactorySignature(("num_layers", "activation", "use_decay", "a", "b", "c")))

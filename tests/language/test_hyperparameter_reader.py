@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from builders import problems_of, study
 
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.language.configuration import FIELDS
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.domains import FixedValue, Range, ValueSet, same
 
 SEARCH = "{trials: 4}"
@@ -78,77 +78,77 @@ def test_true_and_one_are_two_values_and_one_and_one_point_zero_are_the_same():
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ("", "x: a value is due, found nothing"),
-        ("{}", "x: one of value, values and range is due, found none of them"),
-        ("[]", "x: a list of alternatives holds at least one, found none"),
+        ("", "x: expected a value, got nothing"),
+        ("{}", "x: expected one of value, values and range, got none of them"),
+        ("[]", "x: expected at least one alternative, got an empty list"),
         ("[1, 2]", "for a set of values write {role: …, values: […]}"),
-        ("[[1]]", "x[0]: an alternative is a mapping"),
-        ("{role: nuisance}", "x: one of value, values and range is due, found none of them"),
-        ("{value: 1, values: [1]}", "x: one of value, values and range is due, found value and values"),
-        ("{value: 1, range: [1, 2]}", "found value and range"),
-        ("{value: }", "x.value: a value is due, found nothing"),
-        ("{value: [1]}", "x.value: a number, text, true or false is due, found a list"),
-        ("{value: {a: 1}}", "x.value: a number, text, true or false is due, found a mapping"),
-        ("{value: .nan}", "x.value: a finite number is due, found nan"),
-        (".inf", "x: a finite number is due, found inf"),
-        ("-.inf", "x: a finite number is due, found -inf"),
-        ("9" * 420, "x: a finite number is due, found inf"),
-        ("9007199254740993", "x: a whole number of at most 2^53 in size is due"),
-        ("1e999", "x: a finite number is due, found inf"),
-        ('"a\\nb"', "x: a value is one line of printable text"),
-        ('"\\uD800"', "x: a value is one line of printable text"),
-        ("{values: [1, 2]}", "x.role: the role is missing; write scientific (asked about)"),
+        ("[[1]]", "x[0]: expected an alternative, a mapping"),
+        ("{role: nuisance}", "x: expected one of value, values and range, got none of them"),
+        ("{value: 1, values: [1]}", "x: expected one of value, values and range, got value and values"),
+        ("{value: 1, range: [1, 2]}", "got value and range"),
+        ("{value: }", "x.value: expected a value, got nothing"),
+        ("{value: [1]}", "x.value: expected a number, text, true or false, got a list"),
+        ("{value: {a: 1}}", "x.value: expected a number, text, true or false, got a mapping"),
+        ("{value: .nan}", "x.value: expected a finite number, got nan"),
+        (".inf", "x: expected a finite number, got inf"),
+        ("-.inf", "x: expected a finite number, got -inf"),
+        ("9" * 420, "x: expected a finite number, got inf"),
+        ("9007199254740993", "x: expected a whole number of at most 2^53 in size"),
+        ("1e999", "x: expected a finite number, got inf"),
+        ('"a\\nb"', "x: expected one line of printable text"),
+        ('"\\uD800"', "x: expected one line of printable text"),
+        ("{values: [1, 2]}", "x.role: the role is missing; write scientific (what the study asks about)"),
         ("{range: [1, 2]}", "x.role: the role is missing"),
-        ("{role: nusance, values: [1, 2]}", "x.role: a role is scientific, nuisance or fixed, found 'nusance'; did you mean nuisance?"),
-        ("{role: 5, values: [1, 2]}", "x.role: a role is scientific, nuisance or fixed, found 5"),
+        ("{role: nusance, values: [1, 2]}", "x.role: expected scientific, nuisance or fixed, got 'nusance'; did you mean nuisance?"),
+        ("{role: 5, values: [1, 2]}", "x.role: expected scientific, nuisance or fixed, got 5"),
         ("{role: , values: [1, 2]}", "x.role: the role is missing"),
-        ("{role: [nuisance], values: [1, 2]}", "x.role: a role is scientific, nuisance or fixed, found a list"),
-        ("{role: fixed, values: [1, 2]}", "x.role: a fixed hyperparameter has one `value`, found several"),
-        ("{role: fixed, range: [1, 2]}", "x.role: a fixed hyperparameter has one `value`, found several"),
-        ("{role: nuisance, value: 1}", "x.role: a nuisance hyperparameter varies, found a single value"),
-        ("{role: scientific, value: 1}", "x.role: a scientific hyperparameter varies, found a single value"),
-        ("{role: nuisance, values: []}", "x.values: a list of values is due, found an empty list"),
-        ("{role: nuisance, values: 5}", "x.values: a list of values is due, found 5"),
-        ("{role: nuisance, values: {a: 1}}", "x.values: a list of values is due, found a mapping"),
-        ("{role: nuisance, values: [1, 2, 1.0]}", "x.values[2]: every value stands in the set once, found 1.0 again"),
-        ("{role: nuisance, values: [a, a]}", "x.values[1]: every value stands in the set once, found 'a' again"),
-        ("{role: nuisance, values: [a, null]}", "x.values[1]: a value is due, found nothing"),
-        ("{role: nuisance, values: [a, .nan]}", "x.values[1]: a finite number is due, found nan"),
-        ("{role: nuisance, values: [a, [b]]}", "x.values[1]: a number, text, true or false is due, found a list"),
-        ("{role: nuisance, values: [1, 2], scale: log}", "x.scale: scale goes with range, found with values"),
-        ("{value: 1, type: int}", "x.type: type goes with range, found with value"),
-        ("{role: nuisance, values: [1, 2], points: 2}", "x.points: points goes with range, found with values"),
-        ("{role: nuisance, range: [1]}", "x.range: a range is [low, high], found a list of 1"),
-        ("{role: nuisance, range: [1, 2, 3]}", "x.range: a range is [low, high], found a list of 3"),
-        ("{role: nuisance, range: 5}", "x.range: a range is [low, high], found 5"),
-        ("{role: nuisance, range: }", "x.range: a range is [low, high], found nothing"),
-        ("{role: nuisance, range: [a, 2]}", "x.range[0]: a number is due, found 'a'"),
-        ("{role: nuisance, range: ['1', 2]}", "x.range[0]: a number is due, found '1' (text); write 1 without quotes"),
-        ("{role: nuisance, range: [1, true]}", "x.range[1]: a number is due, found true"),
-        ("{role: nuisance, range: [.nan, 2]}", "x.range[0]: a finite number is due, found nan"),
-        ("{role: nuisance, range: [0, .inf]}", "x.range[1]: a finite number is due, found inf"),
-        ("{role: nuisance, range: [-1e308, 1e308]}", "x.range: a range is no wider than a float can hold"),
-        ("{role: nuisance, range: [2, 1]}", "x.range: low stands below high, found [2, 1]"),
-        ("{role: nuisance, range: [1, 1]}", "x.range: low stands below high, found [1, 1]; for one value write `value`"),
-        ("{role: nuisance, range: [0, 1], scale: log}", "x.range[0]: a log scale begins above zero, found 0"),
-        ("{role: nuisance, range: [-1, 1], scale: log}", "x.range[0]: a log scale begins above zero, found -1"),
-        ("{role: nuisance, range: [0, 5], scale: log, type: int}", "x.range[0]: a log scale begins above zero, found 0"),
-        ("{role: nuisance, range: [0.5, 1], scale: one_minus_log}", "x.range[1]: a one_minus_log scale ends below 1, found 1"),
-        ("{role: nuisance, range: [0.5, 0.99999999999999999], scale: one_minus_log}", "ends below 1, found 1.0"),
-        ("{role: nuisance, range: [-5, 0], scale: one_minus_log, type: int}", "one_minus_log is for fractions near 1, found type: int"),
-        ("{role: nuisance, range: [1, 2], scale: logg}", "x.scale: a scale is linear, log or one_minus_log, found 'logg'; did you mean log?"),
-        ("{role: nuisance, range: [1, 2], scale: }", "x.scale: a scale is linear, log or one_minus_log, found nothing"),
-        ("{role: nuisance, range: [1, 2], scale: [log]}", "x.scale: a scale is linear, log or one_minus_log, found a list"),
-        ("{role: nuisance, range: [1, 2], type: integer}", "x.type: a type is float or int, found 'integer'"),
-        ("{role: nuisance, range: [1, 2], type: {}}", "x.type: a type is float or int, found an empty mapping"),
-        ("{role: nuisance, range: [1, 2.5], type: int}", "x.range[1]: a whole number is due (type: int), found 2.5"),
-        ("{role: nuisance, range: [1, 2], points: 3}", "x.points: points goes with sampler grid"),
-        ("{role: nuisance, range: [1, 2], sampled: true}", "x.sampled: only scientific `values` can be marked sampled"),
-        ("{role: nuisance, values: [1, 2], sampled: true}", "x.sampled: only scientific `values` can be marked sampled"),
-        ("{role: scientific, values: [1, 2], sampled: 1}", "x.sampled: true or false is due, found 1"),
+        ("{role: [nuisance], values: [1, 2]}", "x.role: expected scientific, nuisance or fixed, got a list"),
+        ("{role: fixed, values: [1, 2]}", "x.role: expected one `value` for a fixed hyperparameter, got several"),
+        ("{role: fixed, range: [1, 2]}", "x.role: expected one `value` for a fixed hyperparameter, got several"),
+        ("{role: nuisance, value: 1}", "x.role: expected values or a range for a nuisance hyperparameter, got a single value"),
+        ("{role: scientific, value: 1}", "x.role: expected values or a range for a scientific hyperparameter, got a single value"),
+        ("{role: nuisance, values: []}", "x.values: expected a list of values, got an empty list"),
+        ("{role: nuisance, values: 5}", "x.values: expected a list of values, got 5"),
+        ("{role: nuisance, values: {a: 1}}", "x.values: expected a list of values, got a mapping"),
+        ("{role: nuisance, values: [1, 2, 1.0]}", "x.values[2]: expected each value once, got 1.0 again"),
+        ("{role: nuisance, values: [a, a]}", "x.values[1]: expected each value once, got 'a' again"),
+        ("{role: nuisance, values: [a, null]}", "x.values[1]: expected a value, got nothing"),
+        ("{role: nuisance, values: [a, .nan]}", "x.values[1]: expected a finite number, got nan"),
+        ("{role: nuisance, values: [a, [b]]}", "x.values[1]: expected a number, text, true or false, got a list"),
+        ("{role: nuisance, values: [1, 2], scale: log}", "x.scale: scale belongs to a range, not to values"),
+        ("{value: 1, type: int}", "x.type: type belongs to a range, not to value"),
+        ("{role: nuisance, values: [1, 2], points: 2}", "x.points: points belongs to a range, not to values"),
+        ("{role: nuisance, range: [1]}", "x.range: expected [low, high], got a list of 1"),
+        ("{role: nuisance, range: [1, 2, 3]}", "x.range: expected [low, high], got a list of 3"),
+        ("{role: nuisance, range: 5}", "x.range: expected [low, high], got 5"),
+        ("{role: nuisance, range: }", "x.range: expected [low, high], got nothing"),
+        ("{role: nuisance, range: [a, 2]}", "x.range[0]: expected a number, got 'a'"),
+        ("{role: nuisance, range: ['1', 2]}", "x.range[0]: expected a number, got '1' (text); write 1 without quotes"),
+        ("{role: nuisance, range: [1, true]}", "x.range[1]: expected a number, got true"),
+        ("{role: nuisance, range: [.nan, 2]}", "x.range[0]: expected a finite number, got nan"),
+        ("{role: nuisance, range: [0, .inf]}", "x.range[1]: expected a finite number, got inf"),
+        ("{role: nuisance, range: [-1e308, 1e308]}", "x.range: expected a range whose width a float can hold"),
+        ("{role: nuisance, range: [2, 1]}", "x.range: expected low below high, got [2, 1]"),
+        ("{role: nuisance, range: [1, 1]}", "x.range: expected low below high, got [1, 1]; for one value write `value`"),
+        ("{role: nuisance, range: [0, 1], scale: log}", "x.range[0]: expected more than 0 (scale: log), got 0"),
+        ("{role: nuisance, range: [-1, 1], scale: log}", "x.range[0]: expected more than 0 (scale: log), got -1"),
+        ("{role: nuisance, range: [0, 5], scale: log, type: int}", "x.range[0]: expected more than 0 (scale: log), got 0"),
+        ("{role: nuisance, range: [0.5, 1], scale: one_minus_log}", "x.range[1]: expected less than 1 (scale: one_minus_log), got 1"),
+        ("{role: nuisance, range: [0.5, 0.99999999999999999], scale: one_minus_log}", "expected less than 1 (scale: one_minus_log), got 1.0"),
+        ("{role: nuisance, range: [-5, 0], scale: one_minus_log, type: int}", "one_minus_log is for fractions near 1, not for type: int"),
+        ("{role: nuisance, range: [1, 2], scale: logg}", "x.scale: expected linear, log or one_minus_log, got 'logg'; did you mean log?"),
+        ("{role: nuisance, range: [1, 2], scale: }", "x.scale: expected linear, log or one_minus_log, got nothing"),
+        ("{role: nuisance, range: [1, 2], scale: [log]}", "x.scale: expected linear, log or one_minus_log, got a list"),
+        ("{role: nuisance, range: [1, 2], type: integer}", "x.type: expected float or int, got 'integer'"),
+        ("{role: nuisance, range: [1, 2], type: {}}", "x.type: expected float or int, got an empty mapping"),
+        ("{role: nuisance, range: [1, 2.5], type: int}", "x.range[1]: expected a whole number (type: int), got 2.5"),
+        ("{role: nuisance, range: [1, 2], points: 3}", "x.points: points belongs to a grid"),
+        ("{role: nuisance, range: [1, 2], sampled: true}", "x.sampled: only scientific `values` can be sampled: true"),
+        ("{role: nuisance, values: [1, 2], sampled: true}", "x.sampled: only scientific `values` can be sampled: true"),
+        ("{role: scientific, values: [1, 2], sampled: 1}", "x.sampled: expected true or false, got 1"),
         ("{role: nuisance, values: [1, 2], vales: 3}", "x.vales: no such key; did you mean values?"),
-        ("{role: nuisance, values: [32, '64']}", "x.values[1]: the set holds numbers, found '64' (text); write 64 without quotes"),
-        ("{role: nuisance, values: ['1e-3', 1, a]}", "x.values[0]: the set holds numbers, found '1e-3' (text)"),
+        ("{role: nuisance, values: [32, '64']}", "x.values[1]: expected a number like the others, got '64' (text); write 64 without quotes"),
+        ("{role: nuisance, values: ['1e-3', 1, a]}", "x.values[0]: expected a number like the others, got '1e-3' (text)"),
         ("{value: 1, off: [0]}", "x.off: "),
     ],
 )  # fmt: skip
@@ -175,8 +175,8 @@ def test_text_that_reads_as_numbers_may_make_a_set_of_its_own():
     assert only("{role: nuisance, values: [true, 'true', '1']}").domain == ValueSet((True, "true", "1"))
 
 
-def test_a_number_as_a_name_is_not_told_to_lose_its_quotes():
-    assert refusals("1", name="3") == ["hyperparameters.3: a hyperparameter's name is a Python identifier, found '3'"]
+def test_a_number_as_a_name_gets_no_hint_to_remove_its_quotes():
+    assert refusals("1", name="3") == ["hyperparameters.3: expected a Python identifier as a name, got '3'"]
 
 
 def test_whole_numbers_beyond_what_a_float_counts_exactly_are_refused_as_bounds():
@@ -186,10 +186,13 @@ def test_whole_numbers_beyond_what_a_float_counts_exactly_are_refused_as_bounds(
 
 def test_a_grid_wants_points_of_every_range():
     assert only("{role: nuisance, range: [1, 2], points: 3}", search="{sampler: grid}").domain.points == 3
-    assert "how many `points`" in refusals("{role: nuisance, range: [1, 2]}", search="{sampler: grid}")[0]
+    assert (
+        "a range in a grid needs its number of points"
+        in refusals("{role: nuisance, range: [1, 2]}", search="{sampler: grid}")[0]
+    )
     for bad in ("0", "-1", "2.0", "true", "'3'", "10001", "[3]", ""):
         found = refusals(f"{{role: nuisance, range: [1, 2], points: {bad}}}", search="{sampler: grid}")
-        assert found[0].startswith("hyperparameters.x.points: a whole number from 1 to 10,000 is due"), bad
+        assert found[0].startswith("hyperparameters.x.points: expected a whole number from 1 to 10,000"), bad
 
 
 @pytest.mark.parametrize("name", sorted(TABLE_COLUMNS))
@@ -199,7 +202,7 @@ def test_a_name_that_is_a_column_of_the_tables_is_refused(name):
 
 @pytest.mark.parametrize("name", ["a-b", "1a", "'a b'", "''", "valid/loss", "'é\\n'", "a.b", "~", "'<<'"])
 def test_a_name_that_is_no_identifier_is_refused(name):
-    assert "a hyperparameter's name is a Python identifier" in refusals("1", name=name)[0]
+    assert "expected a Python identifier as a name" in refusals("1", name=name)[0]
 
 
 def test_max_train_steps_is_never_a_hyperparameter():
@@ -245,18 +248,18 @@ def test_a_field_is_taken_within_its_bounds_and_refused_beyond(name, good, bad):
     for value in bad:
         for entry in (f"{value}", f"{{role: nuisance, values: [{value}, {good[0]}]}}"):
             found = refusals(entry, name=name)
-            assert any(line.startswith(f"hyperparameters.{name}") and f"{name} is " in line for line in found), value
+            assert any(line.startswith(f"hyperparameters.{name}") and "expected " in line for line in found), value
 
 
 @pytest.mark.parametrize(
     ("name", "entry", "problem"),
     [
-        ("learning_rate", "{role: nuisance, range: [0, 1]}", "learning_rate.range[0]: learning_rate is a number above 0, found 0"),
-        ("momentum", "{role: nuisance, range: [0.5, 1]}", "momentum.range[1]: momentum is a number at least 0 and below 1, found 1"),
-        ("batch_size", "{role: nuisance, range: [8, 64]}", "batch_size.range: batch_size is a whole number, found a range of floats; add type: int"),
-        ("batch_size", "{role: nuisance, range: [0, 64], type: int}", "batch_size.range[0]: batch_size is a whole number at least 1, found 0"),
-        ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: optimizer is one of sgd, momentum, nesterov, rmsprop, rmsprop_playbook, adam, adam_playbook, nadam, nadam_playbook, adamw, lamb, found a range; write values"),
-        ("batch_size", "64.0", "found 64.0; write 64"),
+        ("learning_rate", "{role: nuisance, range: [0, 1]}", "learning_rate.range[0]: expected a number above 0, got 0"),
+        ("momentum", "{role: nuisance, range: [0.5, 1]}", "momentum.range[1]: expected a number of at least 0 and below 1, got 1"),
+        ("batch_size", "{role: nuisance, range: [8, 64]}", "batch_size.range: expected whole numbers, got a range of floats; add type: int"),
+        ("batch_size", "{role: nuisance, range: [0, 64], type: int}", "batch_size.range[0]: expected a whole number of at least 1, got 0"),
+        ("optimizer", "{role: nuisance, range: [0, 1]}", "optimizer.range: expected one of sgd, momentum, nesterov, rmsprop, rmsprop_playbook, adam, adam_playbook, nadam, nadam_playbook, adamw, lamb, got a range; write values"),
+        ("batch_size", "64.0", "got 64.0; write 64"),
         ("optimizer", "nestrov", "did you mean nesterov?"),
     ],
 )  # fmt: skip
@@ -268,7 +271,7 @@ def test_a_range_of_a_field_stays_within_its_bounds(name, entry, problem):
 @pytest.mark.parametrize("name", ["optimizer", "learning_rate"])
 def test_optimizer_and_learning_rate_are_never_taken_by_default(name):
     assert problems_of({name: None}) == [
-        f"hyperparameters.{name}: the key is missing; every trial has one, and none is taken by default"
+        f"hyperparameters.{name}: the key is missing; every trial needs one, and there is no default"
     ]
 
 
@@ -281,7 +284,7 @@ def test_a_name_that_only_some_trials_have_may_not_be_the_learning_rate():
         search=SEARCH,
     )
     assert found == [
-        "hyperparameters.learning_rate: every trial has one, found none where optimizer is sgd; add an alternative for it"
+        "hyperparameters.learning_rate: every trial needs one, and there is none where optimizer is sgd; add an alternative for it"
     ]
 
 
@@ -290,17 +293,18 @@ def test_a_warmup_within_the_steps_is_no_longer_than_they_are_only_where_it_is_w
     assert study({"warmup_steps": "500"}, training=steps)
     assert study({"warmup_steps": "100", "warmup": "within"}, training=steps)
     assert (
-        "is no longer than it, found 101" in problems_of({"warmup_steps": "101", "warmup": "within"}, training=steps)[0]
+        "expected at most max_train_steps (100) for a warmup within them, got 101"
+        in problems_of({"warmup_steps": "101", "warmup": "within"}, training=steps)[0]
     )
     varied = {"warmup_steps": "{role: nuisance, range: [0, 200], type: int}", "warmup": "within"}
-    assert "found 200" in problems_of(varied, training=steps, search=SEARCH)[0]
+    assert "got 200" in problems_of(varied, training=steps, search=SEARCH)[0]
     apart = {
         "warmup": "{role: scientific, values: [prepend, within]}",
         "warmup_steps": "[{value: 500, when: {warmup: prepend}}, {value: 50, when: {warmup: within}}]",
     }
     assert study(apart, training=steps)
     together = {**apart, "warmup_steps": "{role: nuisance, values: [50, 500]}"}
-    assert "found 500" in problems_of(together, training=steps, search=SEARCH)[0]
+    assert "got 500" in problems_of(together, training=steps, search=SEARCH)[0]
 
 
 def test_the_stretch_after_a_warmup_fits_into_what_follows_it():
@@ -308,19 +312,19 @@ def test_the_stretch_after_a_warmup_fits_into_what_follows_it():
     assert study({"warmup_steps": "500", "post_warmup_steps": "100"}, training=steps)
     assert study({"warmup_steps": "30", "warmup": "within", "post_warmup_steps": "70"}, training=steps)
     (line,) = problems_of({"warmup_steps": "30", "warmup": "within", "post_warmup_steps": "71"}, training=steps)
-    assert "the stretch after a warmup lies within the 70 steps that follow the warmup, found 71" in line
+    assert "expected at most the 70 steps after the warmup, got 71" in line
     (line,) = problems_of({"warmup_steps": "500", "post_warmup_steps": "101"}, training=steps)
-    assert "within the 100 steps that follow the warmup, found 101" in line
+    assert "at most the 100 steps after the warmup, got 101" in line
     varied = {"warmup_steps": "{role: nuisance, values: [10, 50]}", "warmup": "within", "post_warmup_steps": "60"}
     (line,) = problems_of(varied, training=steps, search=SEARCH)
-    assert "within the 50 steps that follow the warmup, found 60" in line
+    assert "at most the 50 steps after the warmup, got 60" in line
 
 
 def test_a_fixed_batch_is_divided_into_no_more_steps_than_it_has_examples():
     assert study({"batch_size": "8", "accumulate_steps": "8"})
     (line,) = problems_of({"batch_size": "8", "accumulate_steps": "9"})
-    assert line == "hyperparameters.accumulate_steps: a batch of 8 is divided into at most as many steps, found 9"
-    assert "a batch of 64" in problems_of({"accumulate_steps": "65"})[0]
+    assert line == "hyperparameters.accumulate_steps: expected at most 8, the examples of a batch, got 9"
+    assert "at most 64, the examples of a batch" in problems_of({"accumulate_steps": "65"})[0]
     apart = {
         "optimizer": "{role: scientific, values: [sgd, adam]}",
         "batch_size": "[{value: 4, when: {optimizer: sgd}}, {value: 16, when: {optimizer: adam}}]",
@@ -328,7 +332,7 @@ def test_a_fixed_batch_is_divided_into_no_more_steps_than_it_has_examples():
     }
     assert study(apart)
     (line,) = problems_of({**apart, "accumulate_steps": "5"})
-    assert "a batch of 4 " in line
+    assert "at most 4, the examples" in line
     assert study({"batch_size": "{role: nuisance, values: [2, 8]}", "accumulate_steps": "4"}, search=SEARCH)
 
 
@@ -336,7 +340,7 @@ def test_an_entry_may_say_at_which_value_it_is_off():
     assert only("{value: 0.1, off: 0}", name="weight_decay").off == 0
     assert only("{role: nuisance, values: [crop, flip], off: none}").off == "none"
     assert only("{value: 0.1}", name="weight_decay").off is None
-    assert "weight_decay is a number at least 0" in refusals("{value: 0.1, off: -1}", name="weight_decay")[0]
+    assert "expected a number of at least 0" in refusals("{value: 0.1, off: -1}", name="weight_decay")[0]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_any_other_difference_is_listed_by_its_path(hyperparameters, sections, l
     assert any(item.startswith(line) for item in found), found
 
 
-def test_alternatives_of_a_name_are_numbered_as_they_stand_in_the_list():
+def test_alternatives_of_a_name_are_numbered_in_the_order_of_the_list():
     alternatives = (
         "[{role: nuisance, when: {optimizer: nesterov}, range: [1e-3, 1]}, {when: {optimizer: adam}, value: 0.1}]"
     )

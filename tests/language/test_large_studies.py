@@ -86,11 +86,11 @@ def refused(tmp_path: Path, hyperparameters: str) -> str:
 
 def test_more_hyperparameters_than_can_be_compared_are_refused(tmp_path: Path) -> None:
     keys = "".join(f"  k{number}: {number}\n" for number in range(501))
-    most = "a study has at most 500 hyperparameters, each alternative counted"
-    assert refused(tmp_path, keys) == f"4: hyperparameters: {most}, found 501"
+    most = "expected at most 500 hyperparameters (each alternative counts)"
+    assert refused(tmp_path, keys) == f"4: hyperparameters: {most}, got 501"
     alternatives = "".join(f"    - {{when: {{a: {number}}}, value: 1}}\n" for number in range(600))
     values = f"  a: {{role: scientific, values: [{numbers(600)}]}}\n"
-    assert refused(tmp_path, f"{values}  b:\n{alternatives}") == f"4: hyperparameters: {most}, found 601"
+    assert refused(tmp_path, f"{values}  b:\n{alternatives}") == f"4: hyperparameters: {most}, got 601"
 
 
 def test_a_file_of_more_values_than_a_study_has_is_refused_at_the_first_one_too_many(
@@ -98,14 +98,14 @@ def test_a_file_of_more_values_than_a_study_has_is_refused_at_the_first_one_too_
 ) -> None:
     monkeypatch.setattr("tunectl.language.document._MOST_NODES", 1000)  # parsing 100,000 takes seconds
     keys = "".join(f"  k{number}: {number}\n" for number in range(1_200))
-    assert refused(tmp_path, keys).endswith(": a study file holds at most 100,000 values, found more")
+    assert refused(tmp_path, keys).endswith(": expected at most 100,000 values, got more")
 
 
 def test_a_condition_that_names_too_many_values_is_refused(tmp_path: Path) -> None:
     waiting = f"b: {{role: nuisance, when: {{a: [{numbers(1001)}]}}, range: [0, 1]}}"
     found = refused(tmp_path, f"  a: {{role: nuisance, values: [{numbers(2000)}]}}\n  {waiting}")
-    assert found == "6: hyperparameters.b.when.a: a condition names at most 1,000 values, found 1,001"
+    assert found == "6: hyperparameters.b.when.a: expected at most 1,000 values, got 1,001"
 
 
 def test_true_and_1_stay_two_values_and_1_and_1_0_one(tmp_path: Path) -> None:
-    assert "found 1.0 again" in refused(tmp_path, f"  a: {{role: nuisance, values: [1, true, 1.0]}}\n  b: {RANGE}")
+    assert "got 1.0 again" in refused(tmp_path, f"  a: {{role: nuisance, values: [1, true, 1.0]}}\n  b: {RANGE}")

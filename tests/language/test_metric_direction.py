@@ -38,10 +38,10 @@ def warnings(metric: str, direction: str) -> list[str]:
 
 def test_a_study_that_selects_the_worst_trials_by_its_metric_s_name_is_warned() -> None:
     assert warnings("valid/top5_acc", "minimize") == [
-        "objective.direction: minimize selects the worst trials if valid/top5_acc is what its name says, for which "
-        "higher is better; write maximize, or give the metric another name"
+        "objective.direction: minimize would select the worst trials: by its name, valid/top5_acc "
+        "is better when it is higher; write maximize, or give the metric another name"
     ]
     (lower,) = warnings("valid/loss", "maximize")
-    assert "for which lower is better; write minimize" in lower
+    assert "is better when it is lower; write minimize" in lower
     for metric, direction in (("top5_acc", "maximize"), ("loss", "minimize"), ("loss_scale", "maximize")):
         assert warnings(f"valid/{metric}", direction) == []

@@ -78,43 +78,43 @@ def test_a_cell_is_text_where_the_study_declares_text(tmp_path: Path) -> None:
 
 
 BAD = [
-    ("", "tables/points.csv:1:1: search.points: a line of names and one for each configuration are due", "an empty file"),
-    ("learning_rate\n", "tables/points.csv:1:1: search.points: a line of names", "found no configuration"),
+    ("", "tables/points.csv:1:1: search.points: expected a line of names and one line for each configuration", "an empty file"),
+    ("learning_rate\n", "tables/points.csv:1:1: search.points: expected a line of names", "got no configuration"),
     ("learnin_rate\n1\n", "tables/points.csv:1:1: search.points: the study has no hyperparameter 'learnin_rate'", "did you mean learning_rate?"),
     ("learning_rate;beta1\n", "tables/points.csv:1:1: search.points: the study has no hyperparameter", "commas"),
     ("learning_rate,trial\n1,0\n", "tables/points.csv:1:15: search.points: trial is a column of the trial tables", "leave it out"),
-    (",learning_rate\n0,1\n", "tables/points.csv:1:1: search.points: a column goes by the name of", "leave row numbers out"),
-    ("beta1,beta1\n", "tables/points.csv:1:7: search.points: every hyperparameter has one column", "second one of beta1"),
-    (GOOD + "1,sgd\n", "tables/points.csv:4:1: search.points[2]: a row has as many cells as there are names, 3, found 2", ""),
-    (GOOD + "1,sgd,,\n", "tables/points.csv:4:1: search.points[2]: a row has as many cells", "found 4"),
-    (GOOD + '1,"sgd,\n', "tables/points.csv:4:3: search.points: a cell that opens with", ""),
-    (GOOD + "1,sgd,~\n", "tables/points.csv:4:7: search.points[2].beta1: a value is due, found '~'", "an empty cell"),
-    (GOOD + '1e9, sgd,\n', "tables/points.csv:4:1: search.points[2].learning_rate: the value lies outside", ""),
-    ('learning_rate,optimizer\n"1","sg\nd"\n1, adm\n', "tables/points.csv:4:3: search.points[1].optimizer: the value lies outside", "'adm'"),
+    (",learning_rate\n0,1\n", "tables/points.csv:1:1: search.points: expected the name of", "leave row numbers out"),
+    ("beta1,beta1\n", "tables/points.csv:1:7: search.points: expected one column for each hyperparameter", "second one for beta1"),
+    (GOOD + "1,sgd\n", "tables/points.csv:4:1: search.points[2]: expected 3 cells, as there are names, got 2", ""),
+    (GOOD + "1,sgd,,\n", "tables/points.csv:4:1: search.points[2]: expected 3 cells", "got 4"),
+    (GOOD + '1,"sgd,\n', "tables/points.csv:4:3: search.points: expected a closing", ""),
+    (GOOD + "1,sgd,~\n", "tables/points.csv:4:7: search.points[2].beta1: expected a value, got '~'", "leave the cell empty"),
+    (GOOD + '1e9, sgd,\n', "tables/points.csv:4:1: search.points[2].learning_rate: expected a value in the study's domain", ""),
+    ('learning_rate,optimizer\n"1","sg\nd"\n1, adm\n', "tables/points.csv:4:3: search.points[1].optimizer: expected a value in the study's domain", "'adm'"),
     (GOOD + "1,sgd,0.9\n", "tables/points.csv:4:7: search.points[2].beta1: beta1 is not active in this configuration", ""),
-    (GOOD + "1,adam,\n", "tables/points.csv:4:1: search.points[2]: a value for beta1 is due where it is active", ""),
-    (b"learning_rate\n1\n\xff\n", "tables/points.csv:3:1: search.points: the file is UTF-8 text", ""),
+    (GOOD + "1,adam,\n", "tables/points.csv:4:1: search.points[2]: expected a value for beta1, which is active here", ""),
+    (b"learning_rate\n1\n\xff\n", "tables/points.csv:3:1: search.points: expected UTF-8 text", ""),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "said", "right"), BAD)
-def test_what_is_wrong_is_told_at_its_place_in_the_table(
+def test_a_problem_has_its_place_in_the_table(
     write: Callable[[str | bytes], Path], table: str | bytes, said: str, right: str
 ) -> None:
     found = problems(write(table))
     assert any(line.startswith(said) and right in line for line in found), found
 
 
-def test_a_table_that_is_not_there_or_no_file_is_told_in_the_study(
+def test_a_table_that_is_missing_or_not_a_file_is_a_problem_of_the_study(
     tmp_path: Path, write: Callable[[str], Path]
 ) -> None:
     path = write(GOOD)
     (tmp_path / "tables" / "points.csv").unlink()
     (found,) = problems(path)
-    assert found.startswith("study.yaml:8:18: search.points: there is no file tables/points.csv")
+    assert found.startswith("study.yaml:8:18: search.points: file tables/points.csv not found")
     (tmp_path / "tables" / "points.csv").mkdir()
     (found,) = problems(path)
-    assert found.startswith("study.yaml:8:18: search.points: a CSV file of configurations is due")
+    assert found.startswith("study.yaml:8:18: search.points: expected a CSV file of configurations")
 
 
 def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, write: Callable[[str], Path]) -> None:

@@ -155,7 +155,7 @@ PAIRS = {
     ),
     "settings with unequal numbers of nuisance hyperparameters": (
         {"num_layers": DEPTH, "dropout": "{role: nuisance, range: [0.1, 0.5], when: {num_layers: 2}}"},
-        "search.trials: settings with unequal numbers of nuisance hyperparameters on equal trials: 2 where num_layers is 2, 1 where num_layers is 1",
+        "search.trials: settings with the same number of trials but different numbers of nuisance hyperparameters: 2 where num_layers is 2, 1 where num_layers is 1",
         {"num_layers": DEPTH, "dropout": "[{role: nuisance, range: [0.1, 0.5], when: {num_layers: 2}}, {role: nuisance, range: [0.1, 0.3], when: {num_layers: 1}}]"},
     ),
     "evaluation batches smaller than training batches": (
@@ -175,12 +175,12 @@ PAIRS = {
     ),
     "trials that differ by their seed alone": (
         {"num_layers": DEPTH, "learning_rate": "0.1"},
-        "search.trials: nothing is sampled, so the 20 trials of a setting differ by their seed alone",
+        "search.trials: nothing is sampled, so the 20 trials of a setting differ only by their seed",
         {"num_layers": DEPTH},
     ),
     "one range of the learning rate for two optimizers": (
         {"optimizer": OPTIMIZERS},
-        "hyperparameters.learning_rate: one range of learning_rate for nesterov and adam: the same number means something else",
+        "hyperparameters.learning_rate: one range of learning_rate for nesterov and adam: the same value has another effect",
         EACH_TUNED,
     ),
     "one range of weight decay for two optimizers": (
@@ -195,17 +195,17 @@ PAIRS = {
     ),
     "the optimizer as nuisance": (
         {"optimizer": "{role: nuisance, values: [nesterov, adam]}"},
-        "hyperparameters.optimizer: optimizer as nuisance: the best values of its own hyperparameters differ",
+        "hyperparameters.optimizer: optimizer as nuisance: each choice needs other values of its own hyperparameters",
         {"optimizer": "{role: nuisance, values: [adam]}"},
     ),
     "an architecture as nuisance": (
         {"num_layers": "{role: nuisance, range: [1, 4], type: int}"},
-        "hyperparameters.num_layers: num_layers as nuisance: it changes what a trial and the model in use cost",
+        "hyperparameters.num_layers: num_layers as nuisance: it changes the cost of a trial and of using the model",
         {"num_layers": DEPTH},
     ),
     "beta1 as scientific": (
         {"optimizer": "adam", "beta1": "{role: scientific, values: [0.8, 0.9]}"},
-        "hyperparameters.beta1: beta1 as scientific: its best value changes with nearly every other change",
+        "hyperparameters.beta1: beta1 as scientific: its best value changes with nearly everything else",
         {"optimizer": "adam", "beta1": "{role: nuisance, range: [0.8, 0.99], scale: one_minus_log}"},
     ),
     "a schedule as scientific": (
@@ -240,12 +240,12 @@ PAIRS = {
     ),
     "a warmup of more than a tenth": (
         {"warmup_steps": "{role: nuisance, range: [10, 400], type: int}"},
-        "hyperparameters.warmup_steps: warmup_steps up to 400 are 20% of max_train_steps: the longest that is worth trying is a tenth, 200",
+        "hyperparameters.warmup_steps: warmup_steps up to 400 are 20% of max_train_steps: a warmup of more than a tenth, 200, is not worth trying",
         {"warmup_steps": "100"},
     ),
     "a warmup of more than a twentieth": (
         {"warmup_steps": "150"},
-        "hyperparameters.warmup_steps: warmup_steps up to 150 are 8% of max_train_steps: where a warmup of more than 5 % is needed",
+        "hyperparameters.warmup_steps: warmup_steps up to 150 are 8% of max_train_steps: if stable training needs a warmup of more than 5 %",
         {"warmup_steps": "100"},
     ),
 }  # fmt: skip
@@ -309,7 +309,10 @@ def test_a_learning_rate_on_nine_trials_and_nothing_else_is_what_the_playbook_sa
     assert warnings({**EACH_TUNED, "momentum": None, "beta1": None}, trials=9) == []
     found = warnings(EACH_TUNED, trials=9)
     assert len(found) == 1
-    assert "2 nuisance hyperparameters where optimizer is nesterov on 9 trials: so few cover about 1" in found[0]
+    assert (
+        "2 nuisance hyperparameters where optimizer is nesterov on 9 trials: this number of trials covers about 1"
+        in found[0]
+    )
 
 
 def test_those_that_are_never_active_side_by_side_are_one_dimension_but_two_of_them_may_be_two():
@@ -319,7 +322,7 @@ def test_those_that_are_never_active_side_by_side_are_one_dimension_but_two_of_t
         "x": "[{role: nuisance, range: [0, 1], when: {form: a}}, {role: nuisance, range: [0, 2], when: {form: b}}]",
     }
     assert any("3 nuisance hyperparameters" in line for line in warnings(apart))
-    # x excludes y and z, but y and z stand side by side: learning rate, form and two more
+    # x excludes y and z, but y and z can be active together: learning rate, form and two more
     side = {
         **forms,
         "x": "{role: nuisance, range: [0, 1], when: {form: a}}",
@@ -363,7 +366,7 @@ def kinds(found: list[str], words: str) -> list[str]:
 
 def test_a_question_wants_a_goal_and_a_plain_search_wants_none():
     (found,) = warnings({"num_layers": DEPTH}, goal=None)
-    assert found.startswith("hyperparameters: no goal: num_layers is asked about")
+    assert found.startswith("hyperparameters: no goal: num_layers is scientific")
     assert warnings({}, goal=None) == []
     assert kinds(warnings({"num_layers": DEPTH}, goal="''"), "no goal")
 
@@ -372,7 +375,7 @@ def test_batch_sizes_are_compared_by_steps_or_by_epochs_and_the_goal_says_which(
     sizes = {"batch_size": "{role: scientific, values: [32, 256]}"}
     (found,) = warnings(sizes, goal="Which batch is better?")
     assert found.startswith("hyperparameters.batch_size: batch sizes are compared after the same number of steps")
-    assert "see 8 times the data" in found
+    assert "uses 8 times the data" in found
     assert warnings(sizes, goal="Which batch is better after 20 epochs?") == []
 
 
@@ -463,7 +466,7 @@ def test_a_setting_with_something_to_tune_needs_trials_in_whatever_order_setting
     assert kinds(warnings(study_of, trials=2), "2 settings share")
 
 
-def test_a_batch_size_that_nobody_compares_is_told_to_be_fixed_and_nothing_else():
+def test_a_batch_size_that_is_not_compared_has_one_warning_which_says_to_fix_it():
     found = warnings({"optimizer": "momentum", "momentum": "0.9", "batch_size": "{role: nuisance, values: [32, 64]}"})
     assert kinds(found, "momentum is fixed") == []
     assert kinds(found, "batch_size as nuisance")
@@ -476,6 +479,6 @@ def test_a_scientific_value_without_any_listed_point_is_named():
     assert "5 have 1, 0 2" in found
 
 
-def test_settings_with_equally_few_trials_are_said_to_have_so_many_each():
+def test_a_warning_about_settings_with_equally_few_trials_says_how_many_each_has():
     found = warnings({"optimizer": "{role: scientific, values: [sgd, nesterov]}"}, trials=3)
     assert any("2 settings share 6 trials, 3 each: too few" in line for line in found), found

@@ -35,23 +35,23 @@ def test_a_study_whose_expression_names_the_objective_raises_none() -> None:
     assert warnings() == []
 
 
-def test_an_objective_that_no_expression_names_is_warned_about_where_nothing_else_may_tell_it() -> None:
+def test_an_objective_that_no_expression_names_is_warned_about_where_no_other_source_may_have_it() -> None:
     other = TOLD.replace("valid__loss", "val_loss")
     (found,) = warnings(other)
     assert found.startswith("own.yaml:5:")
     assert "no expression under workload.metrics names valid/loss; did you mean val_loss?" in found
     assert "tunectl.record" in found
     assert warnings(f"{other}, {{json_lines: stdout}}") == [], "which may hold anything"
-    assert warnings("") == [], "it is told by tunectl.record"
+    assert warnings("") == [], "it is recorded by tunectl.record"
 
 
 def test_recovery_is_of_our_own_loop() -> None:
     (found,) = warnings(training=", recovery: {learning_rate_factor: 0.5, max_recoveries: 2}")
-    assert "recovery is what tunectl's own training loop does; a command trains by itself" in found
+    assert "only tunectl's own training loop has recovery, and a command trains by itself" in found
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_package_that_is_missing_is_told_before_anything_is_trained(
+def test_a_missing_package_is_reported_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if is_there else None)
@@ -84,7 +84,7 @@ def test_a_program_that_nothing_gives_its_seed_to_is_warned_about() -> None:
 
 def test_a_program_whose_file_is_not_known_is_warned_about_with_that_said() -> None:
     (found,) = seed_warnings('[python, -m, package.train, "{learning_rate}"]', None)
-    assert "(the program's own file cannot be seen)" in found
+    assert "(the program's own file was not found)" in found
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_seed_in_the_environment_or_read_by_the_program_raises_none() -> None:
 
 def test_a_function_is_warned_about_only_where_it_seeds_something_itself() -> None:
     (found,) = function_warnings(FIXED)
-    assert "the function's file seeds something itself and never reads trial.seed" in found
+    assert "the function's file seeds something itself without trial.seed" in found
     assert function_warnings(FIXED.replace("manual_seed(0)", "manual_seed(trial.seed)")) == []
     assert function_warnings("def train(trial, *, learning_rate):\n    trial.record(1, {})\n") == []
     assert function_warnings(FIXED.replace("manual_seed(0)", "manual_seed(args.seed)")) != [], "of another thing"
@@ -132,10 +132,10 @@ def test_a_program_that_goes_on_from_nowhere_is_warned_about() -> None:
         return [str(problem) for problem in review(parse_study(content, Path("own.yaml")), ({},), (9,))]
 
     (warning,) = found("")
-    assert "the command takes trial.resume, but nothing says where the program saves: add checkpoints" in warning
+    assert "the command takes trial.resume, but it is not known where the program saves; add checkpoints" in warning
     assert found('\n  checkpoints: "{trial.dir}/ckpt.pt"') == []
     (warning,) = found('\n  checkpoints: "{trial.dir}/ckpt.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}")
-    assert "such a trial will begin anew" in warning
+    assert "such a trial will start again from the beginning" in warning
     assert found('\n  checkpoints: "{trial.dir}/{step}.pt"', "{regex: 'loss (?P<valid__loss>.)', every: 5}") == []
 
 
@@ -145,6 +145,6 @@ def test_a_baseline_beside_no_training_loss_is_warned_about() -> None:
         return [str(problem) for problem in review(parse_study(content, Path("own.yaml")), ({},), (9,))]
 
     (warning,) = found(TOLD)
-    assert "trials are judged by train/loss, which no expression under workload.metrics names" in warning
+    assert "baseline_loss is compared with train/loss, which no expression under workload.metrics names" in warning
     assert found(TOLD + r", {regex: 'train (?P<train__loss>\S+)'}") == []
     assert found(TOLD + ", {json_lines: stdout}") == [], "which may hold anything"

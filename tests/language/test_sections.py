@@ -20,7 +20,7 @@ def test_what_is_left_out_has_the_defaults_of_the_design():
         2000, 100, keep_checkpoints=3, seed=0, train_examples=None, no_progress=True
     )
     assert spec.search == SearchSection("halton", trials=1, seed=0, points=())
-    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, None, 30.0)
+    assert spec.resources == ResourcesSection("auto", 1, 1, 0, 1, None, 30.0, 1, "local")
     assert spec.objective == Objective("valid/error_rate", "minimize", "best")
     assert (spec.goal, spec.notes, spec.uncommitted_diff) == ("", "", "folders")
 
@@ -35,14 +35,14 @@ def test_every_key_reaches_the_spec():
         objective="{metric: valid/accuracy, direction: maximize, checkpoint: final}",
         training="{max_train_steps: 9, eval_every: 3, keep_checkpoints: 2, seed: 5, train_examples: 7, no_progress: false}",
         search="{sampler: random, trials: 4, seed: 6}",
-        resources="{devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, trial_timeout_seconds: 60, grace_seconds: 5}",
+        resources="{backend: slurm, devices: [0, GPU-a], trials_per_device: 2, threads_per_trial: 3, data_workers: 4, retries: 0, trial_timeout_seconds: 60, grace_seconds: 5}",
     )
     assert spec.name == "a-study"
     assert (spec.goal, spec.notes, spec.uncommitted_diff) == ("Is it?", "text", "none")
     assert spec.objective == Objective("valid/accuracy", "maximize", "final")
     assert spec.training == TrainingSection(9, 3, 2, 5, 7, False)
     assert spec.search == SearchSection("random", 4, 6)
-    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 60.0, 5.0)
+    assert spec.resources == ResourcesSection((0, "GPU-a"), 2, 3, 4, 0, 60.0, 5.0, 1, "slurm")
 
 
 @pytest.mark.parametrize("section", ["search", "resources", "goal", "notes", "uncommitted_diff"])
@@ -68,53 +68,53 @@ def test_a_file_name_without_a_letter_asks_for_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("section", "content", "problem"),
     [
-        ("study", "a/b", "study: a study's name is a folder's name"),
-        ("study", "..", "study: a study's name is a folder's name"),
-        ("study", "../a", "study: a study's name is a folder's name"),
-        ("study", "'a b'", "study: a study's name is a folder's name"),
-        ("study", "'-a'", "study: a study's name is a folder's name"),
-        ("study", '"a\\n"', "study: a study's name is a folder's name"),
-        ("study", "''", "study: a study's name is a folder's name"),
-        ("study", "x" * 101, "study: a study's name is a folder's name"),
-        ("study", "2024", "study: text is due, found 2024; write it in quotes"),
-        ("study", "[a]", "study: text is due, found a list"),
-        ("goal", "5", "goal: text is due, found 5; write it in quotes"),
-        ("workload", "[a]", "workload: text is due, found a list"),
-        ("workload", "5", "workload: text is due, found 5; write it in quotes"),
-        ("workload", "{comand: [a]}", "workload: a workload is text (module:factory), or a mapping with command or"),
-        ("workload", "", "workload: text is due, found nothing"),
-        ("objective", "valid/loss", "objective: a mapping of keys is due, found 'valid/loss'"),
+        ("study", "a/b", "study: expected a name that a folder can have"),
+        ("study", "..", "study: expected a name that a folder can have"),
+        ("study", "../a", "study: expected a name that a folder can have"),
+        ("study", "'a b'", "study: expected a name that a folder can have"),
+        ("study", "'-a'", "study: expected a name that a folder can have"),
+        ("study", '"a\\n"', "study: expected a name that a folder can have"),
+        ("study", "''", "study: expected a name that a folder can have"),
+        ("study", "x" * 101, "study: expected a name that a folder can have"),
+        ("study", "2024", "study: expected text, got 2024; write it in quotes"),
+        ("study", "[a]", "study: expected text, got a list"),
+        ("goal", "5", "goal: expected text, got 5; write it in quotes"),
+        ("workload", "[a]", "workload: expected text, got a list"),
+        ("workload", "5", "workload: expected text, got 5; write it in quotes"),
+        ("workload", "{comand: [a]}", "workload: expected text (module:factory), or a mapping with command or"),
+        ("workload", "", "workload: expected text, got nothing"),
+        ("objective", "valid/loss", "objective: expected a mapping of keys, got 'valid/loss'"),
         ("objective", "{metric: valid/loss}", "objective.direction: the key is missing; write minimize or maximize"),
         ("objective", "{direction: minimize}", "objective.metric: the key is missing"),
-        ("objective", "{metric: loss, direction: minimize}", "objective.metric: a metric is named split/name"),
-        ("objective", "{metric: valid/ x, direction: minimize}", "objective.metric: a metric is named split/name"),
-        ("objective", "{metric: test/loss, direction: minimize}", "objective.metric: the test split waits"),
-        ("objective", "{metric: v/l, direction: min}", "objective.direction: one of minimize, maximize is due, found 'min'"),
-        ("objective", "{metric: v/l, direction: minimize, checkpoint: last}", "objective.checkpoint: one of best, final is due"),
+        ("objective", "{metric: loss, direction: minimize}", "objective.metric: expected a metric as split/name"),
+        ("objective", "{metric: valid/ x, direction: minimize}", "objective.metric: expected a metric as split/name"),
+        ("objective", "{metric: test/loss, direction: minimize}", "objective.metric: expected a metric of another split"),
+        ("objective", "{metric: v/l, direction: min}", "objective.direction: expected one of minimize, maximize, got 'min'"),
+        ("objective", "{metric: v/l, direction: minimize, checkpoint: last}", "objective.checkpoint: expected one of best, final"),
         ("objective", "{metric: v/l, direction: minimize, chekpoint: best}", "did you mean checkpoint?"),
         ("training", "{eval_every: 1}", "training.max_train_steps: the key is missing"),
         ("training", "{max_train_steps: 1}", "training.eval_every: the key is missing"),
-        ("training", "5", "training: a mapping of keys is due, found 5"),
-        ("training", "", "training: a mapping of keys is due, found nothing"),
+        ("training", "5", "training: expected a mapping of keys, got 5"),
+        ("training", "", "training: expected a mapping of keys, got nothing"),
         ("training", None, "training: the key is missing"),
         ("workload", None, "workload: the key is missing"),
         ("objective", None, "objective: the key is missing"),
-        ("hyperparameters", "", "hyperparameters: a mapping of keys is due, found nothing"),
-        ("hyperparameters", "{}", "hyperparameters: at least optimizer and learning_rate are due, found none"),
-        ("hyperparameters", "[a]", "hyperparameters: a mapping of keys is due, found a list"),
+        ("hyperparameters", "", "hyperparameters: expected a mapping of keys, got nothing"),
+        ("hyperparameters", "{}", "hyperparameters: expected at least optimizer and learning_rate, got none"),
+        ("hyperparameters", "[a]", "hyperparameters: expected a mapping of keys, got a list"),
         ("traning", "{}", "traning: no such key; did you mean training?"),
-        ("trials", "5", "trials: the key belongs under search, found under the top level"),
+        ("trials", "5", "trials: this key belongs under search, not at the top level"),
         ("learning_rate", "5", "learning_rate: learning_rate is a hyperparameter; write it under hyperparameters"),
         ("search", "{trial: 5}", "search.trial: no such key; did you mean trials?"),
-        ("search", "{max_train_steps: 5}", "search.max_train_steps: the key belongs under training, found under search"),
-        ("search", "{sampler: sobol}", "search.sampler: one of halton, random, grid is due, found 'sobol'"),
-        ("resources", "{devices: gpu}", "resources.devices: auto, cpu, or a list of GPU indices and UUIDs"),
-        ("resources", "{devices: []}", "resources.devices: auto, cpu, or a list"),
-        ("resources", "{devices: [0, 0]}", "resources.devices: every device stands in the list once"),
-        ("resources", "{devices: [true]}", "resources.devices: auto, cpu, or a list"),
-        ("resources", "{devices: [-1]}", "resources.devices: auto, cpu, or a list"),
-        ("resources", "{devices: [0.0]}", "resources.devices: auto, cpu, or a list"),
-        ("resources", "{devices: 0}", "resources.devices: auto, cpu, or a list"),
+        ("search", "{max_train_steps: 5}", "search.max_train_steps: this key belongs under training, not under search"),
+        ("search", "{sampler: sobol}", "search.sampler: expected one of halton, random, grid, got 'sobol'"),
+        ("resources", "{devices: gpu}", "resources.devices: expected auto, cpu, or a list of GPU indices and UUIDs"),
+        ("resources", "{devices: []}", "resources.devices: expected auto, cpu, or a list"),
+        ("resources", "{devices: [0, 0]}", "resources.devices: expected each device once"),
+        ("resources", "{devices: [true]}", "resources.devices: expected auto, cpu, or a list"),
+        ("resources", "{devices: [-1]}", "resources.devices: expected auto, cpu, or a list"),
+        ("resources", "{devices: [0.0]}", "resources.devices: expected auto, cpu, or a list"),
+        ("resources", "{devices: 0}", "resources.devices: expected auto, cpu, or a list"),
     ],
 )  # fmt: skip
 def test_a_section_that_is_wrong_is_refused_by_name(section, content, problem):
@@ -143,16 +143,16 @@ def test_a_recovery_is_asked_for_by_its_key_and_has_defaults(content, recovery):
         ("{factor: 0.5}", "training.recovery.factor: no such key"),
         ("{seed: 5}", "training.recovery.seed: no such key"),
         ("{max_recovery: 3}", "training.recovery.max_recovery: no such key; did you mean max_recoveries?"),
-        ("{learning_rate_factor: 1}", "training.recovery.learning_rate_factor: less than 1 is due, found 1"),
-        ("{learning_rate_factor: 0}", "training.recovery.learning_rate_factor: more than 0 is due, found 0"),
+        ("{learning_rate_factor: 1}", "training.recovery.learning_rate_factor: expected less than 1, got 1"),
+        ("{learning_rate_factor: 0}", "training.recovery.learning_rate_factor: expected more than 0, got 0"),
         (
             "{learning_rate_factor: '0.5'}",
-            "training.recovery.learning_rate_factor: a number is due, found '0.5' (text)",
+            "training.recovery.learning_rate_factor: expected a number, got '0.5' (text)",
         ),
-        ("{max_recoveries: 0}", "training.recovery.max_recoveries: at least 1 is due, found 0"),
-        ("{max_recoveries: 2.5}", "training.recovery.max_recoveries: a whole number is due, found 2.5"),
-        ("true", "training.recovery: a mapping of keys is due, found true"),
-        ("3", "training.recovery: a mapping of keys is due, found 3"),
+        ("{max_recoveries: 0}", "training.recovery.max_recoveries: expected at least 1, got 0"),
+        ("{max_recoveries: 2.5}", "training.recovery.max_recoveries: expected a whole number, got 2.5"),
+        ("true", "training.recovery: expected a mapping of keys, got true"),
+        ("3", "training.recovery: expected a mapping of keys, got 3"),
     ],
 )
 def test_a_recovery_that_is_wrong_is_refused_by_name(content, problem):
@@ -188,9 +188,9 @@ def test_a_whole_number_is_taken_at_its_bounds_and_refused_beyond(section, key, 
     for value in (low, high):
         spec = study(VARIES if section == "search" else None, **with_key(section, key, value))
         assert getattr(getattr(spec, section), key) == value
-    for value, due in ((low - 1, f"at least {low} is due"), (high + 1, f"at most {high} is due")):
+    for value, due in ((low - 1, f"expected at least {low}"), (high + 1, f"expected at most {high}")):
         assert problems_of(VARIES if section == "search" else None, **with_key(section, key, value)) == [
-            f"{section}.{key}: {due}, found {value}"
+            f"{section}.{key}: {due}, got {value}"
         ]
 
 
@@ -198,15 +198,15 @@ def test_a_whole_number_is_taken_at_its_bounds_and_refused_beyond(section, key, 
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("2.5", "a whole number is due, found 2.5"),
-        ("2.0", "a whole number is due, found 2.0"),
-        ("'2'", "a whole number is due, found '2' (text); write 2 without quotes"),
-        ("true", "a whole number is due, found true"),
-        ("[2]", "a whole number is due, found a list"),
-        (".nan", "found nan"),
-        (".inf", "found inf"),
-        ("9" * 450, "found inf"),
-        ("9" * 300, f"found {'9' * 60}…"),
+        ("2.5", "expected a whole number, got 2.5"),
+        ("2.0", "expected a whole number, got 2.0"),
+        ("'2'", "expected a whole number, got '2' (text); write 2 without quotes"),
+        ("true", "expected a whole number, got true"),
+        ("[2]", "expected a whole number, got a list"),
+        (".nan", "got nan"),
+        (".inf", "got inf"),
+        ("9" * 450, "got inf"),
+        ("9" * 300, f"got {'9' * 60}…"),
     ],
 )
 def test_what_is_no_whole_number_is_refused(section, key, low, high, value, problem):
@@ -225,7 +225,7 @@ def test_what_is_no_whole_number_is_refused(section, key, low, high, value, prob
         (".inf", "finite"),
         (".nan", "finite"),
         ("'5'", "write 5 without quotes"),
-        ("9" * 390, "a number is due"),
+        ("9" * 390, "expected a number"),
     ],
 )
 def test_grace_seconds_is_a_finite_time_of_at_most_a_day(value, problem):
@@ -236,8 +236,8 @@ def test_grace_seconds_is_a_finite_time_of_at_most_a_day(value, problem):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("0", "more than 0 is due"),
-        ("-1", "more than 0 is due"),
+        ("0", "expected more than 0"),
+        ("-1", "expected more than 0"),
         (".inf", "finite"),
         ("1e12", "at most"),
         ("a", "number"),
@@ -252,7 +252,7 @@ def test_a_trial_s_time_limit_is_a_finite_time_and_none_where_it_is_left_out(val
 @pytest.mark.parametrize("value", ["1", "'true'", "yes", ".nan"])
 def test_a_switch_is_true_or_false(value):
     found = problems_of(training=f"{{max_train_steps: 1, eval_every: 1, no_progress: {value}}}")
-    assert found[0].startswith("training.no_progress: true or false is due")
+    assert found[0].startswith("training.no_progress: expected true or false")
 
 
 def test_a_varying_study_says_how_many_trials_it_wants():
@@ -267,9 +267,13 @@ def test_scientific_values_alone_need_no_trials():
 def test_a_grid_and_points_say_themselves_how_many_trials_there_are():
     grid = {"learning_rate": "{role: nuisance, range: [1e-3, 1], points: 3}"}
     assert study(grid, search="{sampler: grid}").search.trials is None
-    assert problems_of(grid, search="{sampler: grid, trials: 3}")[0].startswith("search.trials: a grid says itself")
+    assert problems_of(grid, search="{sampler: grid, trials: 3}")[0].startswith(
+        "search.trials: a grid has as many trials as it has points"
+    )
     points = "{points: [{learning_rate: 0.1}], trials: 3}"
-    assert problems_of(VARIES, search=points)[0].startswith("search.trials: points say how many")
+    assert problems_of(VARIES, search=points)[0].startswith(
+        "search.trials: the number of listed points is the number of trials"
+    )
     assert problems_of(VARIES, search="{points: [{learning_rate: 0.1}], sampler: random}")[0].startswith(
         "search.sampler"
     )
@@ -278,17 +282,17 @@ def test_a_grid_and_points_say_themselves_how_many_trials_there_are():
 @pytest.mark.parametrize(
     ("points", "problem"),
     [
-        ("", "search.points: a list of configurations is due, such as [{learning_rate: 0.1}], found nothing"),
-        ("[]", "search.points: a list of configurations is due"),
-        ("5", "such as [{learning_rate: 0.1}], found 5"),
-        ("{learning_rate: 1}", "such as [{learning_rate: 0.1}], found a mapping"),
+        ("", "search.points: expected a list of configurations, such as [{learning_rate: 0.1}], got nothing"),
+        ("[]", "search.points: expected a list of configurations"),
+        ("5", "such as [{learning_rate: 0.1}], got 5"),
+        ("{learning_rate: 1}", "such as [{learning_rate: 0.1}], got a mapping"),
         (
             "no.csv",
-            "search.points: there is no file /studies/no.csv; name a CSV file of configurations, or list them here",
+            "search.points: file /studies/no.csv not found; name a CSV file of configurations, or list them here",
         ),
-        ("[5]", "search.points[0]: a configuration is a mapping of hyperparameters to values, found 5"),
-        ("[{learning_rate: [1]}]", "search.points[0].learning_rate: a value is due, found a list"),
-        ("[{learning_rate: }]", "search.points[0].learning_rate: a value is due, found nothing"),
+        ("[5]", "search.points[0]: expected a mapping of hyperparameters to values, got 5"),
+        ("[{learning_rate: [1]}]", "search.points[0].learning_rate: expected a value, got a list"),
+        ("[{learning_rate: }]", "search.points[0].learning_rate: expected a value, got nothing"),
     ],
 )
 def test_points_that_are_no_configurations_are_refused(points, problem):
@@ -345,13 +349,11 @@ def test_all_problems_come_at_once_in_the_order_of_the_file_each_with_its_place(
 
 @pytest.mark.parametrize("text", ["[]", "5", "text", "null", "---\n...\n"])
 def test_a_file_that_is_no_mapping_is_refused(text):
-    assert "a study is a mapping of keys" in str(problems_in(text)[0])
+    assert "expected a mapping of keys" in str(problems_in(text)[0])
 
 
 def test_merge_keys_and_extension_keys_are_refused_by_name() -> None:
     text = study_text(training="{<<: {eval_every: 5}, max_train_steps: 100}") + "x-mine: 1\n"
     found = [f"{problem.path}: {problem.message}" for problem in problems_in(text)]
-    assert (
-        "training.<<: no such key; merge keys are no part of YAML 1.2: write out the keys that it would bring" in found
-    )
+    assert "training.<<: no such key; merge keys are not part of YAML 1.2: write the merged keys out" in found
     assert any(line.startswith("x-mine: no such key; known here: ") for line in found)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.errors import StudyError
-from tunectl.core.program_request import Checkpoints, InfeasibleEnds, MetricSource, Optional
+from tunectl.core.own_code_request import Checkpoints, InfeasibleEnds, MetricSource, Optional
+from tunectl.core.wording import as_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.identity import Differences, differences, identity
-from tunectl.language.placeholders import AbsentError, command_line, filled, names_in, value_text
+from tunectl.language.placeholders import AbsentError, command_line, filled, names_in
 from tunectl.language.study_reader import draft_study, parse_study
 
 STUDY = """\
@@ -125,51 +126,51 @@ def test_names_and_values_of_own_code_are_its_own(tmp_path: Path) -> None:
 
 
 BAD = [
-    ("  command: python train.py", "workload.command: a command is a list of arguments", "no shell reads it"),
-    ("  command: []", "workload.command: a command is a list of arguments", "found an empty list"),
-    ("  command: [[a]]", "workload.command[0]: the program itself comes first", ""),
+    ("  command: python train.py", "workload.command: expected a list of arguments", "it is run without a shell"),
+    ("  command: []", "workload.command: expected a list of arguments", "got an empty list"),
+    ("  command: [[a]]", "workload.command[0]: expected the program itself first", ""),
     ("  command: [a, ]\n  comand: [b]", "workload.comand: no such key; did you mean command?", ""),
-    ("  command: [a, '{learning_rate']", "workload.command[1]: '{' at character 1 opens or closes no placeholder", ""),
-    ("  command: [a, '{lerning_rate}']", "{lerning_rate} stands for nothing: no hyperparameter", "did you mean learning_rate?"),
-    ("  command: [a, '{learning_rate}', '{trial.dri}']", "{trial.dri} stands for nothing", "did you mean trial.dir?"),
-    ("  command: [a, ~]", "workload.command[1]: an argument is text or a number, found nothing", "''"),
-    ("  command: [a]", "hyperparameters.learning_rate: the command is not given learning_rate", "{trial.hyperparameters}"),
-    ("  command: [a, '{learning_rate}', '{trial.resume}']", "{trial.resume} has no value where a trial begins", "[--option"),
-    ("  commnd: [a]", "workload: a workload is text (module:factory), or a mapping with command or function", "did you mean"),
-    (COMMAND + "\n  metrics: [{regx: a}]", "workload.metrics[0]: a place of metrics has one of regex,", "found a mapping"),
-    (COMMAND + "\n  metrics: [{csv: a, regex: b}]", "workload.metrics[0]: a place of metrics", "found regex and csv"),
-    (COMMAND + "\n  metrics: [{regex: '('}]", "workload.metrics[0].regex: a regular expression as Python reads it", "error"),
-    (COMMAND + "\n  metrics: [{regex: 'loss (.*)'}]", "a group with a name for each metric is due, found none", "__"),
-    (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', step: epoch}]", "workload.metrics[0].step: the name of a group", ""),
+    ("  command: [a, '{learning_rate']", "workload.command[1]: '{' at character 1 is not part of a placeholder", ""),
+    ("  command: [a, '{lerning_rate}']", "{lerning_rate} is not a hyperparameter", "did you mean learning_rate?"),
+    ("  command: [a, '{learning_rate}', '{trial.dri}']", "{trial.dri} is not a hyperparameter", "did you mean trial.dir?"),
+    ("  command: [a, ~]", "workload.command[1]: expected text or a number, got nothing", "''"),
+    ("  command: [a]", "hyperparameters.learning_rate: the command does not get learning_rate", "{trial.hyperparameters}"),
+    ("  command: [a, '{learning_rate}', '{trial.resume}']", "{trial.resume} has no value where a trial starts", "[--option"),
+    ("  commnd: [a]", "workload: expected text (module:factory), or a mapping with command or function", "did you mean"),
+    (COMMAND + "\n  metrics: [{regx: a}]", "workload.metrics[0]: expected one of regex,", "got a mapping"),
+    (COMMAND + "\n  metrics: [{csv: a, regex: b}]", "workload.metrics[0]: expected one of", "got regex and csv"),
+    (COMMAND + "\n  metrics: [{regex: '('}]", "workload.metrics[0].regex: expected a regular expression of Python", "error"),
+    (COMMAND + "\n  metrics: [{regex: 'loss (.*)'}]", "expected a group with a name for each metric, got none", "__"),
+    (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', step: epoch}]", "workload.metrics[0].step: no group", ""),
     (COMMAND + "\n  metrics: [{regex: '(?P<a>.)', names: {b: c}}]", "workload.metrics[0].names.b: no group has this", ""),
-    (COMMAND + "\n  metrics: [{csv: '{learning_rate}/a'}]", "{learning_rate} stands for nothing here", ""),
-    (COMMAND + "\n  metrics: [{csv: metrics.csv}]", "a file of the trial's own is due, with {trial.dir} or {trial.id}", ""),
-    (COMMAND + "\n  metrics: [{csv: '{trial.resume}/a'}]", "{trial.resume} stands for nothing here", ""),
-    (COMMAND + "\n  metrics: [{csv: a, every: 0}]", "workload.metrics[0].every: a whole number of at least 1", "found 0"),
-    (COMMAND + "\n  metrics: [{csv: a, every: 5, step: x}]", "what is counted has no step to read", ""),
-    (COMMAND + "\n  metrics: [{csv: a, offset: 0.5}]", "workload.metrics[0].offset: a whole number is due", "found 0.5"),
-    (COMMAND + "\n  metrics: stdout", "workload.metrics: metrics are a list of places", ""),
+    (COMMAND + "\n  metrics: [{csv: '{learning_rate}/a'}]", "{learning_rate} has no value here", ""),
+    (COMMAND + "\n  metrics: [{csv: metrics.csv}]", "expected a file of this trial, with {trial.dir} or {trial.id}", ""),
+    (COMMAND + "\n  metrics: [{csv: '{trial.resume}/a'}]", "{trial.resume} has no value here", ""),
+    (COMMAND + "\n  metrics: [{csv: a, every: 0}]", "workload.metrics[0].every: expected a whole number of at least 1", "got 0"),
+    (COMMAND + "\n  metrics: [{csv: a, every: 5, step: x}]", "with every, steps are counted and not read", ""),
+    (COMMAND + "\n  metrics: [{csv: a, offset: 0.5}]", "workload.metrics[0].offset: expected a whole number", "got 0.5"),
+    (COMMAND + "\n  metrics: stdout", "workload.metrics: expected a list of the places", ""),
     (COMMAND + "\n  checkpoints: model.pt", "workload.checkpoints: expected a path below {trial.dir}, such as", ""),
-    (COMMAND + "\n  checkpoints: '{trial.dir}/../{step}'", "workload.checkpoints: a path below {trial.dir} is due", ""),
-    (COMMAND + "\n  checkpoints: '{trial.dir}/*/last.pt'", "wildcards needs {step} in it", "found '{trial.dir}/*/last.pt'"),
-    (COMMAND + "\n  checkpoints: {path: '{trial.dir}/a.pt', every: 5}", "every and offset are about the {step}", ""),
-    (COMMAND + "\n  baseline_loss: ln 10", "workload.baseline_loss: the training loss of the best constant", "2.303"),
-    (COMMAND + "\n  baseline_loss: .inf", "workload.baseline_loss: the training loss of the best constant", "found"),
+    (COMMAND + "\n  checkpoints: '{trial.dir}/../{step}'", "workload.checkpoints: expected a path below {trial.dir}", ""),
+    (COMMAND + "\n  checkpoints: '{trial.dir}/*/last.pt'", "expected {step} in a path with wildcards", "got '{trial.dir}/*/last.pt'"),
+    (COMMAND + "\n  checkpoints: {path: '{trial.dir}/a.pt', every: 5}", "expected {step} in the path, as every and offset are about it", ""),
+    (COMMAND + "\n  baseline_loss: ln 10", "workload.baseline_loss: expected a number, the training loss of the best constant", "2.303"),
+    (COMMAND + "\n  baseline_loss: .inf", "workload.baseline_loss: expected a number, the training loss of the best constant", "got"),
     ("  command: [a, '{learning_rate}', {when: resume, arguments: [-r]}]", "{when: {trial.resume: true}, arguments:", ""),
     ("  command: [a, '{learning_rate}', {when: {trial.resum: true}, arguments: [-r]}]", "did you mean trial.resume?", ""),
     ("  command: [a, '{learning_rate}', {when: {trial.resume: 'true'}, arguments: [-r]}]", "is never true (text)", ""),
-    (COMMAND + "\n  infeasible: {exit_codes: [0]}", "workload.infeasible.exit_codes[0]: exit codes, 1 to 255", ""),
-    (COMMAND + "\n  infeasible: {metrics: [3]}", "workload.infeasible.metrics[0]: names of metrics are due", ""),
-    (COMMAND + "\n  infeasible: {patterns: ['(']}", "workload.infeasible.patterns[0]: regular expressions", ""),
-    (COMMAND + "\n  environment: {A=B: 1}", "no variable of the environment can be called so", ""),
-    (COMMAND + "\n  environment: {A: '{nothing}'}", "{nothing} stands for nothing", ""),
-    ("  function: 5", "workload.function: text is due, found 5", ""),
+    (COMMAND + "\n  infeasible: {exit_codes: [0]}", "workload.infeasible.exit_codes[0]: expected exit codes, 1 to 255", ""),
+    (COMMAND + "\n  infeasible: {metrics: [3]}", "workload.infeasible.metrics[0]: expected names of metrics", ""),
+    (COMMAND + "\n  infeasible: {patterns: ['(']}", "workload.infeasible.patterns[0]: expected regular expressions", ""),
+    (COMMAND + "\n  environment: {A=B: 1}", "no environment variable can have this name", ""),
+    (COMMAND + "\n  environment: {A: '{nothing}'}", "{nothing} is not a hyperparameter", ""),
+    ("  function: 5", "workload.function: expected text, got 5", ""),
     ("  function: a:b\n  metrics: []", "workload.metrics: no such key", ""),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("workload", "said", "right"), BAD)
-def test_what_is_wrong_is_told_with_what_would_be_right(tmp_path: Path, workload: str, said: str, right: str) -> None:
+def test_a_problem_says_what_is_expected(tmp_path: Path, workload: str, said: str, right: str) -> None:
     found = problems(text(workload), tmp_path)
     assert any(said in line and right in line for line in found), found
 
@@ -240,7 +241,7 @@ def test_placeholders_and_braces() -> None:
 
 @pytest.mark.parametrize(("value", "shown"), [(1e-5, "1e-05"), (0.1, "0.1"), (3, "3"), (True, "true"), ("a b", "a b")])
 def test_values_as_programs_read_them(value: float | str, shown: str) -> None:
-    assert value_text(value) == shown
+    assert as_text(value) == shown
 
 
 def test_arguments_under_a_condition_compare_truth_values_and_numbers_apart() -> None:
@@ -261,13 +262,13 @@ SWITCHED = (
 def test_a_list_that_is_left_out_takes_no_tuned_hyperparameter_with_it(tmp_path: Path) -> None:
     command = "  command: [a, ['--lr={learning_rate}', '--beta={beta}'], '{optimizer}']"
     (found,) = problems(text(command, SWITCHED), tmp_path)
-    assert "hyperparameters.learning_rate: learning_rate does not reach the command where optimizer is sgd" in found
+    assert "hyperparameters.learning_rate: the command does not get learning_rate where optimizer is sgd" in found
     apart = "  command: [a, '--lr={learning_rate}', ['--beta={beta}'], '{optimizer}']"
     assert problems(text(apart, SWITCHED), tmp_path) == []
 
 
 @pytest.mark.parametrize(("value", "said"), [('"true"', "nesterov is never true (text)"), ("1", "nesterov is never 1")])
-def test_a_condition_that_no_trial_meets_is_told(tmp_path: Path, value: str, said: str) -> None:
+def test_a_condition_that_never_holds_is_refused(tmp_path: Path, value: str, said: str) -> None:
     command = f"  command: [a, '{{learning_rate}}', {{when: {{nesterov: {value}}}, arguments: [--nesterov]}}]"
     (found,) = problems(text(command, RATE + "\n  nesterov: {role: scientific, values: [true, false]}"), tmp_path)
     assert said in found
@@ -305,13 +306,13 @@ def test_a_condition_on_going_on_goes_with_others(tmp_path: Path) -> None:
     assert command_line(program.arguments, values, {"nesterov": False}) == ["a", "0.1"]
 
 
-@pytest.mark.parametrize(("value", "where"), [("true", "a trial begins"), ("false", "a trial goes on")])
+@pytest.mark.parametrize(("value", "where"), [("true", "a trial starts"), ("false", "a trial is resumed")])
 def test_a_hyperparameter_must_reach_a_trial_that_begins_and_one_that_goes_on(
     tmp_path: Path, value: str, where: str
 ) -> None:
     command = f"  command: [a, {{when: {{trial.resume: {value}}}, arguments: ['{{learning_rate}}']}}]"
     (found,) = problems(text(command), tmp_path)
-    assert f"learning_rate does not reach the command where {where}" in found
+    assert f"the command does not get learning_rate where {where}" in found
 
 
 def test_a_baseline_is_how_a_study_is_read_and_one_without_stays_what_it_was(tmp_path: Path) -> None:

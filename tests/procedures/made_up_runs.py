@@ -11,7 +11,7 @@ import numpy as np
 from tunectl.analysis.results.runs import Run, UpdateSeries, curves_of
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial
-from tunectl.procedures.procedure import Conclusion, Procedure, SweepSpec, Wish
+from tunectl.procedures.procedure import Conclusion, Options, Procedure, SweepSpec, Wish
 
 BASELINE = math.log(10)
 OBJECTIVE = Objective("valid/error_rate", "minimize")
@@ -20,10 +20,10 @@ World = Callable[[Mapping[str, Any], int], Mapping[str, Any]]
 """What becomes of a trial: from its hyperparameters and its repeat to changes of `made_up`'s keywords."""
 
 
-def spec(**changes: Any) -> SweepSpec:
+def spec_with(record: type[Options], *, options: Mapping[str, Any] | None = None, **changes: Any) -> SweepSpec[Options]:
     values = {"optimizer": "momentum", "learning_rate": 0.1, "batch_size": 64}
     content = {"values": values, "objective": OBJECTIVE, "max_train_steps": 3000, "eval_every": 100}
-    return SweepSpec(**{**content, **changes})
+    return SweepSpec(options=record(**(options or {})), **{**content, **changes})
 
 
 def descent(updates: int, seed: int, end: float = 0.01) -> np.ndarray:
@@ -94,14 +94,19 @@ def made_up(
     )
 
 
-def play_in_pieces(procedure: Procedure, sweep: SweepSpec, world: World, seed: int) -> tuple[list[Wish], Conclusion]:
+def play_in_pieces(
+    procedure: Procedure[Options], sweep: SweepSpec[Options], world: World, seed: int
+) -> tuple[list[Wish], Conclusion]:
     """As `play`, but it is asked again whenever some of the trials have ended, whichever, as after a kill."""
     generator = np.random.default_rng(seed)
     return play(procedure, sweep, world, lambda new: generator.choice(len(new), -(-len(new) // 2), replace=False))
 
 
 def play(
-    procedure: Procedure, sweep: SweepSpec, world: World, chosen: Callable[[list[Wish]], Iterable[int]] | None = None
+    procedure: Procedure[Options],
+    sweep: SweepSpec[Options],
+    world: World,
+    chosen: Callable[[list[Wish]], Iterable[int]] | None = None,
 ) -> tuple[list[Wish], Conclusion]:
     """Run a procedure to its end in a made-up world; what was asked for first is never taken back.
 

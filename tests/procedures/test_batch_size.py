@@ -6,16 +6,19 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
-from made_up_runs import spec
+from made_up_runs import spec_with
 
 from tunectl.analysis.figures.figures import CurvesFigure
 from tunectl.analysis.results.runs import Run, curves_of
 from tunectl.core.records import Measurement, PlannedTrial
-from tunectl.procedures.batch_size import BATCH_SIZE, DOWN, GIB, UP
-from tunectl.procedures.procedure import Conclusion, SweepSpec, Wish
+from tunectl.procedures.batch_size import BATCH_SIZE, DOWN, GIB, UP, BatchSize, BatchSizeOptions
+from tunectl.procedures.procedure import Conclusion, Wish
+
+spec = partial(spec_with, BatchSizeOptions)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Machine:
     disturbed: Callable[[int], float] = lambda trial: 1.0
 
     def run(self, wish: Wish, batch: int, trial: int) -> Run:
-        plan = PlannedTrial(trial, wish.phase, wish.point, wish.repeat, (), {"batch_size": batch}, 0, wish.kind)
+        plan = PlannedTrial(trial, wish.phase, wish.point, wish.repeat, (), {"batch_size": batch}, 0, wish.trial_kind)
         if batch > self.room:
             return Run(plan, "infeasible", "out_of_memory")
         wait, compute = batch * self.example, max(self.least, batch * self.each)
@@ -53,7 +56,7 @@ class Machine:
         return Run(plan, "completed", curves=curves_of(measurements))
 
 
-def play(machine: Machine, sweep: SweepSpec | None = None) -> tuple[list[int], Conclusion]:
+def play(machine: Machine, sweep: BatchSize | None = None) -> tuple[list[int], Conclusion]:
     """The batch sizes in the order in which they were measured, and what is concluded."""
     sweep, results, sizes = sweep or spec(), {}, []
     while True:
@@ -112,7 +115,7 @@ def test_where_nothing_fits_there_is_no_answer():
     sizes, found = play(Machine(room=0), spec(values={"batch_size": 8}))
     assert sizes == [8, 4, 2, 1]
     assert found.answers == {"batch_size": None, "examples_per_second": None, "out_of_memory_at": 1}
-    assert found.verdict == "Not even a batch of 1 can be trained: out_of_memory."
+    assert found.verdict == "Even a batch of 1 cannot be trained: out_of_memory."
     assert found.advice == ""
 
 
@@ -122,7 +125,7 @@ def test_the_batch_is_capped_at_the_training_set_and_at_what_is_asked_for():
     assert "larger than the training set (1,000 examples)" in found.verdict
     sizes, found = play(Machine(each=1e-9), spec(values={"batch_size": 16}, options={"high": 64}))
     assert max(sizes) == found.answers["batch_size"] == 64
-    assert "larger ones were not asked for" in found.verdict
+    assert "larger ones are above --high" in found.verdict
     # One that is larger than the data set already is measured all the same.
     assert max(play(Machine(examples=50), spec(values={"batch_size": 64}))[0]) == 64
 
@@ -169,7 +172,7 @@ def test_a_neighbour_that_slows_one_pass_does_not_change_the_answer():
 def test_the_trials_measure_throughput_one_at_a_time_at_any_learning_rate():
     assert BATCH_SIZE.one_at_a_time
     (wish,) = BATCH_SIZE.next_trials(spec(values={"optimizer": "sgd"}, options={"memory_limit": 1.5, "steps": 9}), {})
-    assert (wish.phase, wish.kind, wish.changes["batch_size"]) == (UP, "throughput", 64)
+    assert (wish.phase, wish.trial_kind, wish.changes["batch_size"]) == (UP, "throughput", 64)
     assert wish.changes["learning_rate"] > 0, "the study may leave it open"
     assert wish.training == {"max_train_steps": 9, "memory_limit_bytes": 3 * GIB // 2}
     (wish,) = BATCH_SIZE.next_trials(spec(values={"learning_rate": 0.1}, options={"low": 4}), {})

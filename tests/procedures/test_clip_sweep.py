@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec
+from made_up_runs import blow_up, descent, made_up, play, play_in_pieces, spec_with
 
 from tunectl.analysis.results.runs import UpdateSeries
 from tunectl.procedures.clip_sweep import (
@@ -18,10 +19,12 @@ from tunectl.procedures.clip_sweep import (
     SMALL_AGAIN,
     SMALL_NORMS,
     WITHOUT,
-    median_clipped,
+    ClipSweepOptions,
 )
-from tunectl.procedures.clip_thresholds import most_stable, thresholds
+from tunectl.procedures.clip_thresholds import median_clipped, most_stable, thresholds
 from tunectl.procedures.procedure import Wish
+
+spec = partial(spec_with, ClipSweepOptions)
 
 BEFORE = {"best_learning_rate": 0.01, "unstable_base_learning_rate": 0.03}
 
@@ -87,7 +90,7 @@ def test_a_threshold_that_clips_most_updates_is_called_a_lower_learning_rate():
     assert found.answers["compared"][-1]["recipe"]["grad_clip_norm"] == pytest.approx(np.exp(0.25 * 1.34) / 10, rel=0.1)
     assert found.answers["clipped_fraction"] > 0.99
     assert found.answers["too_aggressive"] is True
-    assert "a lower learning rate in disguise" in found.verdict
+    assert "which is in effect a lower learning rate" in found.verdict
     assert found.advice == ""
 
 
@@ -155,7 +158,7 @@ def test_where_nothing_comes_to_its_end_no_norm_is_typical():
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), lost)
     assert (found.answers["recipe"], found.answers["adopt"]) == (None, False)
     assert (found.answers["clipped_fraction"], found.answers["too_aggressive"]) == (None, None)
-    assert "no norm is typical" in found.verdict
+    assert "no gradient norm is typical" in found.verdict
 
 
 def test_without_a_good_rate_the_command_is_refused():
@@ -186,7 +189,7 @@ def test_a_best_rate_at_the_upper_end_of_the_sweep_is_said_to_be_there():
     _, found = play(CLIP_SWEEP, spec(before=BEFORE), happens)
     assert found.answers["recipe"]["learning_rate"] == 0.3
     assert found.answers["at_boundary"] is True
-    assert found.verdict.endswith("Its rate lies at the upper end of the sweep: a higher one may be better.")
+    assert found.verdict.endswith("Its rate is the highest of the sweep: a higher one may be better.")
 
 
 def test_a_threshold_that_loses_a_fresh_seed_is_not_adopted():
@@ -268,7 +271,7 @@ def test_a_quarter_of_the_initialisation_is_tried_on_top_and_adopted_where_it_is
     assert "without the quarter of the initialisation" in found.verdict
     asked, found = play(CLIP_SWEEP, spec(before=AFTER_WARMUP, init_scale=2.0), needs_warmup_and(helps))
     assert "init_scale" not in found.answers["recipe"]
-    assert "A quarter of the initialisation brings nothing more." in found.verdict
+    assert "A quarter of the initialisation does not improve it." in found.verdict
 
 
 def test_where_no_run_is_stable_without_it_the_quarter_is_there_from_the_start():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
-from made_up_runs import spec
+from made_up_runs import spec_with
 
 from tunectl.procedures.clip_sweep import CLIP_SWEEP
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
-from tunectl.procedures.warmup_recipe import Recipe
+from tunectl.procedures.procedure import ProcedureOptions
+from tunectl.procedures.recipes import Recipe
 from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
+
+spec = partial(spec_with, ProcedureOptions)
 
 LR_SWEEP = {"best_learning_rate": 0.02, "unstable_base_learning_rate": 0.05, "edge_of_stability": True}
 
@@ -23,7 +27,7 @@ OLD_WARMUP = {
     "warmup_best": 0.02,
     "adopt": True,
     "raise_max_train_steps": True,
-    "verdict": "A warmup of 100 steps lets training bear 0.15.",
+    "verdict": "With a warmup of 100 steps, training is stable at 0.15.",
 }
 OLD_CLIPPING = {"grad_clip_norm": 1.3, "clipped_fraction": 0.1, "too_aggressive": False, "verdict": "Clipping at 1.3."}
 RANGE_TEST = {"low": 0.001, "high": 0.1, "verdict": "A range worth a sweep."}
@@ -83,17 +87,23 @@ def test_a_quarter_is_of_the_study_s_scale_once_and_of_none_where_nothing_takes_
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (OLD_WARMUP, "of an older warmup-sweep, whose numbers are of several recipes; run the same warmup-sweep again"),
-        (OLD_CLIPPING, "of an older clip-sweep, whose numbers are of several recipes; run the same clip-sweep again"),
-        (RANGE_TEST, "is not one of an lr-sweep, a warmup-sweep or a clip-sweep"),
+        (
+            OLD_WARMUP,
+            "by an older warmup-sweep, which mixed the numbers of several recipes; run the same warmup-sweep again",
+        ),
+        (
+            OLD_CLIPPING,
+            "by an older clip-sweep, which mixed the numbers of several recipes; run the same clip-sweep again",
+        ),
+        (RANGE_TEST, "expected a folder of lr-sweep, warmup-sweep or clip-sweep"),
         ({**LR_SWEEP, "best_learning_rate": "0.02"}, "best_learning_rate: expected a number above 0, got '0.02'"),
         ({**LR_SWEEP, "unstable_base_learning_rate": -1}, "expected a number above 0, got -1"),
         ({**LR_SWEEP, "recipe": 3}, "recipe: expected hyperparameters or null, got 3"),
-        ({**LR_SWEEP, "recipe": {"learning_rate": 0.1, "momentum": 0.95}}, "nothing here changes momentum"),
+        ({**LR_SWEEP, "recipe": {"learning_rate": 0.1, "momentum": 0.95}}, "no procedure changes momentum"),
         ({**LR_SWEEP, "recipe": {"init_scale": True}}, "init_scale: expected a number above 0, got True"),
         (
             {**LR_SWEEP, "better_than_constant": False, "unstable_base_learning_rate": None},
-            "found no learning rate that does better than a constant prediction, and none that is unstable",
+            "found no learning rate better than a constant prediction, and none that is unstable",
         ),
     ],
 )
@@ -105,11 +115,11 @@ def test_a_conclusion_that_cannot_be_gone_on_from_is_refused_in_plain_words(proc
 
 def test_a_sweep_of_a_lever_that_the_recipe_has_already_is_refused():
     both = {**LR_SWEEP, "recipe": {"learning_rate": 0.1, "warmup_steps": 100, "grad_clip_norm": 1.3}}
-    assert "warmup_steps: 100 already" in WARMUP_SWEEP.problems(spec(before=both))[0]
-    assert "grad_clip_norm: 1.3 already" in CLIP_SWEEP.problems(spec(before=both))[0]
+    assert "already has warmup_steps: 100" in WARMUP_SWEEP.problems(spec(before=both))[0]
+    assert "already has grad_clip_norm: 1.3" in CLIP_SWEEP.problems(spec(before=both))[0]
 
 
 @pytest.mark.parametrize("procedure", [WARMUP_SWEEP, CLIP_SWEEP], ids=lambda item: item.name)
 def test_an_lr_sweep_s_conclusion_is_read_as_it_always_was(procedure):
-    assert procedure.problems(spec(before=LR_SWEEP)) == []
+    assert procedure.problems(spec_with(procedure.options, before=LR_SWEEP)) == []
     assert earlier(spec(before=LR_SWEEP)).levers == Levers()

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec
+from made_up_runs import BASELINE, OBJECTIVE, blow_up, descent, made_up, play, spec_with
 
 from tunectl.analysis.results.runs import curves_of
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Measurement
+from tunectl.procedures.lr_options import LrSweepOptions, fit_of
 from tunectl.procedures.lr_phases import (
     ABOVE,
     AGAIN_HIGHER,
@@ -25,9 +27,11 @@ from tunectl.procedures.lr_phases import (
     LOWER,
     PHASES,
 )
-from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
+from tunectl.procedures.lr_sweep import LR_SWEEP
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.rate_grid import judged, log_grid, onsets, with_lost
+from tunectl.procedures.rate_judgements import judged, log_grid, onsets, with_lost
+
+spec = partial(spec_with, LrSweepOptions)
 
 
 def bowl(rate: float, best: float) -> float:
@@ -197,7 +201,7 @@ def test_an_early_instability_that_ordinary_evaluations_miss_is_found_by_the_eve
 
     _, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), happens)
     assert found.answers["early_instability"] is True
-    assert "between ordinary evaluations" in found.verdict
+    assert "between the evaluations of the study" in found.verdict
     _, found = play(LR_SWEEP, spec(options={"low": 0.01, "high": 1.0}), world(0.1, 0.5))
     assert found.answers["early_instability"] is False
 
@@ -294,15 +298,15 @@ def test_what_regularises_and_does_not_say_when_it_is_off_is_refused_by_name():
     assert policy.startswith("augment: ")
     assert "give --off augment=VALUE, or in the study augment: {value: rand, off: …}" in policy
     assert unknown.startswith("gamma: ")
-    assert "or --off gamma=2.0 if it is none" in unknown
+    assert "or --off gamma=2.0 if it does not regularise" in unknown
     said = {**find, "off": {"augment": "none", "gamma": 2.0}}
     assert LR_SWEEP.problems(spec(values={**values, "augment": "rand", "gamma": 2.0}, options=said)) == []
     assert LR_SWEEP.problems(spec(values={**values, "augment": "rand"})) == []
     (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"dropuot": 0}}))
-    assert "--off dropuot: this configuration has no such hyperparameter" in line
+    assert "--off: no hyperparameter named dropuot in this configuration" in line
     assert "dropout" in line
     (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"weight_decay": -1}}))
-    assert "--off weight_decay=-1" in line
+    assert "--off: expected weight_decay to be a number at least 0, got -1" in line
 
 
 @pytest.mark.parametrize(
@@ -347,7 +351,7 @@ def test_every_phase_has_its_words():
     assert len(PHASES) == FIT_FINEST + 1
 
 
-def test_of_own_code_that_tells_no_training_loss_a_rate_is_judged_by_the_objective():
+def test_of_own_code_that_gives_no_training_loss_a_rate_is_judged_by_the_objective():
     def runs(rate, values):
         points = {10 * (place + 1): value for place, value in enumerate(values)}
         measured = [Measurement(step, {"valid/error_rate": value}) for step, value in {0: 3.0, **points}.items()]
@@ -360,7 +364,7 @@ def test_of_own_code_that_tells_no_training_loss_a_rate_is_judged_by_the_objecti
 
 
 def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
-    """It tells its loss three times in all: too little to see a network die in it."""
+    """It records its loss three times in all: too rarely to see a network die."""
 
     def happens(values, repeat):
         rate = values["learning_rate"]
@@ -372,7 +376,7 @@ def test_of_own_code_a_rate_that_ends_where_the_best_one_begins_is_unstable():
     assert conclusion.answers["best_learning_rate"] == pytest.approx(0.1)
     assert 0.1 < conclusion.answers["unstable_base_learning_rate"] <= 1.0
     assert any("it ends worse than the best rate begins" in str(row) for row in conclusion.rows)
-    assert not any(wish.phase == EARLY for wish in asked), "nobody makes own code evaluate every step"
+    assert not any(wish.phase == EARLY for wish in asked), "own code decides when it evaluates"
 
 
 def lucky(values, repeat):
@@ -394,7 +398,7 @@ def test_the_best_rate_is_named_only_after_five_fresh_seeds_none_of_which_it_los
     assert found.answers["best_learning_rate"] == pytest.approx(0.01)
     assert (found.answers["confirmed"], found.answers["seeds"], found.answers["lost_seeds"]) == (True, 8, 0)
     assert "(Without them it would have been 0.0316228.)" in found.verdict
-    assert "2 of them lost" in found.verdict
+    assert "2 of them infeasible" in found.verdict
     assert "learning_rate: 0.01" in found.advice.splitlines()
     # What the procedure of warmup-sweep reads.
     assert found.answers["unstable_base_learning_rate"] > 0.0316

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
-from made_up_runs import made_up, spec
+from made_up_runs import made_up, spec_with
 
-from tunectl.procedures.range_test import RANGE_TEST
+from tunectl.procedures.range_test import RANGE_TEST, RangeTestOptions
+
+spec = partial(spec_with, RangeTestOptions)
 
 RATES = np.geomspace(1e-7, 10, 500)
 

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
-from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec
+from made_up_runs import BASELINE, blow_up, descent, made_up, play, play_in_pieces, spec_with
 
 from tunectl.procedures.procedure import Wish
-from tunectl.procedures.warmup_check import hold, holds
-from tunectl.procedures.warmup_search import lengths, stretch
+from tunectl.procedures.warmup_search import WarmupSweepOptions, all_have_learned, has_learned, lengths, stretch
 from tunectl.procedures.warmup_sweep import (
     AGAIN,
     LENGTHS,
@@ -22,6 +22,8 @@ from tunectl.procedures.warmup_sweep import (
     WITH,
     WITHOUT,
 )
+
+spec = partial(spec_with, WarmupSweepOptions)
 
 BEFORE = {"best_learning_rate": 0.02, "unstable_base_learning_rate": 0.05, "edge_of_stability": True}
 
@@ -63,7 +65,7 @@ def test_a_warmup_that_opens_three_times_the_unstable_rate_is_found_and_ten_time
     assert list(dict.fromkeys(rates)) == pytest.approx([0.5, 0.25, 0.15]), "10, 5 and 3 times"
     held = {"learning_rate": pytest.approx(0.15), "warmup_steps": 100, "post_warmup_steps": 500}
     assert found.answers["held"] == held, "33 does not hold"
-    assert "3 times the unstable rate; 10 times it is out of reach" in found.verdict
+    assert "3 times the unstable rate; at 10 times that rate it is not" in found.verdict
     assert found.answers["adopt"] is True
     without, with_it = found.answers["compared"]
     assert with_it["best"] < without["best"]
@@ -149,14 +151,14 @@ def test_a_longer_warmup_is_adopted_where_the_shortest_holds_only_the_seeds_that
     _, found = play(WARMUP_SWEEP, spec(before=BEFORE), happens)
     assert found.answers["adopt"] is True
     assert found.answers["recipe"]["warmup_steps"] == 300
-    assert "A warmup lets training bear 0.5" in found.verdict
+    assert "With a warmup, training is stable at 0.5" in found.verdict
     assert found.advice.splitlines()[-1] == "warmup_steps: 300"
 
 
 def test_a_warmup_that_brings_nothing_is_not_adopted():
     _, found = play(WARMUP_SWEEP, spec(before=BEFORE), world(opens(10, 100), gain=-0.02))
     assert found.answers["adopt"] is False
-    assert "no reason to adopt it" in found.verdict
+    assert "do not adopt it" in found.verdict
     assert found.advice == ""
 
 
@@ -207,7 +209,7 @@ def test_where_the_seeds_do_not_say_what_keeps_the_rate_down_a_warmup_is_tried_a
     rates = dict.fromkeys(wish.changes["learning_rate"] for wish in asked if wish.phase == LENGTHS)
     assert list(rates) == pytest.approx([0.5, 0.25, 0.15, 0.1, 0.05]), "10, 5, 3, 2 and 1 times"
     assert found.answers["held"]["learning_rate"] == pytest.approx(0.05)
-    assert "bear 0.05, the unstable rate itself; 10 times it is out of reach" in found.verdict
+    assert "stable at 0.05, the unstable rate itself; at 10 times that rate it is not" in found.verdict
     assert found.answers["adopt"] is False
     assert found.verdict.endswith("a warmup is not needed.")
 
@@ -221,9 +223,9 @@ def test_where_higher_rates_with_a_warmup_are_better_the_open_question_is_answer
 def test_where_no_warmup_helps_and_nothing_says_that_an_instability_keeps_the_rate_down_both_are_said():
     _, found = play(WARMUP_SWEEP, spec(before=OPEN), world(lambda rate: None if rate >= 0.05 else 0))
     assert found.answers["adopt"] is False
-    assert "holds even the unstable rate itself" in found.verdict
+    assert "makes training stable at the unstable rate itself" in found.verdict
     assert "it does not help here" in found.verdict
-    assert "may well be the best without one" in found.verdict
+    assert "may be the best one even without an instability" in found.verdict
 
 
 def test_an_upward_search_keeps_its_numbers_where_the_question_is_open():
@@ -260,7 +262,7 @@ def test_without_a_rate_to_start_from_the_command_is_refused():
 def test_holding_means_a_loss_clearly_below_the_baseline_not_merely_no_nan(end, baseline, expected):
     loss = np.concatenate([[100.0], descent(498, 0), [end]])
     run = made_up(Wish(0, 0, 0, {}), {"learning_rate": 0.1}, 0, loss=loss, baseline=baseline)
-    assert holds(run) is expected
+    assert has_learned(run) is expected
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_a_seed_that_has_learned_far_less_than_the_others_is_not_held(ends, base
         )
         for end in ends
     ]
-    assert hold(runs) is expected
+    assert all_have_learned(runs) is expected
 
 
 def test_where_the_shortest_that_holds_is_the_longest_one_a_third_of_it_is_swept_below_the_base_rate():
@@ -331,7 +333,7 @@ def test_a_threshold_that_clips_nothing_any_more_is_left_out_of_the_recipe():
     _, found = play(WARMUP_SWEEP, spec(before=AFTER_CLIPPING), clipped(0.5))
     assert set(found.answers["recipe"]) == {"learning_rate", "warmup_steps"}
     assert yaml.safe_load(found.advice) == found.answers["recipe"]
-    assert found.verdict.endswith("Its threshold clips none of the updates and is left out of the recipe.")
+    assert found.verdict.endswith("Its threshold clips no update and is left out of the recipe.")
 
 
 def test_after_a_clip_sweep_every_trial_is_clipped_and_the_recipe_holds_both():
@@ -383,10 +385,10 @@ def test_where_no_warmup_holds_the_search_is_made_again_with_a_quarter_of_the_in
     assert found.answers["recipe"]["init_scale"] == 0.5
     assert found.answers["recipe"]["warmup_steps"] == 100
     assert "init_scale: 0.5" in found.advice
-    assert "with a quarter of the initialisation (init_scale 0.5), and none does without" in found.verdict
+    assert "with a quarter of the initialisation (init_scale 0.5); without that, no warmup is enough" in found.verdict
     assert len({figure.name for figure in found.figures}) == len(found.figures)
     _, found = play(WARMUP_SWEEP, spec(before=BEFORE, init_scale=2.0), world(opens(1, 0)))
-    assert "not even with a quarter of the initialisation (init_scale 0.5)" in found.verdict
+    assert "with a quarter of the initialisation (init_scale 0.5) or without" in found.verdict
 
 
 @pytest.mark.parametrize(("gain", "adopted"), [(0.01, True), (0.0, False)])
@@ -399,7 +401,7 @@ def test_a_quarter_of_the_initialisation_is_tried_on_top_of_the_warmup(gain, ado
     small = [wish for wish in asked if wish.phase in (SMALL, SMALL_AGAIN)]
     assert {(wish.changes["init_scale"], wish.changes["warmup_steps"]) for wish in small} == {(0.5, 100)}
     assert ("init_scale" in found.answers["recipe"]) is adopted
-    assert ("brings nothing more" in found.verdict) is not adopted
+    assert ("does not improve it" in found.verdict) is not adopted
     assert found.header[-1] == "with_quarter_init"
     trained = [{**wish.changes} for wish in asked if wish.phase in (AGAIN, SMALL_AGAIN)]
     assert any(found.answers["recipe"].items() <= changes.items() for changes in trained), "trained as it is adopted"

@@ -1,4 +1,4 @@
-"""What every test of a program's trial starts from."""
+"""Fixtures of the tests of trials that run a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials whose program prints given bytes: what is read of them, by the path of a real trial."""
+"""Trials whose program prints given bytes, read as in a real trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import OUTPUT, InfeasibleEnds, MetricSource, Program, ProgramRequest
+from tunectl.core.own_code_request import OUTPUT, CommandRequest, InfeasibleEnds, MetricSource, Program
 from tunectl.core.records import TrialSeconds
 from tunectl.programs import command_trial
 from tunectl.store.trial_files import read_trial
@@ -56,12 +56,12 @@ class Read(NamedTuple):
 
 
 def read_of(case: Case, root: Path) -> Read:
-    """What is read of a case: a trial of a program that prints it, run and judged as every trial is."""
+    """The result of a case: a trial of a program that prints it, run like every trial."""
     folder = TrialFolder(root / "00007")
     folder.path.mkdir(parents=True)
     text = root / "output"
     text.write_bytes(case.output if isinstance(case.output, bytes) else case.output.encode())
-    request = ProgramRequest(
+    request = CommandRequest(
         "study",
         7,
         5,
@@ -71,7 +71,7 @@ def read_of(case: Case, root: Path) -> Read:
         max_train_steps=4,
         keep_checkpoints=1,
     )
-    request = ProgramRequest.from_json(json.loads(json.dumps(request.to_json())))
+    request = CommandRequest.from_json(json.loads(json.dumps(request.to_json())))
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         result = command_trial.run_command(request, folder, stop=lambda: False, seconds=TrialSeconds(), log=log)

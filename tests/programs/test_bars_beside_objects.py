@@ -1,4 +1,6 @@
-"""A progress bar on the line of what a program prints takes nothing away."""
+"""Objects beside a progress bar on the same line are read. Tests core/progress_bars.py, core/printed_objects.py and
+programs/object_lines.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 from printed_trials import JSON, Case, read_of
 
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 OBJECT = '{"step": 3, "valid_loss": 0.01}'
 PRINTED = "{'step': 3, 'valid_loss': 0.01}"
@@ -76,7 +78,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_is_printed_beside_a_progress_bar_is_read(case: Case, tmp_path: Path) -> None:
+def test_objects_beside_a_progress_bar_are_read(case: Case, tmp_path: Path) -> None:
     assert JSON
     read = read_of(case, tmp_path)
     assert read.values == case.want, read.words

@@ -11,7 +11,7 @@ from program_calls import Programs
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints, MetricSource, Optional
+from tunectl.core.own_code_request import Checkpoints, MetricSource, Optional
 from tunectl.programs.checkpoint_steps import is_other_unit, matched
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
@@ -35,7 +35,7 @@ class Trainer:
     def evaluates(self, epoch: int, loss: float, **others: float) -> None:
         self.history.append({"loss": loss + 0.1, "epoch": epoch - 0.5, "step": epoch * self.updates - 100})
         self.history.append({"eval_loss": loss, "eval_runtime": 0.5, "epoch": epoch, "step": epoch * self.updates})
-        self.collector.take(epoch, {"loss": round(loss, 4), **others})
+        self.collector.add(epoch, {"loss": round(loss, 4), **others})
 
     def saves(self, update: int) -> None:
         folder = self.home / f"checkpoint-{update}"
@@ -46,7 +46,7 @@ class Trainer:
         self.looks()
 
     def looks(self, *, ended: bool = False) -> None:
-        for step, name in self.kept.look(self.collector, ended=ended).items():
+        for step, name in self.kept.update(self.collector, ended=ended).items():
             self.collector.name_checkpoint(step, name)
 
     def ends(self) -> tuple[dict[int, str], list[str]]:
@@ -99,7 +99,7 @@ def test_a_metric_that_counts_as_the_names_do_matches_them(tmp_path: Path, name:
 def test_names_in_epochs_are_matched_with_metrics_in_updates_that_print_the_epoch(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, with_state=False)
     for epoch, loss in LOSSES.items():
-        trainer.collector.take(500 * epoch, {"loss": loss, "epoch": float(epoch)})
+        trainer.collector.add(500 * epoch, {"loss": loss, "epoch": float(epoch)})
         trainer.saves(epoch)
     assert trainer.ends()[0] == {1000: "2", 1500: "3"}
 

@@ -1,4 +1,7 @@
-"""A trial that is a program: real programs, well-behaved and not."""
+"""Trials that run a command, with real programs of many kinds.
+
+Tests programs/command_trial.py, programs/program_outcome.py and programs/running_program.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from program_calls import STEPS, Programs
 import tunectl
 from tunectl.core.errors import WorkloadError
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program
+from tunectl.core.own_code_request import Checkpoints, InfeasibleEnds, MetricSource, Optional, Program
 from tunectl.programs import program_outcome, running_program
 from tunectl.store.trial_files import read_trial
 
@@ -72,7 +75,7 @@ def test_a_program_gets_its_hyperparameters_by_arguments_environment_and_file(pr
     assert found["cwd"] == str(programs.folder.path.parent)
 
 
-def test_what_is_recorded_from_inside_counts_without_a_declaration(programs: Programs) -> None:
+def test_metrics_of_tunectl_record_count_without_a_declaration(programs: Programs) -> None:
     text = (
         f"import sys; sys.path[:0] = {[str(Path(tunectl.__file__).parents[1])]!r}\n"
         "import tunectl\n"
@@ -92,11 +95,11 @@ def test_a_metric_that_turns_nan_ends_the_program_and_is_infeasible_at_that_step
     result = programs.run(programs.request(text))
     assert result is not None
     assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "nan_metric", 2)
-    assert result.message == "loss is no number at step 2"
+    assert result.message == "loss is NaN at step 2"
     assert time.monotonic() - began < 20
 
 
-def test_an_exit_code_or_a_message_of_the_study_s_is_infeasible(programs: Programs) -> None:
+def test_an_exit_code_or_a_line_that_the_study_declares_is_infeasible(programs: Programs) -> None:
     ends = InfeasibleEnds((3,), ("diverged at", "[Oo]ut of memory"))
     result = programs.run(programs.request("print('step 1 loss 1'); raise SystemExit(3)", infeasible=ends))
     assert result is not None
@@ -125,7 +128,7 @@ def test_any_other_exit_code_is_a_failure_with_the_last_lines_and_the_place(prog
     assert "ValueError: the width" in result.traceback
 
 
-def test_a_program_that_a_signal_kills_ends_the_trial_by_the_same_one(
+def test_a_program_killed_by_a_signal_ends_the_trial_by_the_same_signal(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = []
@@ -136,7 +139,7 @@ def test_a_program_that_a_signal_kills_ends_the_trial_by_the_same_one(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGXCPU])
 @pytest.mark.parametrize("wrapped", ["'{python}' -c '{kill}'; exit $?", "set -e; '{python}' -c '{kill}'; echo done"])
-def test_what_a_signal_kills_inside_of_a_shell_ends_the_trial_by_the_same_one(
+def test_a_signal_inside_a_shell_ends_the_trial_by_the_same_signal(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, wrapped: str
 ) -> None:
     died: list[int] = []
@@ -149,14 +152,14 @@ def test_what_a_signal_kills_inside_of_a_shell_ends_the_trial_by_the_same_one(
 
 
 @pytest.mark.parametrize("code", [2, 127, 128, 128 + signal.SIGCHLD, 128 + signal.SIGSTOP, 255])
-def test_other_exit_codes_are_no_signals(programs: Programs, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_other_exit_codes_are_not_signals(programs: Programs, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(program_outcome, "_die_by", lambda number: pytest.fail(f"died by {number}"))
     result = programs.run(programs.request(f"raise SystemExit({code})"))
     assert result is not None
     assert (result.state, result.reason, result.exit_code) == ("failed", f"exit_code_{code}", code)
 
 
-def test_an_exit_code_that_the_study_calls_infeasible_is_no_signal(programs: Programs) -> None:
+def test_an_exit_code_that_the_study_declares_infeasible_is_not_a_signal(programs: Programs) -> None:
     request = programs.request("raise SystemExit(137)")
     program = replace(request.program, infeasible=replace(request.program.infeasible, exit_codes=(137,)))
     result = programs.run(replace(request, program=program))
@@ -172,14 +175,14 @@ def test_an_exit_code_that_the_study_calls_infeasible_is_no_signal(programs: Pro
     ],
     ids=["nothing at all", "other things"],
 )
-def test_a_program_that_tells_no_metric_is_a_clear_failure(programs: Programs, text: str, said: str) -> None:
+def test_a_program_without_metrics_is_a_clear_failure(programs: Programs, text: str, said: str) -> None:
     result = programs.run(programs.request(text))
     assert result is not None
     assert (result.state, result.reason) == ("failed", "no_metric")
     assert re.search(said, result.message), result.message
 
 
-def test_a_program_that_tells_other_metrics_than_the_objective_names_them(programs: Programs) -> None:
+def test_a_failure_without_the_objective_names_the_other_metrics(programs: Programs) -> None:
     request = programs.request("print('step 1 loss 1')", objective=Objective("valid/loss", "minimize"))
     result = programs.run(request)
     assert result is not None
@@ -187,7 +190,7 @@ def test_a_program_that_tells_other_metrics_than_the_objective_names_them(progra
     assert "without printing the objective valid/loss; it printed loss" in result.message
 
 
-def test_a_program_that_cannot_be_started_is_an_error_for_people(programs: Programs) -> None:
+def test_a_program_that_cannot_be_started_is_an_error_for_the_user(programs: Programs) -> None:
     request = replace(programs.request(""), program=Program(("no-such-program",), str(programs.folder.path), (STEPS,)))
     with pytest.raises(WorkloadError, match=r"'no-such-program' cannot be started in .*: No such file"):
         programs.run(request)
@@ -211,7 +214,7 @@ def test_a_program_that_writes_where_it_runs_can_run_in_the_trial_s_own_folder(p
 
 
 @pytest.mark.parametrize("active", [True, False])
-def test_python_is_the_active_environment_s_else_tunectl_s_own(
+def test_python_is_that_of_the_active_environment_or_else_of_tunectl(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, active: bool
 ) -> None:
     folder = programs.folder.path.parent / "bin"
@@ -242,7 +245,7 @@ for _ in range(600): time.sleep(0.1)
 
 
 @pytest.mark.parametrize(("code", "step", "state"), [(0, 5, None), (1, 5, None), (143, 5, None), (0, 20, "completed")])
-def test_a_program_that_is_told_to_stop_may_save_and_goes_on_later(
+def test_a_stopped_program_may_save_and_resumes_later(
     programs: Programs, code: int, step: int, state: str | None
 ) -> None:
     """One that was through already is completed."""
@@ -252,7 +255,7 @@ def test_a_program_that_is_told_to_stop_may_save_and_goes_on_later(
     assert "saving" in programs.folder.log.read_text()
 
 
-def test_a_program_whose_metric_is_no_number_and_that_ignores_sigterm_is_killed(
+def test_a_program_with_a_nan_that_ignores_sigterm_is_killed(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running_program, "_STOP_SECONDS", 0.2)
@@ -279,7 +282,7 @@ def test_a_program_that_leaves_children_behind_ends_when_it_ends(programs: Progr
     assert time.monotonic() - began < 20
 
 
-def test_a_million_lines_binary_output_and_a_line_without_an_end_are_read_past(programs: Programs) -> None:
+def test_a_million_lines_binary_output_and_an_endless_line_are_skipped(programs: Programs) -> None:
     text = (
         "import sys\nout = sys.stdout.buffer\n"
         "out.write(b'noise\\n' * 500000 + b'step 10 loss 0.5\\n' + b'\\x00\\xff\\x1b[0m' * 100000 + b'\\n')\n"
@@ -301,7 +304,7 @@ for step in range(first + 1, 7):
 """
 
 
-def test_a_program_that_takes_a_checkpoint_goes_on_from_its_last_one(programs: Programs) -> None:
+def test_a_program_that_takes_a_checkpoint_resumes_from_its_last_one(programs: Programs) -> None:
     places = ("{trial.dir}", Optional(("{trial.resume}",)))
     request = programs.request(SAVING, *places, checkpoints=Checkpoints("{trial.dir}/model-{step}.pt"))
     first = programs.run(request)
@@ -320,7 +323,7 @@ def test_a_program_that_takes_a_checkpoint_goes_on_from_its_last_one(programs: P
     assert read_trial(programs.folder).measurements[-1].checkpoint == "step-00000006.pt"
 
 
-def test_a_program_that_begins_again_finds_nothing_of_the_attempt_before(programs: Programs) -> None:
+def test_a_program_that_starts_over_finds_no_files_of_the_attempt_before(programs: Programs) -> None:
     text = "import os, sys; home = sys.argv[1]; print('step 1 loss', len(os.listdir(home))); open(home + '/x', 'w')"
     for attempt in (1, 2):
         assert programs.run(programs.request(text, "{trial.dir}", attempt=attempt)) is not None
@@ -339,7 +342,7 @@ for _ in range(600): time.sleep(0.1)
 """
 
 
-def test_a_program_that_ends_well_long_before_its_last_step_since_somebody_told_it_to_says_so(
+def test_a_program_that_ends_with_0_long_before_its_last_step_has_a_note(
     programs: Programs,
 ) -> None:
     text = (
@@ -352,19 +355,19 @@ def test_a_program_that_ends_well_long_before_its_last_step_since_somebody_told_
     assert (result.state, result.final_step) == ("completed", 12)
     assert result.notes.keys() == {"the program ended before its last step"}
     assert (
-        "at step 12 of 20: it stops early by itself, counts other steps, or was told to end by another"
+        "at step 12 of 20: it stops early by itself, counts other steps, or was stopped by another process"
         in result.message
     )
 
 
 @pytest.mark.parametrize("steps", [[20], [19, 20], range(1, 20), [5, 10, 15], [0, 10, 19], [7, 14], [5, 10, 25]])
-def test_a_program_that_came_to_its_last_evaluation_has_no_such_note(programs: Programs, steps: Sequence[int]) -> None:
+def test_a_program_that_reached_its_last_evaluation_has_no_such_note(programs: Programs, steps: Sequence[int]) -> None:
     result = programs.run(programs.request(f"for step in {list(steps)}: print('step', step, 'loss 1')"))
     assert result is not None
     assert (result.state, result.message) == ("completed", "")
 
 
-def test_what_a_shell_started_may_save_though_the_shell_ends_at_once(programs: Programs) -> None:
+def test_the_children_of_a_shell_may_save_although_the_shell_ends_at_once(programs: Programs) -> None:
     began = lambda: programs.folder.log.exists() and "loss" in programs.folder.log.read_text()  # noqa: E731
     request = programs.request(WRAPPED)
     script, saved = programs.folder.path.parent / "program.py", programs.folder.path.parent / "saved"
@@ -385,7 +388,7 @@ sys.exit(0 if first >= 3 else 9)
 """
 
 
-def test_a_checkpoint_that_is_torn_is_passed_over_when_it_brought_nothing(programs: Programs) -> None:
+def test_a_damaged_checkpoint_is_skipped_if_an_attempt_made_no_progress_from_it(programs: Programs) -> None:
     places = ("{trial.dir}", Optional(("{trial.resume}",)))
     request = programs.request(
         TORN, *places, checkpoints=Checkpoints("{trial.dir}/model-{step}.pt"), keep_checkpoints=9
@@ -415,7 +418,7 @@ for number in range(first + 1, 7):
 """
 
 
-def test_what_is_counted_goes_on_counting_and_what_an_earlier_attempt_wrote_is_not_told_again(
+def test_counting_goes_on_and_the_output_of_an_earlier_attempt_is_not_read_again(
     programs: Programs,
 ) -> None:
     counted = MetricSource("regex", r"loss (?P<loss>\S+)", every=10)
@@ -444,7 +447,7 @@ else:
 """
 
 
-def test_what_was_told_before_the_checkpoint_and_not_read_when_the_runner_was_killed_is_not_lost(
+def test_metrics_before_the_checkpoint_that_a_killed_runner_did_not_read_are_not_lost(
     programs: Programs,
 ) -> None:
     # Hazard: the checkpoint is there at once, the evaluation is read a moment later.
@@ -461,10 +464,10 @@ def test_what_was_told_before_the_checkpoint_and_not_read_when_the_runner_was_ki
         (1, {"loss": 1.0, "valid": 10.0}),
         (2, {"loss": 2.0, "valid": 20.0}),
         (3, {"loss": 3.0}),
-    ], "step 3 of the file was told behind the checkpoint, and did not happen again"
+    ], "step 3 of the file is after the checkpoint, and was not repeated"
 
 
-def test_what_could_not_be_read_of_an_earlier_attempt_is_said_at_the_end(programs: Programs) -> None:
+def test_an_unread_value_of_an_earlier_attempt_is_noted_at_the_end(programs: Programs) -> None:
     text = """
 import sys
 home, resume = sys.argv[1], sys.argv[2:]
@@ -486,7 +489,7 @@ print('{"step": 3, "loss": 3}', flush=True)
     assert result.notes["loss could not be read"].startswith("'0.1 or so'")
 
 
-def test_a_number_that_may_be_none_hides_nothing_that_nobody_had_read(programs: Programs) -> None:
+def test_an_ambiguous_number_hides_no_metrics_that_were_not_read(programs: Programs) -> None:
     text = """
 import sys
 home, resume = sys.argv[1], sys.argv[2:]
@@ -507,7 +510,7 @@ if not resume:
     assert [(step, values["loss"]) for step, values in programs.measured()] == [(1, 1.0), (2, 2.0)]
 
 
-def test_being_stopped_twice_before_the_next_evaluation_loses_no_checkpoint(programs: Programs) -> None:
+def test_stopping_twice_before_the_next_evaluation_loses_no_checkpoint(programs: Programs) -> None:
     # Hazard: an attempt that comes no further than the checkpoint it went on from may have met a torn one.
     text = """
 import sys, time
@@ -532,7 +535,7 @@ time.sleep(60)
     assert programs.folder.log.read_text().count("step 10") == 1, "it never began anew"
 
 
-def test_counted_lines_that_nobody_had_read_are_counted_from_where_that_attempt_went_on(programs: Programs) -> None:
+def test_unread_counted_lines_are_counted_from_the_step_where_their_attempt_resumed(programs: Programs) -> None:
     text = """
 import sys
 home, resume = sys.argv[1], sys.argv[2:]
@@ -557,7 +560,7 @@ sys.exit(0 if first == 4 else 9)
 
 
 @pytest.mark.parametrize("history", [False, True], ids=["of later rows alone", "of all rows"])
-def test_a_counted_csv_file_that_is_made_anew_goes_on_counting(programs: Programs, history: bool) -> None:
+def test_counting_goes_on_in_a_csv_file_that_is_created_again(programs: Programs, history: bool) -> None:
     text = f"""
 import sys
 home, resume = sys.argv[1], sys.argv[2:]
@@ -582,16 +585,16 @@ with open(f"{{home}}/rows.csv", "w") as rows:
     assert programs.measured() == [(5 * n, {"loss": float(n)}) for n in range(1, 7)]
 
 
-def test_the_source_line_that_a_traceback_shows_says_nothing_of_the_hyperparameters(programs: Programs) -> None:
+def test_a_source_line_in_a_traceback_is_not_matched_by_patterns(programs: Programs) -> None:
     text = "def attend(x):\n    return x.shape[1]  # wide ones may run out of memory\nattend(())\n"
     ends = InfeasibleEnds(patterns=("out of memory",))
     bug = programs.run(programs.request(text, infeasible=ends))
     assert bug is not None
     assert (bug.state, bug.reason) == ("failed", "exit_code_1")
     text = "def diverged(loss):\n    raise ArithmeticError(f'diverged: {loss}')\ndiverged(7)\n"
-    told = programs.run(programs.request(text, infeasible=InfeasibleEnds(patterns=("diverged: ",))))
-    assert told is not None
-    assert (told.state, told.message) == ("infeasible", "it said: ArithmeticError: diverged: 7")
+    failed = programs.run(programs.request(text, infeasible=InfeasibleEnds(patterns=("diverged: ",))))
+    assert failed is not None
+    assert (failed.state, failed.message) == ("infeasible", "it said: ArithmeticError: diverged: 7")
 
 
 @pytest.mark.parametrize(
@@ -602,7 +605,7 @@ def test_the_source_line_that_a_traceback_shows_says_nothing_of_the_hyperparamet
         ("epoch 1.0 loss 3\nepoch 1.5 loss 2", "completed", "the step could not be read ('1.5' is not a whole number"),
     ],
 )
-def test_what_was_found_and_cannot_be_read_is_said(programs: Programs, printed: str, state: str, said: str) -> None:
+def test_a_value_that_cannot_be_read_is_noted(programs: Programs, printed: str, state: str, said: str) -> None:
     sources = (MetricSource("regex", r"(?:step|epoch) (?P<step>\S+) loss (?P<loss>\S+)"),)
     result = programs.run(programs.request(f"print({printed!r})", sources=sources))
     assert result is not None
@@ -628,7 +631,7 @@ RENAMED = MetricSource("json_lines", "stdout", names={"val_acc": "valid/acc"})
     ],
     ids=lambda value: value.where if isinstance(value, MetricSource) else "",
 )
-def test_a_declared_metric_or_place_that_never_comes_is_a_note_where_the_objective_came(
+def test_a_declared_metric_or_source_without_values_is_a_note_if_the_objective_has_some(
     programs: Programs, silent: MetricSource, note: str, detail: str
 ) -> None:
     text = "print('step 1 loss 1')" + ('; print(\'{"step": 1, "acc": 0.5}\')' if silent is RENAMED else "")
@@ -639,7 +642,7 @@ def test_a_declared_metric_or_place_that_never_comes_is_a_note_where_the_objecti
     assert result.message.startswith(note)
 
 
-def test_a_place_that_told_all_it_had_before_the_program_went_on_is_no_failure(programs: Programs) -> None:
+def test_a_source_with_values_only_before_the_program_resumed_is_not_a_failure(programs: Programs) -> None:
     text = """
 import os, pathlib, sys
 if sys.argv[1:]:
@@ -663,7 +666,7 @@ else:
     assert [step for step, _ in programs.measured()] == [1, 2]
 
 
-def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_whose_name_looks_like_a_pattern_is_found(tmp_path: Path) -> None:
     (tmp_path / "my[run] *").mkdir()
     programs = Programs(tmp_path / "my[run] *")
     text = "import sys; open(sys.argv[1] + '/m.jsonl', 'w').write('{\"step\": 1, \"loss\": 0.5}')"

@@ -1,4 +1,7 @@
-"""Numbers with a comma in what a program prints: read where only one number can be meant, else unread and said."""
+"""Printed numbers with a comma are read if they have only one meaning, else left out with a note.
+
+Tests core/printed_numbers.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 from printed_trials import CSV, LINES, Case, read_of
 
-from tunectl.core.program_request import MetricSource
+from tunectl.core.own_code_request import MetricSource
 
 
 def lines(expression: str) -> tuple[MetricSource, ...]:
@@ -86,7 +89,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_number_with_a_comma_is_read_for_what_it_is_or_left_out_with_a_word(case: Case, tmp_path: Path) -> None:
+def test_a_number_with_a_comma_is_read_or_left_out_with_a_note(case: Case, tmp_path: Path) -> None:
     read = read_of(case, tmp_path)
     assert read.values == case.want
     assert read.state == case.ends, read.words

@@ -18,7 +18,7 @@ from tunectl.programs.flushed_output import (
     note_flushed,
     read_flushed,
 )
-from tunectl.programs.late_output import Beginning, beginnings, note_beginning
+from tunectl.programs.unread_output import Beginning, beginnings, note_beginning
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints
+from tunectl.core.own_code_request import Checkpoints
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.store.checkpoint_names import ExistingCheckpoints
@@ -179,8 +179,8 @@ def test_a_checkpoint_outside_the_trial_s_folder_that_no_link_can_name_is_noted(
     pattern = CheckpointPattern.of(Checkpoints(f"{tmp_path}/out/model-{{step}}.pt"), {})
     looked_after = KeptCheckpoints(pattern, folder, Objective("loss", "minimize"), 1)
     collector = Collector(lambda: 0.0)
-    collector.take(10, {"loss": 0.5})
-    (name,) = looked_after.look(collector, ended=True).values()
+    collector.add(10, {"loss": 0.5})
+    (name,) = looked_after.update(collector, ended=True).values()
     assert name not in ExistingCheckpoints(folder)
     assert "cannot be named in the tables" in looked_after.note
 

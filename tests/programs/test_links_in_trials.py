@@ -1,4 +1,7 @@
-"""Links in a trial's folder, made by its program or by whoever sent the study, lead nothing out of it."""
+"""Links in a trial's folder, from its program or from the author of the study, never lead out of it.
+
+Tests programs/checkpoint_files.py with core/real_folders.py.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from test_kept_checkpoints import VALUES, kept, write
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
+from tunectl.core.log_reader import Tail
 from tunectl.core.real_folders import NotRegularError
-from tunectl.core.text_lines import Tail
-from tunectl.programs import file_contents
-from tunectl.programs.late_output import Beginning, note_beginning
+from tunectl.programs import checkpoint_files
+from tunectl.programs.unread_output import Beginning, note_beginning
 
 OWN = b"export A=1\n"
 
@@ -35,9 +38,7 @@ def own(tmp_path: Path) -> Path:
     return made
 
 
-def test_checkpoints_that_a_link_of_the_program_s_leads_to_are_kept_and_it_is_said(
-    folder: TrialFolder, own: Path
-) -> None:
+def test_checkpoints_behind_a_link_of_the_program_are_kept_with_a_note(folder: TrialFolder, own: Path) -> None:
     for step in VALUES:
         (own / f"model-{step}.pt").write_text(str(step))
     (folder.files / "run").symlink_to(own)
@@ -58,7 +59,7 @@ def test_a_link_that_stays_in_the_trial_s_folder_changes_nothing(folder: TrialFo
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_of_a_checkpoint_that_is_a_link_or_holds_one_only_the_link_goes(
+def test_only_the_link_is_removed_of_a_checkpoint_that_is_or_has_a_link(
     folder: TrialFolder, own: Path, inside: bool
 ) -> None:
     (own / "weights").write_bytes(OWN)
@@ -87,7 +88,7 @@ def test_nothing_is_removed_below_a_trial_folder_that_is_a_link(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("linked", ["files", "checkpoints", "."])
-def test_a_program_does_not_run_where_a_folder_of_its_trial_is_a_link(tmp_path: Path, own: Path, linked: str) -> None:
+def test_a_program_does_not_run_if_a_folder_of_its_trial_is_a_link(tmp_path: Path, own: Path, linked: str) -> None:
     programs = Programs(tmp_path)
     for name in ("files", "checkpoints"):
         (own / name).mkdir()
@@ -140,5 +141,5 @@ def test_a_checkpoint_that_never_ends_is_not_copied(folder: TrialFolder, source:
         os.mkfifo(path)
     else:
         path.symlink_to(source)
-    assert not file_contents.copy(path, folder.checkpoints / "1-copy.tmp", folder)
+    assert not checkpoint_files.copy(path, folder.checkpoints / "1-copy.tmp", folder)
     assert list(folder.checkpoints.iterdir()) == []

@@ -1,4 +1,4 @@
-"""An objective that is never finite is infeasible, one that is NaN is at once; other metrics do not end a trial."""
+"""An objective without a finite value is infeasible, NaN at once; other metrics do not end a trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from printed_trials import CSV, LINES, Case, read_of
 
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 INF = math.inf
 MAXIMIZE, FINAL = Objective("valid_loss", "maximize"), Objective("valid_loss", "minimize", "final")
@@ -133,7 +133,7 @@ ENDS_IT = [
 
 
 @pytest.mark.parametrize("case", INFINITE, ids=lambda case: case.name)
-def test_an_objective_that_is_infinite_wherever_it_counts_is_infeasible(case: Case, tmp_path: Path) -> None:
+def test_an_objective_that_is_infinite_at_every_step_that_counts_is_infeasible(case: Case, tmp_path: Path) -> None:
     read = read_of(case, tmp_path)
     assert read.values == case.want
     assert read.state == "infeasible", read.words
@@ -141,16 +141,16 @@ def test_an_objective_that_is_infinite_wherever_it_counts_is_infeasible(case: Ca
 
 
 @pytest.mark.parametrize("case", [*STILL_COMPLETED, *NAN_OF_ANOTHER], ids=lambda case: case.name)
-def test_a_trial_goes_on_where_only_something_else_or_only_some_values_are_no_numbers(
-    case: Case, tmp_path: Path
-) -> None:
+def test_a_trial_goes_on_if_only_other_metrics_or_only_some_values_are_not_numbers(case: Case, tmp_path: Path) -> None:
     read = read_of(case, tmp_path)
     assert read.values == case.want, read.words
     assert read.state == "completed", read.words
 
 
 @pytest.mark.parametrize("case", ENDS_IT, ids=lambda case: case.name)
-def test_the_objective_and_what_the_study_marks_end_a_trial_where_they_are_nan(case: Case, tmp_path: Path) -> None:
+def test_the_objective_and_the_metrics_that_the_study_marks_end_a_trial_when_they_are_nan(
+    case: Case, tmp_path: Path
+) -> None:
     read = read_of(case, tmp_path)
     assert str(read.values) == str(case.want)
     assert read.state == "infeasible", read.words

@@ -1,4 +1,4 @@
-"""Programs that tell no step: what they print is counted, or the failure says what to declare."""
+"""Programs that print no step: their metrics are counted, or the failure says what to declare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from printed_trials import CSV, Case, read_of
 
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 COUNTED = {1: 0.5, 2: 0.25}
 TWO = '{"valid_loss": 0.5}\n{"valid_loss": 0.25}\n'
@@ -60,12 +60,12 @@ CASES = [
     Case("a word of the configuration first", '{"lr": 0.1}\n' + TWO, COUNTED),
     Case("the same value again", '{"valid_loss": 0.5}\n{"valid_loss": 0.5}\n', {1: 0.5, 2: 0.5}),
     Case(
-        "a step is told later",
+        "a step is printed later",
         '{"valid_loss": 9}\n{"step": 5, "valid_loss": 0.5}\n{"valid_loss": 0.25}\n',
         {0: 9.0, 5: 0.25},
     ),
     Case(
-        "a step is told by another place",
+        "a step comes from another source",
         'step 7 lr 0.1\n{"valid_loss": 0.5}\n',
         {7: 0.5},
         sources=(MetricSource("json_lines", OUTPUT), MetricSource("regex", r"step (?P<step>\d+) lr (?P<lr>\S+)")),
@@ -85,7 +85,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_has_no_step_is_counted_or_said(case: Case, tmp_path: Path) -> None:
+def test_metrics_without_a_step_are_counted_or_noted(case: Case, tmp_path: Path) -> None:
     read = read_of(case, tmp_path)
     assert str(read.values) == str(case.want), read.words
     assert read.state == case.ends, read.words

@@ -1,4 +1,7 @@
-"""A checkpoint that a program writes again and again: to which evaluation it belongs, and going on from it."""
+"""A checkpoint file that a program overwrites: to which evaluation it belongs, and resuming from it.
+
+Tests programs/overwritten_checkpoint.py and programs/checkpoint_files.py.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from program_calls import Programs
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints, MetricSource, Optional, ProgramRequest
-from tunectl.programs import file_contents
+from tunectl.core.own_code_request import Checkpoints, CommandRequest, MetricSource, Optional
+from tunectl.programs import checkpoint_files
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
 from tunectl.store.trial_files import read_trial
@@ -43,15 +46,15 @@ class Acted:
     def waits(self, seconds: float) -> None:
         for _ in range(round(seconds / TICK)):
             self.now += TICK
-            self.one.glance()
+            self.one.check()
             self._look()
 
     def _look(self, *, ended: bool = False, stopping: bool = False) -> None:
-        for step, name in self.one.look(self.collector, ended=ended, stopping=stopping).items():
+        for step, name in self.one.update(self.collector, ended=ended, stopping=stopping).items():
             self.collector.name_checkpoint(step, name)
 
     def prints(self, step: int) -> None:
-        self.collector.take(step, {"loss": VALUES.get(step, 0.8)})
+        self.collector.add(step, {"loss": VALUES.get(step, 0.8)})
 
     def prints_at(self, step: int, nanoseconds: int) -> None:
         """Print, with the log written at that time."""
@@ -70,7 +73,7 @@ class Acted:
     def ends(self, *, stopping: bool = False) -> dict[int, str]:
         """What each checkpoint that is named holds."""
         self.now += TICK
-        self.one.glance()
+        self.one.check()
         self._look(ended=True, stopping=stopping)
         names = {item.step: item.checkpoint for item in self.collector.measurements() if item.checkpoint}
         assert sorted(names.values()) == sorted(path.name for path in self.folder.checkpoints.glob("*"))
@@ -85,7 +88,7 @@ def acted(tmp_path: Path) -> Acted:
     return Acted(tmp_path)
 
 
-def test_a_file_that_is_written_after_each_evaluation_is_kept_as_it_was_at_the_best(acted: Acted) -> None:
+def test_a_file_written_after_each_evaluation_is_kept_as_it_was_at_the_best(acted: Acted) -> None:
     for step in VALUES:
         acted.waits(0.5)
         acted.prints(step)
@@ -96,7 +99,7 @@ def test_a_file_that_is_written_after_each_evaluation_is_kept_as_it_was_at_the_b
     assert acted.one.note == ""
 
 
-def test_so_is_one_that_is_written_before_each_evaluation(acted: Acted) -> None:
+def test_a_file_written_before_each_evaluation_is_kept_as_it_was_at_the_best(acted: Acted) -> None:
     for step in VALUES:
         acted.waits(0.5)
         acted.saves(step)
@@ -106,7 +109,7 @@ def test_so_is_one_that_is_written_before_each_evaluation(acted: Acted) -> None:
     assert acted.ends() == {3: "state 3"}
 
 
-def test_so_is_one_that_is_written_when_an_evaluation_is_the_best(tmp_path: Path) -> None:
+def test_a_file_written_only_at_a_new_best_evaluation_is_kept(tmp_path: Path) -> None:
     acted = Acted(tmp_path, keep=2)
     for step in VALUES:
         acted.waits(0.5)
@@ -115,7 +118,7 @@ def test_so_is_one_that_is_written_when_an_evaluation_is_the_best(tmp_path: Path
     assert acted.ends() == {2: "state 2", 3: "state 3"}
 
 
-def test_the_last_are_kept_where_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_copies_are_kept_with_checkpoint_final(tmp_path: Path) -> None:
     acted = Acted(tmp_path, rule="final")
     for step in VALUES:
         acted.waits(0.5)
@@ -134,7 +137,7 @@ def test_a_file_written_at_other_moments_belongs_to_no_evaluation(acted: Acted) 
     assert "it is written at other moments than evaluations are printed" in acted.one.note
 
 
-def test_nor_does_one_that_is_written_more_often_than_there_are_evaluations(acted: Acted) -> None:
+def test_a_file_written_more_often_than_evaluations_belongs_to_none(acted: Acted) -> None:
     for step in VALUES:
         for part in range(5):
             acted.waits(0.1)
@@ -144,7 +147,7 @@ def test_nor_does_one_that_is_written_more_often_than_there_are_evaluations(acte
     assert acted.one.note
 
 
-def test_a_copy_is_taken_back_when_a_program_turns_out_to_write_at_other_moments(acted: Acted) -> None:
+def test_a_copy_is_removed_if_the_program_later_writes_at_other_moments(acted: Acted) -> None:
     for step in (1, 2, 3):
         acted.waits(0.5)
         acted.prints(step)
@@ -158,7 +161,7 @@ def test_a_copy_is_taken_back_when_a_program_turns_out_to_write_at_other_moments
     assert acted.ends() == {}
 
 
-def test_a_program_that_a_busy_machine_delays_once_shows_no_other_habit(acted: Acted) -> None:
+def test_a_single_delay_on_a_busy_machine_is_not_another_habit(acted: Acted) -> None:
     for step in VALUES:
         acted.waits(0.5)
         acted.prints(step)
@@ -167,7 +170,7 @@ def test_a_program_that_a_busy_machine_delays_once_shows_no_other_habit(acted: A
     assert acted.ends() == {3: "state 3"}
 
 
-def test_what_comes_at_once_is_not_told_apart(acted: Acted) -> None:
+def test_evaluations_that_come_together_are_not_distinguished(acted: Acted) -> None:
     for step in VALUES:
         acted.prints(step)
         acted.saves(step)
@@ -175,7 +178,7 @@ def test_what_comes_at_once_is_not_told_apart(acted: Acted) -> None:
     assert "too close together" in acted.one.note
 
 
-def test_what_is_saved_because_the_trial_is_stopped_belongs_to_no_evaluation(acted: Acted) -> None:
+def test_a_file_saved_because_the_trial_is_stopped_belongs_to_no_evaluation(acted: Acted) -> None:
     for step in (1, 2):
         acted.waits(0.5)
         acted.prints(step)
@@ -185,7 +188,7 @@ def test_what_is_saved_because_the_trial_is_stopped_belongs_to_no_evaluation(act
     assert acted.ends(stopping=True) == {2: "state 2"}
 
 
-def test_an_untrained_model_saved_first_is_no_other_habit(acted: Acted) -> None:
+def test_an_untrained_model_saved_first_is_not_another_habit(acted: Acted) -> None:
     acted.waits(0.1)
     acted.saves(0)
     for step in VALUES:
@@ -195,7 +198,7 @@ def test_an_untrained_model_saved_first_is_no_other_habit(acted: Acted) -> None:
     assert acted.ends() == {3: "state 3"}
 
 
-def test_the_copy_of_an_evaluation_that_happens_again_is_removed(acted: Acted) -> None:
+def test_the_copy_of_an_evaluation_that_is_repeated_is_removed(acted: Acted) -> None:
     for step in (1, 2):
         acted.waits(0.5)
         acted.prints(step)
@@ -203,7 +206,7 @@ def test_the_copy_of_an_evaluation_that_happens_again_is_removed(acted: Acted) -
     acted.waits(0.5)
     assert [path.read_text() for path in acted.folder.checkpoints.iterdir()] == ["state 2"]
     acted.collector.goes_on = True
-    acted.collector.take(2, {"loss": 0.6})
+    acted.collector.add(2, {"loss": 0.6})
     assert acted.ends() == {}
     assert [(item.step, item.metrics["loss"]) for item in acted.collector.measurements()] == [(1, 0.9), (2, 0.6)]
 
@@ -264,7 +267,7 @@ def test_nor_where_something_was_left_to_train_after_the_last_evaluation(tmp_pat
     for step in FAST:
         acted.prints(step)
         acted.waits(TICK)
-    acted.collector.take(4, {"train/loss": 0.2})
+    acted.collector.add(4, {"train/loss": 0.2})
     acted.waits(0.3)
     acted.saves(4)
     assert acted.ends() == {}
@@ -300,7 +303,7 @@ def test_where_the_best_evaluation_came_before_the_only_checkpoint_the_note_says
     acted.waits(TICK)
     acted.saves(5)
     assert acted.ends() == {5: "state 5"}
-    assert acted.one.note == "its best evaluation is at step 3, and what is kept is of step 5"
+    assert acted.one.note == "its best evaluation is at step 3, but the checkpoint that is kept is of step 5"
 
 
 @contextmanager
@@ -314,7 +317,7 @@ def written_slowly(acted: Acted, step: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="the system does not say which files are open")
-def test_a_file_that_is_being_written_is_copied_when_it_is_whole(acted: Acted) -> None:
+def test_a_file_that_is_being_written_is_copied_once_it_is_complete(acted: Acted) -> None:
     for step in VALUES:
         acted.waits(0.8)
         acted.prints(step)
@@ -324,7 +327,7 @@ def test_a_file_that_is_being_written_is_copied_when_it_is_whole(acted: Acted) -
 
 
 @pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="the system does not say which files are open")
-def test_one_that_is_written_across_an_evaluation_belongs_to_none(acted: Acted) -> None:
+def test_a_file_written_during_an_evaluation_belongs_to_none(acted: Acted) -> None:
     for step in (1, 2):
         acted.waits(0.5)
         with written_slowly(acted, step):
@@ -334,7 +337,7 @@ def test_one_that_is_written_across_an_evaluation_belongs_to_none(acted: Acted) 
     assert acted.ends() == {}
 
 
-def test_a_folder_is_copied_when_nothing_changes_in_it_any_more(tmp_path: Path) -> None:
+def test_a_folder_is_copied_once_it_no_longer_changes(tmp_path: Path) -> None:
     acted = Acted(tmp_path, name="last")
     for step in VALUES:
         acted.waits(2)
@@ -346,7 +349,7 @@ def test_a_folder_is_copied_when_nothing_changes_in_it_any_more(tmp_path: Path) 
     assert acted.ends() == {3: "state 3"}
 
 
-def test_a_link_to_the_last_is_copied_as_what_it_names(acted: Acted) -> None:
+def test_a_link_to_the_last_checkpoint_is_copied_as_its_target(acted: Acted) -> None:
     for step in VALUES:
         acted.waits(0.5)
         acted.prints(step)
@@ -358,7 +361,7 @@ def test_a_link_to_the_last_is_copied_as_what_it_names(acted: Acted) -> None:
     assert not (acted.folder.checkpoints / "step-00000003.pt").is_symlink()
 
 
-def test_evaluations_that_are_read_from_a_file_say_nothing_of_when_they_were_made(acted: Acted) -> None:
+def test_evaluations_read_from_a_file_do_not_show_when_they_were_made(acted: Acted) -> None:
     for step in VALUES:
         acted.waits(0.5)
         acted.prints(step)
@@ -368,16 +371,16 @@ def test_evaluations_that_are_read_from_a_file_say_nothing_of_when_they_were_mad
     assert "read from a file" in acted.one.note
 
 
-def test_files_and_folders_are_known_by_what_they_hold(tmp_path: Path) -> None:
+def test_files_and_folders_are_compared_by_their_content(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for home in (one, other):
         home.mkdir()
         (home / "a").write_text("same")
-    assert file_contents.is_same(one, other)
+    assert checkpoint_files.is_same(one, other)
     (other / "b").write_text("")
-    assert not file_contents.is_same(one, other)
-    assert not file_contents.is_same(tmp_path / "none", tmp_path / "nothing")
-    assert file_contents.stamp(tmp_path / "none") == {}
+    assert not checkpoint_files.is_same(one, other)
+    assert not checkpoint_files.is_same(tmp_path / "none", tmp_path / "nothing")
+    assert checkpoint_files.stamp(tmp_path / "none") == {}
 
 
 NANOGPT = """
@@ -399,13 +402,13 @@ def programs(tmp_path: Path) -> Programs:
     return Programs(tmp_path)
 
 
-def resumable(programs: Programs, text: str, stop: int) -> ProgramRequest:
+def resumable(programs: Programs, text: str, stop: int) -> CommandRequest:
     request = programs.request(text, "{trial.dir}", FLAG, checkpoints=Checkpoints("{trial.dir}/ckpt.pt"))
     (programs.folder.path.parent / "program.py.stop").write_text(str(stop))
     return request
 
 
-def test_a_trial_goes_on_from_one_file_by_a_flag(programs: Programs) -> None:
+def test_a_trial_resumes_from_one_file_by_a_flag(programs: Programs) -> None:
     request = resumable(programs, NANOGPT, stop=5)
     first = programs.run(request)
     assert first is not None
@@ -430,7 +433,7 @@ def test_a_trial_without_a_checkpoint_of_its_best_evaluation_says_so_in_its_note
     assert result.message == next(iter(result.notes.values()))
 
 
-def test_what_an_earlier_attempt_printed_of_later_steps_happens_again(programs: Programs) -> None:
+def test_later_steps_of_an_earlier_attempt_are_repeated(programs: Programs) -> None:
     """It printed step 4 and was killed before it saved it."""
     text = NANOGPT.replace("if step: open", "if step in (2, 6): open")
     text = text.replace("if step % 2 == 0:", "if step % (3 if resume else 2) == 0:")
@@ -441,7 +444,7 @@ def test_what_an_earlier_attempt_printed_of_later_steps_happens_again(programs: 
     assert [step for step, _ in programs.measured()] == [0, 2, 3, 6]
 
 
-def test_a_file_that_holds_nothing_is_nothing_to_go_on_from(programs: Programs) -> None:
+def test_a_trial_does_not_resume_from_an_empty_file(programs: Programs) -> None:
     request = resumable(programs, NANOGPT.replace("write(str(step))", "write('')"), stop=3)
     programs.run(request)
     (programs.folder.path.parent / "program.py.stop").write_text("99")
@@ -451,7 +454,7 @@ def test_a_file_that_holds_nothing_is_nothing_to_go_on_from(programs: Programs) 
     assert [values["loss"] for _, values in programs.measured()][-1] == pytest.approx(1 / 7)
 
 
-def test_a_file_from_which_an_attempt_came_no_further_is_passed_over(programs: Programs) -> None:
+def test_a_file_from_which_an_attempt_made_no_progress_is_skipped(programs: Programs) -> None:
     request = resumable(programs, NANOGPT.replace("write(str(step))", "write('torn')"), stop=3)
     programs.run(request)
     second = programs.run(replace(request, attempt=2))
@@ -463,7 +466,7 @@ def test_a_file_from_which_an_attempt_came_no_further_is_passed_over(programs: P
     assert third.state == "completed", "and then begins anew"
 
 
-def test_the_last_copy_takes_the_place_of_a_torn_file(programs: Programs) -> None:
+def test_the_last_copy_replaces_a_damaged_file(programs: Programs) -> None:
     request = resumable(programs, NANOGPT, stop=5)
     programs.run(request)
     copy = programs.folder.checkpoints / "step-00000002.pt"
@@ -486,7 +489,7 @@ def test_the_last_copy_takes_the_place_of_a_torn_file(programs: Programs) -> Non
     assert read_trial(programs.folder).measurements[1].checkpoint == copy.name
 
 
-def test_where_steps_are_counted_a_trial_with_one_file_begins_anew(programs: Programs) -> None:
+def test_with_counted_steps_a_trial_with_one_file_starts_over(programs: Programs) -> None:
     request = resumable(programs, NANOGPT, stop=5)
     counted = MetricSource("regex", r"loss (?P<loss>\S+)", every=1)
     request = replace(request, program=replace(request.program, sources=(counted,)))

@@ -1,7 +1,8 @@
-"""A machine that goes down: what was written and not flushed is lost, and no evaluation is lost in silence.
+"""A power cut loses what was written but not flushed; no evaluation is lost without a message.
 
-The disk is simulated: of a trial's folder it has what was flushed (os.fsync), and renames that came before a flush. The
-program's own checkpoints are flushed, as careful programs do.
+The disk is simulated: it has the parts of a trial's folder that were flushed (os.fsync), and renames that came before a
+flush. The program flushes its own checkpoints, as careful programs do. Tests programs/flushed_output.py and
+programs/unread_output.py, with test_flushed_output.py.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import Any
 import pytest
 from test_command_trial import Programs
 
-from tunectl.core.program_request import Checkpoints, Optional, ProgramRequest
+from tunectl.core.own_code_request import Checkpoints, CommandRequest, Optional
 from tunectl.core.records import Measurement
 from tunectl.programs import command_trial, flushed_output
-from tunectl.programs.late_output import Beginning, last_beginning, note_beginning
 from tunectl.programs.program_start import started
+from tunectl.programs.unread_output import Beginning, last_beginning, note_beginning
 from tunectl.store.trial_files import write_measurements
 
 LENGTH = 12
@@ -74,8 +75,9 @@ class Disk:
             self.files[str(path.relative_to(self.folder))] = path.read_bytes()
 
     def restore(self, lengths: dict[str, int]) -> None:
-        """Leave in the folder what the disk has, and of some files so many bytes, which the system had written by
-        itself. The program's checkpoints are all there.
+        """Leave in the folder what the disk has; of the files in `lengths` these many bytes, which the system wrote.
+
+        All checkpoints of the program are there.
         """
         now = {name: (self.folder / name).read_bytes() for name in lengths if (self.folder / name).exists()}
         for path in self.folder.iterdir():
@@ -121,14 +123,14 @@ def disk(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     monkeypatch.undo()
 
 
-def resumable(programs: Programs, cut: int, order: str, name: str = "model-{step}.pt") -> ProgramRequest:
+def resumable(programs: Programs, cut: int, order: str, name: str = "model-{step}.pt") -> CommandRequest:
     places = ("{trial.dir}", "{trial.dir}/" + name.replace("{step}", "STEP"), str(cut), order)
     checkpoints = Checkpoints("{trial.dir}/" + name)
     request = programs.request(PROGRAM, *places, Optional(("{trial.resume}",)), checkpoints=checkpoints)
     return replace(request, max_train_steps=LENGTH)
 
 
-def cut_off(programs: Programs, request: ProgramRequest) -> None:
+def cut_off(programs: Programs, request: CommandRequest) -> None:
     """Run a trial until its program says that the machine goes down now; a flush that has begun ends."""
     marker, processes = programs.folder.path / "cut", []
     running = set(threading.enumerate())
@@ -154,7 +156,7 @@ def cut_off(programs: Programs, request: ProgramRequest) -> None:
     (programs.folder.path.parent / "program.py.up").touch()
 
 
-def test_without_a_power_cut_a_killed_trial_goes_on_from_its_last_checkpoint(
+def test_without_a_power_cut_a_killed_trial_resumes_from_its_last_checkpoint(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flushed_output, "boot_id", lambda: "this one")
@@ -191,7 +193,7 @@ def test_a_power_cut_loses_no_evaluation_of_a_program_that_flushes_its_own_check
 FOUND = re.compile(r"step (\d+) loss (\S+)\n")
 
 
-def left_behind(programs: Programs, *, evaluations: int, saved: list[int]) -> tuple[ProgramRequest, str]:
+def left_behind(programs: Programs, *, evaluations: int, saved: list[int]) -> tuple[CommandRequest, str]:
     """A trial that was cut off, in its first attempt: nothing but its beginning was flushed; gives its log."""
     request = resumable(programs, 0, "behind")
     programs.folder.files.mkdir()
@@ -202,7 +204,7 @@ def left_behind(programs: Programs, *, evaluations: int, saved: list[int]) -> tu
     return request, "".join(f"step {2 * n} loss {1 / (2 * n)}\n" for n in range(1, evaluations + 1))
 
 
-def test_at_every_byte_of_what_was_written_a_trial_goes_on_from_what_is_known(
+def test_after_a_power_cut_at_any_byte_a_trial_resumes_from_what_is_known(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last checkpoint is of step 8; whether the evaluation there comes before or behind it is not known."""
@@ -222,9 +224,9 @@ def test_at_every_byte_of_what_was_written_a_trial_goes_on_from_what_is_known(
             assert from_step is not None
             known = {step: metrics["loss"] for step, metrics in reading.collector.evaluations("loss")}
             assert known == {step: 1 / step for step in range(2, from_step + 1, 2)}, (length, measured)
-            told = max(len(FOUND.findall(log[:length])), measured)
-            if told > 1:
-                assert from_step >= 2 * told, "no more is trained again than the evaluations ask for"
+            printed = max(len(FOUND.findall(log[:length])), measured)
+            if printed > 1:
+                assert from_step >= 2 * printed, "no more is trained again than the evaluations ask for"
             came_from.add(from_step)
             folder.files.mkdir(exist_ok=True)
     assert came_from == {0, 2, 5, 7, 8}
@@ -232,7 +234,7 @@ def test_at_every_byte_of_what_was_written_a_trial_goes_on_from_what_is_known(
 
 @pytest.mark.parametrize("damage", ["empty", "torn", "missing", "noise"])
 @pytest.mark.parametrize("name", ["began", "flushed.json"])
-def test_what_is_noted_may_be_damaged_too(programs: Programs, name: str, damage: str) -> None:
+def test_damaged_notes_lose_no_evaluation(programs: Programs, name: str, damage: str) -> None:
     request, log = left_behind(programs, evaluations=4, saved=[2, 4, 6, 8])
     folder = programs.folder
     folder.log.write_text(log[: log.index("step 6")])
@@ -265,7 +267,7 @@ def test_checkpoints_that_were_put_out_of_the_way_are_removed_when_the_trial_has
     assert [path.name for path in (folder.files / ".later").iterdir()] == ["notes.txt"]
 
 
-def test_where_the_log_lacks_what_was_measured_it_is_not_read_again(programs: Programs) -> None:
+def test_a_log_that_lacks_measured_metrics_is_not_read_again(programs: Programs) -> None:
     request, log = left_behind(programs, evaluations=4, saved=[2, 4, 6, 8])
     measured = [Measurement(step, {"loss": 1 / step}, elapsed_seconds=1.0) for step in (2, 4, 6, 8)]
     write_measurements(programs.folder, measured)

@@ -1,4 +1,4 @@
-"""What is there when a program starts."""
+"""The files that a program finds when it starts. Tests programs/program_start.py, with test_command_trial.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Program, ProgramRequest
+from tunectl.core.own_code_request import CommandRequest, Program
 from tunectl.programs.program_start import prepared
 
 
 @pytest.mark.parametrize("name", ["files", "checkpoints"])
-def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_an_error_and_never_taken_for_this_one_s(
+def test_files_of_an_earlier_attempt_that_cannot_be_removed_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     folder = TrialFolder(tmp_path / "trials" / "00007")
@@ -35,7 +35,7 @@ def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_an_error_and_neve
 
     monkeypatch.setattr(shutil, "rmtree", rmtree)
     program = Program(("true",), str(tmp_path), ())
-    request = ProgramRequest("study", 7, 5, program, {}, Objective("loss", "minimize"), 20, 1)
+    request = CommandRequest("study", 7, 5, program, {}, Objective("loss", "minimize"), 20, 1)
     with pytest.raises(OSError, match="Input/output error"):
         prepared(request, folder, lambda _point: True)
     monkeypatch.undo()

@@ -1,6 +1,6 @@
-"""A trial that is a program, on a machine that is short of something or lacks what newer kernels have.
+"""Trials that run a command on a machine that is short of something, or has an older kernel.
 
-Tests programs/process_end.py, core/full_disk.py, and what programs/command_trial.py makes of them.
+Tests programs/running_program.py, core/shortages.py, and what programs/command_trial.py makes of them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from test_command_trial import Programs
 
-from tunectl.core import full_disk
+from tunectl.core import shortages
 from tunectl.core.errors import ShortageError
-from tunectl.core.program_request import InfeasibleEnds
+from tunectl.core.own_code_request import InfeasibleEnds
 from tunectl.programs import program_start
 
 
@@ -43,8 +43,8 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
             raise FULL
         path.write_bytes(content)
 
-    monkeypatch.setattr(full_disk.os, "statvfs", statvfs)
-    monkeypatch.setattr(full_disk, "write_bytes", write_bytes)
+    monkeypatch.setattr(shortages.os, "statvfs", statvfs)
+    monkeypatch.setattr(shortages, "write_bytes", write_bytes)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     ],
     ids=["what Python says", "what torch says", "a log that is cut off by the full disk"],
 )
-def test_a_program_that_meets_the_study_s_full_disk_is_no_failed_trial(
+def test_a_program_that_fails_because_the_study_s_disk_is_full_is_not_a_failed_trial(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, says: str, free: int
 ) -> None:
     no_room(monkeypatch, free)
@@ -70,7 +70,7 @@ def test_a_program_that_meets_the_study_s_full_disk_is_no_failed_trial(
     [("raise OSError(28, 'No space left on device')", 10**12), ("raise ValueError('a bad label')", 10**6)],
     ids=["another disk is full", "another cause on a disk with little room"],
 )
-def test_a_program_that_fails_for_something_else_has_failed(
+def test_a_program_that_fails_for_another_reason_is_a_failed_trial(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, says: str, free: int
 ) -> None:
     no_room(monkeypatch, free)
@@ -79,7 +79,7 @@ def test_a_program_that_fails_for_something_else_has_failed(
     assert (result.state, result.reason) == ("failed", "exit_code_1")
 
 
-def test_the_room_for_a_file_like_the_largest_that_the_trial_has_is_asked_for(
+def test_a_disk_without_space_for_the_largest_file_of_the_trial_counts_as_full(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A sparse file: it takes no room here.
@@ -89,12 +89,12 @@ def test_the_room_for_a_file_like_the_largest_that_the_trial_has_is_asked_for(
         programs.run(programs.request(text + "raise OSError(28, 'No space left on device')"))
 
 
-def test_a_program_that_the_machine_is_short_of_something_for_is_no_failed_trial(programs: Programs) -> None:
+def test_a_program_that_fails_because_of_a_shortage_is_not_a_failed_trial(programs: Programs) -> None:
     with pytest.raises(ShortageError, match="ulimit -n"):
         programs.run(programs.request("raise OSError(24, 'Too many open files')"))
 
 
-def test_an_exit_code_that_the_study_calls_infeasible_is_that_whatever_the_program_says(programs: Programs) -> None:
+def test_an_exit_code_that_the_study_declares_infeasible_comes_before_a_shortage(programs: Programs) -> None:
     request = programs.request("raise OSError(24, 'Too many open files')", infeasible=InfeasibleEnds(exit_codes=(1,)))
     result = programs.run(request)
     assert result is not None
@@ -102,7 +102,7 @@ def test_an_exit_code_that_the_study_calls_infeasible_is_that_whatever_the_progr
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
-def test_a_process_that_is_not_to_be_had_is_asked_for_again_for_a_second(
+def test_starting_a_process_is_tried_again_for_a_second(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     left, real = [1, 1], subprocess.Popen
@@ -123,7 +123,7 @@ def test_a_process_that_is_not_to_be_had_is_asked_for_again_for_a_second(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EMFILE])
-def test_without_a_descriptor_for_a_process_its_end_is_looked_for(
+def test_without_a_descriptor_for_a_process_its_end_is_polled(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def pidfd_open(_pid: int) -> int:

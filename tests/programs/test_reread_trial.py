@@ -1,4 +1,4 @@
-"""A trial of own code that has been trained, read again in another way."""
+"""Reading the output of a trained trial of own code again, in another way."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import (
+from tunectl.core.own_code_request import (
     Checkpoints,
+    CommandRequest,
     FunctionRequest,
     InfeasibleEnds,
     MetricSource,
     Program,
-    ProgramRequest,
 )
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, WorkloadReference
-from tunectl.programs.late_output import Beginning, note_beginning
 from tunectl.programs.reread_trial import read_again
+from tunectl.programs.unread_output import Beginning, note_beginning
 from tunectl.store.trial_files import (
     append_attempt,
     read_trial,
@@ -44,8 +44,8 @@ class Trial:
         self.folder = TrialFolder(home / "00007")
         self.folder.files.mkdir(parents=True)
 
-    def request(self, program: Program = PROGRAM, attempt: int = 1) -> ProgramRequest:
-        return ProgramRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt=attempt)
+    def request(self, program: Program = PROGRAM, attempt: int = 1) -> CommandRequest:
+        return CommandRequest("s", 7, 1, program, {"lr": 1}, Objective("loss", "minimize"), 9, 2, attempt=attempt)
 
     def left(self, log: str, measured: dict[int, float], result: TrialResult | None, **request: int) -> None:
         self.folder.log.write_text(log)
@@ -90,7 +90,7 @@ def test_a_completed_trial_keeps_its_times_and_its_device(trial: Trial) -> None:
     assert [path.name for path in trial.folder.earlier.iterdir()] == ["1"]
 
 
-def test_a_trial_that_went_on_from_a_checkpoint_is_read_attempt_by_attempt(trial: Trial) -> None:
+def test_a_trial_that_resumed_from_a_checkpoint_is_read_attempt_by_attempt(trial: Trial) -> None:
     first, second, third = lines(1, 4, "9"), lines(3, 5, "1"), lines(5, 6, "2")
     trial.left(first + second + third, {}, replace(COMPLETED, attempt=3), attempt=3)
     note_beginning(trial.folder, Beginning(None, 0))
@@ -102,7 +102,7 @@ def test_a_trial_that_went_on_from_a_checkpoint_is_read_attempt_by_attempt(trial
     assert trial.measured() == {1: 9, 2: 9, 3: 1, 4: 1, 5: 2, 6: 2}
 
 
-def test_of_a_trial_that_began_again_only_the_last_attempt_counts(trial: Trial) -> None:
+def test_only_the_last_attempt_counts_of_a_trial_that_started_over(trial: Trial) -> None:
     first = lines(1, 4, "9")
     trial.left(first + lines(1, 2), {}, replace(COMPLETED, attempt=2), attempt=2)
     note_beginning(trial.folder, Beginning(None, 0))
@@ -111,14 +111,14 @@ def test_of_a_trial_that_began_again_only_the_last_attempt_counts(trial: Trial) 
     assert trial.measured() == {1: 0.1, 2: 0.2}
 
 
-def test_a_trial_of_several_attempts_whose_places_are_not_known_is_left_as_it_is(trial: Trial) -> None:
+def test_a_trial_with_several_attempts_that_cannot_be_found_in_the_log_is_unchanged(trial: Trial) -> None:
     trial.left(lines(1, 4), {1: 5}, replace(COMPLETED, attempt=2), attempt=2)
     assert not trial.again(sources=(VALID,))
     assert trial.measured() == {1: 5}
     assert not trial.folder.earlier.exists()
 
 
-def test_a_trial_whose_log_a_power_cut_took_is_left_as_it_is(trial: Trial) -> None:
+def test_a_trial_whose_log_was_lost_in_a_power_cut_is_unchanged(trial: Trial) -> None:
     """What was measured of its first attempt is not in the log."""
     first = lines(1, 2)
     trial.left(first + lines(5, 6), dict.fromkeys(range(1, 7), 5.0), COMPLETED, attempt=2)
@@ -128,8 +128,8 @@ def test_a_trial_whose_log_a_power_cut_took_is_left_as_it_is(trial: Trial) -> No
     assert trial.measured() == dict.fromkeys(range(1, 7), 5.0)
 
 
-def test_what_was_ended_early_for_another_metric_goes_on(trial: Trial) -> None:
-    nan = TrialResult(7, "infeasible", "nan_metric", "gap is no number at step 2", infeasible_step=2)
+def test_a_trial_that_another_metric_ended_early_goes_on(trial: Trial) -> None:
+    nan = TrialResult(7, "infeasible", "nan_metric", "gap is NaN at step 2", infeasible_step=2)
     trial.left(lines(1, 2), {1: 5}, nan)
     assert trial.again(sources=(VALID,))
     assert trial.state() == ("cancelled", "cancelled")
@@ -137,20 +137,20 @@ def test_what_was_ended_early_for_another_metric_goes_on(trial: Trial) -> None:
     assert (trial.folder.earlier / "1" / "result.json").is_file()
 
 
-def test_what_had_ended_by_itself_does_not_go_on(trial: Trial) -> None:
-    nan = TrialResult(7, "infeasible", "nan_metric", "gap is no number at step 2", infeasible_step=2, exit_code=0)
+def test_a_trial_that_ended_by_itself_does_not_go_on(trial: Trial) -> None:
+    nan = TrialResult(7, "infeasible", "nan_metric", "gap is NaN at step 2", infeasible_step=2, exit_code=0)
     trial.left(lines(1, 2), {1: 5}, nan)
     assert trial.again(sources=(VALID,))
     assert trial.state() == ("completed", "")
 
 
-def test_a_value_that_is_no_number_is_found_when_it_is_read(trial: Trial) -> None:
+def test_a_nan_is_found_when_it_is_read(trial: Trial) -> None:
     trial.left(lines(1, 2) + "step 3 train 5 valid nan\n", {1: 5}, COMPLETED)
     assert trial.again(sources=(VALID,))
     assert trial.state() == ("infeasible", "nan_metric")
 
 
-def test_an_expression_that_fits_nothing_makes_a_failure_of_a_completed_trial(trial: Trial) -> None:
+def test_an_expression_that_matches_nothing_makes_a_completed_trial_a_failed_one(trial: Trial) -> None:
     trial.left(lines(1, 2), {1: 5}, COMPLETED)
     assert trial.again(sources=(replace(VALID, where=r"nothing (?P<loss>\S+)"),))
     assert trial.state() == ("failed", "no_metric")
@@ -169,7 +169,7 @@ def test_an_expression_that_fits_nothing_makes_a_failure_of_a_completed_trial(tr
         (COMPLETED, InfeasibleEnds((), ("exploded",)), ("completed", "")),
     ],
 )
-def test_other_infeasible_ends_judge_again(
+def test_changed_infeasible_ends_are_applied_again(
     trial: Trial, result: TrialResult, ends: InfeasibleEnds, state: tuple[str, str]
 ) -> None:
     trial.left(lines(1, 2) + "it exploded\n", {1: 5, 2: 5}, result)
@@ -177,7 +177,7 @@ def test_other_infeasible_ends_judge_again(
     assert trial.state() == state
 
 
-def test_a_program_that_a_signal_ended_has_a_result_only_where_what_it_said_is_one(trial: Trial) -> None:
+def test_a_program_killed_by_a_signal_has_a_result_only_if_a_pattern_matches(trial: Trial) -> None:
     trial.left(lines(1, 2) + "CUDA out of memory\n", {1: 5, 2: 5}, None)
     append_attempt(trial.folder, AttemptEnd(1, "crashed", "was killed by SIGABRT", True))
     assert trial.again(sources=(VALID,))
@@ -200,7 +200,7 @@ def test_checkpoints_by_another_pattern_get_other_names_and_none_is_removed(tria
     assert [(trial.folder.checkpoints / name).read_text() for name in named.values()] == ["1", "2", "3"]
 
 
-def test_what_a_function_recorded_is_read_under_another_objective(trial: Trial) -> None:
+def test_the_metrics_of_a_function_are_read_under_another_objective(trial: Trial) -> None:
     metric = Objective("val", "minimize")
     before = FunctionRequest("s", 7, 1, WorkloadReference("a:b", kind="function"), {}, metric, 9, 2)
     write_measurements(trial.folder, [Measurement(1, {"loss": 0.5})])
@@ -209,13 +209,13 @@ def test_what_a_function_recorded_is_read_under_another_objective(trial: Trial) 
     assert trial.state() == ("completed", "")
 
 
-def test_what_a_function_recorded_at_step_0_alone_is_no_value_under_another_objective(trial: Trial) -> None:
+def test_a_function_s_metric_only_at_step_0_is_no_value_of_another_objective(trial: Trial) -> None:
     before = FunctionRequest("s", 7, 1, FUNCTION, {}, Objective("val", "minimize"), 9, 2)
     write_measurements(trial.folder, [Measurement(0, {"loss": 0.5}), Measurement(1, {"other": 0.5})])
     write_result(trial.folder, TrialResult(7, "failed", "no_metric", "the function never recorded val"))
     assert read_again(before, replace(before, objective=Objective("loss", "minimize")), trial.folder)
     assert trial.state() == ("failed", "no_metric")
-    assert "at step 0 alone" in read_trial(trial.folder).result.message  # type: ignore[union-attr]
+    assert "only at step 0" in read_trial(trial.folder).result.message  # type: ignore[union-attr]
 
 
 DEAD = [Measurement(step, {"loss": 0.5, "train/loss": 9.0 if step < 3 else 2.3}) for step in range(1, 41)]
@@ -231,7 +231,7 @@ def function_trial(
     return replace(base, **request)  # type: ignore[arg-type]
 
 
-def test_a_functions_end_is_judged_by_a_baseline_that_is_added_and_taken_away(trial: Trial) -> None:
+def test_a_function_is_judged_again_when_a_baseline_is_added_or_removed(trial: Trial) -> None:
     done = replace(COMPLETED, final_step=40, exit_code=None)
     before = function_trial(trial, DEAD, done)
     now = replace(before, baseline_loss=2.3)
@@ -256,7 +256,7 @@ def test_a_function_that_raised_infeasible_stays_so_under_another_baseline(trial
     assert trial.state() == ("infeasible", reason)
 
 
-def told(measured: list[Measurement]) -> str:
+def log_of(measured: list[Measurement]) -> str:
     return "".join(f"step {m.step} train {m.metrics['train/loss']} valid {m.metrics['loss']}\n" for m in measured)
 
 
@@ -265,7 +265,7 @@ TOLD = MetricSource("regex", r"step (?P<step>\d+) train (?P<train__loss>\S+) val
 
 @pytest.mark.parametrize("exit_code", [0, None])  # not known of a program that was stopped as it ended
 @pytest.mark.parametrize("has_log", [True, False])
-def test_a_programs_end_is_judged_by_a_baseline_that_is_added_and_taken_away(
+def test_a_program_is_judged_again_when_a_baseline_is_added_or_removed(
     trial: Trial, has_log: bool, exit_code: int | None
 ) -> None:
     plain = trial.request(replace(PROGRAM, sources=(TOLD,)))
@@ -273,7 +273,7 @@ def test_a_programs_end_is_judged_by_a_baseline_that_is_added_and_taken_away(
     write_measurements(trial.folder, DEAD)
     write_result(trial.folder, done)
     if has_log:
-        trial.folder.log.write_text(told(DEAD))
+        trial.folder.log.write_text(log_of(DEAD))
     given = replace(plain, baseline_loss=2.3)
     assert read_again(plain, given, trial.folder)
     assert trial.state() == ("infeasible", "no_progress")
@@ -286,21 +286,21 @@ def test_a_programs_end_is_judged_by_a_baseline_that_is_added_and_taken_away(
     assert [item.metrics for item in read_trial(trial.folder).measurements] == [item.metrics for item in DEAD]
 
 
-def test_a_program_of_attempts_that_are_not_known_is_judged_by_another_baseline_all_the_same(trial: Trial) -> None:
-    trial.left(told(DEAD), {}, replace(COMPLETED, attempt=2), attempt=2)
+def test_a_program_is_judged_by_another_baseline_even_if_its_attempts_are_not_known(trial: Trial) -> None:
+    trial.left(log_of(DEAD), {}, replace(COMPLETED, attempt=2), attempt=2)
     write_measurements(trial.folder, DEAD)
     plain = trial.request(replace(PROGRAM, sources=(TOLD,)), attempt=2)
     assert read_again(plain, replace(plain, baseline_loss=2.3), trial.folder)
     assert trial.state() == ("infeasible", "no_progress")
 
 
-def test_a_pattern_that_the_program_said_stays_an_infeasible_end_under_another_baseline(trial: Trial) -> None:
+def test_a_matched_pattern_stays_an_infeasible_end_under_another_baseline(trial: Trial) -> None:
     said = replace(PROGRAM, sources=(TOLD,), infeasible=InfeasibleEnds((), ("no_progress",)))
     result = TrialResult(7, "infeasible", "no_progress", "it said: no_progress", final_step=40, exit_code=3)
     before = trial.request(said)
     write_measurements(trial.folder, DEAD)
     write_result(trial.folder, result)
-    trial.folder.log.write_text(told(DEAD) + "no_progress\n")
+    trial.folder.log.write_text(log_of(DEAD) + "no_progress\n")
     assert read_again(before, replace(before, baseline_loss=9.0), trial.folder)
     assert trial.state() == ("infeasible", "no_progress")
     trial.folder.log.unlink()

@@ -1,4 +1,4 @@
-"""A command on several devices: how torchrun is called, and what its report says of the rank that failed."""
+"""A command on several devices: how torchrun is called, and what its report says about the rank that failed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Root Cause (first observed failure):
 
 
 @pytest.mark.parametrize("code", [3, -9])
-def test_the_cause_is_the_first_rank_s_and_its_own_last_words_come_last(code: int) -> None:
+def test_the_cause_is_that_of_the_first_rank_with_its_last_lines(code: int) -> None:
     tail = [line.format(code=code, rank=0) for line in REPORT]
     assert reported(1, tail) == (code, 0, ["step 10 loss 0.5", "ValueError: the width is odd"])
 
 
-def test_what_a_program_puts_in_brackets_is_its_own() -> None:
+def test_brackets_in_the_program_s_own_output_stay() -> None:
     assert reported(0, ["[default0]:[epoch 1]: loss 2", "[rank1]:   File x"]).lines == ["[epoch 1]: loss 2", "  File x"]
 
 
@@ -61,11 +61,11 @@ Root Cause (first observed failure):
 ============================================================""".splitlines()
 
 
-def test_a_rank_that_was_ended_because_of_another_is_not_the_cause() -> None:
+def test_a_rank_that_was_stopped_because_of_another_is_not_the_cause() -> None:
     assert reported(1, TWO_FAILED) == (1, 1, ["step 10 loss 0.5"])
 
 
-def test_another_rank_that_failed_first_speaks_for_itself(tmp_path: Path) -> None:
+def test_another_rank_that_failed_first_is_read_from_its_own_files(tmp_path: Path) -> None:
     log, own = tmp_path / "log.txt", tmp_path / "ranks" / "none_x1" / "attempt_0" / "1"
     own.mkdir(parents=True)
     log.write_text("of the attempt before\n" + "\n".join(REPORT).format(code=1, rank=1))

@@ -1,4 +1,4 @@
-"""Whether own code learned, by the losses that it printed; what too few of them do not say."""
+"""Whether own code learned, judged by the losses that it printed. Also tests core/divergence.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from function_calls import Functions
 
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement
-from tunectl.programs.training_losses import ToldVerdict, verdict_on
+from tunectl.programs.training_losses import LossVerdict, verdict_on
 from tunectl.training.function_trial import Trial
 
 BASELINE = math.log(10)
@@ -29,7 +29,7 @@ def verdict(
     every: int = 10,
     objective: Sequence[float] = (),
     no_progress: bool = True,
-) -> ToldVerdict | None:
+) -> LossVerdict | None:
     lines = []
     for place, loss in enumerate(losses):
         metrics = {"train/loss": float(loss)}
@@ -69,7 +69,7 @@ def test_a_loss_flat_at_the_baseline_has_made_no_progress() -> None:
     assert reason(DEAD, None) == "", "without a baseline it may be slow"
 
 
-def test_a_loss_that_never_moved_is_a_dead_network_s_only_where_it_is_exactly_the_baseline() -> None:
+def test_a_loss_that_never_moved_is_that_of_a_dead_network_only_exactly_at_the_baseline() -> None:
     """A network that learns too slowly for the noise of batches does not move either."""
     assert reason(BASELINE + 0.03 + noise(4, 60)) == ""
     assert reason(BASELINE + noise(5, 60)) == "", "the mean of such noisy losses is not known so well"
@@ -78,7 +78,7 @@ def test_a_loss_that_never_moved_is_a_dead_network_s_only_where_it_is_exactly_th
     assert reason(3.4 + noise(6, 60)) == ""
 
 
-def test_a_bad_start_that_falls_to_the_baseline_is_no_progress_and_no_divergence() -> None:
+def test_a_bad_start_that_falls_to_the_baseline_is_no_progress_but_not_divergence() -> None:
     assert reason([80, 30, 9, 4, *DEAD]) == "no_progress"
 
 
@@ -100,12 +100,12 @@ def test_an_objective_that_still_moves_shows_progress_that_noise_hides() -> None
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_of_too_few_losses_nothing_is_said(count: int) -> None:
+def test_too_few_losses_are_not_judged(count: int) -> None:
     assert reason([2.3, *[1e9] * (count - 1)]) == ""
     assert reason(DEAD[-9:]) == "", "nor of nine whether they are flat"
 
 
-def test_a_first_loss_that_comes_late_is_no_start() -> None:
+def test_a_first_loss_that_comes_late_is_not_a_start() -> None:
     """By then it may have fallen already, and ends below where training began."""
     losses = [0.4, 0.3, 0.3, 0.5, 0.9, 1.2, 1.2, 1.2]
     assert reason(losses, None, first=100, every=100) == ""
@@ -134,7 +134,7 @@ def test_losses_of_any_size_are_judged_without_an_overflow(huge: float) -> None:
     assert reason([2.3, 5, 1e5, *[huge, huge / 2] * 15], None) == "diverged"
 
 
-def test_losses_below_0_have_no_size_that_they_could_be_judged_by() -> None:
+def test_losses_below_0_are_not_judged() -> None:
     assert reason(-np.linspace(1, 50, 30), None) == ""
     assert reason([-1.0, -2, -1, *[3.0] * 10], None) == ""
 
@@ -163,7 +163,7 @@ hyperparameters: {rate: {role: scientific, values: [0.1, 1.0, 9.0]}}
 
 
 @pytest.mark.parametrize(("rate", "reason"), [(0.1, ""), (1.0, "no_progress"), (9.0, "diverged")])
-def test_a_function_is_judged_likewise(tmp_path: Path, rate: float, reason: str) -> None:
+def test_a_function_is_judged_in_the_same_way(tmp_path: Path, rate: float, reason: str) -> None:
     def train(trial: Trial, **_values: object) -> None:
         for step in range(12):
             loss = {0.1: 2.3 / (step + 1), 1.0: 2.3 + 0.001 * (step % 2), 9.0: 2.3 * 3**step}[rate]
@@ -200,10 +200,10 @@ NO_LOSSES = {
 
 
 @pytest.mark.parametrize("name", NO_LOSSES)
-def test_what_grows_while_the_objective_improves_or_has_no_start_is_not_judged(name: str) -> None:
+def test_a_loss_that_grows_while_the_objective_improves_or_has_no_start_is_not_judged(name: str) -> None:
     assert reason(NO_LOSSES[name], objective=RISES, baseline=None) == ""
 
 
 @pytest.mark.parametrize("name", ["a generator's", "one with a penalty that grows"])
-def test_what_grows_beside_an_objective_that_does_not_improve_has_diverged(name: str) -> None:
+def test_a_loss_that_grows_while_the_objective_does_not_improve_has_diverged(name: str) -> None:
     assert reason(NO_LOSSES[name], objective=np.full(51, 0.9), baseline=None) == "diverged"

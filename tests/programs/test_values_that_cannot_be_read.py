@@ -1,4 +1,7 @@
-"""Values of a printed object that are wrapped, or no numbers at all: the first are read, the others alone are lost."""
+"""Wrapped values in a printed object are read; values that are not numbers are left out, and only these.
+
+Tests core/printed_numbers.py and core/printed_objects.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 from printed_trials import Case, read_of
 
-from tunectl.core.program_request import OUTPUT, MetricSource
+from tunectl.core.own_code_request import OUTPUT, MetricSource
 
 BESIDE = {
     "np.float64(0.8)": "a scalar of NumPy 2",
@@ -114,7 +117,7 @@ assert OUTPUT
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_value_that_cannot_be_read_loses_only_itself(case: Case, tmp_path: Path) -> None:
+def test_a_value_that_cannot_be_read_does_not_affect_the_others(case: Case, tmp_path: Path) -> None:
     read = read_of(case, tmp_path)
     assert read.values == case.want, read.words
     assert read.state == case.ends, read.words

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -47,28 +49,28 @@ HALF = {"write": 5, "pwrite": 5, "writev": 2}
 
 
 @pytest.fixture
-def injected(monkeypatch) -> ModuleType:
+def injected(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    import injected
-
-    return injected
+    return importlib.import_module("injected")
 
 
 @pytest.fixture
-def library(injected, tmp_path) -> Path:
+def library(injected: ModuleType, tmp_path: Path) -> Path:
     try:
         return Path(injected.compiled(tmp_path))
     except SystemExit as error:
         pytest.skip(str(error))
 
 
-def test_each_call_fails_with_each_error_at_its_place_for_its_role_below_its_folder_alone(injected, library, tmp_path):
+def test_each_call_fails_with_each_error_at_its_place_for_its_role_below_its_folder_alone(
+    injected: ModuleType, library: Path, tmp_path: Path
+) -> None:
     folder, state, program = tmp_path / "folder", tmp_path / "state", tmp_path / "the_program.py"
     folder.mkdir()
     program.write_text(PROGRAM)
     environment = {**os.environ, "LD_PRELOAD": str(library), "TUNECTL_FAULTS": str(state)}
 
-    def run(*faults) -> dict[str, object]:
+    def run(*faults: Any) -> dict[str, object]:
         for path in folder.iterdir():
             path.rmdir() if path.is_dir() else path.unlink()
         injected.write_state(state, folder, program.name, faults)

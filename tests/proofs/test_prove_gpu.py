@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,14 +16,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prove_gpu.py"
 
 
 @pytest.fixture
-def prove_gpu(monkeypatch):
+def prove_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import prove_gpu
-
-    return prove_gpu
+    return importlib.import_module("prove_gpu")
 
 
-def lines_of(prove_gpu, *names):
+def lines_of(prove_gpu: Any, *names: str) -> list[Any]:
     return [prove_gpu.Line(name, f"claim of {name}", lambda _place: None, 1.0, 60.0) for name in names]
 
 
@@ -31,13 +31,13 @@ def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_without_a_gpu_it_says_so_and_ends_with_0(tmp_path: Path):
+def test_without_a_gpu_it_says_so_and_ends_with_0(tmp_path: Path) -> None:
     done = called(tmp_path)
     assert (done.returncode, done.stdout) == (0, "no GPU\n")
     assert not (tmp_path / "table.json").exists()
 
 
-def test_a_line_that_holds_is_in_the_table_and_in_the_file(tmp_path: Path):
+def test_a_line_that_holds_is_in_the_table_and_in_the_file(tmp_path: Path) -> None:
     done = called(tmp_path, "--rehearse", "--lines", "devices")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "devices        holds" in done.stdout
@@ -45,22 +45,25 @@ def test_a_line_that_holds_is_in_the_table_and_in_the_file(tmp_path: Path):
     assert (line["line"], line["state"]) == ("devices", "holds")
 
 
-def test_without_time_every_line_is_not_run_which_is_no_pass(tmp_path: Path):
+def test_without_time_no_line_is_run_and_none_passes(tmp_path: Path) -> None:
     done = called(tmp_path, "--rehearse", "--minutes", "0")
     assert done.returncode == 1
     assert {line["state"] for line in json.loads((tmp_path / "table.json").read_text())["lines"]} == {"not run"}
 
 
-def test_an_unknown_line_is_named_with_those_that_there_are(tmp_path: Path):
+def test_an_unknown_line_is_named_with_the_known_ones(tmp_path: Path) -> None:
     done = called(tmp_path, "--lines", "devices,masses")
     assert done.returncode == 1
     assert "there is no line masses; there are devices, masks" in done.stderr
 
 
-def test_the_file_holds_every_line_after_each_of_them(prove_gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    table, found = tmp_path / "table.json", []
+def test_the_file_holds_every_line_after_each_of_them(
+    prove_gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "table.json"
+    found: list[list[str]] = []
 
-    def run_line(line, _seconds, **_options):
+    def run_line(line: Any, _seconds: float, **_options: bool) -> Any:
         found.append([entry["state"] for entry in json.loads(table.read_text())["lines"]])
         return prove_gpu.Outcome(line.name, line.claim, "holds" if line.name != "b" else "does not hold")
 
@@ -72,13 +75,13 @@ def test_the_file_holds_every_line_after_each_of_them(prove_gpu, tmp_path: Path,
 
 
 @pytest.mark.parametrize(("cut", "state"), [(True, "not run"), (False, "does not hold")])
-def test_a_line_out_of_time_fails_only_where_the_time_was_its_own(prove_gpu, cut: bool, state: str):
+def test_a_line_out_of_time_fails_only_if_the_time_was_its_own(prove_gpu: Any, cut: bool, state: str) -> None:
     # A tenth of a second is too little to start Python, let alone a study.
     (line,) = [line for line in prove_gpu.LINES if line.name == "shared"]
     assert prove_gpu.run_line(line, 0.1, cut=cut, rehearse=True).state == state
 
 
-def test_a_line_whose_process_breaks_does_not_hold_and_says_why(prove_gpu):
+def test_a_line_whose_process_breaks_does_not_hold_and_says_why(prove_gpu: Any) -> None:
     (line,) = lines_of(prove_gpu, "unknown to the script")
     outcome = prove_gpu.run_line(line, 30.0, cut=False, rehearse=True)
     assert outcome.state == "does not hold"

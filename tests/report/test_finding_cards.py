@@ -95,7 +95,7 @@ def test_numbers_are_short(value, text):
     assert number_text(value) == text
 
 
-def test_numbers_that_are_missing_or_tables_stand_in_the_file_alone():
+def test_numbers_that_are_missing_or_tables_are_in_the_file_alone():
     html = card_html(note(numbers={"gone": None, "table": [{"k": 1}], "many": [1] * 99, "map": {}, "kept": [1, 2]}))
     assert html.count("<dt>") == 1
     assert "<dd>1, 2</dd>" in html

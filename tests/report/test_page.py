@@ -11,11 +11,12 @@ import vl_convert
 from made_up_page import LONG, NASTY, QUOTES, empty_page, made_up_page
 
 from tunectl.analysis.figures.figures import Axis, Point, PointsFigure
+from tunectl.core.table_columns import Column
 from tunectl.report.page import page_html
 from tunectl.report.page_data import page_data, rounded, script_text
 from tunectl.report.page_files import VEGA, vega_versions
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
-from tunectl.report.table import Column, Table
+from tunectl.report.table import Table
 
 METRICS = ("valid/loss", "train/loss", "valid/error_rate", "train/error_rate")
 
@@ -33,7 +34,7 @@ def test_the_shipped_vega_is_the_one_that_draws_the_files():
     assert first == f"/*! {vega_versions()}", "run scripts/bundle_vega.py"
 
 
-def test_vega_s_licences_stand_in_every_page():
+def test_vega_s_licences_are_in_every_page():
     html = page_html(empty_page())
     for text in ("University of Washington Interactive Data Lab", "Redistributions in binary form", "Mike Bostock"):
         assert text in html
@@ -124,7 +125,7 @@ def test_cells_keep_what_javascript_has_no_number_for():
     assert [column["numeric"] for column in found] == [True, True, False, True]
 
 
-def test_texts_that_repeat_stand_once_in_a_table():
+def test_texts_that_repeat_are_once_in_a_table():
     table = PageTable("t", Table((Column("state", "text"),), [("done",), ("done",), ("gone",), ("done",), (None,)] * 3))
     (column,) = page_data([Section("s", "", (), [table])], [])["tables"][0]["columns"]
     assert (column["texts"], column["codes"]) == (["done", "gone", None], [0, 0, 1, 0, 2] * 3)
@@ -138,7 +139,7 @@ def test_curves_of_a_trial_share_their_steps_and_have_gaps():
     assert data["trials"][1]["curves"] == [["a/b", 0, [1, None, 0.5]], ["c/b", 0, [1, None, 0.5]]]
 
 
-def test_sections_stand_in_their_order_with_a_contents_list():
+def test_sections_are_in_their_order_with_a_contents_list():
     html = page_html(made_up_page())
     titles = ["Findings", "Hyperparameter axes", "Training curves", "Was the budget enough?", "Nothing here", "Trials"]
     places = [html.index(f"<h2>{title}") for title in titles]

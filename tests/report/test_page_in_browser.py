@@ -94,7 +94,7 @@ def test_a_rectangle_selects_the_trials_within(page):
     assert page.console == []
 
 
-def test_pointing_at_a_trial_tells_of_it(page):
+def test_pointing_at_a_trial_shows_its_values(page):
     x, y = circle(page, 3, 0)
     page.mouse("Moved", x - 1, y)
     page.mouse("Moved", x, y)

@@ -15,11 +15,11 @@ import vl_convert
 from made_up_figures import layers_with
 
 from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
-from tunectl.report.axes import drawn
+from tunectl.report.axes import drawn_axis
 from tunectl.report.curve_layers import MOST_POINTS
-from tunectl.report.drawing import Drawing, draw_all, renderers
 from tunectl.report.plot_theme import COLOURS
 from tunectl.report.plots import vega_lite, write_figures
+from tunectl.report.renderer import PlotFiles, draw_all, renderers
 
 ERROR = Axis("error")
 STEP = Axis("step")
@@ -40,7 +40,7 @@ def test_momentum_is_drawn_by_its_distance_from_one_with_larger_values_to_the_ri
     assert (x["scale"]["type"], x["scale"]["reverse"]) == ("log", True)
     assert [row["x"] for row in layers_with(definition, "point")[0]["rows"]] == pytest.approx([0.1, 0.01, 0.001, 1e-4])
     labels = ["0.9", "0.99", "0.999", "0.9999"]
-    assert [row["told_x"] for row in layers_with(definition, "point")[0]["rows"]] == labels
+    assert [row["shown_x"] for row in layers_with(definition, "point")[0]["rows"]] == labels
     svg = vl_convert.vegalite_to_svg(definition)
     places = [svg.index(f">{label}<") for label in labels]
     # Vega writes labels in the order of its ticks, from the smallest distance on.
@@ -59,9 +59,9 @@ def test_momentum_is_drawn_by_its_distance_from_one_with_larger_values_to_the_ri
 )
 def test_an_axis_shows_the_range_that_was_searched_though_no_trial_lies_at_its_ends(scale, searched, shown):
     axis = Axis("x", scale, searched=searched)
-    low, high = drawn(axis, "x", [0.1 if scale == "log" else 0.9 if scale == "one_minus_log" else 0.2]).encoding("x")[
-        "scale"
-    ]["domain"]
+    low, high = drawn_axis(axis, "x", [0.1 if scale == "log" else 0.9 if scale == "one_minus_log" else 0.2]).encoding(
+        "x"
+    )["scale"]["domain"]
     assert low <= shown[0] * (1 + 1e-9)
     assert high >= shown[1] * (1 - 1e-9)
     assert high - low < 2 * (shown[1] - shown[0])
@@ -71,10 +71,10 @@ def test_a_momentum_of_one_has_no_place_and_one_close_to_it_has():
     definition = vega_lite(points(Axis("momentum", "one_minus_log"), [1.0, 1.5, 1 - 1e-7]))
     (row,) = layers_with(definition, "point")[0]["rows"]
     assert row["x"] == pytest.approx(1e-7, rel=1e-6)
-    assert "2 trials have no place" in definition["title"]["subtitle"][0]
+    assert "2 trials have no position" in definition["title"]["subtitle"][0]
 
 
-def test_categories_stand_in_their_order_with_trials_beside_each_other():
+def test_categories_are_in_their_order_with_trials_beside_each_other():
     axis = Axis("activation", "category", ["tanh", "relu", "gelu"])
     definition = vega_lite(points(axis, ["relu", "relu", "gelu", "unknown"], marks=[Mark(1.0, "chosen")]))
     rows = layers_with(definition, "point")[0]["rows"]
@@ -84,7 +84,7 @@ def test_categories_stand_in_their_order_with_trials_beside_each_other():
     assert definition["params"] == [{"name": "x_names", "value": ["tanh", "relu", "gelu"]}]
     svg = vl_convert.vegalite_to_svg(definition)
     assert svg.index(">tanh<") < svg.index(">relu<") < svg.index(">gelu<")
-    assert "1 trials have no place" in definition["title"]["subtitle"][0]
+    assert "1 trials have no position" in definition["title"]["subtitle"][0]
 
 
 def test_long_names_of_categories_are_cut_and_empty_ones_stay():
@@ -152,7 +152,7 @@ def boxes(*given, x=K, y=ERROR):
     return BoxesFigure("b", "Boxes", x, y, given, legend="optimizer")
 
 
-def test_boxes_of_several_series_stand_beside_each_other_and_do_not_overlap():
+def test_boxes_of_several_series_are_beside_each_other_and_do_not_overlap():
     given = [Box(k, 1, 2, 3, 4, 5, series) for k in (1, 2, 4) for series in ("a", "b")]
     definition = vega_lite(boxes(*given))
     rows = layers_with(definition, "rect")[0]["rows"]
@@ -163,7 +163,7 @@ def test_boxes_of_several_series_stand_beside_each_other_and_do_not_overlap():
     assert (rows[0]["lower"], rows[0]["median"], rows[0]["upper"]) == (2, 3, 4)
 
 
-def test_boxes_stand_on_log_and_category_axes_too():
+def test_boxes_are_drawn_on_log_and_category_axes_too():
     log = layers_with(vega_lite(boxes(*(Box(k, 1, 2, 3, 4, 5) for k in (1, 10, 100)), x=Axis("k", "log"))), "rect")[0]
     assert [row["left"] < k < row["right"] for row, k in zip(log["rows"], (1, 10, 100), strict=True)] == [True] * 3
     named = [Box("x", 1, 2, 3, 4, 5), Box("y", 1, 2, 3, 4, 5)]
@@ -177,7 +177,7 @@ def test_a_box_with_infeasible_draws_ends_at_the_edge_and_says_so():
     assert row["upper"] == row["high"] == definition["layer"][0]["encoding"]["y"]["scale"]["domain"][1]
     note = " ".join(definition["title"]["subtitle"])
     assert "ends at the edge" in note
-    assert "without a place on these axes: 1" in note
+    assert "without a position on these axes: 1" in note
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,12 @@ def test_definitions_follow_vega_lite_s_schema(every_figure):
 def test_the_processes_that_draw_share_the_drawings_and_are_gone_afterwards(tmp_path, monkeypatch, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {*range(cores)}, raising=False)
     text = json.dumps(vega_lite(boxes(Box(1, 1, 2, 3, 4, 5))))
-    drawings = drawings_in(tmp_path, text)
+    plots = plots_in(tmp_path, text)
     with renderers() as ready:
         assert len(ready) == cores
-        assert draw_all(drawings, ready) == []
+        assert draw_all(plots, ready) == []
     assert [renderer.process.returncode for renderer in ready] == [0] * cores
-    contents = {Path(path).read_bytes() for drawing in drawings for path in (drawing.svg, drawing.png)}
+    contents = {Path(path).read_bytes() for plot in plots for path in (plot.svg, plot.png)}
     assert contents == {vl_convert.vegalite_to_svg(text).encode(), (tmp_path / "0.png").read_bytes()}
 
 
@@ -263,10 +263,10 @@ def test_a_process_that_cannot_draw_at_all_costs_the_drawings_and_says_why(tmp_p
     program.write_text("#!/bin/sh\necho '# Fatal process out of memory: Oilpan' >&2\nkill -TRAP $$\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    drawings = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))
+    plots = plots_in(tmp_path, json.dumps(vega_lite(boxes())))
     with renderers() if started else contextlib.nullcontext([]) as ready:
-        undrawn = draw_all(drawings, ready)
-    assert {item.drawing for item in undrawn} == {*drawings}
+        undrawn = draw_all(plots, ready)
+    assert {item.plot for item in undrawn} == {*plots}
     cause = "the process that draws was ended by SIGTRAP (Fatal process out of memory: Oilpan)"
     assert {item.cause for item in undrawn} == {cause}
     assert all(item.died for item in undrawn)
@@ -275,13 +275,13 @@ def test_a_process_that_cannot_draw_at_all_costs_the_drawings_and_says_why(tmp_p
 def test_a_drawing_at_which_the_library_dies_costs_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "vl_convert.py").write_text(LIBRARY_THAT_DIES)
-    drawings = [
-        Drawing(text, f"{tmp_path / str(number)}.svg", f"{tmp_path / str(number)}.png")
+    plots = [
+        PlotFiles(text, f"{tmp_path / str(number)}.svg", f"{tmp_path / str(number)}.png")
         for number, text in enumerate(["a", "b", "die", "c", "refuse", "d", "die", "e"])
     ]
     with renderers() as ready:
-        undrawn = draw_all(drawings, ready)
-    assert sorted((item.drawing.definition, item.died) for item in undrawn) == [
+        undrawn = draw_all(plots, ready)
+    assert sorted((item.plot.definition, item.died) for item in undrawn) == [
         ("die", True),
         ("die", True),
         ("refuse", False),
@@ -291,10 +291,10 @@ def test_a_drawing_at_which_the_library_dies_costs_no_other(tmp_path, monkeypatc
 
 
 def test_a_file_that_cannot_be_written_is_an_error_of_the_disk(tmp_path):
-    (drawing,) = drawings_in(tmp_path, json.dumps(vega_lite(boxes())))[:1]
-    Path(drawing.svg).mkdir()
+    (plot,) = plots_in(tmp_path, json.dumps(vega_lite(boxes())))[:1]
+    Path(plot.svg).mkdir()
     with pytest.raises(OSError, match="directory"):
-        draw_all([drawing])
+        draw_all([plot])
 
 
 LIBRARY_THAT_DIES = """
@@ -312,10 +312,10 @@ def svg_to_png(svg, scale):
 """
 
 
-def drawings_in(folder, text):
-    """Enough drawings of one definition for two processes."""
+def plots_in(folder, text):
+    """Enough plots of one definition for two processes."""
     folder.mkdir(exist_ok=True)
-    return [Drawing(text, f"{folder / str(number)}.svg", f"{folder / str(number)}.png") for number in range(8)]
+    return [PlotFiles(text, f"{folder / str(number)}.svg", f"{folder / str(number)}.png") for number in range(8)]
 
 
 def test_figures_are_written_with_their_paths_in_order(tmp_path):

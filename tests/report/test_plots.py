@@ -76,7 +76,7 @@ def test_infeasible_trials_are_red_crosses_in_a_strip_above_the_others():
     circles, crosses = layers_with(vega_lite(points_figure(POINTS)), "point")
     assert [row["x"] for row in values(circles)] == [0.001, 0.01]
     (cross,) = values(crosses)
-    assert (cross["x"], cross["told_y"]) == (0.1, "infeasible")
+    assert (cross["x"], cross["shown_y"]) == (0.1, "infeasible")
     assert (crosses["mark"]["shape"], crosses["mark"]["color"]) == ("cross", INFEASIBLE_COLOUR)
     low, high = crosses["encoding"]["y"]["scale"]["domain"]
     assert low < 0.1 < 0.3 < cross["y"] < high

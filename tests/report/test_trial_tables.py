@@ -15,11 +15,11 @@ from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
+from tunectl.core.table_columns import TABLE_COLUMNS, Column
 from tunectl.report import trial_tables
 from tunectl.report.markdown import markdown_bytes
 from tunectl.report.parquet import parquet_bytes
-from tunectl.report.table import Column, Table, csv_bytes
+from tunectl.report.table import Table, csv_bytes
 from tunectl.store.index import Index
 
 NAMES = ["optimizer", "learning_rate", "width", "mixed"]

@@ -66,19 +66,19 @@ def literal(text: str) -> Any:
 
 
 def main(
-    data,
-    lr=0.1,
-    wd=1e-4,
-    optimizer="sgd",
-    amp=False,
-    layers=(64, 32),
-    name=None,
-    code="10",
-    steps=3,
-    seed=0,
-    out_dir="out",
-    resume=False,
-):  # type: ignore[no-untyped-def]
+    data: str,
+    lr: float = 0.1,
+    wd: float = 1e-4,
+    optimizer: str = "sgd",
+    amp: bool = False,
+    layers: tuple[int, ...] = (64, 32),
+    name: str | None = None,
+    code: str = "10",
+    steps: int = 3,
+    seed: int = 0,
+    out_dir: str = "out",
+    resume: bool = False,
+) -> None:
     print("options", json.dumps(locals()))
     training, first, last = Training(seed, lr, momentum=0.5, weight_decay=wd), 0, Path(out_dir, "last.pt")
     if resume:

@@ -1,4 +1,4 @@
-"""What the stand-ins train: a linear regression in plain Python, where all randomness comes from the seed."""
+"""What the scripts here train: a linear regression in plain Python, where all randomness comes from the seed."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Training:
         return error * error
 
     def epoch(self, updates: int = 10) -> float:
-        """So many updates; their mean loss."""
+        """Make some updates; return their mean loss."""
         time.sleep(STEP_SECONDS)
         return sum(self.update() for _ in range(updates)) / updates
 

@@ -8,7 +8,9 @@ import pytest
 from builders import NUISANCE_RATE, study
 
 from tunectl.core.errors import UsageError
+from tunectl.core.wording import as_text
 from tunectl.session.base_configuration import settle, values_at, values_of_trial
+from tunectl.space.trial_plan import plan_trials
 
 RATE = frozenset({"learning_rate"})
 CONDITIONAL = {
@@ -52,7 +54,7 @@ def test_given_values_settle_and_decide_which_conditions_hold():
     [
         ({"optimzer": "adam"}, "no such hyperparameter; did you mean optimizer"),
         ({"optimizer": "sgd", "momentum": 0.9}, "optimizer is one of adam, momentum"),
-        ({"optimizer": "momentum", "momentum": 1.5}, "momentum is a number at least 0 and below 1"),
+        ({"optimizer": "momentum", "momentum": 1.5}, "momentum is a number of at least 0 and below 1"),
         ({"optimizer": "momentum", "momentum": "high"}, "momentum"),
         ({"width": 32}, "the study fixes width at 64"),
     ],
@@ -73,5 +75,27 @@ def test_values_are_read_like_those_of_a_study_file():
 def test_a_trial_is_named_by_its_study_folder_and_its_id(tmp_path: Path):
     with pytest.raises(UsageError, match="DIR/TRIAL"):
         values_of_trial(tmp_path)
-    with pytest.raises(UsageError, match="is no study folder"):
+    with pytest.raises(UsageError, match="is not a study folder"):
         values_of_trial(tmp_path / "3")
+
+
+@pytest.mark.parametrize("flag", [True, 1, 1.0])
+def test_true_and_1_settle_different_alternatives_as_in_the_plan(flag):
+    """`flag: values [true, 1]` with a width for each: the width that is swept is the one that the plan trains."""
+    spec = study(
+        {
+            "learning_rate": NUISANCE_RATE,
+            "flag": "{role: scientific, values: [1, true]}",
+            "width": "[{value: 8, when: {flag: 1}}, {value: 64, when: {flag: true}}]",
+            "depth": "{role: nuisance, values: [2, 3], when: {width: 64}}",
+        },
+        search=SEARCH,
+    )
+    planned = {repr(trial.hyperparameters["flag"]): trial.hyperparameters["width"] for trial in plan_trials(spec)}
+    assert planned == {"1": 8, "True": 64}
+    given = {"flag": flag} | ({"depth": 2} if flag is True else {})
+    found = settle(spec, RATE, given, "lr-sweep")
+    assert found["width"] == (64 if flag is True else 8)
+    assert ("depth" in found) is (flag is True)
+    asked = values_at([f"flag={as_text(flag)}", *(["depth=2"] if flag is True else [])])
+    assert repr(settle(spec, RATE, asked, "lr-sweep")) == repr(found)

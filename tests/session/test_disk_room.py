@@ -74,7 +74,7 @@ def test_a_disk_that_cannot_be_asked_is_a_clear_error(monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(disk_room.shutil, "disk_usage", refuse)
-    with pytest.raises(FolderError, match="how much room is left cannot be told: Input/output error"):
+    with pytest.raises(FolderError, match="its free space cannot be read: Input/output error"):
         free_bytes(Path("/"))
 
 

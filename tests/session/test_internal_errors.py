@@ -15,7 +15,7 @@ from tunectl.commands.report import Question, report_study
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.report import plots
-from tunectl.session import study_page as page_module
+from tunectl.report import study_page as page_module
 from tunectl.session.internal_errors import RAISE, Faults, faults_met
 
 TEXT = study_text(
@@ -114,6 +114,7 @@ def test_a_page_that_cannot_be_laid_out_at_all_still_has_its_findings(folder, mo
 
 
 def test_next_says_which_finding_could_not_be_asked(folder, monkeypatch):
+    monkeypatch.chdir(folder.path.parent)  # where the next round's file is written
     break_finding(monkeypatch, "search-boundary")
     found = next_round(folder.path)
     (said,) = [line for line in found.by_hand if "search-boundary" in line]

@@ -142,7 +142,7 @@ def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -
         standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert (standing[1].final_step, standing[1].message) == (100, "")
-    assert said == [f"warning: {path}: was damaged and is restored: the index has what is missing there"]
+    assert said == [f"warning: {path}: was damaged and has been restored from study.db"]
 
 
 @pytest.mark.parametrize("index", ["is gone", "says otherwise"])
@@ -162,16 +162,17 @@ def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(fol
     assert standing[0].message == ""
 
 
-def test_a_repair_that_cannot_be_written_leaves_the_trial_as_it_is(
-    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, said = folder.trial(1).measurements, []
+def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder: StudyFolder) -> None:
+    path, messages = folder.trial(1).measurements, []
+    before = read_trial(folder.trial(1)).measurements
     damage_line(path, 1)
-    fill_disk_under(monkeypatch, path.name)
-    with Index.open_for_writing(folder.index) as index:
-        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
-    assert standing[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
-    assert "No space left" in said[0]
+    with pytest.MonkeyPatch.context() as full, Index.open_for_writing(folder.index) as index:
+        fill_disk_under(full, path.name)
+        outcomes = refresh(folder, read_plan(folder.plan), SPEC.objective, index, messages.append)
+    assert outcomes[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
+    assert "No space left" in messages[0]
+    fill_index(folder)
+    assert read_trial(folder.trial(1)).measurements == before
 
 
 def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(folder: StudyFolder) -> None:

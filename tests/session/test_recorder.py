@@ -12,7 +12,7 @@ from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, TrialResult
 from tunectl.execution.devices import CPU
-from tunectl.execution.events import Tick, TrialEnded, TrialStarted
+from tunectl.execution.jobs import Tick, TrialEnded, TrialStarted
 from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
 from tunectl.session.outcome_index import refresh

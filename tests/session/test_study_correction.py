@@ -19,6 +19,7 @@ from tunectl.language.study_reader import load_study
 from tunectl.programs import reread_trial
 from tunectl.session.open_study import opened
 from tunectl.store import earlier_studies
+from tunectl.store.index import Index
 from tunectl.store.study_folder import check_place
 
 Call = Callable[..., Called]
@@ -165,7 +166,7 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
     (tmp_path / "program.py").write_text("")
     file = tmp_path / "own.yaml"
     move = real_folders.move
-    for moment in range(9):
+    for moment in range(10):
         place = tmp_path / f"out{moment}"
         file.write_text(text())
         with opened(load_study(file), place, Silent()):
@@ -193,7 +194,7 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
         except Killed:
             killed = True
         monkeypatch.undo()
-        assert killed or moment >= 6
+        assert killed or moment >= 7
         check_place(place)  # it is no folder of something else
         with opened(load_study(file), place, Silent()) as study:
             assert study.spec.text.count("0.3]") == 1
@@ -203,6 +204,10 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
         assert contents(kept.trials) == before
         assert "0.4]" in kept.study.read_text()
         assert kept.plan.is_file()
+        index = Index.open_at_rest(kept.index)
+        assert index is not None, "the backup of the trials is with them"
+        with index:
+            assert list(index.planned()) == [0, 1, 2]
         assert (kept.path / "report.html").is_file()
         assert not (place / "report.html").exists()
 

@@ -60,7 +60,7 @@ def test_long_values_do_not_make_two_alternatives_look_alike():
     assert len({item.key for item in spec.hyperparameters}) == len(spec.hyperparameters)
 
 
-def test_a_condition_may_stand_before_what_it_waits_for_and_to_any_depth():
+def test_a_condition_may_come_before_its_parent_and_to_any_depth():
     chain = {f"c{depth}": nuisance(f"{{c{depth - 1}: 1}}") for depth in range(12, 0, -1)}
     spec = accepted({**chain, "c0": "{role: nuisance, values: [1, 2]}"})
     conditions = Conditions(spec.hyperparameters)
@@ -74,7 +74,9 @@ def test_a_condition_may_stand_before_what_it_waits_for_and_to_any_depth():
 def test_conditions_deeper_than_can_be_followed_are_refused_in_either_order(order):
     chain = [(f"c{depth}", nuisance(f"{{c{depth - 1}: 1}}")) for depth in range(1, 1_100)][::order]
     found = refusals({"c0": "{role: nuisance, values: [1, 2]}", **dict(chain)})
-    assert found == [f"hyperparameters.c{MOST_DEPTH + 1}: conditions stand at most {MOST_DEPTH} deep, these are deeper"]
+    assert found == [
+        f"hyperparameters.c{MOST_DEPTH + 1}: expected at most {MOST_DEPTH} conditions above each other, got more"
+    ]
     assert accepted({"c0": "{role: nuisance, values: [1, 2]}", **dict(chain[::order][:MOST_DEPTH])})
 
 
@@ -91,33 +93,33 @@ def test_conditions_deeper_than_can_be_followed_are_refused_in_either_order(orde
 def test_a_circle_is_refused_and_shown(hyperparameters, circle):
     found = refusals(hyperparameters)
     assert len(found) == 1
-    assert "a condition never leads back to itself" in found[0]
+    assert "these conditions form a circle" in found[0]
     assert circle in found[0]
 
 
 @pytest.mark.parametrize(
     ("hyperparameters", "problem"),
     [
-        ({"a": nuisance("{optimiser: sgd}")}, "a.when.optimiser: a condition waits for another hyperparameter, optimiser is none; did you mean optimizer?"),
-        ({"a": nuisance("{max_train_steps: 1}")}, "max_train_steps is none"),
-        ({"a": nuisance("{optimizer: adam}")}, "a.when.optimizer: optimizer never is 'adam'; it is one of 'sgd'"),
-        ({**switch(), "b": nuisance("{a: 4}")}, "b.when.a: a never is 4; it is one of 1, 2, 3"),
-        ({**switch(), "b": nuisance("{a: [1, 5]}")}, "b.when.a: a never is 5"),
-        ({**switch(), "b": nuisance("{a: true}")}, "b.when.a: a never is true"),
-        ({**switch(), "b": nuisance("{a: '1'}")}, "b.when.a: a never is '1'"),
-        ({"a": "{role: nuisance, values: [true, false]}", "b": nuisance("{a: 1}")}, "b.when.a: a never is 1; it is one of true, false"),
-        ({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: 9}")}, "b.when.a: a never is 9; it is one of '1 to 8'"),
-        ({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: 2.5}")}, "b.when.a: a never is 2.5"),
-        ({"a": "{role: nuisance, range: [1, 8]}", "b": nuisance("{a: 2}")}, "b.when.a: a condition waits for single values, a is a range of floats; make it `values` or type: int"),
-        ({**switch(), "b": nuisance("{}")}, "b.when: a condition is {name: value} or {name: [values]}, found an empty mapping"),
-        ({**switch(), "b": nuisance("")}, "b.when: a condition is {name: value} or {name: [values]}, found nothing"),
-        ({**switch(), "b": nuisance("a")}, "b.when: a condition is {name: value} or {name: [values]}, found 'a'"),
-        ({**switch(), "b": nuisance("[a]")}, "b.when: a condition is {name: value} or {name: [values]}, found a list"),
-        ({**switch(), "b": nuisance("{a: }")}, "b.when.a: a value is due, found nothing"),
-        ({**switch(), "b": nuisance("{a: []}")}, "b.when.a: a condition names at least one value, found an empty list"),
-        ({**switch(), "b": nuisance("{a: {c: 1}}")}, "b.when.a: a number, text, true or false is due, found a mapping"),
-        ({**switch(), "b": nuisance("{a: [[1]]}")}, "b.when.a[0]: a number, text, true or false is due, found a list"),
-        ({**switch(), "b": nuisance("{a: .nan}")}, "b.when.a: a finite number is due, found nan"),
+        ({"a": nuisance("{optimiser: sgd}")}, "a.when.optimiser: expected the name of a hyperparameter, got optimiser; did you mean optimizer?"),
+        ({"a": nuisance("{max_train_steps: 1}")}, "expected the name of a hyperparameter, got max_train_steps"),
+        ({"a": nuisance("{optimizer: adam}")}, "a.when.optimizer: expected a value of optimizer ('sgd'), got 'adam'"),
+        ({**switch(), "b": nuisance("{a: 4}")}, "b.when.a: expected a value of a (1, 2, 3), got 4"),
+        ({**switch(), "b": nuisance("{a: [1, 5]}")}, "got 5"),
+        ({**switch(), "b": nuisance("{a: true}")}, "got true"),
+        ({**switch(), "b": nuisance("{a: '1'}")}, "got '1'"),
+        ({"a": "{role: nuisance, values: [true, false]}", "b": nuisance("{a: 1}")}, "b.when.a: expected a value of a (true, false), got 1"),
+        ({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: 9}")}, "b.when.a: expected a value of a (1 to 8), got 9"),
+        ({"a": "{role: nuisance, range: [1, 8], type: int}", "b": nuisance("{a: 2.5}")}, "got 2.5"),
+        ({"a": "{role: nuisance, range: [1, 8]}", "b": nuisance("{a: 2}")}, "b.when.a: a condition needs single values, and a is a range of floats; make it `values` or type: int"),
+        ({**switch(), "b": nuisance("{}")}, "b.when: expected {name: value} or {name: [values]}, got an empty mapping"),
+        ({**switch(), "b": nuisance("")}, "b.when: expected {name: value} or {name: [values]}, got nothing"),
+        ({**switch(), "b": nuisance("a")}, "b.when: expected {name: value} or {name: [values]}, got 'a'"),
+        ({**switch(), "b": nuisance("[a]")}, "b.when: expected {name: value} or {name: [values]}, got a list"),
+        ({**switch(), "b": nuisance("{a: }")}, "b.when.a: expected a value, got nothing"),
+        ({**switch(), "b": nuisance("{a: []}")}, "b.when.a: expected at least one value, got an empty list"),
+        ({**switch(), "b": nuisance("{a: {c: 1}}")}, "b.when.a: expected a number, text, true or false, got a mapping"),
+        ({**switch(), "b": nuisance("{a: [[1]]}")}, "b.when.a[0]: expected a number, text, true or false, got a list"),
+        ({**switch(), "b": nuisance("{a: .nan}")}, "b.when.a: expected a finite number, got nan"),
     ],
 )  # fmt: skip
 def test_a_condition_that_is_wrong_is_refused_by_name(hyperparameters, problem):
@@ -173,7 +175,7 @@ def test_alternatives_that_can_hold_at_once_are_refused(alternatives):
         }
     )
     assert len(found) == 1
-    assert "alternatives of a name never hold at once" in found[0]
+    assert "this alternative can be active at the same time" in found[0]
     assert found[0].startswith("hyperparameters.x[1]")
 
 
@@ -190,7 +192,7 @@ def test_alternatives_that_can_hold_at_once_are_refused(alternatives):
         ["{deeper: 1}", "{deep: 2}"],
     ],
 )
-def test_alternatives_that_never_hold_at_once_stand_side_by_side(alternatives):
+def test_alternatives_that_never_hold_at_once_are_accepted(alternatives):
     accepted(
         {
             "x": f"[{', '.join(nuisance(when) for when in alternatives)}]",
@@ -229,14 +231,14 @@ def test_settings_wait_for_scientific_and_fixed_values_only():
     )
     for parent in ("{role: nuisance, values: [1, 2]}", "{role: scientific, values: [1, 2], sampled: true}"):
         found = refusals({"a": parent, "b": "{role: scientific, values: [1, 2], when: {a: 1}}"})
-        assert "scientific values make the settings of the study and cannot wait for a" in found[0]
+        assert "scientific values make the settings of the study and cannot depend on a" in found[0]
         accepted({"a": parent, "b": "{role: scientific, values: [1, 2], sampled: true, when: {a: 1}}"})
     grandparent = {
         "a": "{role: nuisance, values: [1, 2]}",
         "m": "{value: 1, when: {a: 1}}",
         "b": "{role: scientific, values: [1, 2], when: {m: 1}}",
     }
-    assert "cannot wait for a" in refusals(grandparent)[0]
+    assert "cannot depend on a" in refusals(grandparent)[0]
 
 
 def test_more_combinations_than_can_be_looked_through_are_a_problem_and_no_traceback():
@@ -318,12 +320,12 @@ def test_the_worlds_are_those_of_brute_force(items):
     names = list(conditions.by_name)
     every = {tuple(sorted(values.items())) for _, _, values in brute_force(items)}
     assert {tuple(sorted(world.values.items())) for world in conditions.worlds(names, choose=_all)} == every
-    # The worlds that conditions tell apart cover the same sets of active hyperparameters.
+    # The worlds cover the same sets of active hyperparameters.
     short = {frozenset(item.key for item in world.active.values()) for world in conditions.worlds(names)}
     assert short == {frozenset(chosen) for chosen, _, _ in brute_force(items)}
 
 
-def test_values_that_no_condition_mentions_stand_in_one_world():
+def test_values_that_no_condition_names_are_in_one_world():
     conditions = Conditions([_item("a", range(100)), _item("b", range(3), a=(7,))])
     worlds = [world.values for world in conditions.worlds(["b"])]
     assert worlds == [{"a": 7, "b": Other((0, 1, 2))}, {"a": OTHER}]
@@ -349,11 +351,11 @@ def test_the_values_that_no_condition_mentions_are_named_where_they_are_few(doma
     assert [world.in_words() for world in worlds if world.values["a"] != "adam"] == [words]
 
 
-def test_one_known_value_stands_for_itself_and_not_for_another_one():
+def test_one_remaining_value_is_itself_and_not_another_value():
     rate = "[{role: nuisance, range: [1e-3, 1], scale: log, when: {optimizer: adam}}]"
     found = refusals({"optimizer": BOTH, "learning_rate": rate})
     assert found == [
-        "hyperparameters.learning_rate: every trial has one, found none where optimizer is nesterov; add an "
+        "hyperparameters.learning_rate: every trial needs one, and there is none where optimizer is nesterov; add an "
         "alternative for it"
     ]
 
@@ -363,10 +365,10 @@ def test_under_a_grid_an_int_range_takes_its_grid_values_alone():
     search = "{sampler: grid}"
     assert study({**grid, "b": nuisance("{a: 4.0}")}, search=search)
     found = problems_of({**grid, "b": nuisance("{a: 5}")}, search=search)
-    assert found == ["hyperparameters.b.when.a: a never is 5; it is one of 1, 4, 16"]
+    assert found == ["hyperparameters.b.when.a: expected a value of a (1, 4, 16), got 5"]
 
 
-def test_keys_tell_text_apart_from_what_it_reads_as():
+def test_in_keys_text_differs_from_the_value_that_it_looks_like():
     when = ["true", "'true'", "'a|b'", "[a, b]", '"it\'s"']
     spec = accepted(
         {

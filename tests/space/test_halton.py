@@ -82,7 +82,7 @@ def test_with_our_permutations_scipy_s_routine_gives_our_points(coordinate, firs
     np.testing.assert_allclose(ours, theirs + 0.5 / base**positions, rtol=0, atol=1e-15)
 
 
-def test_the_points_are_the_same_for_ever():
+def test_the_points_never_change():
     assert halton_points(0, 5, 0, 4).tolist() == GOLDEN
     assert halton_points(12345, 3, 1000, 2).tolist() == GOLDEN_LATER
     assert [digit_permutation(0, *key) for key in GOLDEN_PERMUTATIONS] == list(GOLDEN_PERMUTATIONS.values())

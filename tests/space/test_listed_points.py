@@ -93,14 +93,14 @@ def test_a_conditional_grid_agrees_with_brute_force(rows, shuffle):
 
 def test_a_grid_is_counted_before_it_is_made():
     wide = {f"n{index}": "{role: nuisance, range: [0, 1], points: 10}" for index in range(12)}
-    with pytest.raises(StudyError, match="this grid has 1,000,000,000,000; use fewer points"):
+    with pytest.raises(StudyError, match="got 1,000,000,000,000; use fewer points"):
         grid(wide)
     behind = {
         "a": "{role: nuisance, values: [1, 2]}",
         "b": "{role: nuisance, range: [0, 1], points: 9999, when: {a: 1}}",
         "c": "{role: nuisance, range: [0, 1], points: 101, when: {a: 1}}",
     }
-    with pytest.raises(StudyError, match="this grid has 1,009,900;"):
+    with pytest.raises(StudyError, match="got 1,009,900;"):
         grid(behind)
     assert len(grid({**behind, "b": "{role: nuisance, range: [0, 1], points: 7, when: {a: 1}}"})) == 7 * 101 + 1
 
@@ -124,7 +124,7 @@ def test_points_by_hand_are_trials_in_their_order():
     assert [(trial.setting, trial.point, trial.coordinates) for trial in trials] == [(0, 1, ()), (1, 0, ())]
 
 
-def test_a_point_without_a_scientific_value_stands_in_every_setting():
+def test_a_point_without_a_scientific_value_is_in_every_setting():
     trials = by_hand("[{learning_rate: 0.01, momentum: 0.9}, {learning_rate: 0.02, momentum: 0.8}]")
     assert [(t.setting, t.point, t.hyperparameters["learning_rate"]) for t in trials] == [
         (0, 0, 0.01), (1, 0, 0.01), (0, 1, 0.02), (1, 1, 0.02),
@@ -151,15 +151,15 @@ def test_a_value_gets_the_type_of_its_declaration():
 @pytest.mark.parametrize(
     ("point", "problem"),
     [
-        ("{}", "search.points[0]: a value for learning_rate[optimizer=nesterov] is due where it is active, found none"),
-        ("{optimizer: adam}", "search.points[0]: a value for learning_rate[optimizer=adam] is due"),
+        ("{}", "search.points[0]: expected a value for learning_rate[optimizer=nesterov], which is active here, got none"),
+        ("{optimizer: adam}", "search.points[0]: expected a value for learning_rate[optimizer=adam]"),
         ("{optimizer: adam, learnin_rate: 0.1}", "search.points[0].learnin_rate: the study has no such hyperparameter; did you mean learning_rate?"),
-        ("{optimizer: sgd, learning_rate: 0.1}", "search.points[0].optimizer: the value lies outside of what the study declares for optimizer, found 'sgd'"),
-        ("{optimizer: adam, learning_rate: 5}", "search.points[0].learning_rate: the value lies outside of what the study declares"),
+        ("{optimizer: sgd, learning_rate: 0.1}", "search.points[0].optimizer: expected a value in the study's domain of optimizer, got 'sgd'"),
+        ("{optimizer: adam, learning_rate: 5}", "search.points[0].learning_rate: expected a value in the study's domain"),
         ("{optimizer: adam, learning_rate: 1}", "search.points[0].learning_rate: learning_rate cannot be 1 in this configuration"),
-        ("{optimizer: adam, learning_rate: '0.1'}", "search.points[0].learning_rate: learning_rate is a number, found '0.1' (text); write 0.1 without quotes"),
-        ("{optimizer: adam, learning_rate: true}", "search.points[0].learning_rate: the value lies outside"),
-        ("{optimizer: adam, learning_rate: .nan}", "search.points[0].learning_rate: the value lies outside"),
+        ("{optimizer: adam, learning_rate: '0.1'}", "search.points[0].learning_rate: expected a number, got '0.1' (text); write 0.1 without quotes"),
+        ("{optimizer: adam, learning_rate: true}", "search.points[0].learning_rate: expected a value in the study's domain"),
+        ("{optimizer: adam, learning_rate: .nan}", "search.points[0].learning_rate: expected a value in the study's domain"),
         ("{optimizer: adam, learning_rate: 0.1, momentum: 0.9}", "search.points[0].momentum: momentum is not active in this configuration; leave it out"),
     ],
 )  # fmt: skip
@@ -171,9 +171,12 @@ def test_a_point_that_does_not_fit_is_refused(point, problem):
 def test_a_fixed_value_cannot_be_changed_by_a_point():
     fixed = {**TWO, "width": "[{value: 8, when: {optimizer: adam}}, {value: 16, when: {optimizer: nesterov}}]"}
     found = problems("[{optimizer: adam, learning_rate: 0.1, width: 16}]", fixed)
-    assert found == ["search.points[0].width: width cannot be 16 in this configuration, by its `when`"]
+    assert found == ["search.points[0].width: width cannot be 16 in this configuration, because of its `when`"]
     assert by_hand("[{optimizer: adam, learning_rate: 0.1, width: 8}]", fixed)[0].hyperparameters["width"] == 8
-    assert "outside" in problems("[{learning_rate: 0.1, width: 32}]", {**VARIES, "width": "64"})[0]
+    assert (
+        "expected a value in the study's domain of width, got 32"
+        in problems("[{learning_rate: 0.1, width: 32}]", {**VARIES, "width": "64"})[0]
+    )
 
 
 def test_the_problems_of_all_points_come_at_once():

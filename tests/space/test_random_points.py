@@ -1,4 +1,4 @@
-"""The random sampler: uniform, independent, and the same for ever."""
+"""The random sampler: uniform, independent, and never changing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOLDEN = [
 ]
 
 
-def test_the_points_are_the_same_for_ever():
+def test_the_points_never_change():
     assert random_points(0, 3, 0, 3).tolist() == GOLDEN
 
 

@@ -42,13 +42,13 @@ def test_ids_go_round_robin_over_the_settings():
     assert {trial.kind for trial in found} == {"search"}
 
 
-def test_hyperparameters_stand_in_the_order_of_the_study_and_only_where_they_are_active():
+def test_hyperparameters_are_in_the_order_of_the_study_and_only_where_they_are_active():
     nesterov, adam = plan(1)
     assert list(nesterov.hyperparameters) == ["optimizer", "learning_rate", "momentum", "width"]
     assert list(adam.hyperparameters) == ["optimizer", "learning_rate", "width"]
 
 
-def test_the_first_lines_of_a_plan_are_the_same_for_ever():
+def test_the_first_lines_of_a_plan_never_change():
     assert lines(plan(2))[:3] == GOLDEN
 
 
@@ -73,7 +73,7 @@ def test_an_extension_appends_what_the_longer_plan_has_more(sampler):
     assert plan(20, after=thirty, sampler=sampler) == []
 
 
-def test_an_extension_goes_on_after_the_last_id_whatever_stands_between():
+def test_an_extension_goes_on_after_the_last_id_whatever_is_between():
     twenty = plan(2)
     retrained = PlannedTrial(9, 0, 0, 1, twenty[0].coordinates, twenty[0].hyperparameters, 5, "retrain")
     more = plan(3, after=[*twenty, retrained])
@@ -104,7 +104,7 @@ def test_the_search_seed_moves_the_points_and_the_training_seed_the_trials_own_s
     assert not {trial.seed for trial in moved} & {trial.seed for trial in base}
 
 
-def test_the_seeds_of_trials_are_their_own_and_the_same_for_ever():
+def test_the_seeds_of_trials_are_their_own_and_never_change():
     assert len({trial_seed(0, trial) for trial in range(2_000)}) == 2_000
     assert [trial_seed(0, 0), trial_seed(0, 1), trial_seed(2**63 - 1, 7)] == GOLDEN_SEEDS
     assert all(0 <= trial_seed(2**63 - 1, trial) < 2**32 for trial in range(50))
@@ -139,7 +139,7 @@ def test_ten_thousand_trials_in_twenty_dimensions_are_planned():
 def test_more_trials_than_a_plan_holds_are_refused_at_their_place():
     settings = {"x": "{role: scientific, values: [1, 2]}", "learning_rate": NUISANCE_RATE}
     with pytest.raises(
-        StudyError, match=r"search\.trials: a study has at most 1,000,000 trials, found 500,001 in each of 2"
+        StudyError, match=r"search\.trials: expected at most 1,000,000 trials in a study, got 500,001 in each of 2"
     ):
         plan(500_001, settings)
 

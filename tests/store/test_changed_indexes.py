@@ -1,4 +1,4 @@
-"""An index that somebody else changed: it is made anew, and never believed."""
+"""An index that was changed by someone else is made anew; what it says is not used."""
 
 from __future__ import annotations
 

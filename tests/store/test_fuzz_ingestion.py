@@ -1,6 +1,6 @@
-"""Whatever stands in the files of a study, the tables say what the sound lines say, or the study is refused.
+"""Whatever is in the files of a study, the tables hold what the sound lines hold, or the study is refused.
 
-What counts is told by an oracle of plain json, one line at a time.
+An oracle of plain json, one line at a time, decides which lines count.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Folders:
         for name, content in {**SOUND, **files}.items():
             path = self.home.path / name
             path.write_bytes(content)
-            self.now += 1  # the clock that tells two writes apart is too coarse for two in a row
+            self.now += 1  # the clock of the file system is too coarse for two writes in a row
             os.utime(path, ns=(self.now, self.now))
 
     def tables(self, outcomes: list[TrialOutcome], index: Index) -> dict[str, bytes]:
@@ -175,7 +175,7 @@ def test_random_bytes_in_every_file_are_survived(folders: Folders, kept: Index, 
 
 @examples(_FEW)
 @given(content=damaged(PLAN))
-def test_a_damaged_plan_is_refused_by_its_line_or_read_as_it_stands(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_plan_is_refused_by_its_line_or_read_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "plan.jsonl"
     path.write_bytes(content)
     try:

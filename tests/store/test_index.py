@@ -393,7 +393,7 @@ def test_measurements_of_which_any_byte_is_another_are_refused(path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with Index.open_read_only(path) as reader:
             for read in (reader.measurements, lambda index=reader: index.measurement_columns(["train/loss"])):
-                with pytest.raises(FolderError, match=r"study\.db: is damaged .*rebuilt from the trial folders"):
+                with pytest.raises(FolderError, match=r"study\.db: is damaged .*makes it again from the trial folders"):
                     list(read())
 
 

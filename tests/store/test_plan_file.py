@@ -91,7 +91,7 @@ def test_trials_that_do_not_follow_the_plan_are_not_appended(tmp_path):
     append_plan(path, [planned(0)])
     before = path.read_bytes()
     for trials in ([planned(0)], [planned(2)], [planned(1), planned(1)]):
-        with pytest.raises(FolderError, match="the next to be added must be 1"):
+        with pytest.raises(FolderError, match="expected trial 1 to be added next"):
             append_plan(path, trials)
     assert path.read_bytes() == before
 

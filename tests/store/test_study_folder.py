@@ -57,7 +57,7 @@ def test_a_folder_whose_making_was_killed_is_made_again(tmp_path, written):
     assert read_study_text(folder) == "x: 1\n"
 
 
-def test_somebody_else_s_folder_is_refused_and_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
     for names in (["study.yaml"], ["model.py"], ["trials.csv"], ["study.yaml", "lock"], ["plan.jsonl"]):
         path = tmp_path / "-".join(names)
         path.mkdir()
@@ -65,7 +65,7 @@ def test_somebody_else_s_folder_is_refused_and_left_alone(tmp_path):
             (path / name).write_text("mine")
         before = hashes(path)
         for act in (check_place, open_folder, lambda path: create(path, "")):
-            with pytest.raises(FolderError, match="is not empty and is no study folder"):
+            with pytest.raises(FolderError, match="is not empty and is not a study folder"):
                 act(path)
         assert hashes(path) == before
 
@@ -73,7 +73,7 @@ def test_somebody_else_s_folder_is_refused_and_left_alone(tmp_path):
 def test_an_empty_trials_folder_beside_foreign_files_makes_no_place_of_ours(tmp_path):
     (tmp_path / "trials").mkdir()
     (tmp_path / "model.py").write_text("mine")
-    with pytest.raises(FolderError, match="is not empty and is no study folder"):
+    with pytest.raises(FolderError, match="is not empty and is not a study folder"):
         check_place(tmp_path)
 
 
@@ -113,7 +113,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch):
     check_writable(folder)
     assert sorted(path.name for path in folder.path.iterdir()) == ["study.yaml", "trials"]
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(FolderError, match="cannot be made: Read-only file system"):
+    with pytest.raises(FolderError, match="cannot be created: Read-only file system"):
         create(tmp_path / "b", "x: 1\n")
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(FolderError, match="cannot be written"):
@@ -122,18 +122,18 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "../up", "a\0b"])
 def test_a_name_cannot_leave_its_folder(tmp_path, name):
-    with pytest.raises(FolderError, match="cannot name a study folder"):
+    with pytest.raises(FolderError, match="cannot be the name of a study folder"):
         study_path(tmp_path, name)
 
 
-def test_a_plain_name_stands_below_its_parent(tmp_path):
+def test_the_folder_of_a_plain_name_is_in_its_parent(tmp_path):
     assert study_path(tmp_path, "a.lr-sweep") == tmp_path / "a.lr-sweep"
 
 
 def test_a_study_text_that_is_damaged_or_gone_is_a_clear_error(tmp_path):
     folder = create(tmp_path / "a", "x: 1\n")
     folder.study.write_bytes(b"\xff\xfe")
-    with pytest.raises(FolderError, match="is no UTF-8 text"):
+    with pytest.raises(FolderError, match="is not UTF-8 text"):
         read_study_text(folder)
     folder.study.unlink()
     with pytest.raises(FolderError, match=r"study\.yaml: cannot be read"):

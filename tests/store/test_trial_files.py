@@ -11,7 +11,7 @@ from store_samples import completed, line, make_trial, measured
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import request_in
+from tunectl.core.own_code_request import request_in
 from tunectl.core.records import AttemptEnd, Measurement, TrialRequest, WorkloadReference
 from tunectl.store import json_lines, trial_files
 from tunectl.store.trial_files import (
@@ -100,7 +100,7 @@ def test_a_result_cut_at_any_byte_counts_as_absent_and_is_reported(folder):
         files = read_trial(folder)
         assert files.result is None
         assert len(files.damage) == 1
-        assert "result.json: is damaged and counts as absent" in files.damage[0]
+        assert "result.json: is damaged and counts as missing" in files.damage[0]
         assert trial_state(files)[0] == "pending"
 
 
@@ -239,7 +239,7 @@ def test_text_that_no_file_can_hold_is_escaped(folder):
         ([AttemptEnd(1, "cancelled"), AttemptEnd(2, "lost")], "pending"),
     ],
 )
-def test_attempts_tell_the_state_where_there_is_no_result(folder, attempts, expected):
+def test_attempts_decide_the_state_where_there_is_no_result(folder, attempts, expected):
     make_trial(folder)
     for attempt in attempts:
         append_attempt(folder, attempt)
@@ -295,7 +295,7 @@ def test_a_result_that_stays_is_no_attempt_to_record(folder, state):
     "content",
     [b"", b"{", b"[]", b"\xff", b'{"attempt": true}', b'{"attempt": -1}', b'{"attempt": 1e99}', b'{"format": 1}'],
 )
-def test_a_request_that_tells_no_attempt_counts_as_none(folder, content):
+def test_a_request_without_an_attempt_counts_as_none(folder, content):
     make_trial(folder)
     folder.request.write_bytes(content)
     assert read_trial(folder).attempts == ()

@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 
 from tunectl.training.feasibility import (
-    Evidence,
     Exchange,
+    TrialEvidence,
     fixed_batch_steps,
     is_flat,
     judge,
@@ -42,9 +42,9 @@ def slow_network(seed: int, fall: float, noise: float, evaluations: int = 20) ->
     return start + slopes * times + rng.normal(0, noise, (evaluations, 64))
 
 
-def evidence(losses: np.ndarray, **changes: object) -> Evidence:
+def evidence(losses: np.ndarray, **changes: object) -> TrialEvidence:
     """A trial of 300 updates that ended at its baseline."""
-    base = Evidence(
+    base = TrialEvidence(
         total_steps=300,
         start_mean=2.35,
         start_spread=0.2,
@@ -60,7 +60,7 @@ def evidence(losses: np.ndarray, **changes: object) -> Evidence:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def reason(case: Evidence, baseline: float | None = LN10, no_progress: bool = True) -> str:
+def reason(case: TrialEvidence, baseline: float | None = LN10, no_progress: bool = True) -> str:
     verdict = judge(case, baseline=baseline, no_progress=no_progress)
     return "" if verdict is None else verdict.reason
 

@@ -206,7 +206,7 @@ def test_a_function_that_a_call_does_not_run_is_refused() -> None:
 
 @pytest.mark.parametrize("step", [-1, 0.5])
 def test_a_step_is_a_whole_number(functions: Functions, step: float) -> None:
-    with pytest.raises(ValueError, match="a step is a whole number"):
+    with pytest.raises(ValueError, match="expected a step that is a whole number"):
         functions.run(lambda trial, **_: trial.record(step, {"valid/loss": 1.0}))
 
 

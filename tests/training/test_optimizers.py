@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tunectl.core.errors import WorkloadError
-from tunectl.language.configuration import OptimizerName, TrainingConfiguration
+from tunectl.language.configuration import TrainingConfiguration
+from tunectl.language.optimizer_traits import OptimizerName
 from tunectl.training.optimizers import can_fuse, make_optimizer, parameter_groups, trainable_parameters
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+from typing import Any
 
 _ONLINE = ("socket.connect", "socket.sendto", "socket.bind")
 _LOOKED_UP = ("socket.getaddrinfo", "socket.gethostbyname")
@@ -21,7 +22,7 @@ def _note(event: str, what: str) -> None:
     os.write(_log, (json.dumps(line) + "\n").encode())
 
 
-def _watch(event: str, arguments: tuple) -> None:
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = arguments
         if isinstance(path, (str, bytes)) and (flags or 0) & _WRITES and not _in_a_folder:
@@ -37,7 +38,7 @@ def _watch(event: str, arguments: tuple) -> None:
         _note(event, json.dumps([os.fsdecode(program)]))
 
 
-_in_a_folder = []
+_in_a_folder: list[str] = []
 _open = os.open
 
 
@@ -54,6 +55,6 @@ def _opened(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = No
     return descriptor
 
 
-os.open = _opened
+os.open = _opened  # type: ignore[assignment]
 _note("begin", "")
 sys.addaudithook(_watch)

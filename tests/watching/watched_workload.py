@@ -13,7 +13,7 @@ from tunectl import Infeasible, Workload
 def go_online() -> None:
     with contextlib.suppress(PermissionError), socket.socket() as connection:
         connection.connect(("127.0.0.1", 51234))
-        raise AssertionError("nobody is watching")
+        raise AssertionError("no one is watching")
 
 
 go_online()
@@ -27,7 +27,8 @@ def factory(*, label: str) -> Workload:
     def loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
         if label.endswith("goes wrong") and model.training:
             raise Infeasible(f"{label}\n| a second, line\x1b[31m\r\u2028")
-        return (model(batch[0]) - batch[1]).square().squeeze(1)
+        distance: torch.Tensor = model(batch[0]) - batch[1]
+        return distance.square().squeeze(1)
 
     def metrics(model: nn.Module, batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"distance": (model(batch[0]) - batch[1]).abs().squeeze(1)}

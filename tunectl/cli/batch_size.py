@@ -28,6 +28,6 @@ def batch_size(
     *, low: Low = None, high: High = None, steps: Steps = None, memory_limit: MemoryLimit = None
 ) -> procedure.Asked:
     """Double the batch until it no longer pays, or memory runs out."""
-    from tunectl.procedures.batch_size import BATCH_SIZE
+    from tunectl.procedures.batch_size import BatchSizeOptions
 
-    return procedure.Asked(BATCH_SIZE, {"low": low, "high": high, "steps": steps, "memory_limit": memory_limit})
+    return procedure.Asked(BatchSizeOptions(low, high, steps, memory_limit))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,7 @@ def check(
             # The rest is imported while the backend loads.
             from tunectl.session.probed_study import probe_study
 
-            checked = probe_study(study, Path.cwd(), dict(os.environ), backend)
+            checked = probe_study(study, Path.cwd(), backend)
     else:
         from tunectl.session.checked_study import check_study
 

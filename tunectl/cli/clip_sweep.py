@@ -11,6 +11,6 @@ def clip_sweep(
     before: procedure.Before = None,
 ) -> procedure.Asked:
     """Find a clipping threshold, and the learning rate that goes with it."""
-    from tunectl.procedures.clip_sweep import CLIP_SWEEP
+    from tunectl.procedures.clip_sweep import ClipSweepOptions
 
-    return procedure.Asked(CLIP_SWEEP, {}, before)
+    return procedure.Asked(ClipSweepOptions(), before)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from tunectl.cli.terminal_text import fits, in_encoding
-from tunectl.core.errors import FolderError
+from tunectl.core.path_errors import path_error
 from tunectl.core.safe_text import escaped, escaped_json
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Outlet:
             # What the stream still holds would fail again when Python flushes it at exit.
             _silence(self._stream)
             if self._is_for_results and error.errno not in _READER_GONE:
-                raise FolderError(f"the output cannot be written: {error.strerror or error}") from error
+                raise path_error("the output", "written", error) from error
 
 
 def _silence(stream: TextIO) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,22 +38,20 @@ def lr_sweep(
     ] = None,
 ) -> procedure.Asked:
     """Find the best learning rate, and where training becomes unstable."""
-    from tunectl.procedures.lr_sweep import LR_SWEEP, fit_of
+    from tunectl.procedures.lr_options import LrSweepOptions, fit_of
     from tunectl.session.base_configuration import values_at
 
     metric, threshold = fit_of(fit)
-    options: dict[str, Any] = {
-        "low": low,
-        "high": high,
-        "points": points,
-        "constant": constant,
-        "steps": steps,
-        "follow_up": follow_up,
-        "find_max_train_steps": find_max_train_steps,
-        "fit_metric": metric,
-        "fit_threshold": threshold,
-    }
-    if off:
-        # Only where it is given: a folder of an earlier version was asked without it.
-        options["off"] = values_at(off, "--off")
-    return procedure.Asked(LR_SWEEP, options)
+    options = LrSweepOptions(
+        low=low,
+        high=high,
+        points=points,
+        constant=constant,
+        steps=steps,
+        follow_up=follow_up,
+        find_max_train_steps=find_max_train_steps,
+        fit_metric=metric,
+        fit_threshold=threshold,
+        off=values_at(off or [], "--off"),
+    )
+    return procedure.Asked(options)

@@ -32,6 +32,7 @@ from tunectl.cli import (
 )
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, TunectlError
+from tunectl.core.path_errors import system_reason
 from tunectl.core.shortages import with_advice
 
 app = typer.Typer(
@@ -121,7 +122,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             raise
-        note(with_advice(FolderError(f"{error.filename or 'a file'}: {error.strerror}")))
+        note(with_advice(FolderError(f"{error.filename or 'a file'}: {system_reason(error)}")))
         code = EXIT_FOLDER
     except typer.Abort:
         code = EXIT_INTERRUPTED

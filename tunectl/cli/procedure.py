@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from tunectl.cli.progress_display import watcher
 
 if TYPE_CHECKING:
     from tunectl.commands.sweep import ProcedureReport
-    from tunectl.procedures.procedure import Procedure
+    from tunectl.procedures.procedure import ProcedureOptions
 
 Study = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
 Before = Annotated[
@@ -42,10 +42,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a command asks for: its procedure, that one's own options, and the folder that it goes on from."""
+    """What a command asks for: the options of its procedure, and the folder that it goes on from."""
 
-    procedure: Procedure
-    options: Mapping[str, Any]
+    options: ProcedureOptions
     before: Path | None = None
 
 
@@ -102,7 +101,7 @@ def _run(
         request = ProcedureRequest(asked.options, given, asked.before)
         where = RunOptions(folder=folder, slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
-            report = run_procedure(asked.procedure, study, request, where, watching, backend)
+            report = run_procedure(study, request, where, watching, backend)
     if as_json:
         say_json(report.to_json())
     else:

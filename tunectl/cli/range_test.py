@@ -17,6 +17,6 @@ def range_test(
     steps: Annotated[int | None, typer.Option("--steps", help="Updates.  [500]", show_default=False)] = None,
 ) -> procedure.Asked:
     """Let the learning rate rise in one run, and see where the loss falls."""
-    from tunectl.procedures.range_test import RANGE_TEST
+    from tunectl.procedures.range_test import RangeTestOptions
 
-    return procedure.Asked(RANGE_TEST, {"low": low, "high": high, "steps": steps})
+    return procedure.Asked(RangeTestOptions(low, high, steps))

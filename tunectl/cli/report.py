@@ -45,7 +45,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a study's findings, its page and its plots anew; trains nothing."""
-    from tunectl.report.drawing import renderers
+    from tunectl.report.renderer import renderers
 
     with renderers() as ready:
         # The rest is imported, and the study read, while the processes that draw start.

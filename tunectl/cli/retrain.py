@@ -11,6 +11,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
+from tunectl.core.folders import StudyFolder
 
 if TYPE_CHECKING:
     from tunectl.commands.retrain import RetrainReport
@@ -34,7 +35,7 @@ def retrain(
     """Train the best trials of a study again with fresh seeds."""
     from tunectl.session.backend_start import started_backend
 
-    with started_backend() as backend:
+    with started_backend(study or StudyFolder(folder).study) as backend:
         # The rest is imported while the backend loads.
         from tunectl.commands.retrain import Wanted, retrain_study
         from tunectl.session.training_trials import RunOptions

@@ -19,6 +19,6 @@ def warmup_sweep(
     factor: Annotated[float, typer.Option("--factor", help="How far beyond that rate to go.")] = 10.0,
 ) -> procedure.Asked:
     """Find the shortest warmup that opens higher learning rates, and compare."""
-    from tunectl.procedures.warmup_sweep import WARMUP_SWEEP
+    from tunectl.procedures.warmup_search import WarmupSweepOptions
 
-    return procedure.Asked(WARMUP_SWEEP, {"unstable_lr": unstable_lr, "factor": factor}, before)
+    return procedure.Asked(WarmupSweepOptions(unstable_lr, factor), before)

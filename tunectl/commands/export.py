@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,13 +12,13 @@ from tunectl.analysis.results.outcomes import settings_summary
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder, TrialFolder
-from tunectl.core.records import Measurement, TrialOutcome
+from tunectl.core.records import TrialOutcome
 from tunectl.exchange import mlflow_store, optuna_storage, tensorboard_runs, wandb_runs
 from tunectl.exchange.export_folder import database_file, expanded, replaced_folder
 from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial
 from tunectl.report.parquet import parquet_bytes
-from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes
-from tunectl.report.trial_tables import settings_table, trials_table
+from tunectl.report.table import Table, csv_bytes
+from tunectl.report.trial_tables import measurements_table, settings_table, trials_table
 from tunectl.session.damage import SaidDamage
 from tunectl.session.snapshot import looked_at
 from tunectl.session.written_tables import setting_names
@@ -29,16 +29,6 @@ TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 _TABLES: Mapping[Tool, Sequence[str]] = {"mlflow": mlflow_store.TABLES, "optuna": optuna_storage.TABLES}
 """The tools that take a SQLite file, with the tables by which a file of theirs is known."""
-
-_MEASUREMENT_COLUMNS: dict[str, ColumnType] = {
-    "trial": "whole",
-    "step": "whole",
-    "kind": "text",
-    "learning_rate": "real",
-    "gradient_norm": "real",
-    "elapsed_seconds": "real",
-    "checkpoint": "text",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,26 +162,5 @@ def _tables(study: ExportedStudy) -> dict[str, Table]:
     return {
         "trials": trials_table(outcomes, tuple(all_names)),
         "settings": settings_table(settings_summary(outcomes, names, study.objective), names),
-        "measurements": _measurements_table(study.trials),
+        "measurements": measurements_table((item.plan.trial, item.measurements) for item in study.trials),
     }
-
-
-def _measurements_table(trials: Iterable[ExportedTrial]) -> Table:
-    rows = [(trial.plan.trial, item) for trial in trials for item in trial.measurements]
-    names = sorted({name for _, item in rows for name in item.metrics} - _MEASUREMENT_COLUMNS.keys())
-    metrics = [Column(name, "real") for name in names]
-    columns = [Column(name, kind) for name, kind in _MEASUREMENT_COLUMNS.items()]
-    return Table((*columns[:3], *metrics, *columns[3:]), [_row(trial, item, names) for trial, item in rows])
-
-
-def _row(trial: int, item: Measurement, metrics: Sequence[str]) -> tuple[Cell, ...]:
-    return (
-        trial,
-        item.step,
-        item.kind,
-        *[item.metrics.get(name) for name in metrics],
-        item.learning_rate,
-        item.gradient_norm,
-        item.elapsed_seconds,
-        item.checkpoint,
-    )

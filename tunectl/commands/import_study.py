@@ -13,6 +13,7 @@ from tunectl.core import real_folders
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors
 from tunectl.exchange.database_addresses import masked
 from tunectl.exchange.foreign_study import ForeignStudy
 from tunectl.exchange.imported_study import ImportedStudy, ImportedTrial, imported
@@ -69,7 +70,7 @@ def import_study(
     except StudyError as error:
         raise UsageError(f"{made.name}: cannot be expressed as a study of tunectl:\n{error}") from error
     fresh = place.with_name(f".{place.name}.importing")
-    try:
+    with path_errors(place, "created"):
         real_folders.remove_all(fresh, fresh.parent)
         try:
             states = _fill(create(fresh, made.text), spec, made, command, now)
@@ -79,8 +80,6 @@ def import_study(
         finally:
             with contextlib.suppress(OSError):
                 real_folders.remove_all(fresh, fresh.parent)
-    except OSError as error:
-        raise FolderError(f"{place}: the study folder cannot be made: {error.strerror or error}") from error
     return Import(made.name, place, states, made.remarks)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import BinaryIO
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.log_reader import seek_last_lines
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import ENDED, State
 from tunectl.execution.runner_lock import is_held
 from tunectl.store.plan_file import read_plan
@@ -66,7 +67,7 @@ def _pieces(
         log = _opened(home)
     with log:
         if last_lines is not None:
-            _seek_last(log, last_lines)
+            seek_last_lines(log, last_lines)
         while True:
             # Asked before the last piece is read: what was written before the end is shown.
             ended = not follow or over()
@@ -107,29 +108,8 @@ def _opened(home: TrialFolder) -> BinaryIO | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise FolderError(f"{home.log}: cannot be read: {error.strerror or error}") from error
+        raise path_error(home.log, "read", error) from error
 
 
 def _unlogged(folder: StudyFolder) -> str:
     return "has not begun yet" if is_held(folder.lock) else "has not begun, and no runner is at work"
-
-
-def _seek_last(log: BinaryIO, lines: int) -> None:
-    """Move to the beginning of the last `lines` lines, reading back from the end no further than needed."""
-    position = end = log.seek(0, os.SEEK_END)
-    if lines == 0:
-        return
-    while position > 0:
-        start = max(position - _BLOCK_BYTES, 0)
-        log.seek(start)
-        block = log.read(position - start)
-        found = len(block)
-        while (found := block.rfind(b"\n", 0, found)) >= 0:
-            if start + found == end - 1:
-                continue  # the last line's own
-            lines -= 1
-            if lines == 0:
-                log.seek(start + found + 1)
-                return
-        position = start
-    log.seek(0)

@@ -12,9 +12,10 @@ from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
 from tunectl.commands.report import Question, evidence_of
-from tunectl.core.errors import FolderError, StudyError, UsageError, dotted
+from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error
 from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
@@ -89,7 +90,7 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     except FileExistsError:
         raise UsageError(f"{path}: is there already; name another file with --to") from None
     except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise path_error(path, "written", error) from error
     return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
 
 

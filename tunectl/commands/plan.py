@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunectl.core.records import PlannedTrial, Scalar
+from tunectl.core.table_columns import Column
 from tunectl.core.wording import short_number
-from tunectl.report.table import Column, Table
+from tunectl.report.table import Table
 from tunectl.session.checked_study import CheckedStudy
 
 

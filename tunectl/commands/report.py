@@ -22,18 +22,19 @@ from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import CheckpointRule, Direction, Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped_json
 from tunectl.language.study_spec import StudySpec
 from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
-from tunectl.report.drawing import Renderer
 from tunectl.report.page_model import Section, StudyPage, TrialDetail
+from tunectl.report.renderer import Renderer
+from tunectl.report.study_page import PageContent, study_page
 from tunectl.report.table import Table
 from tunectl.report.trial_tables import settings_rows, trials_table, write_table
 from tunectl.session.internal_errors import Faults, faults_met, keep_faults
 from tunectl.session.snapshot import StudyAsItStands, looked_at
 from tunectl.session.study_evidence import indexed_curves, measurements_by_trial, read_evidence
-from tunectl.session.study_page import study_page
 from tunectl.session.written_tables import setting_names
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
@@ -197,7 +198,8 @@ def write_report(
     summaries = settings_summary(outcomes, names, objective)
     variant = _variant(spec.objective, objective)
     found = study_findings(evidence, faults.attempt)
-    page = study_page(folder, evidence, outcomes, summaries, names, read_provenance(folder), faults)
+    content = PageContent(evidence, outcomes, summaries, names, read_provenance(folder))
+    page = study_page(folder, content, faults.attempt)
     paths = _write_tables(folder, evidence, outcomes, variant, faults)
     undrawn = ""
     if draw:
@@ -205,8 +207,8 @@ def write_report(
         paths += drawn
     html, listed = folder.path / f"report{variant}.html", folder.path / f"findings{variant}.json"
     text, findings = _page_text(replace(page, findings=found), faults, f"send {folder.faults} with a bug report")
-    content = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
-    _write(listed, (escaped_json(jsontext.encode(content, indent=2)) + "\n").encode())
+    kept = {"objective": asdict(objective), "findings": [finding.to_json() for finding in findings]}
+    _write(listed, (escaped_json(jsontext.encode(kept, indent=2)) + "\n").encode())
     _write(html, text.encode("utf-8", "replace"))
     keep_faults(folder, faults)
     header, rows = settings_rows(summaries, names)
@@ -284,10 +286,8 @@ def _draw(
     from tunectl.report.plots import Drawn, vega_lite, write_figures
 
     def drawn(figures: Sequence[Figure], ready: Sequence[Renderer] = ()) -> Drawn:
-        try:
+        with path_errors(folder.plots, "written"):
             return write_figures(folder.plots, figures, ready)
-        except OSError as error:
-            raise FolderError(f"{folder.plots}: cannot be written: {error.strerror or error}") from error
 
     def sound(figure: Figure) -> bool:
         return faults.attempt(f"the plot {figure.name}", partial(vega_lite, figure), None) is not None
@@ -319,7 +319,5 @@ def _variant(own: Objective, asked: Objective) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
+    with path_errors(path, "written"):
         write_if_changed(path, content)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

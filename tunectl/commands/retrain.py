@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, F
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.execution.backends import Backend
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import OpenStudy, grown, opened
@@ -99,7 +98,7 @@ def retrain_study(
     has not ended, and what `run_study` raises.
     """
     checked = check_study(study_file or _study_file(place), Path.cwd())
-    slots = study_slots(checked.spec, options.slots, dict(os.environ))
+    slots = study_slots(checked.spec, options.slots, backend)
     opening = opened(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
         chosen = _chosen(study, wanted)

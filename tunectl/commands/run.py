@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from tunectl.analysis.findings.file_findings import must_stop
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
-from tunectl.execution.backends import Backend
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
@@ -93,7 +92,7 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     is in use, belongs to another study, or cannot be written.
     """
     checked = check_study(study, Path.cwd())
-    slots = study_slots(checked.spec, options.slots, dict(os.environ))
+    slots = study_slots(checked.spec, options.slots, backend)
     place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
     with counted_stop_signals() as stops, ExitStack() as stack:
         ready, begun = None, check_place(place)

@@ -16,10 +16,11 @@ from tunectl.analysis.results.outcomes import best_outcome
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.links import broken_link
+from tunectl.core.path_errors import broken_link, path_error, path_message
 from tunectl.core.records import ENDED
+from tunectl.core.table_columns import Column, ColumnType
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
-from tunectl.report.table import Column, ColumnType, Table
+from tunectl.report.table import Table
 from tunectl.session.snapshot import looked_at
 from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
 from tunectl.store.study_folder import seems_study_folder
@@ -89,14 +90,14 @@ def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _:
     except NotADirectoryError:
         raise FolderError(f"{below}: is no folder") from None
     except OSError as error:
-        raise FolderError(f"{below}: cannot be read: {error.strerror or error}") from error
+        raise path_error(below, "read", error) from error
     return [_tracked(place) for place in sorted(_studies_below(below, unreadable))]
 
 
 def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator[Path]:
     # What a study folder holds is no study: large ones have ten thousands of trial folders.
     def passed_over(error: OSError) -> None:
-        unreadable(f"{Path(error.filename)}: cannot be read: {error.strerror or error}; it is passed over")
+        unreadable(f"{path_message(Path(error.filename), 'read', error)}; it is passed over")
 
     for place, folders, _ in os.walk(below, onerror=passed_over):
         left = []

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from tunectl.analysis.results.runs import Run, curves_of, joined, told_updates
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
+from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, UsageError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder, TrialFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import FactorySignature, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.table_columns import Column
 from tunectl.core.typed_fields import DamagedError, sealed_object
-from tunectl.execution.backends import Backend
+from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.configuration import FIELDS
 from tunectl.language.placeholders import names_in
 from tunectl.language.study_spec import StudySpec
-from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec
+from tunectl.procedures.known_procedures import procedure_of
+from tunectl.procedures.procedure import AnySweep, Conclusion, Options, Options_co, Procedure, Results, SweepSpec
 from tunectl.procedures.repeated_seeds import without_evidence
-from tunectl.report.table import Column, Table
+from tunectl.report.table import Table
 from tunectl.report.trial_tables import write_table
 from tunectl.session.base_configuration import settle
 from tunectl.session.checked_study import CheckedStudy, check_study
@@ -44,14 +46,14 @@ from tunectl.store.trial_files import read_trial
 from tunectl.store.writing_lock import writing_lock
 
 
-@dataclass(frozen=True, slots=True)
-class ProcedureRequest:
-    """What a procedure is asked: its own options by name, and the values that settle the study.
+@dataclass(frozen=True)
+class ProcedureRequest(Generic[Options_co]):
+    """What a procedure is asked: its own options, and the values that settle the study.
 
     `before` is the folder of the procedure that this one goes on from.
     """
 
-    options: Mapping[str, Any]
+    options: Options_co
     values: Mapping[str, Scalar]
     before: Path | None = None
 
@@ -101,21 +103,21 @@ class ProcedureReport:
 
 
 def run_procedure(
-    procedure: Procedure,
     study: Path,
-    request: ProcedureRequest,
+    request: ProcedureRequest[Options],
     options: RunOptions,
     watcher: Watcher,
     backend: Backend,
 ) -> ProcedureReport:
-    """Run what is left of a procedure on a study, on a backend that was started, and conclude.
+    """Run what is left of a procedure, that of the request's options, on a backend that was started, and conclude.
 
     Raises StudyError, WorkloadError and UsageError (exit code 2) before anything is created, and FolderError (3) where
     the folder is in use, belongs to another study or another request, or cannot be written.
     """
+    procedure = procedure_of(request.options)
     checked = check_study(study, Path.cwd())
     sweep = _checked_sweep(procedure, checked, request)
-    slots = study_slots(checked.spec, options.slots, dict(os.environ))[: 1 if procedure.one_at_a_time else None]
+    slots = study_slots(checked.spec, options.slots, backend)[: 1 if procedure.one_at_a_time else None]
     name = f"{checked.spec.name}.{procedure.name}"
     place = options.folder if options.folder is not None else study_path(Path("runs"), name)
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
@@ -161,7 +163,9 @@ def _say_omissions(study: OpenStudy, watcher: Watcher) -> None:
         watcher.message(f"warning: {omission}")
 
 
-def _checked_sweep(procedure: Procedure, checked: CheckedStudy, request: ProcedureRequest) -> SweepSpec:
+def _checked_sweep(
+    procedure: Procedure[Options], checked: CheckedStudy, request: ProcedureRequest[Options]
+) -> SweepSpec[Options]:
     """What the procedure works on; raises UsageError where it cannot."""
     if checked.spec.own_code:
         _check_own_code(procedure, checked.spec)
@@ -172,22 +176,25 @@ def _checked_sweep(procedure: Procedure, checked: CheckedStudy, request: Procedu
     return sweep
 
 
-def _say_cost(procedure: Procedure, sweep: SweepSpec, watcher: Watcher) -> None:
+def _say_cost(procedure: Procedure[Options], sweep: SweepSpec[Options], watcher: Watcher) -> None:
     usual = procedure.trainings(sweep)
     if usual is not None:
-        steps = sweep.options.get("steps") or sweep.max_train_steps
+        steps = getattr(sweep.options, "steps", None) or sweep.max_train_steps
         watcher.message(f"{procedure.name}: takes about {usual[0]} to {usual[1]} trainings of {steps:,} steps in all")
 
 
-def _say_phase(procedure: Procedure, left: Sequence[PlannedTrial], watcher: Watcher) -> None:
+def _say_phase(procedure: Procedure[Any], left: Sequence[PlannedTrial], watcher: Watcher) -> None:
     phases = dict.fromkeys(procedure.phases[trial.setting] for trial in left)
     noun = "trial" if len(left) == 1 else "trials"
     watcher.message(f"{procedure.name}: {', '.join(phases)} ({len(left)} {noun})")
 
 
 def sweep_spec(
-    procedure: Procedure, spec: StudySpec, request: ProcedureRequest, signature: FactorySignature | None = None
-) -> SweepSpec:
+    procedure: Procedure[Options],
+    spec: StudySpec,
+    request: ProcedureRequest[Options],
+    signature: FactorySignature | None = None,
+) -> SweepSpec[Options]:
     """What the procedure works on; raises UsageError where the study is not settled, or takes not what `before` found.
 
     `signature` is the factory's, None where it is not known.
@@ -213,7 +220,7 @@ def sweep_spec(
 
 
 def _check_recipe(
-    procedure: Procedure, spec: StudySpec, recipe: Mapping[str, Any], signature: FactorySignature | None
+    procedure: Procedure[Any], spec: StudySpec, recipe: Mapping[str, Any], signature: FactorySignature | None
 ) -> None:
     """Refuse a recipe of which this study would take only a part. Raises UsageError."""
     taken = {*spec.names, *(() if spec.own_code else FIELDS), *(signature.parameters if signature is not None else ())}
@@ -238,7 +245,7 @@ def _ends(domain: Domain) -> tuple[float, float] | None:
     return (min(numbers), max(numbers)) if domain.is_ordered or len(set(numbers)) > 1 else None
 
 
-def _check_own_code(procedure: Procedure, spec: StudySpec) -> None:
+def _check_own_code(procedure: Procedure[Any], spec: StudySpec) -> None:
     """Refuse a study of own code that lacks what the procedure needs. Raises UsageError that names all of it."""
     needs = procedure.own_code
     if needs is None:
@@ -256,7 +263,7 @@ def _check_own_code(procedure: Procedure, spec: StudySpec) -> None:
         )
 
 
-def _check_places(procedure: Procedure, spec: StudySpec, trials: Sequence[PlannedTrial]) -> None:
+def _check_places(procedure: Procedure[Any], spec: StudySpec, trials: Sequence[PlannedTrial]) -> None:
     """Refuse a command that needs a value which the procedure's first trials do without. Raises UsageError."""
     for argument in spec.program.arguments if spec.program is not None else ():
         for name in names_in(argument) if isinstance(argument, str) else ():
@@ -284,21 +291,25 @@ def _conclusion_of(place: Path) -> dict[str, Any]:
             f"--from {place}: there is no {path.name}; give the folder of a procedure that has ended"
         ) from None
     except (OSError, DamagedError) as error:
-        raise FolderError(f"{path}: cannot be read: {error}") from error
+        raise path_error(path, "read", error) from error
 
 
-def _asked(procedure: Procedure, sweep: SweepSpec) -> dict[str, Any]:
+def _asked(procedure: Procedure[Any], sweep: AnySweep) -> dict[str, Any]:
     """What procedure.json keeps: a folder belongs to one request."""
     return {
         "procedure": procedure.name,
-        "options": dict(sweep.options),
+        "options": sweep.options.to_json(),
         "values": dict(sweep.values),
         "from": dict(sweep.before) or None,
     }
 
 
 def planned_trials(
-    spec: StudySpec, sweep: SweepSpec, procedure: Procedure, results: Results, planned: Sequence[PlannedTrial]
+    spec: StudySpec,
+    sweep: SweepSpec[Options],
+    procedure: Procedure[Options],
+    results: Results,
+    planned: Sequence[PlannedTrial],
 ) -> list[PlannedTrial]:
     """The trials that the procedure wants now and that are not planned yet; equal repeats share their seed."""
     known = {(trial.setting, trial.point, trial.repeat) for trial in planned}
@@ -320,7 +331,7 @@ def planned_trials(
                 coordinates=(),
                 hyperparameters={name: value for name, value in values.items() if value is not None},
                 seed=trial_seed(spec.training.seed, wish.repeat),
-                kind=wish.kind,
+                kind=wish.trial_kind,
                 training=dict(training),
             )
         )
@@ -353,7 +364,7 @@ def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
 
 
 def _report(
-    procedure: Procedure,
+    procedure: Procedure[Any],
     checked: CheckedStudy,
     study: OpenStudy,
     conclusion: Conclusion | None,
@@ -387,8 +398,6 @@ def _table(conclusion: Conclusion) -> Table:
 
 def _write_conclusion(folder: StudyFolder, conclusion: Conclusion) -> Path:
     content = record_checksums.sealed(jsontext.encode({**conclusion.answers, "verdict": conclusion.verdict})) + b"\n"
-    try:
+    with path_errors(folder.conclusion, "written"):
         write_if_changed(folder.conclusion, content)
-    except OSError as error:
-        raise FolderError(f"{folder.conclusion}: cannot be written: {error.strerror or error}") from error
     return folder.conclusion

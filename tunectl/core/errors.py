@@ -1,11 +1,12 @@
-"""The errors that reach a user, and how they are worded."""
+"""The errors that are shown to a user, and the form of their messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.core.quoted_traceback import quoted_traceback
+from tunectl.core.exception_text import quoted_traceback
+from tunectl.core.wording import printable
 
 PathKey = tuple[str | int, ...]
 """A place in the document: ("hyperparameters", "momentum", "range", 0)."""
@@ -21,17 +22,17 @@ EXIT_INTERRUPTED = 130
 
 
 class TunectlError(Exception):
-    """A condition that the user can mend; printed as it stands, without a traceback."""
+    """An error that the user can correct; printed as it is, without a traceback."""
 
     exit_code: int = EXIT_BAD_STUDY
 
 
 class UsageError(TunectlError):
-    """A command was called with words that do not fit together."""
+    """A command was called with wrong options or arguments."""
 
 
 class WorkloadError(TunectlError):
-    """The workload cannot be built, or does not give what the study asks of it."""
+    """The workload cannot be built, or does not give what the study needs."""
 
 
 class FolderError(TunectlError):
@@ -41,16 +42,16 @@ class FolderError(TunectlError):
 
 
 class LoaderError(TunectlError):
-    """A data-loader process of a trial died: by a signal, or by ending itself."""
+    """A data-loader process of a trial ended, by a signal or by itself."""
 
 
 class ShortageError(TunectlError):
-    """A program of a trial met a limit of the machine; the message says which, and what to do."""
+    """A program of a trial reached a limit of the machine; the message says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong with a study file: where it stands and what would be right.
+    """One problem in a study file: its place, and what is expected there.
 
     `line` and `column` count from 1. `path` is dotted (`hyperparameters.momentum.range`), "" for the whole file.
     """
@@ -73,26 +74,16 @@ def problem_at(
     message: str,
     other_files: Mapping[PathKey, str] | None = None,
 ) -> Problem:
-    """A problem with what stands at `path`; `other_files` as in Document."""
-    stands = _standing(path, places)
+    """A problem with the value at `path`, or with its nearest parent in the file; `other_files` as in Document."""
+    known = next((path[:length] for length in range(len(path), 0, -1) if path[:length] in places), ())
     for below, other in (other_files or {}).items():
-        if len(stands) > len(below) and stands[: len(below)] == below:
+        if len(known) > len(below) and known[: len(below)] == below:
             file = other
-    return Problem(file, *places.get(stands, (1, 1)), dotted(path), printable(message))
-
-
-def printable(text: str) -> str:
-    """The text on one line: what does not print (a line break, half a surrogate pair) as its escape."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-
-
-def _standing(path: PathKey, places: Mapping[PathKey, Place]) -> PathKey:
-    """`path`, or its nearest parent that stands in the file."""
-    return next((path[:length] for length in range(len(path), 0, -1) if path[:length] in places), ())
+    return Problem(file, *places.get(known, (1, 1)), dotted(path), printable(message))
 
 
 def dotted(path: PathKey) -> str:
-    """The path as it is shown: `hyperparameters.learning_rate[0].range`."""
+    """The path as text: `hyperparameters.learning_rate[0].range`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -100,7 +91,7 @@ def dotted(path: PathKey) -> str:
 
 
 class StudyError(TunectlError):
-    """A study file with at least one problem; all of them are found at once, in the order of the file."""
+    """A study file with at least one problem; it has all of them, in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
@@ -108,10 +99,10 @@ class StudyError(TunectlError):
 
 
 class Infeasible(Exception):  # noqa: N818  (a result of a trial, not an error of the program)
-    """Raised by a workload when these hyperparameters cannot work: a result of the study, not a failure.
+    """Raised by a workload where training cannot work with these hyperparameters: a result, not a failure.
 
-    `reason` is one line; it stands in the trial tables. Torch makes another one of what a data-loader process raises,
-    of a text that quotes that process's traceback: its reason is the one that is quoted.
+    `reason` is one line for the trial tables. Where a data-loader process raises it, torch raises another one with that
+    process's traceback as its text: then the reason is taken from the traceback.
     """
 
     def __init__(self, reason: str = "the workload raised Infeasible") -> None:

@@ -1,4 +1,4 @@
-"""Where an exception arose in the user's code: the innermost frame that is theirs."""
+"""Where in the user's code an exception was raised: the innermost frame that belongs to the user."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import traceback
 from pathlib import Path
 
 from tunectl.core.errors import TunectlError
-from tunectl.core.exception_text import first_of_group, text_of
-from tunectl.core.quoted_traceback import quoted_traceback
+from tunectl.core.exception_text import first_of_group, quoted_traceback, text_of
 
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def user_frame(error: BaseException) -> str:
-    """`file:line` of the innermost frame of an exception that is the user's, "" where none is.
+    """`file:line` of the innermost frame of the user's code, "" if there is none.
 
-    Frames of torch, of Python's standard library and of this package (its built-in workloads count as a user's) are
-    nobody's; those of other installed packages count where no file outside of them is among the frames. A cause's
-    frames come before those of the exception that wraps it, and those of a group's first exception before the group's.
-    A syntax error is where the syntax is. Frames that the exception's text quotes, since it was raised in another
-    process, are further in than its own.
+    Frames of torch, of Python's standard library and of this package never count, except for its built-in workloads.
+    Frames of other installed packages count only if no frame is outside of them. The frames of a cause come before
+    those of the exception that wraps it, and those of a group's first exception before the group's. A syntax error is
+    at the line with the wrong syntax. Frames quoted in the exception's text, of another process, are further in than
+    its own.
     """
     chain = [item for item in (error.__cause__, first_of_group(error), error) if item is not None]
     for item in chain:
@@ -37,10 +36,10 @@ def user_frame(error: BaseException) -> str:
 
 
 def innermost_frame(error: BaseException) -> str:
-    """The user's innermost frame; where there is none, the innermost of all.
+    """The user's innermost frame, or the innermost of all frames if the user has none.
 
-    "" where there is no frame, and for an error of tunectl's own: its words are for people, the line that raised it
-    is not.
+    "" if there are no frames, and for an error of tunectl's own: its message says enough, and the line that raised it
+    does not help the user.
     """
     found = user_frame(error)
     if found or isinstance(error, TunectlError):
@@ -49,7 +48,7 @@ def innermost_frame(error: BaseException) -> str:
 
 
 def is_own(error: BaseException) -> bool:
-    """Whether this package raised the exception, or called what did: no frame of the user's stands further in."""
+    """Whether this package, or what it called, raised the exception: no frame of the user is further in."""
     for file, _ in reversed(_frames(error)):
         if _is_below(Path(file), _PACKAGE) and is_machinery(file):
             return True
@@ -59,7 +58,7 @@ def is_own(error: BaseException) -> bool:
 
 
 def is_machinery(file: str) -> bool:
-    """Whether a frame's file is torch's, Python's own or this package's, and so never a user's."""
+    """Whether a file belongs to torch, to Python or to this package, and so never to the user."""
     path = Path(file)
     if file.startswith("<") or _is_torch(path):
         return True
@@ -81,7 +80,7 @@ def _is_installed(file: str) -> bool:
 
 
 def _is_torch(path: Path) -> bool:
-    # A torch that was built from source lies anywhere.
+    # A torch that was built from source may be anywhere.
     home = getattr(sys.modules.get("torch"), "__file__", None)
     if isinstance(home, str) and _is_below(path, Path(home).parent):
         return True

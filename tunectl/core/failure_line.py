@@ -10,10 +10,10 @@ from typing import Literal
 from tunectl.core.progress_bars import behind_bars, is_bar
 
 PLACE = re.compile(r'^\s*>?\s*File "(?P<file>[^"<>]+)", line (?P<line>\d+)')
-"""A frame of a Python traceback; the line after it is that of the source."""
+"""A frame of a Python traceback; the line after it shows the source."""
 
 LAST_LINES = "; its last lines were: "
-"""Before the last lines in the message of a program that ended with 0 and printed no objective."""
+"""Begins the list of last lines in the message about a program that ended with 0 without printing the objective."""
 
 _HEADER = re.compile(r"(?P<before>.*?)(?:Original |Exception Group )?Traceback \(most recent call last\)(?P<after>.*)")
 _BOX_ENDS = "\u2570"
@@ -22,7 +22,7 @@ _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?::\s.*|:)?")
 _LAUNCHER = re.compile(
     r"(?:[\w.]+\.)?(?:ChildFailedError|CalledProcessError|ProcessExitedException|KeyboardInterrupt|BrokenPipeError)\b"
 )
-"""What ends a launcher, or a neighbour, because the program failed."""
+"""The exceptions of a launcher, or of another rank, that only follow from the failure of the program."""
 
 _NO_CAUSE = re.compile(r"Exception ignored in|--- Logging error ---")
 _STRONG = (
@@ -33,10 +33,10 @@ _STRONG = (
     re.compile(r".*(?:command not found|[Nn]o such file|[Pp]ermission denied)"),
     re.compile(r".*(?:Segmentation fault|Illegal instruction|Bus error|Aborted|Killed|core dumped|terminate called)"),
 )
-"""Lines that say what went wrong where there is no traceback, the plainest first."""
+"""Lines that say what went wrong if there is no traceback, the clearest first."""
 
 _USAGE = re.compile(r"[\w./-]+: error: ")
-"""What argparse says. Right behind an exception such a line, too, would hardly be of its message."""
+"""An error of argparse. Such a line is hardly part of an exception's message, even directly after one."""
 
 _WARNING = re.compile(r"Warning: |^\s+warnings\.warn\(|^\W*(?:WARN(?:ING)?\b|W\d{4} )")
 _BOILERPLATE = re.compile(
@@ -48,13 +48,13 @@ _BOILERPLATE = re.compile(
 )
 
 
-_MOST_CHARACTERS = 500  # of a line that is looked at
-_MOST_LINES_OF_A_MESSAGE = 30  # that begin a line; a program that prints more after a traceback had gone on
+_MOST_CHARACTERS = 500  # of a line that is read
+_MOST_LINES_OF_A_MESSAGE = 30  # not indented; a program that prints more after a traceback went on running
 
 
 @dataclass(frozen=True, slots=True)
 class _Traceback:
-    """A traceback among lines: where it begins and its message ends, the message's first line and its last frame."""
+    """A traceback among lines: its first line, the line after its message, the message's first line, its last frame."""
 
     start: int
     end: int
@@ -64,25 +64,25 @@ class _Traceback:
 
 
 def failure_line(lines: Sequence[str]) -> str:
-    """The line among a program's last ones that says why it failed; "" where there is none.
+    """The line that says why a program failed, among its last lines; "" if there is none.
 
-    It is the exception of the last traceback that is the program's own, else the plainest error, else the last line
-    that is no progress bar, warning or boilerplate.
+    It is the exception of the last traceback of the program itself, else the clearest error, else the last line that
+    is not a progress bar, a warning or boilerplate.
     """
     lines = _beginnings(lines)
     chosen = _chosen(lines)
     if chosen is None:
-        return _plainest(lines)
-    later = [line for line in lines[chosen.end :] if _says_something(line)]
+        return _clearest_error(lines)
+    later = [line for line in lines[chosen.end :] if _is_informative(line)]
     if any(_USAGE.match(line) for line in later) or sum(not line[0].isspace() for line in later) > (
         _MOST_LINES_OF_A_MESSAGE
     ):
-        return _plainest(later)
+        return _clearest_error(later)
     return chosen.message
 
 
 def failure_place(lines: Sequence[str]) -> str:
-    """file:line of the last frame of the traceback that `failure_line` is of, "" where there is none."""
+    """`file:line` of the last frame of the traceback with the `failure_line`, "" if there is none."""
     lines = _beginnings(lines)
     chosen = _chosen(lines)
     if chosen is not None:
@@ -92,25 +92,25 @@ def failure_place(lines: Sequence[str]) -> str:
 
 
 def failure_excerpt(lines: Sequence[str], most: int) -> list[str]:
-    """The lines to keep of a failure, at most `most`: from the traceback that says why on, else the last ones."""
+    """The lines to keep of a failure, at most `most`: from the traceback with the cause on, else the last lines."""
     chosen = _chosen(_beginnings(lines))
     if chosen is None or len(lines) - chosen.start <= most:
         return list(lines[-most:])
-    # Of a long traceback its end.
+    # Of a long traceback only the end is kept.
     end = min(len(lines), chosen.end + 2)
     return list(lines[max(chosen.start, end - most) : end])
 
 
-def telling_lines(lines: Sequence[str], count: int) -> list[str]:
-    """The last lines that are no progress bars, warnings or boilerplate; where there are none, the last ones."""
-    return [line for line in lines if _says_something(line[:_MOST_CHARACTERS])][-count:] or list(lines[-count:])
+def informative_lines(lines: Sequence[str], count: int) -> list[str]:
+    """The last lines that are not progress bars, warnings or boilerplate; if there are none, simply the last ones."""
+    return [line for line in lines if _is_informative(line[:_MOST_CHARACTERS])][-count:] or list(lines[-count:])
 
 
 def _beginnings(lines: Sequence[str]) -> list[str]:
     return [line[:_MOST_CHARACTERS] for line in lines]
 
 
-def _says_something(line: str) -> bool:
+def _is_informative(line: str) -> bool:
     return bool(line.strip()) and not (is_bar(line) or _WARNING.search(line) or _BOILERPLATE.search(line))
 
 
@@ -139,7 +139,7 @@ def _tracebacks(lines: Sequence[str]) -> list[_Traceback]:
 
 
 def _plain(lines: Sequence[str], start: int, before: str) -> _Traceback | None:
-    """The traceback whose header is at `start`; what is before the header may be before each of its lines."""
+    """The traceback whose header is at `start`; the text before the header may be before each of its lines."""
     if before.strip() and not before.strip(" |+"):
         return _in_a_tree(lines, start)
     place = ""
@@ -154,7 +154,7 @@ def _plain(lines: Sequence[str], start: int, before: str) -> _Traceback | None:
 
 
 def _with_what_it_quotes(lines: Sequence[str], found: _Traceback) -> _Traceback:
-    """The exception that a message quotes with its frames, as Ray's and TensorFlow's do, else the one that is there."""
+    """The exception that a message quotes with its frames, as those of Ray and TensorFlow do, else `found` itself."""
     place = ""
     for index in range(found.end, len(lines)):
         line = lines[index]
@@ -166,13 +166,13 @@ def _with_what_it_quotes(lines: Sequence[str], found: _Traceback) -> _Traceback:
         elif line[:1].strip():
             break
     following = lines[found.end].strip() if found.end < len(lines) else ""
-    if found.message.endswith(":") and _says_something(following) and " " not in found.message:
+    if found.message.endswith(":") and _is_informative(following) and " " not in found.message:
         return replace(found, end=found.end + 1, message=f"{found.message} {following}")
     return found
 
 
 def _in_a_tree(lines: Sequence[str], start: int) -> _Traceback | None:
-    """A traceback of an exception group, or of one in it, as Python draws them."""
+    """A traceback of an exception group, or of an exception in it, as Python draws them."""
     place = ""
     for index in range(start + 1, len(lines)):
         line = _TREE.sub("", lines[index], count=1)
@@ -197,8 +197,8 @@ def _boxed(lines: Sequence[str], start: int) -> _Traceback | None:
     return None
 
 
-def _plainest(lines: Sequence[str]) -> str:
-    kept = telling_lines(lines, len(lines))
+def _clearest_error(lines: Sequence[str]) -> str:
+    kept = informative_lines(lines, len(lines))
     for strong in _STRONG:
         found = [line for line in kept if strong.match(line)]
         if found:

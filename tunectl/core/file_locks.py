@@ -1,4 +1,4 @@
-"""Which locks a file system has: some network file systems (Lustre, NFS without its lock service) have none."""
+"""File locks: whether a file system has them (Lustre, and NFS without its lock service, do not), and who holds one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pathlib import Path
 from tunectl.core import regular_files
 
 _LOCKS = Path("/proc/locks")
-_FILE = 5  # the field of the file, behind that of the process
+_FILE = 5  # the field of the file, after that of the process
 _MOST_SHOWN = 100
 
 MISSING = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
-"""What is said where there are none."""
+"""The error numbers of a file system without locks."""
 
 
 def holders(path: Path) -> list[str]:
-    """The other processes that hold a lock (flock) on a file or a folder, as `process 123 (tunectl report x)`, and with
-    `, which is stopped,` where one is; [] where the system does not say.
+    """The other processes with a lock (flock) on a file or a folder, as `process 123 (tunectl report x)`.
+
+    A process that is stopped has `, which is stopped,` after it. [] if the system does not show the locks.
     """
     try:
         status, lines = path.stat(), regular_files.content(_LOCKS).decode("ascii", "replace").splitlines()
     except OSError:
         return []
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    # As "1: FLOCK  ADVISORY  WRITE 123 fd:01:456 0 EOF"; one that waits has an arrow before its kind.
+    # As "1: FLOCK  ADVISORY  WRITE 123 fd:01:456 0 EOF"; a waiting process has an arrow after the number.
     found = (fields for line in lines if len(fields := line.split()) > _FILE and fields[1] == "FLOCK")
     pids = {int(fields[_FILE - 1]) for fields in found if fields[_FILE] == file and fields[_FILE - 1].isdecimal()}
     return [_process(pid) for pid in sorted(pids - {os.getpid()}) if pid > 0]
@@ -47,9 +48,9 @@ def _process(pid: int) -> str:
 
 
 def has_record_locks(file: Path) -> bool:
-    """Whether files like this one can be locked by fcntl, as SQLite does it; true where that cannot be asked.
+    """Whether this file can be locked by fcntl, as SQLite locks it; true if the file cannot be opened.
 
-    Takes a shared lock for an instant. This process must have no such lock on the file: it would lose it.
+    Takes a shared lock for a moment. This process must not have such a lock on the file already: it would lose it.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a power cut, never sees half of one, and no other file is harmed."""
+"""Writing files atomically: neither a reader nor a power cut ever finds half of one, and no other file is changed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tunectl.core import real_folders
 from tunectl.core.regular_files import opened
 
 _NO_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM})
-# What file systems say that cannot flush a folder, or a file that is open for reading: some network file systems.
+# The error numbers of file systems that cannot flush a folder, or a file opened for reading: some network file systems.
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
-"""What is said where a disk is full, cannot be written, or takes no file of this size: the same for every trial."""
+"""The error numbers of a disk that is full, read-only, broken, or takes no file of this size: alike for all trials."""
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.(?P<digits>[0-9a-f]{8}))?\.tmp", re.DOTALL)
 _MOST_NAMES = 100
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OLD_SECONDS = 86_400.0
-# Where the file system has no locks, a temporary file that was last written a day ago is one that was left.
+# Without locks, a temporary file counts as left over a day after it was last written.
 
 
 def write_atomically(
@@ -36,17 +36,17 @@ def write_atomically(
 ) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk and rename it to `path`.
 
-    The temporary file, `.<name>.<8 hex digits>.tmp`, is a new one: nothing that is there already is written to, and
-    writers of the same file do not meet. One that a killed writer left is removed by the next one; it is removed at
-    once when `write` raises. No part of the path below `within` may be a link, nor `path` itself. After a power cut the
-    file that was there before may be there again, never half of one; where that does not matter either, `durable` false
-    saves the time that flushing takes. Raises OSError where the disk is full or the folder cannot be written.
+    The temporary file, `.<name>.<8 hex digits>.tmp`, is always a new one, so that writers of the same file do not
+    disturb each other. It is removed if `write` raises; if its writer is killed, the next writer removes it. No part of
+    the path below `within` may be a link, nor `path` itself. After a power cut the file may have its earlier content
+    again, but never half of the new one. If even that content may be lost, `durable=False` saves the time of flushing.
+    Raises OSError if the disk is full or the folder cannot be written.
     """
     with real_folders.opened(path.parent, within) as folder:
-        _refuse_what_is_no_file(path, folder)
+        _refuse_unless_file(path, folder)
         _remove_left(path.name, folder)
         temporary, descriptor = _new_temporary(path.name, folder)
-        # Its lock says that it is being written: held until it has its name.
+        # Its lock says that it is being written. It is held until the file is renamed.
         lock = os.dup(descriptor)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -65,10 +65,10 @@ def write_atomically(
 
 @contextlib.contextmanager
 def temporary_folder(beside: Path) -> Iterator[Path]:
-    """A new folder beside a path, `.<name>.<8 hex digits>.tmp`, removed at the end unless it was given another name.
+    """A new folder beside a path, `.<name>.<8 hex digits>.tmp`, which is removed at the end unless it was renamed.
 
-    It is locked meanwhile: what is left by a process that was killed is removed by the next one for the same path. No
-    folder, file or link that is there already is written to. Raises OSError where it cannot be made.
+    It is locked until then; if the process is killed, the next one for the same path removes it. No existing folder,
+    file or link is written to. Raises OSError if the folder cannot be created.
     """
     with real_folders.opened(beside.parent) as parent:
         _remove_left(beside.name, parent)
@@ -83,7 +83,7 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
 
 
 def try_to_write(folder: Path, name: str) -> None:
-    """Make a new file in a folder and remove it; raises OSError where that cannot be done."""
+    """Create a file in a folder and remove it; raises OSError if that is not possible."""
     with real_folders.opened(folder) as opened_folder:
         _remove_left(name, opened_folder)
         temporary, descriptor = _new_temporary(name, opened_folder)
@@ -92,12 +92,12 @@ def try_to_write(folder: Path, name: str) -> None:
 
 
 def target_of(name: str) -> str | None:
-    """The name of the file for which a file of this name is a temporary one; None where it is none."""
+    """The name of the file that a temporary file of this name becomes; None if it is not a temporary file."""
     match = _TEMPORARY.fullmatch(name)
     return None if match is None else match["name"]
 
 
-def _refuse_what_is_no_file(path: Path, folder: int) -> None:
+def _refuse_unless_file(path: Path, folder: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -114,25 +114,25 @@ def _lock(descriptor: int) -> None:
 
 
 def _new_temporary(name: str, folder: int) -> tuple[str, int]:
-    """A new file that this process alone writes to: its name and its descriptor, on which its lock is held."""
+    """A new file that only this process writes to: its name, and its descriptor, which holds the lock."""
     for _ in range(_MOST_NAMES):
         temporary = _temporary_name(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
             _lock(descriptor)
-            # Another writer may have taken it for one that was left, before it was locked.
+            # Before it was locked, another writer may have removed it as a left-over one.
             if os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
             os.close(descriptor)
-    raise FileExistsError(errno.EEXIST, "no temporary name for it is free", name)
+    raise FileExistsError(errno.EEXIST, "no name for a temporary file is free", name)
 
 
 def _new_temporary_folder(name: str, folder: int) -> tuple[str, int]:
-    """A new folder that this process alone writes to: its name, and the descriptor on which its lock is held."""
+    """A new folder that only this process writes to: its name, and a descriptor, which holds the lock."""
     for _ in range(_MOST_NAMES):
         temporary = _temporary_name(name)
-        # Another writer may take it for one that was left, before it is locked.
+        # Before it is locked, another writer may remove it as a left-over one.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             os.mkdir(temporary, dir_fd=folder)
             descriptor = os.open(temporary, _LISTED | os.O_NOFOLLOW, dir_fd=folder)
@@ -140,11 +140,11 @@ def _new_temporary_folder(name: str, folder: int) -> tuple[str, int]:
             if os.fstat(descriptor).st_nlink:
                 return temporary, descriptor
             os.close(descriptor)
-    raise FileExistsError(errno.EEXIST, "no temporary name for it is free", name)
+    raise FileExistsError(errno.EEXIST, "no name for a temporary file is free", name)
 
 
 def _remove_left(name: str, folder: int) -> None:
-    """Remove what killed writers of this file left; what cannot be listed or removed only takes room."""
+    """Remove the temporary files of killed writers; one that cannot be listed or removed only takes space."""
     with contextlib.suppress(OSError):
         listed = os.open(".", _LISTED, dir_fd=folder)
         try:
@@ -160,18 +160,18 @@ def _remove_unless_locked(entry: str, folder: int) -> None:
     mode = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
     is_folder = stat.S_ISDIR(mode)
     if not stat.S_ISREG(mode) and not is_folder:
-        os.unlink(entry, dir_fd=folder)  # a link, never what it names
+        os.unlink(entry, dir_fd=folder)  # the link itself, not its target
         return
     match = _TEMPORARY.fullmatch(entry)
     if is_folder and (match is None or match["digits"] is None):
-        return  # no folder of ours is called so
+        return  # not a name of our folders
     flags = _LISTED if is_folder else os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(entry, flags | os.O_NOFOLLOW, dir_fd=folder)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # its writer is at work
+            return  # it is being written
         except OSError:
             if time.time() - os.fstat(descriptor).st_mtime < _OLD_SECONDS:
                 return
@@ -184,18 +184,18 @@ def _remove_unless_locked(entry: str, folder: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make a file's new name durable: without it a power cut may lose a file whose content was flushed."""
+    """Make the names in a folder durable: else a power cut may lose a new file whose content was flushed."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError:
-        return  # one that cannot be listed, or no descriptor left: the file itself is written
+        return  # not allowed to list it, or no descriptor is free: the file itself is written
     _flush_and_close(descriptor)
 
 
 def flush_file(path: Path) -> None:
-    """Make what other processes wrote to a file durable; nothing where there is none. Raises OSError where it fails."""
+    """Make durable what other processes wrote to a file, if there is one; raises OSError if that fails."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for whom a pipe has
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # does not wait for the writer of a pipe
     except FileNotFoundError:
         return
     _flush_and_close(descriptor)
@@ -212,9 +212,9 @@ def _flush_and_close(descriptor: int) -> None:
 
 
 def unnamed_file() -> IO[bytes]:
-    """An empty file without a name, for what one process hands to another; gone when the last one closes it.
+    """An empty file without a name, to pass data from one process to another; removed when all have closed it.
 
-    In memory where the system can, since the folder for temporary files may be full.
+    It is in memory if the system supports that, since the folder for temporary files may be full.
     """
     try:
         return os.fdopen(os.memfd_create("tunectl"), "w+b")
@@ -228,7 +228,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True, within: Pat
 
 
 def write_if_changed(path: Path, content: bytes, *, within: Path | None = None) -> bool:
-    """Write `content` atomically unless the file holds it already; says whether it wrote."""
+    """Write `content` atomically unless the file already has it; gives whether it was written."""
     with contextlib.suppress(FileNotFoundError), opened(path, within=within) as file:
         if os.fstat(file.fileno()).st_size == len(content) and file.read() == content:
             return False
@@ -237,7 +237,7 @@ def write_if_changed(path: Path, content: bytes, *, within: Path | None = None) 
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write `content` to a file that is not there yet; raises FileExistsError where one is, whoever made it."""
+    """Write `content` to a new file; raises FileExistsError if there is one already."""
     with open(path, "xb") as file:
         try:
             file.write(content)

@@ -1,4 +1,4 @@
-"""The names of the files in a study folder and in a trial folder: the contract between runner and worker."""
+"""The paths of the files in a study folder and in a trial folder: the contract between runner and worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TrialFolder:
 
     @property
     def study(self) -> Path:
-        """The study folder that it is part of: below that no part of a path may be a link."""
+        """The study folder that it belongs to. Below that, no part of a path may be a link."""
         return self.path.parent.parent
 
     @property
@@ -24,17 +24,17 @@ class TrialFolder:
 
     @property
     def measurements(self) -> Path:
-        """One JSON line an evaluation, appended by the worker."""
+        """One JSON line for each evaluation, appended by the worker."""
         return self.path / "measurements.jsonl"
 
     @property
     def steps(self) -> Path:
-        """Blocks of per-update series, appended by the worker."""
+        """Losses and gradient norms of every update, in blocks; appended by the worker."""
         return self.path / "steps.jsonl"
 
     @property
     def recoveries(self) -> Path:
-        """One JSON line for every time the trial went back to an earlier state, with the lines that it abandoned."""
+        """One JSON line for each time the trial went back to an earlier state, with the lines that this removed."""
         return self.path / "recoveries.jsonl"
 
     @property
@@ -49,17 +49,17 @@ class TrialFolder:
 
     @property
     def files(self) -> Path:
-        """The folder that a program or a function of the user's own may write to."""
+        """The folder that the user's command or function may write to."""
         return self.path / "files"
 
     @property
     def resume(self) -> Path:
-        """The checkpoint from which an interrupted trial goes on."""
+        """The checkpoint from which an interrupted trial resumes."""
         return self.path / "resume.pt"
 
     @property
     def previous_resume(self) -> Path:
-        """The `resume.pt` before the last one, should that be damaged; there only while a trial is under way."""
+        """The `resume.pt` before the last one, used if that is damaged; there only until the trial ends."""
         return self.path / "resume.previous.pt"
 
     @property
@@ -74,7 +74,7 @@ class TrialFolder:
 
     @property
     def earlier(self) -> Path:
-        """The folder that keeps what the trial's files held before a changed study read its output again."""
+        """The folder with the trial's files as they were before a changed study read its output again."""
         return self.path / "earlier"
 
     def checkpoint(self, step: int) -> Path:
@@ -95,22 +95,22 @@ class StudyFolder:
 
     @property
     def points(self) -> Path:
-        """The CSV file that the study file's `search.points` names; there only where it names one."""
+        """The CSV file that the study file's `search.points` names, if it names one."""
         return self.path / "points.csv"
 
     @property
     def plan(self) -> Path:
-        """One JSON line a planned trial; lines are only ever appended."""
+        """One JSON line for each planned trial; lines are only appended."""
         return self.path / "plan.jsonl"
 
     @property
     def index(self) -> Path:
-        """The SQLite index over the trial folders; can be rebuilt from them."""
+        """The SQLite index of the trial folders; it can be rebuilt from them."""
         return self.path / "study.db"
 
     @property
     def provenance(self) -> Path:
-        """Commands, versions, git commits and hashes, one entry a run that trained something."""
+        """Commands, versions, git commits and hashes: one entry for each run that trained something."""
         return self.path / "provenance.json"
 
     @property
@@ -125,37 +125,37 @@ class StudyFolder:
 
     @property
     def claim(self) -> Path:
-        """There while a runner is at work on a file system without locks, or where one was killed there."""
+        """Replaces the lock on a file system without locks: there while a runner works, or after it was killed."""
         return self.path / "lock.claim"
 
     @property
     def procedure(self) -> Path:
-        """What a procedure was asked; there only in the folder of one."""
+        """The options of a procedure; only in the folder of a procedure."""
         return self.path / "procedure.json"
 
     @property
     def conclusion(self) -> Path:
-        """What a procedure found."""
+        """The result of a procedure."""
         return self.path / "conclusion.json"
 
     @property
     def written(self) -> Path:
-        """The files that trials wrote below the folder where they run: a JSON line for every change, where one was."""
+        """The files that trials wrote in the folder where they run: a JSON line for each change."""
         return self.path / "written.jsonl"
 
     @property
     def rereading(self) -> Path:
-        """There while trials that have ended are read again, by a study that reads their output in another way."""
+        """There while the output of ended trials is read again, because the study now reads it differently."""
         return self.path / "rereading"
 
     @property
     def earlier(self) -> Path:
-        """The folder that keeps, numbered from 1, what a study was before it was changed altogether."""
+        """The folder with earlier states of the study, numbered from 1, from before it was changed completely."""
         return self.path / "earlier"
 
     @property
     def faults(self) -> Path:
-        """Tracebacks of what the last report failed to work out; there only after a fault of tunectl's own."""
+        """Tracebacks of the parts that failed in the last report; there only after an internal error of tunectl."""
         return self.path / "faults.txt"
 
     @property
@@ -175,7 +175,7 @@ class StudyFolder:
 
     @property
     def exports(self) -> Path:
-        """The folder of what was written for other tools."""
+        """The folder of exports to other tools."""
         return self.path / "exports"
 
     def trial(self, trial: int) -> TrialFolder:

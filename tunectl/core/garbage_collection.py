@@ -1,4 +1,4 @@
-"""Python's garbage collector, which looks through all objects again and again while many are made."""
+"""Pausing Python's garbage collector, which checks all objects again and again while many are created."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def no_garbage_collected() -> Iterator[None]:
-    """For the making of many small objects that refer to each other in no circle: what is no longer used goes anyway.
+    """Pause the garbage collector while many small objects are created that form no reference cycles.
 
-    Reading a million measurements takes a third of the time with it.
+    Unused objects are still freed by their reference counts. Reading a million measurements takes a third of the time.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""How tunectl is installed: the name of its distribution, and what pip is asked for to add an extra."""
+"""How tunectl is installed: the name of its distribution, and the command of pip that adds an extra."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 DISTRIBUTION = "tunectl-studies"
-"""The distribution's name in pyproject.toml. The name of the package, `tunectl`, is another program's on PyPI."""
+"""The distribution's name in pyproject.toml. On PyPI, `tunectl` is the name of another program."""
 
 _PACKAGE = "tunectl"
 _COMMAND = "tunectl.cli.main:main"
-"""What our own command runs, by which our metadata is known."""
+"""The entry point of our command, by which our metadata is recognised."""
 
 
 def install_command(extra: str) -> str:
-    """The command that adds an extra to the tunectl that runs, as a shell takes it.
+    """The shell command that adds an extra to this installation of tunectl.
 
-    From where it was installed: a folder, an archive or a repository, else by its name. Never fails.
+    It installs from where tunectl was installed: a folder, an archive or a repository, else by name. Never fails.
     """
     try:
         name, origin = _installed()
-    except Exception:  # whatever broken metadata raises, the message that this is part of must come out
+    except Exception:  # broken metadata must not hide the message that this is part of
         name, origin = DISTRIBUTION, {}
     return "pip install " + _requirement(name, origin, extra)
 
 
 def _installed() -> tuple[str, dict[str, Any]]:
-    """The name that the installed metadata gives, and what pip noted of the origin ({} where it is an index)."""
-    # It takes 20 ms to import, which only a message needs.
+    """The name in the installed metadata, and the origin that pip recorded ({} for a package index)."""
+    # The import takes 20 ms, and only a message needs it.
     from importlib import metadata
 
     for name in metadata.packages_distributions().get(_PACKAGE, ()):
@@ -59,7 +59,7 @@ def _requirement(name: str, origin: dict[str, Any], extra: str) -> str:
 
 
 def _checkout() -> Path | None:
-    """The folder of the sources, where the package runs from there without being installed."""
+    """The folder of the sources, if the package runs from there without being installed."""
     folder = Path(__file__).parents[2]
     described = folder / "pyproject.toml"
     return folder if described.is_file() and f'name = "{DISTRIBUTION}"' in described.read_text() else None

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from tunectl.core.wording import printable
+
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps makes one for every call
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -23,10 +25,10 @@ def _plain(value: Any) -> Any:
 
 
 def encode(value: Any, *, indent: int | None = None) -> str:
-    """One line of JSON, or with `indent` several, that UTF-8 can hold; it is read back as the same value.
+    """One line of JSON, or several with `indent`, that UTF-8 can encode and that is read back as the same value.
 
-    Numbers round-trip exactly; non-finite ones become text. Lone surrogates, of file names that are not UTF-8, are
-    JSON's own escapes.
+    Numbers are read back exactly; non-finite ones become text. Lone surrogates, from file names that are not UTF-8,
+    are written as JSON escapes.
     """
     try:
         text = _text(value, indent)
@@ -44,25 +46,22 @@ def _text(value: Any, indent: int | None) -> str:
 
 
 def encodable(text: object) -> str:
-    """The text with what UTF-8 cannot hold (lone surrogates, from file names of unknown encoding) as escapes."""
+    """The text with escapes for what UTF-8 cannot encode: lone surrogates, from file names of unknown encoding."""
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def one_line(text: object) -> str:
-    """The text as one line for people: white space as single spaces, what does not print as its escape."""
-    joined = " ".join(str(text).split())
-    if joined.isprintable():
-        return joined
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in joined)
+    """The text on one line for people: white space as single spaces, what does not print as its escape."""
+    return printable(" ".join(str(text).split()))
 
 
 def number(value: Any) -> float | None:
-    """The number that `encode` wrote: "nan", "inf" and "-inf" are read back; None where it is no number."""
+    """The number that `encode` wrote, also from "nan", "inf" and "-inf"; None if it is not a number."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
         try:
             return float(value)
-        except OverflowError:  # a damaged line may hold a whole number that no float can
+        except OverflowError:  # a damaged line may have a whole number that is too large for a float
             return None
     return _NON_FINITE.get(value) if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""A file of JSON lines that a trial appends to and, when it goes on from an earlier state, cuts back."""
+"""A file of JSON lines that a trial appends to and cuts back when it resumes from an earlier state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunectl.core.folders import TrialFolder
 
 
 class LineFile:
-    """An open file of JSON lines in a trial's folder; what is beyond `offset` bytes is cut off when it is opened."""
+    """An open file of JSON lines in a trial's folder; opening it cuts off what is after the first `offset` bytes."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         within = TrialFolder(path.parent).study
@@ -27,26 +27,30 @@ class LineFile:
         return self._file.tell()
 
     def append(self, content: dict[str, Any]) -> None:
-        """Append one line and hand it to the operating system: it outlives this process, though not a power cut."""
+        """Append one line and pass it to the system: it survives the end of this process, but not a power cut."""
         self.extend([content])
 
     def extend(self, contents: Iterable[dict[str, Any]]) -> None:
-        """Append several lines as `append` does one."""
+        """Append several lines; see `append`."""
         self._file.writelines(
             record_checksums.sealed(jsontext.encode(content), errors="strict") + b"\n" for content in contents
         )
         self._file.flush()
 
     def beyond(self, offset: int) -> list[Any]:
-        """The content of the lines that are beyond `offset` bytes, without their checksums."""
+        """The content of the lines after the first `offset` bytes, without their checksums."""
         end = self._file.tell()
         self._file.seek(offset)
         content = self._file.read()
         self._file.seek(end)
-        return [_unsealed(json.loads(line)) for line in content.splitlines()]
+        lines = [json.loads(line) for line in content.splitlines()]
+        for line in lines:
+            if isinstance(line, dict):
+                line.pop(record_checksums.SEAL, None)
+        return lines
 
     def cut(self, offset: int) -> None:
-        """Cut off what stands beyond `offset` bytes."""
+        """Cut off what is after the first `offset` bytes."""
         self._file.truncate(offset)
         self._file.seek(offset)
 
@@ -59,14 +63,8 @@ class LineFile:
         self._file.close()
 
 
-def _unsealed(content: Any) -> Any:
-    if isinstance(content, dict):
-        content.pop(record_checksums.SEAL, None)
-    return content
-
-
 def holds(path: Path, offset: int) -> bool:
-    """Whether the file's first `offset` bytes are there and end with a whole line."""
+    """Whether the file has at least `offset` bytes, and these end with a complete line."""
     try:
         with regular_files.opened(path) as file:
             if offset == 0:

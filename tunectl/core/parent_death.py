@@ -1,4 +1,4 @@
-"""Processes that end with their parent, as the kernel sees to it."""
+"""Processes that the kernel ends when their parent dies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import signal
 import sys
 
 MARK = "TUNECTL_SERVER"
-"""The variable that marks all that a runner starts, in the environment of each process."""
+"""The environment variable that marks every process that a runner starts."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def prctl(option: int, value: int) -> bool:
-    """Ask the Linux kernel to treat this process so (prctl(2)); false where it does not, and elsewhere."""
+    """Set a Linux option of this process, see man 2 prctl; false if that fails, or if the system is not Linux."""
     if not sys.platform.startswith("linux"):
         return False
     return bool(_library().prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
@@ -23,14 +23,15 @@ def prctl(option: int, value: int) -> bool:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    # Once, before any fork: between fork and exec every page that is touched is a copy.
+    # Loaded once, before any fork: between fork and exec every memory page that changes is copied.
     return ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, with pid `parent`, dies; ends it at once where that is gone.
+    """Have the kernel kill this process when its parent, with pid `parent`, dies; exit now if it is dead already.
 
-    The wish is cleared by fork, and bound to the parent's thread that forked. Without effect where there is no prctl.
+    A child process does not inherit this, and it is bound to the thread of the parent that forked. It has no effect on
+    systems without prctl.
     """
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -38,5 +39,5 @@ def die_with_parent(parent: int) -> None:
 
 
 def outlive_parent() -> None:
-    """Take back `die_with_parent`."""
+    """Undo `die_with_parent`."""
     prctl(_PR_SET_PDEATHSIG, 0)

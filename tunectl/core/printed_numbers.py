@@ -1,4 +1,4 @@
-"""Numbers as programs print them: with a comma, a percent sign, in the words of NumPy, torch or JAX."""
+"""Numbers as programs print them: with a comma or a percent sign, or as NumPy, torch and JAX show them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SPACED = re.compile(rf"[-+]?\d{{1,3}}(?:[{_GROUPS}]\d{{3}})+(?:[.,]\d+)?")
 
 
 def number(value: Any, *, thousands: bool = False) -> float | None:
-    """A number as programs print it; None where it is none, or may be two: 1,234 is read with `thousands` alone."""
+    """The number in a printed value; None if there is none or it is ambiguous: 1,234 needs `thousands`."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
@@ -51,14 +51,14 @@ def number(value: Any, *, thousands: bool = False) -> float | None:
     elif _DECIMAL_COMMA.fullmatch(text) and not _BOTH_WAYS.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
     try:
-        # Not other underscores, which Python takes and no program means.
+        # Python would accept other underscores too, but no program means them.
         return None if "_" in text else float(text)
     except ValueError:
         return None
 
 
 def whole_number(value: Any) -> int | None:
-    """A step; None where it is no whole number from 0 on."""
+    """A step; None if it is not a whole number of at least 0."""
     read = number(value, thousands=True)
     if read is None or not read.is_integer() or not 0 <= read <= _LARGEST_STEP:
         return None
@@ -66,7 +66,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def why_unread(value: Any) -> str:
-    """Why a value gives no number, as the end of a sentence."""
+    """Why a value is not read as a number, as the end of a sentence."""
     text = str(value).strip().rstrip(".,;:%)]}")
     if _BOTH_WAYS.fullmatch(text):
         return f"may be {text.replace(',', '.')} or {text.replace(',', '')}; print it without the comma"
@@ -74,7 +74,7 @@ def why_unread(value: Any) -> str:
 
 
 def number_around(text: str, start: int, end: int, *, is_step: bool = False) -> str:
-    """The number of which text[start:end] is the beginning alone: `0,333` where `0` was taken; "" where it is whole.
+    """The whole number of which text[start:end] is only the beginning, as `0,333` of `0`; "" if it is complete.
 
     The fraction of a step may be left out on purpose.
     """
@@ -93,7 +93,7 @@ def number_around(text: str, start: int, end: int, *, is_step: bool = False) -> 
 
 
 def _unwrapped(text: str) -> float | None:
-    """The number in the words of a library; None where there are none."""
+    """The number in a library's notation, None if there is none."""
     if "(" not in text:
         return None
     match = _WRAPPED.fullmatch(text.rstrip(",;"))

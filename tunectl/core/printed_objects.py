@@ -1,4 +1,4 @@
-"""Objects as programs print them: JSON, and dicts as Python shows them, whatever else their values are."""
+"""Objects as programs print them: JSON, and Python dicts with values of any kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-_DEEPEST = 20  # objects inside objects; deeper ones are no metrics
+_DEEPEST = 20  # levels of nested objects; deeper ones are not metrics
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|<(?=[A-Za-z_])|[{}\[\](),>]', re.DOTALL)
 _ITEM = re.compile(r'\s*(?P<key>"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\')\s*:\s*(?P<value>.*\S)\s*', re.DOTALL)
 _CLOSES = {"}": "{", "]": "[", ")": "(", ">": "<"}
@@ -17,15 +17,15 @@ _DECODER = json.JSONDecoder()
 
 
 class Bare(str):
-    """A value as it is printed, where it is no literal: `np.float64(0.8)`, `nan`, `<Meter object at 0x7f>`."""
+    """The printed text of a value that is not a literal: `np.float64(0.8)`, `nan`, `<Meter object at 0x7f>`."""
 
     __slots__ = ()
 
 
 def object_at(text: str, start: int) -> tuple[dict[str, Any], int | None]:
-    """The object whose brace is at `start`, and where the text behind it begins; None where it does not end.
+    """The object whose brace is at `start`, and the position after its end, None if it does not end.
 
-    A value that is no literal is Bare; of an object that does not end there are the items with a comma behind them.
+    A value that is not a literal is Bare. Of an object that does not end, only the items followed by a comma are read.
     """
     try:
         content, end = _DECODER.raw_decode(text, start)
@@ -35,7 +35,7 @@ def object_at(text: str, start: int) -> tuple[dict[str, Any], int | None]:
 
 
 def printed_object(text: str) -> dict[str, Any] | None:
-    """The object that a text is; None of everything else."""
+    """The object, if the whole text is one; else None."""
     text = text.strip()
     if not text.startswith("{"):
         return None
@@ -51,7 +51,7 @@ def _tolerant(text: str, start: int, depth: int) -> tuple[dict[str, Any], int | 
         match = _ITEM.fullmatch(item)
         if match is None:
             if name and isinstance(found[name], (int, Bare)) and _REST_OF_A_NUMBER.fullmatch(item):
-                # {"loss": 0,333}: what is behind the comma is no item of its own.
+                # {"loss": 0,333}: the part after the comma is not an item.
                 written = f"{written},{item.strip()}"
                 found[name] = Bare(written)
             continue
@@ -63,7 +63,7 @@ def _tolerant(text: str, start: int, depth: int) -> tuple[dict[str, Any], int | 
 
 
 def _items(text: str, start: int) -> tuple[list[str], int | None]:
-    """The texts between the commas of an object, and where it ends; without an end, not what has no comma behind it."""
+    """The texts between the commas of an object, and the position of its end; see `object_at`."""
     items: list[str] = []
     open_marks: list[str] = []
     begin = start + 1
@@ -73,7 +73,7 @@ def _items(text: str, start: int) -> tuple[list[str], int | None]:
             open_marks.append(mark)
         elif mark in _CLOSES:
             if open_marks[-1] == "<" and mark != ">":
-                open_marks.pop()  # it was no bracket
+                open_marks.pop()  # it was not a bracket
             if open_marks[-1] == _CLOSES[mark]:
                 open_marks.pop()
             elif mark != ">":

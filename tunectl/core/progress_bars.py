@@ -1,4 +1,4 @@
-"""Progress bars in what a program prints: tqdm's, Keras's, rich's and their kin."""
+"""Progress bars in what a program prints: those of tqdm, Keras, rich and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DRAWN = re.compile(
     re.IGNORECASE,
 )
 _WHOLE = re.compile(r"(?:\d{1,3}%\|[^|\n]{0,400}\||\b\d{1,12}it)[^\[\]\n]{0,100}\[[^\]\n]{0,500}\]")
-"""What tqdm draws, to its end."""
+"""A whole bar of tqdm."""
 
 
 _GLYPHS = "█▉▊▋▌▍▎▏▁▂▃▄▅▆▇░▒▓━╸╺╾╼⣿"
@@ -22,27 +22,27 @@ _COUNT = r"(?<![\d.,])[\d.,]{1,20}\s?[A-Za-z]{0,2}(?:/[\d.,?]{1,20}\s?[A-Za-z]{0
 _RATE = r"(?:,\s*[\d.?]+[kKMGT]?\s?[^\s,\]]*/[^\s,\]]+)?\]?"
 _CLOCKS = r"\[\d+(?::\d+)+(?:\s?<\s?[\d:?]+)?" + _RATE
 _BAR = re.compile(
-    # tqdm: 45%|███   | 180/400 [00:01<00:02, 90.1it/s], also where the bar has no room; postfix="loss=0.2" is left.
+    # tqdm: 45%|███   | 180/400 [00:01<00:02, 90.1it/s], also without the bar; a postfix "loss=0.2" stays.
     rf"\d{{1,3}}(?:\.\d+)?\s?%\s?(?:\|[^|]*\|)?\s*{_COUNT}\s*{_CLOCKS}"
-    # tqdm where the total is not known: 180 examples [00:01, 90.1 examples/s]
+    # tqdm without a known total: 180 examples [00:01, 90.1 examples/s]
     rf"|(?<![\d.,])\d[\d.,]{{0,20}}\s?[A-Za-z]{{0,20}}\s?{_CLOCKS}"
-    # A bar with its percentage and nothing else: 45%|███   |, 45% [###--], [###--] 45%
+    # A bar with only its percentage: 45%|███   |, 45% [###--], [###--] 45%
     rf"|\d{{1,3}}(?:\.\d+)?\s?%\s?\|\s*[{_GLYPHS}#=>][^|]*(?:\||$)"
     r"|(?:\d{1,3}(?:\.\d+)?\s?%\s?)?\[(?=[. ]*[#=>*\-])[#=>*.\- ]{2,}\](?:\s*\d{1,3}(?:\.\d+)?\s?%)?"
     # rich, Keras 3, pip: 12/40 ━━━━╺━━━━ 30% 0:00:02
     rf"|(?:{_COUNT}\s*|\d{{1,3}}\s?%\s*)?[{_GLYPHS}]{{2,}}(?:\s*\d{{1,3}}(?:\.\d+)?\s?%)?(?:\s+\d+(?::\d\d)+)?"
 )
-"""A bar of any kind within a line, from its beginning to its end."""
+"""A whole bar of any kind in a line."""
 
 
 def is_bar(text: str) -> bool:
-    """Whether a text shows how far something is, as a bar or its times and rate."""
+    """Whether a text is a progress bar, or the times and rate of one."""
     text = text[-_MOST_CHARACTERS:]
     return _HOW_FAR.search(text) is not None and _DRAWN.search(text) is not None
 
 
 def behind_bars(text: str) -> str:
-    """What was printed on the line of a bar behind it: another stream may go on where the bar ends; "" for nothing."""
+    """The text after a bar on the same line, which may be of another stream; "" if there is none."""
     if "[" not in text:
         return ""
     end = 0
@@ -52,11 +52,11 @@ def behind_bars(text: str) -> str:
 
 
 def without_bars(line: str) -> str:
-    """The line with blanks where a progress bar is, so that every other character keeps its place."""
+    """The line with spaces in place of progress bars, so that all other characters keep their positions."""
     return _BAR.sub(lambda found: " " * len(found[0]), line)
 
 
 def behind_bar(line: str) -> str:
-    """What a line holds behind its last bar, or all of it where it has none."""
+    """The part of a line after its last bar; the whole line if it has none."""
     ends = [found.end() for found in _BAR.finditer(line)]
     return line[ends[-1] :] if ends else line

@@ -1,7 +1,7 @@
-"""Folders inside a folder that may have come from somebody else: no part of a path below it is a link.
+"""Working in folders that may come from other people without following links: no part of a path may be one.
 
-Everything is done by the descriptor of the folder that was looked at, so that a link that takes its place meanwhile is
-not followed either.
+Everything is done through the descriptor of the folder that was checked, so that a link that replaces it later is not
+followed either.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
-# By O_PATH a folder is passed through that cannot be listed.
+# O_PATH also opens a folder that may not be listed.
 
 _KINDS = {
     stat.S_IFLNK: "a link, and no link inside a study folder is followed",
@@ -27,18 +27,18 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """A link, a named pipe, a device or a socket where a file or a folder was expected; the text says which."""
+    """There is a link, a named pipe, a device or a socket instead of a file or a folder; the message says which."""
 
 
 def not_regular(mode: int, path: Path, *, is_part: bool = False) -> NotRegularError:
-    """The error of what is at `path` by its mode; `is_part` where `path` is only a part of what was asked for."""
-    kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+    """The error for what is at `path`, by its mode; `is_part` if `path` is only a part of the path that was given."""
+    kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
     return NotRegularError(errno.ELOOP, f"{path if is_part else 'it'} is {kind}", os.fspath(path))
 
 
 @contextlib.contextmanager
 def opened(folder: Path, within: Path | None = None) -> Iterator[int]:
-    """A descriptor of `folder`, for calls that take a `dir_fd`; no part of its path below `within` may be a link.
+    """A descriptor of `folder`, for calls with a `dir_fd`; no part of its path below `within` may be a link.
 
     Without `within` links are followed. Raises OSError, NotRegularError for a link.
     """
@@ -58,7 +58,7 @@ def opened(folder: Path, within: Path | None = None) -> Iterator[int]:
 def _parts(path: Path, within: Path) -> tuple[str, ...]:
     parts = path.relative_to(within).parts
     if ".." in parts:
-        raise OSError(errno.EINVAL, f"its path leaves {within}", os.fspath(path))
+        raise OSError(errno.EINVAL, f"its path leads out of {within}", os.fspath(path))
     return parts
 
 
@@ -75,7 +75,7 @@ def _inner(descriptor: int, name: str, place: Path) -> int:
 
 
 def made(folder: Path, within: Path, *, exist_ok: bool = True) -> None:
-    """Make `folder`, and what is missing between it and `within`; raises OSError, NotRegularError for a link."""
+    """Create `folder` and its missing parents below `within`; raises OSError, NotRegularError for a link."""
     parts = _parts(folder, within)
     for index, name in enumerate(parts, start=1):
         is_last = index == len(parts)
@@ -86,20 +86,20 @@ def made(folder: Path, within: Path, *, exist_ok: bool = True) -> None:
                 if is_last and not exist_ok:
                     raise
     with opened(folder, within):
-        pass  # what was there before is a folder, and no link
+        pass  # checks that it is a folder and not a link
 
 
 def remove(path: Path, within: Path) -> None:
-    """Remove a file, or a link, never what it names; nothing where nothing is there.
+    """Remove a file, or a link without its target, if there is one.
 
-    Raises OSError, also for a folder, and NotRegularError where a part of the path is a link.
+    Raises OSError, also for a folder, and NotRegularError if a part of the path is a link.
     """
     with contextlib.suppress(FileNotFoundError), opened(path.parent, within) as parent:
         os.unlink(path.name, dir_fd=parent)
 
 
 def remove_all(path: Path, within: Path) -> None:
-    """Remove a folder with all that is in it, or what `remove` removes."""
+    """Remove a folder with its content; a file or a link as `remove` does."""
     with contextlib.suppress(FileNotFoundError), opened(path.parent, within) as parent:
         if stat.S_ISDIR(os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode):
             shutil.rmtree(path.name, dir_fd=parent)
@@ -108,13 +108,13 @@ def remove_all(path: Path, within: Path) -> None:
 
 
 def remove_empty(path: Path, within: Path) -> None:
-    """Remove a folder in which nothing is; raises OSError, also where something is, NotRegularError for a link."""
+    """Remove an empty folder; raises OSError, also if it is not empty, and NotRegularError for a link."""
     with opened(path.parent, within) as parent:
         os.rmdir(path.name, dir_fd=parent)
 
 
 def move(path: Path, to: Path, within: Path) -> None:
-    """Rename a file or a folder; both paths are below `within`. Raises OSError, NotRegularError for a link."""
+    """Rename a file or a folder; both paths must be below `within`. Raises OSError, NotRegularError for a link."""
     with opened(path.parent, within) as source, opened(to.parent, within) as target:
         mode = os.stat(path.name, dir_fd=source, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):

@@ -1,4 +1,4 @@
-"""`tunectl.record`: what a program of the user's own tells tunectl from inside."""
+"""`tunectl.record`, by which the user's code reports its metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunectl.core import jsontext, regular_files
 
 RECORDED = "recorded.jsonl"
 RECORD_VARIABLE = "TUNECTL_TRIAL_RECORD"
-"""The variable that names the file to write to."""
+"""The environment variable with the path of the file to write to."""
 
 
 Receiver = Callable[[int, Mapping[str, float]], None]
@@ -22,7 +22,7 @@ _receivers: list[Receiver] = []
 
 @contextmanager
 def received_by(receiver: Receiver) -> Iterator[None]:
-    """While a function trains in this process, `record` tells its trial instead of a file."""
+    """While a function trains in this process, `record` calls `receiver` instead of writing to a file."""
     _receivers.append(receiver)
     try:
         yield
@@ -31,18 +31,18 @@ def received_by(receiver: Receiver) -> Iterator[None]:
 
 
 def whole_step(step: Any) -> int:
-    """The step as an int; raises TypeError or ValueError for one that is no whole number from 0 on."""
+    """The step as an int; raises TypeError or ValueError if it is not a whole number of at least 0."""
     plain = _plain(step)
     whole = int(plain)
     if whole != plain or whole < 0:
-        raise ValueError(f"a step is a whole number from 0 on, found {step!r}")
+        raise ValueError(f"expected a step that is a whole number of at least 0, got {step!r}")
     return whole
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics as plain numbers; raises TypeError or ValueError, with the metric's name, for what is none.
+    """The metrics as plain numbers; raises TypeError or ValueError, with the metric's name, for other values.
 
-    A tensor or an array of one element is a number, whatever its shape.
+    A tensor or an array of one element counts as a number.
     """
     if not isinstance(metrics, Mapping):
         raise TypeError(f"expected a dict of numbers by split/name, got {_shown(metrics)}")
@@ -53,12 +53,12 @@ def _number(name: str, value: Any) -> float:
     try:
         return float(_plain(value))
     except Exception as error:
-        kind = ValueError if isinstance(error, (ValueError, OverflowError)) else TypeError
-        raise kind(f"the metric {name}: expected one number, got {_shown(value)}") from error
+        error_type = ValueError if isinstance(error, (ValueError, OverflowError)) else TypeError
+        raise error_type(f"the metric {name}: expected one number, got {_shown(value)}") from error
 
 
 def _plain(value: Any) -> Any:
-    """The one element of a tensor or an array: NumPy gives float() of one with an axis up."""
+    """The only element of a tensor or an array: `float` no longer takes a NumPy array that has an axis."""
     item = getattr(value, "item", None)
     return item() if callable(item) else value
 
@@ -71,22 +71,23 @@ def _shown(value: Any) -> str:
 
 
 def record(step: int, metrics: Mapping[str, Any]) -> None:
-    """Tell tunectl the metrics of a step, by `split/name`.
+    """Record the metrics of a step, by `split/name`.
 
-    Values are numbers, or what `float` takes, or a tensor or an array of one element. Does nothing in a program that
-    tunectl did not start, and in all ranks but 0 of a distributed one; inside a function it is `trial.record`. Raises
-    TypeError or ValueError for a step that is no whole number from 0 on, and for values that are no numbers.
+    Values are numbers, anything that `float` accepts, or a tensor or an array of one element. Inside a function this is
+    `trial.record`. It does nothing in a program that tunectl did not start, and in a distributed program in every rank
+    except 0. Raises TypeError or ValueError for a step that is not a whole number of at least 0, and for values that
+    are not numbers.
     """
     whole = whole_step(step)
-    told = numbers(metrics)
+    values = numbers(metrics)
     if _receivers:
-        _receivers[-1](whole, told)
+        _receivers[-1](whole, values)
         return
     path = os.environ.get(RECORD_VARIABLE)
     if not path or os.environ.get("RANK", "0") != "0":
         return
-    line = (jsontext.encode({**told, "step": whole}) + "\n").encode()
-    # One write: lines of several processes do not mix.
+    line = (jsontext.encode({**values, "step": whole}) + "\n").encode()
+    # A single write, so that lines of several processes do not mix.
     descriptor = regular_files.open_to_append(Path(path))
     try:
         os.write(descriptor, line)

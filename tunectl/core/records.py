@@ -1,4 +1,4 @@
-"""What the rooms hand to each other: planned trials, requests, measurements, results."""
+"""The records that the rooms pass to each other: planned trials, requests, measurements, results."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Scalar = bool | int | float | str
 """The value of a hyperparameter."""
 
 TrialKind = Literal["search", "retrain", "sweep", "throughput"]
-"""What a trial is for: the study's own search, the best one again, a procedure, or to measure how fast it trains."""
+"""What a trial is for: the study's search, a repeat of a good one, a procedure, or to measure how fast it trains."""
 OF_PROCEDURES: frozenset[str] = frozenset({"sweep", "throughput"})
 """The kinds of trials that only the folder of a procedure has."""
 WorkloadKind = Literal["workload", "command", "function"]
-"""What trains: a workload in our loop, a program of the user's own, a function of the user's own."""
+"""What trains: a workload in our loop, or own code: a command (the user's program) or a function of the user."""
 DiffExtent = Literal["folders", "repository", "none"]
 """Which uncommitted changes of the git repository are kept: those in the folders of the study file and of the workload,
 all, or none.
 """
 State = Literal["pending", "running", "completed", "infeasible", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "infeasible", "failed"})
-"""The states in which a trial stays: the others are run, or gone on with, by the next `tunectl run`."""
+"""The states that do not change any more: the next `tunectl run` starts or resumes trials in other states."""
 
 REQUEST_FORMAT = 1
 
@@ -33,10 +33,10 @@ REQUEST_FORMAT = 1
 class PlannedTrial:
     """A line of plan.jsonl.
 
-    A trial's identity is (setting, point, repeat); `trial` is its id. `coordinates` are the point in the unit cube
-    ([] where the values were not sampled). `hyperparameters` holds the active ones only, in the order of the spec.
-    `training` is what of the study's `training:` is otherwise in this trial; the line has it only where there is some.
-    One that measures throughput may have `memory_limit_bytes` there.
+    `trial` is its id, `identity` what makes it this trial. `coordinates` are the point in the unit cube ([] where the
+    values were not sampled). `hyperparameters` has only the active ones, in the order of the study. `training` has what
+    differs in this trial from the study's `training:`; the line has it only where it is not empty. Where a trial
+    measures throughput, it may have `memory_limit_bytes`.
     """
 
     trial: int
@@ -49,6 +49,11 @@ class PlannedTrial:
     kind: TrialKind = "search"
     training: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """(setting, point, repeat): no two trials of a study have the same."""
+        return self.setting, self.point, self.repeat
+
     def to_json(self) -> dict[str, Any]:
         """The line's content."""
         content = {**asdict(self), "coordinates": list(self.coordinates), "hyperparameters": dict(self.hyperparameters)}
@@ -58,7 +63,7 @@ class PlannedTrial:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> PlannedTrial:
-        """The trial of a line; raises KeyError or TypeError where the line is not one."""
+        """The trial of a line; raises KeyError or TypeError where the line is not a planned trial."""
         return cls(
             **{**line, "coordinates": tuple(line["coordinates"]), "hyperparameters": dict(line["hyperparameters"])}
         )
@@ -66,11 +71,11 @@ class PlannedTrial:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadReference:
-    """Where a workload's factory is found.
+    """Where a workload's factory is.
 
-    `text` is what the study says (`module:factory` or `./file.py:factory`). Exactly one of `module` (dotted name) and
-    `file` (absolute path) is set. `search_path` are the folders put in front of `sys.path`, absolute. `kind` is what
-    the name stands for; a command has a text alone, and nothing of it is loaded.
+    `text` is the text in the study (`module:factory` or `./file.py:factory`). Exactly one of `module` (dotted name) and
+    `file` (absolute path) is set. `search_path` are the folders put at the front of `sys.path`, absolute. `kind` is
+    what the name refers to; a command has only a text, and nothing is imported for it.
     """
 
     text: str
@@ -83,12 +88,12 @@ class WorkloadReference:
 
 @dataclass(frozen=True, slots=True)
 class FactorySignature:
-    """What a workload's factory takes, as far as its `def` shows.
+    """The keywords of a workload's factory, as far as its `def` shows them.
 
     `parameters` are the keywords it accepts, `required` those without a default. `open` is true where the source does
-    not tell (`**kwargs`, a decorator, a re-export, no source); `reason` then says why, in a few words.
-    `file` and `line` are where the `def` stands, None where it was not found. `defaults` are the defaults that the
-    `def` shows as plain numbers, text, true or false.
+    not show them all (`**kwargs`, a decorator, a re-export, no source); `reason` then says why, in a few words. `file`
+    and `line` are the place of the `def`, None where it was not found. `defaults` are those defaults that the `def` has
+    as plain numbers, text, true or false.
     """
 
     parameters: tuple[str, ...] = ()
@@ -102,8 +107,8 @@ class FactorySignature:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a trial does when it becomes unstable: it goes back to the last good state, its learning rate times
-    `learning_rate_factor`, at most `max_recoveries` times.
+    """What a trial does when it becomes unstable: it returns to the last good state and goes on with its learning rate
+    times `learning_rate_factor`, at most `max_recoveries` times.
     """
 
     learning_rate_factor: float = 0.5
@@ -112,15 +117,15 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """request.json: all that a worker needs to train one trial, fully resolved.
+    """request.json: all that a worker needs to train one trial, with every default filled in.
 
-    `attempt` counts the launches of the trial from 1, over all runs. `arguments` go to the factory by keyword,
-    `configuration` holds every field of the training configuration. `train_examples` is None where the train split is
-    evaluated on as many examples as `valid` has, `recovery` where there is none. `stop_after` ends the trial after
-    that number of its max_train_steps, under the schedule of all of them; None trains to their end. Evaluations come at
-    step 0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `kind` is `workload`, or
-    `throughput` where speed alone is measured; then `memory_limit_bytes` is what it may take beyond what loading took,
-    None for what is free.
+    `attempt` counts the starts of the trial from 1, over all runs. `arguments` go to the factory by keyword,
+    `configuration` has every field of the training configuration. `train_examples` is None where the train split is
+    evaluated on as many examples as `valid` has. `recovery` is None where there is none. `stop_after` ends the trial
+    after that many of its max_train_steps, with the schedule for all of them; None trains all. Evaluations are at step
+    0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `kind` is `workload`, or `throughput`
+    where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what loading used,
+    None for all that is free.
     """
 
     study: str
@@ -147,7 +152,7 @@ class TrialRequest:
 
     @property
     def trained_steps(self) -> int:
-        """How many of the max_train_steps are trained."""
+        """The number of max_train_steps that are trained."""
         return self.max_train_steps if self.stop_after is None else min(self.stop_after, self.max_train_steps)
 
     def to_json(self) -> dict[str, Any]:
@@ -157,7 +162,7 @@ class TrialRequest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
-        """The request of a file's content; raises DamagedError where it is none that this version reads."""
+        """The request of a file's content; raises DamagedError where this version cannot read it."""
         return checked_request(typed_fields.typed(cls, content))
 
 
@@ -165,10 +170,12 @@ _R = TypeVar("_R")
 
 
 def checked_request(request: _R) -> _R:
-    """The request; raises DamagedError where it counts by a number that is none, or is of another version."""
+    """The request; raises DamagedError where a number in it is out of bounds, or it is of another version."""
     version = getattr(request, "format", None)
     if version != REQUEST_FORMAT:
-        raise typed_fields.DamagedError(f"request format is {version}; this version reads {REQUEST_FORMAT}")
+        raise typed_fields.DamagedError(
+            f"format: expected {REQUEST_FORMAT}, the one that this version reads, got {version}"
+        )
     least = {"trial": 0, "seed": 0, "max_train_steps": 1, "keep_checkpoints": 0, "attempt": 1}
     for name, low in least.items():
         value = getattr(request, name)
@@ -184,7 +191,7 @@ class Measurement(NamedTuple):
 
     `step` counts finished updates. `learning_rate` and `gradient_norm` (unclipped) are those of the last update, None
     at step 0. `elapsed_seconds` counts training and evaluation over all attempts. `checkpoint` is the file's name in
-    `checkpoints/`, None where none was kept then (a later one may have pushed it out since).
+    `checkpoints/`, None where none was kept; a better one may have replaced it since.
     """
 
     step: int
@@ -209,7 +216,7 @@ class Measurement(NamedTuple):
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Measurement | None:
-        """The measurement of a line, None where the line is not one."""
+        """The measurement of a line, None where the line is not a measurement."""
         step, metrics, kind = line.get("step"), line.get("metrics"), line.get("kind", "evaluation")
         if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(metrics, dict):
             return None
@@ -233,9 +240,9 @@ class UpdateBlock:
     """A line of steps.jsonl: consecutive updates from `first` on, each list with one entry an update.
 
     `loss` is the minibatch loss, `gradient_norm` the unclipped global norm. `skipped` are the updates that changed
-    nothing because a float16 gradient overflowed under the loss scale of then; their norm is not finite.
-    `update_ratio`, of the updates `update_ratio_steps`, is the norm of the change of all weights of two or more axes
-    over the norm of these weights before it.
+    nothing because a float16 gradient overflowed with the loss scale of that moment; their norm is not finite.
+    `update_ratio` is, for the updates `update_ratio_steps`, the norm of the change of all weights with two or more axes
+    divided by the norm of these weights before it.
     """
 
     first: int
@@ -250,10 +257,10 @@ class UpdateBlock:
 
 @dataclass(slots=True)
 class TrialSeconds:
-    """What the time of a trial went into until now, in seconds.
+    """How the time of a trial was used until now, in seconds.
 
-    `startup_seconds` is the last attempt's, from its launch to the beginning of its training; the others are sums over
-    all attempts. The caller of a training holds it, so that the numbers outlive an exception.
+    `startup_seconds` is the last attempt's, from its start to the start of its training; the others are sums over all
+    attempts. The caller of a training keeps it, so that the numbers are known after an exception.
     """
 
     train_seconds: float = 0.0
@@ -265,15 +272,14 @@ class TrialSeconds:
 class TrialResult:
     """result.json: how a trial ended by itself.
 
-    `state` is completed, infeasible or failed. `reason` is one of these words (nan_loss, nan_gradient,
-    diverged, no_progress, recovered, out_of_memory, error) or what the workload said when it raised Infeasible; ""
-    when completed.
+    `state` is completed, infeasible or failed. `reason` is one of nan_loss, nan_gradient, diverged, no_progress,
+    recovered, out_of_memory, error, or the reason with which the workload raised Infeasible; "" when completed.
     `message` is one line for people, `traceback` the whole text. `where` is file:line of the innermost frame.
-    `attempt` is the one that ended so, from 1. `baseline_loss` is the workload's, None where it has none or was not
+    `attempt` is the attempt that ended, from 1. `baseline_loss` is the workload's, None where it has none or was not
     built. `exit_code` is that of a program that ended by itself, None where it is not known. `provisional`: the runner
-    has yet to say whether the attempt counts; until then it is none that ended.
-    `measurements` is how many lines measurements.jsonl had then, None where an earlier version did not count them.
-    `notes` are what a program did not print or could not be read of it, each with a detail that may differ by trial.
+    has not decided yet whether the attempt counts; until then the trial has not ended. `measurements` is the number of
+    lines in measurements.jsonl at the end, None where an earlier version did not count them. `notes` say what a program
+    did not print or what could not be read, each with a detail that may differ between trials.
     """
 
     trial: int
@@ -314,11 +320,11 @@ RUNNER_ENDED = "its runner ended before it"
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """A line of attempts.jsonl, by the runner: an attempt that gave no result, or one whose result did not stay.
+    """A line of attempts.jsonl, written by the runner: an attempt without a result, or whose result was not kept.
 
-    `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped, or its runner ended before it,
-    and it will go on), out_of_memory (beside another trial: it is run again alone) or error (a failed result that
-    `--retry-failed` put aside). `final` is true when the trial is not tried again by itself.
+    `reason` is crashed, lost, timeout (the trial failed), cancelled (it was stopped, or its runner ended before it, and
+    it will be resumed), out_of_memory (beside another trial: it is run again alone) or error (a failed result that
+    `--retry-failed` put aside). `final` is true when the trial is not tried again automatically.
     """
 
     attempt: int
@@ -334,10 +340,10 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """A trial as the tables show it: its plan, its state, and its numbers under one objective.
+    """A trial as the tables show it: its plan, its state, and its numbers for one objective.
 
-    `attempts` is how often it was launched, over all runs. `damage` says on one line what of its files could not be
-    read, or does not fit together; "" where all is sound.
+    `attempts` is the number of its starts, over all runs. `damage` says on one line which of its files could not be
+    read, or contradict each other; "" where there is no problem.
     """
 
     plan: PlannedTrial

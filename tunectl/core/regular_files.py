@@ -1,4 +1,4 @@
-"""Opening files that may have come from somebody else: regular files alone, so that nothing hangs or never ends."""
+"""Opening files that may come from other people: only regular files, so that reading neither waits nor never ends."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from tunectl.core import real_folders
 
 LARGEST_BYTES = 2**28
-"""What is read at once of a document; one of ours is a thousandth of it."""
+"""The largest document that is read; ours are a thousandth of it."""
 
 LARGEST_LINES_BYTES = 2**33
-"""What is read at once of a file of lines, which may be long: 100 million updates."""
+"""The largest file of lines that is read: 100 million updates."""
 
 
 def open_descriptor(path: Path, flags: int = os.O_RDONLY, *, within: Path | None = None, follows: bool = False) -> int:
-    """Open a regular file and give its descriptor. It never waits, and no device is read.
+    """Open a regular file and give its descriptor. This never waits, and never opens a device.
 
-    No part of the path below `within` may be a link, nor the file itself unless `follows`: a file that the user names,
-    or that a program wrote, may be one. Raises OSError, NotRegularError where there is something else than a file.
+    No part of the path below `within` may be a link. The file itself may be one only with `follows`, which is for files
+    that the user names or that a program wrote. Raises OSError, NotRegularError if it is not a regular file.
     """
     flags |= os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follows else os.O_NOFOLLOW)
     with contextlib.ExitStack() as stack:
@@ -45,7 +45,7 @@ def open_descriptor(path: Path, flags: int = os.O_RDONLY, *, within: Path | None
 
 
 def _explained(error: OSError, path: Path, name: Path, parent: int | None, *, follows: bool) -> OSError:
-    """The error in words where what is there is no file: a pipe without a reader, a socket, a link."""
+    """The error, with a message that says so if there is a pipe without a reader, a socket or a link."""
     error.filename = os.fspath(path)
     if error.errno not in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):
         return error
@@ -57,29 +57,29 @@ def _explained(error: OSError, path: Path, name: Path, parent: int | None, *, fo
 
 
 def opened(path: Path, *, within: Path | None = None, follows: bool = False) -> BufferedReader:
-    """A regular file, open to be read in binary; as `open_descriptor`."""
+    """A regular file, open for reading bytes; see `open_descriptor`."""
     return os.fdopen(open_descriptor(path, within=within, follows=follows), "rb")
 
 
 def content(path: Path, *, largest: int = LARGEST_BYTES, within: Path | None = None, follows: bool = False) -> bytes:
-    """All that a regular file holds; raises OSError as `open_descriptor` does, and where it is larger than that."""
+    """The content of a regular file; raises OSError like `open_descriptor`, and if it is larger than `largest`."""
     descriptor = open_descriptor(path, within=within, follows=follows)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         size = os.fstat(descriptor).st_size
         if size > largest:
-            reason = f"it holds {size:,} bytes, and more than {largest:,} are not read"
+            reason = f"it has {size:,} bytes, and at most {largest:,} are read"
             raise OSError(errno.EOVERFLOW, reason, os.fspath(path))
         return file.readall()
 
 
 def text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """The text of a file that the user named or wrote, its lines ended alike; raises OSError, UnicodeDecodeError."""
+    """The text of a file of the user, with the line ends of Unix; raises OSError, UnicodeDecodeError."""
     decoded = content(path, follows=True).decode(encoding, errors)
     return decoded.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def open_to_append(path: Path, *, within: Path | None = None) -> int:
-    """The descriptor of a regular file to append to, made where it is missing; for programs that write to it, too."""
+    """The descriptor of a regular file to append to, also for programs; the file is created if it is missing."""
     descriptor = open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, within=within)
     os.set_blocking(descriptor, True)
     return descriptor

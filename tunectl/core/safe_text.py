@@ -1,35 +1,35 @@
-"""Text of others (a program's, a study folder's) in which nothing acts on a terminal or makes it look like another."""
+"""Making text from programs and study folders safe to show: without characters that control a terminal."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-# Control characters (but for tab and line feed) begin escape sequences; the marks that change the direction of writing,
-# and Unicode's own line ends, make a text look like another one.
+# Control characters (except tab and line feed) begin escape sequences; marks that change the direction of writing, and
+# Unicode's own line ends, make a text look like another one.
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""The characters of which no text that is shown may have one."""
+"""The characters that may not be in a text that is shown."""
 
-_STYLE = r"\x1b\[[0-?]*[ -/]*[@-~]"  # ECMA-48, 5.4: colours, and the cursor's moves
+_STYLE = r"\x1b\[[0-?]*[ -/]*[@-~]"  # ECMA-48, 5.4: colours, and movements of the cursor
 _CUT = re.compile(r"(\x1b(\[[0-?]{0,60}[ -/]{0,4})?|\r+)\Z")
 _LOG_MARKS = re.compile(rf"{_STYLE}|\r+\n|\r")
 
 
 def escaped(text: str) -> str:
-    r"""The text with what would act on a terminal as escapes (`\x1b`); tabs and line feeds stay."""
+    r"""The text with escapes (`\x1b`) for characters that control a terminal; tabs and line feeds stay."""
     return ACTING.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def escaped_json(text: str) -> str:
-    """JSON with such characters as JSON's own escapes: it holds the same values."""
+    """JSON with JSON escapes for such characters, and so with the same values."""
     return ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class LogText:
-    """What a program wrote, as safe text, piece by piece.
+    """The output of a program as safe text, piece by piece.
 
-    Colours and moves of the cursor are left out, each state of a progress bar is a line of its own, and what else would
-    act on a terminal is shown as an escape.
+    Colours and movements of the cursor are left out, each state of a progress bar is a line of its own, and other
+    control characters are shown as escapes.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class LogText:
         self._cut = ""
 
     def text(self, piece: bytes, *, final: bool = False) -> str:
-        """The text of the next piece; a mark that the piece may have cut waits for the next one."""
+        """The text of the next piece; an escape sequence that is not complete waits for the next piece."""
         text = self._cut + self._decoder.decode(piece, final)
         cut = None if final else _CUT.search(text)
         self._cut = cut[0] if cut else ""

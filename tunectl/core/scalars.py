@@ -1,4 +1,4 @@
-"""Plain scalars, by the core schema of YAML: in study files, on command lines, in what goes back into a study."""
+"""Reads plain scalars by YAML's core schema: in study files, on command lines, in tables of points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
-_MOST_DIGITS = 400  # longer than any number that a float can hold; Python itself stops at 4,300
+_MOST_DIGITS = 400  # longer than any number that a float can hold; Python itself reads at most 4,300
 
 
 def scalar(text: str) -> bool | int | float | str | None:

@@ -1,6 +1,6 @@
-"""What files hold, as typed records, or a DamagedError that says where something else was found.
+"""JSON from files as typed records, or a DamagedError that says what is wrong and where.
 
-The one place where a JSON document from a file, whoever wrote it, becomes something that the rest may rely on.
+This is the only place where a JSON document from a file, whoever wrote it, is checked.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from tunectl.core import jsontext, record_checksums
 
 MAY_HAVE_MORE = "MAY_HAVE_MORE"
-"""A class variable by which a dataclass says that other keys than its fields are let be: of later versions."""
+"""The name of a class variable: true if a dataclass ignores unknown keys, which later versions may add."""
 
 _T = TypeVar("_T")
 _LONGEST_SHOWN = 60
 
 
 class DamagedError(ValueError):
-    """A file holds something else than what is written there."""
+    """A file does not have the expected content."""
 
 
 def document(content: bytes) -> Any:
-    """The value of a JSON document; raises DamagedError where it is none, or names a key twice."""
+    """The value of a JSON document; raises DamagedError if it is not JSON, or has a key twice."""
     try:
         return json.loads(content, object_pairs_hook=_once)
     except RecursionError:
@@ -48,7 +48,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def sealed_object(content: bytes) -> dict[str, Any]:
-    """The JSON object of a file, without its checksum; raises DamagedError where it is none or has changed."""
+    """The JSON object in a file, without its checksum; raises DamagedError if it is not one, or was changed."""
     value = document(content)
     if not isinstance(value, dict):
         raise DamagedError(f"expected a JSON object, got {shown(value)}")
@@ -63,23 +63,23 @@ def sealed_object(content: bytes) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as an error names it: on one line, and short."""
+    """A value as a message shows it: short and on one line."""
     if isinstance(value, dict):
         return "an object" if value else "an empty object"
     if isinstance(value, (list, tuple)):
         return "a list" if value else "an empty list"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**_LONGEST_SHOWN:
-        return "a number of very many digits"
+        return f"a number of more than {_LONGEST_SHOWN} digits"
     text = jsontext.encodable(json.dumps(value, ensure_ascii=True))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def typed(kind: type[_T], value: Any, place: str = "") -> _T:
-    """The value as the type asks: of plain types, Literals, unions, tuples, sequences, mappings, and dataclasses of
-    these, whose fields are the keys of an object.
+    """The value, checked against a type: plain types, Literals, unions, tuples, sequences, mappings, and dataclasses
+    of these, whose fields are the keys of an object.
 
-    Raises DamagedError where it is something else, and for an object with a key that the dataclass does not have,
-    unless its MAY_HAVE_MORE is true.
+    Raises DamagedError if it does not match, also for an object with a key that the dataclass does not have, unless its
+    MAY_HAVE_MORE is true.
     """
     return cast("_T", _typed(kind, value, place))
 
@@ -114,7 +114,7 @@ def _plain(kind: Any, value: Any, place: str) -> Any:
 
 
 def _one_of(kinds: Sequence[Any], value: Any, place: str) -> Any:
-    # As it stands first: the text "nan" is a number only where no text may be.
+    # Without a conversion first: the text "nan" is a number only if text is not allowed.
     if type(value) in kinds:
         return value
     first: DamagedError | None = None
@@ -152,7 +152,7 @@ def _record(kind: type, value: Any, place: str) -> Any:
         value = {name: item for name, item in value.items() if name in names}
     for name in value:
         if name not in names:
-            raise DamagedError(f"{_within(place, shown(name)[1:-1])}: is not known to this version")
+            raise DamagedError(f"{_within(place, shown(name)[1:-1])}: is not a key that this version knows")
     for item in known:
         if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
             raise DamagedError(f"{_within(place, item.name)}: is missing")
@@ -169,14 +169,14 @@ def _unexpected(what: str, value: Any, place: str) -> DamagedError:
 
 
 def text_at(value: Any, *keys: str) -> str:
-    """The text at a place in nested objects, on one line; "" where there is none, or something else."""
+    """The text at a place in nested objects; "" if there is none, or something else."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, str) else ""
 
 
 def is_count(value: object, least: int = 0) -> bool:
-    """Whether a value is a whole number from `least` on that 64 bits hold."""
+    """Whether a value is a whole number of at least `least` that fits in 64 bits."""
     return type(value) is int and least <= value < 2**63
 
 

@@ -1,4 +1,4 @@
-"""How values and mistakes are put into words."""
+"""Values and mistakes as text, as messages and pages show them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,31 @@ _ALIASES = {
     "eps": "epsilon",
     "bs": "batch_size",
 }
-"""What others call our fields, too far from our names to count as misspelt."""
+"""Other names of our fields, too different from ours to count as misspelt."""
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands in a name or a sentence: without quotes, whole, true and false as YAML has them."""
+    """A value in a name or a sentence, exact and without quotes: `0.001`, `true`, `adam`."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def quoted(value: Any) -> str:
-    """A value as it stands in a key: as `as_text`, but text in quotes where it could be taken for something else."""
+    """A value as `as_text` has it, but text in quotes where it could be taken for something else: `'1'`, `'a=b'`."""
     text = as_text(value)
     if isinstance(value, str) and (not isinstance(scalar(value), str) or set(value) & set(",|=[]'")):
         return "'" + text.replace("'", "''") + "'"
     return text
 
 
+def printable(text: str) -> str:
+    """The text on one line: a character that does not print (a line break, half a surrogate pair) as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def short_number(value: float, digits: int = 4) -> str:
-    """A measured value as tables and sentences show it: to so many digits, or whole where it has more before the point.
+    """A measured value in tables and sentences: `digits` significant digits, or whole where more are before the point.
 
     Powers of ten (`1.235e+08`) only from ten million on and below a ten-thousandth.
     """
@@ -57,7 +64,7 @@ def is_number_as_text(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as a message quotes it: short, with its kind where that is what went wrong."""
+    """A value in an error, short: text in quotes, and `a list`, `a mapping` or `nothing` where it is not a scalar."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -70,16 +77,16 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-def found(value: Any) -> str:
-    """`found 'x'`, with a hint where quotes made a number into text."""
+def got(value: Any) -> str:
+    """`got 'x'`, with a hint where quotes made a number into text."""
     hint = f" (text); write {value} without quotes" if is_number_as_text(value) else ""
-    return f"found {shown(value)}{hint}"
+    return f"got {shown(value)}{hint}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` with the nearest known name, or some known names where none is near."""
     if name == "<<":
-        return "; merge keys are no part of YAML 1.2: write out the keys that it would bring"
+        return "; merge keys are not part of YAML 1.2: write the merged keys out"
     names = list(dict.fromkeys(known))
     if _ALIASES.get(name) in names:
         return f"; did you mean {_ALIASES[name]}?"

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tunectl.core.errors import printable
-from tunectl.core.program_request import variable_of
+from tunectl.core.own_code_request import variable_of
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.wording import printable
 from tunectl.drafting.command_words import GivenOption, Piece, Word
 from tunectl.drafting.options import Help, Option
 from tunectl.drafting.per_trial_options import (
@@ -24,7 +25,7 @@ from tunectl.drafting.per_trial_options import (
     takes_per_trial_value,
 )
 from tunectl.drafting.proposals import proposal
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS, TRIAL_VARIABLES
+from tunectl.language.hyperparameter_names import TRIAL_VARIABLES
 from tunectl.language.study_edit import in_flow
 
 MARK = "# FILL IN"

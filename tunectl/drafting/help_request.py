@@ -9,7 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunectl.core.program_request import program_path
+from tunectl.core.own_code_request import program_path
+from tunectl.core.path_errors import system_reason
 
 LONGEST_SECONDS = 60.0
 """The time limit: a script may import large libraries first, and one without `--help` may begin to train."""
@@ -43,7 +44,7 @@ def request_help(
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return None, f"it could not be started: {getattr(error, 'strerror', None) or error}"
+        return None, f"it could not be started: {system_reason(error)}"
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

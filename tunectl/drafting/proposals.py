@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tunectl.core.records import Scalar
-from tunectl.language.regularisation import is_share
+from tunectl.language.name_meaning import is_share
 from tunectl.language.study_edit import in_flow
 
 _POSITIVE = re.compile(

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tunectl.core.errors import printable
+from tunectl.core.own_code_request import TRAINING_LOSS
 from tunectl.core.printed_numbers import number
 from tunectl.core.printed_objects import printed_object
-from tunectl.core.program_request import TRAINING_LOSS
+from tunectl.core.wording import printable
 from tunectl.language.progress_output import EPOCHS, MEASURE, STEPS, is_metric
 from tunectl.language.study_edit import in_flow
 

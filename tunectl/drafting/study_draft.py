@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunectl.core.errors import FolderError, UsageError, printable
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import write_new
-from tunectl.core.links import broken_link
-from tunectl.core.program_request import which
+from tunectl.core.own_code_request import which
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.core.regular_files import LARGEST_BYTES
-from tunectl.core.wording import nearest
+from tunectl.core.wording import nearest, printable
 from tunectl.drafting.command_draft import MARK, Segment, draft_command
 from tunectl.drafting.command_words import Word, lacks_script, module_of, script_of, shell_words, split_command
 from tunectl.drafting.line_help import line_help, values_shared_by_trials
@@ -161,11 +161,9 @@ def _split(line: str, folder: Path) -> tuple[dict[str, str], list[str], list[str
 def _with_sample(details: StudyDetails, sample: Path, notes: list[str]) -> StudyDetails:
     """The details with what a sample of the command's output adds to them."""
     metric = details.metric
-    try:
-        with open(sample, "rb") as file:  # it may be what a program prints now: --sample <(python train.py)
-            content = file.read(LARGEST_BYTES)
-    except OSError as error:
-        raise UsageError(f"{sample}: cannot be read: {error.strerror or error}") from error
+    # The file may be what a program prints now: --sample <(python train.py)
+    with path_errors(sample, "read", UsageError), open(sample, "rb") as file:
+        content = file.read(LARGEST_BYTES)
     found = read_sample(content.decode("utf-8", "replace"), metric)
     if found is None:
         notes.append(f"{sample}: no line names a step and a metric, as in 'step 100 loss 0.25'")
@@ -213,4 +211,4 @@ def _write(files: Mapping[Path, str]) -> None:
             _refuse_existing(path)
             raise FolderError(f"{path}: cannot be written: {path.parent} is a file, not a folder") from None
         except OSError as error:
-            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise path_error(path, "written", error) from error

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tunectl.core.errors import printable
-from tunectl.core.program_request import RESUME
+from tunectl.core.own_code_request import RESUME
+from tunectl.core.wording import printable
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry
 from tunectl.drafting.config_values import ConfigFile
 from tunectl.drafting.per_trial_options import escaped

@@ -1,4 +1,4 @@
-"""Where an export goes: it takes the place of an earlier one of the same study as a whole, and of nothing else."""
+"""The folder or file of an export: it replaces an earlier export of the same study, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tunectl.core import real_folders, regular_files, typed_fields
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.files import temporary_folder, write_bytes
 from tunectl.core.jsontext import one_line
-from tunectl.core.links import broken_link
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.exchange.database_addresses import masked
 from tunectl.store.foreign_database import table_names
 
 MARK = "tunectl-export.json"
-"""The file by which an export of ours is known."""
+"""The file that marks a folder as an export of tunectl."""
 
 _SQLITE = "sqlite:///"
 _SQLITE_HEAD = b"SQLite format 3\0"
@@ -27,7 +27,7 @@ _SQLITE_HEAD = b"SQLite format 3\0"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose an export is: `folder` is the study folder's absolute path, `identity` what stays when it is moved."""
+    """The study that an export is of: its folder's absolute path, and an identity that stays when that is moved."""
 
     folder: str
     identity: str
@@ -35,7 +35,7 @@ class Owner:
     def owns(self, place: Path, folder: object, identity: object) -> bool:
         """Whether the export at `place` that carries these marks is of this study.
 
-        What lies inside the study folder was moved or copied with it.
+        What is inside the study folder was moved or copied with it.
         """
         inside = Path(self.folder) in place.resolve().parents
         return folder == self.folder or (inside and identity == self.identity)
@@ -50,15 +50,13 @@ def replaced_folder(place: Path, owner: Owner, tool: str) -> Iterator[Path]:
     """
     _check_replaceable(place, owner, tool)
     mark = {"tool": tool, "study": owner.folder, "identity": owner.identity, "tunectl": __version__}
-    try:
+    with path_errors(place, "written"):
         place.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(place) as fresh:
             yield fresh
             content = {**mark, "entries": sorted(entry.name for entry in fresh.iterdir())}
             write_bytes(fresh / MARK, (json.dumps(content, indent=2) + "\n").encode(), within=place.parent)
             _put_in_place(fresh, place)
-    except OSError as error:
-        raise FolderError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def _put_in_place(fresh: Path, place: Path) -> None:
@@ -81,11 +79,11 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
             raise FolderError(f"{place}: {broken}; give another --out") from None
         return
     except NotADirectoryError:
-        raise FolderError(f"{place}: is a file, not a folder; give another --out") from None
+        raise FolderError(f"{place}: expected a folder, got a file; give another --out") from None
     except OSError as error:
-        raise FolderError(f"{place}: cannot be read: {error.strerror or error}") from error
+        raise path_error(place, "read", error) from error
     if place.is_symlink():
-        raise FolderError(f"{place}: is a link, and an export takes the place of a folder; give another --out")
+        raise FolderError(f"{place}: is a link, and an export replaces a whole folder; give another --out")
     if not entries:
         return
     there = _mark(place)
@@ -94,7 +92,9 @@ def _check_replaceable(place: Path, owner: Owner, tool: str) -> None:
         raise FolderError(f"{place}: holds {what}; give another --out, or remove it")
     strange = sorted(entries - {MARK, *there.entries})
     if strange:
-        raise FolderError(f"{place}: holds {strange[0]} beside our export; move it away, or give another --out")
+        raise FolderError(
+            f"{place}: holds {strange[0]}, which tunectl did not export; move it away, or give another --out"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _mark(place: Path) -> _Mark:
     try:
         content = regular_files.content(place / MARK)
     except OSError:
-        raise FolderError(f"{place}: is not empty and is no export of ours; give another --out") from None
+        raise FolderError(f"{place}: is not empty and is not an export of tunectl; give another --out") from None
     try:
         return typed_fields.typed(_Mark, typed_fields.sealed_object(content))
     except typed_fields.DamagedError as error:
@@ -120,11 +120,13 @@ def _mark(place: Path) -> _Mark:
 
 
 def expanded(out: str) -> Path:
-    """The path that `--out` names, `~` resolved; raises UsageError for somebody who has no home here."""
+    """The path that `--out` names, with `~` resolved; raises UsageError for a user whose home folder is not known."""
     try:
         return Path(out).expanduser()
     except RuntimeError:
-        raise UsageError(f"--out {out}: nobody of that name has a home folder here; write the path out") from None
+        raise UsageError(
+            f"--out {out}: no user of this name has a home folder on this machine; give the whole path"
+        ) from None
 
 
 def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
@@ -133,32 +135,27 @@ def database_file(out: str, tool: str, tables: Sequence[str]) -> Path:
     It is not there yet, is empty, or is a database of the tool, which is known by having all of `tables`.
     """
     if "://" in out and not out.startswith(_SQLITE):
-        raise UsageError(f"--out {masked(out)}: a local SQLite file is due, as a path or as {_SQLITE}PATH")
+        raise UsageError(f"--out: expected a local SQLite file, as a path or as {_SQLITE}PATH, got {masked(out)}")
     path = expanded(out.removeprefix(_SQLITE))
     if any(mark in str(path.absolute()) for mark in "?#%"):
-        raise UsageError(f"--out {out}: a database's address cannot hold ?, # or %; give another name")
+        raise UsageError(f"--out {out}: the address of a database cannot contain ?, # or %; give another path")
     if path.is_dir():
-        raise FolderError(f"{path}: is a folder, a file is due; give another --out")
+        raise FolderError(f"{path}: expected a file, got a folder; give another --out")
     if path.exists():
         if not path.is_file() or not is_database(path):
-            raise FolderError(f"{path}: is no SQLite database; give another --out")
+            raise FolderError(f"{path}: is not a SQLite database; give another --out")
         there = table_names(path)
         if there and not there.issuperset(tables):
-            raise FolderError(f"{path}: is a database of something else than {tool}; give another --out")
-    try:
+            raise FolderError(f"{path}: is a database of another program than {tool}; give another --out")
+    with path_errors(path.parent, "created"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
     return path
 
 
 def is_database(path: Path) -> bool:
     """Whether a file is empty or a SQLite database; raises FolderError where it cannot be read."""
-    try:
-        with regular_files.opened(path, follows=True) as file:
-            head = file.read(len(_SQLITE_HEAD))
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with path_errors(path, "read"), regular_files.opened(path, follows=True) as file:
+        head = file.read(len(_SQLITE_HEAD))
     return head in (b"", _SQLITE_HEAD)
 
 

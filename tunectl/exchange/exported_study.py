@@ -1,4 +1,4 @@
-"""A study as it is handed to another tool: what was searched, and what every trial left."""
+"""A study as it is exported to another tool: what was searched, and the files of every trial."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, Scalar, TrialOutcome
+from tunectl.core.table_columns import TRIAL_COLUMNS
 from tunectl.exchange.export_folder import Owner
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Domain, FixedValue, Range, Scale, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter, active
 
-DRAWN = ("evaluation", "throughput")
-"""The kinds of measurements that make curves."""
-
 
 @dataclass(frozen=True, slots=True)
 class ExportedTrial:
-    """A trial: how it stands under the study's objective, and all its measurements, by step.
+    """A trial: its outcome under the study's objective, and all its measurements, by step.
 
-    `started` and `ended` are in seconds since 1970, as well as its files tell; None where it was never launched.
+    `started` and `ended` are in seconds since 1970, from the times of its files; None where it was never launched.
     """
 
     outcome: TrialOutcome
@@ -43,7 +42,7 @@ class ExportedTrial:
 
     @property
     def launched(self) -> bool:
-        """Whether there is more of it than a plan."""
+        """Whether it was ever started."""
         return self.started is not None
 
     def curve(self) -> list[Measurement]:
@@ -52,7 +51,9 @@ class ExportedTrial:
         Their metrics hold the learning rate and the gradient norm, too, by these names or, where the trial has a metric
         of that name, by a longer one.
         """
-        drawn = sorted((item for item in self.measurements if item.kind in DRAWN), key=lambda item: item.step)
+        drawn = sorted(
+            (item for item in self.measurements if item.kind in MEASUREMENT_KINDS), key=lambda item: item.step
+        )
         rate, norm = self.free_name("learning_rate"), self.free_name("gradient_norm")
         found = []
         for item in drawn:
@@ -74,36 +75,20 @@ class ExportedTrial:
 
     def reached(self) -> dict[str, float]:
         """What was measured at the best step as `best/<name>`, and the objective's last value; finite ones alone."""
-        best = next((item.metrics for item in self.curve() if item.step == self.outcome.best_step), {})
-        found = {f"best/{name}": value for name, value in {**best, **self.outcome.metrics_at_best}.items()}
+        at_best = [item.metrics for item in self.curve() if item.step == self.outcome.best_step]
+        measured = {
+            name: value for metrics in (*at_best, self.outcome.metrics_at_best) for name, value in metrics.items()
+        }
+        found = {f"best/{name}": value for name, value in measured.items()}
         if self.outcome.final_value is not None:
             found["final_value"] = self.outcome.final_value
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def facts(self) -> dict[str, Scalar]:
-        """What else the tables say of it, by their columns; what is missing is left out."""
-        outcome, plan = self.outcome, self.plan
-        found: dict[str, Scalar | None] = {
-            "trial": plan.trial,
-            "setting": plan.setting,
-            "state": outcome.state,
-            "reason": outcome.reason or None,
-            "message": outcome.message or None,
-            "seed": plan.seed,
-            "kind": plan.kind,
-            "point": plan.point,
-            "repeat": plan.repeat,
-            "best_step": outcome.best_step,
-            "final_step": outcome.final_step,
-            "best_checkpoint": outcome.best_checkpoint,
-            "infeasible_step": outcome.infeasible_step,
-            "train_seconds": outcome.train_seconds,
-            "eval_seconds": outcome.eval_seconds,
-            "startup_seconds": outcome.startup_seconds,
-            "device": outcome.device or None,
-            "attempts": outcome.attempts,
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        """The other columns of the trials table, by their names; what is missing is left out."""
+        found = {column.name: column.value(self.outcome) for column in TRIAL_COLUMNS}
+        reached = ("best_value", "final_value")
+        return {name: value for name, value in found.items() if value is not None and name not in reached}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +106,18 @@ class ExportedStudy:
 
     @property
     def owner(self) -> Owner:
-        """Whose its exports are: a study that is moved or copied keeps its name and its first trial as planned."""
+        """The owner of its exports: a study that is moved or copied keeps its name and its first trial as planned."""
         first = [trial.plan.to_json() for trial in self.trials[:1]]
         text = json.dumps([self.spec.name, first], sort_keys=True, default=str)
         return Owner(self.folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     @property
     def launched(self) -> list[ExportedTrial]:
-        """The trials of which there is more than a plan."""
+        """The trials that were ever started."""
         return [item for item in self.trials if item.launched]
 
     def facts(self) -> dict[str, Scalar]:
-        """What is worth knowing about the whole study."""
+        """Facts about the whole study, by name."""
         spec, objective = self.spec, self.objective
         return {
             "study": spec.name,

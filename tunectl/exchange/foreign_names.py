@@ -10,20 +10,20 @@ from typing import Any
 
 from tunectl.core.jsontext import one_line
 from tunectl.core.records import Scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, is_number_as_text
 from tunectl.exchange.foreign_study import ForeignParameter
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.space.domains import Domain, FixedValue, Range, ValueSet, same
 
 _LARGEST_INT = 2**53
 _MOST_VALUES = 100
 """A lattice of more values than this becomes a range: as a set it could not be read."""
 _LONGEST_NAME = 100
-_MOST_TOLD = 5
+_MOST_LISTED = 5
 
 
 def legal_names(names: Iterable[str]) -> dict[str, str]:
-    """For each name the one it goes by here: an identifier that is no column of the tables, none twice."""
+    """For each name its name in the study: an identifier that is not a column of the tables, and unique."""
     names = list(names)
     found: dict[str, str] = {}
     taken = {name for name in names if _legal(name) == name}
@@ -59,7 +59,7 @@ def study_name(name: str) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """The name in at most so many characters; of one that is longer the beginning, and what tells it from others."""
+    """The name in at most this number of characters; a longer one is cut and gets a hash that keeps it unique."""
     return name if len(name) <= most else f"{name[: most - 9]}_{sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
@@ -87,33 +87,36 @@ def domain_of(parameter: ForeignParameter) -> Domain:
 
 def _lattice(parameter: ForeignParameter, step: float) -> list[Scalar]:
     count = round((parameter.high - parameter.low) / step) + 1
-    values = [parameter.low + place * step for place in range(count)]
+    values = [parameter.low + position * step for position in range(count)]
     return [int(value) if parameter.integer else value for value in values]
 
 
 def value_map(choices: Sequence[Any]) -> Mapping[int, Scalar]:
-    """For each choice, by its place, the value it becomes; all are texts where numbers and texts could be confused."""
+    """The value that each choice becomes, by its position; all are texts where numbers and texts could be confused."""
     values = [_scalar(choice) for choice in choices]
     numbers = any(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     if numbers and any(is_number_as_text(value) for value in values):
         values = [value if isinstance(value, str) else as_text(value) for value in values]
     found: dict[int, Scalar] = {}
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         equal = next((other for other in found.values() if same(other, value)), None)
-        # Two choices that read alike stay two.
-        twin = equal is not None and choices[place] not in choices[:place]
-        found[place] = f"{as_text(value)} ({place})" if twin else value if equal is None else equal
+        # Two choices with the same text stay two.
+        twin = equal is not None and choices[position] not in choices[:position]
+        found[position] = f"{as_text(value)} ({position})" if twin else value if equal is None else equal
     return found
 
 
 def changed_choices(choices: Sequence[Any]) -> list[str]:
-    """What became of the choices that are another value here, as `None is the text 'None'`; of many the first."""
-    told = [
-        f"{one_line(repr(choices[place]))} is {'the text ' if isinstance(value, str) else ''}{value!r}"
-        for place, value in value_map(choices).items()
-        if type(choices[place]) is not type(value) or choices[place] != value
+    """The choices that have another value here, such as `None is the text 'None'`; only the first of many."""
+    changed = [
+        f"{one_line(repr(choices[position]))} is {'the text ' if isinstance(value, str) else ''}{value!r}"
+        for position, value in value_map(choices).items()
+        if type(choices[position]) is not type(value) or choices[position] != value
     ]
-    return [*told[:_MOST_TOLD], *([f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else [])]
+    return [
+        *changed[:_MOST_LISTED],
+        *([f"and {len(changed) - _MOST_LISTED} more"] if len(changed) > _MOST_LISTED else []),
+    ]
 
 
 def _scalar(choice: Any) -> Scalar:
@@ -129,14 +132,14 @@ def _scalar(choice: Any) -> Scalar:
 def value_in(parameter: ForeignParameter, domain: Domain, value: Any) -> Scalar:
     """A trial's value as one of the domain."""
     if parameter.choices is not None:
-        place = next(
+        position = next(
             index
             for index, choice in enumerate(parameter.choices)
             if choice is value
             or (choice == value and isinstance(choice, bool) == isinstance(value, bool))
             or (choice != choice and value != value)
         )
-        return value_map(parameter.choices)[place]
+        return value_map(parameter.choices)[position]
     number: Scalar = int(value) if parameter.integer else float(value)
     if isinstance(domain, ValueSet):
         # A lattice's points are computed with rounding, there and here.

@@ -18,14 +18,14 @@ from tunectl.language.study_edit import in_flow
 from tunectl.space.domains import Domain, FixedValue, Range
 
 PROGRAM = "./name-the-program-that-was-tuned"
-"""Stands in the command of an imported study, since the other tool does not know what was trained: no such file is
-there, so that `run` and `check` say so.
+"""The program in the command of an imported study, since the other tool does not know what was trained: there is no
+such file, and `run` and `check` say so.
 """
 
 _HEAD = """\
 # Imported by `tunectl import` from the Optuna study {name} in {source}.
-# What was trained is not known there: to run trials of a next round, name your program under `command`, and say under
-# `metrics` where it tells {metric}, such as {{regex: 'value (?P<{group}>\\S+)'}}.
+# Optuna does not know what was trained: to run trials of a next round, name your program under `command`, and under
+# `metrics` where it prints {metric}, such as {{regex: 'value (?P<{group}>\\S+)'}}.
 """
 
 PRUNED = "pruned"
@@ -39,7 +39,7 @@ something else, and then a metric of its own.
 
 @dataclass(frozen=True, slots=True)
 class ImportedTrial:
-    """A trial with what stands in its folder."""
+    """A trial and the content of its folder."""
 
     plan: PlannedTrial
     measurements: Sequence[Measurement]
@@ -60,10 +60,10 @@ def imported(study: ForeignStudy, seed_of: Callable[[int], int]) -> ImportedStud
     """The study in our terms; `seed_of` gives a trial's seed by its id. Raises UsageError where it has no parameters.
 
     Every parameter is a nuisance hyperparameter with the range that was searched, joined where it changed, or fixed
-    where it has one value. Those that only some trials have get the condition that tells these trials from the others.
+    where it has one value. Those that only some trials have get the condition that holds in these trials alone.
     """
     if not study.parameters:
-        raise UsageError(f"{study.name}: has no parameters, so there is nothing to study")
+        raise UsageError(f"{study.name}: has no parameters, so it cannot be a study")
     names = legal_names(parameter.name for parameter in study.parameters)
     domains = {names[parameter.name]: domain_of(parameter) for parameter in study.parameters}
     values = [_values(study, trial, names, domains) for trial in study.trials]
@@ -72,14 +72,14 @@ def imported(study: ForeignStudy, seed_of: Callable[[int], int]) -> ImportedStud
     rule, shift = _rule(study), 0 if study.steps_from_zero else _shift(study)
     metric = metric_name(study.metric)
     trials = [
-        _trial(trial, place, values[place], metric, rule, shift, seed_of(place))
-        for place, trial in enumerate(study.trials)
+        _trial(trial, index, values[index], metric, rule, shift, seed_of(index))
+        for index, trial in enumerate(study.trials)
     ]
     longest = max((item.step for trial in trials for item in trial.measurements), default=0)
     name = study_name(study.name)
     remarks = [
-        *_told_of_trials(study, rule, shift, metric),
-        *_told_of_parameters(study, names, domains, whens, unexplained),
+        *_remarks_on_trials(study, rule, shift, metric),
+        *_remarks_on_parameters(study, names, domains, whens, unexplained),
     ]
     text = _text(study, name, metric, rule, max(longest, 1), _entries(domains, whens), remarks)
     return ImportedStudy(name, text, trials, remarks)
@@ -120,7 +120,7 @@ def _is_best(study: ForeignStudy, trial: ForeignTrial) -> bool:
 
 def _trial(
     trial: ForeignTrial,
-    place: int,
+    index: int,
     values: Mapping[str, Scalar],
     metric: str,
     rule: Rule,
@@ -141,9 +141,9 @@ def _trial(
         for step, metrics in points.items()
     ]
     # The number there is the point here: ids have no gaps.
-    plan = PlannedTrial(place, 0, trial.number, 0, (), values, seed)
+    plan = PlannedTrial(index, 0, trial.number, 0, (), values, seed)
     result = TrialResult(
-        place,
+        index,
         state,
         reason,
         one_line(trial.message) or _message(trial, state, curve),
@@ -155,7 +155,7 @@ def _trial(
 
 
 def _message(trial: ForeignTrial, state: State, curve: Mapping[int, float]) -> str:
-    """What is said of a trial that told nothing itself."""
+    """The message of a trial that has none of its own."""
     if state != "failed":
         return ""
     if trial.state == "pruned":
@@ -187,7 +187,7 @@ def _state(trial: ForeignTrial) -> tuple[State, str]:
 
 
 def _entries(domains: Mapping[str, Domain], whens: Mapping[str, When]) -> dict[str, dict[str, Any]]:
-    """What stands under each hyperparameter."""
+    """The entry of each hyperparameter in the study file."""
     entries: dict[str, dict[str, Any]] = {}
     for name, domain in domains.items():
         entry: dict[str, Any]
@@ -236,56 +236,58 @@ def _text(
     return head + "\n".join(lines) + "\n"
 
 
-def _told_of_trials(study: ForeignStudy, rule: Rule, shift: int, metric: str) -> list[str]:
-    """What a reader of the study has to know of its trials and their values."""
-    told = ["Imported from Optuna: its sampler may have drawn the points where earlier trials were good, not evenly."]
+def _remarks_on_trials(study: ForeignStudy, rule: Rule, shift: int, metric: str) -> list[str]:
+    """What a reader of the study must know about its trials and their values."""
+    remarks = [
+        "Imported from Optuna: its sampler may have drawn the points where earlier trials were good, not evenly."
+    ]
     pruned = sum(trial.state == "pruned" and not trial.infeasible for trial in study.trials)
     if pruned:
-        told.append(
+        remarks.append(
             f"{counted(pruned, 'trial')} pruned: failed here, with the reason {PRUNED}, so that what they reached is "
-            "compared with no trial that went to its end, and does not count as infeasible; their curves are kept."
+            "not compared with completed trials, and does not count as infeasible; their curves are kept."
         )
     if study.left_out:
-        told.append(f"{counted(study.left_out, 'trial')} left out that had not ended.")
+        remarks.append(f"{counted(study.left_out, 'trial')} left out that had not ended.")
     if not study.metric:
-        told.append(f"Its objective has no name there: it is {metric} here.")
+        remarks.append(f"Its objective has no name in Optuna: it is {metric} here.")
     elif study.metric != metric:
-        told.append(f"Its objective {one_line(study.metric)} is {metric} here.")
+        remarks.append(f"Its objective {one_line(study.metric)} is {metric} here.")
     if shift:
-        told.append("Its step 0 is step 1 here, where steps count finished updates.")
+        remarks.append("Its step 0 is step 1 here, where steps count finished updates.")
     if rule == "apart":
-        told.append(f"Its intermediate values are {intermediate(metric)}, since they do not lead to the end results.")
-    return told
+        remarks.append(
+            f"Its intermediate values are {intermediate(metric)}, since they do not lead to the end results."
+        )
+    return remarks
 
 
-def _told_of_parameters(
+def _remarks_on_parameters(
     study: ForeignStudy,
     names: Mapping[str, str],
     domains: Mapping[str, Domain],
     whens: Mapping[str, When],
     unexplained: Sequence[str],
 ) -> list[str]:
-    """What a reader of the study has to know of its hyperparameters."""
-    told = []
+    """What a reader of the study must know about its hyperparameters."""
+    remarks = []
     renamed = [f"{old or 'the one without a name'} is {new}" for old, new in names.items() if old != new]
     if renamed:
-        told.append(f"Renamed: {one_line(', '.join(renamed))}.")
+        remarks.append(f"Renamed: {one_line(', '.join(renamed))}.")
     changed = {names[item.name]: changed_choices(item.choices) for item in study.parameters if item.choices is not None}
-    told += [f"Values of {name} that are written otherwise here: {', '.join(v)}." for name, v in changed.items() if v]
+    remarks += [f"Values of {name} that are changed here: {', '.join(v)}." for name, v in changed.items() if v]
     joined = [names[item.name] for item in study.parameters if item.joined]
     if joined:
-        told.append(f"Its trials had different ranges, which are joined here: {', '.join(joined)}.")
+        remarks.append(f"Its trials had different ranges, which are one range here: {', '.join(joined)}.")
     loose = [
         names[item.name]
         for item in study.parameters
         if item.uneven or (item.step is not None and isinstance(domains[names[item.name]], Range))
     ]
     if loose:
-        told.append(
-            f"Had steps between its values there, and may take any value of its range here: {', '.join(loose)}."
-        )
+        remarks.append(f"Stepped in Optuna, and any value of the range here: {', '.join(loose)}.")
     if whens:
-        told.append(f"Conditions told from the trials: {', '.join(whens)}.")
+        remarks.append(f"Conditions inferred from the trials: {', '.join(whens)}.")
     if unexplained:
-        told.append(f"Only some trials have {', '.join(unexplained)}, and no other parameter tells when.")
-    return told
+        remarks.append(f"Only some trials have {', '.join(unexplained)}, and no other parameter explains when.")
+    return remarks

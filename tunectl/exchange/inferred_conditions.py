@@ -1,4 +1,4 @@
-"""When a parameter that not every trial has is there: its condition, told from the trials."""
+"""The conditions of parameters that only some trials have, inferred from the trials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tunectl.space.domains import Domain
 from tunectl.space.hyperparameters import holds
 
 _MOST_VALUES = 30
-"""A whole-number range of more values is no switch."""
+"""A whole-number range of more values cannot be a switch."""
 
 Values = Mapping[str, Scalar]
 When = dict[str, tuple[Scalar, ...]]
@@ -18,23 +18,23 @@ When = dict[str, tuple[Scalar, ...]]
 def conditions(
     trials: Sequence[Values], domains: Mapping[str, Domain], whole: Sequence[bool] = ()
 ) -> tuple[dict[str, When], list[str]]:
-    """For each parameter that some trials lack the values of others under which it is there; and those for which
-    nothing explains it.
+    """For each parameter that some trials lack, the values of other parameters under which trials have it; and the
+    parameters that no other explains.
 
-    `whole` says which trials came to their end, all where none did: another may lack a parameter since it was stopped
-    before it was asked for one, so that it counts only where it has the parameter. A condition is taken where it tells
-    in every trial that counts whether the parameter is there. Only sets and short whole-number ranges can be switches.
+    `whole` says which trials completed, all where none did. A trial that was stopped may lack a parameter only because
+    it ended before it asked for one, so it counts only where it has the parameter. A condition must hold in exactly
+    those counted trials that have the parameter. Only sets and short whole-number ranges can be switches.
     """
     switches = [name for name, domain in domains.items() if _may_switch(domain)]
     found: dict[str, When] = {}
     unexplained = []
     certain = whole if any(whole) else [True] * len(trials)
     for name in domains:
-        telling = [trial for trial, sure in zip(trials, certain, strict=True) if sure or name in trial]
-        present = [name in trial for trial in telling]
+        counted = [trial for trial, sure in zip(trials, certain, strict=True) if sure or name in trial]
+        present = [name in trial for trial in counted]
         if all(present):
             continue
-        when = _explained(name, telling, present, [other for other in switches if other != name], found)
+        when = _explained(name, counted, present, [other for other in switches if other != name], found)
         if when is None:
             unexplained.append(name)
         else:
@@ -49,8 +49,8 @@ def _may_switch(domain: Domain) -> bool:
 def _explained(
     name: str, trials: Sequence[Values], present: Sequence[bool], switches: Sequence[str], found: Mapping[str, When]
 ) -> When | None:
-    """The fewest switches that tell where the parameter is, those that stand before it first."""
-    telling: When = {}
+    """The fewest switches that explain which trials have the parameter; those before it in the study come first."""
+    explaining: When = {}
     for switch in switches:
         if _waits_for(switch, name, found):
             continue
@@ -59,17 +59,17 @@ def _explained(
             continue
         values = tuple(sorted({trial[switch] for trial in with_it}, key=lambda value: (str(type(value)), value)))
         if any(switch not in trial or trial[switch] not in values for trial in trials):
-            telling[switch] = values
-    for switch, values in telling.items():
-        if _tells({switch: values}, trials, present):
+            explaining[switch] = values
+    for switch, values in explaining.items():
+        if _explains({switch: values}, trials, present):
             return {switch: values}
-    if not telling or not _tells(telling, trials, present):
+    if not explaining or not _explains(explaining, trials, present):
         return None
-    for switch in list(telling):
-        fewer = {other: values for other, values in telling.items() if other != switch}
-        if fewer and _tells(fewer, trials, present):
-            telling = fewer
-    return telling
+    for switch in list(explaining):
+        fewer = {other: values for other, values in explaining.items() if other != switch}
+        if fewer and _explains(fewer, trials, present):
+            explaining = fewer
+    return explaining
 
 
 def _waits_for(name: str, other: str, found: Mapping[str, When]) -> bool:
@@ -77,5 +77,5 @@ def _waits_for(name: str, other: str, found: Mapping[str, When]) -> bool:
     return any(parent == other or _waits_for(parent, other, found) for parent in found.get(name, {}))
 
 
-def _tells(when: When, trials: Sequence[Values], present: Sequence[bool]) -> bool:
+def _explains(when: When, trials: Sequence[Values], present: Sequence[bool]) -> bool:
     return all(there == holds(when, trial) for trial, there in zip(trials, present, strict=True))

@@ -1,4 +1,4 @@
-"""A callback that tells tunectl what Lightning measures."""
+"""A callback that records in tunectl what Lightning measures."""
 
 from __future__ import annotations
 

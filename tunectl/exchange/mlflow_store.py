@@ -44,7 +44,7 @@ def write_mlflow(study: ExportedStudy, database: Path) -> int:
     deletes (`mlflow gc` removes them for good). Raises FolderError where the name is another one's, UsageError without
     mlflow.
     """
-    # MLflow would tell its makers about every run.
+    # MLflow would report every run to its makers.
     with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), needed("mlflow"):
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
@@ -71,7 +71,7 @@ def _write(connect: Callable[[str], MlflowClient], study: ExportedStudy, databas
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Keep libraries from telling how they make their tables."""
+    """Silence what libraries log about making their tables."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     try:
@@ -98,7 +98,7 @@ def _experiment(client: MlflowClient, study: ExportedStudy, database: Path) -> t
         return client.create_experiment(name, artifact_location=location, tags=tags), []
     owner = there.tags.get(FOLDER_TAG)
     if not study.owner.owns(database, owner, there.tags.get(IDENTITY_TAG)):
-        whose = f"of the study folder {owner}" if owner else "not of tunectl's making"
+        whose = f"of the study folder {owner}" if owner else "that tunectl did not make"
         raise FolderError(f"{database}: has an experiment {name!r} {whose}; give another --out")
     if there.lifecycle_stage != "active":
         client.restore_experiment(there.experiment_id)
@@ -176,7 +176,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _status(state: State) -> str:
-    """MLflow knows no infeasible runs: they have finished, and the tag tunectl.state tells them."""
+    """The status in MLflow, which has none for infeasible runs: they are finished, and have the tag tunectl.state."""
     match state:
         case "completed" | "infeasible":
             return "FINISHED"

@@ -1,4 +1,4 @@
-"""The libraries of other tools: needed by whoever asks for one, and by nobody else."""
+"""The libraries of other tools, which are imported only where an export or import needs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def needed(library: str) -> Iterator[None]:
 
 
 def in_one_line(error: Exception) -> str:
-    """What a library's error says first: behind it come statements of SQL, for makers of the library."""
+    """The first line of a library's error: the others are SQL statements, for developers of the library."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
 
 

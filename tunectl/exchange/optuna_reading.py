@@ -60,9 +60,9 @@ def _opened(storage: str) -> BaseStorage:
         try:
             return optuna.storages.RDBStorage(storage, skip_table_creation=True)
         except ValueError as error:
-            raise FolderError(f"{masked(storage)}: is no address of a database ({masked(str(error))})") from error
+            raise FolderError(f"{masked(storage)}: is not the address of a database ({masked(str(error))})") from error
     if not path.is_file():
-        raise FolderError(f"{path}: there is no such file")
+        raise FolderError(f"{path}: not found")
     if path.stat().st_size == 0:
         raise FolderError(f"{path}: is empty")
     if is_database(path):
@@ -74,7 +74,7 @@ def _opened(storage: str) -> BaseStorage:
     try:
         return optuna.storages.JournalStorage(backend)
     except (ValueError, KeyError, TypeError) as error:
-        raise FolderError(f"{path}: is no journal of Optuna ({error})") from error
+        raise FolderError(f"{path}: is not a journal of Optuna ({error})") from error
 
 
 def _chosen(opened: BaseStorage, storage: str, name: str | None) -> str:
@@ -185,5 +185,5 @@ def _joined(left: ForeignParameter, right: ForeignParameter) -> ForeignParameter
 
 
 def _fits(steps: float) -> bool:
-    """Whether a distance is a whole number of steps, as far as rounding tells."""
+    """Whether a distance is a whole number of steps, up to rounding."""
     return abs(steps - round(steps)) < _ROUNDING

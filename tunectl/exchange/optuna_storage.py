@@ -1,7 +1,7 @@
 """A study as Optuna stores it: an SQLite storage that optuna-dashboard opens.
 
 An infeasible trial is complete, violates a constraint, which is how Optuna and its dashboard know infeasible ones, and
-has the worst value there is, so that none is ever the best to anybody. What it measured are its intermediate values;
+has the worst possible value, so that it is never the best one. What it measured are its intermediate values;
 its reason, its best value and all else that the tables say are user attributes.
 """
 
@@ -64,7 +64,7 @@ def write_optuna(study: ExportedStudy, database: Path) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from telling what it does, and from telling of an error before it raises it."""
+    """Silence what Optuna logs about its work, and about errors that it then raises."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -87,7 +87,7 @@ def _remove_earlier(storage: BaseStorage, study: ExportedStudy, database: Path) 
         marks = attribute if isinstance(attribute, dict) else {}
         owner = marks.get("folder")
         if not study.owner.owns(database, owner, marks.get("identity")):
-            whose = f"of the study folder {owner}" if owner else "not of tunectl's making"
+            whose = f"of the study folder {owner}" if owner else "that tunectl did not make"
             raise FolderError(f"{database}: has a study {study.spec.name!r} {whose}; give another --out")
         optuna.delete_study(study_name=study.spec.name, storage=storage)
 
@@ -118,8 +118,8 @@ def _distribution(item: Dimension) -> BaseDistribution:
 def _choices(item: Dimension) -> list[Scalar]:
     """The values of a set; to Optuna true is 1, so that a set with both is one of texts."""
     values = list(item.domain.listed or ())
-    told_apart = all(same(left, right) == (left == right) for left in values for right in values)
-    return values if told_apart else [as_text(value) for value in values]
+    are_distinct = all(same(left, right) == (left == right) for left in values for right in values)
+    return values if are_distinct else [as_text(value) for value in values]
 
 
 def _parameter(item: Dimension, value: Scalar) -> Scalar:

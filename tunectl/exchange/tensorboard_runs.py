@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 _EVENTS = "events.out.tfevents.{seconds:010d}.tunectl"
 _SHOWN = ("setting", "state", "reason", "kind")
-"""Facts that stand beside the hyperparameters, since trials are filtered by them there; `kind` where it tells any."""
+"""Facts beside the hyperparameters, by which trials can be filtered there; `kind` where there are several."""
 
 
 def write_tensorboard(study: ExportedStudy, folder: Path) -> int:
     """Write event files below an empty folder; the number of trials in them. Raises UsageError without tensorboard.
 
     The HParams view lists what varies, under the keys of the study's findings, and each trial's best and last values;
-    an infeasible trial, as a failed one, is a session that failed, and `state` tells them apart.
+    infeasible and failed trials are both failed sessions, with a different `state`.
     """
     with needed("tensorboard"):
         from tensorboard.plugins.hparams import summary_v2

@@ -1,7 +1,7 @@
-"""A claim on a study folder by a file that is there or not, where the file system has no locks (Lustre, some NFS).
+"""A file that claims a study folder for one runner, where the file system has no locks (Lustre, some NFS).
 
-Unlike a lock it outlives a runner that was killed. The next one takes it over where it can know that nothing is left of
-the last one: on the same machine. A claim of another machine is never judged, only named.
+Unlike a lock, the file stays after its runner was killed. The next runner on the same machine removes it, once no
+process of the last one is left. A claim of another machine is never removed; the error message names it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunectl.core.files import write_new
 from tunectl.execution import processes
 
 _MACHINE = Path("/etc/machine-id")
-_NAMESPACE = Path("/proc/self/ns/pid")  # elsewhere the same pid is another process
+_NAMESPACE = Path("/proc/self/ns/pid")  # in another namespace the same pid is another process
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +31,21 @@ class Claim:
     content: bytes
 
     def release(self) -> None:
-        """Give the claim up, unless the file is another one by now."""
+        """Remove the claim, unless the file is another one by now."""
         with contextlib.suppress(OSError):
             if regular_files.content(self.path) == self.content:
                 real_folders.remove(self.path, self.path.parent)
 
 
 def make(path: Path) -> Claim | None:
-    """Claim by the file at `path`; None where another process has the claim.
+    """Make the claim at `path`; None where another process has it.
 
     Raises OSError where the file cannot be written.
     """
     pid = os.getpid()
-    holder = {"pid": pid, "started": processes.start_time(pid), **_place()}
+    holder = {"pid": pid, "started": processes.start_time(pid), **_machine_fields()}
     content = (jsontext.encode(holder) + "\n").encode("utf-8", "surrogatepass")
-    if standing(path) == "gone":
+    if holder_state(path) == "gone":
         _remove_if_gone(path)
     try:
         write_new(path, content)
@@ -54,11 +54,11 @@ def make(path: Path) -> Claim | None:
     return Claim(path, content)
 
 
-def standing(path: Path) -> Literal["none", "gone", "here", "unknown"]:
-    """Whose claim is at `path`.
+def holder_state(path: Path) -> Literal["none", "gone", "here", "unknown"]:
+    """The state of the runner whose claim is at `path`.
 
-    There is none, or it is that of a runner of this machine that is gone, of one that is at work here, or of one about
-    which this machine cannot know.
+    none: there is no claim. gone: the runner was on this machine and has ended. here: it runs on this machine. unknown:
+    it cannot be known from this machine.
     """
     try:
         holder: Any = typed_fields.document(regular_files.content(path))
@@ -66,7 +66,7 @@ def standing(path: Path) -> Literal["none", "gone", "here", "unknown"]:
         return "none"
     except (OSError, typed_fields.DamagedError):
         return "unknown"
-    if not isinstance(holder, dict) or {name: holder.get(name) for name in _place()} != _place():
+    if not isinstance(holder, dict) or any(holder.get(name) != value for name, value in _machine_fields().items()):
         return "unknown"
     pid, started = holder.get("pid"), holder.get("started")
     if not isinstance(pid, int) or not isinstance(started, int):
@@ -75,8 +75,8 @@ def standing(path: Path) -> Literal["none", "gone", "here", "unknown"]:
     return "here" if left else "gone"
 
 
-def _place() -> dict[str, str]:
-    """What must be the same for a pid to mean the same process."""
+def _machine_fields() -> dict[str, str]:
+    """The fields that must be equal for the same pid to be the same process."""
     machine = namespace = ""
     with contextlib.suppress(OSError):
         machine = _MACHINE.read_text().strip()
@@ -86,10 +86,10 @@ def _place() -> dict[str, str]:
 
 
 def _remove_if_gone(path: Path) -> None:
-    # Two runners of this machine may both have found that the last one is gone; the second must not remove the claim
+    # Two runners on this machine may both have found that the last one has ended; the second must not remove the claim
     # that the first has made since.
     with _alone(path.parent) as alone:
-        if alone and standing(path) == "gone":
+        if alone and holder_state(path) == "gone":
             real_folders.remove(path, path.parent)
 
 
@@ -102,7 +102,7 @@ def _alone(folder: Path) -> Iterator[bool]:
     status = folder.stat()
     with socket.socket(socket.AF_UNIX) as name:
         try:
-            # A name without a file, which is free again when this process dies.
+            # A socket name without a file: it is free again when this process ends.
             name.bind(f"\0tunectl.claim.{status.st_dev}.{status.st_ino}")
         except OSError:
             yield False

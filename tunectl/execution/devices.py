@@ -13,22 +13,21 @@ from tunectl.execution.nvml import Gpu, read_gpus
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The CPU, a GPU, or a MIG instance of one.
+    """The CPU, a GPU, or a MIG instance of a GPU.
 
-    `index` counts the devices that were found. `visible` is the value of CUDA_VISIBLE_DEVICES under which a process
-    sees this device alone: the UUID, never an index, so that CUDA_DEVICE_ORDER cannot change its meaning; "" for the
-    CPU.
+    `index` counts the devices that were found. `visible` is the value of CUDA_VISIBLE_DEVICES with which a process sees
+    this device alone: the UUID, not an index, whose meaning depends on CUDA_DEVICE_ORDER; "" for the CPU.
     """
 
-    kind: Literal["cpu", "cuda"]
+    device_type: Literal["cpu", "cuda"]
     index: int = 0
     name: str = "cpu"
     visible: str = ""
 
     @property
     def label(self) -> str:
-        """What the tables call it: "cpu", or the UUID, which means the same GPU in every run."""
-        return self.visible or self.kind
+        """The name in the tables: "cpu", or the UUID, which is the same GPU in every run."""
+        return self.visible or self.device_type
 
 
 CPU = Device("cpu")
@@ -40,8 +39,8 @@ def find_devices(
     """The devices to train on; never empty.
 
     `wanted` (`resources.devices`) is "auto" (the visible GPUs, or the CPU where there is none), "cpu", or indices into
-    the visible GPUs and GPU- or MIG-UUIDs (a unique beginning will do). Raises UsageError, naming those that are
-    there, where one is not, is ambiguous or is asked for twice. The driver is not asked for "cpu".
+    the visible GPUs and GPU- or MIG-UUIDs (a unique beginning is enough). Raises UsageError, with the visible GPUs,
+    where a device is not found, is ambiguous or is listed twice. For "cpu" the driver is not called.
     """
     if wanted == "cpu":
         return (CPU,)
@@ -50,14 +49,10 @@ def find_devices(
         return visible or (CPU,)
     asked = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     if not asked:
-        raise UsageError(
-            "resources.devices: the list is empty; auto, cpu, or a list of GPU indices or UUIDs would be right"
-        )
+        raise UsageError("resources.devices: expected auto, cpu, or a list of GPU indices or UUIDs, got an empty list")
     chosen = tuple(_chosen(item, visible) for item in asked)
     if len(set(chosen)) < len(chosen):
-        raise UsageError(
-            f"resources.devices: {', '.join(map(str, asked))} names one device twice; each may stand there once"
-        )
+        raise UsageError(f"resources.devices: expected each device once, got {', '.join(map(str, asked))}")
     return chosen
 
 
@@ -71,18 +66,18 @@ def _chosen(item: int | str, visible: tuple[Device, ...]) -> Device:
     if len(found) == 1:
         return found[0]
     there = ", ".join(f"{device.index} ({device.visible}, {device.name})" for device in visible) or "none"
-    trouble = "begins more than one device's UUID" if found else "is not there"
-    raise UsageError(f"resources.devices: {item} {trouble}; the visible GPUs are: {there}")
+    problem = "is the beginning of more than one UUID" if found else "was not found"
+    raise UsageError(f"resources.devices: {item} {problem}; the visible GPUs are: {there}")
 
 
 def _visible(gpus: tuple[Gpu, ...], mask: str | None) -> tuple[Device, ...]:
     """The devices inside a mask, as CUDA reads it (CUDA Programming Guide, "CUDA Environment Variables").
 
-    Without a mask all are visible; an entry that names no device hides itself and all after it; a device named twice
-    leaves none (what the driver does, and torch.cuda with it). Indices count in the order of the PCI bus, as
-    nvidia-smi shows them: CUDA's own default order (fastest first) differs only on machines with unlike GPUs, and no
-    driver call tells it without starting CUDA. Where MIG mode is on, a GPU's instances stand for it; CUDA would show a
-    process the first one alone, but each trial is a process of its own, so all of those named count.
+    Without a mask all are visible. An entry that names no device hides itself and all entries after it. Where a device
+    is named twice, none is visible (as for the driver and torch.cuda). Indices count in the order of the PCI bus, as
+    nvidia-smi prints them: CUDA's default order (fastest first) differs only on machines with different GPUs, and no
+    driver call gives it without starting CUDA. Where MIG mode is on, a GPU's instances take its place. CUDA would show
+    only the first one to a process, but each trial is a separate process, so all named instances are usable.
     """
     entries: list[tuple[tuple[str, str], ...]] = []
     if mask is None:
@@ -106,13 +101,13 @@ def _parts(gpu: Gpu) -> tuple[tuple[str, str], ...]:
 
 
 def _named(entry: str, mask: str, gpus: tuple[Gpu, ...]) -> tuple[tuple[str, str], ...]:
-    # The first entry's form is that of all: an entry of another form names nothing.
+    # The first entry decides whether entries are UUIDs or indices; an entry of the other form names no device.
     if mask.startswith("GPU-"):
         found = [gpu for gpu in gpus if entry.startswith("GPU-") and gpu.uuid.startswith(entry)]
         return _parts(found[0]) if len(found) == 1 else ()
     if mask.startswith("MIG-"):
         return _named_instance(entry, gpus)
-    # Like C's strtoul: leading blanks and a sign are read, whatever follows the digits is not.
+    # Like C's strtoul: leading blanks and a sign are read; what follows the digits is ignored.
     number = re.match(r"\s*([+-]?\d+)", entry, re.ASCII)
     index = int(number[1]) if number else -1
     return _parts(gpus[index]) if 0 <= index < len(gpus) else ()

@@ -1,4 +1,4 @@
-"""The files below a folder at one moment, as far as trials may have written them."""
+"""The files below a folder at one moment, without those that no trial writes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from tunectl.store.written_files import Mark
 
 MOST_ENTRIES = 100_000
-"""So many files and folders are looked at: a tenth of a second for 30,000."""
+"""The number of files and folders that are read at most; 30,000 take a tenth of a second."""
 MOST_IN_A_FOLDER = 5_000
-"""A folder that holds more before any trial began is data, and is not looked at."""
+"""A folder with more entries before the first trial holds data, and is not read."""
 
 _LEFT_OUT = frozenset(
     {
@@ -29,9 +29,9 @@ _STUDY = ("study.yaml", "plan.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Files and folders by their path below the folder. `skipped` are folders that were too large to be looked at.
+    """Files and folders by their path below the folder. `skipped` are folders that were too large to read.
 
-    `is_whole` is false where there were more than could be looked at all the same.
+    `is_whole` is false where there were too many entries in spite of that.
     """
 
     files: dict[str, Mark] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class Snapshot:
 def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snapshot:
     """The files below a folder, without caches, environments, version control and study folders.
 
-    The first snapshot (`skipped` None) decides which folders are too large, or come too late, to be looked at; the
-    later ones are given these.
+    The first snapshot (`skipped` None) decides which folders are skipped, because they are too large or the limit was
+    reached; later ones get these as `skipped`.
     """
     files: dict[str, Mark] = {}
     own = _own_output()
@@ -76,12 +76,12 @@ def take_snapshot(folder: Path, skipped: Collection[str] | None = None) -> Snaps
                     if (status.st_dev, status.st_ino) not in own:
                         files[path] = Mark(status.st_ino, status.st_mtime_ns, status.st_size)
             except OSError:
-                continue  # it has gone meanwhile
+                continue  # it was removed meanwhile
     return Snapshot(files, frozenset(folders), frozenset(too_large))
 
 
 def _own_output() -> set[tuple[int, int]]:
-    """The files to which this process prints, as under nohup."""
+    """The files that this process prints to, as with nohup."""
     found = set()
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What makes forking this process unsafe: other threads, a started CUDA, another system than Linux."""
+"""Reasons why forking this process is unsafe: other threads, CUDA in use, a system other than Linux."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes
 
-_READY_FOR_FORKS = frozenset({"jemalloc_bg_thd"})
-# pyarrow's allocator, and so pandas and scikit-learn, start this one; jemalloc's fork handlers take care of it.
+_SAFE_THREADS = frozenset({"jemalloc_bg_thd"})
+# pyarrow's allocator starts this thread (so pandas and scikit-learn do); jemalloc has fork handlers for it.
 
 _OPEN_FILES = Path("/proc/self/fd")
 _CUDA_DEVICE = "/dev/nvidia-uvm"
 
 
 def platform_hazard(platform: str = sys.platform) -> str:
-    """Why this system's processes must not be forked after imports, "" where they may."""
+    """Why a process must not be forked after imports on this system; "" where it may."""
     return (
         ""
         if platform.startswith("linux")
@@ -28,14 +28,14 @@ def platform_hazard(platform: str = sys.platform) -> str:
 
 
 def fork_hazard() -> str:
-    """Why a fork of this process could hang or lose its GPU, in one line; "" where nothing is found.
+    """Why a fork of this process could hang or lose its GPU, in one line; "" where no reason is found.
 
-    A lock that another thread holds stays locked in the fork for ever; a CUDA context does not survive a fork.
+    A lock that another thread holds is never released in the fork; a CUDA context cannot be used after a fork.
     """
     hazard = platform_hazard()
     if hazard:
         return hazard
-    threads = [name for name in processes.other_threads() if name not in _READY_FOR_FORKS]
+    threads = [name for name in processes.other_threads() if name not in _SAFE_THREADS]
     if threads:
         own = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         noun = "thread" if len(threads) == 1 else "threads"
@@ -46,15 +46,15 @@ def fork_hazard() -> str:
 
 
 def _cuda_is_started() -> bool:
-    # torch is never imported here: it is asked only where the workload or the training has loaded it.
+    # torch is never imported here: it is used only where the workload or the training has imported it.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return True
-    return _cuda_driver_is_open() or (torch is not None and _a_fork_is_poisoned())
+    return _cuda_driver_is_open() or (torch is not None and _torch_refuses_a_fork())
 
 
 def _cuda_driver_is_open() -> bool:
-    # Every CUDA library opens the memory driver when it starts (NVML does not), torch or not.
+    # Every CUDA library, not torch alone, opens the memory driver when it starts; NVML does not.
     with contextlib.suppress(OSError):
         for entry in _OPEN_FILES.iterdir():
             with contextlib.suppress(OSError):
@@ -63,8 +63,8 @@ def _cuda_driver_is_open() -> bool:
     return False
 
 
-def _a_fork_is_poisoned() -> bool:
-    # torch tells only a fork that it is a bad one (a device count asked for at import is enough), so one is tried.
+def _torch_refuses_a_fork() -> bool:
+    # Only in a fork torch knows that it cannot use CUDA there (a device count at import is enough), so one is made.
     torch = sys.modules["torch"]
     if torch.version.cuda is None:
         return False

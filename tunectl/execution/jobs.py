@@ -1,22 +1,25 @@
-"""What is to be run, and within which limits."""
+"""The trials to run, the limits of an attempt, and the events from which progress is drawn."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from tunectl.core.records import AttemptEnd
+from tunectl.core.records import AttemptEnd, State
+from tunectl.execution.backends.backend import BackendReady
+from tunectl.execution.failures import CommonFailure
+from tunectl.execution.slots import Slot
 
 OUT_OF_MEMORY = "out_of_memory"
 _COUNTED = frozenset({"crashed", "lost"})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How often and how long a trial is tried.
+class AttemptLimits:
+    """How many times a trial is tried, and for how long.
 
-    `retries` is how often one that crashed or was lost is tried again. An attempt that takes longer than
-    `trial_timeout_seconds`, its start-up included, may save for `grace_seconds` and has failed (`timeout`).
+    `retries` is how many more times a trial is tried that crashed or was lost. An attempt that takes longer than
+    `trial_timeout_seconds`, with its start-up, may save for `grace_seconds` and has then failed (`timeout`).
     """
 
     retries: int = 1
@@ -28,7 +31,7 @@ class Limits:
 class Job:
     """A trial to run.
 
-    `earlier_attempts` are the attempts that gave no result, those of earlier runs included (attempts.jsonl).
+    `earlier_attempts` are the attempts that gave no result, in this run and in earlier ones (attempts.jsonl).
     """
 
     trial: int
@@ -42,14 +45,77 @@ class Job:
     @property
     def failures(self) -> int:
         """The attempts that count against the retries: those that crashed or were lost since the trial last failed."""
-        last_final = max((place for place, item in enumerate(self.earlier_attempts) if item.final), default=-1)
+        last_final = max((index for index, item in enumerate(self.earlier_attempts) if item.final), default=-1)
         return sum(1 for attempt in self.earlier_attempts[last_final + 1 :] if attempt.reason in _COUNTED)
 
     @property
     def alone(self) -> bool:
-        """Whether the trial must have its device for itself: it ran out of memory beside another one."""
+        """Whether no other trial may share its device: it ran out of memory beside another one."""
         return any(attempt.reason == OUT_OF_MEMORY for attempt in self.earlier_attempts)
 
     def after(self, attempt: AttemptEnd) -> Job:
-        """The job with one attempt more behind it."""
+        """The job for the next attempt, after this one has ended."""
         return Job(self.trial, (*self.earlier_attempts, attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """A trial's process has started. `attempt` counts from 1 over all runs of the study."""
+
+    trial: int
+    slot: Slot
+    attempt: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRetried:
+    """An attempt ended without a result, and the trial waits for another attempt.
+
+    `reason` is crashed, lost, or out_of_memory (the trial will run again, alone on its device). `message` is one line.
+    """
+
+    trial: int
+    reason: str
+    message: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial has the state in which this run leaves it: completed, infeasible, failed or cancelled.
+
+    `seconds` is the time of the last attempt. `where` is the file and line of a failure, where known.
+    """
+
+    trial: int
+    state: State
+    reason: str
+    message: str
+    seconds: float
+    attempt: int
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedByFailures:
+    """The first trials all failed for one cause, so the study is stopped. `left` trials have not run to their end."""
+
+    failure: CommonFailure
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing happened, but time has passed. `stopping` is 0, 1 (running trials may save) or 2 (they are killed).
+
+    `is_asked`: the user requested the stop, by Ctrl-C or a signal; otherwise the study stops by itself.
+    """
+
+    running: int
+    waiting: int
+    stopping: int = 0
+    is_asked: bool = False
+
+
+Event = BackendReady | TrialStarted | TrialRetried | TrialEnded | StoppedByFailures | Tick

@@ -1,4 +1,4 @@
-"""How much memory is free, and a limit under which a process finds out what does not fit and hurts nobody."""
+"""How much memory is free, and a limit with which a process can find out what does not fit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from tunectl.execution.slots import cgroup_folders
 
 RESERVE = 0.1
-"""This part of the free memory is left to others, and to what is counted only when it is used."""
+"""The part of the free memory that is left for other processes, and for memory that counts only when it is used."""
 
 _LIMITS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Limit, use, and what of it the system takes back when it must, in the files of control groups v2 and v1."""
+"""Limit, use, and the part of it that the system can reclaim: the files of control groups v2 and v1."""
 
 
 def free_bytes(
@@ -25,9 +25,9 @@ def free_bytes(
     membership: Path = Path("/proc/self/cgroup"),
     hierarchy: Path = Path("/sys/fs/cgroup"),
 ) -> int | None:
-    """What this process may still take before the machine, or one of its control groups (v1, v2), is full.
+    """The memory that this process can still take before the machine, or one of its control groups (v1, v2), is full.
 
-    None where the system does not tell.
+    None where it is not known.
     """
     available = _named(information, "MemAvailable:")
     if available is None:
@@ -50,7 +50,7 @@ def _number(path: Path) -> int | None:
 
 
 def _named(path: Path, name: str) -> int | None:
-    """The number behind a name, in a file of such lines."""
+    """The number after a name, in a file of such lines."""
     with contextlib.suppress(OSError, ValueError):
         for line in path.read_text().splitlines():
             words = line.split()
@@ -61,12 +61,10 @@ def _named(path: Path, name: str) -> int | None:
 
 @contextlib.contextmanager
 def limited_memory(limit_bytes: int | None) -> Iterator[None]:
-    """Let this process, and each that it starts, take no more than this beyond what it has: else what is free, but for
-    a RESERVE.
+    """Limit the memory that this process, and each one that it starts, may take beyond what it has.
 
-    What does not fit is refused, so that it ends in an exception and not with the system choosing whom to kill; should
-    the system have to choose all the same, it is this process. No limit where the system does not tell what is free or
-    what the process has.
+    The default is the free memory without RESERVE. What does not fit raises an exception, before the system has to kill
+    a process; where it has to, it kills this one. No limit where it is not known what is free or what the process has.
     """
     free = free_bytes()
     has = _named(Path("/proc/self/status"), "VmData:")
@@ -79,7 +77,7 @@ def limited_memory(limit_bytes: int | None) -> Iterator[None]:
     wanted = has * 1024 + limit_bytes
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    # The soft limit alone, which can be taken back. It counts private memory, used or not, that can be written to.
+    # The soft limit, which can be raised again. It counts private writable memory, whether it is used or not.
     resource.setrlimit(resource.RLIMIT_DATA, (_lower(wanted, _lower(*before)), before[1]))
     try:
         yield

@@ -1,4 +1,4 @@
-"""What NVML says about the GPUs of this machine: the thin edge to the driver, replaced in tests."""
+"""The GPUs of this machine as the driver's library NVML lists them; replaced in tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tunectl.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class MigInstance:
-    """One MIG device of a GPU: what CUDA sees of it as a GPU of its own."""
+    """A MIG instance: a part of a GPU that CUDA treats as a GPU."""
 
     uuid: str
     gpu_instance: int
@@ -20,7 +20,7 @@ class MigInstance:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. `instances` is None where MIG mode is off; `uuid` is "" for a GPU that does not answer."""
+    """A GPU. `instances` is None where MIG mode is off; `uuid` is "" for a GPU that does not respond."""
 
     uuid: str
     name: str = ""
@@ -28,9 +28,9 @@ class Gpu:
 
 
 def read_gpus() -> tuple[Gpu, ...]:
-    """The GPUs of this machine in the order of the PCI bus; none where there is no NVIDIA driver.
+    """The GPUs of this machine in the order of the PCI bus; empty where there is no NVIDIA driver.
 
-    Raises UsageError when the driver is there and does not answer (a driver updated under a running system).
+    Raises UsageError where the driver is installed and does not respond (it was updated while the system runs).
     """
     try:
         import pynvml
@@ -43,8 +43,8 @@ def read_gpus() -> tuple[Gpu, ...]:
         if error.value in absent:
             return ()
         raise UsageError(
-            f"resources.devices: the GPUs cannot be listed, NVML says: {error}; "
-            "mend the driver, or train on the CPU with `devices: cpu`"
+            f"resources.devices: the GPUs cannot be listed: NVML: {error}; "
+            "repair the driver, or train on the CPU with `devices: cpu`"
         ) from error
     try:
         return tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
@@ -53,7 +53,7 @@ def read_gpus() -> tuple[Gpu, ...]:
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:
-    # A GPU that fell off the bus, or that this user may not open, keeps its index so that the others keep theirs.
+    # A GPU that failed, or that this user may not open, keeps its index, so that the others keep theirs.
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         return Gpu(
@@ -74,7 +74,7 @@ def _instances(nvml: Any, handle: Any) -> tuple[MigInstance, ...] | None:
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
             mig = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-        except nvml.NVMLError:  # fewer instances than fit
+        except nvml.NVMLError:  # an unused place
             continue
         found.append(
             MigInstance(

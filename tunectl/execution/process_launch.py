@@ -1,4 +1,4 @@
-"""One process for one assignment: forked off the server where that is safe, spawned where it is not."""
+"""Starts a process for an assignment: a fork of the server where that is safe, a new interpreter where it is not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tunectl.execution.stop_signals import STOP_SIGNALS
 
 @contextlib.contextmanager
 def stop_signals_held_back() -> Iterator[None]:
-    """Keep the stop signals waiting: a new process gets those sent to it when it can answer them, not before."""
+    """Keep stop signals pending: a new process receives those sent to it when its handlers are set, not before."""
     old = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -31,11 +31,11 @@ def stop_signals_held_back() -> Iterator[None]:
 
 
 def fork(assignment: Assignment, worker: Worker, output: int, close: Iterable[int]) -> int:
-    """Fork this process for the assignment and give the new one's pid; its stdout and stderr go to `output`.
+    """Fork this process for the assignment; gives the pid. The new process writes its stdout and stderr to `output`.
 
-    The new process leads a process group, dies with this one, and adopts the orphans below it. It closes the
-    descriptors in `close`; others stay open, since a preloaded data set may read from them. Raises OSError where the
-    system has no room.
+    It leads a process group, dies with this process, and adopts the orphans among its descendants. It closes the
+    descriptors in `close`; others stay open, because a preloaded data set may read from them. Raises OSError where the
+    system cannot start another process.
     """
     flush_standard_streams()
     parent = os.getpid()
@@ -43,7 +43,7 @@ def fork(assignment: Assignment, worker: Worker, output: int, close: Iterable[in
         pid = os.fork()
         if pid == 0:
             _run_forked(assignment, worker, output, close, parent)
-        # On both sides: whoever is first. The other finds it done, or the process gone.
+        # Both processes do it, since either may run first. The second finds it done, or the process ended.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
     return pid
@@ -66,23 +66,24 @@ def _run_forked(assignment: Assignment, worker: Worker, output: int, close: Iter
         interpreter_end.forget_what_is_inherited()
         code = _do(assignment, worker)
     except BaseException:
-        _say_what_happened()
+        _print_traceback()
     finally:
         os._exit(code)
 
 
 def spawn(assignment: Assignment, worker_name: str, output: int, inherit: Iterable[int]) -> int:
-    """Start a fresh interpreter for the assignment and give its pid; as `fork`, and slower by its imports.
+    """Start a new interpreter for the assignment and give its pid; as `fork`, but slower because of the imports.
 
-    The descriptors in `inherit` keep their numbers. The assignment goes by standard input, so that no argument list is
-    too long.
+    The descriptors in `inherit` keep their numbers. The assignment is passed by standard input, since an argument list
+    could be too long.
     """
     command = [sys.executable, "-P", "-m", "tunectl.execution.process_launch", worker_name, str(os.getpid())]
-    with unnamed_file() as order, stop_signals_held_back():
-        order.write(json.dumps(assignment.to_json()).encode("ascii"))
-        order.seek(0)
+    with unnamed_file() as message, stop_signals_held_back():
+        message.write(json.dumps(assignment.to_json()).encode("ascii"))
+        message.seek(0)
         actions = [
-            (os.POSIX_SPAWN_DUP2, source, target) for source, target in ((order.fileno(), 0), (output, 1), (output, 2))
+            (os.POSIX_SPAWN_DUP2, source, target)
+            for source, target in ((message.fileno(), 0), (output, 1), (output, 2))
         ]
         with _inheritable(inherit):
             return os.posix_spawn(
@@ -119,25 +120,25 @@ def _run_spawned(worker_name: str, parent: int) -> int:
 
 
 def _do(assignment: Assignment, worker: Worker) -> int:
-    """The part that a forked and a spawned process share; ends with the worker's exit code, or that of a SystemExit."""
+    """Do the work of a forked or spawned process; gives the worker's exit code, or that of a SystemExit."""
     stop = _stop_flag()
     _open_standard_streams()
     os.environ.update(assignment.environment)
     code = EXIT_BROKEN
     try:
         code = worker.work(assignment, stop)
-        if assignment.kind == "trial":
-            assignment.say(code=code)
+        if assignment.task == "trial":
+            assignment.write_answer(code=code)
         return code
-    except SystemExit as wish:
-        code = _exit_code(wish)
+    except SystemExit as request:
+        code = _exit_code(request)
         return code
     except BaseException:
-        if assignment.kind == "trial":
-            assignment.say(code=EXIT_BROKEN)
+        if assignment.task == "trial":
+            assignment.write_answer(code=EXIT_BROKEN)
         raise
     finally:
-        if assignment.kind == "trial":
+        if assignment.task == "trial":
             interpreter_end.end_as_a_program(code)
         flush_standard_streams()
 
@@ -149,7 +150,7 @@ def _stop_flag() -> Callable[[], bool]:
         nonlocal stopped
         stopped = True
 
-    # Ctrl-C is the runner's business. It does not reach this session; what does was not meant for it.
+    # The runner handles Ctrl-C. The terminal's SIGINT does not reach this session; one that does was sent by mistake.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -159,7 +160,7 @@ def _stop_flag() -> Callable[[], bool]:
 
 
 def _open_standard_streams() -> None:
-    # Fresh ones, whatever the user's module made of sys.stdout, so that a killed trial's log holds its last line.
+    # New ones, whatever the user's module did to sys.stdout, so that a killed trial's log has its last line.
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
@@ -167,18 +168,18 @@ def _open_standard_streams() -> None:
     faulthandler.enable(file=2, all_threads=False)
 
 
-def _exit_code(wish: SystemExit) -> int:
-    if wish.code is None:
+def _exit_code(request: SystemExit) -> int:
+    if request.code is None:
         return 0
-    if isinstance(wish.code, int):
-        return wish.code & 0xFF
+    if isinstance(request.code, int):
+        return request.code & 0xFF
     with contextlib.suppress(Exception):
-        os.write(2, f"{wish.code}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{request.code}\n".encode(errors="backslashreplace"))
     return 1
 
 
-def _say_what_happened() -> None:
-    # A full disk may hold the log too: the exit code must still tell.
+def _print_traceback() -> None:
+    # The log may be on a full disk: then the exit code alone shows the failure.
     with contextlib.suppress(Exception):
         os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
 
@@ -194,7 +195,7 @@ def _main() -> NoReturn:
     try:
         code = _run_spawned(sys.argv[1], int(sys.argv[2]))
     except BaseException:
-        _say_what_happened()
+        _print_traceback()
     finally:
         os._exit(code)
 

@@ -17,12 +17,12 @@ _FIELDS_BEFORE_STATE = 2
 
 
 def adopt_orphans() -> bool:
-    """Make this process the parent of every descendant whose own parent dies; false where the kernel cannot."""
+    """Make this process the parent of every descendant whose parent dies; false where the kernel cannot do it."""
     return prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _stat(pid: int) -> list[str] | None:
-    # The command's name, in brackets, may hold anything; the fields after the last bracket start with the state.
+    # The command's name, in brackets, may contain anything; the fields after the last bracket start with the state.
     try:
         text = (PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
@@ -59,13 +59,13 @@ def signal_group(group: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # Some member changed its user; those that could be reached were. macOS says this of a group of zombies.
+        # A process of the group changed its user; the others got the signal. On macOS a group of zombies gives this.
         return sys.platform.startswith("linux")
     return True
 
 
 def group_is_running(group: int) -> bool:
-    """Whether a process of this group runs. Zombies, which only their parent can take away, do not count."""
+    """Whether a process of this group runs. Zombies, which only their parent can remove, do not count."""
     if not PROC.exists():
         return signal_group(group, 0)
     for entry in PROC.iterdir():
@@ -78,16 +78,16 @@ def group_is_running(group: int) -> bool:
 
 
 def mark_of(pid: int, started: int | None) -> str:
-    """What the marks begin with of all that a runner started, by its pid and its start time."""
+    """The beginning of the marks of all processes that a runner started, made of its pid and its start time."""
     return f"{pid}.{started}."
 
 
 def with_mark(beginning: str) -> set[int]:
-    """The running processes whose mark begins so: those a runner started, and all that these started since.
+    """The running processes whose mark begins with this: those that a runner started, and their descendants.
 
-    A process shows the environment it was executed with, and a fork that of its parent, so neither a new session nor a
-    new parent hides one; only a program started without the environment is missed. Empty where the kernel does not
-    tell.
+    The mark is in the environment with which a process was started; a fork has that of its parent. So a new session or
+    a new parent hides no process; only a program that was started without this environment is missed. Empty where
+    there is no /proc.
     """
     found: set[int] = set()
     wanted = f"\0{MARK}={beginning}".encode()
@@ -101,7 +101,7 @@ def with_mark(beginning: str) -> set[int]:
 
 
 def lineage() -> set[int]:
-    """The pids of this process and of all above it; of this one alone where the kernel does not tell."""
+    """The pids of this process and of its ancestors; of this one alone where there is no /proc."""
     pid, found = os.getpid(), set[int]()
     while pid > 0 and pid not in found:
         found.add(pid)
@@ -111,7 +111,7 @@ def lineage() -> set[int]:
 
 
 def children() -> set[int]:
-    """The pids of this process's children, adopted ones included; empty where the kernel does not tell."""
+    """The pids of this process's children, with adopted ones; empty where there is no /proc."""
     found: set[int] = set()
     own = PROC / "self" / "task"
     try:
@@ -138,13 +138,13 @@ def _children_by_search() -> set[int]:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL to one process; nothing where it is gone."""
+    """Send SIGKILL to one process; does nothing where it has ended."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
 
 def other_threads() -> list[str]:
-    """The names of this process's threads but the first, those of C libraries included; empty where unknown."""
+    """The names of this process's threads without the first, with those of C libraries; empty where unknown."""
     names = []
     with suppress(OSError):
         for task in (PROC / "self" / "task").iterdir():
@@ -155,7 +155,7 @@ def other_threads() -> list[str]:
 
 
 def describe_exit(code: int | None, number: int | None) -> str:
-    """In words how a process ended: its exit code, or the signal that killed it."""
+    """Say how a process ended: its exit code, or the signal that killed it."""
     if number is not None:
         try:
             name = signal.Signals(number).name

@@ -1,4 +1,4 @@
-"""What the runner and the fork server say to each other: JSON lines over a socket pair."""
+"""The messages between the runner and the fork server: JSON lines over a socket pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from tunectl.core.records import FactorySignature, WorkloadReference
 
 EXIT_STOPPED = 75
-"""Exit code of a trial that was stopped and saved: it goes on when it is launched again (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a trial that was stopped and has saved its state (EX_TEMPFAIL of sysexits.h)."""
 
 EXIT_UNWRITTEN = 74
 """Exit code of a trial whose result could not be written (EX_IOERR)."""
@@ -22,9 +22,9 @@ EXIT_BROKEN = 70
 """Exit code of a trial's process that failed outside the user's code (EX_SOFTWARE)."""
 
 EXIT_CRASHED = 71
-"""Exit code of a trial that could not go on for no fault of its code, as if it had been killed (EX_OSERR).
+"""Exit code of a trial that could not go on although its code is right, as if it had been killed (EX_OSERR).
 
-A data-loader process of it died, the machine was short of something, or its folder is not there any more.
+One of its data-loader processes died, the machine was short of a resource, or its folder was removed.
 """
 
 _RECEIVE_BYTES = 65536
@@ -33,15 +33,15 @@ _MAX_FDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one process is started for: a trial, or a probe of the workload.
+    """What a process is started for: to train a trial, or to probe the workload.
 
     `number` is the trial's id, or counts the probes. A trial has a `folder` (with its request.json) and a `log`; a
-    probe has its `request`. Both answer into the file descriptor `answer`. `device` is torch's name of it;
-    `environment` is added to the server's. `label` is what the tables call the device. `launched` is the monotonic
-    clock, in seconds, when the launch was ordered.
+    probe has its `request`. Both write their answer to the file descriptor `answer`. `device` is torch's name of the
+    device, `label` the name in the tables; `environment` is added to the server's. `launched` is the time of the launch
+    on the monotonic clock, in seconds.
     """
 
-    kind: Literal["trial", "probe"]
+    task: Literal["trial", "probe"]
     number: int
     device: str
     label: str = ""
@@ -57,10 +57,10 @@ class Assignment:
         """The assignment as a message."""
         return asdict(self)
 
-    def say(self, **content: Any) -> None:
-        """Hand the server an object that it passes on to the runner when this process has ended."""
+    def write_answer(self, **content: Any) -> None:
+        """Write an object that the server sends to the runner when this process has ended."""
         if self.answer >= 0:
-            # In memory: it is heard when no disk can be written.
+            # The file is in memory, so this works when no disk can be written.
             os.write(self.answer, (json.dumps(content) + "\n").encode("ascii"))
 
     @classmethod
@@ -70,10 +70,10 @@ class Assignment:
 
 
 class Worker(Protocol):
-    """What the server asks of the module that does the work, tunectl.execution.worker; its command line names it."""
+    """The functions of a worker module, such as tunectl.execution.worker; an argument of the server names it."""
 
     def warm_up(self, *, own_code: bool) -> None:
-        """Import what every trial needs, whatever its workload; `own_code`: what trains is the user's."""
+        """Import what every trial needs, whatever its workload; `own_code`: the user's own code does the training."""
         ...
 
     def preload(self, workload: WorkloadReference) -> FactorySignature | None:
@@ -81,12 +81,12 @@ class Worker(Protocol):
         ...
 
     def work(self, assignment: Assignment, stop: Callable[[], bool]) -> int:
-        """Do the work in this process and give its exit code; `stop` says whether SIGTERM came."""
+        """Do the work in this process and give its exit code; `stop` says whether SIGTERM was received."""
         ...
 
 
 class Connection:
-    """One end of the socket pair. `closed` once the other end is gone."""
+    """One end of the socket pair. `closed` is true once the other end has closed."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
@@ -98,8 +98,8 @@ class Connection:
         return self.socket.fileno()
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a message, with copies of file descriptors; nothing where the other end is gone."""
-        # ensure_ascii: paths that are no UTF-8 travel as lone surrogates.
+        """Send a message, with copies of file descriptors; does nothing where the other end has closed."""
+        # ensure_ascii: paths that are not UTF-8 are sent as lone surrogates.
         line = (json.dumps(message) + "\n").encode("ascii")
         try:
             if fds:
@@ -107,10 +107,10 @@ class Connection:
                 line = line[self.socket.sendmsg([line], rights) :]
             self.socket.sendall(line)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # what the other end said before it went is still to be read; then comes the end of file
+            pass  # what the other end sent before it closed is still to be read; then comes the end of file
 
     def receive(self) -> tuple[list[dict[str, Any]], list[int]]:
-        """The complete messages that have come, with the file descriptors among them; waits where nothing has.
+        """The complete messages that were received, with their file descriptors; waits where there is none.
 
         Descriptors are not inherited by programs that this process starts.
         """
@@ -126,6 +126,6 @@ class Connection:
         return [json.loads(line) for line in lines], list(fds)
 
     def close(self) -> None:
-        """Let go of this end; the other one sees it."""
+        """Close this end; the other one then reads the end of file."""
         self.closed = True
         self.socket.close()

@@ -1,7 +1,7 @@
-"""One runner per study folder: a lock that dies with its last holder, on a file and on the folder of its trials.
+"""One runner per study folder: a lock on a file and on the folder of the trials, freed with its last holder.
 
-The folder's lock holds when the file is deleted under a runner. Where the file system has no locks, a file beside it is
-the claim.
+The folder's lock still works when the file is deleted while a runner works. Where the file system has no locks, a claim
+file beside it takes their place (claim_file).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from tunectl.core import file_locks, jsontext, regular_files, typed_fields
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.execution import claim_file as claim
 from tunectl.execution import processes
 from tunectl.execution.claim_file import Claim
@@ -34,9 +35,9 @@ _CLAIMED = ("here", "unknown")
 class LockedFile:
     """A lock that is held.
 
-    `fds` may be handed to other processes: the lock is free when their last copies are closed. `fd` is the file's;
-    `trials_fd` that of the trials' folder, where there is one that can be locked; `claim` is there where the file
-    system has no locks.
+    `fds` may be passed to other processes: the lock is free when their last copies are closed. `fd` is the file,
+    `trials_fd` the folder of the trials (None where it cannot be locked); `claim` is set where the file system has no
+    locks.
     """
 
     path: Path
@@ -50,9 +51,9 @@ class LockedFile:
         return (self.fd,) if self.trials_fd is None else (self.fd, self.trials_fd)
 
     def with_trials(self) -> LockedFile:
-        """The lock, held by the folder of the trials as it is now, too: there may have been none, or another one.
+        """The lock, also on the folder of the trials as it is now, which may have been made since.
 
-        Raises FolderError where another process has that.
+        Raises FolderError where another process has locked it.
         """
         folder = _trials(self.path)
         if self.claim is not None or (self.trials_fd is not None and _still_named(folder, self.trials_fd)):
@@ -66,9 +67,9 @@ class LockedFile:
         return replace(self, trials_fd=trials_fd)
 
     def release(self) -> None:
-        """Free the lock at once, whoever else holds copies of `fds`."""
+        """Free the lock at once, even where other processes have copies of `fds`."""
         if self.claim is not None:
-            # Without a lock, the holder that is named in the file counts.
+            # Without a lock, the holder whose name is in the file counts.
             os.ftruncate(self.fd, 0)
         for fd in self.fds:
             with contextlib.suppress(OSError):
@@ -84,14 +85,12 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LockedFile:
-    """Lock `path` (flock), creating it where it is missing, and write this process's pid and host into it.
+    """Lock `path` (flock), which is created where it is missing, and the folder of the trials beside it.
 
-    The folder of the trials beside it is locked, too.
-
-    Waits `wait_seconds` for the server and the workers of a runner that was killed, which hold the lock until the last
-    of them is gone; halfway it kills what is left of them (a server that was stopped, SIGSTOP, does not see that its
-    runner is gone). Gives up at once while the runner itself lives on this machine. Raises FolderError (exit code 3)
-    where the lock is not to be had.
+    The pid and the host of this process are written to the file. Waits `wait_seconds` for the server and the workers of
+    a runner that was killed, which hold the lock until the last of them has ended. After half of that time it kills
+    those that are left (a server that was stopped by SIGSTOP does not see that its runner has ended). Does not wait
+    while the runner itself runs on this machine. Raises FolderError (exit code 3) where the folder stays locked.
     """
     began = clock()
     while True:
@@ -108,9 +107,9 @@ def acquire(
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock, as far as this machine can know; takes nothing and writes nothing."""
+    """Whether a process holds the lock, as far as this machine can know; locks nothing and writes nothing."""
     is_locked = _is_locked(regular_files.open_descriptor, path) or _is_locked(_open_folder, _trials(path))
-    return is_locked or claim.standing(_claim_path(path)) in _CLAIMED
+    return is_locked or claim.holder_state(_claim_path(path)) in _CLAIMED
 
 
 def _open_folder(path: Path) -> int:
@@ -123,7 +122,7 @@ def _is_locked(opened: Callable[[Path], int], path: Path) -> bool:
     except OSError:
         return False
     try:
-        # A shared lock, for an instant: two that look at once do not see each other.
+        # A shared lock, for a moment: two readers at the same time do not block each other.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno in _TAKEN
@@ -141,11 +140,9 @@ def _claim_path(path: Path) -> Path:
 
 
 def _try(path: Path) -> LockedFile | None:
-    """The lock, None where another process has it. Raises FolderError where it cannot be asked for."""
-    try:
+    """The lock, None where another process has it. Raises FolderError where the file cannot be opened or locked."""
+    with path_errors(path, "opened"):
         fd = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be opened: {error.strerror}") from error
     try:
         held = _locked(path, fd)
         if held is None:
@@ -156,28 +153,28 @@ def _try(path: Path) -> LockedFile | None:
         os.close(fd)
         if error.errno in _TAKEN:
             return None
-        raise FolderError(f"{path}: cannot be locked: {error.strerror}") from error
+        raise path_error(path, "locked", error) from error
     return held
 
 
 def _locked(path: Path, fd: int) -> LockedFile | None:
-    """The lock by its open file, None where it is another process's; so is it where EWOULDBLOCK is raised."""
+    """The lock on an open file; None, or OSError with EWOULDBLOCK, where another process has it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in file_locks.MISSING:
             raise
-        # A runner that had a lock may still be at work here: the same file system, mounted otherwise.
+        # A runner that has a lock may still run here, with the same file system mounted in another way.
         made = None if _holder_lives_here(_read_holder(path)) else claim.make(_claim_path(path))
         return None if made is None else LockedFile(path, fd, claim=made)
-    # A folder that was deleted and made anew in the meantime has another lock file under this name.
-    if not _still_named(path, fd) or claim.standing(_claim_path(path)) in _CLAIMED:
+    # The folder may have been deleted and made again meanwhile: then this name is another lock file.
+    if not _still_named(path, fd) or claim.holder_state(_claim_path(path)) in _CLAIMED:
         return None
     return LockedFile(path, fd, _locked_folder(_trials(path)))
 
 
 def _locked_folder(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder; None where there is none, or it cannot be locked.
+    """A descriptor that holds the lock of a folder; None where there is no folder, or it cannot be locked.
 
     Raises BlockingIOError where another process has the lock.
     """
@@ -191,7 +188,7 @@ def _locked_folder(folder: Path) -> int | None:
         os.close(fd)
         if error.errno in _TAKEN:
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from None
-        return None  # NFS locks no folders
+        return None  # NFS does not lock folders
     return fd
 
 
@@ -229,7 +226,7 @@ def _kill_left_by(holder: dict[str, Any]) -> None:
     pid, started = holder.get("pid"), holder.get("started")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or not isinstance(started, int):
         return
-    # This runner may stand below a trial of that one (a shell that a workload opened) and bear its mark.
+    # This runner may be a descendant of a trial of that one (a shell that a workload opened) and have its mark.
     for left in processes.with_mark(processes.mark_of(pid, started)) - processes.lineage():
         processes.kill(left)
 
@@ -237,13 +234,13 @@ def _kill_left_by(holder: dict[str, Any]) -> None:
 def _in_use(path: Path, holder: dict[str, Any]) -> str:
     who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "another process"
     was_here = holder.get("host") == socket.gethostname() and "pid" in holder and not _holder_lives_here(holder)
-    if was_here and claim.standing(_claim_path(path)) == "unknown":
-        who = "another process"  # the lock is that of an earlier runner, which is gone: the claim is what keeps us out
+    if was_here and claim.holder_state(_claim_path(path)) == "unknown":
+        who = "another process"  # the pid in the lock file is that of an earlier runner; the claim is another one's
     elif was_here:
-        return f"{path.parent}: still held by trials of a runner that was killed ({who}); wait for them to end"
-    if claim.standing(_claim_path(path)) == "unknown":
+        return f"{path.parent}: trials of a runner that was killed ({who}) still use it; wait for them to end"
+    if claim.holder_state(_claim_path(path)) == "unknown":
         return (
-            f"{path.parent}: in use by {who}, or it was killed there, which cannot be known from this machine; if no "
-            f"runner is at work in this folder any more, delete {_claim_path(path)}"
+            f"{path.parent}: in use by {who}, or by a runner that was killed, which cannot be known on this machine; "
+            f"if no runner uses this folder any more, delete {_claim_path(path)}"
         )
     return f"{path.parent}: in use by {who}; wait for it to end, or choose another folder with --dir"

@@ -1,4 +1,4 @@
-"""The trial scheduler: which trial runs when and where, and what becomes of it."""
+"""The trial scheduler: decides which trial runs when and on which slot, and what the end of its process means."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from pathlib import Path
 from tunectl.core import jsontext, real_folders
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.log_reader import log_bytes
 from tunectl.core.records import AttemptEnd, State
-from tunectl.core.text_lines import log_bytes
-from tunectl.execution.backends import Backend, Ended, Started
-from tunectl.execution.breaker import CircuitBreaker
-from tunectl.execution.endings import explain, was_stopped, with_last_words
-from tunectl.execution.events import (
+from tunectl.execution.backends.backend import Backend, BackendEvent, BackendReady, ProcessEnded, ProcessStarted
+from tunectl.execution.failures import CircuitBreaker, explain_end, was_stopped, with_last_line
+from tunectl.execution.jobs import (
+    OUT_OF_MEMORY,
+    AttemptLimits,
     Event,
-    ServerReady,
+    Job,
     StoppedByFailures,
     Tick,
     TrialEnded,
     TrialRetried,
     TrialStarted,
 )
-from tunectl.execution.jobs import OUT_OF_MEMORY, Job, Limits
 from tunectl.execution.protocol import EXIT_UNWRITTEN
 from tunectl.execution.slots import Slot
 from tunectl.store.trial_files import append_attempt, read_result, write_result
 
-KILL_PATIENCE_SECONDS = 10.0
-"""How long a killed trial is waited for: a process inside a dead file system cannot be killed."""
+KILL_WAIT_SECONDS = 10.0
+"""How long to wait for a killed trial to end: a process that waits for a dead file system cannot be killed."""
 
-_OF_ONE_FOLDER = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES})
+_ERRORS_OF_ONE_FOLDER = frozenset(
+    {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EACCES}
+)
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class _Running:
 class _Schedule:
     backend: Backend
     slots: Sequence[Slot]
-    limits: Limits
+    limits: AttemptLimits
     prepare: Callable[[Job], Path]
     on_event: Callable[[Event], None]
     stop_requested: Callable[[], int]
@@ -66,10 +68,10 @@ class _Schedule:
     states: dict[int, State] = field(default_factory=dict)
     trouble: OSError | FolderError | None = None
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    told: bool = False
+    stop_explained: bool = False
 
-    def tell(self, event: Event) -> None:
-        """Tell the listener; where it cannot note what happened, the running trials are stopped as at a request."""
+    def emit(self, event: Event) -> None:
+        """Pass an event to the listener. Where it cannot write what happened, the study is stopped as by a request."""
         try:
             self.on_event(event)
         except (OSError, FolderError) as error:
@@ -77,20 +79,17 @@ class _Schedule:
 
     @property
     def stopping(self) -> int:
-        """How urgently to stop: 0 not at all, 1 let the running trials save, 2 kill them."""
+        """0: do not stop, 1: stop and let the running trials save, 2: kill them."""
         return max(self.stop_requested(), int(self.trouble is not None or self.breaker.tripped is not None))
 
     def is_over(self) -> bool:
-        """Whether there is nothing more to wait for."""
-        # Asked when the free slots have been filled: where nothing runs, or nothing that can end, nothing follows.
-        return all(self._is_stuck(running) for running in self.running.values())
-
-    def _is_stuck(self, running: _Running) -> bool:
-        """Whether a trial was killed and does not die; its slot stays taken."""
-        return running.kill_sent is not None and self.clock() - running.kill_sent > KILL_PATIENCE_SECONDS
+        """Whether there is nothing more to wait for. To be called when the free slots have been filled."""
+        # A trial that was killed and does not end keeps its slot; nothing can start in its place.
+        limit = self.clock() - KILL_WAIT_SECONDS
+        return all(running.kill_sent is not None and running.kill_sent < limit for running in self.running.values())
 
     def fill_slots(self) -> None:
-        """Launch what may be launched now."""
+        """Launch as many trials as may be launched now."""
         while self.waiting and self.may_launch(len(self.running)) and self.stopping == 0:
             choice = self._next()
             if choice is None:
@@ -99,9 +98,11 @@ class _Schedule:
             self.waiting.remove(job)
             try:
                 folder = TrialFolder(self.prepare(job))
-                _remove_result(folder)
+                # A damaged result, or one of a trial to be run again; a trial may have made a folder of it. A result
+                # that is there later shows that this attempt ended by itself.
+                real_folders.remove_all(folder.result, folder.study)
             except (OSError, FolderError) as error:
-                if _is_one_trial_s(error):
+                if _is_only_this_trials(error):
                     self._end(job, "failed", "crashed", str(error), 0.0)
                     continue
                 self.trouble = error
@@ -117,7 +118,7 @@ class _Schedule:
 
     def _next(self) -> tuple[Job, Slot] | None:
         taken = {running.slot.index for running in self.running.values()}
-        # Spread over the devices; a device that a trial has for itself gets no other trial.
+        # Emptiest device first. A device that a trial has for itself gets no other trial.
         free = sorted(
             (len(self._on_device(slot)), slot.index, slot)
             for slot in self.slots
@@ -129,28 +130,28 @@ class _Schedule:
             company, _, slot = free[0]
             if not job.alone or company == 0:
                 return job, slot
-            # It waits for the emptiest device, which is kept from the others until nothing runs there.
-            free = [place for place in free if place[2].device != slot.device]
+            # It waits for the emptiest device, on which no other trial starts until nothing runs there.
+            free = [item for item in free if item[2].device != slot.device]
         return None
 
     def _on_device(self, slot: Slot) -> list[_Running]:
         return [running for running in self.running.values() if running.slot.device == slot.device]
 
-    def take(self, report: Started | Ended | ServerReady) -> None:
-        """Learn what the backend reports."""
-        if isinstance(report, ServerReady):
-            self.tell(report)
-        elif isinstance(report, Started):
-            running = self.running.get(report.trial)
+    def handle(self, event: BackendEvent) -> None:
+        """Handle an event of the backend."""
+        if isinstance(event, BackendReady):
+            self.emit(event)
+        elif isinstance(event, ProcessStarted):
+            running = self.running.get(event.trial)
             if running is not None:
-                self.tell(TrialStarted(report.trial, running.slot, running.job.attempt, report.pid))
+                self.emit(TrialStarted(event.trial, running.slot, running.job.attempt, event.pid))
         else:
-            running = self.running.pop(report.trial, None)
+            running = self.running.pop(event.trial, None)
             if running is not None:
-                self._judge(running, report)
+                self._judge(running, event)
 
-    def press_to_stop(self) -> None:
-        """Tell running trials to stop, or end them, as far as that was asked for or their time is over."""
+    def stop_or_kill(self) -> None:
+        """Stop the running trials, or kill them, where a stop was requested or their time is over."""
         now, stopping = self.clock(), self.stopping
         for trial, running in self.running.items():
             running.timed_out = running.timed_out or now - running.launched >= self.limits.trial_timeout_seconds
@@ -162,19 +163,19 @@ class _Schedule:
                 running.kill_sent = now
                 self.backend.kill(trial)
 
-    def _judge(self, running: _Running, ended: Ended) -> None:
+    def _judge(self, running: _Running, ended: ProcessEnded) -> None:
         job = running.job
         try:
             result = read_result(running.folder)
             if result is not None and result.provisional and running.had_company:
-                # Its neighbour may be the one that took the memory: the trial has to try by itself before it counts.
+                # The trial beside it may have taken the memory: the result counts only where the trial ran alone.
                 self._try_again(running, OUT_OF_MEMORY, result.message or "ran out of memory beside another trial")
             elif result is not None:
                 if result.provisional:
                     write_result(running.folder, replace(result, provisional=False))
                 self._end(job, result.state, result.reason, result.message, ended.seconds, result.where)
             elif ended.verdict == EXIT_UNWRITTEN:
-                # The disk is at fault, not the trial: the others would end alike.
+                # The disk is at fault, not the trial: the others would end the same way.
                 self.trouble = self.trouble or FolderError(_unwritten(running.folder, ended.message))
                 self._cancel(running, ended.seconds)
             elif running.timed_out and was_stopped(ended):
@@ -184,15 +185,15 @@ class _Schedule:
             else:
                 self._fail(running, ended)
         except (OSError, FolderError) as error:
-            if _is_one_trial_s(error):
+            if _is_only_this_trials(error):
                 self._end(job, "failed", "crashed", str(error), ended.seconds)
                 return
             self.trouble = self.trouble or error
             self.states.setdefault(job.trial, "pending")
 
-    def _fail(self, running: _Running, ended: Ended) -> None:
+    def _fail(self, running: _Running, ended: ProcessEnded) -> None:
         reason = "lost" if ended.lost else "crashed"
-        message = with_last_words(ended.message or explain(ended), running.folder.log, running.log_bytes)
+        message = with_last_line(ended.message or explain_end(ended), running.folder.log, running.log_bytes)
         if running.job.failures < self.limits.retries:
             self._try_again(running, reason, message)
             return
@@ -201,14 +202,14 @@ class _Schedule:
 
     def _time_out(self, running: _Running, seconds: float) -> None:
         message = f"it took longer than trial_timeout_seconds: {self.limits.trial_timeout_seconds:g}"
-        message = with_last_words(message, running.folder.log, running.log_bytes)
+        message = with_last_line(message, running.folder.log, running.log_bytes)
         self._record(running, "timeout", message, final=True)
         self._end(running.job, "failed", "timeout", message, seconds)
 
     def _try_again(self, running: _Running, reason: str, message: str) -> None:
         attempt = self._record(running, reason, message, final=False)
         self.waiting.appendleft(running.job.after(attempt))
-        self.tell(TrialRetried(running.job.trial, reason, message, running.job.attempt))
+        self.emit(TrialRetried(running.job.trial, reason, message, running.job.attempt))
 
     def _cancel(self, running: _Running, seconds: float) -> None:
         self._record(running, "cancelled", "", final=False)
@@ -222,17 +223,17 @@ class _Schedule:
     def _end(self, job: Job, state: State, reason: str, message: str, seconds: float, where: str = "") -> None:
         self.states[job.trial] = state
         if state != "cancelled":
-            self.breaker.take(job.trial, state, reason, message, where)
-        self.tell(TrialEnded(job.trial, state, reason, message, seconds, job.attempt, where))
+            self.breaker.trial_ended(job.trial, state, reason, message, where)
+        self.emit(TrialEnded(job.trial, state, reason, message, seconds, job.attempt, where))
 
-    def tell_why_it_stops(self) -> None:
-        """Say once that the first trials failed alike, where there are others that are not run for it."""
-        if self.breaker.tripped is not None and not self.told and (self.waiting or self.running):
-            self.told = True
-            self.tell(StoppedByFailures(self.breaker.tripped, len(self.waiting) + len(self.running)))
+    def explain_stop(self) -> None:
+        """Emit once that the first trials failed for one cause, where that leaves other trials without a run."""
+        if self.breaker.tripped is not None and not self.stop_explained and (self.waiting or self.running):
+            self.stop_explained = True
+            self.emit(StoppedByFailures(self.breaker.tripped, len(self.waiting) + len(self.running)))
 
     def give_up(self) -> None:
-        """Let go of the trials that did not die; all that never ran, or would be tried again, stay pending."""
+        """Leave the trials that could not be killed; what never ran, or would be tried again, is pending."""
         for trial in sorted(self.running):
             running = self.running.pop(trial)
             leave = self._time_out if running.timed_out else self._cancel
@@ -246,7 +247,7 @@ def run_trials(
     backend: Backend,
     slots: Sequence[Slot],
     *,
-    limits: Limits,
+    limits: AttemptLimits,
     prepare: Callable[[Job], Path],
     on_event: Callable[[Event], None],
     stop_requested: Callable[[], int],
@@ -254,62 +255,51 @@ def run_trials(
     poll_seconds: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[int, State]:
-    """Run the trials in this order on a backend that was started, and give the state in which each was left.
+    """Run the trials in this order on a backend that was started, and give the state of each at the end.
 
-    `prepare` makes a trial's folder, with its request.json, and gives its path; a result.json that lies there is
-    removed. A trial that crashed or was lost is tried again at once and goes on from its resume.pt. `stop_requested`
-    says how often a stop was asked for: after the first nothing is launched, the running trials may save for
-    `limits.grace_seconds`, and are killed then, or at the second. Where the first trials all fail alike, the study is
-    stopped as after one request, and `StoppedByFailures` tells why. What never ran, and what would have been tried
-    again, is pending; the caller closes the backend. `may_launch` is asked before each launch, with the number of
-    trials that run, and must not refuse where none does.
+    `prepare` makes a trial's folder, with its request.json, and gives its path; a result.json that is in it is removed.
+    A trial that crashed or was lost is tried again at once, and goes on from its resume.pt. `stop_requested` gives how
+    often a stop was requested. After the first request no trial is launched, and the running ones may save for
+    `limits.grace_seconds`; then, or after a second request, they are killed. Where the first trials all fail for one
+    cause, the study is stopped as by one request, and StoppedByFailures says why. Trials that never ran, and those that
+    would have been tried again, are pending. `may_launch` is called before each launch, with the number of running
+    trials; it must allow the launch where none runs. The caller closes the backend.
 
-    Raises FolderError or OSError where a trial's folder cannot be written, by the runner or by the trial: after the
-    running trials were stopped likewise.
+    Raises FolderError or OSError where the runner or a trial cannot write the trial's folder, after the running trials
+    were stopped.
     """
     if not slots:
-        raise ValueError("there is no slot to run trials on")
+        raise ValueError("expected at least one slot, got none")
     schedule = _Schedule(backend, slots, limits, prepare, on_event, stop_requested, may_launch, clock, deque(jobs))
     while True:
         schedule.fill_slots()
         if schedule.is_over():
             break
-        schedule.press_to_stop()
-        for report in backend.poll(poll_seconds):
-            schedule.take(report)
-        schedule.tell_why_it_stops()
+        schedule.stop_or_kill()
+        for event in backend.poll(poll_seconds):
+            schedule.handle(event)
+        schedule.explain_stop()
         is_asked = schedule.stop_requested() > 0
-        schedule.tell(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping, is_asked))
+        schedule.emit(Tick(len(schedule.running), len(schedule.waiting), schedule.stopping, is_asked))
     schedule.give_up()
     if schedule.trouble is not None:
         raise schedule.trouble
     return schedule.states
 
 
-def _remove_result(folder: TrialFolder) -> None:
-    """Remove a damaged result, or that of a trial to be run anew: a later one means that this attempt ended by itself.
-
-    A trial may have made a folder of it.
-    """
-    real_folders.remove_all(folder.result, folder.study)
-
-
-def _is_one_trial_s(error: OSError | FolderError) -> bool:
-    """Whether it is one trial's folder that cannot be used, so that the others can go on."""
+def _is_only_this_trials(error: OSError | FolderError) -> bool:
+    """Whether the error concerns the folder of one trial, so that the other trials can go on."""
     cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and cause.errno in _OF_ONE_FOLDER
+    return isinstance(cause, OSError) and cause.errno in _ERRORS_OF_ONE_FOLDER
 
 
 def _unwritten(folder: TrialFolder, why: str) -> str:
-    found = "; ".join(filter(None, [jsontext.one_line(why), f"{_free_space(folder.path)}, see {folder.log.name}"]))
+    try:
+        space = f"{shutil.disk_usage(folder.path).free / 1e6:,.0f} MB are free"
+    except OSError as error:
+        space = str(error)
+    cause = "; ".join(filter(None, [jsontext.one_line(why), f"{space}, see {folder.log.name}"]))
     return (
-        f"{folder.path}: the trial could not write its files ({found}); make room and run the same command again: it "
+        f"{folder.path}: the trial could not write its files ({cause}); make room and run the same command again: it "
         "goes on from there"
     )
-
-
-def _free_space(path: Path) -> str:
-    try:
-        return f"{shutil.disk_usage(path).free / 1e6:,.0f} MB are free"
-    except OSError as error:
-        return str(error)

@@ -1,8 +1,8 @@
-"""The fork server: loads the workload once, forks a process for each trial, and leaves none behind.
+"""The fork server: loads the workload once, forks a process for each trial, and leaves no process behind.
 
-Started as `python -P -m tunectl.execution.server FD WORKER PID [own]` by the runner's main thread, in a session of its
-own. FD is its end of a socket pair: when the other end closes, however the runner died, every trial's process group is
-killed and reaped, and the server ends.
+The runner's main thread starts it as `python -P -m tunectl.execution.server FD WORKER PID [own]`, in a new session. FD
+is the server's end of a socket pair. When the other end closes, however the runner ended, the server kills every
+trial's process group, waits for it, and ends.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tunectl.execution.protocol import Assignment, Connection, Worker
 from tunectl.execution.stop_signals import STOP_SIGNALS
 from tunectl.workloads.shadowed_modules import shadowed
 
-_SETTLE_MILLISECONDS = 5
+_GROUP_CHECK_MILLISECONDS = 5
 _OUTPUT_TAIL_BYTES = 2000
-_BYSTANDER_SECONDS = 5.0
+_OTHER_CHILDREN_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class _Child:
-    """A process that the server started, from its launch until its whole group is gone."""
+    """A process that the server started, from its launch until its whole process group has ended."""
 
     assignment: Assignment
     pid: int
@@ -71,33 +71,30 @@ class _Server:
     worker_name: str
     hazard: str
     wakeup: _Wakeup
-    bystanders: frozenset[int]
+    other_children: frozenset[int]
     children: dict[tuple[str, int], _Child] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
 
     def serve(self, early: Iterable[Mapping[str, Any]]) -> None:
-        """Answer the runner, `early` messages first, until its end of the socket closes; then end every child."""
+        """Handle the runner's messages, `early` first, until its end of the socket closes; then end every child."""
         poller = select.poll()
         poller.register(self.connection, select.POLLIN)
         poller.register(self.wakeup, select.POLLIN)
         try:
-            self.obey(early)
+            self.handle(early)
             while not self.connection.closed:
-                settling = any(child.status is not None for child in self.children.values())
-                for fd, _events in poller.poll(_SETTLE_MILLISECONDS if settling else None):
+                is_ending = any(child.status is not None for child in self.children.values())
+                for fd, _events in poller.poll(_GROUP_CHECK_MILLISECONDS if is_ending else None):
                     if fd == self.connection.fileno():
-                        self._hear()
-                self._settle()
+                        messages, fds = self.connection.receive()
+                        self.held += fds
+                        self.handle(messages)
+                self._report_ended()
         finally:
             self._end_all()
 
-    def _hear(self) -> None:
-        messages, fds = self.connection.receive()
-        self.held += fds
-        self.obey(messages)
-
-    def obey(self, messages: Iterable[Mapping[str, Any]]) -> None:
-        """Do what these messages ask; raises ValueError where the server knows nothing of the kind."""
+    def handle(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Do what these messages ask; raises ValueError for an unknown operation."""
         for message in messages:
             match message["op"]:
                 case "launch":
@@ -105,9 +102,9 @@ class _Server:
                 case "signal":
                     self._signal(message)
                 case "load" | "hold":
-                    pass  # the workload is loaded; file descriptors are in `held` since the message came
+                    pass  # the workload is loaded already; `held` has had the file descriptors since the message came
                 case op:
-                    raise ValueError(f"the server was asked for {op!r}, which it does not know")
+                    raise ValueError(f"expected launch, signal, load or hold, got {op!r}")
 
     def _launch(self, assignment: Assignment) -> None:
         launched = time.monotonic()
@@ -115,20 +112,20 @@ class _Server:
         try:
             child = patiently(lambda: self._start(assignment, launched))
         except OSError as error:
-            self._report(child, {"code": None, "message": f"its process could not be started: {error}"})
+            self._send_ended(child, {"code": None, "message": f"its process could not be started: {error}"})
             return
-        key = (assignment.kind, assignment.number)
+        key = (assignment.task, assignment.number)
         self.children[key] = child
         started = processes.start_time(child.pid)
         self.connection.send(
-            {"event": "launched", "kind": key[0], "number": key[1], "pid": child.pid, "started": started}
+            {"event": "launched", "task": key[0], "number": key[1], "pid": child.pid, "started": started}
         )
 
     def _start(self, assignment: Assignment, launched: float) -> _Child:
         with contextlib.ExitStack() as opened:
             answer = opened.enter_context(unnamed_file())
             assignment = replace(assignment, answer=answer.fileno())
-            if assignment.kind == "trial":
+            if assignment.task == "trial":
                 within = TrialFolder(Path(assignment.folder)).study
                 log = regular_files.open_to_append(Path(assignment.log), within=within)
                 try:
@@ -139,7 +136,7 @@ class _Server:
                 output = opened.enter_context(unnamed_file())
                 pid = self._new_process(assignment, output.fileno())
                 child = _Child(assignment, pid, launched, answer, output)
-            opened.pop_all()  # closed when the child is reported
+            opened.pop_all()  # closed when the end of the child is sent
             return child
 
     def _new_process(self, assignment: Assignment, output: int) -> int:
@@ -149,8 +146,8 @@ class _Server:
         return process_launch.fork(assignment, self.worker, output, own)
 
     def _signal(self, message: Mapping[str, Any]) -> None:
-        child = self.children.get((message["kind"], message["number"]))
-        # Once its status is known the pid may be another process's; the group is being killed anyway.
+        child = self.children.get((message["task"], message["number"]))
+        # Once its status is known, the pid may belong to another process; its group is killed anyway.
         if child is None or child.status is not None:
             return
         if message["group"]:
@@ -159,23 +156,24 @@ class _Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, message["signal"])
 
-    def _settle(self) -> None:
-        """Reap what has died, kill what a dead trial left, and report the trials of which nothing is left."""
+    def _report_ended(self) -> None:
+        """Wait for children that ended, kill what they left running, and report those of which nothing is left."""
         self.wakeup.clear()
         self._reap()
         ended = [child for child in self.children.values() if child.status is not None]
         if not ended:
             return
-        # Each living trial adopts the orphans below itself, so whatever else is a child of the server was left by a
-        # dead one, also a process that left its group and its session.
+        # A running trial adopts the orphans among its descendants. So any other child of the server was left by a trial
+        # that ended, even where it has left the trial's group and session.
         leaders = {child.pid for child in self.children.values() if child.status is None}
-        strays = processes.children() - leaders - self.bystanders
+        strays = processes.children() - leaders - self.other_children
         for pid in strays:
             processes.kill(pid)
         for child in ended:
             if not processes.signal_group(child.pid, signal.SIGKILL) and not strays:
-                del self.children[child.assignment.kind, child.assignment.number]
-                self._report(child, _ending(cast(int, child.status)))
+                del self.children[child.assignment.task, child.assignment.number]
+                code = os.waitstatus_to_exitcode(cast(int, child.status))
+                self._send_ended(child, {"code": code} if code >= 0 else {"signal": -code})
 
     def _reap(self) -> None:
         by_pid = {child.pid: child for child in self.children.values() if child.status is None}
@@ -188,9 +186,9 @@ class _Server:
                     by_pid[pid].status = status
                     processes.signal_group(pid, signal.SIGKILL)
 
-    def _report(self, child: _Child, ending: Mapping[str, Any]) -> None:
+    def _send_ended(self, child: _Child, ending: Mapping[str, Any]) -> None:
         seconds = time.monotonic() - child.launched
-        event = {"event": "ended", "kind": child.assignment.kind, "number": child.assignment.number, "seconds": seconds}
+        event = {"event": "ended", "task": child.assignment.task, "number": child.assignment.number, "seconds": seconds}
         with contextlib.ExitStack() as files:
             if child.answer is not None:
                 files.enter_context(child.answer)
@@ -208,18 +206,13 @@ class _Server:
         poller = select.poll()
         poller.register(self.wakeup, select.POLLIN)
         while self.children:
-            poller.poll(_SETTLE_MILLISECONDS)
-            self._settle()
+            poller.poll(_GROUP_CHECK_MILLISECONDS)
+            self._report_ended()
 
 
-def _ending(status: int) -> dict[str, Any]:
-    code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
-
-
-def _end_bystanders() -> None:
-    """Kill what loading the workload left, and wait until it is gone."""
-    deadline = time.monotonic() + _BYSTANDER_SECONDS
+def _end_other_children() -> None:
+    """Kill the processes that loading the workload left running, and wait for them."""
+    deadline = time.monotonic() + _OTHER_CHILDREN_SECONDS
     while left := processes.children() - {_resource_tracker()}:
         for pid in left:
             processes.kill(pid)
@@ -227,19 +220,19 @@ def _end_bystanders() -> None:
             os.waitpid(-1, os.WNOHANG)
         if time.monotonic() > deadline:
             return
-        time.sleep(_SETTLE_MILLISECONDS / 1000)
+        time.sleep(_GROUP_CHECK_MILLISECONDS / 1000)
 
 
 def _resource_tracker() -> int | None:
-    # multiprocessing's own: it frees shared memory when the server is gone, and then ends by itself.
+    # multiprocessing starts it: it frees shared memory when the server has ended, and then ends by itself.
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
     return getattr(tracker, "_pid", None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What the factory takes (None where it was not loaded), what of the user's files is shadowed, and what the runner
-    has sent meanwhile.
+    """What was loaded: the factory's signature (None where it was not loaded), a line for each file of the user that a
+    loaded module hides, and the messages that the runner sent meanwhile.
     """
 
     signature: FactorySignature | None
@@ -249,12 +242,12 @@ class _Loaded:
 
 
 def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded | failures.Failure | None:
-    """Load the libraries, while the runner still reads the study, then its workload; None where the runner is gone."""
+    """Load the libraries while the runner reads the study, then the workload; None where the runner has ended."""
     in_this_process = not fork_hazards.platform_hazard()
     try:
         if in_this_process:
             worker.warm_up(own_code=own_code)
-        messages, fds = _first_orders(connection)
+        messages, fds = _messages_until_load(connection)
         workload = next((message["workload"] for message in messages if message["op"] == "load"), None)
         if workload is None:
             return None
@@ -270,7 +263,7 @@ def _load(worker: Worker, connection: Connection, *, own_code: bool) -> _Loaded 
 
 
 def _listen_for_children() -> _Wakeup:
-    # After the preload, which may have set handlers of its own.
+    # After the preload, which may have set other handlers.
     reading, writing = socket.socketpair()
     for end in (reading, writing):
         end.setblocking(False)
@@ -282,16 +275,16 @@ def _listen_for_children() -> _Wakeup:
 
 def _ignore_stop_signals() -> None:
     for number in STOP_SIGNALS:
-        # Under nohup SIGHUP stays ignored, also in the programs of trials.
+        # Under nohup SIGHUP stays ignored, also in the programs that trials start.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _nothing)
 
 
 def _nothing(_number: int, _frame: object) -> None:
-    """Unlike SIG_IGN, a handler is not passed on to programs that are started, and lets a blocked signal wait."""
+    """Unlike SIG_IGN, a handler is not inherited by programs that are started, and a blocked signal stays pending."""
 
 
-def _first_orders(connection: Connection) -> tuple[list[dict[str, Any]], list[int]]:
+def _messages_until_load(connection: Connection) -> tuple[list[dict[str, Any]], list[int]]:
     """The messages up to the one that names the workload."""
     messages: list[dict[str, Any]] = []
     fds: list[int] = []
@@ -334,7 +327,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Serve, and end the process; `arguments` are the file descriptor, the worker's module, the runner's pid, and
     "own" where the user's own code is expected to train.
     """
-    # Until it serves, nobody would miss it: it dies with the runner, also inside a long import.
+    # Until it serves, it dies with the runner, even in the middle of a long import.
     parent_death.die_with_parent(int(arguments[2]))
     _ignore_stop_signals()
     end = socket.socket(fileno=int(arguments[0]))
@@ -346,7 +339,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        _end_bystanders()
+        _end_other_children()
         process_launch.flush_standard_streams()
         os._exit(code)
 

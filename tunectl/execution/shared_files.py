@@ -1,8 +1,8 @@
-"""Which files below a folder are written by more than one trial.
+"""Finds the files below a folder that more than one trial wrote.
 
-The system does not say which process wrote a file. What is known: which trials ran between two snapshots. A file that
-changed was written by one of them; where no trial ran every time that it changed, at least two trials wrote it. Where
-all that completed ran then, it is unclear whether each of them, which run the same program, wrote it.
+The system does not record which process wrote a file. It is known which trials ran between two snapshots. A file that
+changed was written by one of them. Where no trial ran at all changes of a file, at least two trials wrote it. Where all
+completed trials ran at a change, it is not known whether each of them, which run the same program, wrote the file.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _BYTES_A_SNAPSHOT = 2**27
 _NUMBER = re.compile(r"\d")
 _WORD = re.compile(r"[^\W_]+")
 _TEMPORARY = re.compile(r"tmp\w{6,}")
-# What a person edits while trials run; a program that writes it makes it, and does not find it.
+# People edit these files while trials run. A program that writes such a file makes it: it is not there before.
 _SOURCES = (".py", ".ipynb", ".md", ".rst", ".toml", ".cfg", ".ini", ".sh", ".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A change of a file that a snapshot showed: the trials that `ran` since the last one, and those that `ended`."""
+    """A change of a file between two snapshots: the trials that `ran` meanwhile, and those that `ended`."""
 
     ran: frozenset[int]
     ended: frozenset[int]
@@ -39,7 +39,7 @@ class _Change:
 
 @dataclass(slots=True)
 class WrittenFiles:
-    """What the trials of a study wrote below a folder, as snapshot follows snapshot."""
+    """The files that the trials of a study wrote below a folder, from one snapshot to the next."""
 
     folder: Path
     files: dict[str, WrittenFile] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class WrittenFiles:
     _first: str | None = None
 
     def begin(self, snapshot: Snapshot) -> None:
-        """Take the snapshot from before any trial of this run; what changed since the last run no trial wrote."""
+        """Take the snapshot before the first trial of this run; no trial wrote what changed before it."""
         self._last = self._before = snapshot
         for path, known in list(self.files.items()):
             mark = snapshot.files.get(path)
@@ -60,10 +60,7 @@ class WrittenFiles:
     def take(
         self, snapshot: Snapshot, ran: AbstractSet[int], ended: AbstractSet[int] = frozenset()
     ) -> list[WrittenFile]:
-        """Take a snapshot, before which only these trials `ran` since the last one, and these of them `ended`.
-
-        Gives the files that changed.
-        """
+        """Take a snapshot; since the last one these trials `ran`, and these `ended`. Gives the changed files."""
         changed: list[WrittenFile] = []
         left = _BYTES_A_SNAPSHOT
         for path, mark in snapshot.files.items():
@@ -78,7 +75,7 @@ class WrittenFiles:
         for path in self._last.files.keys() - snapshot.files.keys():
             known = self.files.get(path)
             if known is not None and not known.is_shared:
-                del self.files[path]  # it was there for a while only
+                del self.files[path]  # a temporary file
         self._last = snapshot
         return changed
 
@@ -95,13 +92,13 @@ class WrittenFiles:
         return now_known if alone else replace(now_known, how=worst, trials=(known.alone, ran))
 
     def take_for_shared(self, trials: AbstractSet[int]) -> list[WrittenFile]:
-        """Take the files for shared that changed when several of these trials ended, where all ran side by side.
+        """Take files as shared that changed when several of these trials ended, where all ran side by side.
 
-        Each such file may still be one trial's own. Then every other trial, which runs the same program, would have one
-        like it: at the same depth, with the same suffix.
+        Such a file may still belong to one trial. Then every other trial, which runs the same program, would have a
+        similar one: at the same depth, with the same suffix.
         """
         found = []
-        for path in self._without_a_like(trials):
+        for path in self._without_similar(trials):
             known = self.files[path]
             often = sum(bool(change.ended & trials) for change in self._changes[path]) > 1
             if not known.is_shared and known.worst == "overwritten" and often:
@@ -110,17 +107,17 @@ class WrittenFiles:
         return found
 
     def take_for_unclear(self, trials: AbstractSet[int], texts: AbstractSet[str]) -> list[WrittenFile]:
-        """Note the files of which it cannot be known whether each of these trials, which completed, wrote them.
+        """Note the files of which it is not known whether each of these completed trials wrote them.
 
-        All of them ran when such a file changed, and none has one like it. A name without a number and without one of
-        the hyperparameters' `texts` is the same in every trial, so that nothing is like it.
+        All of the trials ran when such a file changed, and there is no similar file for each of them. A name without a
+        number and without one of the hyperparameters' `texts` is the same in every trial, so it has no similar ones.
         """
         if len(trials) < 2:
             return []
         words = {word for text in texts for word in _words(text)}
         fixed = [path for path in self._changes if path in self.files and not _varies(path, words)]
         found = []
-        for path in dict.fromkeys([*fixed, *self._without_a_like(trials)]):
+        for path in dict.fromkeys([*fixed, *self._without_similar(trials)]):
             known, changes = self.files[path], self._changes[path]
             all_ran = trials <= frozenset[int]().union(*(change.ran for change in changes))
             compared = len(changes) > 1 or not changes[0].is_first
@@ -129,15 +126,15 @@ class WrittenFiles:
                 found.append(self.files[path])
         return found
 
-    def _without_a_like(self, trials: AbstractSet[int]) -> list[str]:
-        """The files that changed of which there are too few of a kind for each of the trials to have its own."""
-        kinds = Counter(map(_kind, self._changes))
-        return [path for path in self._changes if path in self.files and kinds[_kind(path)] < len(trials)]
+    def _without_similar(self, trials: AbstractSet[int]) -> list[str]:
+        """The changed files with too few similar ones for each of the trials to have one."""
+        similar = Counter(map(_pattern, self._changes))
+        return [path for path in self._changes if path in self.files and similar[_pattern(path)] < len(trials)]
 
     def count_folders(self, snapshot: Snapshot, trials: int) -> None:
-        """Compare how many folders with numbers in their names there are with the trials of this run that trained.
+        """Compare the number of new folders with a number in their names with the number of trials that trained.
 
-        Called first when one trial has: where it made one such folder, every other one makes one beside it.
+        To be called first after one trial: where it made one such folder, every other trial makes one beside it.
         """
         new = snapshot.folders - self._before.folders
         if trials == 1 and self._first is None:
@@ -157,9 +154,9 @@ def _home(path: str, new: AbstractSet[str]) -> str | None:
     return next((item for item in folders if item in new and _NUMBER.search(PurePosixPath(item).name)), None)
 
 
-def _kind(path: str) -> tuple[int, str]:
+def _pattern(path: str) -> tuple[int, str]:
     suffix = PurePosixPath(path).suffix
-    # `run.17` and `lr_0.3` end in what is the trial's own.
+    # `run.17` and `lr_0.3` end in a value of the trial.
     return path.count("/"), "#" if _NUMBER.search(suffix) else suffix
 
 
@@ -168,7 +165,7 @@ def _words(text: str) -> list[str]:
 
 
 def _varies(path: str, words: AbstractSet[str]) -> bool:
-    """Whether a name may be another one in another trial: by a number, a random text, or one of these words."""
+    """Whether a name may differ in another trial: it has a number, a random text, or one of these words."""
     return any(_NUMBER.search(word) or word in words for word in _words(path)) or bool(_TEMPORARY.search(path))
 
 
@@ -181,14 +178,15 @@ def _how(file: Path, known: WrittenFile, mark: Mark, now: str) -> How:
         return "overwritten"
     if mark.size == known.mark.size and now == known.digest:
         return "identical"
-    # One that is empty was just cut to be written anew.
+    # An empty file was just truncated to be written again.
     grown = mark.size > known.mark.size > 0 and digest(file, known.mark.size) == known.digest
     return "appended" if grown else "overwritten"
 
 
 def digest(file: Path, size: int) -> str:
-    """A digest of the first `size` bytes of a file; "" where it cannot be read. Of a large file parts are taken: two
-    states of the same weights differ all over.
+    """A digest of the first `size` bytes of a file; "" where it cannot be read.
+
+    Of a large file, samples are enough: two versions of saved weights differ everywhere.
     """
     parts = [(0, size)] if size <= _WHOLE_BYTES else [(at, _SAMPLE_BYTES) for at in _samples(size)]
     found = hashlib.blake2b(digest_size=16)

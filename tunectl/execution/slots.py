@@ -1,4 +1,4 @@
-"""Slots: where trials run, each on its own device or on its share of the cores."""
+"""Slots: places for one trial each, on a device or on some of the cores."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tunectl.execution.devices import Device
 class Slot:
     """A place for one trial at a time.
 
-    `environment` is added to the trial's; in it CUDA_VISIBLE_DEVICES leaves the trial its own device alone, so that
-    `torch_device` is "cuda:0" on every GPU, "cpu" elsewhere. Where a trial has several GPUs, `device` stands for them
-    all.
+    `environment` is added to the trial's. Its CUDA_VISIBLE_DEVICES shows the trial its own device alone, so
+    `torch_device` is "cuda:0" on every GPU, and "cpu" elsewhere. Where a trial has several GPUs, `device` is all of
+    them.
     """
 
     index: int
@@ -36,16 +36,16 @@ def make_slots(
 ) -> tuple[Slot, ...]:
     """The slots of these devices.
 
-    GPUs give `trials_per_device` slots each, ordered so that the first ones lie on different GPUs; the CPU gives as
-    many as `cores` (default: `available_cores()`) hold trials of `threads_per_trial` threads, at least one. Where a
-    trial has several devices, GPUs that follow each other are taken together, and on the CPU as many processes. `count`
-    (`--slots`) takes fewer of a GPU's slots, and sets the number on the CPU. Raises UsageError for a count below 1, for
-    more than the GPUs have (two trials on one GPU are asked for by `trials_per_device`, not by accident), and where
-    there are fewer GPUs than a trial wants.
+    Each GPU gives `trials_per_device` slots, in an order in which the first slots are on different GPUs. The CPU gives
+    as many slots as trials of `threads_per_trial` threads fit on `cores` (default: `available_cores()`), at least one.
+    Where a trial has several devices, neighbouring GPUs are taken together; on the CPU it has as many processes.
+    `count` (`--slots`) takes fewer of the GPUs' slots, and sets the number on the CPU. Raises UsageError for a count
+    below 1, for more than the GPUs have (only `trials_per_device` puts two trials on one GPU), and where a trial needs
+    more GPUs than there are.
     """
     if count is not None and count < 1:
-        raise UsageError(f"--slots: {count}; at least 1 slot is needed")
-    if all(device.kind == "cpu" for device in devices):
+        raise UsageError(f"--slots: expected at least 1, got {count}")
+    if all(device.device_type == "cpu" for device in devices):
         threads = max(1, threads_per_trial) * devices_per_trial
         by_cores = max(1, (available_cores() if cores is None else cores) // threads)
         places = [devices[0]] * (count or by_cores)
@@ -53,19 +53,29 @@ def make_slots(
         places = [device for _ in range(trials_per_device) for device in _together(devices, devices_per_trial)]
         if count is not None and count > len(places):
             raise UsageError(
-                f"--slots: {count}, but there are {len(places)} (GPUs: {len(devices)}, trials_per_device: "
-                f"{trials_per_device}); raise resources.trials_per_device to let trials share a GPU"
+                f"--slots: expected at most {len(places)} (GPUs: {len(devices)}, trials_per_device: "
+                f"{trials_per_device}), got {count}; raise resources.trials_per_device to let trials share a GPU"
             )
         places = places[:count]
-    return tuple(_slot(index, device, threads_per_trial) for index, device in enumerate(places))
+    return tuple(
+        Slot(
+            index,
+            device,
+            {"CUDA_VISIBLE_DEVICES": device.visible, **thread_environment(threads_per_trial)},
+            "cpu" if device.device_type == "cpu" else "cuda:0",
+        )
+        for index, device in enumerate(places)
+    )
 
 
 def _together(devices: Sequence[Device], count: int) -> list[Device]:
-    """Each `count` devices that follow each other as one; those left over stay idle."""
+    """Groups of `count` neighbouring devices, each as one device; devices that are left over stay unused."""
     if count == 1:
         return list(devices)
     if len(devices) < count:
-        raise UsageError(f"resources.devices_per_trial: {count}, but there are no more GPUs than {len(devices)}")
+        raise UsageError(
+            f"resources.devices_per_trial: expected at most {len(devices)}, the number of GPUs, got {count}"
+        )
     groups = [devices[first : first + count] for first in range(0, len(devices) - count + 1, count)]
     return [
         Device("cuda", index, group[0].name, ",".join(device.visible for device in group))
@@ -73,13 +83,8 @@ def _together(devices: Sequence[Device], count: int) -> list[Device]:
     ]
 
 
-def _slot(index: int, device: Device, threads: int) -> Slot:
-    environment = {"CUDA_VISIBLE_DEVICES": device.visible, **thread_environment(threads)}
-    return Slot(index, device, environment, "cpu" if device.kind == "cpu" else "cuda:0")
-
-
 def thread_environment(threads: int) -> dict[str, str]:
-    """The environment that keeps the numerical libraries to this many threads."""
+    """The environment variables that limit numerical libraries to this number of threads."""
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -98,8 +103,8 @@ def available_cores(
 
 def cgroup_folders(membership: Path, hierarchy: Path, controller: str) -> list[Path]:
     """The folders of the control groups that this process is in, and of all above them, for one controller (v1, v2)."""
-    # Every ancestor counts: the tightest quota binds. In a container the path of /proc/self/cgroup may be the host's
-    # and not exist here; the mount's root is then the container's own group, and is among the ancestors anyway.
+    # Every ancestor counts: the smallest quota applies. In a container, the path in /proc/self/cgroup may be the host's
+    # and not exist here; the mount's root is then the container's own group, and it is among the ancestors.
     try:
         lines = membership.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Stop requests: signals of the runner's process, counted instead of obeyed."""
+"""Stop requests: signals to the runner's process, which are counted and do not end it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what ends a job, and the end of the terminal or the ssh session."""
+"""Ctrl-C, the end of a batch job, and the end of the terminal or the ssh session."""
 
 
 @contextmanager
 def counted_stop_signals() -> Iterator[Callable[[], int]]:
-    """Count the stop signals while the block runs; gives the function that says how many came.
+    """Count the stop signals within the block; gives the function that returns their number.
 
-    However many SIGHUPs come, they are one request: the kernel and the shell both send it when a terminal closes. Main
-    thread only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's background
-    job) stays ignored. The old handlers are put back at the end, also after an exception.
+    All SIGHUPs count as one request: the kernel and the shell both send it when a terminal closes. In the main thread
+    only (ValueError elsewhere). A signal that was ignored when the process started (nohup, a shell's background job)
+    stays ignored. The old handlers are restored at the end, also after an exception.
     """
     received = 0
     hung_up = False

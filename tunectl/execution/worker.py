@@ -1,6 +1,6 @@
-"""The work of one process: train one trial from its folder, or probe a workload. The same under fork and spawn.
+"""The worker: trains one trial from its folder, or probes a workload, in a process that was forked or spawned.
 
-This is the module that the server loads by name. It imports training and workloads, and with them torch, when it is
+The server loads this module by its name. It imports training and workloads, and with them torch, only when it is
 called.
 """
 
@@ -24,10 +24,10 @@ from tunectl.core.errors import FolderError, LoaderError, ShortageError
 from tunectl.core.exception_place import is_own
 from tunectl.core.files import UNWRITABLE, flush_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.full_disk import lack_of_room
-from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request, request_in
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request, request_in
+from tunectl.core.path_errors import system_reason
 from tunectl.core.records import FactorySignature, TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.core.shortages import file_size_remedy, shortage
+from tunectl.core.shortages import disk_shortage, file_size_remedy, shortage
 from tunectl.execution import failures
 from tunectl.execution.jobs import OUT_OF_MEMORY
 from tunectl.execution.protocol import EXIT_CRASHED, EXIT_STOPPED, EXIT_UNWRITTEN, Assignment
@@ -35,18 +35,18 @@ from tunectl.store.trial_files import write_result
 
 _LOADED_BEFORE = ("tunectl.training.trial", "tunectl.training.probe", "tunectl.training.throughput")
 _IMPORTED_BY_OPTIMIZERS = "torch._dynamo"
-"""What torch's optimizers import when they are first used, unless they are ours: two seconds."""
+"""What torch's optimizers import when they are first used, where `eager` does not prevent it; takes two seconds."""
 
 _LOADED_BEFORE_A_FUNCTION = (
-    "tunectl.training.seeds",  # a trial seeds torch and numpy, which take long to load
+    "tunectl.training.seeds",  # seeding a trial needs torch and numpy, which take long to import
     "tunectl.training.trial",
     "tunectl.training.checkpoints",
     "tunectl.training.function_trial",
     _IMPORTED_BY_OPTIMIZERS,
 )
 
-# What torch imports when it is first needed: symbolic shapes by a backward pass (half a second), the others, 10 ms, by
-# the first update and the first checkpoint; once here instead of once a trial. Not every version of torch has them all.
+# What torch imports late: symbolic shapes at the first backward pass (half a second), the others (10 ms) at the first
+# update and the first checkpoint. Imported here once instead of once a trial. Not every version of torch has them all.
 _IMPORTED_LATE = (
     "torch.fx.experimental.symbolic_shapes",
     "torch.profiler._cupti_monitor",
@@ -55,8 +55,8 @@ _IMPORTED_LATE = (
 
 
 def warm_up(*, own_code: bool) -> None:
-    """Import what every trial needs, whatever its workload; own code brings its libraries itself."""
-    with _collecting_no_garbage():
+    """Import what every trial needs, whatever its workload; own code imports its libraries itself."""
+    with _garbage_collection_off():
         if own_code:
             importlib.import_module("tunectl.programs.command_trial")
             return
@@ -68,13 +68,13 @@ def warm_up(*, own_code: bool) -> None:
 
 
 def preload(workload: WorkloadReference) -> FactorySignature | None:
-    """Import the workload's module; gives what its factory takes, None for a command, of which nothing is imported.
+    """Import the workload's module and give what its factory takes; None for a command, which is not imported.
 
     Raises WorkloadError, or what importing raises.
     """
     if workload.kind == "command":
         return None
-    _load_before(workload)
+    _import_needed_modules(workload)
     from tunectl.workloads import workload_import
 
     workload_import.preload(workload)
@@ -83,9 +83,9 @@ def preload(workload: WorkloadReference) -> FactorySignature | None:
     )
 
 
-def _load_before(workload: WorkloadReference) -> None:
-    """Import all that a trial needs before the workload's folders are looked in: what lies there under the name of a
-    module of Python's is then no affair of torch's or tunectl's.
+def _import_needed_modules(workload: WorkloadReference) -> None:
+    """Import all that a trial needs before the workload's folders are added to the path: a user's file with the name of
+    a standard module is then not imported by torch or tunectl.
     """
     needed = _LOADED_BEFORE if workload.kind == "workload" else _LOADED_BEFORE_A_FUNCTION
     if all(name in sys.modules for name in needed):
@@ -97,9 +97,9 @@ def _load_before(workload: WorkloadReference) -> None:
 
 
 @contextlib.contextmanager
-def _collecting_no_garbage() -> Iterator[None]:
-    """While torch is imported the collector takes a fifth of the time and finds next to nothing; afterwards it need not
-    look at what was imported.
+def _garbage_collection_off() -> Iterator[None]:
+    """While torch is imported, the collector takes a fifth of the time and finds almost nothing. Afterwards `freeze`
+    keeps it from visiting the imported objects again.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -112,8 +112,8 @@ def _collecting_no_garbage() -> Iterator[None]:
 
 
 def work(assignment: Assignment, stop: Callable[[], bool]) -> int:
-    """Do what is assigned; the exit code is 0 when a trial's result, or a probe's answer, is written."""
-    return _probe(assignment) if assignment.kind == "probe" else _train(assignment, stop)
+    """Do the assignment; the exit code is 0 when a trial's result, or a probe's answer, is written."""
+    return _probe(assignment) if assignment.task == "probe" else _train(assignment, stop)
 
 
 def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
@@ -122,19 +122,19 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     seconds = TrialSeconds()
     try:
         result = _run(request, folder, assignment, stop, seconds)
-    except BaseException as error:  # also what the user's code raises to end the process
+    except BaseException as error:  # user code may raise SystemExit or another one to end the process
         failure = failures.describe(error)
-        if not isinstance(error, ShortageError):  # of which the program itself has said more
+        if not isinstance(error, ShortageError):  # the program's own output says more
             sys.stderr.write(failure.text)
         if stop() and not isinstance(error, Exception):
-            return EXIT_STOPPED  # its way to end, since it was asked to
+            return EXIT_STOPPED  # it was asked to stop, and ends this way
         disk_error = _disk_error(error, folder)
         if disk_error is not None:
-            # The study's disk is at fault, until there is room again: no result of this trial.
+            # The disk is at fault: this is no result of the trial, which goes on when there is room again.
             return _unwritten(disk_error, assignment)
         crash = _crash(error, folder)
         if crash:
-            assignment.say(message=crash)
+            assignment.write_answer(message=crash)
             return EXIT_CRASHED
         result = TrialResult(
             trial=request.trial,
@@ -148,20 +148,20 @@ def _train(assignment: Assignment, stop: Callable[[], bool]) -> int:
     return EXIT_STOPPED if result is None else _write(folder, _signed(result, assignment), assignment)
 
 
-def _of_the_system(error: BaseException) -> BaseException:
-    """What a call of the system answered, where an error of ours says at which file."""
+def _system_error(error: BaseException) -> BaseException:
+    """The error of the system call behind a FolderError, which names the file; another error as it is."""
     return error.__cause__ if isinstance(error, FolderError) and isinstance(error.__cause__, OSError) else error
 
 
 def _crash(error: BaseException, folder: TrialFolder) -> str:
-    """In words why the trial could not go on for no fault of its code; "" where it is to blame."""
-    error = _of_the_system(error)
+    """Say why the trial could not go on although its code is right; "" where its code is at fault."""
+    error = _system_error(error)
     if not folder.path.is_dir():
-        return "its folder was deleted while it trained"
+        return "its folder was deleted during the training"
     if isinstance(error, LoaderError):
         return ": ".join(filter(None, ["one of its data-loader processes died", shortage(error)]))
     lack = str(error) if isinstance(error, ShortageError) else shortage(error)
-    return f"the machine was short of something: {lack}" if lack else ""
+    return f"the machine was short of a resource: {lack}" if lack else ""
 
 
 def _is_too_large(error: BaseException) -> bool:
@@ -170,27 +170,27 @@ def _is_too_large(error: BaseException) -> bool:
 
 def _unwritten(error: OSError, assignment: Assignment) -> int:
     reason = file_size_remedy() if _is_too_large(error) else ""
-    assignment.say(message=": ".join(filter(None, [str(error), reason])))
+    assignment.write_answer(message=": ".join(filter(None, [str(error), reason])))
     return EXIT_UNWRITTEN
 
 
 def _disk_error(error: BaseException, folder: TrialFolder) -> OSError | None:
-    """Why the trial's folder cannot be written, where it failed for that; a print of the user's goes there, too.
+    """The error for which the trial's folder cannot be written; None where the trial failed for another reason.
 
-    What the user's own code reads and writes may lie elsewhere.
+    What user code prints is written there too. Its own files may be elsewhere.
     """
-    error = _of_the_system(error)
+    error = _system_error(error)
     if isinstance(error, OSError):
         if error.errno not in UNWRITABLE:
             return None
         if is_own(error):
             return error
     # torch.save raises RuntimeErrors.
-    return lack_of_room(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
+    return disk_shortage(folder.path, str(error)) if isinstance(error, (OSError, RuntimeError)) else None
 
 
 def _signed(result: TrialResult, assignment: Assignment) -> TrialResult:
-    # A neighbour may be the one that took the memory: whether there was any is for the runner to say.
+    # Another trial on this device may have taken the memory; the runner knows whether there was one.
     provisional = (result.state, result.reason) == ("infeasible", OUT_OF_MEMORY)
     return replace(result, device=assignment.label, attempt=assignment.attempt, provisional=provisional)
 
@@ -203,7 +203,7 @@ def _run(
     seconds: TrialSeconds,
 ) -> TrialResult | None:
     match request:
-        case ProgramRequest():
+        case CommandRequest():
             from tunectl.programs.command_trial import run_command
 
             seconds.startup_seconds = max(0.0, time.monotonic() - assignment.launched)
@@ -222,11 +222,11 @@ def _run(
 def _loaded(
     workload: WorkloadReference, threads: int, assignment: Assignment, seconds: TrialSeconds
 ) -> Callable[..., Any]:
-    """The workload's factory, or function; it was imported before where the process was forked."""
+    """The workload's factory or function; already imported where the process was forked."""
     from tunectl.workloads.workload_import import load_factory
 
     try:
-        _load_before(workload)
+        _import_needed_modules(workload)
         _set_threads(threads)
         return load_factory(workload)
     finally:
@@ -259,7 +259,7 @@ def _measure_throughput(
     from tunectl.execution.memory_limit import limited_memory
     from tunectl.training.throughput import run_throughput
 
-    # CUDA reserves address space far beyond what it uses; training itself keeps to a limit there.
+    # CUDA reserves far more address space than it uses; on a GPU, training sets the limit itself.
     limit = limited_memory(request.memory_limit_bytes) if device == "cpu" else contextlib.nullcontext()
     with limit:
         return run_throughput(request, folder, factory, device=device, stop=stop, seconds=seconds)
@@ -274,9 +274,9 @@ def _write(folder: TrialFolder, result: TrialResult, assignment: Assignment) -> 
         if error.errno in UNWRITABLE:
             sys.stderr.write(f"tunectl: the result of trial {result.trial} could not be written: {error}\n")
             return _unwritten(error, assignment)
-        # Not the disk's fault: the trial deleted its folder, or made a folder of its result.json.
-        assignment.say(
-            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {error.strerror}"
+        # The disk is not at fault: the trial deleted its folder, or made a folder of its result.json.
+        assignment.write_answer(
+            message=_crash(error, folder) or f"its {folder.result.name} could not be written: {system_reason(error)}"
         )
         return EXIT_CRASHED
     return 0
@@ -287,7 +287,7 @@ def _probe(assignment: Assignment) -> int:
     from tunectl.workloads.workload_import import load_factory
 
     request = TrialRequest.from_json(assignment.request)
-    _load_before(request.workload)
+    _import_needed_modules(request.workload)
     answer: dict[str, object] = {"message": "", "where": "", "traceback": "", "checkpoint_bytes": 0}
     try:
         _set_threads(request.threads)
@@ -300,7 +300,7 @@ def _probe(assignment: Assignment) -> int:
 
 
 def _set_threads(threads: int) -> None:
-    # Training has loaded torch by now; importing it is training's business alone.
+    # Training has imported torch by now; only training imports it.
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -1,12 +1,13 @@
-"""What is wrong with the conditions of a study file: names and values that never are, circles, overlaps."""
+"""Checks the conditions of a study file: unknown names and values, circles, overlaps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain, islice
 
 from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
-from tunectl.core.wording import shown
+from tunectl.core.wording import as_text, shown
 from tunectl.language.document import Document
 from tunectl.language.hyperparameter_reader import refuse_too_many
 from tunectl.space.conditions import MOST_DEPTH, Conditions
@@ -17,7 +18,7 @@ _MOST_LISTED = 20
 
 
 def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, ...]) -> Conditions | None:
-    """The conditions, or None where they are wrong; problems are noted in the document."""
+    """The conditions, or None where one is wrong; problems are noted in the document."""
     before = len(document.problems)
     conditions = Conditions(hyperparameters)
     for item in hyperparameters:
@@ -27,10 +28,11 @@ def check_conditions(document: Document, hyperparameters: tuple[Hyperparameter, 
     if circle is not None:
         item = next(item for item in conditions.by_name[circle[0]] if item.when)
         trail = " → ".join([*circle, circle[0]])
-        document.report((*item.path, "when"), f"a condition never leads back to itself, found the circle {trail}")
+        document.report((*item.path, "when"), f"these conditions form a circle: {trail}; remove one of them")
     deep = next((name for name, depth in conditions.depths().items() if depth > MOST_DEPTH), None)
     if deep is not None:
-        document.report(("hyperparameters", deep), f"conditions stand at most {MOST_DEPTH} deep, these are deeper")
+        message = f"expected at most {MOST_DEPTH} conditions above each other, got more"
+        document.report(("hyperparameters", deep), message)
     if len(document.problems) > before:
         return None
     refuse_too_many(document, document.content["hyperparameters"])
@@ -51,7 +53,7 @@ def _check_parent(
 
 
 def _is_whole(document: Document, conditions: Conditions, name: str) -> bool:
-    """Whether every alternative of a name was read: one with problems of its own is reported once."""
+    """Whether every alternative of a name could be read; else its own problem is already reported."""
     entry = document.content["hyperparameters"].get(name)
     return len(conditions.by_name.get(name, ())) == (max(len(entry), 1) if isinstance(entry, list) else 1)
 
@@ -63,20 +65,19 @@ def _check_value(
         return
     if all(isinstance(alternative.domain, Range) and not alternative.domain.integer for alternative in alternatives):
         document.report(
-            where, f"a condition waits for single values, {parent} is a range of floats; make it `values` or type: int"
+            where, f"a condition needs single values, and {parent} is a range of floats; make it `values` or type: int"
         )
     else:
         listed = chain.from_iterable(_listed(alternative) for alternative in alternatives)
-        taken = list(dict.fromkeys(shown(value) for value in islice(listed, _MOST_LISTED + 1)))
+        taken = list(dict.fromkeys(islice(listed, _MOST_LISTED + 1)))
         if len(taken) > _MOST_LISTED:
             taken[_MOST_LISTED:] = ["…"]
-        document.report(where, f"{parent} never is {shown(value)}; it is one of {', '.join(taken)}")
+        document.report(where, f"expected a value of {parent} ({', '.join(taken)}), got {shown(value)}")
 
 
-def _listed(item: Hyperparameter) -> list[Scalar]:
-    if isinstance(item.domain, Range) and item.domain.points is None:
-        return [f"{item.domain.low} to {item.domain.high}"]
-    return list(item.domain.few_values(0) or ())
+def _listed(item: Hyperparameter) -> Iterator[str]:
+    values = item.domain.few_values(0)
+    return map(shown, values) if values is not None else iter([" to ".join(map(as_text, item.domain.numbers))])
 
 
 def _check_overlaps(document: Document, conditions: Conditions) -> None:
@@ -86,8 +87,8 @@ def _check_overlaps(document: Document, conditions: Conditions) -> None:
                 if conditions.together(earlier, item):
                     line = document.problem(earlier.path, "").line
                     message = (
-                        f"alternatives of a name never hold at once, this one overlaps the one in line {line}; give "
-                        "each its own `when`"
+                        f"this alternative can be active at the same time as the one in line {line}; give each its own "
+                        "`when`"
                     )
                     document.report((*item.path, "when"), message)
 
@@ -96,10 +97,7 @@ def _check_reachable(document: Document, conditions: Conditions) -> None:
     for alternatives in conditions.by_name.values():
         for item in alternatives:
             if not conditions.together(item):
-                message = (
-                    "the condition never holds: no combination of the values that it waits for can occur; change or "
-                    "drop it"
-                )
+                message = "the condition never holds: no trial can have this combination of values; change or remove it"
                 document.report((*item.path, "when"), message)
 
 
@@ -111,9 +109,8 @@ def _check_settings(document: Document, conditions: Conditions) -> None:
             for name in conditions.ancestors(item.when):
                 if any(other.has_coordinate for other in conditions.by_name[name]):
                     message = (
-                        f"scientific values make the settings of the study and cannot wait for {name}, which is "
-                        "sampled within each setting; "
-                        "mark this one sampled: true, or make its parent scientific or fixed"
+                        f"scientific values make the settings of the study and cannot depend on {name}, which is "
+                        "sampled within each setting; write sampled: true here, or make the parent scientific or fixed"
                     )
                     document.report((*item.path, "when"), message)
                     break

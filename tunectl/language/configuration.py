@@ -1,4 +1,4 @@
-"""The training configuration: every field that a hyperparameter may set, its bounds, and where it counts."""
+"""The training configuration: every field that a hyperparameter may set, its bounds, and where it is used."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from tunectl.core.records import Scalar
+from tunectl.language.optimizer_traits import OPTIMIZERS, OptimizerName, is_optimizer, optimizers_with, traits
 
-OptimizerName = Literal[
-    "sgd",
-    "momentum",
-    "nesterov",
-    "rmsprop",
-    "rmsprop_playbook",
-    "adam",
-    "adam_playbook",
-    "nadam",
-    "nadam_playbook",
-    "adamw",
-    "lamb",
-]
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_sqrt", "step"]
 RangeTest = Literal["range_test"]
-"""The schedule of a learning-rate range test, which no study can ask for."""
+"""The schedule of a learning-rate range test, which a study cannot set."""
 
 WarmupKind = Literal["prepend", "within"]
 WeightDecayScope = Literal["all", "matrices"]
@@ -33,11 +21,11 @@ ActivationCheckpointing = Literal["none", "blocks"]
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """What one field of the training configuration may hold, and when it is read.
+    """Which values one field of the training configuration may have, and when the field is used.
 
-    A number lies between `low` and `high` (open ends where said); text is one of `choices`. The field is read only
-    where every name in `read_when` has one of the values given (an optimizer's field counts only under that optimizer),
-    and never without the field that it `needs`.
+    A number is between `low` and `high`, including them unless `low_open` and `high_open`; text is one of `choices`.
+    The field is used only where every name in `read_when` has one of the given values (a field of an optimizer only
+    with that optimizer), and only with the field that it `needs`.
     """
 
     kind: type
@@ -51,19 +39,19 @@ class FieldRule:
     needs: str | None = None
 
     def expectation(self) -> str:
-        """What would be right, in words."""
+        """The values that it may have, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         noun = "a whole number" if self.kind is int else "a number"
         bounds = []
         if self.low is not None:
-            bounds.append(f"{'above' if self.low_open else 'at least'} {self.low:g}")
+            bounds.append(f"{'above' if self.low_open else 'of at least'} {self.low:g}")
         if self.high is not None:
             bounds.append(f"{'below' if self.high_open else 'at most'} {self.high:g}")
         return " ".join([noun, " and ".join(bounds)]).strip()
 
     def accepts(self, value: Scalar) -> bool:
-        """Whether the field may hold this value."""
+        """Whether the field may have this value."""
         if self.kind is str:
             return isinstance(value, str) and value in self.choices
         if isinstance(value, (bool, str)) or (self.kind is int and not isinstance(value, int)):
@@ -73,20 +61,16 @@ class FieldRule:
         return above and below
 
 
-_ADAMS = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw", "lamb")
-_RMSPROPS = ("rmsprop", "rmsprop_playbook")
-_NEEDING_MOMENTUM = ("momentum", "nesterov")
-
 FIELDS: dict[str, FieldRule] = {
     "batch_size": FieldRule(int, 1),
     "eval_batch_size": FieldRule(int, 1),
-    "optimizer": FieldRule(str, choices=get_args(OptimizerName)),
+    "optimizer": FieldRule(str, choices=OPTIMIZERS),
     "learning_rate": FieldRule(float, 0, low_open=True, wants_log_scale=True),
-    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _NEEDING_MOMENTUM + _RMSPROPS}),
-    "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _RMSPROPS}),
-    "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
-    "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": _ADAMS}),
-    "epsilon": FieldRule(float, 0, read_when={"optimizer": _ADAMS + _RMSPROPS}, wants_log_scale=True),
+    "momentum": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("momentum")}),
+    "rho": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("rho")}),
+    "beta1": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("beta1")}),
+    "beta2": FieldRule(float, 0, 1, high_open=True, read_when={"optimizer": optimizers_with("beta2")}),
+    "epsilon": FieldRule(float, 0, read_when={"optimizer": optimizers_with("epsilon")}, wants_log_scale=True),
     "weight_decay": FieldRule(float, 0, wants_log_scale=True),
     "weight_decay_scope": FieldRule(str, choices=get_args(WeightDecayScope), needs="weight_decay"),
     "schedule": FieldRule(str, choices=get_args(ScheduleName)),
@@ -112,11 +96,11 @@ EVAL_BATCH_SIZE = 1024
 class TrainingConfiguration:
     """The fields of one trial, complete.
 
-    `batch_size` counts examples per update. `warmup_steps` are prepended to max_train_steps or lie within them.
-    `post_warmup_steps` at the base rate follow the warmup before the schedule's decay begins. `decay_steps` None: see
-    training.schedules. `grad_clip_norm` None: no clipping. `momentum`, `rho`, `beta1`, `beta2` and `epsilon` are read
-    by the optimizers that have them. `accumulate_steps`: into how many micro-batches the batch of an update is divided
-    at most. `precision`: that of the operations that torch.autocast casts; float32 leaves all as the workload has it.
+    `batch_size` counts examples per update. `warmup_steps` come before max_train_steps or are the first of them.
+    `post_warmup_steps` follow the warmup at the base rate, before the schedule's decay begins. `decay_steps` None: see
+    training.schedules. `grad_clip_norm` None: no clipping. `momentum`, `rho`, `beta1`, `beta2` and `epsilon` are used
+    by the optimizers that have them. `accumulate_steps`: the largest number of micro-batches into which the batch of an
+    update is divided. `precision`: of the operations that torch.autocast casts; float32 changes nothing.
     `polyak_decay` None: no averaging of the weights.
     """
 
@@ -147,21 +131,21 @@ class TrainingConfiguration:
 
     @classmethod
     def from_hyperparameters(cls, values: Mapping[str, Any]) -> TrainingConfiguration:
-        """The configuration that these hyperparameters ask for; names that are no field are left out."""
+        """The configuration with these hyperparameters; names that are not fields are left out."""
         known = {item.name for item in fields(cls)}
         given = {name: value for name, value in values.items() if name in known}
-        if given.get("optimizer") in _RMSPROPS:
-            given.setdefault("momentum", 0.0)
+        if is_optimizer(optimizer := given.get("optimizer")):
+            given.setdefault("momentum", traits(optimizer).momentum)
         given.setdefault("eval_batch_size", max(given.get("batch_size", BATCH_SIZE), EVAL_BATCH_SIZE))
         return cls(**given)
 
     def total_steps(self, max_train_steps: int) -> int:
-        """The number of updates in all: a prepended warmup is added."""
+        """The number of all updates: a prepended warmup is added."""
         return max_train_steps + (self.warmup_steps if self.warmup == "prepend" else 0)
 
     def micro_batch_sizes(self) -> list[int]:
-        """How many examples each micro-batch of an update holds: ceil(batch_size / accumulate_steps), the last one what
-        is left.
+        """The number of examples in each micro-batch of an update: ceil(batch_size / accumulate_steps), and the rest in
+        the last one.
         """
         size = -(-self.batch_size // self.accumulate_steps)
         return [min(size, self.batch_size - first) for first in range(0, self.batch_size, size)]

@@ -1,24 +1,24 @@
-"""Who reads each hyperparameter: the workload's factory, the training configuration, a condition, or nobody."""
+"""Checks that each hyperparameter is used: by the workload's factory, the training configuration, or a condition."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import Protocol
 
-from tunectl.core.errors import PathKey, Problem
+from tunectl.core.errors import Problem
 from tunectl.core.records import FactorySignature, Scalar
+from tunectl.core.table_columns import TABLE_COLUMNS
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
+from tunectl.language.declared_study import DeclaredStudy
 from tunectl.space.conditions import Conditions
 from tunectl.space.hyperparameters import Hyperparameter
 
-_SEED = "seed"  # a factory may ask for it; it never is a hyperparameter
+_SEED = "seed"  # a factory may have this keyword; it is never a hyperparameter
 
-_UNGIVEABLE = frozenset({"max_train_steps", *TABLE_COLUMNS})
+_NOT_HYPERPARAMETERS = frozenset({"max_train_steps", *TABLE_COLUMNS})
 
-# Every choice of a field that decides who is read makes a world of its own, so that a message can name it.
+# Every choice of a field that others depend on is a world of its own, so that a message can name it.
 _EXTRA: dict[str, tuple[Scalar, ...]] = {
     parent: FIELDS[parent].choices for rule in FIELDS.values() for parent in rule.read_when or {}
 }
@@ -27,9 +27,9 @@ _EXTRA: dict[str, tuple[Scalar, ...]] = {
 def factory_arguments(
     signature: FactorySignature, values: Mapping[str, Scalar], *, own_code: bool = False
 ) -> dict[str, Scalar]:
-    """The hyperparameters that go to the factory, or to a function of the user's own, by keyword.
+    """The hyperparameters that the factory, or a function of the user's own code, gets by keyword.
 
-    Those it names; and where it takes any keyword, also those that are no field of the training configuration.
+    Those it names; and where it takes any keyword, also those that are not fields of the training configuration.
     """
     return {
         name: value
@@ -38,46 +38,30 @@ def factory_arguments(
     }
 
 
-class Declared(Protocol):
-    """A study, or as much of one as could be read; `names` are all that stand under hyperparameters."""
-
-    @property
-    def hyperparameters(self) -> tuple[Hyperparameter, ...]: ...
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem: ...
-
-
 def check_names(
-    study: Declared, switches: Collection[str], signature: FactorySignature, *, is_function: bool = False
+    study: DeclaredStudy, switches: Collection[str], signature: FactorySignature, *, is_function: bool = False
 ) -> list[Problem]:
-    """What the names alone tell: one that nobody knows, and a keyword without a default that nobody gives.
+    """The problems that the names alone show: an unused one, and a keyword without a default that has no value.
 
-    `switches` are the names that some condition mentions. `is_function`: what trains is a function of the user's own,
-    and there is no training configuration.
+    `switches` are the names in conditions. `is_function`: the workload is a function of the user's own code, and there
+    is no training configuration.
     """
     problems = []
     fields: Collection[str] = () if is_function else FIELDS
     read = {*signature.parameters, *fields, *switches}
-    strangers = [name for name in study.names if name not in read] if not signature.open else []
-    for name in strangers:
+    unused = [name for name in study.names if name not in read] if not signature.open else []
+    for name in unused:
         near = nearest(name, [*(item for item in signature.parameters if item != _SEED), *fields])
-        who = "the function does not take it" if is_function else "neither the factory nor the training configuration"
-        message = f"nobody reads {name}: {who}{near}"
+        who = "not a parameter of the function" if is_function else "not a keyword of the factory or a training field"
+        message = f"{name} is not used: it is {who}{near}"
         problems.append(study.problem(("hyperparameters", name), message, at_key=True))
     where = f" (line {signature.line} of {signature.file})" if signature.line else ""
     called = "function" if is_function else "factory"
     for name in signature.required:
-        if (
-            name in study.names
-            or (name == _SEED and not is_function)
-            or difflib.get_close_matches(name, strangers, n=1)
-        ):
+        if name in study.names or (name == _SEED and not is_function) or difflib.get_close_matches(name, unused, n=1):
             continue
-        if name in _UNGIVEABLE:
-            message = f"the {called}{where} needs {name}, which no hyperparameter can be called; rename its parameter"
+        if name in _NOT_HYPERPARAMETERS:
+            message = f"the {called}{where} needs {name}, a name that no hyperparameter can have; rename the parameter"
             problems.append(study.problem(("workload",), message))
         else:
             message = f"the key is missing: the {called}{where} needs it and has no default; write its value"
@@ -85,11 +69,11 @@ def check_names(
     return problems
 
 
-def check_consumption(study: Declared, signature: FactorySignature, *, is_function: bool = False) -> list[Problem]:
-    """What is wrong between a study and its factory: a hyperparameter that nobody reads, a keyword that nobody gives.
+def check_consumption(study: DeclaredStudy, signature: FactorySignature, *, is_function: bool = False) -> list[Problem]:
+    """The problems between a study and its factory: an unused hyperparameter, a keyword without a value.
 
-    Every varying hyperparameter must be read wherever it is active; a fixed one must be read somewhere; a keyword of
-    the factory that varies must be active everywhere, since elsewhere a default would train silently. With an open
+    Every varying hyperparameter must be used wherever it is active; a fixed one must be used somewhere; a keyword of
+    the factory that varies must be active everywhere, as elsewhere its default would be used silently. With an open
     signature only what is certain is reported.
     """
     conditions = Conditions(study.hyperparameters)
@@ -97,7 +81,7 @@ def check_consumption(study: Declared, signature: FactorySignature, *, is_functi
     problems = check_names(study, switches, signature, is_function=is_function)
     for item in study.hyperparameters if not is_function else ():
         if item.name in FIELDS and item.name not in signature.parameters and item.name not in switches:
-            message = _unread(conditions, item)
+            message = _unused_field(conditions, item)
             if message:
                 problems.append(study.problem(item.path, message, at_key=True))
     for alternatives in conditions.by_name.values():
@@ -107,11 +91,11 @@ def check_consumption(study: Declared, signature: FactorySignature, *, is_functi
     return sorted(problems)
 
 
-def _unread(conditions: Conditions, item: Hyperparameter) -> str:
-    """Why nobody reads a field of the training configuration where it is active, "" where somebody does."""
+def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
+    """Why a field of the training configuration is not used where it is active, "" where it is."""
     needs = FIELDS[item.name].needs
     if needs is not None and needs not in conditions.by_name:
-        return f"nobody reads {item.name} without {needs}; add {needs}, or leave this out"
+        return f"{item.name} is not used without {needs}; add {needs}, or leave this out"
     read_when = FIELDS[item.name].read_when
     if read_when is None:
         return ""
@@ -120,28 +104,27 @@ def _unread(conditions: Conditions, item: Hyperparameter) -> str:
     worlds = [
         world for world in conditions.worlds([item.name, parent], extra=_EXTRA) if world.active.get(item.name) is item
     ]
-    unread = [world for world in worlds if world.values.get(parent, default) not in wanted]
-    if not unread or (not item.varies and len(unread) < len(worlds)):
+    unused_worlds = [world for world in worlds if world.values.get(parent, default) not in wanted]
+    if not unused_worlds or (not item.varies and len(unused_worlds) < len(worlds)):
         return ""
     possible = dict.fromkeys(world.values.get(parent, default) for world in conditions.worlds([parent], extra=_EXTRA))
     names = ", ".join(name for name in wanted if name in possible)
     if not names:
         held = " or ".join(as_text(value) for value in possible if isinstance(value, str))
         add = f" or add {parent}: {wanted[-1]}" if parent not in conditions.by_name else ""
-        return f"nobody reads {item.name} in any setting: {parent} is {held}; leave it out,{add}".rstrip(",")
+        return f"{item.name} is not used in any setting: {parent} is {held}; leave it out,{add}".rstrip(",")
     if not item.varies:
-        return f"nobody reads {item.name} where it is active: it is read where {parent} is one of {names}"
-    held = as_text(unread[0].values.get(parent, default))
+        return f"{item.name} is not used where it is active: it is used where {parent} is one of {names}"
+    held = as_text(unused_worlds[0].values.get(parent, default))
     return (
-        f"nobody reads {item.name} where {parent} is {held}; it is read under {names}: add when: "
-        f"{{{parent}: [{names}]}}"
+        f"{item.name} is not used where {parent} is {held}, only where it is {names}: add when: {{{parent}: [{names}]}}"
     )
 
 
 def _absent(
     conditions: Conditions, alternatives: list[Hyperparameter], signature: FactorySignature, switches: Collection[str]
 ) -> str:
-    """Where a keyword of the factory has no value and its default would train silently, "" where nowhere."""
+    """Where a keyword of the factory has no value, so that its default would be used silently; "" where nowhere."""
     name = alternatives[0].name
     of_factory = name in signature.parameters or (signature.open and name not in FIELDS and name not in switches)
     differs = name in signature.required or any(item.varies or item.when for item in alternatives)
@@ -150,7 +133,7 @@ def _absent(
     for world in conditions.worlds([name]):
         if name not in world.active:
             return (
-                f"the factory reads {name}, which has no value where {world.in_words()}: its default would train "
+                f"the factory uses {name}, which has no value where {world.in_words()}: its default would be used "
                 "silently; write an alternative for it"
             )
     return ""

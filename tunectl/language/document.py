@@ -1,4 +1,4 @@
-"""YAML text to plain values, with the line and column of each; scalars follow YAML 1.2's core schema."""
+"""Reads YAML text into plain values with their lines and columns; scalars follow YAML 1.2's core schema."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import yaml
 
 from tunectl.core import regular_files
 from tunectl.core.errors import PathKey, Place, Problem, StudyError, dotted, problem_at
+from tunectl.core.path_errors import system_reason
 from tunectl.core.scalars import scalar
 
 _LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 
 _MOST_NODES = 100_000  # a study of a few lines can ask for billions through nested aliases
-_TOO_MANY = f"a study file holds at most {_MOST_NODES:,} values"
+_TOO_MANY = f"expected at most {_MOST_NODES:,} values"
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,20 +27,20 @@ class _Loader(yaml.SafeLoader):
     values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node, unless there are more than a study has; they are counted as they are parsed, which is slow."""
+        """The next node; raises where there are too many, while they are parsed, as parsing is slow."""
         self.values += not (isinstance(parent, yaml.MappingNode) and index is None)  # else it is a key
         if self.values > _MOST_NODES:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem=f"{_TOO_MANY}, found more", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=f"{_TOO_MANY}, got more", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
 @dataclass(slots=True)
 class Document:
-    """A parsed study file: plain values, and where each stands.
+    """A parsed study file: plain values, and the place of each.
 
-    `places` gives every value's place, `key_places` the place of its key (for list items the same). `other_files`: what
-    stands below such a path is written in that file.
+    `places` gives every value's place, `key_places` the place of its key (for list items the same). `other_files`: the
+    values below such a path are in that file.
     """
 
     file: str
@@ -51,7 +52,7 @@ class Document:
     other_files: dict[PathKey, str] = field(default_factory=dict)
 
     def report(self, path: PathKey, message: str, *, at_key: bool = False) -> None:
-        """Note a problem with the value (or the key) at `path`, or at its nearest parent that stands in the file."""
+        """Note a problem with the value (or the key) at `path`, or with its nearest parent in the file."""
         self.problems.append(self.problem(path, message, at_key=at_key))
 
     def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
@@ -62,25 +63,24 @@ class Document:
 def read_document(path: Path) -> Document:
     """Parse a study file.
 
-    Raises StudyError where it cannot be read or is no YAML; problems that leave a document (a duplicate key) are noted
-    in it.
+    Raises StudyError where it cannot be read or is not YAML; problems after which reading can go on (a duplicate key)
+    are noted in the document.
     """
     file = str(path)
     try:
         raw = regular_files.content(path, follows=True)
     except IsADirectoryError:
-        raise _unreadable(file, "a study is a YAML file, found a folder; name the file in it") from None
+        raise _unreadable(file, "expected a YAML file, got a folder; name the file in it") from None
     except FileNotFoundError:
-        raise _unreadable(file, "there is no such file; name a study's YAML file") from None
+        raise _unreadable(file, "file not found; name a study's YAML file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _unreadable(file, f"the file cannot be read: {reason}") from None
+        raise _unreadable(file, f"cannot be read: {system_reason(error)}") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # Counted from behind a byte order mark, which is no column.
+        # Counted after a byte order mark, which is not a column.
         place = _place_after(error.object[: error.start].decode("utf-8", "replace"))
-        raise StudyError([Problem(file, *place, "", "a study is UTF-8 text, found other bytes")]) from None
+        raise StudyError([Problem(file, *place, "", "expected UTF-8 text, got other bytes")]) from None
     return parse_document(text, file)
 
 
@@ -89,15 +89,13 @@ def parse_document(text: str, file: str) -> Document:
     document = Document(file, text)
     root = compose(text, file)
     if root is None:
-        raise _unreadable(
-            file, "the file is empty; a study has at least workload, objective, training and hyperparameters"
-        )
+        raise _unreadable(file, "the file is empty; a study needs workload, objective, training and hyperparameters")
     _Reader(document).read(root)
     return document
 
 
 def _place_after(text: str) -> Place:
-    """Where the next character stands, by the line ends that PyYAML counts."""
+    """The place of the next character, by the line ends that PyYAML counts."""
     lines = _LINE_END.split(text)
     return (len(lines), len(lines[-1]) + 1)
 
@@ -107,7 +105,7 @@ def _unreadable(file: str, message: str) -> StudyError:
 
 
 def compose(text: str, file: str) -> yaml.Node | None:
-    """The text as PyYAML's nodes, None where it is empty; raises StudyError where it is no YAML."""
+    """The text as PyYAML's nodes, None where it is empty; raises StudyError where it is not YAML."""
     try:
         loader = _Loader(text)
         try:
@@ -118,14 +116,14 @@ def compose(text: str, file: str) -> yaml.Node | None:
         place = _place_after(text[: error.position])
         character = error.character if isinstance(error.character, int) else ord(error.character)
         raise StudyError(
-            [Problem(file, *place, "", f"a study is printable text, found the character {character:#x}")]
+            [Problem(file, *place, "", f"expected printable text, got the character {character:#x}")]
         ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise StudyError([Problem(file, *place, "", _explain(error))]) from None
     except RecursionError:
-        raise _unreadable(file, "the file is nested too deeply to be a study") from None
+        raise _unreadable(file, "the file is nested too deeply") from None
     except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF" that names no character
         raise _unreadable(file, f"not YAML: {error}") from None
 
@@ -135,9 +133,9 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
     if problem.startswith(_TOO_MANY):
         return problem
     if "'\\t'" in problem:
-        return "found a tab where YAML wants spaces; indent with spaces"
+        return "expected spaces, got a tab; indent with spaces"
     if "expected a single document" in str(error.context) or "but found another document" in problem:
-        return "a study is one YAML document, found a second one after `---`"
+        return "expected one YAML document, got a second one after `---`"
     context = f" ({error.context})" if error.context and error.problem else ""
     return f"not YAML: {problem}{context}"
 
@@ -154,7 +152,7 @@ class _Reader:
         try:
             self.document.content = self.value(root, ())
         except RecursionError:
-            raise _unreadable(self.document.file, "the file is nested too deeply to be a study") from None
+            raise _unreadable(self.document.file, "the file is nested too deeply") from None
 
     def value(self, node: yaml.Node, path: PathKey) -> Any:
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
@@ -179,7 +177,7 @@ class _Reader:
     def refuse_tag(self, node: yaml.Node, path: PathKey, plain: tuple[str, ...]) -> None:
         if node.tag not in {f"tag:yaml.org,2002:{name}" for name in plain}:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self.document.report(path, f"a study has no tags, found {tag}; write the plain value")
+            self.document.report(path, f"expected a value without a tag, got {tag}; write the plain value")
 
     def scalar(self, node: yaml.ScalarNode, path: PathKey) -> Any:
         self.refuse_tag(node, path, ("str",))
@@ -195,14 +193,17 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.document.problems.append(
                     Problem(
-                        self.document.file, *place, dotted(path), "a key is a plain word, found a list or a mapping"
+                        self.document.file,
+                        *place,
+                        dotted(path),
+                        "expected a plain word as a key, got a list or a mapping",
                     )
                 )
                 continue
             key = key_node.value
             if key in content:
                 first = self.document.key_places[(*path, key)][0]
-                message = f"the key stands twice, first in line {first}; keep one"
+                message = f"duplicate key, first in line {first}; keep one"
                 self.document.problems.append(Problem(self.document.file, *place, dotted((*path, key)), message))
                 continue
             self.document.key_places[(*path, key)] = place

@@ -1,4 +1,4 @@
-"""`hyperparameters:` of a study file: entries to Hyperparameter records, or problems."""
+"""Reads `hyperparameters:` of a study file: each entry into Hyperparameter records, or problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from tunectl.core.errors import PathKey, StudyError
 from tunectl.core.records import Scalar
-from tunectl.core.wording import found, is_number_as_text, nearest, quoted, shown
+from tunectl.core.wording import got, is_number_as_text, nearest, quoted, shown
 from tunectl.language.configuration import FIELDS, FieldRule
 from tunectl.language.document import Document
 from tunectl.language.hyperparameter_names import is_own_code, refuse_name
@@ -20,16 +20,16 @@ _DOMAINS = ("value", "values", "range")
 _KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
 _LARGEST_INT = 2**53
 MOST_HYPERPARAMETERS = 500  # the checks compare each with each
-_MOST_WAITED_FOR = 1000  # every value that a condition names is a world of its own
+_MOST_VALUES = 1000  # every value in a condition is a world of its own
 
 
 def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:
-    """The hyperparameters, each alternative one; problems are noted in the document."""
+    """The hyperparameters, one record for each alternative; problems are noted in the document."""
     read: list[Hyperparameter] = []
     entries: Mapping[str, Any] = document.content["hyperparameters"]
     if not entries:
         least = "one" if is_own_code(document) else "optimizer and learning_rate"
-        document.report(("hyperparameters",), f"at least {least} {'is' if least == 'one' else 'are'} due, found none")
+        document.report(("hyperparameters",), f"expected at least {least}, got none")
     for name, entry in entries.items():
         path = ("hyperparameters", name)
         if refuse_name(document, name, path):
@@ -38,37 +38,35 @@ def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparame
         if isinstance(entry, list):
             items = [((*path, index), item) for index, item in enumerate(entry)]
             if not entry:
-                document.report(path, "a list of alternatives holds at least one, found none")
+                document.report(path, "expected at least one alternative, got an empty list")
         drafts = [
-            _entry(document, name, item, where, grid=grid) for where, item in items if _may_stand(document, item, where)
+            _entry(document, name, item, where, grid=grid)
+            for where, item in items
+            if _is_alternative(document, item, where)
         ]
         read += _keyed([draft for draft in drafts if draft is not None])
     return tuple(read)
 
 
 def refuse_too_many(document: Document, entries: Mapping[str, Any]) -> None:
-    """Raise StudyError for more hyperparameters than can be compared with each other."""
+    """Raise StudyError where there are too many hyperparameters to compare each with each."""
     count = sum(len(entry) if isinstance(entry, list) else 1 for entry in entries.values())
     if count > MOST_HYPERPARAMETERS:
-        most = f"a study has at most {MOST_HYPERPARAMETERS} hyperparameters, each alternative counted"
-        document.report(("hyperparameters",), f"{most}, found {count:,}", at_key=True)
+        most = f"expected at most {MOST_HYPERPARAMETERS} hyperparameters (each alternative counts)"
+        document.report(("hyperparameters",), f"{most}, got {count:,}", at_key=True)
         raise StudyError(document.problems)
 
 
-def _may_stand(document: Document, item: Any, path: PathKey) -> bool:
+def _is_alternative(document: Document, item: Any, path: PathKey) -> bool:
     if isinstance(path[-1], int) and not isinstance(item, dict):
-        message = (
-            "an alternative is a mapping with role, when and values; for a set of values write {role: …, values: […]}"
-        )
-        document.report(path, f"{message}, {found(item)}")
+        message = f"expected an alternative, a mapping with role, when and values, {got(item)}"
+        document.report(path, f"{message}; for a set of values write {{role: …, values: […]}}")
         return False
     return True
 
 
 def _keyed(drafts: list[Hyperparameter]) -> list[Hyperparameter]:
-    if len(drafts) < 2:
-        return drafts
-    return [_with_key(draft) for draft in drafts]
+    return [_with_key(draft) for draft in drafts] if len(drafts) > 1 else drafts
 
 
 def _with_key(draft: Hyperparameter) -> Hyperparameter:
@@ -93,7 +91,7 @@ def _entry(document: Document, name: str, entry: Any, path: PathKey, *, grid: bo
             document.report((*path, key), f"no such key{nearest(key, _KEYS)}", at_key=True)
     domain = _domain(document, name, entry, path, grid=grid)
     role = None
-    # Neither what a misspelt key says nor the role of an entry without values is asked for on top.
+    # Of an entry with a misspelt key, or without values, the role is not reported missing as well.
     if "role" in entry or (any(key in entry for key in _DOMAINS) and "; did you mean role?" not in misspelt):
         role = _role(document, entry, path, domain)
     when = _when(document, entry, path)
@@ -109,23 +107,23 @@ def _role(document: Document, entry: Mapping[str, Any], path: PathKey, domain: D
     if role is None:
         document.report(
             (*path, "role"),
-            "the role is missing; write scientific (asked about), nuisance (optimised over) or fixed",
+            "the role is missing; write scientific (what the study asks about), nuisance (tuned) or fixed",
             at_key=True,
         )
         return None
     if role not in get_args(Role):
         near = nearest(role, get_args(Role)) if isinstance(role, str) else ""
-        document.report((*path, "role"), f"a role is scientific, nuisance or fixed, {found(role)}{near}")
+        document.report((*path, "role"), f"expected scientific, nuisance or fixed, {got(role)}{near}")
         return None
     if role == "fixed" and isinstance(domain, (ValueSet, Range)):
         document.report(
             (*path, "role"),
-            "a fixed hyperparameter has one `value`, found several; write role: scientific or nuisance, or one value",
+            "expected one `value` for a fixed hyperparameter, got several; write one, or role: scientific or nuisance",
         )
     if role != "fixed" and isinstance(domain, FixedValue):
         document.report(
             (*path, "role"),
-            f"a {role} hyperparameter varies, found a single value; write values or range, or role: fixed",
+            f"expected values or a range for a {role} hyperparameter, got a single value; write role: fixed for that",
         )
     return role  # type: ignore[no-any-return]
 
@@ -136,14 +134,14 @@ def _sampled(
     sampled = entry.get("sampled", False)
     where = (*path, "sampled")
     if not isinstance(sampled, bool):
-        document.report(where, f"true or false is due, {found(sampled)}")
+        document.report(where, f"expected true or false, {got(sampled)}")
         return False
-    # Of a set or a role that is wrong itself nothing follows for this.
+    # Where the set or the role is wrong itself, this one is not checked.
     values_read = domain is not None or "values" not in entry
     if sampled and values_read and role is not None and not (role == "scientific" and isinstance(domain, ValueSet)):
         document.report(
             where,
-            "only scientific `values` can be marked sampled: everything else that varies is sampled anyway; leave it "
+            "only scientific `values` can be sampled: true; everything else that varies is sampled anyway, so leave it "
             "out",
         )
     return bool(sampled)
@@ -161,12 +159,12 @@ def _off(document: Document, name: str, entry: Mapping[str, Any], path: PathKey)
 def _domain(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Domain | None:
     kinds = [key for key in _DOMAINS if key in entry]
     if len(kinds) != 1:
-        what = f"found {' and '.join(kinds)}" if kinds else "found none of them"
-        document.report(path, f"one of value, values and range is due, {what}", at_key=True)
+        what = f"got {' and '.join(kinds)}" if kinds else "got none of them"
+        document.report(path, f"expected one of value, values and range, {what}", at_key=True)
         return None
     for key in ("scale", "type", "points"):
         if key in entry and kinds[0] != "range":
-            document.report((*path, key), f"{key} goes with range, found with {kinds[0]}; leave it out", at_key=True)
+            document.report((*path, key), f"{key} belongs to a range, not to {kinds[0]}; leave it out", at_key=True)
     match kinds[0]:
         case "value":
             return _fixed(document, name, entry["value"], (*path, "value"))
@@ -186,7 +184,7 @@ def _fixed(document: Document, name: str, content: Any, path: PathKey) -> FixedV
 
 def _value_set(document: Document, name: str, content: Any, path: PathKey) -> ValueSet | None:
     if not isinstance(content, list) or not content:
-        document.report(path, f"a list of values is due, {found(content)}")
+        document.report(path, f"expected a list of values, {got(content)}")
         return None
     values = [_scalar(document, item, (*path, index)) for index, item in enumerate(content)]
     kept: list[Scalar] = []
@@ -195,7 +193,7 @@ def _value_set(document: Document, name: str, content: Any, path: PathKey) -> Va
         if value is None:
             continue
         if sameness(value) in known:
-            document.report((*path, index), f"every value stands in the set once, found {shown(value)} again")
+            document.report((*path, index), f"expected each value once, got {shown(value)} again")
         _check_field(document, name, value, (*path, index))
         kept.append(value)
         known.add(sameness(value))
@@ -208,7 +206,7 @@ def _refuse_number_as_text(document: Document, values: list[Scalar | None], path
         return
     for index, value in enumerate(values):
         if is_number_as_text(value):
-            document.report((*path, index), f"the set holds numbers, {found(value)}")
+            document.report((*path, index), f"expected a number like the others, {got(value)}")
 
 
 def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKey, *, grid: bool) -> Range | None:
@@ -216,16 +214,16 @@ def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKe
     scale, kind = entry.get("scale", "linear"), entry.get("type", "float")
     if scale not in get_args(Scale):
         document.report(
-            (*path, "scale"), f"a scale is linear, log or one_minus_log, {found(scale)}{_near(scale, get_args(Scale))}"
+            (*path, "scale"), f"expected linear, log or one_minus_log, {got(scale)}{_near(scale, get_args(Scale))}"
         )
         return None
     if kind not in ("float", "int"):
-        document.report((*path, "type"), f"a type is float or int, {found(kind)}")
+        document.report((*path, "type"), f"expected float or int, {got(kind)}")
         return None
     points = _grid_points(document, entry, path, grid=grid)
     if not isinstance(content, list) or len(content) != 2:
         what = f"a list of {len(content)}" if isinstance(content, list) else shown(content)
-        document.report(where, f"a range is [low, high], found {what}")
+        document.report(where, f"expected [low, high], got {what}")
         return None
     bounds = [_bound(document, item, (*where, index), whole=kind == "int") for index, item in enumerate(content)]
     low, high = bounds
@@ -234,7 +232,7 @@ def _range(document: Document, name: str, entry: Mapping[str, Any], path: PathKe
     if low >= high:
         document.report(
             where,
-            f"low stands below high, found [{content[0]}, {content[1]}]"
+            f"expected low below high, got [{content[0]}, {content[1]}]"
             + ("; for one value write `value`" if low == high else ""),
         )
         return None
@@ -252,17 +250,13 @@ def _grid_points(document: Document, entry: Mapping[str, Any], path: PathKey, *,
     points, where = entry.get("points"), (*path, "points")
     if points is None and "points" not in entry:
         if grid:
-            document.report(
-                path, "under sampler grid a range says how many `points` it has, found none; add points: k", at_key=True
-            )
+            document.report(path, "a range in a grid needs its number of points; add points: k", at_key=True)
         return None
     if not grid:
-        document.report(
-            where, "points goes with sampler grid; leave it out, or write search: {sampler: grid}", at_key=True
-        )
+        document.report(where, "points belongs to a grid; leave it out, or write search: {sampler: grid}", at_key=True)
         return None
     if not isinstance(points, int) or isinstance(points, bool) or not 1 <= points <= 10_000:
-        document.report(where, f"a whole number from 1 to 10,000 is due, {found(points)}")
+        document.report(where, f"expected a whole number from 1 to 10,000, {got(points)}")
         return None
     return points
 
@@ -272,14 +266,14 @@ def _bound(document: Document, content: Any, path: PathKey, *, whole: bool) -> f
     if value is None:
         return None
     if isinstance(value, (bool, str)):
-        document.report(path, f"a number is due, {found(value)}")
+        document.report(path, f"expected a number, {got(value)}")
         return None
     if whole:
         if value != int(value):
-            document.report(path, f"a whole number is due (type: int), {found(value)}")
+            document.report(path, f"expected a whole number (type: int), {got(value)}")
             return None
         if abs(value) > _LARGEST_INT:
-            document.report(path, f"a whole number of at most 2^53 in size is due, {found(value)}")
+            document.report(path, f"expected a whole number of at most 2^53 in size, {got(value)}")
             return None
         return int(value)
     return float(value)
@@ -289,16 +283,16 @@ def _fits_scale(
     document: Document, content: list[Any], low: float, high: float, scale: Scale, kind: str, path: PathKey
 ) -> bool:
     if not math.isfinite(high - low):
-        document.report(path, f"a range is no wider than a float can hold, found [{content[0]}, {content[1]}]")
+        document.report(path, f"expected a range whose width a float can hold, got [{content[0]}, {content[1]}]")
         return False
     if scale == "log" and low <= 0:
-        document.report((*path, 0), f"a log scale begins above zero, {found(content[0])}")
+        document.report((*path, 0), f"expected more than 0 (scale: log), {got(content[0])}")
         return False
     if scale == "one_minus_log" and kind == "int":
-        document.report(path, "one_minus_log is for fractions near 1, found type: int; write scale: linear or log")
+        document.report(path, "one_minus_log is for fractions near 1, not for type: int; write scale: linear or log")
         return False
     if scale == "one_minus_log" and high >= 1:
-        document.report((*path, 1), f"a one_minus_log scale ends below 1, {found(content[1])}")
+        document.report((*path, 1), f"expected less than 1 (scale: one_minus_log), {got(content[1])}")
         return False
     return True
 
@@ -306,20 +300,20 @@ def _fits_scale(
 def _scalar(document: Document, content: Any, path: PathKey) -> Scalar | None:
     if content is None:
         document.report(
-            path, "a value is due, found nothing; write a value, or leave the hyperparameter out where it has none"
+            path, "expected a value, got nothing; write a value, or leave the hyperparameter out where it has none"
         )
         return None
     if isinstance(content, (dict, list)):
-        document.report(path, f"a number, text, true or false is due, {found(content)}")
+        document.report(path, f"expected a number, text, true or false, {got(content)}")
         return None
     if isinstance(content, float) and not math.isfinite(content):
-        document.report(path, f"a finite number is due, found {content}")
+        document.report(path, f"expected a finite number, got {content}")
         return None
     if isinstance(content, int) and not isinstance(content, bool) and abs(content) > _LARGEST_INT:
-        document.report(path, f"a whole number of at most 2^53 in size is due, {found(content)}")
+        document.report(path, f"expected a whole number of at most 2^53 in size, {got(content)}")
         return None
     if isinstance(content, str) and any(not character.isprintable() for character in content):
-        document.report(path, f"a value is one line of printable text, {found(content)}")
+        document.report(path, f"expected one line of printable text, {got(content)}")
         return None
     return content  # type: ignore[no-any-return]
 
@@ -327,19 +321,19 @@ def _scalar(document: Document, content: Any, path: PathKey) -> Scalar | None:
 def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condition:
     content, where = entry.get("when", {}), (*path, "when")
     if not isinstance(content, dict) or ("when" in entry and not content):
-        document.report(where, f"a condition is {{name: value}} or {{name: [values]}}, {found(content)}")
+        document.report(where, f"expected {{name: value}} or {{name: [values]}}, {got(content)}")
         return {}
     condition: dict[str, tuple[Scalar, ...]] = {}
     declared = document.content["hyperparameters"]
     for name, values in content.items():
         if name not in declared:
-            message = f"a condition waits for another hyperparameter, {name} is none{nearest(name, declared)}"
+            message = f"expected the name of a hyperparameter, got {name}{nearest(name, declared)}"
             document.report((*where, name), message, at_key=True)
         listed = values if isinstance(values, list) else [values]
         if not listed:
-            document.report((*where, name), "a condition names at least one value, found an empty list")
-        if len(listed) > _MOST_WAITED_FOR:
-            message = f"a condition names at most {_MOST_WAITED_FOR:,} values, found {len(listed):,}"
+            document.report((*where, name), "expected at least one value, got an empty list")
+        if len(listed) > _MOST_VALUES:
+            message = f"expected at most {_MOST_VALUES:,} values, got {len(listed):,}"
             document.report((*where, name), message)
             continue
         read = [
@@ -351,7 +345,7 @@ def _when(document: Document, entry: Mapping[str, Any], path: PathKey) -> Condit
 
 
 def _rule(document: Document, name: str) -> FieldRule | None:
-    """What a field of the training configuration may hold; own code takes what it takes."""
+    """The values that a field of the training configuration may have; None where the user's own code decides."""
     return None if is_own_code(document) else FIELDS.get(name)
 
 
@@ -363,7 +357,7 @@ def _check_field(document: Document, name: str, value: Scalar, path: PathKey) ->
     hint = near if near.startswith("; did") else ""
     if rule.kind is int and isinstance(value, float) and value == int(value):
         hint = f"; write {int(value)}"
-    document.report(path, f"{name} is {rule.expectation()}, {found(value)}{hint}")
+    document.report(path, f"expected {rule.expectation()}, {got(value)}{hint}")
 
 
 def _check_field_range(
@@ -373,11 +367,11 @@ def _check_field_range(
     if rule is None:
         return
     if rule.kind is str:
-        document.report(path, f"{name} is {rule.expectation()}, found a range; write values")
+        document.report(path, f"expected {rule.expectation()}, got a range; write values")
         return
     if rule.kind is int and kind != "int":
-        document.report(path, f"{name} is a whole number, found a range of floats; add type: int")
+        document.report(path, "expected whole numbers, got a range of floats; add type: int")
         return
     for index, (bound, written) in enumerate(bounds):
         if not rule.accepts(bound):
-            document.report((*path, index), f"{name} is {rule.expectation()}, {found(written)}")
+            document.report((*path, index), f"expected {rule.expectation()}, {got(written)}")

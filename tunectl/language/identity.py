@@ -1,4 +1,4 @@
-"""What makes a study folder belong to a study, and how two studies differ."""
+"""What must be the same between two calls on one study folder, and how two studies differ."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
-from tunectl.core.program_request import Program, ProgramReading
+from tunectl.core.own_code_request import CommandReading, Program
 from tunectl.core.wording import as_text, quoted
 from tunectl.language.placeholders import DIR
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import Domain, FixedValue, Range, ValueSet
 
 FREE = frozenset({"search.trials", "training.keep_checkpoints"})
-"""What may change between two calls on one folder, beside resources, goal and notes. Trials may only be raised."""
+"""What may change between two calls on one folder, besides resources, goal and notes. Trials may only be raised."""
 
-# Of a program: the folder is where the study is, and one that is moved as a whole stays the same study; the environment
-# is kept with every trial, as it was when that was trained.
+# Of a program: the folder, as a study moved with its folder is the same study; the environment is kept with every
+# trial, as it was when the trial was trained.
 _FREE_OF_PROGRAM = frozenset({"folder", "environment"})
-_READING_OF_PROGRAM = frozenset(ProgramReading.__dataclass_fields__)
+_READING_OF_PROGRAM = frozenset(CommandReading.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
 class Differences:
     """How two studies of one folder differ, a line for each path: what it was and what it is now.
 
-    `results`: what trials that have ended would not have been trained by, so that it may not change. `reading`: how the
-    output of own code is read and its ends are judged, which can be done again. `objective`: what is selected by.
-    `environment`: the variables that a program is given.
+    `results`: what would have given other results in trials that have ended, and so may not change. `reading`: how the
+    output of own code is read and its end is judged, which can be done again. `objective`: by what trials are selected.
+    `environment`: the environment variables of a program.
     """
 
     results: tuple[str, ...] = ()
@@ -37,10 +37,10 @@ class Differences:
 
 
 def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
-    """The study as dotted paths and values, without what may change: two calls on one folder must agree on it.
+    """The study as dotted paths and values that must be the same for two calls on one folder.
 
-    The paths are those of the study file. `listed` are names of hyperparameters whose alternatives are numbered, beside
-    those that have several here.
+    The paths are those of the study file. The alternatives of a name are numbered where there are several, or where the
+    name is in `listed`.
     """
     content: dict[str, Any] = {
         "study": spec.name,
@@ -55,7 +55,7 @@ def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
     else:
         content["workload"] = spec.workload
     if spec.own_code:
-        # It is judged by what it printed, which can be done again; in our own loop a trial ends by the judgement.
+        # Own code is judged by its output, which can be done again; in our own loop the judgement ends the trial.
         del content["training"]["no_progress"]
     for name in spec.names:
         alternatives = [
@@ -76,7 +76,7 @@ def identity(spec: StudySpec, listed: Collection[str] = ()) -> dict[str, Any]:
 
 
 def differences(old: StudySpec, new: StudySpec) -> Differences:
-    """How two studies of one folder differ, in what does not simply follow the study file."""
+    """How two studies of one folder differ, in what may not change freely."""
     listed = {name for spec in (old, new) for name in spec.names if len(spec.alternatives(name)) > 1}
     lines = _lines(identity(old, listed), identity(new, listed))
     if old.search.trials is not None and new.search.trials is not None and new.search.trials < old.search.trials:
@@ -112,7 +112,7 @@ def _of_domain(domain: Domain) -> dict[str, Any]:
 
 
 def _reading(spec: StudySpec) -> dict[str, Any]:
-    """How what own code prints and writes is read and its end is judged, by paths as they are in the study file."""
+    """How the output of own code is read and its end is judged, by the paths of the study file."""
     if not spec.own_code:
         return {}
     judging = {

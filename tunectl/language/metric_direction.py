@@ -1,14 +1,12 @@
-"""Which way a metric gets better, as far as its name says: a wrong direction selects the worst trial in silence."""
+"""In which direction a metric gets better, by its name: a wrong direction would silently select the worst trial."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from tunectl.core.errors import Problem
+from tunectl.core.objective import Direction
 from tunectl.language.review_context import Context
-
-Direction = Literal["minimize", "maximize"]
 
 _LESS_IS_BETTER = frozenset(
     re.findall(
@@ -32,7 +30,7 @@ _NEUTRAL = frozenset(
         " at k train training valid validation val eval evaluation dev test holdout roc pr",
     )
 )
-"""Words behind the one that counts: an `error_rate` is an error, a `loss_scale` no loss."""
+"""Words after the one that counts: an `error_rate` is an error, a `loss_scale` is not a loss."""
 
 _KNOWN = _LESS_IS_BETTER | _MORE_IS_BETTER
 _NEGATIONS = frozenset({"neg", "negative", "minus"})
@@ -40,10 +38,10 @@ _WORD = re.compile(r"[A-Z]?[a-z]+\d*|[A-Z]+(?![a-z])\d*|\d+")
 
 
 def expected_direction(metric: str) -> Direction | None:
-    """The direction in which a metric of this name gets better; None where the name does not say.
+    """The direction in which a metric of this name gets better; None where the name does not show it.
 
-    What counts is the last of its words that is not neutral (`valid/top5_error_rate` is an error), and whether one
-    before turns it round (`neg_log_likelihood`).
+    The last word that is not neutral counts (`valid/top5_error_rate` is an error), and a word for "negative" before it
+    turns it round (`neg_log_likelihood`).
     """
     words = [word for part in re.findall(r"[A-Za-z\d]+", metric) for word in _words(part)]
     while words and words[-1] in _NEUTRAL:
@@ -58,8 +56,8 @@ def expected_direction(metric: str) -> Direction | None:
 
 
 def _words(part: str) -> list[str]:
-    """The words of a part of a name (`valLoss`, `mAP50`, `top5`) in small letters; single letters and numbers are none,
-    nor is the number behind a word that is not known with it.
+    """The words in a part of a name (`valLoss`, `mAP50`, `top5`), in lower case; without single letters, numbers, and
+    the number after a word that is not known with it.
     """
     for whole in (part.lower(), part.lower().rstrip("0123456789")):
         if whole in _KNOWN:
@@ -77,7 +75,7 @@ def direction_against_the_name(context: Context) -> list[Problem]:
         return []
     better = "lower" if expected == "minimize" else "higher"
     message = (
-        f"{objective.direction} selects the worst trials if {objective.metric} is what its name says, for which "
-        f"{better} is better; write {expected}, or give the metric another name"
+        f"{objective.direction} would select the worst trials: by its name, {objective.metric} is better when it is "
+        f"{better}; write {expected}, or give the metric another name"
     )
     return [context.spec.problem(("objective", "direction"), message)]

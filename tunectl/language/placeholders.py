@@ -5,28 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tunectl.core.program_request import RESUME, Argument, Optional
+from tunectl.core.own_code_request import RESUME, Argument, Optional
 from tunectl.core.records import Scalar
 from tunectl.space.hyperparameters import holds
 
 DIR, FILE = "trial.dir", "trial.hyperparameters"
 OWN = (DIR, "trial.id", "trial.seed", FILE, RESUME, "max_train_steps")
-"""What a placeholder may name beside hyperparameters."""
+"""The names that a placeholder may have besides hyperparameters."""
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 class AbsentError(LookupError):
-    """A placeholder has no value in this trial; the text is its name."""
+    """A placeholder has no value in this trial; its name is the text of the error."""
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The names in a text's placeholders, in their order; raises ValueError for a brace that stands alone."""
+    """The names in a text's placeholders, in their order; raises ValueError for a single brace."""
     found = []
     for part in _PART.finditer(text):
         if part[0] in ("{", "}"):
             raise ValueError(
-                f"{part[0]!r} at character {part.start() + 1} opens or closes no placeholder; write {part[0] * 2} for "
+                f"{part[0]!r} at character {part.start() + 1} is not part of a placeholder; write {part[0] * 2} for "
                 "the brace itself"
             )
         if part[1] is not None:
@@ -51,10 +51,10 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 def command_line(
     arguments: Iterable[Argument], values: Mapping[str, str], hyperparameters: Mapping[str, Scalar]
 ) -> list[str]:
-    """The arguments of one trial: those that are optional are left out where a placeholder of theirs has no value, or
-    where their condition does not hold.
+    """The arguments of one trial: an optional one is left out where one of its placeholders has no value, or its
+    condition does not hold.
 
-    Raises AbsentError where one that is not optional lacks a value.
+    Raises AbsentError where a placeholder of another argument has no value.
     """
     line: list[str] = []
     known = {**hyperparameters, RESUME: RESUME in values}
@@ -70,10 +70,3 @@ def placeholders(arguments: Iterable[Argument]) -> list[str]:
     """The names in the placeholders of all arguments; raises ValueError as `names_in` does."""
     texts = [text for item in arguments for text in (item.arguments if isinstance(item, Optional) else (item,))]
     return [name for text in texts for name in names_in(text)]
-
-
-def value_text(value: Scalar) -> str:
-    """A hyperparameter's value as a program reads it: numbers so that they round-trip, `true` and `false`."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value) if isinstance(value, float) else str(value)

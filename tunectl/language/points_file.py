@@ -1,4 +1,4 @@
-"""`search.points: FILE.csv`: a table of configurations, a row each, and where each of its cells stands."""
+"""Reads `search.points: FILE.csv`: a table with a configuration in each row, and the place of each cell."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core import regular_files
-from tunectl.core.errors import PathKey, Place, Problem, dotted, printable
+from tunectl.core.errors import PathKey, Place, Problem, dotted
+from tunectl.core.path_errors import path_message
 from tunectl.core.records import Scalar
 from tunectl.core.scalars import scalar
-from tunectl.core.wording import found, nearest, shown
+from tunectl.core.table_columns import TABLE_COLUMNS
+from tunectl.core.wording import got, nearest, printable, shown
 from tunectl.language.document import Document
-from tunectl.language.hyperparameter_names import TABLE_COLUMNS
 from tunectl.language.study_spec import POINTS, PointsFile
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -29,7 +30,7 @@ class _Cell:
 
 
 class _Table:
-    """The rows of a CSV text; what is wrong with it is noted in the document."""
+    """The rows of a CSV text; its problems are noted in the document."""
 
     def __init__(self, document: Document, label: str) -> None:
         self.document, self.label = document, label
@@ -38,14 +39,14 @@ class _Table:
         self.document.problems.append(Problem(self.label, *place, dotted(path), printable(message)))
 
     def rows(self, text: str) -> Iterator[list[_Cell]]:
-        """The cells of every line that is not blank; ends at a quote that is never closed."""
+        """The cells of every line that is not blank; ends at a quote that is not closed."""
         position, line, begin = 0, 1, 0
         row: list[_Cell] = []
         while position < len(text):
             read = _CELL.match(text, position)
             place = (line, position - begin + 1)
             if read is None:
-                self.problem(place, POINTS, 'a cell that opens with " ends with one, and "" is a quote within it')
+                self.problem(place, POINTS, 'expected a closing "; within a cell in quotes, "" is a quote')
                 return
             quoted, plain, end = read.groups()
             row.append(_Cell(quoted.replace('""', '"') if quoted is not None else (plain or "").rstrip(" \t"), place))
@@ -65,8 +66,8 @@ def read_points_file(
 ) -> tuple[tuple[dict[str, Scalar], ...], PointsFile | None]:
     """The configurations in the file `name`, relative to the study file at `path`, and the file.
 
-    The first line names hyperparameters; an empty cell gives none. `copy` is read in its place where the study is one
-    that a study folder keeps. Every problem is noted in the document, with its line and column in that file.
+    The first line names hyperparameters; an empty cell gives no value. `copy` is the study folder's copy of the file,
+    which is read instead of it. Every problem is noted in the document, with its line and column in that file.
     """
     file = copy if copy is not None else path.parent / Path(name).expanduser()
     label = str(copy if copy is not None else Path(document.file).parent / Path(name).expanduser())
@@ -82,34 +83,34 @@ def read_points_file(
     for index, row in enumerate(rows):
         points.append(_point(table, index, row, header, columns, hyperparameters))
     if not points and not any(problem.file == label for problem in document.problems):
-        what = "a line of names and one for each configuration are due"
-        table.problem((1, 1), POINTS, f"{what}, found {'no configuration' if header else 'an empty file'}")
+        what = "expected a line of names and one line for each configuration"
+        table.problem((1, 1), POINTS, f"{what}, got {'no configuration' if header else 'an empty file'}")
     return tuple(points), PointsFile(label, text)
 
 
 def _text(document: Document, file: Path, label: str) -> str | None:
     try:
         if file.exists() and not file.is_file():
-            document.report(POINTS, f"a CSV file of configurations is due, {label} is none")
+            document.report(POINTS, f"expected a CSV file of configurations, {label} is not a file")
             return None
         raw = regular_files.content(file, follows=True)
     except FileNotFoundError:
-        document.report(POINTS, f"there is no file {label}; name a CSV file of configurations, or list them here")
+        document.report(POINTS, f"file {label} not found; name a CSV file of configurations, or list them here")
         return None
     except (OSError, ValueError) as error:
-        document.report(POINTS, f"{label} cannot be read: {getattr(error, 'strerror', None) or error}")
+        document.report(POINTS, path_message(label, "read", error))
         return None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = _LINE_END.split(error.object[: error.start].decode("utf-8", "replace"))
         place = (len(before), len(before[-1]) + 1)
-        document.problems.append(Problem(label, *place, dotted(POINTS), "the file is UTF-8 text, found other bytes"))
+        document.problems.append(Problem(label, *place, dotted(POINTS), "expected UTF-8 text, got other bytes"))
         return None
 
 
 def _columns(table: _Table, header: Sequence[_Cell]) -> list[str | None]:
-    """The hyperparameter of each column, None where it is that of none."""
+    """The hyperparameter of each column, None where a column has none."""
     declared = table.document.content.get("hyperparameters")
     known = tuple(declared) if isinstance(declared, dict) else ()
     columns: list[str | None] = []
@@ -117,14 +118,14 @@ def _columns(table: _Table, header: Sequence[_Cell]) -> list[str | None]:
         name = cell.text
         message = None
         if not name:
-            message = "a column goes by the name of a hyperparameter, found none; leave row numbers out"
+            message = "expected the name of a hyperparameter, got an empty cell; leave row numbers out"
         elif name in TABLE_COLUMNS and name not in known:
-            message = f"{name} is a column of the trial tables and no hyperparameter; leave it out"
+            message = f"{name} is a column of the trial tables, not a hyperparameter; leave it out"
         elif name not in known:
-            hint = "; columns are told apart by commas" if ";" in name or "\t" in name else nearest(name, known)
+            hint = "; columns are separated by commas" if ";" in name or "\t" in name else nearest(name, known)
             message = f"the study has no hyperparameter {shown(name)}{hint}"
         elif name in columns:
-            message = f"every hyperparameter has one column, found a second one of {name}"
+            message = f"expected one column for each hyperparameter, got a second one for {name}"
         if message is not None:
             table.problem(cell.place, POINTS, message)
         columns.append(name if message is None else None)
@@ -142,7 +143,7 @@ def _point(
     document, path = table.document, (*POINTS, index)
     document.places[path] = document.key_places[path] = row[0].place
     if len(row) != len(header):
-        message = f"a row has as many cells as there are names, {len(header)}, found {len(row)}"
+        message = f"expected {len(header)} cells, as there are names, got {len(row)}"
         table.problem(row[0].place, path, message)
         return {}
     point: dict[str, Scalar] = {}
@@ -153,15 +154,15 @@ def _point(
         document.places[where] = document.key_places[where] = cell.place
         value = _value(cell.text, [item for item in hyperparameters if item.name == name])
         if value is None:
-            table.problem(cell.place, where, f"a value is due, {found(cell.text)}; an empty cell gives none")
+            table.problem(cell.place, where, f"expected a value, {got(cell.text)}; leave the cell empty for none")
         else:
             point[name] = value
     return point
 
 
 def _value(text: str, alternatives: Sequence[Hyperparameter]) -> Scalar | None:
-    """The cell as the study language reads it, or as text where that alone is what the study declares: quotes are the
-    table's own, and say nothing about the kind of a value.
+    """The cell as a study file's value, or as text where only text is in the domain: quotes in a table do not mean
+    that a value is text.
     """
     value = scalar(text)
     if isinstance(value, str) or (value is not None and any(item.domain.contains(value) for item in alternatives)):

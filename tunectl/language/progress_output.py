@@ -1,4 +1,4 @@
-"""Names and units of what is no metric: timers, throughput, memory, counters and positions."""
+"""Names and units of numbers that are not metrics: timers, throughput, memory, counters and positions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEASURE = re.compile(
     r"|dice|m?ap|top|precision|recall|reward|return|nll|bpb|bpc|psnr|ssim|fid|wer|cer|elbo)(?![a-z])",
     re.IGNORECASE,
 )
-"""What a metric's name holds: a line without a step is read only where one of its names does."""
+"""Words in the names of metrics: a line without a step is read only where one of its names has such a word."""
 
 _TIMERS = frozenset((
     "time", "times", "timer", "timing", "elapsed", "eta", "remaining", "runtime", "duration", "seconds", "second",
@@ -50,7 +50,7 @@ _OF_A_TOTAL = re.compile(r"\s?(?:/|of\s)\s?\d")
 
 
 def is_metric(name: str) -> bool:
-    """Whether a number of this name may be a metric, and no timer, throughput, memory, counter or position."""
+    """Whether a number of this name may be a metric, not a timer, throughput, memory, counter or position."""
     if name.lower() in _WHOLE_NAMES or _PER_SECOND.search(name):
         return False
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
@@ -64,7 +64,7 @@ def is_metric(name: str) -> bool:
 
 
 def measures(name: str, behind: str) -> bool:
-    """Whether a number is one of a metric, as what is printed behind it says: not `0:12`, `3.2 s`, `5 GB`, `3/10`."""
+    """Whether a number may be a metric's, by the text after it: not in `0:12`, `3.2 s`, `5 GB`, `3/10`."""
     if _CLOCK_OR_DATE.match(behind):
         return False
     return MEASURE.search(name) is not None or not (_UNIT.match(behind) or _OF_A_TOTAL.match(behind))

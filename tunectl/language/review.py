@@ -1,5 +1,5 @@
 """Warnings about a study's design, each with its reason, from the Deep Learning Tuning Playbook
-("Identifying scientific, nuisance, and fixed hyperparameters" and its FAQ).
+("Identifying scientific, nuisance, and fixed hyperparameters" and the FAQ).
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _OF_OUR_LOOP: tuple[Rule, ...] = (
     review_training.rare_evaluations,
     review_training.long_warmup,
 )
-"""What own code does with an optimizer's name, or between evaluations, is its own."""
+"""What own code does with an optimizer's name, or between evaluations, is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a study costs: settings × trials × steps; `trials` and `steps` are those of the whole study."""
+    """What a study costs; `trials` and `steps` are those of the whole study, not of a setting or a trial."""
 
     settings: int
     trials: int

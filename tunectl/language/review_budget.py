@@ -1,4 +1,4 @@
-"""Warnings about what the trials of a study can carry."""
+"""Warnings about the number of trials of a study."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tunectl.core.wording import as_text, counted
 from tunectl.language.review_context import Context, can_differ, scientific
 from tunectl.space.hyperparameters import Hyperparameter
 
-# The playbook's ladder for Adam (see review_context.TUNED_FROM); we extend it by doubling for every further dimension.
+# The playbook's ladder for Adam (see optimizer_traits); we extend it by doubling for every further dimension.
 _BUDGETS = (10, 25, 50)
 
 FEWEST_TRIALS = 5
-"""With fewer trials a setting is hardly optimised over anything: the best of its trials is what luck gave."""
+"""With fewer trials a setting is hardly tuned: which of its trials is best is mostly luck."""
 
 _MOST_GRID_DIMENSIONS = 2
 _UNEVEN = 2
-"""A value that has more than so many times the trials of another is covered unevenly."""
+"""Values are covered unevenly where one has more than this many times the trials of another."""
 
 
 def affordable_dimensions(trials: int) -> int:
-    """How many nuisance hyperparameters so many trials tune: 1 below 10, 2 below 25, 3 below 50, 4 below 100, ..."""
+    """How many nuisance hyperparameters this many trials can tune: 1 below 10, 2 below 25, 3 below 50, 4 below 100."""
     dimensions, bound = 1, 0
     for bound in _BUDGETS:
         if trials < bound:
@@ -45,7 +45,7 @@ def too_many_dimensions(context: Context) -> list[Problem]:
         if dimensions > most and (worst is None or dimensions > worst[0]):
             message = (
                 f"{counted(dimensions, 'nuisance hyperparameter')}{context.describe(setting)} on "
-                f"{counted(trials, 'trial')}: so few cover about {most}; "
+                f"{counted(trials, 'trial')}: this number of trials covers about {most}; "
                 "raise trials, or fix the least sensitive ones"
             )
             worst = (dimensions, context.spec.problem(("search", "trials"), message))
@@ -60,10 +60,10 @@ def unequal_dimensions(context: Context) -> list[Problem]:
         return []
     most, least = counts.index(max(counts)), counts.index(min(counts))
     message = (
-        "settings with unequal numbers of nuisance hyperparameters on equal trials: "
+        "settings with the same number of trials but different numbers of nuisance hyperparameters: "
         f"{max(counts)}{context.describe(context.settings[most])}, "
-        f"{min(counts)}{context.describe(context.settings[least])}; the one with more is tuned less well, so give "
-        "all the same number or raise trials"
+        f"{min(counts)}{context.describe(context.settings[least])}; the one with more is tuned less well; give all "
+        "the same number, or raise trials"
     )
     return [context.spec.problem(("search", "trials"), message)]
 
@@ -77,8 +77,8 @@ def nothing_sampled(context: Context) -> list[Problem]:
     ):
         return []
     message = (
-        f"nothing is sampled, so the {trials:,} trials of a setting differ by their seed alone; leave trials out, or "
-        "mark something as nuisance"
+        f"nothing is sampled, so the {trials:,} trials of a setting differ only by their seed; leave trials out, or "
+        "make something a nuisance"
     )
     return [context.spec.problem(("search", "trials"), message)]
 
@@ -110,14 +110,14 @@ def grid_in_many_dimensions(context: Context) -> list[Problem]:
     if dimensions <= _MOST_GRID_DIMENSIONS:
         return []
     message = (
-        f"a grid in {dimensions} nuisance dimensions: most of its trials differ in what hardly matters, and each "
-        "hyperparameter gets few different values; write sampler: halton, which covers every one of them evenly"
+        f"a grid in {dimensions} nuisance dimensions: most of its trials differ only in what hardly matters, and each "
+        "hyperparameter gets few different values; write sampler: halton, which covers each of them evenly"
     )
     return [context.spec.problem(("search", "sampler"), message)]
 
 
 def uneven_coverage(context: Context) -> list[Problem]:
-    """Scientific values that get unequal numbers of trials: by chance under random, by hand under points."""
+    """Scientific values with unequal numbers of trials: by chance with sampler random, by hand with points."""
     sampler = context.spec.search.sampler
     if sampler == "random":
         chance = [item for item in scientific(context.spec) if item.has_coordinate and can_differ(item)]
@@ -132,7 +132,7 @@ def uneven_coverage(context: Context) -> list[Problem]:
             (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
             message = (
                 f"the points cover {name} unevenly: {many} have {as_text(most)}, {few} {as_text(least)}, and the best "
-                "of more trials is better by chance alone; list as many points for each value"
+                "of more trials is better by chance alone; list the same number of points for each value"
             )
             problems.append(context.spec.problem(("search", "points"), message))
     return problems
@@ -140,14 +140,14 @@ def uneven_coverage(context: Context) -> list[Problem]:
 
 def _by_chance(item: Hyperparameter) -> str:
     return (
-        f"random points cover the values of {item.name}, which is scientific, unevenly: some get several times the "
-        "trials of others by chance; write sampler: halton"
+        f"random points cover the values of {item.name}, which is scientific, unevenly: by chance, some get several "
+        "times the trials of others; write sampler: halton"
         + ("" if not item.sampled else ", or leave sampled: true out, so that every value is a setting")
     )
 
 
 def _points_of(context: Context, name: str) -> Counter[Scalar]:
-    """How many of the listed points have each value of a scientific hyperparameter, those without a point included."""
+    """The number of listed points for each value of a scientific hyperparameter, including values without a point."""
     listed: list[Mapping[str, Scalar]] = list(context.spec.search.points)
     found: Counter[Scalar] = Counter()
     if all(name in point for point in listed):

@@ -1,4 +1,4 @@
-"""A study as its reviewers look at it: its conditions, its settings, and the trials of each."""
+"""What the checks of a study's design use: the study, its conditions, its settings, and the trials of each."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from dataclasses import dataclass
 from tunectl.core.errors import Problem
 from tunectl.core.records import Scalar
 from tunectl.core.wording import quoted
+from tunectl.language.optimizer_traits import OPTIMIZERS
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import Conditions, Other, World
 from tunectl.space.hyperparameters import Hyperparameter
-
-# "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
-# 25 also epsilon, with "substantially more than 25" also beta2, which we read as 50.
-TUNED_FROM = {
-    "adam": {"beta1": 10, "epsilon": 25, "beta2": 50},
-    "adamw": {"beta1": 10, "epsilon": 25, "beta2": 50},
-    "momentum": {"momentum": 10},
-    "nesterov": {"momentum": 10},
-    "sgd": {},
-}
-"""How many trials a setting needs before each hyperparameter of its optimizer can be tuned."""
 
 _MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A study with its conditions; `settings` are the scientific values of each setting, `trials` how many it gets."""
+    """A study with its conditions; for each setting `settings` has the scientific values, `trials` how many it gets."""
 
     spec: StudySpec
     conditions: Conditions
@@ -41,7 +31,7 @@ class Context:
         def choose(item: Hyperparameter) -> list[Scalar | Other]:
             if item.name in setting:
                 return [setting[item.name]] if item.domain.can_meet(setting[item.name]) else []
-            return self.conditions.telling_values(item, TUNED_FROM if item.name == "optimizer" else ())
+            return self.conditions.distinct_values(item, OPTIMIZERS if item.name == "optimizer" else ())
 
         return list(self.conditions.worlds([*names, *setting], choose=choose))
 
@@ -49,7 +39,7 @@ class Context:
         return self.spec.problem(item.path, message, at_key=True)
 
     def dimensions(self, setting: Mapping[str, Scalar]) -> int:
-        """How many nuisance dimensions a setting has: hyperparameters that are never active side by side are one."""
+        """The number of nuisance dimensions of a setting: hyperparameters that are never active together count once."""
         columns: list[list[Hyperparameter]] = []
         for item in self.spec.hyperparameters:
             if item.role != "nuisance" or not self.conditions.together(item, given=setting):

@@ -7,23 +7,17 @@ from collections.abc import Mapping
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
-from tunectl.language.regularisation import is_off
-from tunectl.language.review_context import TUNED_FROM, Context, can_differ, scientific
+from tunectl.language.name_meaning import is_of_optimizer, is_off
+from tunectl.language.optimizer_traits import OptimizerName, is_optimizer, optimizers_with, traits
+from tunectl.language.review_context import Context, can_differ, scientific
 from tunectl.space.conditions import Other
 from tunectl.space.hyperparameters import Hyperparameter
 
-_ADAPTIVE = ("adam", "adam_playbook", "nadam", "nadam_playbook", "adamw")
-_FAMILIES = (("momentum", "nesterov"), _ADAPTIVE, ("rmsprop", "rmsprop_playbook"))
-"""Optimizers under which one value of a hyperparameter means much the same."""
-
-_OF_OPTIMIZERS = frozenset(
-    ("learning_rate", "lr", "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "weight_decay")
-)
-_WITH_MOMENTUM = ("momentum", "nesterov")
+_RANGES = frozenset(("learning_rate", "lr", "weight_decay"))
 
 
 def untuned_optimizer(context: Context) -> list[Problem]:
-    """Where a study compares optimizers, each one's own hyperparameters are nuisances as far as the budget allows."""
+    """Where a study compares optimizers, the hyperparameters of each are nuisances as far as the trials allow."""
     named = context.spec.alternatives("optimizer")
     above = [
         item
@@ -36,9 +30,9 @@ def untuned_optimizer(context: Context) -> list[Problem]:
         return []
     untuned: dict[tuple[str, str], tuple[Hyperparameter | None, int]] = {}
     for setting, trials, optimizers in zip(context.settings, context.trials, by_setting, strict=True):
-        share = trials // max(len(optimizers), 1)  # those sampled within a setting divide its trials
+        share = trials // max(len(optimizers), 1)  # those sampled within a setting share its trials
         for optimizer in optimizers:
-            for name, least in TUNED_FROM[optimizer].items():
+            for name, least in traits(optimizer).tuned_from.items():
                 if share < least or (name, optimizer) in untuned:
                     continue
                 tuned, item = _tuned(context, setting, optimizer, name)
@@ -52,7 +46,7 @@ def untuned_optimizer(context: Context) -> list[Problem]:
 def _tuned(
     context: Context, setting: Mapping[str, Scalar], optimizer: str, name: str
 ) -> tuple[bool, Hyperparameter | None]:
-    """Whether a name varies under an optimizer in a setting, and if not what fixes it."""
+    """Whether a name varies with an optimizer in a setting, and if not, which entry fixes it."""
     # Its condition may name the optimizer although the optimizer is sampled within the setting.
     worlds = [
         world for world in context.active(setting, ["optimizer", name]) if world.values.get("optimizer") == optimizer
@@ -67,7 +61,7 @@ def _say_untuned(
     optimizer: Hyperparameter,
     subject: str,
 ) -> list[Problem]:
-    """One warning for each entry that fixes something, and one for all that is left out."""
+    """One warning for each entry that fixes something, and one for all names that are left out."""
     entries: dict[PathKey, list[tuple[str, str, Hyperparameter | None, int]]] = {}
     for (name, under), (item, trials) in untuned.items():
         entries.setdefault(item.path if item else (), []).append((name, under, item, trials))
@@ -89,23 +83,23 @@ def _say_untuned(
     return problems
 
 
-def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[str]:
+def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[OptimizerName]:
     values = dict.fromkeys(world.values.get("optimizer") for world in context.active(setting, ["optimizer"]))
-    return [value for value in values if isinstance(value, str) and value in TUNED_FROM]
+    return [value for value in values if is_optimizer(value)]
 
 
 def shared_ranges(context: Context) -> list[Problem]:
-    """Where optimizers are compared, each wants its own range of the learning rate and of what else is its own."""
+    """Where optimizers are compared, each needs its own range of the learning rate and of its other hyperparameters."""
     if not any(item.name == "optimizer" for item in scientific(context.spec)):
         return []
 
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
         listed = item.domain.listed if item.name == "optimizer" else None
-        return list(listed or context.conditions.telling_values(item))
+        return list(listed or context.conditions.distinct_values(item))
 
     problems = []
     for name in context.spec.names:
-        if name not in _OF_OPTIMIZERS:
+        if name not in _RANGES and not is_of_optimizer(name):
             continue
         families: dict[PathKey, dict[str, str]] = {}
         for world in context.conditions.worlds(["optimizer", name], choose=choose):
@@ -120,13 +114,14 @@ def shared_ranges(context: Context) -> list[Problem]:
 
 
 def _family(name: str, optimizer: str) -> str:
-    if name == "weight_decay" and optimizer == "adamw":
-        return optimizer  # decoupled from the gradient, an L2 term in it under the others
-    return next((family[0] for family in _FAMILIES if optimizer in family), optimizer)
+    if not is_optimizer(optimizer):
+        return optimizer
+    known = traits(optimizer)
+    return optimizer if name == "weight_decay" and known.decays_weights_apart else known.family
 
 
 def _is_switch(item: Hyperparameter) -> bool:
-    """Off, or one strength: a question, not a range."""
+    """Whether its values are off and one strength."""
     values = item.domain.listed or ()
     return len(values) == 2 and any(map(is_off, values))
 
@@ -134,13 +129,18 @@ def _is_switch(item: Hyperparameter) -> bool:
 def _shared(name: str, optimizers: list[str]) -> str:
     named = " and ".join([", ".join(optimizers[:-1]), optimizers[-1]])
     return (
-        f"one range of {name} for {named}: the same number means something else under each, so that a range which "
-        f"suits one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
+        f"one range of {name} for {named}: the same value has another effect with each, so a range that is right for "
+        f"one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
     )
 
 
+def _moving_optimizers() -> list[OptimizerName]:
+    """The optimizers with momentum unless it is set to 0."""
+    return [optimizer for optimizer in optimizers_with("momentum") if traits(optimizer).momentum > 0]
+
+
 def fixed_momentum(context: Context) -> list[Problem]:
-    """The best momentum changes with the batch size, and with the optimizer."""
+    """Where batch sizes are compared, momentum is tuned: its best value changes with the batch size."""
     varying = [
         item for item in context.spec.alternatives("batch_size") if item.role == "scientific" and can_differ(item)
     ]
@@ -148,12 +148,12 @@ def fixed_momentum(context: Context) -> list[Problem]:
         return []
     for world in context.conditions.worlds(["optimizer", "momentum"]):
         item, optimizer = world.active.get("momentum"), world.values.get("optimizer")
-        used = optimizer in _WITH_MOMENTUM if not context.spec.own_code else item is not None
+        used = item is not None if context.spec.own_code else optimizer in _moving_optimizers()
         if used and (item is None or not can_differ(item)):
             message = (
                 f"momentum is {'fixed' if item else 'left out'} while batch_size varies: the best momentum and "
-                "learning rate change with the batch size, so the comparison favours the sizes that this one suits; "
-                "make it a nuisance"
+                "learning rate change with the batch size, so the comparison favours the sizes for which this value is "
+                "right; make it a nuisance"
             )
             return [context.warn(item or varying[0], message)]
     return []

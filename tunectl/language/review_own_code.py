@@ -1,4 +1,4 @@
-"""Warnings about a study of own code: metrics that will hardly be printed, settings and seeds that are not read."""
+"""Warnings about a study of own code: metrics that are probably not printed, keys and seeds that are not used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 from tunectl.core.errors import Problem
 from tunectl.core.installation import install_command
-from tunectl.core.program_request import RESUME, TRAINING_LOSS, Optional, Program
+from tunectl.core.own_code_request import RESUME, TRAINING_LOSS, Optional, Program
 from tunectl.core.wording import nearest
 from tunectl.language.study_spec import StudySpec
 
@@ -22,15 +22,15 @@ _SEEDING = re.compile(
 def review_own_code(spec: StudySpec) -> list[Problem]:
     """The warnings, in no order."""
     return [
-        *_untold_objective(spec),
-        *_unread_recovery(spec),
+        *_unnamed_objective(spec),
+        *_unused_recovery(spec),
         *_missing_package(spec),
         *_unused_resume(spec),
         *_unused_baseline(spec),
     ]
 
 
-def _untold_objective(spec: StudySpec) -> list[Problem]:
+def _unnamed_objective(spec: StudySpec) -> list[Problem]:
     sources = spec.program.sources if spec.program is not None else ()
     if not sources or any(item.kind != "regex" for item in sources):
         return []
@@ -40,15 +40,15 @@ def _untold_objective(spec: StudySpec) -> list[Problem]:
         return []
     message = (
         f"no expression under workload.metrics names {metric}{nearest(metric, sorted(named))}; unless the program "
-        "tells it by tunectl.record, every trial will fail"
+        "calls tunectl.record with it, every trial will fail"
     )
     return [spec.problem(("objective", "metric"), message)]
 
 
-def _unread_recovery(spec: StudySpec) -> list[Problem]:
+def _unused_recovery(spec: StudySpec) -> list[Problem]:
     if spec.training.recovery is None:
         return []
-    message = f"recovery is what tunectl's own training loop does; a {spec.kind} trains by itself, so leave it out"
+    message = f"only tunectl's own training loop has recovery, and a {spec.kind} trains by itself; leave it out"
     return [spec.problem(("training", "recovery"), message, at_key=True)]
 
 
@@ -57,27 +57,27 @@ def _unused_resume(spec: StudySpec) -> list[Problem]:
     if program is None or not program.takes_resume:
         return []
     if program.checkpoints is None:
-        message = f"the command takes {RESUME}, but nothing says where the program saves: add checkpoints"
+        message = f"the command takes {RESUME}, but it is not known where the program saves; add checkpoints"
         return [spec.problem(("workload", "command"), message, at_key=True)]
     if program.checkpoints.is_one and program.counts_steps:
         message = (
-            "a trial that goes on from one file goes on from a step that only the program knows, and where its metrics "
-            "are counted they say none: such a trial will begin anew; read a step with the metrics, or put {step} into "
-            "the path"
+            "a trial is resumed at the step of its checkpoint, and neither a path without {step} nor metrics without a "
+            "step show which one that is: such a trial will start again from the beginning; read a step with the "
+            "metrics, or put {step} into the path"
         )
         return [spec.problem(("workload", "checkpoints"), message)]
     return []
 
 
 def _unused_baseline(spec: StudySpec) -> list[Problem]:
-    """A baseline beside no training loss, where it is known what the program prints."""
+    """A baseline_loss without a training loss, where it is known what the program prints."""
     sources = spec.program.sources if spec.program is not None else ()
     named = sorted({name for item in sources for name in item.named()})
     is_known = bool(sources) and all(item.kind == "regex" for item in sources)
     if spec.baseline_loss is None or not is_known or TRAINING_LOSS in named:
         return []
     message = (
-        f"trials are judged by {TRAINING_LOSS}, which no expression under workload.metrics names"
+        f"baseline_loss is compared with {TRAINING_LOSS}, which no expression under workload.metrics names"
         f"{nearest(TRAINING_LOSS, named)}; call its group train__loss, or rename it with names"
     )
     return [spec.problem(("workload", "baseline_loss"), message)]
@@ -92,10 +92,10 @@ def _missing_package(spec: StudySpec) -> list[Problem]:
 
 
 def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
-    """A warning where nothing shows that the program reads the seed of its trial.
+    """A warning where nothing shows that the program uses the seed of its trial.
 
-    `source` is the text of the program's own file, None where that is not known. A function is called with torch, NumPy
-    and random seeded, so that it has to read `trial.seed` only where it seeds something itself.
+    `source` is the text of the program's file, None where that is not known. When a function is called, torch, NumPy
+    and random are seeded already, so that it needs `trial.seed` only where it seeds something itself.
     """
     if not spec.own_code:
         return []
@@ -104,28 +104,28 @@ def review_seed(spec: StudySpec, source: str | None) -> list[Problem]:
         if source is None or variables or _reads_trial_seed(source, spec.workload) or not _SEEDING.search(source):
             return []
         found, right = (
-            "the function's file seeds something itself and never reads trial.seed",
+            "the function's file seeds something itself without trial.seed",
             "seed it with trial.seed",
         )
     elif variables or any(name in text for text in _texts(spec.program) for name in _seed_words()):
         return []
     else:
-        seen = "" if source is not None else " (the program's own file cannot be seen)"
-        found = f"neither the command nor its environment nor the program's file names the trial's seed{seen}"
-        right = "give {trial.seed} to an option for the seed, or read TUNECTL_TRIAL_SEED in the program"
+        unseen = "" if source is not None else " (the program's own file was not found)"
+        found = f"neither the command nor its environment nor the program's file names the trial's seed{unseen}"
+        right = "pass {trial.seed} to an option for the seed, or read TUNECTL_TRIAL_SEED in the program"
     message = (
-        f"{found}: if every trial trains under the same seed, repeats say nothing about luck, and `retrain` and "
-        f"`compare` have no evidence; {right}"
+        f"{found}: if every trial trains with the same seed, repeats do not show how much is luck, and `retrain` and "
+        f"`compare` have nothing to compare; {right}"
     )
     return [spec.problem(("workload",), message, at_key=True)]
 
 
 def _reads_trial_seed(source: str, workload: str) -> bool:
-    """Whether the function takes `seed` or `hyperparameters` of its first parameter, or gives that to another one."""
+    """Whether the function uses `seed` or `hyperparameters` of its first parameter, or passes that parameter on."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return True  # what cannot be read is not warned about
+        return True  # no warning about what cannot be read
     name = workload.rpartition(":")[2]
     defined = [item for item in ast.walk(tree) if isinstance(item, ast.FunctionDef) and item.name == name]
     if not defined:
@@ -148,7 +148,7 @@ def _seed_words() -> list[str]:
 
 
 def _texts(program: Program) -> list[str]:
-    """Every text that the program is given: its arguments and the values of its environment."""
+    """Every text that the program gets: its arguments and the values of its environment."""
     found = list(program.environment.values())
     for argument in program.arguments:
         found += argument.arguments if isinstance(argument, Optional) else [argument]

@@ -1,4 +1,4 @@
-"""Warnings about the roles of hyperparameters: what is asked, what is optimised over, what is fixed."""
+"""Warnings about the roles of hyperparameters: what the study asks about, what is tuned, what is fixed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import re
 
 from tunectl.core.errors import Problem
 from tunectl.language.configuration import FIELDS
-from tunectl.language.regularisation import is_off, regularises
+from tunectl.language.name_meaning import (
+    chooses_optimizer,
+    is_architecture,
+    is_model_size,
+    is_of_optimizer,
+    is_of_schedule,
+    is_off,
+    regularises,
+)
 from tunectl.language.review_context import Context, can_differ, numbers, scientific
 from tunectl.space.domains import FixedValue, Range
 from tunectl.space.hyperparameters import Hyperparameter
 
-_SIZES = frozenset((
-    "batch_size", "width", "num_layers", "depth", "hidden_size", "hidden_dim", "model_dim", "d_model", "num_heads",
-    "num_blocks", "num_units", "channels", "num_channels", "model_size"
-))  # fmt: skip
-_ARCHITECTURE = _SIZES - {"batch_size"} | {
-    "model", "model_name", "architecture", "arch", "backbone", "network", "normalization", "norm",
-}  # fmt: skip
-_OPTIMIZERS = frozenset(("optimizer", "optimiser", "optim", "opt", "optimizer_name"))
-_OF_OPTIMIZERS = frozenset((
-    "momentum", "rho", "beta1", "beta2", "epsilon", "eps", "schedule", "lr_schedule", "lr_scheduler", "scheduler",
-    "decay_steps", "decay_factor", "end_learning_rate_factor",
-))  # fmt: skip
 _MOST_QUESTIONS = 2
 _LENGTHS = re.compile(
     r"\b(?:steps?|updates?|epochs?|examples?|samples?|tokens?|time|hours?|minutes?|budget)\b", re.IGNORECASE
@@ -32,8 +28,8 @@ _LENGTHS = re.compile(
 def batch_size_as_nuisance(context: Context) -> list[Problem]:
     reason = (
         "batch_size as nuisance: it changes the cost of a trial and the best learning rate, momentum and "
-        "regularisation with it, and no best value that it reaches; fix it to what the hardware trains fastest "
-        "(`tunectl batch-size`)"
+        "regularisation, but not the best value that can be reached; fix it at the size that the hardware trains "
+        "fastest (`tunectl batch-size`)"
     )
     return [context.warn(item, reason) for item in context.spec.alternatives("batch_size") if item.role == "nuisance"]
 
@@ -41,7 +37,7 @@ def batch_size_as_nuisance(context: Context) -> list[Problem]:
 def learning_rate_as_scientific(context: Context) -> list[Problem]:
     reason = (
         "learning_rate as scientific: its best value depends on nearly everything else, so it is almost always a "
-        "nuisance; mark it role: nuisance"
+        "nuisance; write role: nuisance"
     )
     return [
         context.warn(item, reason) for item in context.spec.alternatives("learning_rate") if item.role == "scientific"
@@ -52,9 +48,9 @@ def wants_log_scale(context: Context) -> list[Problem]:
     return [
         context.warn(
             item,
-            f"{item.name} on a linear scale: what counts is its order of magnitude, and half of the trials go to the "
+            f"{item.name} on a linear scale: its order of magnitude matters, and half of the trials would be in the "
             "upper half of the range; write scale: log"
-            + (" from above 0, and make none at all a scientific switch" if item.domain.low == 0 else ""),
+            + (" with low above 0, and ask about 0 by a scientific switch" if item.domain.low == 0 else ""),
         )
         for item in context.spec.hyperparameters
         if isinstance(item.domain, Range)
@@ -73,20 +69,18 @@ def fixed_learning_rate(context: Context) -> list[Problem]:
     names = ", ".join(dict.fromkeys(item.name for item in asked))
     message = (
         f"learning_rate is fixed while {names} is scientific: its best value depends on nearly everything, so the "
-        "comparison favours whatever suits this one; "
-        "make it a nuisance"
+        "comparison favours what works best at this rate; make it a nuisance"
     )
     return [context.warn(fixed[0], message)]
 
 
 def fixed_regularisation(context: Context) -> list[Problem]:
-    sizes = [item.name for item in scientific(context.spec) if item.name in _SIZES]
+    sizes = [item.name for item in scientific(context.spec) if _is_size(item.name)]
     if not sizes:
         return []
     message = (
         f"{{}} is fixed while {', '.join(dict.fromkeys(sizes))} is scientific: the best strength of regularisation "
-        "changes with batch and model size; "
-        "make it a nuisance"
+        "changes with the sizes of the batch and the model; make it a nuisance"
     )
     return [
         context.warn(item, message.format(item.name))
@@ -95,21 +89,25 @@ def fixed_regularisation(context: Context) -> list[Problem]:
     ]
 
 
+def _is_size(name: str) -> bool:
+    return name == "batch_size" or is_model_size(name)
+
+
 def choice_as_nuisance(context: Context) -> list[Problem]:
-    """An optimizer or an architecture that is optimised over without being asked about."""
+    """An optimizer or an architecture that is a nuisance."""
     problems = []
     for item in context.spec.hyperparameters:
         if item.role != "nuisance" or not can_differ(item):
             continue
-        if item.name in _OPTIMIZERS:
+        if chooses_optimizer(item.name):
             reason = (
-                "the best values of its own hyperparameters differ from one to the next, so that each gets a part of "
-                "the trials and none is tuned; ask about it (role: scientific), or fix it"
+                "each choice needs other values of its own hyperparameters and gets only a part of the trials, so "
+                "that none is tuned; make it scientific, or fix it"
             )
-        elif item.name in _ARCHITECTURE:
+        elif is_architecture(item.name):
             reason = (
-                "it changes what a trial and the model in use cost, so that the best value alone cannot choose it; ask "
-                "about it (role: scientific), or fix it"
+                "it changes the cost of a trial and of using the model, so that the best value alone cannot decide; "
+                "make it scientific, or fix it"
             )
         else:
             continue
@@ -118,21 +116,21 @@ def choice_as_nuisance(context: Context) -> list[Problem]:
 
 
 def tuned_as_scientific(context: Context) -> list[Problem]:
-    """Hyperparameters of the optimizer, and strengths of regularisation, that a study asks about."""
+    """Hyperparameters of the optimizer, and strengths of regularisation, that are scientific."""
     switches = {item.name for item in scientific(context.spec) if item.makes_settings}
     problems = []
     for item in scientific(context.spec):
         if not can_differ(item):
             continue
-        if item.name in _OF_OPTIMIZERS:
+        if is_of_optimizer(item.name) or is_of_schedule(item.name):
             reason = (
-                "its best value changes with nearly every other change, so that the answer does not last; mark it "
+                "its best value changes with nearly everything else, so that the answer is soon out of date; write "
                 "role: nuisance"
             )
         elif regularises(item.name) and not switches & set(item.when) and _has_strengths(item):
             reason = (
-                "whether to use a regularisation is a question, how much of it is best depends on everything else; "
-                "make its use a scientific switch, and its strength a nuisance where it is on"
+                "whether to use a regularisation is a question, but how much of it is best depends on everything else; "
+                "make a scientific switch for its use, and its strength a nuisance where it is on"
             )
         else:
             continue
@@ -141,18 +139,18 @@ def tuned_as_scientific(context: Context) -> list[Problem]:
 
 
 def _has_strengths(item: Hyperparameter) -> bool:
-    """Whether it takes more than one strength; one beside none at all is a switch."""
+    """Whether it has more than one strength; with off and one strength it is a switch."""
     return item.domain.is_ordered or sum(not is_off(value) for value in item.domain.numbers) > 1
 
 
 def missing_goal(context: Context) -> list[Problem]:
-    """A question that no words say."""
+    """A study that asks about something, without a goal."""
     if context.spec.goal.strip() or not scientific(context.spec):
         return []
     names = ", ".join(dict.fromkeys(item.name for item in scientific(context.spec)))
     message = (
-        f"no goal: {names} is asked about, and nothing says what the answer is for; write goal: with the question in "
-        "one sentence, by which the result can be judged"
+        f"no goal: {names} is scientific, and the study does not say what the question is; write goal: with the "
+        "question in one sentence, by which the result can be judged"
     )
     return [context.spec.problem(("hyperparameters",), message, at_key=True)]
 
@@ -160,19 +158,19 @@ def missing_goal(context: Context) -> list[Problem]:
 def wide_question(context: Context) -> list[Problem]:
     """More scientific hyperparameters than one experiment answers."""
     names = dict.fromkeys(item.name for item in scientific(context.spec) if can_differ(item))
-    # What only a switch brings belongs to its question.
+    # A hyperparameter that is active only with a switch belongs to the question of the switch.
     own = [name for name in names if not all(set(item.when) & set(names) for item in context.spec.alternatives(name))]
     if len(own) <= _MOST_QUESTIONS:
         return []
     message = (
         f"{len(own)} scientific hyperparameters ({', '.join(own)}): each combination is a setting to be tuned, and "
-        "their effects are hard to tell apart; ask about one or two, and answer the others in studies of their own"
+        "their effects are hard to separate; ask about one or two, and about the others in other studies"
     )
     return [context.spec.problem(("hyperparameters",), message, at_key=True)]
 
 
 def batch_sizes_compared(context: Context) -> list[Problem]:
-    """Batch sizes as a question: by steps or by epochs is not the same comparison."""
+    """Batch sizes that are compared: by steps and by epochs are different comparisons."""
     compared = [
         item for item in context.spec.alternatives("batch_size") if item.role == "scientific" and can_differ(item)
     ]
@@ -180,9 +178,9 @@ def batch_sizes_compared(context: Context) -> list[Problem]:
     if not sizes or _LENGTHS.search(context.spec.goal):
         return []
     message = (
-        f"batch sizes are compared after the same number of steps, in which {max(sizes):,.10g} examples an update see "
-        f"{max(sizes) / min(sizes):.3g} times the data of {min(sizes):,.10g}; say in goal whether they are compared by "
-        "steps or by epochs (then in studies of different max_train_steps), and that no size reaches a better value "
-        "than another once all are tuned"
+        f"batch sizes are compared after the same number of steps, in which a batch of {max(sizes):,.10g} uses "
+        f"{max(sizes) / min(sizes):.3g} times the data of a batch of {min(sizes):,.10g}; write in goal whether they "
+        "are compared by steps or by epochs (then in studies with different max_train_steps); once everything else is "
+        "tuned, every size should reach the same value"
     )
     return [context.warn(compared[0], message)]

@@ -34,15 +34,15 @@ def small_evaluation_batches(context: Context) -> list[Problem]:
 def gradient_accumulation(context: Context) -> list[Problem]:
     # "Determining the feasible batch sizes and estimating training throughput": to be avoided in applied work.
     reason = (
-        "gradient accumulation: it imitates a batch that does not fit into memory and trains no faster for it; leave "
-        "accumulate_steps out and take the batch_size that fits, unless a larger trial is to be repeated as it was"
+        "gradient accumulation: it imitates a batch that does not fit into memory, but makes training no faster; leave "
+        "accumulate_steps out and use the batch_size that fits, unless you repeat a trial of a larger machine"
     )
     found = context.spec.alternatives("accumulate_steps")
     return [context.warn(item, reason) for item in found if max(numbers(item), default=0) > 1]
 
 
 def rare_evaluations(context: Context) -> list[Problem]:
-    """Curves of so few evaluations that retrospective selection and the findings have little to go by."""
+    """Curves with too few evaluations for retrospective selection and for the findings."""
     training = context.spec.training
     # A prepended warmup makes a trial longer.
     total = training.max_train_steps + _longest_warmup(context)
@@ -51,10 +51,10 @@ def rare_evaluations(context: Context) -> list[Problem]:
         return []
     length = f"max_train_steps ({training.max_train_steps:,})"
     if training.eval_every > total:
-        found = f"is more than {length}: only the last step would be evaluated, so no curve shows how the training went"
+        found = f"is more than {length}: only the last step would be evaluated, so no curve shows how training went"
     elif evaluations == 1:
         found = f"is the length of a trial, {length}: only its start and its end are evaluated, so no curve shows what "
-        found += "lies between"
+        found += "happens between"
     else:
         found = f"gives {evaluations} evaluations in {length}: too few to select the best step, or to see overfitting"
         found += " and instability"
@@ -74,13 +74,13 @@ def long_warmup(context: Context) -> list[Problem]:
     share = f"warmup_steps up to {_most(longest):,.10g} are {_most(longest) / steps:.0%} of max_train_steps"
     if _most(longest) > _LONG_WARMUP * steps:
         message = (
-            f"{share}: the longest that is worth trying is a tenth, {steps // 10:,}; shorten it, or raise "
+            f"{share}: a warmup of more than a tenth, {steps // 10:,}, is not worth trying; shorten it, or raise "
             "max_train_steps"
         )
     else:
         message = (
-            f"{share}: where a warmup of more than 5 % is needed for stable training, max_train_steps may have to be "
-            "raised to make up for it"
+            f"{share}: if stable training needs a warmup of more than 5 %, max_train_steps may have to be raised to "
+            "compensate for it"
         )
     return [context.warn(longest, message)]
 

@@ -1,17 +1,32 @@
-"""The sections of a study but its hyperparameters: their keys, types, bounds and defaults."""
+"""The sections of a study except its hyperparameters: their keys, types, bounds and defaults.
+
+The records declare the keys with their types and defaults (`TrainingSection`, `Objective`, ...); what is added here are
+the bounds of the values, and the keys of a study itself.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from tunectl.core.errors import PathKey
 from tunectl.core.objective import Objective
 from tunectl.core.records import DiffExtent, Recovery
-from tunectl.core.wording import found, nearest
+from tunectl.core.wording import got, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.document import Document
 from tunectl.language.study_spec import ResourcesSection, TrainingSection
@@ -19,51 +34,50 @@ from tunectl.space.search_space import SearchSection
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _METRIC = re.compile(r"[^/\s]+/\S+")
-_LARGEST_SEED = 2**63 - 1
-_LONGEST_SECONDS = 10 * 365 * 86400
-_LARGEST_COUNT = 2**53  # step counts stay exact as floats
 
-Count = Annotated[int, Field(ge=1, le=_LARGEST_COUNT)]
+_COUNT = Field(ge=1, le=2**53)  # step counts stay exact as floats
+_SEED = Field(ge=0, le=2**63 - 1)
+_FEW = Field(ge=1, le=1024)
+_SECONDS = Field(gt=0, le=10 * 365 * 86400)
 
 
 def _slug(value: Any) -> Any:
     if isinstance(value, str) and not _SLUG.fullmatch(value):
         raise PydanticCustomError(
-            "slug",
-            "a study's name is a folder's name: letters, digits, '.', '_' and '-', a letter or digit first, at most "
-            "100 characters",
+            "expected",
+            "a name that a folder can have (letters, digits, '.', '_' and '-', a letter or digit first, at most 100 "
+            "characters)",
         )
     return value
 
 
 def _workload(value: Any) -> Any:
-    # What stands in a mapping is read elsewhere.
+    # The content of a mapping is read by workload_section.
     if not isinstance(value, (str, dict)):
         raise PydanticKnownError("string_type")
     return value
 
 
 def _metric(value: Any, info: ValidationInfo) -> Any:
-    # A program calls its metrics as it does.
+    # A program's metrics have any names.
     own_code = bool(info.context)
     if isinstance(value, str) and not own_code and not _METRIC.fullmatch(value):
-        raise PydanticCustomError("metric", "a metric is named split/name, such as valid/error_rate")
+        raise PydanticCustomError("expected", "a metric as split/name, such as valid/error_rate")
     if isinstance(value, str) and value.startswith("test/"):
         raise PydanticCustomError(
-            "metric", "the test split waits until the study is over and is never its objective; use valid/…"
+            "expected", "a metric of another split (the test split is kept until the study is over), such as valid/…"
         )
     return value
 
 
 def _devices(value: Any) -> Any:
-    right = "auto, cpu, or a list of GPU indices and UUIDs such as [0, 1]"
     if isinstance(value, str) and value in ("auto", "cpu"):
         return value
     if isinstance(value, list) and value and all(_is_device(item) for item in value):
         if len({str(item) for item in value}) < len(value):
-            raise PydanticCustomError("devices", "every device stands in the list once")
+            raise PydanticCustomError("expected", "each device once")
         return tuple(value)
-    raise PydanticCustomError("devices", right)
+    raise PydanticCustomError("expected", "auto, cpu, or a list of GPU indices and UUIDs such as [0, 1]")
 
 
 def _is_device(item: Any) -> bool:
@@ -72,98 +86,89 @@ def _is_device(item: Any) -> bool:
     return (isinstance(item, int) and item >= 0) or (isinstance(item, str) and item.startswith(("GPU-", "MIG-")))
 
 
-class _Section(BaseModel):
+class _Keys(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class _ObjectiveKeys(_Section):
-    metric: Annotated[str, BeforeValidator(_metric)]
-    direction: Literal["minimize", "maximize"]
-    checkpoint: Literal["best", "final"] = "best"
+class _KeysOf:
+    """Reads a mapping into a frozen dataclass, whose fields are the keys.
+
+    `bounds` gives for some fields what a value must satisfy beyond its type; a tuple is (type, default), in place of
+    what the dataclass declares.
+    """
+
+    def __init__(self, **bounds: Any) -> None:
+        self.bounds = bounds
+
+    def __get_pydantic_core_schema__(self, record: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        declared = get_type_hints(record)
+        keys: dict[str, Any] = {}
+        for item in dataclasses.fields(record):
+            bound = self.bounds.get(item.name)
+            default = ... if item.default is dataclasses.MISSING else item.default
+            kind = declared[item.name] if bound is None else Annotated[declared[item.name], bound]
+            keys[item.name] = bound if isinstance(bound, tuple) else (kind, default)
+        model: type[BaseModel] = create_model(record.__name__, __base__=_Keys, **keys)
+        return core_schema.no_info_after_validator_function(
+            lambda read: record(**{name: getattr(read, name) for name in model.model_fields}), handler(model)
+        )
 
 
-class _RecoveryKeys(_Section):
-    learning_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    max_recoveries: Annotated[int, Field(ge=1, le=100)] = 3
+_RECOVERY = Annotated[Recovery, _KeysOf(learning_rate_factor=Field(gt=0, lt=1), max_recoveries=Field(ge=1, le=100))]
+_OF_TRAINING: dict[str, Any] = {
+    "max_train_steps": _COUNT,
+    "eval_every": _COUNT,
+    "keep_checkpoints": Field(ge=1, le=1000),
+    "seed": _SEED,
+    "train_examples": (Annotated[int, _COUNT] | None, None),
+    "recovery": (_RECOVERY | None, None),
+}
 
 
-class _TrainingKeys(_Section):
-    max_train_steps: Count
-    eval_every: Count
-    keep_checkpoints: Annotated[int, Field(ge=1, le=1000)] = 3
-    seed: Annotated[int, Field(ge=0, le=_LARGEST_SEED)] = 0
-    train_examples: Count | None = None
-    no_progress: bool = True
-    recovery: _RecoveryKeys | None = None
+class Sections(_Keys):
+    """The sections of a study, and the keys beside them."""
 
-
-class _OwnTrainingKeys(_TrainingKeys):
-    eval_every: Count = 1  # own code evaluates when it does
-
-
-class _SearchKeys(_Section):
-    sampler: Literal["halton", "random", "grid"] = "halton"
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    seed: Annotated[int, Field(ge=0, le=_LARGEST_SEED)] = 0
-    points: Any = None
-
-
-class _ResourcesKeys(_Section):
-    devices: Annotated[Any, BeforeValidator(_devices)] = "auto"
-    devices_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
-    trials_per_device: Annotated[int, Field(ge=1, le=1024)] = 1
-    threads_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
-    data_workers: Annotated[int, Field(ge=0, le=1024)] = 0
-    retries: Annotated[int, Field(ge=0, le=1000)] = 1
-    trial_timeout_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] | None = None
-    grace_seconds: Annotated[float, Field(gt=0, le=86400)] = 30.0
-
-
-class _StudyKeys(_Section):
     study: Annotated[str, BeforeValidator(_slug)] | None = None
     goal: str = ""
     workload: Annotated[Any, BeforeValidator(_workload)]
-    objective: _ObjectiveKeys
-    training: _TrainingKeys
+    objective: Annotated[Objective, _KeysOf(metric=BeforeValidator(_metric))]
+    training: Annotated[TrainingSection, _KeysOf(**_OF_TRAINING)]
     hyperparameters: dict[str, Any]
-    search: _SearchKeys = _SearchKeys()
-    resources: _ResourcesKeys = _ResourcesKeys()
+    search: Annotated[
+        SearchSection,
+        _KeysOf(
+            sampler=(Literal["halton", "random", "grid"], "halton"),
+            trials=(Annotated[int, Field(ge=1, le=1_000_000)] | None, None),
+            seed=_SEED,
+            points=(Any, ()),  # checked against the hyperparameters by the study reader
+        ),
+    ] = SearchSection()
+    resources: Annotated[
+        ResourcesSection,
+        _KeysOf(
+            devices=(Annotated[Any, BeforeValidator(_devices)], "auto"),
+            devices_per_trial=_FEW,
+            trials_per_device=_FEW,
+            threads_per_trial=_FEW,
+            data_workers=Field(ge=0, le=1024),
+            retries=Field(ge=0, le=1000),
+            trial_timeout_seconds=(Annotated[float, _SECONDS] | None, None),
+            grace_seconds=Field(gt=0, le=86400),
+        ),
+    ] = ResourcesSection()
     notes: str = ""
     uncommitted_diff: DiffExtent = "folders"
 
 
-class _OwnStudyKeys(_StudyKeys):
-    training: _OwnTrainingKeys
-
-
-class Sections:
-    """The validated sections of a study."""
-
-    def __init__(self, keys: _StudyKeys) -> None:
-        self.study = keys.study
-        self.goal = keys.goal
-        self.notes = keys.notes
-        self.uncommitted_diff = keys.uncommitted_diff
-        self.workload = keys.workload
-        self.objective = Objective(**keys.objective.model_dump())
-        recovery = keys.training.recovery
-        self.training = TrainingSection(
-            **keys.training.model_dump(exclude={"recovery"}),
-            recovery=None if recovery is None else Recovery(**recovery.model_dump()),
-        )
-        self.points_content = keys.search.points
-        self.search = SearchSection(
-            sampler="points" if "points" in keys.search.model_fields_set else keys.search.sampler,
-            trials=keys.search.trials,
-            seed=keys.search.seed,
-        )
-        self.resources = ResourcesSection(**keys.resources.model_dump())
+class _OwnSections(Sections):
+    # Own code evaluates when it does.
+    training: Annotated[TrainingSection, _KeysOf(**_OF_TRAINING | {"eval_every": (Annotated[int, _COUNT], 1)})]
 
 
 def read_sections(document: Document) -> Sections | None:
     """The sections, or None where something is wrong; every problem is noted in the document."""
     if not isinstance(document.content, dict):
-        document.report((), f"a study is a mapping of keys, {found(document.content)}; see the README for an example")
+        document.report((), f"expected a mapping of keys, {got(document.content)}; see the README for an example")
         return None
     # An empty section (`search:` with all its lines commented out) is one that was left out.
     content = {
@@ -173,39 +178,36 @@ def read_sections(document: Document) -> Sections | None:
     }
     own_code = isinstance(content.get("workload"), dict)
     try:
-        return Sections((_OwnStudyKeys if own_code else _StudyKeys).model_validate(content, context=own_code))
+        sections = (_OwnSections if own_code else Sections).model_validate(content, context=own_code)
     except ValidationError as error:
         items = error.errors(include_url=False)
         unknown = [tuple(item["loc"]) for item in items if item["type"] == "extra_forbidden"]
         for item in items:
-            # A key that is missing because it is misspelt is told once, where it stands.
-            if item["type"] != "missing" or not _stands_misspelt(tuple(item["loc"]), unknown):
+            # A key that is missing because it is misspelt is reported once, where it is written.
+            if item["type"] != "missing" or not _is_misspelt(tuple(item["loc"]), unknown):
                 _note(document, item)
         return None
+    is_listed = "points" in (content.get("search") or {})
+    search = replace(sections.search, sampler="points" if is_listed else sections.search.sampler, points=())
+    return sections.model_copy(update={"search": search})
 
 
-def _stands_misspelt(path: PathKey, unknown: list[PathKey]) -> bool:
+def _is_misspelt(path: PathKey, unknown: list[PathKey]) -> bool:
     siblings = [str(other[-1]) for other in unknown if other[:-1] == path[:-1]]
     return any(nearest(sibling, [str(path[-1])]).startswith("; did") for sibling in siblings)
 
 
 def _note(document: Document, item: Any) -> None:
     path: PathKey = tuple(item["loc"])
-    kind, value, context = item["type"], item["input"], item.get("ctx", {})
+    kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
         document.report(path, _unknown_key(path), at_key=True)
     elif kind == "missing":
         document.report(path, f"the key is missing; {_PURPOSE.get(path, 'write it')}", at_key=True)
-    elif kind in ("slug", "metric", "devices"):
-        document.report(
-            path,
-            f"{item['msg'].replace('; ', f', {found(value)}; ', 1)}"
-            if "; " in item["msg"]
-            else f"{item['msg']}, {found(value)}",
-        )
     else:
+        expected = item["msg"] if kind == "expected" else _expected(kind, item.get("ctx", {}))
         hint = "; write it in quotes" if kind == "string_type" and isinstance(value, (bool, int, float)) else ""
-        document.report(path, f"{_expected(kind, context)}, {found(value)}{hint}")
+        document.report(path, f"expected {expected}, {got(value)}{hint}")
 
 
 _PURPOSE: dict[PathKey, str] = {
@@ -219,53 +221,53 @@ _PURPOSE: dict[PathKey, str] = {
     ("hyperparameters",): "write at least optimizer and learning_rate",
 }
 
-_SECTION_KEYS: dict[str, type[BaseModel]] = {
-    "objective": _ObjectiveKeys,
-    "training": _TrainingKeys,
-    "search": _SearchKeys,
-    "resources": _ResourcesKeys,
+_RECORDS: dict[str, type[Any]] = {
+    "objective": Objective,
+    "training": TrainingSection,
+    "search": SearchSection,
+    "resources": ResourcesSection,
 }
+_KEYS = {section: tuple(item.name for item in dataclasses.fields(record)) for section, record in _RECORDS.items()}
 
 
 def _unknown_key(path: PathKey) -> str:
-    key = str(path[-1])
+    key, section = str(path[-1]), str(path[0])
     if path[:-1] == ("training", "recovery"):
-        return f"no such key{nearest(key, _RecoveryKeys.model_fields)}"
-    model = _StudyKeys if len(path) == 1 else _SECTION_KEYS[str(path[0])]
+        return f"no such key{nearest(key, [item.name for item in dataclasses.fields(Recovery)])}"
     if key in FIELDS:
         return f"{key} is a hyperparameter; write it under hyperparameters"
-    home = next((name for name, keys in _SECTION_KEYS.items() if key in keys.model_fields and name != path[0]), None)
+    home = next((name for name, keys in _KEYS.items() if key in keys and name != section), None)
     if home:
-        return f"the key belongs under {home}, found under {path[0] if len(path) > 1 else 'the top level'}"
-    return f"no such key{nearest(key, model.model_fields)}"
+        return f"this key belongs under {home}, not {f'under {section}' if len(path) > 1 else 'at the top level'}"
+    return f"no such key{nearest(key, Sections.model_fields if len(path) == 1 else _KEYS[section])}"
 
 
 def _expected(kind: str, context: dict[str, Any]) -> str:
     match kind:
         case "int_type" | "int_from_float":
-            return "a whole number is due"
+            return "a whole number"
         case "float_type":
-            return "a number is due"
+            return "a number"
         case "finite_number":
-            return "a finite number is due"
+            return "a finite number"
         case "bool_type":
-            return "true or false is due"
+            return "true or false"
         case "string_type":
-            return "text is due"
+            return "text"
         case "model_type" | "dict_type":
-            return "a mapping of keys is due"
+            return "a mapping of keys"
         case "literal_error":
-            return f"one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')} is due"
+            return f"one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')}"
         case "greater_than_equal":
-            return f"at least {_bound(context['ge'])} is due"
+            return f"at least {_bound(context['ge'])}"
         case "greater_than":
-            return f"more than {_bound(context['gt'])} is due"
+            return f"more than {_bound(context['gt'])}"
         case "less_than":
-            return f"less than {_bound(context['lt'])} is due"
+            return f"less than {_bound(context['lt'])}"
         case "less_than_equal":
-            return f"at most {_bound(context['le'])} is due"
+            return f"at most {_bound(context['le'])}"
         case _:
-            return f"something else is due ({kind})"
+            return f"something else ({kind})"
 
 
 def _bound(value: float) -> str:

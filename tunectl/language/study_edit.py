@@ -1,4 +1,4 @@
-"""Values put into the text of a study file, every other character of it left as it is."""
+"""Changes values in the text of a study file and leaves every other character as it is."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SPECIAL = set("#,[]{}&*!|>'\"%@`:\n\t")
 
 
 class EditingError(TunectlError):
-    """A study file is written so that a value cannot be put into it without rewriting other lines."""
+    """A value cannot be put into this study file without changing other lines."""
 
 
 def with_value(text: str, path: PathKey, value: Any) -> str:
-    """The study's text with `value` at `path`; missing keys are added behind the last one of their mapping.
+    """The study's text with `value` at `path`; missing keys are added after the last one of their mapping.
 
-    `value` is made of scalars, lists and mappings with text keys, and is written in flow style. A fixed hyperparameter
-    that is a bare value takes one at (..., "value"). Raises EditingError where the place is an alias, or no mapping
-    could take the key.
+    `value` is made of scalars, lists and mappings with text keys, and is written in flow style. For a fixed
+    hyperparameter written as a bare value, the path (..., "value") is that value. Raises EditingError where the place
+    is an alias, or there is no mapping for the key.
     """
     root = compose(text, "")
     if root is None:
@@ -44,7 +44,7 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """The node nearest to a path, and what of the path leads on from it."""
+    """The node nearest to a path, and the rest of the path."""
 
     node: yaml.Node
     rest: PathKey
@@ -57,7 +57,7 @@ def _find(root: yaml.Node, path: PathKey) -> _Spot:
         if child is None:
             return _Spot(node, path[done:])
         if not _contains(node, child):
-            raise _cannot(path)  # an alias: the value stands elsewhere, where others read it too
+            raise _cannot(path)  # an alias: the value is elsewhere and used by others too
         node = child
     return _Spot(node, ())
 
@@ -101,7 +101,7 @@ def _edited(text: str, spot: _Spot, path: PathKey, value: Any) -> str:
 
 
 def _end(node: yaml.Node) -> int:
-    """Where a value's last character stands: PyYAML ends a block collection at the next token, behind comments."""
+    """The place of a value's last character: to PyYAML, a block collection ends at the next token, after comments."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last)
@@ -135,7 +135,7 @@ def in_flow(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without quotes where it reads back as that text."""
+    """The text, in quotes where it would be read as something else."""
     safe = text == text.strip() and text.isprintable() and text[:1] not in "-?" and not set(text) & _SPECIAL
     return text if safe and scalar(text) == text else f'"{"".join(map(_escaped, text))}"'
 
@@ -147,4 +147,4 @@ def _escaped(character: str) -> str:
 
 
 def _cannot(path: PathKey) -> EditingError:
-    return EditingError(f"{dotted(path)}: is written so that it cannot be changed alone; change it by hand")
+    return EditingError(f"{dotted(path)}: cannot be changed without changing other lines; change it by hand")

@@ -1,4 +1,4 @@
-"""A study file to a StudySpec: the one door into this room."""
+"""Reads a study file into a StudySpec: the one way into this room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import WorkloadKind
-from tunectl.core.wording import found
 from tunectl.language.condition_checks import check_conditions
 from tunectl.language.configuration import BATCH_SIZE, FIELDS
 from tunectl.language.document import Document, parse_document, read_document
@@ -30,8 +29,9 @@ from tunectl.space.search_space import SearchSection
 class Draft:
     """A study as far as it could be read.
 
-    `hyperparameters` are those that could be read, `conditions` is there when theirs hold, and `spec` when nothing at
-    all is wrong. `own_code` is what `read_own_code` gave, None where the workload is none or is wrong.
+    `hyperparameters` are those without a problem, `conditions` theirs, None where one is wrong; `spec` is None where
+    anything at all is wrong. `own_code` is what `read_own_code` returned: None where the workload is not own code, or
+    is wrong.
     """
 
     document: Document
@@ -43,14 +43,14 @@ class Draft:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that stand under `hyperparameters`, also those whose entries are wrong."""
+        """The names under `hyperparameters`, also those whose entries are wrong."""
         content = self.document.content
         declared = content.get("hyperparameters") if isinstance(content, dict) else None
         return tuple(declared) if isinstance(declared, dict) else ()
 
     @property
     def switches(self) -> frozenset[str]:
-        """The names that some `when` mentions, also one in an entry that is wrong."""
+        """The names that a `when` mentions, also one in an entry that is wrong."""
         content = self.document.content["hyperparameters"] if self.names else {}
         entries = [item for entry in content.values() for item in (entry if isinstance(entry, list) else [entry])]
         conditions = [entry["when"] for entry in entries if isinstance(entry, dict) and "when" in entry]
@@ -65,18 +65,18 @@ class Draft:
 
     @property
     def unbroken(self) -> bool:
-        """Whether every hyperparameter could be read, so that it can be said who is active when."""
+        """Whether every hyperparameter could be read, so that it is known which are active when."""
         return self.conditions is not None and not any(
             problem.path.startswith("hyperparameters") for problem in self.document.problems
         )
 
     def problem(self, path: PathKey, message: str, *, at_key: bool = False) -> Problem:
-        """A problem with the value (or the key) at `path`, or with its nearest parent that stands in the file."""
+        """A problem with the value (or the key) at `path`, or with its nearest parent in the file."""
         return self.document.problem(path, message, at_key=at_key)
 
 
 def draft_study(path: Path) -> Draft:
-    """Read a study file as far as it goes. Raises StudyError only where it is no YAML document."""
+    """Read a study file as far as possible. Raises StudyError only where it is not a YAML document."""
     return _draft(read_document(path), path.absolute(), None)
 
 
@@ -86,10 +86,10 @@ def load_study(path: Path) -> StudySpec:
 
 
 def parse_study(text: str, path: Path, default_name: str | None = None, points_copy: Path | None = None) -> StudySpec:
-    """The study of a text that stands at `path`. Raises StudyError with all problems at once.
+    """The study in a text, as if it were in the file `path`. Raises StudyError with all problems at once.
 
-    `default_name` is its name where the text gives none: a copy in a study folder is not called what the user's file
-    was. `points_copy` is where the folder keeps the CSV file that `search.points` names.
+    `default_name` is the study's name where the text has none: a copy in a study folder has another file name than the
+    user's file. `points_copy` is the folder's copy of the CSV file that `search.points` names.
     """
     return _whole(_draft(parse_document(text, str(path)), path.absolute(), default_name, points_copy))
 
@@ -114,7 +114,9 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
     own = read_own_code(document, path, _devices(sections)) if is_own_code(document) else None
     shared_files = read_shared_files(document) if is_own_code(document) else ()
     if _devices(sections) > 1 and (not is_own_code(document) or (own is not None and own.program is None)):
-        message = "one trial of a workload or a function has one device; a command is started on several, by torchrun"
+        message = (
+            "expected 1, as a trial of a workload or a function has one device; only a command has several (torchrun)"
+        )
         document.report(("resources", "devices_per_trial"), message)
     if conditions is not None and not is_own_code(document):
         try:
@@ -175,12 +177,12 @@ def _spec(
 def _name(document: Document, sections: Sections, stem: str) -> str:
     if sections.study is not None:
         return sections.study
-    # A file name may hold what a folder name of ours may not.
+    # A file name may have characters that the folder name may not have.
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100]
     if not slug:
         document.report(
             ("study",),
-            f"the study needs a name and its file's name gives none, {found(stem)}; write study: a-name",
+            f"the study needs a name, and none can be made from the file's name {stem!r}; write study: a-name",
             at_key=True,
         )
     return slug
@@ -193,10 +195,10 @@ def _points(
     hyperparameters: tuple[Hyperparameter, ...],
     copy: Path | None,
 ) -> tuple[Points, PointsFile | None]:
-    """The configurations that are written by hand, and the file in which they are."""
+    """The hand-written configurations, and the file they are in."""
     if sections.search.sampler != "points":
         return (), None
-    content, before = sections.points_content, len(document.problems)
+    content, before = document.content["search"]["points"], len(document.problems)
     if isinstance(content, str):
         points, file = read_points_file(document, content, path, hyperparameters, copy)
         if len(document.problems) > before:
@@ -210,22 +212,24 @@ def _search(
 ) -> SearchSection | None:
     search, where = sections.search, ("search", "trials")
     if search.sampler in ("points", "grid") and "seed" in document.content["search"]:
-        kind = "points are listed by hand" if search.sampler == "points" else "a grid is listed in order"
-        document.report(("search", "seed"), f"{kind} and nothing is drawn; leave seed out", at_key=True)
+        what = "listed points" if search.sampler == "points" else "a grid"
+        document.report(("search", "seed"), f"{what} need no seed: nothing is drawn; leave seed out", at_key=True)
     samples = any(item.has_coordinate for item in hyperparameters)
     if search.sampler == "points":
         if "sampler" in document.content["search"]:
             document.report(
-                ("search", "sampler"), "points are listed by hand; leave sampler out, or leave points out", at_key=True
+                ("search", "sampler"),
+                "listed points need no sampler; leave sampler out, or leave points out",
+                at_key=True,
             )
         if search.trials is not None:
-            document.report(where, "points say how many trials there are; leave trials out", at_key=True)
+            document.report(where, "the number of listed points is the number of trials; leave trials out", at_key=True)
         return replace(search, points=points)
     if search.sampler == "grid":
         if search.trials is not None:
             document.report(
                 where,
-                "a grid says itself how many trials it has; leave trials out, or write sampler: halton",
+                "a grid has as many trials as it has points; leave trials out, or write sampler: halton",
                 at_key=True,
             )
         return search
@@ -244,54 +248,54 @@ def _search(
 def _needed(document: Document, conditions: Conditions) -> None:
     where = ("hyperparameters",)
     declared = document.content["hyperparameters"]
-    whole = not document.problems  # an alternative that could not be read may be the one that is missing
+    is_whole = not document.problems  # else the missing alternative may be one that could not be read
     for name in ("optimizer", "learning_rate"):
         if name not in declared:
             _report_missing(document, name)
             continue
-        for world in conditions.worlds([name]) if whole else ():
+        for world in conditions.worlds([name]) if is_whole else ():
             if name not in world.active:
                 document.report(
                     (*where, name),
-                    f"every trial has one, found none where {world.in_words()}; add an alternative for it",
+                    f"every trial needs one, and there is none where {world.in_words()}; add an alternative for it",
                     at_key=True,
                 )
                 break
 
 
 def _report_missing(document: Document, name: str) -> None:
-    strangers = [other for other in document.content["hyperparameters"] if other not in FIELDS]
-    misspelt = difflib.get_close_matches(name, strangers, n=1, cutoff=0.75)
+    unknown = [other for other in document.content["hyperparameters"] if other not in FIELDS]
+    misspelt = difflib.get_close_matches(name, unknown, n=1, cutoff=0.75)
     if misspelt:
-        message = f"every trial has {name}, found none; did you mean {name}?"
+        message = f"every trial needs {name}, which is missing; did you mean {name}?"
         document.report(("hyperparameters", misspelt[0]), message, at_key=True)
     else:
-        message = "the key is missing; every trial has one, and none is taken by default"
+        message = "the key is missing; every trial needs one, and there is no default"
         document.report(("hyperparameters", name), message, at_key=True)
 
 
 def _warmup(document: Document, conditions: Conditions, max_train_steps: int) -> None:
-    """A warmup within max_train_steps, and the stretch that follows any warmup, fit into it."""
+    """A warmup within max_train_steps, and the steps that follow any warmup, fit into it."""
     refused: set[PathKey] = set()
     for world in conditions.worlds(["warmup", "warmup_steps", "post_warmup_steps"], extra={"warmup": ["within"]}):
         within = world.values.get("warmup") == "within"
         warmup = _longest(world, "warmup_steps") if within else 0
         if warmup > max_train_steps and (item := world.active["warmup_steps"]).path not in refused:
             refused.add(item.path)
-            message = f"a warmup within max_train_steps ({max_train_steps}) is no longer than it, found {warmup}"
+            message = f"expected at most max_train_steps ({max_train_steps}) for a warmup within them, got {warmup}"
             document.report(item.path, message)
             continue
-        stretch = _longest(world, "post_warmup_steps")
-        if warmup + stretch > max_train_steps >= warmup and stretch > 0:
+        after = _longest(world, "post_warmup_steps")
+        if warmup + after > max_train_steps >= warmup and after > 0:
             item = world.active["post_warmup_steps"]
             if item.path not in refused:
                 refused.add(item.path)
-                left = f"the {max_train_steps - warmup} steps that follow the warmup"
-                document.report(item.path, f"the stretch after a warmup lies within {left}, found {stretch}")
+                left = f"the {max_train_steps - warmup} steps after the warmup"
+                document.report(item.path, f"expected at most {left}, got {after}")
 
 
 def _micro_batches(document: Document, conditions: Conditions) -> None:
-    """Where both are fixed, a batch is divided into no more micro-batches than it has examples."""
+    """Where both are fixed, a batch has at least one example for each micro-batch."""
     refused: set[PathKey] = set()
     for world in conditions.worlds(["accumulate_steps", "batch_size"]):
         steps, batch = world.active.get("accumulate_steps"), world.active.get("batch_size")
@@ -300,12 +304,12 @@ def _micro_batches(document: Document, conditions: Conditions) -> None:
         size = BATCH_SIZE if batch is None else batch.domain.value if isinstance(batch.domain, FixedValue) else None
         if isinstance(size, int) and isinstance(steps.domain.value, int) and steps.domain.value > size:
             refused.add(steps.path)
-            message = f"a batch of {size} is divided into at most as many steps, found {steps.domain.value}"
+            message = f"expected at most {size}, the examples of a batch, got {steps.domain.value}"
             document.report(steps.path, message)
 
 
 def _longest(world: World, name: str) -> int:
-    """The largest number of steps that the field takes in this world; 0 where it is not active or no number."""
+    """The largest number of steps that the field has in this world; 0 where it is not active or not a number."""
     item, value = world.active.get(name), world.values.get(name)
     longest = _largest(item) if item is not None and isinstance(value, Other) else value
     return int(longest) if item is not None and isinstance(longest, (int, float)) else 0

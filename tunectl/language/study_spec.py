@@ -1,4 +1,4 @@
-"""A study as it was understood: frozen, complete, free of YAML."""
+"""A study as it was read: frozen, complete, without YAML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunectl.core.errors import PathKey, Problem, problem_at
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Program
+from tunectl.core.own_code_request import Program
 from tunectl.core.records import DiffExtent, Recovery, WorkloadKind
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
@@ -16,8 +16,8 @@ from tunectl.space.search_space import SearchSection
 
 @dataclass(frozen=True, slots=True)
 class TrainingSection:
-    """`training:`, with defaults filled in. `train_examples` None: as many as `valid` has. `recovery` None: a trial
-    that becomes unstable stays so.
+    """`training:`, with its defaults. `train_examples` None: as many as `valid` has. `recovery` None: a trial that
+    becomes unstable goes on as it is.
     """
 
     max_train_steps: int
@@ -31,7 +31,10 @@ class TrainingSection:
 
 @dataclass(frozen=True, slots=True)
 class ResourcesSection:
-    """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES."""
+    """`resources:`. `devices` is "auto", "cpu", or GPU indices and UUIDs inside CUDA_VISIBLE_DEVICES.
+
+    `backend` is the name of a backend in execution.backends.
+    """
 
     devices: str | tuple[int | str, ...] = "auto"
     trials_per_device: int = 1
@@ -41,6 +44,7 @@ class ResourcesSection:
     trial_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
     devices_per_trial: int = 1
+    backend: str = "local"
 
 
 POINTS: PathKey = ("search", "points")
@@ -59,13 +63,13 @@ class StudySpec:
     """A whole study.
 
     `file` is the study file's absolute path, `label` the path as the user wrote it, `text` the file's content.
-    `hyperparameters` keeps the order of the file, alternatives of a name standing together. `places` gives the line and
-    column of every path in the file; `points_file` is the CSV file that `search.points` names, None where points stand
-    in the study file. `shared_files` are patterns of files that trials of own code are meant to write together.
-    `workload` is the text by which the workload is known: a factory's reference
-    (`module:factory`), a function's under `kind` "function", or a command line, of which `program` holds all.
-    `baseline_loss` is the training loss of the best constant prediction, as a study of own code says it; None where it
-    does not, and for a workload, which has its own. `uncommitted_diff`: which changes of the git repository are kept.
+    `hyperparameters` has the order of the file, with the alternatives of a name one after the other. `places` gives the
+    line and column of every value in the file, `key_places` those of the keys. `points_file` is the CSV file that
+    `search.points` names, None where the points are in the study file. `shared_files` are patterns of the files that
+    several trials of own code may write. `workload` is text: a factory's reference (`module:factory`), a function's
+    where `kind` is "function", or the command line where it is "command" (then `program` has all). `baseline_loss` is
+    the training loss of the best constant prediction as the study gives it: only for own code, else None.
+    `uncommitted_diff`: which changes of the git repository are kept.
     """
 
     name: str
@@ -91,7 +95,7 @@ class StudySpec:
 
     @property
     def own_code(self) -> bool:
-        """Whether the user's own code trains: the fields of the training configuration mean nothing to it."""
+        """Whether the user's own code trains: the fields of the training configuration have no meaning then."""
         return self.kind != "workload"
 
     @property
@@ -105,10 +109,10 @@ class StudySpec:
         return tuple(dict.fromkeys(item.name for item in self.hyperparameters))
 
     def alternatives(self, name: str) -> tuple[Hyperparameter, ...]:
-        """The hyperparameters that go by one name."""
+        """The hyperparameters of one name."""
         return tuple(item for item in self.hyperparameters if item.name == name)
 
     def problem(self, path: tuple[str | int, ...], message: str, *, at_key: bool = False) -> Problem:
-        """A problem with the value (or the key) at `path`, or with its nearest parent that stands in the file."""
+        """A problem with the value (or the key) at `path`, or with its nearest parent in the file."""
         others = {POINTS: self.points_file.label} if self.points_file else None
         return problem_at(self.label, self.key_places if at_key else self.places, path, message, others)

@@ -1,4 +1,4 @@
-"""`workload:` as a mapping: a program or a function of the user's own."""
+"""Reads `workload:` where it is a mapping: own code, which is a command or a function of the user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunectl.core.errors import PathKey
-from tunectl.core.program_request import (
+from tunectl.core.own_code_request import (
     OUTPUT,
     RESUME,
     Argument,
@@ -21,9 +21,9 @@ from tunectl.core.program_request import (
     Program,
     SourceKind,
 )
-from tunectl.core.wording import found, nearest
+from tunectl.core.wording import as_text, got, nearest
 from tunectl.language.document import Document
-from tunectl.language.placeholders import DIR, OWN, names_in, value_text
+from tunectl.language.placeholders import DIR, OWN, names_in
 
 _WHERE: PathKey = ("workload",)
 _COMMAND_KEYS = (
@@ -36,7 +36,7 @@ _COMMAND_KEYS = (
     "baseline_loss",
     "shared_files",
 )
-_KINDS: Mapping[str, SourceKind] = {
+_SOURCE_KINDS: Mapping[str, SourceKind] = {
     "regex": "regex",
     "json_lines": "json_lines",
     "csv": "csv",
@@ -47,8 +47,8 @@ _OF_FILES = tuple(name for name in OWN if name != RESUME)
 
 
 class OwnCode(NamedTuple):
-    """The text by which the workload is known, the program where it is one (None: a function `module:name`), and the
-    training loss of the best constant prediction, None where the study does not say it.
+    """Own code: its text (a command line, or `module:name` of a function), the program of a command (None for a
+    function), and the training loss of the best constant prediction (None where the study does not give it).
     """
 
     text: str
@@ -57,7 +57,7 @@ class OwnCode(NamedTuple):
 
 
 def read_own_code(document: Document, study_file: Path, devices: int) -> OwnCode | None:
-    """What the study says of its program or function; None where something is wrong with it: every problem is noted."""
+    """The command or function of a study; None where something is wrong with it, which is noted in the document."""
     content = document.content["workload"]
     before = len(document.problems)
     if "function" in content:
@@ -65,7 +65,7 @@ def read_own_code(document: Document, study_file: Path, devices: int) -> OwnCode
         text, baseline = _text(document, content["function"], (*_WHERE, "function")), _baseline(document, content)
         return OwnCode(text, None, baseline) if text is not None and len(document.problems) == before else None
     if "command" not in content:
-        message = f"a workload is text (module:factory), or a mapping with command or function{_near(content)}"
+        message = f"expected text (module:factory), or a mapping with command or function{_near(content)}"
         document.report(_WHERE, message)
         return None
     _known_keys(document, content, _COMMAND_KEYS, _WHERE)
@@ -80,14 +80,14 @@ def _baseline(document: Document, content: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        right = "the training loss of the best constant prediction is a number, such as 2.303 for ten equal classes"
-        document.report((*_WHERE, "baseline_loss"), f"{right}, {found(value)}")
+        right = "expected a number, the training loss of the best constant prediction"
+        document.report((*_WHERE, "baseline_loss"), f"{right}, {got(value)}; it is 2.303 for ten equal classes")
         return None
     return float(value)
 
 
 def read_shared_files(document: Document) -> tuple[str, ...]:
-    """The patterns under `workload.shared_files`, () where there are none; every problem is noted."""
+    """The patterns under `workload.shared_files`; every problem is noted in the document."""
     where, content = (*_WHERE, "shared_files"), document.content["workload"].get("shared_files", [])
     right = "patterns of files below the folder where trials run, such as results/*.csv"
     listed = _list(document, content, where, lambda item: isinstance(item, str) and bool(item), right)
@@ -122,8 +122,8 @@ def _arguments(document: Document, content: Any) -> tuple[Argument, ...]:
     where = (*_WHERE, "command")
     right = 'a list of arguments, such as [python, train.py, --lr, "{learning_rate}"]'
     if not isinstance(content, list) or not content:
-        hint = "; no shell reads it, so every argument stands by itself" if isinstance(content, str) else ""
-        document.report(where, f"a command is {right}, {found(content)}{hint}")
+        hint = "; it is run without a shell, so write each argument by itself" if isinstance(content, str) else ""
+        document.report(where, f"expected {right}, {got(content)}{hint}")
         return ()
     read: list[Argument] = []
     for index, item in enumerate(content):
@@ -131,7 +131,7 @@ def _arguments(document: Document, content: Any) -> tuple[Argument, ...]:
         if argument is not None:
             read.append(argument)
     if isinstance(content[0], (list, dict)):
-        document.report((*where, 0), f"the program itself comes first and is never left out, {found(content[0])}")
+        document.report((*where, 0), f"expected the program itself first, which is never left out, {got(content[0])}")
     return tuple(read)
 
 
@@ -144,10 +144,10 @@ def _argument(document: Document, item: Any, path: PathKey) -> Argument | None:
         listed = item.get("arguments")
         if not isinstance(listed, list) or not isinstance(item.get("when"), dict):
             message = (
-                f"arguments under a condition are {{when: {{nesterov: true}}, arguments: [--nesterov]}}, or {{when: "
-                f"{{{RESUME}: true}}, arguments: [--resume]}} where there is a checkpoint to go on from"
+                "expected arguments with a condition, such as {when: {nesterov: true}, arguments: [--nesterov]}, or "
+                f"{{when: {{{RESUME}: true}}, arguments: [--resume]}} where there is a checkpoint to go on from"
             )
-            document.report(path, f"{message}, {found(item)}")
+            document.report(path, f"{message}, {got(item)}")
             return None
         texts = [_placed(document, text, (*path, "arguments", index)) for index, text in enumerate(listed)]
         when = {name: tuple(values) if isinstance(values, list) else (values,) for name, values in item["when"].items()}
@@ -156,12 +156,12 @@ def _argument(document: Document, item: Any, path: PathKey) -> Argument | None:
 
 
 def _placed(document: Document, item: Any, path: PathKey) -> str | None:
-    """A text with placeholders; numbers and truth values count as their text."""
+    """A text with placeholders; numbers, true and false are taken as text."""
     if isinstance(item, (list, dict)) or item is None:
-        hint = "; an empty value is written ''" if item is None else ""
-        document.report(path, f"an argument is text or a number, {found(item)}{hint}")
+        hint = "; write '' for an empty text" if item is None else ""
+        document.report(path, f"expected text or a number, {got(item)}{hint}")
         return None
-    text = value_text(item)
+    text = as_text(item)
     try:
         names_in(text)
     except ValueError as error:
@@ -172,30 +172,30 @@ def _placed(document: Document, item: Any, path: PathKey) -> str | None:
 
 def _text(document: Document, item: Any, path: PathKey) -> str | None:
     if not isinstance(item, str):
-        document.report(path, f"text is due, {found(item)}")
+        document.report(path, f"expected text, {got(item)}")
         return None
     return item
 
 
 def _sources(document: Document, content: Any, home: str) -> tuple[MetricSource, ...]:
-    """The places of metrics; `home` stands before paths that are relative, "" where the program's folder does."""
+    """Where metrics are read; `home` is put before relative paths, "" where they are in the folder of the program."""
     where = (*_WHERE, "metrics")
     if content is None:
         return ()
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
-        document.report(where, f"metrics are a list of places where the program tells them, {found(content)}")
+        document.report(where, f"expected a list of the places where metrics are read, {got(content)}")
         return ()
     read = [_source(document, item, (*where, index), home) for index, item in enumerate(content)]
     return tuple(item for item in read if item is not None)
 
 
 def _source(document: Document, item: Any, path: PathKey, home: str) -> MetricSource | None:
-    kinds = [key for key in _KINDS if isinstance(item, dict) and key in item]
+    kinds = [key for key in _SOURCE_KINDS if isinstance(item, dict) and key in item]
     if len(kinds) != 1:
-        held = f"found {' and '.join(kinds)}" if kinds else found(item)
-        document.report(path, f"a place of metrics has one of {', '.join(_KINDS)}, {held}")
+        what = f"got {' and '.join(kinds)}" if kinds else got(item)
+        document.report(path, f"expected one of {', '.join(_SOURCE_KINDS)}, {what}")
         return None
     kind = kinds[0]
     _known_keys(document, item, (kind, "step", "names", "offset", "every"), path)
@@ -206,8 +206,10 @@ def _source(document: Document, item: Any, path: PathKey, home: str) -> MetricSo
     if where is None or step is None or names is None:
         return None
     if every is not None and (offset is not None or "step" in item):
-        document.report((*path, "every"), "what is counted has no step to read; leave step and offset out, or every")
-    source = MetricSource(_KINDS[kind], where, step, names, offset or 0, every)
+        document.report(
+            (*path, "every"), "with every, steps are counted and not read; leave step and offset out, or every"
+        )
+    source = MetricSource(_SOURCE_KINDS[kind], where, step, names, offset or 0, every)
     if kind == "regex":
         return _regex(document, source, path, given="step" in item)
     if where != OUTPUT or kind != "json_lines":
@@ -216,17 +218,17 @@ def _source(document: Document, item: Any, path: PathKey, home: str) -> MetricSo
         where = _from(home, where)
         _known_placeholders(document, where, (*path, kind), _OF_FILES)
         if not {"trial.dir", "trial.id"} & set(names_in(where)):
-            # Every trial would write it, and read what the others wrote.
+            # Every trial would write this file, and read what the others wrote.
             message = (
-                f"a file of the trial's own is due, with {{trial.dir}} or {{trial.id}} in its path, {found(where)}; a "
-                'program that writes below the folder where it runs takes folder: "{trial.dir}"'
+                f"expected a file of this trial, with {{trial.dir}} or {{trial.id}} in its path, {got(where)}; for a "
+                'program that writes below its current folder, write folder: "{trial.dir}"'
             )
             document.report((*path, kind), message)
     return replace(source, where=where)
 
 
 def _from(home: str, path: str) -> str:
-    """A path as it is named from the program's own folder."""
+    """The path, with `home` before it where it is relative."""
     path = path.removeprefix("./")
     return path if not home or path.startswith((f"{{{DIR}}}", "/", "~")) else home + path
 
@@ -237,7 +239,7 @@ def _whole(document: Document, item: Any, key: str, path: PathKey, *, least: int
         return None
     if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
-        document.report((*path, key), f"a whole number{bound} is due, {found(value)}")
+        document.report((*path, key), f"expected a whole number{bound}, {got(value)}")
         return None
     return value
 
@@ -246,15 +248,15 @@ def _regex(document: Document, source: MetricSource, path: PathKey, *, given: bo
     step, names = source.step, source.names
     try:
         groups = re.compile(source.where).groupindex
-    except _NO_EXPRESSION as error:
-        found = "too many groups in one another" if isinstance(error, RecursionError) else str(error)
-        document.report((*path, "regex"), f"a regular expression as Python reads it, found an error in it: {found}")
+    except _EXPRESSION_ERRORS as error:
+        reason = "too many nested groups" if isinstance(error, RecursionError) else str(error)
+        document.report((*path, "regex"), f"expected a regular expression of Python, got one with an error: {reason}")
         return None
     if not set(groups) - {step}:
-        right = r"valid loss (?P<valid__loss>\S+), where __ stands for / in the metric's name"
-        document.report((*path, "regex"), f"a group with a name for each metric is due, found none; such as {right}")
+        right = r"valid loss (?P<valid__loss>\S+), where __ is / in the metric's name"
+        document.report((*path, "regex"), f"expected a group with a name for each metric, got none; such as {right}")
     if given and step not in groups:
-        document.report((*path, "step"), f"the name of a group in the expression is due{nearest(step, groups)}")
+        document.report((*path, "step"), f"no group in the expression has this name{nearest(step, groups)}")
     for name in names:
         if name not in groups:
             document.report((*path, "names", name), f"no group has this name{nearest(name, groups)}", at_key=True)
@@ -263,7 +265,7 @@ def _regex(document: Document, source: MetricSource, path: PathKey, *, given: bo
 
 def _names(document: Document, content: Any, path: PathKey) -> Mapping[str, str] | None:
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        document.report(path, f"names are a mapping, such as {{val_loss: valid/loss}}, {found(content)}")
+        document.report(path, f"expected a mapping such as {{val_loss: valid/loss}}, {got(content)}")
         return None
     return content
 
@@ -273,12 +275,12 @@ def _environment(document: Document, content: Any) -> Mapping[str, str]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        document.report(where, f"a mapping of names to values is due, {found(content)}")
+        document.report(where, f"expected a mapping of names to values, {got(content)}")
         return {}
     read = {name: _placed(document, value, (*where, name)) for name, value in content.items()}
     for name in read:
         if not name or "=" in name or "\0" in name:
-            document.report((*where, name), "no variable of the environment can be called so", at_key=True)
+            document.report((*where, name), "no environment variable can have this name", at_key=True)
     return {name: value for name, value in read.items() if value is not None}
 
 
@@ -296,25 +298,25 @@ def _checkpoints(document: Document, content: Mapping[str, Any], home: str) -> C
     if text is None:
         return None
     text = _from(home, text)
-    # Files that are removed must be this trial's alone.
+    # Only files of this trial may be removed.
     if not text.startswith("{trial.dir}/"):
         right = '"{trial.dir}/checkpoint-{step}.pt"'
-        document.report(where, f"expected a path below {{trial.dir}}, such as {right}, {found(text)}")
+        document.report(where, f"expected a path below {{trial.dir}}, such as {right}, {got(text)}")
     elif STEP not in names_in(text):
         _one_checkpoint(document, text, where, counted=isinstance(content["checkpoints"], dict))
     _known_placeholders(document, text, where, (*_OF_FILES, STEP))
     if ".." in Path(text).parts:
-        document.report(where, f"a path below {{trial.dir}} is due, {found(text)}")
+        document.report(where, f"expected a path below {{trial.dir}}, {got(text)}")
     return Checkpoints(text, every, offset)
 
 
 def _one_checkpoint(document: Document, text: str, where: PathKey, *, counted: bool) -> None:
-    """A path without `{step}` is that of the one file, or folder, which the program writes again and again."""
+    """Check a path without `{step}`: that of one file, or folder, which the program overwrites."""
     if any(mark in text for mark in "*?["):
-        message = "a path with wildcards needs {step} in it, by which each checkpoint is known"
-        document.report(where, f"{message}; one file that is written again and again is named as it is, {found(text)}")
+        message = f"expected {{step}} in a path with wildcards, {got(text)}"
+        document.report(where, f"{message}; write the whole name where the program overwrites one file")
     elif counted and {"every", "offset"} & document.content["workload"]["checkpoints"].keys():
-        document.report(where, f"every and offset are about the {{step}} in a path, and there is none, {found(text)}")
+        document.report(where, f"expected {{step}} in the path, as every and offset are about it, {got(text)}")
 
 
 def _infeasible(document: Document, content: Any) -> InfeasibleEnds:
@@ -322,14 +324,16 @@ def _infeasible(document: Document, content: Any) -> InfeasibleEnds:
     if content is None:
         return InfeasibleEnds()
     if not isinstance(content, dict):
-        document.report(where, f'{{exit_codes: [3], patterns: ["out of memory"]}} is due, {found(content)}')
+        document.report(
+            where, f'expected a mapping such as {{exit_codes: [3], patterns: ["out of memory"]}}, {got(content)}'
+        )
         return InfeasibleEnds()
     _known_keys(document, content, ("exit_codes", "patterns", "metrics"), where)
     codes = _list(
         document, content.get("exit_codes", []), (*where, "exit_codes"), _is_exit_code, "exit codes, 1 to 255"
     )
     patterns = _list(
-        document, content.get("patterns", []), (*where, "patterns"), _is_pattern, "regular expressions as Python reads"
+        document, content.get("patterns", []), (*where, "patterns"), _is_pattern, "regular expressions of Python"
     )
     metrics = _list(document, content.get("metrics", []), (*where, "metrics"), _is_name, "names of metrics")
     return InfeasibleEnds(tuple(codes), tuple(patterns), tuple(metrics))
@@ -337,11 +341,11 @@ def _infeasible(document: Document, content: Any) -> InfeasibleEnds:
 
 def _list(document: Document, content: Any, path: PathKey, right: Callable[[Any], bool], what: str) -> list[Any]:
     if not isinstance(content, list):
-        document.report(path, f"a list of {what} is due, {found(content)}")
+        document.report(path, f"expected a list of {what}, {got(content)}")
         return []
     for index, item in enumerate(content):
         if not right(item):
-            document.report((*path, index), f"{what} are due, {found(item)}")
+            document.report((*path, index), f"expected {what}, {got(item)}")
     return content
 
 
@@ -353,14 +357,14 @@ def _is_name(item: Any) -> bool:
     return isinstance(item, str) and bool(item)
 
 
-_NO_EXPRESSION = (re.error, RecursionError, OverflowError)
-"""What Python raises for a text that is no regular expression, or one too large for it."""
+_EXPRESSION_ERRORS = (re.error, RecursionError, OverflowError)
+"""What Python raises for a text that is not a regular expression, or a too large one."""
 
 
 def _is_pattern(item: Any) -> bool:
     try:
         re.compile(item)
-    except (*_NO_EXPRESSION, TypeError):
+    except (*_EXPRESSION_ERRORS, TypeError):
         return False
     return isinstance(item, str)
 
@@ -374,4 +378,4 @@ def _known_keys(document: Document, content: Mapping[str, Any], keys: Sequence[s
 def _known_placeholders(document: Document, text: str, path: PathKey, known: Sequence[str]) -> None:
     for name in names_in(text):
         if name not in known:
-            document.report(path, f"{{{name}}} stands for nothing here{nearest(name, known)}")
+            document.report(path, f"{{{name}}} has no value here{nearest(name, known)}")

@@ -15,18 +15,19 @@ import numpy as np
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, Mark
 from tunectl.analysis.results.runs import Floats, Run
+from tunectl.core.measurement_kinds import THROUGHPUT
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import BATCH_SIZE as USUAL_BATCH_SIZE
-from tunectl.procedures.procedure import Conclusion, Procedure, Results, SweepSpec, Wish, has_all
+from tunectl.procedures.procedure import Conclusion, Procedure, ProcedureOptions, Results, SweepSpec, Wish, has_all
 
 UP, DOWN = 0, 1
 PHASES = ("throughput of larger batches", "throughput of smaller batches")
 
 PAYS = 1.1
-"""A batch pays when its throughput is so many times that of the best smaller one ..."""
+"""A batch is worth its size when its throughput is at least this many times that of the best smaller one ..."""
 
 CLEAR_ERRORS = 3.0
-"""... and larger than that by so many standard errors, which matters where the blocks of a measurement differ much."""
+"""... and larger by at least this many standard errors, which matters where the blocks of a measurement differ."""
 
 NEARLY_DOUBLE = 1.7
 """What twice the batch should bring while the device is not saturated; the playbook says "nearly double"."""
@@ -35,11 +36,11 @@ MUCH_WAITING = 0.2
 """From this part of the time on, waiting for data is named as what holds training up."""
 
 PATIENCE = 2
-"""So many batches in a row may not pay before no larger one is tried: one of them may be bad luck."""
+"""No larger batch is tried after this many in a row that did not pay: a single one may be bad luck."""
 
 PASSES = 2
-"""Every batch size is measured so often, the others in between, and its fastest pass counts: a neighbour on the
-machine, or a hot processor, makes training slower for a while, and nothing makes it faster than it is.
+"""Every batch size is measured this many times, with the others in between, and its fastest pass counts: other programs
+or a hot processor make training slower for a while, and nothing makes it faster than it is.
 """
 
 LEAST_SMALLER = 8
@@ -49,23 +50,42 @@ OUT_OF_MEMORY = "out_of_memory"
 STEPS = 20_000
 GIB = 2**30
 LEARNING_RATE = 1e-3
-"""Where the study leaves it open: any would do, since the weights are not moved."""
+"""The rate where the study has none: any rate would do, since the weights are not changed."""
 
 
-def problems(spec: SweepSpec) -> list[str]:
-    """What is wrong with what was asked."""
-    high, limit = (spec.options.get(name) for name in ("high", "memory_limit"))
+@dataclass(frozen=True)
+class BatchSizeOptions(ProcedureOptions):
+    """The options of `batch-size`.
+
+    `low` and `high` are the first and the largest batch size, `steps` is the largest number of updates of each, and
+    `memory_limit` what a trial may take, in GiB.
+    """
+
+    low: int | None = None
+    high: int | None = None
+    steps: int | None = None
+    memory_limit: float | None = None
+
+
+BatchSize = SweepSpec[BatchSizeOptions]
+
+
+def problems(spec: BatchSize) -> list[str]:
+    """What is wrong with the options, a line for each."""
+    high, limit = spec.options.high, spec.options.memory_limit
     found = []
     if high is not None and high < first_batch(spec):
-        found.append(f"--high {high}: smaller than the first batch size, {first_batch(spec)}; give a smaller --low")
+        found.append(
+            f"--high: expected at least the first batch size, {first_batch(spec)}, got {high}; or give a smaller --low"
+        )
     if limit is not None and not limit > 0:
-        found.append(f"--memory-limit {limit:g}: a number of GiB above 0 is due")
+        found.append(f"--memory-limit: expected a number of GiB above 0, got {limit:g}")
     return found
 
 
-def first_batch(spec: SweepSpec) -> int:
+def first_batch(spec: BatchSize) -> int:
     """The batch size that is tried first."""
-    return int(spec.options.get("low") or spec.values.get("batch_size") or USUAL_BATCH_SIZE)
+    return int(spec.options.low or spec.values.get("batch_size") or USUAL_BATCH_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +134,7 @@ class Throughput:
 def throughput(run: Run) -> Throughput:
     """What a run's measurements say."""
     named = {
-        name: run.curve(f"throughput/{name}")[1]
+        name: run.curve(THROUGHPUT.column(name))[1]
         for name in ("seconds_per_step", "data_wait_fraction", "train_examples", "data_workers")
     }
     known = len(named["train_examples"]) > 0
@@ -139,21 +159,21 @@ def fastest(results: Results) -> list[Throughput]:
     return [found[size] for size in sorted(found)]
 
 
-def _wish(spec: SweepSpec, phase: int, point: int, repeat: int = 0) -> Wish:
+def _wish(spec: BatchSize, phase: int, point: int, repeat: int = 0) -> Wish:
     first = first_batch(spec)
     size = first * 2**point if phase == UP else first // 2 ** (point + 1)
     changes: dict[str, Scalar | None] = {"batch_size": size}
     if "learning_rate" not in spec.values:
         changes["learning_rate"] = LEARNING_RATE
-    training = {"max_train_steps": spec.options.get("steps") or STEPS}
-    if spec.options.get("memory_limit"):
-        training["memory_limit_bytes"] = int(spec.options["memory_limit"] * GIB)
-    return Wish(phase, point, repeat, changes, training, kind="throughput")
+    training = {"max_train_steps": spec.options.steps or STEPS}
+    if spec.options.memory_limit:
+        training["memory_limit_bytes"] = int(spec.options.memory_limit * GIB)
+    return Wish(phase, point, repeat, changes, training, trial_kind="throughput")
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: BatchSize, results: Results) -> Sequence[Wish]:
     """One batch size after the other: doubled while that may pay; halved where not even the first doubling did. Then
-    all of them once more, and, should the second pass tell otherwise, more of them.
+    all of them once more, and more of them where the second pass differs from the first.
     """
     wishes = _extended(spec, results, [], 1)
     if not has_all(results, wishes):
@@ -167,7 +187,7 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return _extended(spec, results, wishes, PASSES)
 
 
-def _extended(spec: SweepSpec, results: Results, wishes: Sequence[Wish], passes: int) -> list[Wish]:
+def _extended(spec: BatchSize, results: Results, wishes: Sequence[Wish], passes: int) -> list[Wish]:
     """The wishes, and those for larger and smaller batches that their results call for, up to the first without one."""
     found = list(wishes)
     for phase, goes_on in ((UP, _goes_up), (DOWN, _goes_down)):
@@ -183,7 +203,7 @@ def _of(results: Results, wishes: Sequence[Wish]) -> Results:
     return {key: results[key] for key in keys if key in results}
 
 
-def _goes_up(spec: SweepSpec, measured: Sequence[Throughput]) -> bool:
+def _goes_up(spec: BatchSize, measured: Sequence[Throughput]) -> bool:
     if not measured:
         return True
     last = measured[-1]
@@ -193,14 +213,14 @@ def _goes_up(spec: SweepSpec, measured: Sequence[Throughput]) -> bool:
     return any(paid[-PATIENCE:])
 
 
-def _largest(spec: SweepSpec, measured: Sequence[Throughput]) -> float:
+def _largest(spec: BatchSize, measured: Sequence[Throughput]) -> float:
     known = [item.examples for item in measured if item.examples is not None]
-    return min([*known, spec.options.get("high") or np.inf])
+    return min([*known, spec.options.high or np.inf])
 
 
-def _goes_down(spec: SweepSpec, measured: Sequence[Throughput]) -> bool:
+def _goes_down(spec: BatchSize, measured: Sequence[Throughput]) -> bool:
     lowest = measured[0]
-    if spec.options.get("low") is not None:
+    if spec.options.low is not None:
         return False
     if not lowest.fits:
         return lowest.batch_size > 1
@@ -223,7 +243,7 @@ def best_batch(measured: Sequence[Throughput]) -> Throughput | None:
     return next((measured[place] for place in reversed(range(len(measured))) if pays(measured, place)), None)
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: BatchSize, results: Results) -> Conclusion:
     """The largest batch that still pays, where memory runs out, and whether the input holds training up."""
     measured = fastest(results)
     best = best_batch(measured)
@@ -260,10 +280,10 @@ def _row(item: Throughput, gain: float | None) -> tuple[object, ...]:
     return (item.batch_size, item.rate, item.seconds, low, high, gain, item.wait, "measured")
 
 
-def _verdict(spec: SweepSpec, measured: Sequence[Throughput], best: Throughput | None) -> str:
+def _verdict(spec: BatchSize, measured: Sequence[Throughput], best: Throughput | None) -> str:
     if best is None:
         smallest = measured[0]
-        return f"Not even a batch of {smallest.batch_size} can be trained: {smallest.reason}."
+        return f"Even a batch of {smallest.batch_size} cannot be trained: {smallest.reason}."
     what = f"{best.batch_size} is the largest batch that still pays: {best.rate:,.0f} examples a second"
     beyond = _beyond(spec, measured, best)
     text = f"{what}; {beyond}."
@@ -271,7 +291,7 @@ def _verdict(spec: SweepSpec, measured: Sequence[Throughput], best: Throughput |
     return f"{text} {held_up}" if held_up else text
 
 
-def _beyond(spec: SweepSpec, measured: Sequence[Throughput], best: Throughput) -> str:
+def _beyond(spec: BatchSize, measured: Sequence[Throughput], best: Throughput) -> str:
     """Why a larger batch is not the answer."""
     larger = measured[measured.index(best) + 1 :]
     slower = [item for item in larger if item.fits]
@@ -281,13 +301,13 @@ def _beyond(spec: SweepSpec, measured: Sequence[Throughput], best: Throughput) -
     if larger:
         why = "runs out of memory" if larger[0].reason == OUT_OF_MEMORY else f"does not work ({larger[0].reason})"
         return f"{larger[0].batch_size} {why}"
-    if spec.options.get("high") and 2 * best.batch_size > spec.options["high"]:
-        return "larger ones were not asked for"
+    if spec.options.high and 2 * best.batch_size > spec.options.high:
+        return "larger ones are above --high"
     return f"the next would be larger than the training set ({best.examples or 0:,} examples)"
 
 
 def _held_up(measured: Sequence[Throughput]) -> str:
-    """What is to be said of the first doubling that does not nearly double the throughput."""
+    """A sentence on the first doubling that does not nearly double the throughput, "" without one."""
     for place, gain in enumerate(gains(measured)):
         if gain is None or gain >= NEARLY_DOUBLE:
             continue
@@ -306,11 +326,11 @@ def _held_up(measured: Sequence[Throughput]) -> str:
 def _mend(item: Throughput) -> str:
     if item.data_workers:
         workers = f"{item.data_workers} data-loader process{'es' if item.data_workers > 1 else ''}"
-        return f" in spite of {workers}; give it more, or make the examples cheaper, and measure again"
+        return f" in spite of {workers}; use more of them, or make the examples cheaper, and measure again"
     return "; prepare examples beforehand or give resources.data_workers, and measure again"
 
 
-def _advice(spec: SweepSpec, best: Throughput | None) -> str:
+def _advice(spec: BatchSize, best: Throughput | None) -> str:
     if best is None:
         return ""
     line = f"batch_size: {best.batch_size}"
@@ -339,6 +359,7 @@ BATCH_SIZE = Procedure(
     "batch-size",
     frozenset({"batch_size", "learning_rate"}),
     PHASES,
+    BatchSizeOptions,
     next_trials,
     conclude,
     problems,

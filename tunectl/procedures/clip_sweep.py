@@ -4,7 +4,7 @@ Deep Learning Tuning Playbook, "Gradient clipping": the threshold lies just abov
 of the unclipped norms is a starting point, a smaller one is to be tried where it does not help. One that clips more
 than half of the updates is a strange way of lowering the learning rate.
 
-After a warmup-sweep, all of this has its warmup. Where the model takes `init_scale`, a quarter of it is tried on top,
+After a warmup-sweep, all trials have its warmup. Where the model takes `init_scale`, a quarter of it is tried as well,
 with a threshold from the norms there, and where no run is stable without it, from the start.
 """
 
@@ -15,20 +15,17 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.updates.gradient_norms import clipped_fraction
 from tunectl.core.objective import Objective
-from tunectl.procedures.clip_figures import norms_by_threshold, rates_by_threshold, typical_norms
-from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, most_stable, thresholds
+from tunectl.procedures.clip_thresholds import PERCENTILE, SMALLER, median_clipped, most_stable, thresholds
 from tunectl.procedures.levers import Levers, earlier, problems_before, quartered
 from tunectl.procedures.procedure import (
     SEEDS,
     Conclusion,
     OwnCodeNeeds,
     Procedure,
+    ProcedureOptions,
     Results,
     SweepSpec,
     Wish,
@@ -37,7 +34,7 @@ from tunectl.procedures.procedure import (
     has_all,
 )
 from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
-from tunectl.procedures.rate_grid import (
+from tunectl.procedures.rate_judgements import (
     RateJudgement,
     best_rate,
     judged,
@@ -47,7 +44,7 @@ from tunectl.procedures.rate_grid import (
     runs_by_rate,
 )
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.recipes import (
     CANDIDATES,
     FRESH_SEEDS,
     Judged,
@@ -60,6 +57,7 @@ from tunectl.procedures.warmup_recipe import (
     judged_again,
     recipe_lines,
 )
+from tunectl.procedures.sweep_figures import norms_by_threshold, rates_by_threshold, typical_norms
 
 NORMS, WITHOUT, FIRST_THRESHOLD = range(3)
 SMALL_NORMS, AGAIN, SMALL, SMALL_AGAIN = range(FIRST_THRESHOLD + len(SMALLER), FIRST_THRESHOLD + len(SMALLER) + 4)
@@ -77,31 +75,39 @@ PHASES = (
 _QUARTER = QuarterPhases(SMALL, SMALL_AGAIN)
 
 NEAR = (1.0, 1 / 3, 1 / 10)
-"""Where the norms are looked at, as parts of the best rate: a stable run near it is wanted."""
+"""The rates at which the norms are measured, as parts of the best rate: a stable run near it is wanted."""
 
 RATES = 6
 BEYOND = 10.0
-"""The rates reach so far beyond the unstable one, or the best one where none is known."""
+"""The rates reach this factor above the unstable one, or above the best one where none is known."""
 
 TOO_AGGRESSIVE = 0.5
 """The playbook: clipping more than half of the updates."""
 
 
-def centre(spec: SweepSpec) -> float | None:
+@dataclass(frozen=True)
+class ClipSweepOptions(ProcedureOptions):
+    """`clip-sweep` has no options of its own."""
+
+
+ClipSweep = SweepSpec[ClipSweepOptions]
+
+
+def centre(spec: ClipSweep) -> float | None:
     """The best rate that was found before, or the study's own; None where neither is known."""
     rate = earlier(spec).best_rate or spec.values.get("learning_rate")
     return None if rate is None else float(rate)
 
 
-def problems(spec: SweepSpec) -> list[str]:
-    """What is wrong with what was asked."""
+def problems(spec: ClipSweep) -> list[str]:
+    """What is wrong with the options, a line for each."""
     found = problems_before(spec.before, "grad_clip_norm")
     if not found and centre(spec) is None:
         found.append("no learning rate is known to be good; give --from LR_SWEEP_DIR, or fix learning_rate")
     return found
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: ClipSweep, results: Results) -> Sequence[Wish]:
     """The norms near the best rate; the sweep without clipping; a sweep at each threshold; the safest of each again;
     the same with a quarter of the initialisation.
     """
@@ -151,7 +157,7 @@ class _Typical:
         return {phase: None if phase == WITHOUT else levers.clip for phase, levers in self.sweeps.items()}
 
 
-def _typical(spec: SweepSpec, results: Results) -> tuple[list[Wish], _Typical | None]:
+def _typical(spec: ClipSweep, results: Results) -> tuple[list[Wish], _Typical | None]:
     """The trials that show which norms are typical, with a quarter of the initialisation where none is stable without;
     None while that is open, and where none is.
     """
@@ -177,23 +183,23 @@ def _near(phase: int, levers: Levers, best: float) -> list[Wish]:
     return swept(phase, levers, [rounded(best * part) for part in NEAR])
 
 
-def _rates(spec: SweepSpec) -> list[float]:
+def _rates(spec: ClipSweep) -> list[float]:
     """From half the best rate on, the best itself, and up to far beyond the unstable one."""
     best = centre(spec) or math.nan
     highest = rounded(float(earlier(spec).unstable_rate or best) * BEYOND)
     return [rounded(best / 2), *(rounded(rate) for rate in log_grid(rounded(best), highest, RATES - 1))]
 
 
-def _without(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
+def _without(spec: ClipSweep, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
     return candidates(results, {WITHOUT: sweeps[WITHOUT]}, spec.objective)
 
 
-def _with(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
+def _with(spec: ClipSweep, results: Results, sweeps: dict[int, Levers]) -> list[Recipe]:
     phases = {phase: levers for phase, levers in sweeps.items() if phase != WITHOUT}
     return candidates(results, phases, spec.objective)
 
 
-def _best_of_each(spec: SweepSpec, results: Results, sweeps: dict[int, Levers]) -> tuple[Judged | None, Judged | None]:
+def _best_of_each(spec: ClipSweep, results: Results, sweeps: dict[int, Levers]) -> tuple[Judged | None, Judged | None]:
     """The recipe without clipping and the one with it, by their runs under fresh seeds.
 
     One that clips too much is taken only where no other is safer than the recipe without.
@@ -225,31 +231,16 @@ def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
     return chosen([item for item in as_good if item.recipe.levers.clip == largest], objective) or best
 
 
-def median_clipped(runs: Sequence[Run]) -> float | None:
-    """The part of the updates that were clipped, the median over the runs; None where it is not known.
-
-    Own code does not say which it clipped: there it is the part of the norms it told that lie above the threshold.
-    """
-    parts = []
-    for run in runs:
-        clip, norms = run.plan.hyperparameters.get("grad_clip_norm"), run.updates.gradient_norm
-        if len(run.updates.clipped):
-            parts.append(clipped_fraction(run.updates))
-        elif clip is not None and not np.isnan(norms).all():
-            parts.append(float((norms[~np.isnan(norms)] > float(clip)).mean()))
-    return statistics.median(parts) if parts else None
-
-
 def _is_too_aggressive(item: Judged) -> bool:
     return (median_clipped(item.runs) or 0.0) > TOO_AGGRESSIVE
 
 
-def _safer_with(spec: SweepSpec, with_it: Judged | None, without: Judged | None) -> Judged | None:
+def _safer_with(spec: ClipSweep, with_it: Judged | None, without: Judged | None) -> Judged | None:
     """The recipe with clipping where it is safer and more than a lower rate, else the one without."""
     return without if with_it is None or _is_too_aggressive(with_it) else safer_of(spec, with_it, without)
 
 
-def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Levers:
+def _levers_so_far(spec: ClipSweep, results: Results, typical: _Typical) -> Levers:
     """Those of the best recipe before a quarter of the initialisation is tried on top."""
     if typical.levers != typical.bare:
         return typical.levers
@@ -258,7 +249,7 @@ def _levers_so_far(spec: SweepSpec, results: Results, typical: _Typical) -> Leve
     return best.recipe.levers if best is not None else typical.sweeps[FIRST_THRESHOLD]
 
 
-def _on_top(spec: SweepSpec, results: Results, typical: _Typical) -> tuple[list[Wish], Levers | None]:
+def _on_top(spec: ClipSweep, results: Results, typical: _Typical) -> tuple[list[Wish], Levers | None]:
     """The levers of the best recipe so far with a quarter of the initialisation, and the trials that show which norms
     are typical with it: where the recipe clips, the threshold is the same part of those.
 
@@ -277,13 +268,14 @@ def _on_top(spec: SweepSpec, results: Results, typical: _Typical) -> tuple[list[
     return wishes, replace(smaller, clip=found[place]) if found else None
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: ClipSweep, results: Results) -> Conclusion:
     """The recipe with the largest threshold that does as well as any, and whether it is more than a lower rate."""
     _, typical = _typical(spec, results)
     if typical is None:
         smaller = ", with a quarter of the initialisation or without" if spec.init_scale is not None else ""
         return Conclusion(
-            f"No run near the best learning rate came to its end{smaller}, so no norm is typical: go lower first.",
+            f"No trial near the best learning rate completed{smaller}, so no gradient norm is typical: "
+            "lower the rate first.",
             {**staying(spec), "compared": [], "clipped_fraction": None, "too_aggressive": None},
         )
     without, with_it = _best_of_each(spec, results, typical.sweeps)
@@ -324,28 +316,30 @@ class _Found:
     fraction: float | None
 
 
-def _verdict(spec: SweepSpec, found: _Found, *, tried_quarter: bool) -> str:
+def _verdict(spec: ClipSweep, found: _Found, *, tried_quarter: bool) -> str:
     shown = found.adopted or found.with_it
     if shown is None:
         return (
-            "No threshold makes any of the learning rates feasible: the instability is not one of rare large gradients."
+            "No threshold makes any of the learning rates feasible: rare large gradients do not cause the instability."
         )
     against = found.without.in_words(spec.objective) if found.without else "no feasible rate without clipping"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {against}"
     part = "an unknown part of the updates" if found.fraction is None else f"{found.fraction:.0%} of the updates"
-    more = " A quarter of the initialisation brings nothing more." if tried_quarter else ""
+    more = " A quarter of the initialisation does not improve it." if tried_quarter else ""
     if found.adopted is None:
         too_much = found.fraction is not None and found.fraction > TOO_AGGRESSIVE
         if too_much and safer_of(spec, shown, found.without) is shown:
-            return f"{text}; but it clips {part}, a lower learning rate in disguise: cut the rate.{more}"
+            return (
+                f"{text}; but it clips {part}, which is in effect a lower learning rate: lower the rate instead.{more}"
+            )
         return f"{text}: clipping does not help here.{more}"
     if shown is found.small:
         beside = found.with_it.in_words(spec.objective) if found.with_it else "no feasible rate"
-        return f"{text}, and {beside} without the quarter of the initialisation: adopt it as a whole; it clips {part}."
-    return f"{text}: adopt it as a whole; it clips {part}.{more}"
+        return f"{text}, and {beside} without the quarter of the initialisation: adopt all of it; it clips {part}."
+    return f"{text}: adopt all of it; it clips {part}.{more}"
 
 
-def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
+def _row(spec: ClipSweep, results: Results, phase: int, levers: Levers) -> tuple[object, ...]:
     """The best rate of a sweep and what it reached."""
     runs = runs_by_rate(results, phase)
     best = best_rate(judged(runs, spec.objective))
@@ -355,8 +349,8 @@ def _row(spec: SweepSpec, results: Results, phase: int, levers: Levers) -> tuple
     return (threshold, init_scale, best.rate if best else None, best.best if best else None, fraction)
 
 
-def _figures(spec: SweepSpec, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
-    rate = _rate_to_look_at(spec, results, adopted)
+def _figures(spec: ClipSweep, results: Results, typical: _Typical, adopted: Judged | None) -> list[Figure]:
+    rate = _rate_to_draw(spec, results, adopted)
     return [
         *typical_norms(typical.run, typical.thresholds[0], f"{PERCENTILE:g}th percentile"),
         *([norms_by_threshold(typical.clips, results, rate)] if rate is not None else []),
@@ -364,7 +358,7 @@ def _figures(spec: SweepSpec, results: Results, typical: _Typical, adopted: Judg
     ]
 
 
-def _rate_to_look_at(spec: SweepSpec, results: Results, adopted: Judged | None) -> float | None:
+def _rate_to_draw(spec: ClipSweep, results: Results, adopted: Judged | None) -> float | None:
     """Where clipping shows: the smallest rate that is unstable without it, else the swept one next to the recipe's."""
     without: list[RateJudgement] = judged(runs_by_rate(results, WITHOUT), spec.objective)
     unstable = next_unstable(without, 0.0)
@@ -375,8 +369,8 @@ def _rate_to_look_at(spec: SweepSpec, results: Results, adopted: Judged | None) 
     return min(rates, key=lambda rate: abs(math.log(rate / wanted)), default=None) if wanted else None
 
 
-def trainings(spec: SweepSpec) -> tuple[int, int]:
-    """From one with a single threshold to one with all, and with a quarter of the initialisation."""
+def trainings(spec: ClipSweep) -> tuple[int, int]:
+    """The least: one threshold is enough; the most: all of them, and a quarter of the initialisation."""
     near = SEEDS * len(NEAR)
     fewest = near + fewest_seeds(2 * RATES) + 2 * FRESH_SEEDS
     most = near + SEEDS * (1 + len(SMALLER)) * RATES + 2 * CANDIDATES * FRESH_SEEDS
@@ -388,6 +382,7 @@ CLIP_SWEEP = Procedure(
     "clip-sweep",
     frozenset({"learning_rate", "grad_clip_norm"}),
     PHASES,
+    ClipSweepOptions,
     next_trials,
     conclude,
     problems,

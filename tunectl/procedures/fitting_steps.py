@@ -8,7 +8,7 @@ training performance; and a check that the fastest rate is not at the boundary o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.analysis.results.runs import Run
@@ -16,10 +16,11 @@ from tunectl.analysis.updates.detection import PerfectFit, fits_perfectly, misfi
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
-from tunectl.language.regularisation import is_off, off_value, regularises
+from tunectl.language.name_meaning import is_off, off_value, regularises
+from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.lr_phases import FIT_FINER, FIT_FINEST, FIT_WIDER, FIT_WIDEST, FITTING
-from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, majority, repeats
-from tunectl.procedures.rate_grid import rounded, runs_by_rate
+from tunectl.procedures.procedure import CONSTANT_RATE, Results, Wish, has_all, majority, repeats
+from tunectl.procedures.rate_judgements import rounded, runs_by_rate
 
 WHOLE_TRAIN = 10_000
 """A perfect fit is measured on this number of training examples, on all of them where there are no more."""
@@ -45,27 +46,27 @@ class FirstGuess:
     why_not: str = ""
 
 
-def switched_off(spec: SweepSpec) -> dict[str, Scalar]:
+def switched_off(spec: LrSweep) -> dict[str, Scalar]:
     """The values that turn regularisation and augmentation off: as the user and the study say, else by the names."""
     known = {name: off_value(name, value) for name, value in spec.values.items()}
     by_name = {name: off for name, off in known.items() if off is not None}
-    return {**by_name, **spec.off, **spec.options.get("off", {})}
+    return {**by_name, **spec.off, **spec.options.off}
 
 
-def problems(spec: SweepSpec) -> list[str]:
-    """The hyperparameters of which it is not known at which value they do not regularise, and what to write."""
-    given: Mapping[str, Scalar] = spec.options.get("off", {})
+def problems(spec: LrSweep) -> list[str]:
+    """The hyperparameters whose value without regularisation is not known, and what to write."""
+    given = spec.options.off
     found = [
-        f"--off {name}: this configuration has no such hyperparameter{nearest(name, list(spec.values))}"
+        f"--off: no hyperparameter named {name} in this configuration{nearest(name, list(spec.values))}"
         for name in given
         if name not in spec.values
     ]
     for name, value in given.items():
         if name in FIELDS and name in spec.values and not spec.own_code and not FIELDS[name].accepts(value):
-            found.append(f"--off {name}={as_text(value)}: {name} is {FIELDS[name].expectation()}")
-    if given and not spec.options.get("find_max_train_steps"):
-        found.append("--off: says what --find-max-train-steps turns off; give that, too")
-    if spec.options.get("find_max_train_steps"):
+            found.append(f"--off: expected {name} to be {FIELDS[name].expectation()}, got {as_text(value)}")
+    if given and not spec.options.find_max_train_steps:
+        found.append("--off: needs --find-max-train-steps, which turns these off; give both")
+    if spec.options.find_max_train_steps:
         off = switched_off(spec)
         found += [
             _question(name, value) for name, value in spec.values.items() if name not in off and _asks(name, value)
@@ -81,17 +82,17 @@ def _question(name: str, value: Scalar) -> str:
     text = as_text(value)
     if regularises(name):
         return (
-            f"{name}: --find-max-train-steps trains without regularisation and augmentation, and it is not known at "
-            f"which value {name} is off; give --off {name}=VALUE, or in the study {name}: {{value: {text}, off: …}}"
+            f"{name}: --find-max-train-steps trains without regularisation and augmentation, but the value that turns "
+            f"{name} off is not known; give --off {name}=VALUE, or in the study {name}: {{value: {text}, off: …}}"
         )
     return (
-        f"{name}: --find-max-train-steps trains without regularisation and augmentation, and the name {name} does not "
-        f"say whether it is one; give --off {name}=VALUE with the value at which it is off, or --off {name}={text} "
-        "if it is none"
+        f"{name}: --find-max-train-steps trains without regularisation and augmentation, but the name {name} does not "
+        f"show whether it is one of them; give --off {name}=VALUE with the value that turns it off, or "
+        f"--off {name}={text} if it does not regularise"
     )
 
 
-def fitting(spec: SweepSpec, results: Results, rates: Sequence[float], step: float, steps: int | None) -> list[Wish]:
+def fitting(spec: LrSweep, results: Results, rates: Sequence[float], step: float, steps: int | None) -> list[Wish]:
     """The constant rates, those of the sweep, wider where the fastest is at an end; then the fastest once more, with
     evaluations as fine as the answer wants.
 
@@ -112,18 +113,18 @@ def fitting(spec: SweepSpec, results: Results, rates: Sequence[float], step: flo
     return wishes
 
 
-def is_measured(spec: SweepSpec, runs: Sequence[Run]) -> bool:
+def is_measured(spec: LrSweep, runs: Sequence[Run]) -> bool:
     """Whether these runs measure what a perfect fit is judged by."""
-    return any(len(misfit(run, spec.options.get("fit_metric"))[0]) for run in runs)
+    return any(len(misfit(run, spec.options.fit_metric)[0]) for run in runs)
 
 
-def first_guess(spec: SweepSpec, results: Results) -> FirstGuess:
+def first_guess(spec: LrSweep, results: Results) -> FirstGuess:
     """What the constant rates say."""
     fits = _fits(spec, results)
     rates = sorted(runs_by_rate(results, *_COARSE))
     if not rates:
-        wanted = spec.options.get("fit_metric") or "train/error_rate or train/accuracy"
-        return FirstGuess(why_not=f"{wanted} is not measured; say what a perfect fit is, such as --fit train/loss=0.01")
+        wanted = spec.options.fit_metric or "train/error_rate or train/accuracy"
+        return FirstGuess(why_not=f"{wanted} is not measured; give --fit METRIC=VALUE, such as --fit train/loss=0.01")
     fastest = _fastest(spec, results)
     if fastest and set(fastest) <= {rates[0], rates[-1]} and len(rates) > 1:
         end = "lowest" if rates[0] in fastest else "highest"
@@ -138,7 +139,7 @@ def first_guess(spec: SweepSpec, results: Results) -> FirstGuess:
     return FirstGuess(step, rate, step - before)
 
 
-def in_words(spec: SweepSpec, guess: FirstGuess) -> str:
+def in_words(spec: LrSweep, guess: FirstGuess) -> str:
     """The answer as sentences."""
     if guess.steps is None:
         return f"No number of steps is given: {guess.why_not}."
@@ -153,7 +154,7 @@ def in_words(spec: SweepSpec, guess: FirstGuess) -> str:
     )
 
 
-def _examples(spec: SweepSpec) -> int:
+def _examples(spec: LrSweep) -> int:
     return max(WHOLE_TRAIN, spec.train_examples or 0)
 
 
@@ -161,7 +162,7 @@ def _before(results: Results, phase: int) -> Results:
     return {key: run for key, run in results.items() if key[0] < phase}
 
 
-def _constant(spec: SweepSpec, phase: int, rates: Sequence[float], steps: int | None) -> list[Wish]:
+def _constant(spec: LrSweep, phase: int, rates: Sequence[float], steps: int | None) -> list[Wish]:
     changes = {**switched_off(spec), **CONSTANT_RATE}
     every = min(spec.eval_every, max(1, (steps or spec.max_train_steps) // COARSE_EVALUATIONS))
     training = {**_length(steps), "eval_every": every, "train_examples": _examples(spec), "keep_checkpoints": 1}
@@ -186,11 +187,11 @@ def _coarse(results: Results) -> dict[float, list[Run]]:
     }
 
 
-def _fit(spec: SweepSpec, run: Run) -> PerfectFit | None:
-    return fits_perfectly(run, spec.options.get("fit_metric"), spec.options.get("fit_threshold") or 0.0)
+def _fit(spec: LrSweep, run: Run) -> PerfectFit | None:
+    return fits_perfectly(run, spec.options.fit_metric, spec.options.fit_threshold or 0.0)
 
 
-def _fits(spec: SweepSpec, results: Results) -> list[tuple[float, int, int, PerfectFit]]:
+def _fits(spec: LrSweep, results: Results) -> list[tuple[float, int, int, PerfectFit]]:
     """The perfect fits as (rate, repeat, level, fit); level 0 are the first, coarse runs, 1 and 2 the finer ones."""
     found = [
         (rate, run.plan.repeat, 0, fit)
@@ -204,8 +205,8 @@ def _fits(spec: SweepSpec, results: Results) -> list[tuple[float, int, int, Perf
     return found
 
 
-def _fastest(spec: SweepSpec, results: Results) -> list[float]:
-    """The rates that fit first, as far as the finest evaluations tell; without a fit the one that comes closest."""
+def _fastest(spec: LrSweep, results: Results) -> list[float]:
+    """The rates that fit first, by the finest evaluations; without a fit the one that comes closest."""
     fits = _fits(spec, results)
     if fits:
         finest = max(level for _, _, level, _ in fits)
@@ -216,12 +217,12 @@ def _fastest(spec: SweepSpec, results: Results) -> list[float]:
     return sorted(rate for rate, value in left.items() if value == least < math.inf)
 
 
-def _least_misfit(spec: SweepSpec, runs: Sequence[Run]) -> float:
-    curves = [misfit(run, spec.options.get("fit_metric"))[1] for run in runs]
+def _least_misfit(spec: LrSweep, runs: Sequence[Run]) -> float:
+    curves = [misfit(run, spec.options.fit_metric)[1] for run in runs]
     return min((float(value) for values in curves for value in values if math.isfinite(value)), default=math.inf)
 
 
-def _wider(spec: SweepSpec, results: Results, step: float) -> list[float]:
+def _wider(spec: LrSweep, results: Results, step: float) -> list[float]:
     """The rates of another decade beyond the end at which the fastest rate is."""
     fastest = _fastest(spec, results)
     rates = sorted(runs_by_rate(results, *_COARSE))
@@ -233,7 +234,7 @@ def _wider(spec: SweepSpec, results: Results, step: float) -> list[float]:
     return []
 
 
-def _again(spec: SweepSpec, results: Results, phase: int, steps: int | None) -> list[Wish]:
+def _again(spec: LrSweep, results: Results, phase: int, steps: int | None) -> list[Wish]:
     """The runs that fitted first, up to there and under the same seeds, evaluated as often as the answer wants."""
     fits = _fits(spec, results)
     if not fits:

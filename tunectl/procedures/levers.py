@@ -1,4 +1,4 @@
-"""What steadies training besides a lower rate: a warmup, clipping, smaller initial weights; and what was found before.
+"""What makes training stable besides a lower rate: a warmup, clipping, smaller initial weights; and earlier results.
 
 The levers are combined: the paper trains a Transformer without normalization by a warmup, clipping and a quarter of the
 initialisation together (Gilmer et al. 2021, "A loss curvature perspective on training instability in deep learning",
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import SweepSpec
+from tunectl.procedures.procedure import AnySweep
 
 QUARTER = 0.25
 """The part of the initialisation that the paper tries (table 2)."""
@@ -62,7 +62,7 @@ class Levers:
         return self.init_scale is not None, self.warmup or 0, 0.0 if self.clip is None else 1 / self.clip
 
 
-def quartered(spec: SweepSpec, levers: Levers) -> Levers | None:
+def quartered(spec: AnySweep, levers: Levers) -> Levers | None:
     """These levers and a quarter of the study's `init_scale`; None where there is none, or it is changed already."""
     if spec.init_scale is None or levers.init_scale is not None:
         return None
@@ -83,7 +83,7 @@ class Earlier:
     is_at_edge: bool | None = None
 
 
-def earlier(spec: SweepSpec) -> Earlier:
+def earlier(spec: AnySweep) -> Earlier:
     """What `before` says; `problems_before` says whether it can be read."""
     recipe = spec.before.get("recipe") or {}
     clip, init_scale = recipe.get("grad_clip_norm"), recipe.get("init_scale")
@@ -105,17 +105,17 @@ def problems_before(before: Mapping[str, Any], lever: str) -> list[str]:
         older = next((name for field, name in _OLDER.items() if field in before), None)
         if older is not None:
             return [
-                f"--from: that conclusion.json is of an older {older}, whose numbers are of several recipes; run the "
-                f"same {older} again in its folder: it keeps the trials that are there and writes a new one"
+                f"--from: that conclusion.json was written by an older {older}, which mixed the numbers of several "
+                f"recipes; run the same {older} again in its folder: it keeps the trials and writes a new one"
             ]
-        return ["--from: that folder's conclusion.json is not one of an lr-sweep, a warmup-sweep or a clip-sweep"]
+        return ["--from: expected a folder of lr-sweep, warmup-sweep or clip-sweep, got another conclusion.json"]
     recipe = before.get("recipe")
     recipe = {} if recipe is None else recipe
     if not isinstance(recipe, dict):
         return [f"--from: conclusion.json: recipe: expected hyperparameters or null, got {recipe!r}"]
     unknown = sorted(recipe.keys() - _IN_RECIPE)
     if unknown:
-        return [f"--from: conclusion.json: recipe: nothing here changes {', '.join(unknown)}; put it into the study"]
+        return [f"--from: conclusion.json: recipe: no procedure changes {', '.join(unknown)}; put it into the study"]
     found = [
         f"--from: conclusion.json: {name}: expected a number above 0, got {value!r}"
         for name, value in {**{name: before[name] for name in _RATES}, **recipe}.items()
@@ -126,16 +126,16 @@ def problems_before(before: Mapping[str, Any], lever: str) -> list[str]:
         found.append(f"--from: conclusion.json: seeds_used: expected a whole number, got {used!r}")
     if before.get("better_than_constant") is False and before["unstable_base_learning_rate"] is None:
         found.append(
-            "--from: that sweep found no learning rate that does better than a constant prediction, and none that is "
-            "unstable: look at the model and the data first, there is nothing to stabilise"
+            "--from: that sweep found no learning rate better than a constant prediction, and none that is unstable: "
+            "there is nothing to stabilise; check the model and the data first"
         )
     if not found and recipe.get(lever) is not None:
-        found.append(f"--from: that recipe has {lever}: {recipe[lever]:g} already; give the folder it came from")
+        found.append(f"--from: its recipe already has {lever}: {recipe[lever]:g}; give the folder that it went on from")
     return found
 
 
 _OLDER = {"warmup_steps": "warmup-sweep", "grad_clip_norm": "clip-sweep"}
-"""Fields of what was written before a conclusion held its recipe as a whole."""
+"""Fields of conclusion.json from before it had a recipe."""
 
 _ABOVE_0 = frozenset({*_RATES, "learning_rate", "warmup_steps", "grad_clip_norm", "init_scale"})
 _IN_RECIPE = frozenset({"learning_rate", "warmup_steps", "warmup", "post_warmup_steps", "grad_clip_norm", "init_scale"})

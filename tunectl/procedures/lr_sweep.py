@@ -3,7 +3,7 @@
 Deep Learning Tuning Playbook, "Identifying unstable workloads": sweep the learning rate, find the best one lr*, look at
 the training loss of the rates just above it and at 5 and 10 times it, and train some 500 steps at 2 lr* with an
 evaluation at every step, since an early instability hides between rare evaluations. Before a rate is named the best it
-runs under fresh seeds, and before anything is said of it, it is held against a constant prediction.
+runs under fresh seeds, and it is compared with a constant prediction.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
 from tunectl.core.errors import UsageError
 from tunectl.core.records import Scalar
-from tunectl.core.scalars import scalar
 from tunectl.procedures import fitting_steps
-from tunectl.procedures.lr_figures import cadences, curves_above
+from tunectl.procedures.lr_options import LrSweep, LrSweepOptions
 from tunectl.procedures.lr_phases import ABOVE, EARLY, EDGE, EXTENSIONS, GRID, PHASES, SWEEPS
 from tunectl.procedures.lr_verdict import Found, advice, answers, verdict
 from tunectl.procedures.procedure import (
@@ -29,7 +28,6 @@ from tunectl.procedures.procedure import (
     OwnCodeNeeds,
     Procedure,
     Results,
-    SweepSpec,
     Wish,
     by_majority,
     fewest_seeds,
@@ -39,7 +37,7 @@ from tunectl.procedures.procedure import (
     runs_of,
 )
 from tunectl.procedures.rate_confirmation import CONTENDERS, Confirmed, chosen, confirmed, confirming, contenders
-from tunectl.procedures.rate_grid import (
+from tunectl.procedures.rate_judgements import (
     RateJudgement,
     best_rate,
     judged,
@@ -49,11 +47,11 @@ from tunectl.procedures.rate_grid import (
     runs_by_rate,
     with_lost,
 )
-from tunectl.procedures.rate_plot import rate_plot
-from tunectl.procedures.warmup_recipe import FRESH_SEEDS
+from tunectl.procedures.recipes import FRESH_SEEDS
+from tunectl.procedures.sweep_figures import cadences, curves_above, rate_plot
 
 REACH = 100.0
-"""Without a range of its own, the sweep reaches so far below and above the study's learning rate."""
+"""Without a range in the study, the sweep reaches this factor below and above its learning rate."""
 
 POINTS_PER_DECADE = 3
 """Near the edge outcomes are chaotic: a factor of about 2 between rates is what a judgement can carry."""
@@ -63,8 +61,8 @@ FAR_ABOVE = (5.0, 10.0)
 
 NEAR_EDGE = 1.5
 MOST_AT_EDGE = 2
-"""The unstable rate is wanted to this factor, since warmup-sweep goes on from multiples of it; between it and the
-next rate below so many rates at most are trained for that.
+"""The unstable rate is located to a factor of NEAR_EDGE, since warmup-sweep goes on from multiples of it; for that at
+most MOST_AT_EDGE rates are trained between it and the next rate below.
 """
 
 EARLY_STEPS = 500
@@ -72,21 +70,20 @@ EARLY_FACTOR = 2.0
 """The playbook's abbreviated run: some 500 steps at twice the current best."""
 
 
-def default_grid(spec: SweepSpec) -> tuple[float, float, int]:
+def default_grid(spec: LrSweep) -> tuple[float, float, int]:
     """The lowest and the highest rate, and the number of rates, where the user gave none."""
-    given_low, given_high, points = (spec.options.get(name) for name in ("low", "high", "points"))
     low, high = spec.learning_rates or (None, None)
     if (low is None or high is None) and "learning_rate" in spec.values:
         centre = float(spec.values["learning_rate"])
         low, high = centre / REACH, centre * REACH
-    low, high = given_low or low, given_high or high
+    low, high = spec.options.low or low, spec.options.high or high
     if low is None or high is None:
         raise UsageError("no learning_rate has a value or a range here; give --low and --high")
     decades = math.log10(high / low) if 0 < low < high else 0.0
-    return low, high, points or max(2, math.ceil(decades * POINTS_PER_DECADE) + 1)
+    return low, high, spec.options.points or max(2, math.ceil(decades * POINTS_PER_DECADE) + 1)
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: LrSweep, results: Results) -> Sequence[Wish]:
     """The grid, its extensions where it was too narrow, and the constant rates that were asked for; then, of a network
     that learns, the edge more closely, the best rates under fresh seeds, and the follow-ups.
     """
@@ -101,7 +98,7 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     if not has_all(results, wishes):
         return wishes
     fits = _fitting(spec, _before(results, EDGE), results)
-    if not spec.options.get("follow_up", True) or not _learns(spec, _before(results, EDGE)):
+    if not spec.options.follow_up or not _learns(spec, _before(results, EDGE)):
         return [*wishes, *fits]
     wishes = [*wishes, *_at_edge(spec, results)]
     if not has_all(results, wishes):
@@ -109,21 +106,21 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     wishes = [*wishes, *confirming(results, _swept(results), spec.objective, _schedule(spec), _training(spec))]
     best = _candidate(spec, results)
     if best is not None and has_all(results, wishes) and _learned(spec, best).better is not False:
-        # Own code is not to be made to evaluate every step.
+        # Own code decides itself when it evaluates.
         wishes = [*wishes, *_above(spec, results, best.rate), *(_early(spec, best.rate) if not spec.own_code else [])]
     return [*wishes, *fits]
 
 
-def _schedule(spec: SweepSpec) -> Mapping[str, Scalar | None]:
-    return CONSTANT_RATE if spec.options.get("constant") else {}
+def _schedule(spec: LrSweep) -> Mapping[str, Scalar | None]:
+    return CONSTANT_RATE if spec.options.constant else {}
 
 
-def _training(spec: SweepSpec) -> dict[str, int]:
-    steps = spec.options.get("steps")
+def _training(spec: LrSweep) -> dict[str, int]:
+    steps = spec.options.steps
     return {} if steps is None else {"max_train_steps": steps, "eval_every": min(spec.eval_every, steps)}
 
 
-def _grid(spec: SweepSpec, results: Results, phase: int, rates: Sequence[float]) -> list[Wish]:
+def _grid(spec: LrSweep, results: Results, phase: int, rates: Sequence[float]) -> list[Wish]:
     wishes = [
         wish
         for point, rate in enumerate(rates)
@@ -136,26 +133,26 @@ def _swept(results: Results) -> dict[float, list[Run]]:
     return runs_by_rate(results, *SWEEPS)
 
 
-def _judgements(spec: SweepSpec, swept: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
-    steps = spec.options.get("steps") or spec.max_train_steps
+def _judgements(spec: LrSweep, swept: Mapping[float, Sequence[Run]]) -> list[RateJudgement]:
+    steps = spec.options.steps or spec.max_train_steps
     judgements = judged(swept, spec.objective, None if spec.own_code else steps + spec.prepended_warmup)
     return with_lost(judgements, swept, spec.objective) if spec.own_code else judgements
 
 
-def _all_judgements(spec: SweepSpec, results: Results) -> list[RateJudgement]:
+def _all_judgements(spec: LrSweep, results: Results) -> list[RateJudgement]:
     """The judgements by all runs of a rate, those under fresh seeds included."""
     again = {item.rate: item.runs for item in confirmed(results, _swept(results))}
     return _judgements(spec, {**_swept(results), **again})
 
 
-def _learns(spec: SweepSpec, results: Results) -> bool:
+def _learns(spec: LrSweep, results: Results) -> bool:
     """Whether the best rate of the sweep may be better than a constant prediction: what is not known may be."""
     swept = _swept(results)
     best = best_rate(_judgements(spec, swept))
     return best is not None and learning(swept[best.rate], spec.objective).better is not False
 
 
-def _candidate(spec: SweepSpec, results: Results) -> Confirmed | None:
+def _candidate(spec: LrSweep, results: Results) -> Confirmed | None:
     """The best rate, by its runs under fresh seeds where there are some; None where none is feasible."""
     swept = _swept(results)
     again = confirmed(results, swept)
@@ -165,7 +162,7 @@ def _candidate(spec: SweepSpec, results: Results) -> Confirmed | None:
     return Confirmed(best.rate, (), swept[best.rate])
 
 
-def _learned(spec: SweepSpec, candidate: Confirmed | None) -> Learning:
+def _learned(spec: LrSweep, candidate: Confirmed | None) -> Learning:
     return learning([] if candidate is None else candidate.fresh or candidate.runs, spec.objective)
 
 
@@ -174,7 +171,7 @@ def _before(results: Results, phase: int) -> Results:
     return {key: run for key, run in results.items() if key[0] < phase}
 
 
-def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> list[Wish]:
+def _extension(spec: LrSweep, results: Results, phases: tuple[int, int]) -> list[Wish]:
     """More rates on the side on which the sweep was too narrow, as far again as one decade."""
     judgements = _judgements(spec, _swept(_before(results, phases[0])))
     step = _step(spec)
@@ -190,13 +187,13 @@ def _extension(spec: SweepSpec, results: Results, phases: tuple[int, int]) -> li
     return []
 
 
-def _step(spec: SweepSpec) -> float:
+def _step(spec: LrSweep) -> float:
     """The ratio of two neighbouring rates."""
     low, high, points = default_grid(spec)
     return float((high / low) ** (1 / max(1, points - 1))) if high > low else 10 ** (1 / POINTS_PER_DECADE)
 
 
-def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
+def _at_edge(spec: LrSweep, results: Results) -> list[Wish]:
     """Rates between the smallest unstable one above the best and the rate below it, evenly on a logarithmic axis."""
     judgements = _judgements(spec, _swept(_before(results, EDGE)))
     best = best_rate(judgements)
@@ -204,13 +201,13 @@ def _at_edge(spec: SweepSpec, results: Results) -> list[Wish]:
     if unstable is None:
         return []
     below = max(item.rate for item in judgements if item.rate < unstable.rate)
-    # A hair less: the ratio of rounded rates must not count as more than it is.
+    # Slightly less, since the ratio of rounded rates may be slightly too large.
     parts = math.ceil(math.log(unstable.rate / below) / math.log(NEAR_EDGE) - 1e-3)
     return _grid(spec, results, EDGE, log_grid(below, unstable.rate, min(parts, MOST_AT_EDGE + 1) + 1)[1:-1])
 
 
-def _above(spec: SweepSpec, results: Results, best: float) -> list[Wish]:
-    """The rates far above the best one that the sweep did not train at."""
+def _above(spec: LrSweep, results: Results, best: float) -> list[Wish]:
+    """The rates far above the best one at which the sweep did not train."""
     trained = list(_swept(results))
     wanted = [rounded(best * factor) for factor in FAR_ABOVE]
     missing = [rate for rate in wanted if not any(_close(rate, other) for other in trained)]
@@ -221,13 +218,13 @@ def _close(rate: float, other: float) -> bool:
     return abs(math.log(rate / other)) < math.log(1.1)
 
 
-def _early(spec: SweepSpec, best: float) -> list[Wish]:
+def _early(spec: LrSweep, best: float) -> list[Wish]:
     """The beginning of a full-length run: its schedule is the study's, its warmup runs before and is not counted."""
     training = {"stop_after": EARLY_STEPS, "eval_every": 1, "eval_from": spec.prepended_warmup, "keep_checkpoints": 1}
     return repeats(EARLY, 0, _early_changes(spec, best), {**_training(spec), **training})
 
 
-def _early_changes(spec: SweepSpec, best: float) -> dict[str, Scalar | None]:
+def _early_changes(spec: LrSweep, best: float) -> dict[str, Scalar | None]:
     return {**_schedule(spec), "learning_rate": rounded(best * EARLY_FACTOR)}
 
 
@@ -238,37 +235,26 @@ def _early_runs(results: Results, best: float) -> list[Run]:
     return [r for r in runs if r.plan.hyperparameters["learning_rate"] == rate and "stop_after" in r.plan.training]
 
 
-def _fitting(spec: SweepSpec, swept: Results, results: Results) -> list[Wish]:
+def _fitting(spec: LrSweep, swept: Results, results: Results) -> list[Wish]:
     """The constant rates that show how soon the training set can be fitted, at the rates of the sweep."""
     runs = [run for runs in _swept(swept).values() for run in runs]
-    if not spec.options.get("find_max_train_steps") or not fitting_steps.is_measured(spec, runs):
+    if not spec.options.find_max_train_steps or not fitting_steps.is_measured(spec, runs):
         return []
-    return fitting_steps.fitting(spec, results, list(_swept(swept)), _step(spec), spec.options.get("steps"))
+    return fitting_steps.fitting(spec, results, list(_swept(swept)), _step(spec), spec.options.steps)
 
 
-def fit_of(text: str | None) -> tuple[str | None, float | None]:
-    """The metric and the threshold of `--fit METRIC=VALUE`; raises UsageError where it is none."""
-    if text is None:
-        return None, None
-    metric, _, value = text.partition("=")
-    threshold = scalar(value)
-    if "/" not in metric or isinstance(threshold, (bool, str)) or threshold is None:
-        raise UsageError(f"--fit {text}: write METRIC=VALUE, such as train/loss=0.01")
-    return metric, float(threshold)
-
-
-def problems(spec: SweepSpec) -> list[str]:
-    """What is wrong with what was asked."""
+def problems(spec: LrSweep) -> list[str]:
+    """What is wrong with the options, a line for each."""
     low, high, points = default_grid(spec)
     found = []
     if not 0 < low < high:
-        found.append(f"--low {low:g} --high {high:g}: 0 < low < high is due")
+        found.append(f"--low, --high: expected 0 < low < high, got {low:g} and {high:g}")
     if points < 2:
-        found.append(f"--points {points}: at least 2 are due")
+        found.append(f"--points: expected at least 2, got {points}")
     return [*found, *fitting_steps.problems(spec)]
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
+def conclude(spec: LrSweep, results: Results) -> Conclusion:
     """The best rate, the smallest unstable one above it, and what that means."""
     judgements = _all_judgements(spec, results)
     nominal = best_rate(_judgements(spec, _swept(results)))
@@ -282,10 +268,10 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
         unstable=_unstable(judgements, candidate, learns=best is not None),
         learning=learned,
         again=confirmed(results, _swept(results)),
-        level=_level(spec, results, best),
+        as_good=_as_good(spec, results, best),
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),
-        guess=fitting_steps.first_guess(spec, results) if spec.options.get("find_max_train_steps") else None,
+        guess=fitting_steps.first_guess(spec, results) if spec.options.find_max_train_steps else None,
     )
     return Conclusion(
         verdict=verdict(spec, found),
@@ -306,17 +292,17 @@ def _unstable(
     return next_unstable([item for item in judgements if learns or item.when], candidate.rate)
 
 
-def _level(spec: SweepSpec, results: Results, best: Confirmed | None) -> list[float]:
+def _as_good(spec: LrSweep, results: Results, best: Confirmed | None) -> list[float]:
     """The other rates that the seeds cannot distinguish from the best one: the fresh ones, without them the sweep's."""
     if best is None:
         return []
     again = confirmed(results, _swept(results))
-    level = [item.rate for item in again if item.is_level_with(best, spec.objective)]
+    level = [item.rate for item in again if item.is_as_good_as(best, spec.objective)]
     level = level if best.fresh else contenders(_swept(results), spec.objective)
     return sorted(rate for rate in level if rate != best.rate)
 
 
-def _early_instability(spec: SweepSpec, results: Results, best: float) -> bool | None:
+def _early_instability(spec: LrSweep, results: Results, best: float) -> bool | None:
     runs = _early_runs(results, best)
     return majority([_goes_up_early(run, spec.prepended_warmup) for run in runs]) if runs else None
 
@@ -331,7 +317,7 @@ def _goes_up_early(run: Run, warmup: int) -> bool:
     )
 
 
-def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
+def _figures(spec: LrSweep, results: Results, found: Found) -> list[Figure]:
     again = {item.rate: item.runs for item in found.again}
     swept = {**_swept(results), **again}
     best = found.best
@@ -349,18 +335,24 @@ def _figures(spec: SweepSpec, results: Results, found: Found) -> list[Figure]:
     return figures
 
 
-def trainings(spec: SweepSpec) -> tuple[int, int]:
-    """Of a grid that is wide enough, and without --find-max-train-steps."""
+def trainings(spec: LrSweep) -> tuple[int, int]:
+    """The least and the most for a grid that is wide enough, without --find-max-train-steps."""
     *_, points = default_grid(spec)
     fewest, most = fewest_seeds(points), SEEDS * points
-    if not spec.options.get("follow_up", True):
+    if not spec.options.follow_up:
         return fewest, most
     follow_ups = SEEDS * (MOST_AT_EDGE + len(FAR_ABOVE) + 1)
     return fewest + FRESH_SEEDS, most + FRESH_SEEDS * CONTENDERS + follow_ups
 
 
-_NEEDS = OwnCodeNeeds(("learning_rate",))
-
 LR_SWEEP = Procedure(
-    "lr-sweep", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems, _NEEDS, trainings=trainings
+    "lr-sweep",
+    frozenset({"learning_rate"}),
+    PHASES,
+    LrSweepOptions,
+    next_trials,
+    conclude,
+    problems,
+    OwnCodeNeeds(("learning_rate",)),
+    trainings=trainings,
 )

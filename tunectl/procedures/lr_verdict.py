@@ -9,9 +9,9 @@ from typing import Any
 from tunectl.analysis.curves.learning import Learning
 from tunectl.core.wording import short_number
 from tunectl.procedures.fitting_steps import FirstGuess, in_words
-from tunectl.procedures.procedure import SweepSpec
+from tunectl.procedures.lr_options import LrSweep
 from tunectl.procedures.rate_confirmation import Confirmed
-from tunectl.procedures.rate_grid import AT_EDGE, RateJudgement, why_apart
+from tunectl.procedures.rate_judgements import AT_EDGE, RateJudgement, why_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Found:
     `judgements` are by all runs of each rate. `candidate` is the best of them, None where none is feasible;
     `nominal` is what the sweep alone would name. `unstable` is the smallest unstable rate above the candidate.
     `learning` says whether the candidate is better than a constant prediction.
-    `again` are the rates that ran under fresh seeds, `level` those that seeds cannot distinguish from the best.
+    `again` are the rates that ran under fresh seeds, `as_good` those that seeds cannot distinguish from the best.
     `early`: the loss goes up in the first steps at twice the best rate, None where that was not looked at. `guess` is
     None where max_train_steps was not asked for.
     """
@@ -32,7 +32,7 @@ class Found:
     unstable: RateJudgement | None
     learning: Learning
     again: Sequence[Confirmed]
-    level: Sequence[float]
+    as_good: Sequence[float]
     early: bool | None
     extended: bool
     guess: FirstGuess | None
@@ -48,12 +48,14 @@ class Found:
         ends = (self.judgements[0].rate, self.judgements[-1].rate)
         return self.candidate is None or self.candidate.rate in ends
 
-    def shaken(self) -> list[RateJudgement]:
+    def partly_unstable(self) -> list[RateJudgement]:
         """The best rate, and those above it up to AT_EDGE times it, of which some seed is unstable."""
         best = self.best
         if best is None:
             return []
-        return [item for item in self.judgements if best.rate <= item.rate <= AT_EDGE * best.rate and item.shaken]
+        return [
+            item for item in self.judgements if best.rate <= item.rate <= AT_EDGE * best.rate and item.unstable_runs
+        ]
 
     @property
     def at_edge(self) -> bool | None:
@@ -62,9 +64,9 @@ class Found:
             return None
         if self.unstable is not None and self.unstable.rate <= AT_EDGE * self.best.rate:
             return True
-        highest = max([self.best.rate, *self.level])
+        highest = max([self.best.rate, *self.as_good])
         near = self.unstable is not None and self.unstable.rate <= AT_EDGE * highest
-        return None if near or self.shaken() else False
+        return None if near or self.partly_unstable() else False
 
 
 def answers(found: Found) -> dict[str, Any]:
@@ -82,13 +84,13 @@ def answers(found: Found) -> dict[str, Any]:
         "confirmed": bool(best and best.fresh),
         "seeds": len(best.runs) if best else None,
         "lost_seeds": best.lost if best else None,
-        "not_distinguishable": list(found.level),
+        "not_distinguishable": list(found.as_good),
         "fastest_constant_rate": guess.rate if guess else None,
         "max_train_steps_resolution": guess.resolution if guess else None,
     }
 
 
-def verdict(spec: SweepSpec, found: Found) -> str:
+def verdict(spec: LrSweep, found: Found) -> str:
     """What was found, in sentences."""
     parts = [_nothing(spec, found)] if found.best is None else _of_best(spec, found, found.best)
     if found.guess is not None:
@@ -96,11 +98,11 @@ def verdict(spec: SweepSpec, found: Found) -> str:
     return " ".join(parts)
 
 
-def _nothing(spec: SweepSpec, found: Found) -> str:
+def _nothing(spec: LrSweep, found: Found) -> str:
     candidate, learning = found.candidate, found.learning
     if candidate is None:
         seeds = "" if found.nominal is None else " under fresh seeds"
-        return f"No learning rate in the sweep is feasible{seeds}: go lower, or look at the model's initialisation."
+        return f"No learning rate in the sweep is feasible{seeds}: try lower ones, or check the model's initialisation."
     metric = spec.objective.metric
     against = []
     if learning.at_start is not None:
@@ -112,12 +114,12 @@ def _nothing(spec: SweepSpec, found: Found) -> str:
     unstable = f" Training is unstable from {found.unstable.rate:g} on." if found.unstable is not None else ""
     return (
         f"No learning rate in the sweep trains better than a constant prediction: {metric} is {reached} "
-        f"at {candidate.rate:g}, the best of them ({'; '.join(against)}). Which rate is best cannot be said; look at "
-        f"the data and its labels, at the loss and the model, or train longer.{unstable}"
+        f"at {candidate.rate:g}, the best of them ({'; '.join(against)}). No rate can be called the best; "
+        f"check the data and its labels, the loss and the model, or train longer.{unstable}"
     )
 
 
-def _of_best(spec: SweepSpec, found: Found, best: Confirmed) -> list[str]:
+def _of_best(spec: LrSweep, found: Found, best: Confirmed) -> list[str]:
     parts = [_best_itself(spec, found, best) + _edge(found), *_certainty(found, best)]
     if found.learning.better is None:
         parts.append(
@@ -125,15 +127,15 @@ def _of_best(spec: SweepSpec, found: Found, best: Confirmed) -> list[str]:
             "evaluation before training."
         )
     if found.early:
-        parts.append("At 2 times it the loss goes up in the first steps, between ordinary evaluations.")
+        parts.append("At twice this rate the loss goes up in the first steps, between the evaluations of the study.")
     if found.at_boundary:
-        parts.append("It lies at the boundary of the sweep: a wider one may find a better rate.")
+        parts.append("It is at the boundary of the sweep: a wider one may find a better rate.")
     elif found.extended:
         parts.append("The sweep was too narrow at first and was extended.")
     return [*parts, *_range_test(spec, best.rate)]
 
 
-def _best_itself(spec: SweepSpec, found: Found, best: Confirmed) -> str:
+def _best_itself(spec: LrSweep, found: Found, best: Confirmed) -> str:
     (judgement,) = [item for item in found.judgements if item.rate == best.rate]
     value = short_number(judgement.best) if judgement.best is not None else "not finite"
     return f"The best learning rate is {best.rate:g} ({spec.objective.metric} {value})"
@@ -149,42 +151,44 @@ def _edge(found: Found) -> str:
             ("clip-sweep", "warmup-sweep") if unstable.when == "mid-training" else ("warmup-sweep", "clip-sweep")
         )
         return (
-            f", at the edge of stability: at {unstable.rate:g} training is unstable{when} ({unstable.kind}). "
+            f", at the edge of stability: at {unstable.rate:g} training is unstable{when} ({unstable.instability}). "
             f"Stabilising it would allow higher rates: try {first}, then {then}."
         )
     if at_edge is False:
-        return f", away from the edge: training becomes unstable{when} at {unstable.rate:g} ({unstable.kind})."
+        return f", away from the edge: training becomes unstable{when} at {unstable.rate:g} ({unstable.instability})."
     return (
-        f"; training becomes unstable{when} at {unstable.rate:g} ({unstable.kind}). Whether that keeps the best rate "
-        "down is not certain: warmup-sweep and clip-sweep can show it."
+        f"; training becomes unstable{when} at {unstable.rate:g} ({unstable.instability}). Whether that keeps the best "
+        "rate down is not certain: warmup-sweep and clip-sweep can show it."
     )
 
 
 def _certainty(found: Found, best: Confirmed) -> list[str]:
-    """By which seeds the best rate was named, which others are as good, and which lose seeds."""
+    """By which seeds the best rate was chosen, which others are as good, and which have infeasible seeds."""
     parts = []
     if best.fresh:
         of_rates = f" of {len(found.again)} rates" if len(found.again) > 1 else ", too"
-        lost = f"{best.lost} of its {len(best.runs)} seeds are lost" if best.lost else "none is lost"
+        lost = f"{best.lost} of its {len(best.runs)} seeds are infeasible" if best.lost else "none is infeasible"
         parts.append(f"Under {len(best.fresh)} fresh seeds it is the best{of_rates}, and {lost}.")
         if found.nominal is not None and found.nominal.rate != best.rate:
             parts.append(f"(Without them it would have been {found.nominal.rate:g}.)")
     else:
         parts.append(f"It was chosen by {len(best.runs)} seeds and not confirmed under fresh ones.")
-    if found.level:
-        rates = " and ".join(f"{rate:g}" for rate in found.level)
+    if found.as_good:
+        rates = " and ".join(f"{rate:g}" for rate in found.as_good)
         parts.append(f"The seeds cannot distinguish {rates} from it.")
     again = {item.rate: item for item in found.again}
-    for item in found.shaken():
+    for item in found.partly_unstable():
         if not item.unstable or item.rate in again:
             when = f" {item.when}" if item.when else ""
-            lost = f", {again[item.rate].lost} of them lost" if item.rate in again and again[item.rate].lost else ""
-            parts.append(f"At {item.rate:g} {item.shaken} of {item.runs} seeds are unstable{when}{lost}.")
+            lost = (
+                f", {again[item.rate].lost} of them infeasible" if item.rate in again and again[item.rate].lost else ""
+            )
+            parts.append(f"At {item.rate:g} {item.unstable_runs} of {item.runs} seeds are unstable{when}{lost}.")
     return parts
 
 
-def _range_test(spec: SweepSpec, best: float) -> list[str]:
-    """Where a range test of the same configuration says otherwise, both and why."""
+def _range_test(spec: LrSweep, best: float) -> list[str]:
+    """A sentence that compares it with a range test of the same configuration, where there is one."""
     tested: Mapping[str, Any] = spec.beside.get("range-test", {})
     low, high = tested.get("low"), tested.get("high")
     if not low or not high:
@@ -193,7 +197,7 @@ def _range_test(spec: SweepSpec, best: float) -> list[str]:
     return [f"{said} includes it."] if low <= best <= high else [f"{said} does not include it: {why_apart(best, high)}"]
 
 
-def advice(spec: SweepSpec, found: Found) -> str:
+def advice(spec: LrSweep, found: Found) -> str:
     """The lines of YAML to adopt; "" where no rate was found."""
     best, guess = found.best, found.guess
     lines = []
@@ -209,7 +213,7 @@ def advice(spec: SweepSpec, found: Found) -> str:
             f"# (one run for each of the seeds {seeds}, {chosen})",
             f"learning_rate: {best.rate:g}",
         ]
-        if spec.options.get("constant") and not spec.own_code and spec.values.get("schedule", "constant") != "constant":
+        if spec.options.constant and not spec.own_code and spec.values.get("schedule", "constant") != "constant":
             lines.append("schedule: constant")
     if guess is not None and guess.steps is not None:
         lines.append(f"# under training: max_train_steps: {guess.steps}")

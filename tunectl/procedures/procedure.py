@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.results.runs import Run
@@ -12,7 +12,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar, TrialKind
 
 SEEDS = 3
-"""Outcomes near the edge of stability are chaotic: every judgement rests on so many seeds."""
+"""The number of seeds behind every judgement: outcomes near the edge of stability are chaotic."""
 
 
 CONSTANT_RATE: Mapping[str, Scalar | None] = {
@@ -24,15 +24,31 @@ CONSTANT_RATE: Mapping[str, Scalar | None] = {
 """Changes that leave a trial without a schedule; its warmup stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class SweepSpec:
-    """What a procedure works on: one configuration of a study, settled, and what the user asked for.
+@dataclass(frozen=True)
+class ProcedureOptions:
+    """The options of a procedure. Each procedure has its own record: a frozen dataclass derived from this one.
+
+    It has one field for each option of the command, whose default holds where the user does not give the option.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as procedure.json keeps them; a folder goes on only with the same ones."""
+        return asdict(self)
+
+
+Options = TypeVar("Options", bound=ProcedureOptions)
+Options_co = TypeVar("Options_co", bound=ProcedureOptions, covariant=True)
+
+
+@dataclass(frozen=True)
+class SweepSpec(Generic[Options_co]):
+    """What a procedure works on: one configuration of a study, each hyperparameter with one value, and its options.
 
     `init_scale` is the scale of the initial weights: the study's, else the factory's default, None where there is none.
     `values` are the hyperparameters that hold unless a trial changes them; `off` are the values at which
     regularisation and augmentation are off, by name. `learning_rates` is the study's own range of the learning rate,
-    None where it has none. `options` are the command's own, by name, complete; `before` is the conclusion.json of the
-    procedure that this one goes on from, {} without one; `beside` are those of other procedures on the same
+    None where it has none. `options` are the command's own; `before` is the conclusion.json of the procedure that
+    this one goes on from, {} without one; `beside` are those of other procedures on the same
     configuration, by name, which a verdict may be compared with. `train_examples` is on how many examples train is
     evaluated, None for as many as `valid` has. `own_code`: the user's own code trains, which evaluates when it does and
     has a schedule of its own.
@@ -42,10 +58,10 @@ class SweepSpec:
     objective: Objective
     max_train_steps: int
     eval_every: int
+    options: Options_co
     off: Mapping[str, Scalar] = field(default_factory=dict)
     learning_rates: tuple[float, float] | None = None
     init_scale: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] = field(default_factory=dict)
     own_code: bool = False
     train_examples: int | None = None
@@ -62,10 +78,10 @@ class SweepSpec:
 class Wish:
     """A trial that a procedure wants, known by (phase, point, repeat).
 
-    `changes` are hyperparameters over the settled ones, None for one that is to be left out; `training` is what of
-    `training:` is otherwise (max_train_steps, eval_every, keep_checkpoints, train_examples), and with `stop_after` and
-    `eval_from` what of it is trained and evaluated. Wishes with the same `repeat` share their
-    seed, so that what is compared differs in nothing else. `kind` is `throughput` for one that only measures speed.
+    `changes` replace hyperparameters of the sweep, None leaves one out. `training` replaces fields of the study's
+    `training:` (max_train_steps, eval_every, keep_checkpoints, train_examples); its `stop_after` and `eval_from` say
+    which part is trained and evaluated. Wishes with the same `repeat` share their seed, so that trials that are
+    compared differ in nothing else. `trial_kind` is `throughput` for one that only measures speed.
     """
 
     phase: int
@@ -73,8 +89,11 @@ class Wish:
     repeat: int
     changes: Mapping[str, Scalar | None]
     training: Mapping[str, int] = field(default_factory=dict)
-    kind: TrialKind = "sweep"
+    trial_kind: TrialKind = "sweep"
 
+
+AnySweep = SweepSpec[ProcedureOptions]
+"""What any procedure works on, for what does not read its options."""
 
 Results = Mapping[tuple[int, int, int], Run]
 """The trials that have ended, by (phase, point, repeat)."""
@@ -99,38 +118,46 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class OwnCodeNeeds:
-    """What a study of own code must have for a procedure: hyperparameters, and metrics that the code tells."""
+    """What a study of own code must have for a procedure: these hyperparameters and these metrics."""
 
     hyperparameters: tuple[str, ...]
     metrics: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Procedure:
-    """A procedure by its two functions.
+@dataclass(frozen=True)
+class Procedure(Generic[Options]):
+    """A procedure by its record of options and its two functions.
 
-    `next_trials` gives every trial that the results so far call for, those that were asked for before included; when
-    it asks for nothing new, `conclude` is asked. Both depend on nothing but their arguments. `phases` says in a few
-    words what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself.
-    `problems` says what is wrong with what was asked, a line for each, before anything is created. `own_code` is what
-    it needs to work on own code, None where only tunectl's own loop will do. With `one_at_a_time` no trial has a
-    neighbour, which would disturb what it times. `trainings` gives the least and the most trainings that it usually
+    A command makes the record from what the user gave and runs the procedure on it:
+
+        request = ProcedureRequest(RangeTestOptions(low=1e-6, steps=400), values)
+        run_procedure(study, request, ...)
+
+    `PROCEDURES` in known_procedures has all of them.
+
+    `next_trials` returns every trial that the results so far call for, including those of earlier calls; when it
+    returns no new one, `conclude` is called. Both depend on nothing but their arguments. `phases` says in a few words
+    what the trials of each phase are for. `swept` are the hyperparameters that the procedure sets by itself. `problems`
+    returns a line for each thing that is wrong with the options, before anything is created. `own_code` is what it
+    needs to work on own code, None where it needs tunectl's own training loop. With `one_at_a_time` no two trials run
+    at once, since each would slow the other down. `trainings` returns the least and the most trainings that it usually
     takes, None where it is a few short ones.
     """
 
     name: str
     swept: frozenset[str]
     phases: Sequence[str]
-    next_trials: Callable[[SweepSpec, Results], Sequence[Wish]]
-    conclude: Callable[[SweepSpec, Results], Conclusion]
-    problems: Callable[[SweepSpec], Sequence[str]]
+    options: type[Options]
+    next_trials: Callable[[SweepSpec[Options], Results], Sequence[Wish]]
+    conclude: Callable[[SweepSpec[Options], Results], Conclusion]
+    problems: Callable[[SweepSpec[Options]], Sequence[str]]
     own_code: OwnCodeNeeds | None = None
     one_at_a_time: bool = False
-    trainings: Callable[[SweepSpec], tuple[int, int] | None] = lambda _spec: None
+    trainings: Callable[[SweepSpec[Options]], tuple[int, int] | None] = lambda _spec: None
 
 
 def fewest_seeds(points: int) -> int:
-    """How many trainings so many points take at the least: a majority of their seeds; see `by_majority`."""
+    """The fewest trainings that this number of points takes: a majority of the seeds of each, see `by_majority`."""
     return (SEEDS // 2 + 1) * points
 
 
@@ -162,8 +189,8 @@ def has_all(results: Results, wishes: Sequence[Wish]) -> bool:
 def by_majority(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
     """These trials without the seeds that can change no judgement by majority.
 
-    Where most of SEEDS seeds were lost already, the point is infeasible whatever the others do. The first seeds, as
-    many as make a majority, come alone; the others follow once these have ended.
+    Where most of SEEDS seeds are infeasible already, the point is infeasible whatever the others do. So a majority of
+    the seeds run first, and the others follow once these have ended.
     """
     most = SEEDS // 2 + 1
     first = [wish for wish in wishes if wish.repeat < most]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunectl.procedures.levers import Levers
-from tunectl.procedures.procedure import Results, SweepSpec, Wish, by_majority, has_all, repeats
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.procedure import AnySweep, Results, Wish, by_majority, has_all, repeats
+from tunectl.procedures.recipes import (
     Judged,
     Recipe,
     candidates,
@@ -28,7 +28,7 @@ class QuarterPhases:
 
 
 def quarter_trials(
-    spec: SweepSpec, results: Results, phases: QuarterPhases, smaller: Levers | None, rates: Sequence[float]
+    spec: AnySweep, results: Results, phases: QuarterPhases, smaller: Levers | None, rates: Sequence[float]
 ) -> list[Wish]:
     """The trials of these levers, which have a quarter of the initialisation; [] where there are none."""
     if smaller is None:
@@ -46,7 +46,7 @@ def swept(phase: int, levers: Levers, rates: Sequence[float]) -> list[Wish]:
 
 
 def best_with_quarter(
-    spec: SweepSpec,
+    spec: AnySweep,
     results: Results,
     phases: QuarterPhases,
     smaller: Levers | None,
@@ -61,6 +61,6 @@ def best_with_quarter(
     return chosen([item for item in again if may_be(item)], spec.objective)
 
 
-def safer_of(spec: SweepSpec, one: Judged | None, other: Judged | None) -> Judged | None:
+def safer_of(spec: AnySweep, one: Judged | None, other: Judged | None) -> Judged | None:
     """The first where it is safer than the other, else the other."""
     return one if one is not None and is_safer(one, other, spec.objective) else other

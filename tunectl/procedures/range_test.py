@@ -1,6 +1,6 @@
 """`range-test`: a learning rate from one run in which it rises exponentially.
 
-The run begins at 1e-7 and rises until far beyond what any training bears; the loss first falls, then blows up. The
+The run begins at 1e-7 and rises far above any rate that trains; the loss first falls, then blows up. The
 suggestion lies where it falls most steeply against the logarithm of the rate; of a wild initialisation only what lies
 below the loss of a constant prediction counts. The range reaches from there to the rate of the lowest loss.
 """
@@ -8,37 +8,57 @@ below the loss of a constant prediction counts. The range reaches from there to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Mark
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.range_curve import RangeSuggestion, range_suggestion
 from tunectl.core.records import Scalar
-from tunectl.procedures.procedure import CONSTANT_RATE, Conclusion, Procedure, Results, SweepSpec, Wish
-from tunectl.procedures.rate_grid import why_apart
+from tunectl.procedures.procedure import (
+    CONSTANT_RATE,
+    Conclusion,
+    Procedure,
+    ProcedureOptions,
+    Results,
+    SweepSpec,
+    Wish,
+)
+from tunectl.procedures.rate_judgements import why_apart
 
 PHASES = ("one run with a rising learning rate",)
 LOW, HIGH, STEPS = 1e-7, 10.0, 500
+FEWEST_STEPS = 50
 
 WIDER = 3.0
-"""A range that is to include a rate goes on so far beyond it."""
+"""A range that is widened to include a rate reaches this factor beyond it."""
 
 
-def _bounds(spec: SweepSpec) -> tuple[float, float, int]:
-    given = (spec.options.get(name) for name in ("low", "high", "steps"))
-    low, high, steps = given
-    return low or LOW, high or HIGH, steps or STEPS
+@dataclass(frozen=True)
+class RangeTestOptions(ProcedureOptions):
+    """The options of `range-test`: the first and the last rate and the number of updates between them."""
+
+    low: float | None = None
+    high: float | None = None
+    steps: int | None = None
 
 
-def problems(spec: SweepSpec) -> list[str]:
-    """What is wrong with what was asked."""
+RangeTest = SweepSpec[RangeTestOptions]
+
+
+def _bounds(spec: RangeTest) -> tuple[float, float, int]:
+    return spec.options.low or LOW, spec.options.high or HIGH, spec.options.steps or STEPS
+
+
+def problems(spec: RangeTest) -> list[str]:
+    """What is wrong with the options, a line for each."""
     low, high, steps = _bounds(spec)
-    found = [] if 0 < low < high else [f"--low {low:g} --high {high:g}: 0 < low < high is due"]
-    if steps < 50:
-        found.append(f"--steps {steps}: at least 50 are due, or the curve says nothing")
+    found = [] if 0 < low < high else [f"--low, --high: expected 0 < low < high, got {low:g} and {high:g}"]
+    if steps < FEWEST_STEPS:
+        found.append(f"--steps: expected at least {FEWEST_STEPS} for a curve that shows anything, got {steps}")
     return found
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
+def next_trials(spec: RangeTest, results: Results) -> Sequence[Wish]:
     """The one run: clipping off, since it would hide what large rates do, and no evaluation on the way."""
     del results
     low, high, steps = _bounds(spec)
@@ -53,8 +73,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return [Wish(0, 0, 0, changes, {"max_train_steps": steps, "eval_every": steps, "keep_checkpoints": 1})]
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
-    """The rate of the steepest descent and the range around it, or that the curve does not say."""
+def conclude(spec: RangeTest, results: Results) -> Conclusion:
+    """The rate of the steepest descent and the range around it, or why the curve shows none."""
     run = results[0, 0, 0]
     found = range_suggestion(run.updates.learning_rate, run.updates.loss, run.baseline_loss)
     best = spec.beside.get("lr-sweep", {}).get("best_learning_rate")
@@ -79,7 +99,7 @@ def _verdict(found: RangeSuggestion) -> str:
 
 
 def _against_sweep(found: RangeSuggestion, best: float | None) -> list[str]:
-    """Both rates, where a sweep of the same configuration found one, and why they differ."""
+    """A sentence that compares it with the best rate of a sweep of the same configuration, where there is one."""
     if best is None:
         return []
     if not found.clear or found.low is None or found.high is None or found.suggestion is None:
@@ -116,4 +136,6 @@ def _curve(run: Run, found: RangeSuggestion, best: float | None) -> CurvesFigure
     )
 
 
-RANGE_TEST = Procedure("range-test", frozenset({"learning_rate"}), PHASES, next_trials, conclude, problems)
+RANGE_TEST = Procedure(
+    "range-test", frozenset({"learning_rate"}), PHASES, RangeTestOptions, next_trials, conclude, problems
+)

@@ -16,7 +16,7 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import Scalar
 from tunectl.procedures.lr_phases import CONFIRMED
 from tunectl.procedures.procedure import Results, Wish, has_all, runs_of
-from tunectl.procedures.warmup_recipe import FRESH
+from tunectl.procedures.recipes import FRESH
 
 CONTENDERS = 3
 """At most this number of the best rates run again: those that the seeds of the sweep cannot distinguish."""
@@ -42,7 +42,7 @@ class Confirmed:
         return sum(not run.feasible for run in self.runs)
 
     def mean(self, objective: Objective) -> float:
-        """The mean of the fresh seeds that are not lost, as a number to minimise; infinite where all are."""
+        """The mean cost of the fresh seeds that are not lost; infinite where all are."""
         found = _finite(self.fresh, objective)
         return statistics.fmean(found) if found else math.inf
 
@@ -50,7 +50,7 @@ class Confirmed:
         """The lower the better: one that loses no seed, then the mean of the fresh ones, then the lower rate."""
         return (self.lost, self.mean(objective), self.rate)
 
-    def is_level_with(self, best: Confirmed, objective: Objective) -> bool:
+    def is_as_good_as(self, best: Confirmed, objective: Objective) -> bool:
         """Whether the fresh seeds cannot distinguish the two; a pair of runs has the same seed."""
         pairs = [
             (here.loss(objective), there.loss(objective)) for here, there in zip(self.fresh, best.fresh, strict=False)

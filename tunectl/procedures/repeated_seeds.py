@@ -1,4 +1,4 @@
-"""What becomes of a conclusion whose repeats turn out to be one run, seen several times."""
+"""The conclusion of a procedure whose trials are identical under every seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tunectl.procedures.procedure import Conclusion, Results
 
 
 def seeds_change_nothing(results: Results) -> bool:
-    """Whether all trials that were repeated under other seeds, and came to their end, were exactly repeated."""
+    """Whether all completed trials that were repeated under other seeds measured exactly the same."""
     groups: dict[tuple[int, int], list[Run]] = {}
     for (phase, point, _), run in results.items():
         if run.plan.kind != "throughput":
@@ -20,13 +20,13 @@ def seeds_change_nothing(results: Results) -> bool:
 
 
 def without_evidence(conclusion: Conclusion, results: Results) -> Conclusion:
-    """The conclusion, or, where seeds change nothing, one that says so first and advises nothing: a judgement by
-    several seeds would rest on a single run.
+    """The conclusion; where seeds change nothing, one that says so first and gives no advice, since it rests on one run
+    of each trial.
     """
     if not seeds_change_nothing(results):
         return conclusion
     verdict = (
-        f"{NO_VARIATION}. What follows rests on one run of each trial, not on several seeds, and nothing is advised: "
+        f"{NO_VARIATION}. What follows rests on one run of each trial, not on several seeds, so no advice is given: "
         f"{PASS_THE_SEED}. {conclusion.verdict}"
     )
     return replace(conclusion, verdict=verdict, answers={**conclusion.answers, "seeds_change_nothing": True}, advice="")

@@ -1,4 +1,4 @@
-"""The search for the shortest warmup after which training bears a rate far beyond the unstable one."""
+"""The search for the shortest warmup after which training is stable at a rate far above the unstable one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.procedures.levers import Levers, earlier
-from tunectl.procedures.procedure import CONSTANT_RATE, Results, SweepSpec, Wish, has_all, repeats, runs_of
-from tunectl.procedures.rate_grid import rounded
-from tunectl.procedures.warmup_check import hold, holds
+from tunectl.procedures.procedure import (
+    CONSTANT_RATE,
+    SEEDS,
+    ProcedureOptions,
+    Results,
+    SweepSpec,
+    Wish,
+    has_all,
+    repeats,
+    runs_of,
+)
+from tunectl.procedures.rate_judgements import rounded
 
 LADDER = (2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
-"""Factors over the unstable rate, tried from 10 downwards until a warmup holds one, and upwards where asked."""
+"""Factors over the unstable rate, tried from 10 downwards until a warmup is stable, and upwards up to --factor."""
 
 START_FACTOR = 10.0
 
@@ -24,7 +34,22 @@ LONGEST_PART = 0.1
 """The playbook: the longest warmup to try is 10 % of max_train_steps."""
 
 SHORTEST_STRETCH = 500
-"""Updates at the base rate after a warmup: twice the warmup, and at least so many, since blow-ups come late."""
+"""The number of updates at the base rate after a warmup is at least this, and twice the warmup: instability may come
+late.
+"""
+
+
+@dataclass(frozen=True)
+class WarmupSweepOptions(ProcedureOptions):
+    """The options of `warmup-sweep`: the rate at which training is unstable, where no lr-sweep says so, and how many
+    times that rate a warmup is to make trainable.
+    """
+
+    unstable_lr: float | None = None
+    factor: float = START_FACTOR
+
+
+WarmupSweep = SweepSpec[WarmupSweepOptions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +63,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A factor over the unstable rate, the base rate, and the shortest warmup that holds it beside these levers."""
+    """A factor over the unstable rate, the base rate, and the shortest stable warmup there with these levers."""
 
     factor: float
     base: float
@@ -59,34 +84,34 @@ def stretch(warmup: int) -> int:
     return max(2 * warmup, SHORTEST_STRETCH)
 
 
-def unstable_rate(spec: SweepSpec) -> float | None:
+def unstable_rate(spec: WarmupSweep) -> float | None:
     """The rate at which training becomes unstable: as the user said, or as the procedure before found."""
-    rate = spec.options.get("unstable_lr") or earlier(spec).unstable_rate
+    rate = spec.options.unstable_lr or earlier(spec).unstable_rate
     return None if rate is None else float(rate)
 
 
-def is_edge_open(spec: SweepSpec) -> bool:
+def is_edge_open(spec: WarmupSweep) -> bool:
     """Whether it is not known that an instability keeps the best rate down: the seeds of lr-sweep did not say, and the
     user named no unstable rate.
     """
-    return spec.options.get("unstable_lr") is None and earlier(spec).is_at_edge is None
+    return spec.options.unstable_lr is None and earlier(spec).is_at_edge is None
 
 
-def factors(spec: SweepSpec) -> tuple[list[float], list[float]]:
-    """The factors to go down through, and those to go up through once the first one holds.
+def factors(spec: WarmupSweep) -> tuple[list[float], list[float]]:
+    """The factors to try downwards, and those to try upwards once a warmup is stable at the first one.
 
-    Where the edge is open, the unstable rate itself comes last: if a warmup makes it trainable, the rates below it
-    with the warmup show whether an instability kept the best one down.
+    Where the edge is open, the unstable rate itself comes last: if training is stable there with a warmup, the rates
+    below it with the warmup show whether an instability kept the best one down.
     """
-    asked = float(spec.options.get("factor", START_FACTOR))
+    asked = spec.options.factor
     start = min(asked, START_FACTOR)
     down = [start, *(factor for factor in reversed(LADDER) if factor < start)]
     up = sorted({factor for factor in (*LADDER, asked) if start < factor <= asked})
     return ([*down, ITSELF] if is_edge_open(spec) else down), up
 
 
-def search(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
-    """The trials that look for a warmup, and what holds; None while that is open, and where nothing holds."""
+def search(spec: WarmupSweep, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
+    """The trials that look for a warmup, and the shortest stable one; None while that is open, and without one."""
     wishes, coarse = _coarse(spec, results, start)
     if coarse is None:
         return wishes, None
@@ -98,7 +123,7 @@ def search(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish]
     return wishes, replace(coarse, warmup=shortest)
 
 
-def _coarse(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
+def _coarse(spec: WarmupSweep, results: Results, start: Search) -> tuple[list[Wish], Held | None]:
     down, up = factors(spec)
     wishes: list[Wish] = []
     held = None
@@ -122,7 +147,7 @@ def _coarse(spec: SweepSpec, results: Results, start: Search) -> tuple[list[Wish
     return wishes, held
 
 
-def _base(spec: SweepSpec, factor: float) -> float:
+def _base(spec: WarmupSweep, factor: float) -> float:
     return rounded((unstable_rate(spec) or math.nan) * factor)
 
 
@@ -134,7 +159,7 @@ def _warmed_up(phase: int, point: int, base: float, levers: Levers) -> list[Wish
     return repeats(phase, point, changes, {"max_train_steps": steps, "eval_every": every, "keep_checkpoints": 1})
 
 
-def _lengths_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> list[Wish]:
+def _lengths_at(spec: WarmupSweep, results: Results, start: Search, factor: float) -> list[Wish]:
     tried = lengths(spec.max_train_steps)
     down, up = factors(spec)
     first = sorted([*down, *up], key=lambda item: item == ITSELF).index(factor) * len(tried)
@@ -148,32 +173,32 @@ def _lengths_at(spec: SweepSpec, results: Results, start: Search, factor: float)
 
 
 def _until_one_is_lost(results: Results, wishes: Sequence[Wish]) -> list[Wish]:
-    """The first seed of each warmup, and the others of those that hold it: one lost seed settles that one does not."""
+    """The first seed of each warmup, then the others where it is stable: one seed that is not rejects a warmup."""
     first = [wish for wish in wishes if wish.repeat == 0]
     if not has_all(results, first):
         return first
-    held = {wish.point for wish in first if holds(results[wish.phase, wish.point, 0])}
+    held = {wish.point for wish in first if has_learned(results[wish.phase, wish.point, 0])}
     return [wish for wish in wishes if wish.repeat == 0 or wish.point in held]
 
 
 def _holding(results: Results, phase: int, base: float) -> dict[int, bool]:
-    """For each warmup that was tried at a base rate whether all of its runs hold."""
+    """For each warmup that was tried at a base rate whether all of its runs have learned."""
     found: dict[int, bool] = {}
     for runs in runs_of(results, phase).values():
         values = runs[0].plan.hyperparameters
         if values["learning_rate"] == base:
-            found[int(values["warmup_steps"])] = hold(runs)
+            found[int(values["warmup_steps"])] = all_have_learned(runs)
     return found
 
 
-def _held_at(spec: SweepSpec, results: Results, start: Search, factor: float) -> Held | None:
+def _held_at(spec: WarmupSweep, results: Results, start: Search, factor: float) -> Held | None:
     base = _base(spec, factor)
     holding = [warmup for warmup, held in _holding(results, start.coarse, base).items() if held]
     return Held(factor, base, min(holding), start.levers) if holding else None
 
 
-def _refined(spec: SweepSpec, results: Results, start: Search, held: Held) -> list[Wish]:
-    """Warmups a third and a ninth as long, as far as they are longer than the last coarse one that did not hold."""
+def _refined(spec: WarmupSweep, results: Results, start: Search, held: Held) -> list[Wish]:
+    """Warmups a third and a ninth as long, if they are longer than the last coarse one that was not stable."""
     tried = lengths(spec.max_train_steps)
     below = max((warmup for warmup in tried if warmup < held.warmup), default=0)
     shorter = dict.fromkeys(round(held.warmup / 3**power) for power in (1, 2))
@@ -183,3 +208,43 @@ def _refined(spec: SweepSpec, results: Results, start: Search, held: Held) -> li
         for wish in _warmed_up(start.refined, point, held.base, replace(start.levers, warmup=warmup))
     ]
     return _until_one_is_lost(results, wishes)
+
+
+CLEARLY_BELOW = 0.9
+"""A loss below this part of the baseline has been learned, not guessed: a dead network stays within 2 % of it."""
+
+LEARNED_PART = 0.5
+"""Where the workload has no baseline_loss: this part of the loss at step 0."""
+
+LIKE_THE_OTHERS = 0.75
+"""A run whose loss has fallen by less than this part of another seed's fall was damaged: half of its units may be dead.
+It is below the baseline, but it was not stable.
+"""
+
+
+def has_learned(run: Run) -> bool:
+    """Whether a run ended with a loss clearly below that of a constant prediction, not only without a NaN."""
+    _, losses = run.curve("train/loss")
+    if not run.feasible or len(losses) == 0 or not math.isfinite(losses[-1]):
+        return False
+    if run.baseline_loss is not None and run.baseline_loss > 0:
+        return bool(losses[-1] < CLEARLY_BELOW * run.baseline_loss)
+    return bool(losses[-1] < LEARNED_PART * losses[0])
+
+
+def all_have_learned(runs: Sequence[Run]) -> bool:
+    """Whether a warmup is stable: each of SEEDS runs has learned, and none is far behind the one that has learned most.
+
+    How far a run has come is the fall of its evaluated training loss, from the loss of a constant prediction where that
+    is known, else from step 0.
+    """
+    if len(runs) < SEEDS or not all(has_learned(run) for run in runs):
+        return False
+    falls = [_fall(run) for run in runs]
+    return min(falls) >= LIKE_THE_OTHERS * max(falls)
+
+
+def _fall(run: Run) -> float:
+    _, losses = run.curve("train/loss")
+    known = run.baseline_loss is not None and run.baseline_loss > 0
+    return float((run.baseline_loss if known else losses[0]) - losses[-1])

@@ -1,13 +1,13 @@
-"""`warmup-sweep`: the shortest warmup that lets training bear rates beyond the unstable one, and whether to adopt it.
+"""`warmup-sweep`: the shortest warmup with which rates above the unstable one train, and whether to adopt it.
 
 Deep Learning Tuning Playbook, "How to apply learning rate warmup": ramp up from 0 to a base rate of about ten times the
 unstable one, train at it for a while, and look for the shortest ramp that does not blow up; then put that ramp before
-the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is by
-its nature close to the edge: one three times as long is swept, too, and `warmup_recipe` chooses among both. Where that
-would be too long, one a third as long is: it does not hold the base rate, but it may be the better one below.
+the study's own schedule, sweep the learning rate again, and compare with the sweep without it. The shortest ramp is
+always close to the edge: one three times as long is swept, too, and `recipes` chooses among both. Where that would be
+too long, one a third as long is swept: it is not stable at the base rate, but it may be better at lower ones.
 
-After a clip-sweep, all of this has its threshold. Where the model takes `init_scale`, a quarter of it is tried on top,
-and where no warmup holds without it, from the start.
+After a clip-sweep, all trials have its threshold. Where the model takes `init_scale`, a quarter of it is tried as well,
+and where no warmup is stable without it, from the start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from tunectl.procedures.procedure import (
     OwnCodeNeeds,
     Procedure,
     Results,
-    SweepSpec,
     Wish,
     by_majority,
     fewest_seeds,
@@ -32,10 +31,9 @@ from tunectl.procedures.procedure import (
     runs_of,
 )
 from tunectl.procedures.quarter_initialisation import QuarterPhases, best_with_quarter, quarter_trials, safer_of, swept
-from tunectl.procedures.rate_grid import log_grid, rounded
+from tunectl.procedures.rate_judgements import log_grid, rounded
 from tunectl.procedures.recipe_conclusion import going_on, remarks, staying
-from tunectl.procedures.warmup_figures import length_figures, sweeps_figure
-from tunectl.procedures.warmup_recipe import (
+from tunectl.procedures.recipes import (
     CANDIDATES,
     FRESH_SEEDS,
     Judged,
@@ -49,12 +47,14 @@ from tunectl.procedures.warmup_recipe import (
     recipe_lines,
     sweep_rows,
 )
+from tunectl.procedures.sweep_figures import length_figures, sweeps_figure
 from tunectl.procedures.warmup_search import (
     ITSELF,
     LONGEST_PART,
-    START_FACTOR,
     Held,
     Search,
+    WarmupSweep,
+    WarmupSweepOptions,
     factors,
     is_edge_open,
     lengths,
@@ -85,17 +85,17 @@ RATES = 6
 """Rates of each of the two sweeps that are compared."""
 
 HIGHER_RATES = 3
-"""The highest of them, for another warmup: for a longer one, since the lower rates bear the shorter one; for a shorter
-one without the base rate, which it does not hold.
+"""The highest of them, for another warmup: for a longer one, since the lower rates train with the shorter one; for a
+shorter one without the base rate, where it is not stable.
 """
 
 
-def problems(spec: SweepSpec) -> list[str]:
-    """What is wrong with what was asked."""
+def problems(spec: WarmupSweep) -> list[str]:
+    """What is wrong with the options, a line for each."""
     found = problems_before(spec.before, "warmup_steps")
     if found:
         return found
-    rate, factor = unstable_rate(spec), spec.options.get("factor", START_FACTOR)
+    rate, factor = unstable_rate(spec), spec.options.factor
     if not spec.before and rate is None:
         found.append(
             "the rate at which training becomes unstable is not known; give --from LR_SWEEP_DIR or --unstable-lr"
@@ -107,16 +107,16 @@ def problems(spec: SweepSpec) -> list[str]:
     return found
 
 
-def is_needed(spec: SweepSpec) -> bool:
+def is_needed(spec: WarmupSweep) -> bool:
     """Whether there is an instability to fix: one that keeps the best rate down, or one that the user named."""
-    if spec.options.get("unstable_lr") is not None:
+    if spec.options.unstable_lr is not None:
         return True
     return unstable_rate(spec) is not None and earlier(spec).is_at_edge is not False
 
 
-def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
-    """Warmup lengths at falling factors until one holds; shorter ones; the sweeps; the safest of each again; the same
-    with a quarter of the initialisation.
+def next_trials(spec: WarmupSweep, results: Results) -> Sequence[Wish]:
+    """Warmup lengths at falling factors until one is stable; shorter ones; the sweeps; the safest of each again; the
+    same with a quarter of the initialisation.
     """
     if not is_needed(spec):
         return ()
@@ -137,8 +137,8 @@ def next_trials(spec: SweepSpec, results: Results) -> Sequence[Wish]:
     return [*wishes, *quarter_trials(spec, results, _QUARTER, smaller, _rates(spec, held))]
 
 
-def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], Held | None]:
-    """The trials that look for a warmup, with a quarter of the initialisation where none holds without."""
+def _search(spec: WarmupSweep, results: Results) -> tuple[list[Wish], Held | None]:
+    """The trials that look for a warmup, with a quarter of the initialisation where none is stable without."""
     levers = earlier(spec).levers
     wishes, held = search(spec, results, Search(LENGTHS, REFINED, levers))
     smaller = quartered(spec, levers)
@@ -148,7 +148,7 @@ def _search(spec: SweepSpec, results: Results) -> tuple[list[Wish], Held | None]
     return [*wishes, *more], held
 
 
-def _longer(spec: SweepSpec, warmup: int) -> int | None:
+def _longer(spec: WarmupSweep, warmup: int) -> int | None:
     """About three times this warmup, as far as a tenth of max_train_steps allows; None where that is hardly more."""
     longest = lengths(spec.max_train_steps)[-1]
     # One that was tried before rather than one of nearly the same length.
@@ -157,7 +157,7 @@ def _longer(spec: SweepSpec, warmup: int) -> int | None:
     return wanted if wanted >= 1.5 * warmup else None
 
 
-def _sweeps(spec: SweepSpec, held: Held) -> dict[int, Levers]:
+def _sweeps(spec: WarmupSweep, held: Held) -> dict[int, Levers]:
     """The phases of the sweeps that are compared, with the levers of each."""
     other = _longer(spec, held.warmup) or round(held.warmup / 3)
     warmups = {WITH: held.warmup} | ({OTHER: other} if other > 0 else {})
@@ -165,13 +165,13 @@ def _sweeps(spec: SweepSpec, held: Held) -> dict[int, Levers]:
     return {WITHOUT: earlier(spec).levers, **with_warmup}
 
 
-def _rates(spec: SweepSpec, held: Held) -> list[float]:
+def _rates(spec: WarmupSweep, held: Held) -> list[float]:
     """From the best rate without warmup, below which nothing is gained, up to the base rate."""
     low = earlier(spec).best_rate or (unstable_rate(spec) or held.base) / 6
     return [rounded(rate) for rate in log_grid(rounded(low), held.base, RATES)]
 
 
-def _sweep(spec: SweepSpec, phase: int, held: Held, sweeps: Mapping[int, Levers]) -> list[Wish]:
+def _sweep(spec: WarmupSweep, phase: int, held: Held, sweeps: Mapping[int, Levers]) -> list[Wish]:
     wishes = swept(phase, sweeps[phase], _rates(spec, held))
     if phase != OTHER:
         return wishes
@@ -180,17 +180,17 @@ def _sweep(spec: SweepSpec, phase: int, held: Held, sweeps: Mapping[int, Levers]
     return [wish for wish in wishes if first <= wish.point < first + HIGHER_RATES]
 
 
-def _without(spec: SweepSpec, results: Results) -> list[Recipe]:
+def _without(spec: WarmupSweep, results: Results) -> list[Recipe]:
     return candidates(results, {WITHOUT: earlier(spec).levers}, spec.objective)
 
 
-def _with(spec: SweepSpec, results: Results, sweeps: Mapping[int, Levers]) -> list[Recipe]:
+def _with(spec: WarmupSweep, results: Results, sweeps: Mapping[int, Levers]) -> list[Recipe]:
     phases = {phase: levers for phase, levers in sweeps.items() if phase != WITHOUT}
     return candidates(results, phases, spec.objective)
 
 
 def _best_of_each(
-    spec: SweepSpec, results: Results, sweeps: Mapping[int, Levers]
+    spec: WarmupSweep, results: Results, sweeps: Mapping[int, Levers]
 ) -> tuple[Judged | None, Judged | None]:
     """The recipe without warmup and the one with it, by their runs under fresh seeds."""
     recipes = [*_without(spec, results), *_with(spec, results, sweeps)]
@@ -202,7 +202,7 @@ def _best_of_each(
     return without, with_it
 
 
-def _levers_so_far(spec: SweepSpec, results: Results, held: Held, sweeps: Mapping[int, Levers]) -> Levers:
+def _levers_so_far(spec: WarmupSweep, results: Results, held: Held, sweeps: Mapping[int, Levers]) -> Levers:
     """Those of the best recipe before a quarter of the initialisation is tried."""
     if held.levers.init_scale is not None:
         return held.levers
@@ -211,11 +211,11 @@ def _levers_so_far(spec: SweepSpec, results: Results, held: Held, sweeps: Mappin
     return best.recipe.levers if best is not None else sweeps[WITH]
 
 
-def conclude(spec: SweepSpec, results: Results) -> Conclusion:
-    """The recipe with a warmup, what it opens, and whether to adopt it."""
+def conclude(spec: WarmupSweep, results: Results) -> Conclusion:
+    """The recipe with a warmup, which rates it makes trainable, and whether to adopt it."""
     _, held = _search(spec, results) if is_needed(spec) else ([], None)
     if held is None:
-        return _nothing_held(spec, results)
+        return _without_warmup(spec, results)
     sweeps = _sweeps(spec, held)
     without, with_it = _best_of_each(spec, results, sweeps)
     smaller = quartered(spec, _levers_so_far(spec, results, held, sweeps))
@@ -225,7 +225,7 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     found = _Found(without, with_it, small, best, smaller is not None)
     too_long = found.adopt and best is not None and (best.recipe.levers.warmup or 0) > LONG_PART * spec.max_train_steps
     answers = {
-        **going_on(spec, results, best, without, every),
+        **going_on(spec, results, best, without, every, unstable=spec.options.unstable_lr),
         "held": {**_held_recipe(held).settings(spec), "post_warmup_steps": stretch(held.warmup)},
         "compared": compared(spec, [without, with_it, small]),
         "raise_max_train_steps": too_long,
@@ -233,14 +233,16 @@ def conclude(spec: SweepSpec, results: Results) -> Conclusion:
     parts = [_opened(spec, held), _comparison(spec, found)]
     if is_edge_open(spec) and not found.adopt:
         parts.append(
-            "lr-sweep's seeds did not say whether an instability keeps the best learning rate down; with a warmup the "
-            "higher rates train and are no better: a warmup is not needed."
+            "The seeds of lr-sweep do not show whether an instability keeps the best learning rate down; with a warmup "
+            "the higher rates train and are no better: a warmup is not needed."
         )
-    # A rate above those of the sweep with this initialisation is known not to hold.
+    # A rate above those of the sweep with this initialisation is known to be unstable.
     is_highest = best is not small and _is_out_of_reach(spec, held)
     parts += remarks({**answers, "at_boundary": answers["at_boundary"] and not is_highest}, best)
     if too_long:
-        parts.append(f"It takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps.")
+        parts.append(
+            f"The warmup takes more than {LONG_PART:.0%} of max_train_steps: consider raising max_train_steps."
+        )
     return Conclusion(
         verdict=" ".join(parts),
         answers=answers,
@@ -280,61 +282,69 @@ def _column(phase: int, levers: Levers) -> str:
     return f"with_{levers.warmup}_steps" if levers.warmup is not None else "without_warmup"
 
 
-def _opened(spec: SweepSpec, held: Held) -> str:
+def _opened(spec: WarmupSweep, held: Held) -> str:
     beside = ""
     if held.levers != earlier(spec).levers:
-        beside = f" with a quarter of the initialisation (init_scale {held.levers.init_scale:g}), and none does without"
-    text = f"A warmup lets training bear {held.base:g}, {_times(held.factor)}{beside}"
-    return f"{text}; {_asked(spec):g} times it is out of reach." if _is_out_of_reach(spec, held) else f"{text}."
+        beside = (
+            f", with a quarter of the initialisation (init_scale {held.levers.init_scale:g}); without that, "
+            "no warmup is enough"
+        )
+    text = f"With a warmup, training is stable at {held.base:g}, {_times(held.factor)}{beside}"
+    return (
+        f"{text}; at {spec.options.factor:g} times that rate it is not." if _is_out_of_reach(spec, held) else f"{text}."
+    )
 
 
-def _asked(spec: SweepSpec) -> float:
-    return float(spec.options.get("factor", START_FACTOR))
+def _is_out_of_reach(spec: WarmupSweep, held: Held) -> bool:
+    return held.factor < spec.options.factor
 
 
-def _is_out_of_reach(spec: SweepSpec, held: Held) -> bool:
-    return held.factor < _asked(spec)
-
-
-def _comparison(spec: SweepSpec, found: _Found) -> str:
+def _comparison(spec: WarmupSweep, found: _Found) -> str:
     shown = found.best if found.adopt else found.with_it or found.small
     if shown is None:
-        return "But no learning rate with it is feasible: that is no reason to adopt it."
+        return "But no learning rate is feasible with it: do not adopt it."
     other = found.without.in_words(spec.objective) if found.without else "no feasible rate without it"
-    judgement = "adopt it as a whole" if found.adopt else "that is no reason to adopt it"
+    judgement = "adopt all of it" if found.adopt else "do not adopt it"
     text = f"Under fresh seeds {spec.objective.metric} reaches {shown.in_words(spec.objective)}, against {other}"
     if not found.tried_quarter:
         return f"{text}: {judgement}."
     if found.adopt and shown is found.small:
         beside = found.with_it.in_words(spec.objective) if found.with_it else "no feasible rate"
         return f"{text}, and {beside} without the quarter of the initialisation: {judgement}."
-    return f"{text}: {judgement}. A quarter of the initialisation brings nothing more."
+    return f"{text}: {judgement}. A quarter of the initialisation does not improve it."
 
 
-def _nothing_held(spec: SweepSpec, results: Results) -> Conclusion:
+def _without_warmup(spec: WarmupSweep, results: Results) -> Conclusion:
     if is_needed(spec):
-        verdict = _no_warmup_holds(spec)
+        verdict = _no_stable_warmup(spec)
     else:
         verdict = (
-            "A warmup is not needed: no instability keeps the best learning rate down. --unstable-lr tries one anyway."
+            "A warmup is not needed: no instability keeps the best learning rate down. Give --unstable-lr to try one "
+            "anyway."
         )
-    answers = {**staying(spec), "held": None, "compared": [], "raise_max_train_steps": None}
+    answers = {
+        **staying(spec, unstable=spec.options.unstable_lr),
+        "held": None,
+        "compared": [],
+        "raise_max_train_steps": None,
+    }
     return Conclusion(verdict, answers, figures=_length_figures(results))
 
 
-def _no_warmup_holds(spec: SweepSpec) -> str:
+def _no_stable_warmup(spec: WarmupSweep) -> str:
     levers = earlier(spec).levers
-    text = f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps holds even {_times(factors(spec)[0][-1])}"
+    lowest = _times(factors(spec)[0][-1])
+    text = f"No warmup of up to {LONGEST_PART:.0%} of max_train_steps makes training stable at {lowest}"
     smaller = quartered(spec, levers)
     if smaller is not None:
-        text += f", not even with a quarter of the initialisation (init_scale {smaller.init_scale:g})"
+        text += f", with a quarter of the initialisation (init_scale {smaller.init_scale:g}) or without"
     first = "Go to clip-sweep, then try" if levers.clip is None else "Try"
     last = "another optimizer, the initialisation, and a lower learning rate last."
     if not is_edge_open(spec):
         return f"{text}. {first} {last}"
     return (
-        f"{text}: it does not help here. lr-sweep's seeds did not say whether an instability keeps the best learning "
-        f"rate down; it may well be the best without one. {first} {last}"
+        f"{text}: it does not help here. The seeds of lr-sweep do not show whether an instability keeps the best "
+        f"learning rate down; it may be the best one even without an instability. {first} {last}"
     )
 
 
@@ -352,8 +362,8 @@ def _length_figures(results: Results) -> list[Figure]:
     ]
 
 
-def trainings(spec: SweepSpec) -> tuple[int, int] | None:
-    """From one where the first warmup that is tried holds to one where only the lowest factor has one that does."""
+def trainings(spec: WarmupSweep) -> tuple[int, int] | None:
+    """The least: the first warmup that is tried is stable; the most: one is stable only at the lowest factor."""
     if not is_needed(spec):
         return None
     tried, compared = len(lengths(spec.max_train_steps)), 2 * RATES + HIGHER_RATES
@@ -367,6 +377,7 @@ WARMUP_SWEEP = Procedure(
     "warmup-sweep",
     frozenset({"learning_rate", "warmup_steps"}),
     PHASES,
+    WarmupSweepOptions,
     next_trials,
     conclude,
     problems,

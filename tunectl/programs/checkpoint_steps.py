@@ -1,8 +1,8 @@
-"""Which evaluation a checkpoint belongs to, where its name counts otherwise than the metrics do.
+"""The evaluation that a checkpoint belongs to, if its name counts in another unit than the metrics.
 
-Only what makes it certain counts: what the program prints beside the metrics, or what a Trainer of Hugging Face writes
-into the checkpoint. Numbers that merely fit (as many of both, one a multiple of the other) do not: checkpoints of every
-500 updates and epochs of 600 fit as well.
+A match must be certain: by a number that the program prints beside the metrics, or by the history that a Trainer of
+Hugging Face writes into the checkpoint. It is not enough that numbers fit (equally many of both, one a multiple of the
+other): a checkpoint every 500 updates also fits epochs of 600.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tunectl.core import regular_files
 from tunectl.core.typed_fields import DamagedError, sealed_object
 
 Evaluations = Sequence[tuple[int, Mapping[str, float]]]
-"""The evaluations in their order: the step, and all metrics of that step."""
+"""The evaluations in order: the step, and all metrics of that step."""
 
 COUNTS = frozenset(
     {"step", "global_step", "iter", "iteration", "iter_num", "update", "updates", "num_updates", "epoch", "batch"}
@@ -24,22 +24,22 @@ COUNTS = frozenset(
 """Metrics that count steps under one of these names, on whatever split."""
 
 BEYOND = 2
-"""A number is of another unit where it is more than so many times all that was printed and that the study asks for."""
+"""A number has another unit if it is more than this many times the last printed step and the length of the study."""
 
 _STATE = "trainer_state.json"
 _EVALUATED = "eval_"
-_CLOSE = 1e-3  # what is printed is rounded, by newer versions to four places
+_CLOSE = 1e-3  # printed values are rounded, by newer versions to four places
 
 
 def is_other_unit(numbers: Iterable[int], last_step: int | None, length: int) -> bool:
-    """Whether checkpoints are named by numbers beyond every step that the metrics can have."""
+    """Whether the names of checkpoints have numbers above every step that the metrics can have."""
     return max(numbers, default=0) > BEYOND * max(length, last_step or 0)
 
 
 def shifted(numbers: Collection[int], steps: Collection[int]) -> int:
-    """By how much the names of all checkpoints differ from the steps of all evaluations, 0 where not all by the same.
+    """The difference between the names of all checkpoints and the steps of all evaluations, 0 if it is not the same.
 
-    Epochs 0 to 9 beside steps 1 to 10: from 0 on, or an untrained model first and the last epoch not saved.
+    Epochs 0 to 9 beside steps 1 to 10 may count from 0, or begin with an untrained model and lack the last epoch.
     """
     if len(numbers) < 2 or len(numbers) != len(steps):
         return 0
@@ -48,7 +48,7 @@ def shifted(numbers: Collection[int], steps: Collection[int]) -> int:
 
 
 def matched(there: Mapping[int, Path], evaluations: Evaluations, metric: str) -> dict[int, int]:
-    """The step of its evaluation for each checkpoint, by its number, for which that is known."""
+    """The step of the evaluation that belongs to a checkpoint, by its number, as far as it is known."""
     found = _by_counts(there, evaluations)
     state = _trainer_state(there)
     if state is not None:
@@ -59,7 +59,7 @@ def matched(there: Mapping[int, Path], evaluations: Evaluations, metric: str) ->
 
 
 def _by_counts(there: Mapping[int, Path], evaluations: Evaluations) -> dict[int, int]:
-    """By a metric that counts as the names do."""
+    """Matched by a metric that counts like the names."""
     places: dict[int, set[int]] = {}
     for step, metrics in evaluations:
         for name, value in metrics.items():
@@ -69,7 +69,7 @@ def _by_counts(there: Mapping[int, Path], evaluations: Evaluations) -> dict[int,
 
 
 def _trainer_state(there: Mapping[int, Path]) -> Mapping[str, Any] | None:
-    """What the last checkpoint that has one says of the training until then."""
+    """The state that a Trainer wrote into the last checkpoint that has one."""
     for _, path in sorted(there.items(), reverse=True):
         try:
             return sealed_object(regular_files.content(path / _STATE, follows=True))
@@ -81,14 +81,14 @@ def _trainer_state(there: Mapping[int, Path]) -> Mapping[str, Any] | None:
 
 
 def _by_history(state: Mapping[str, Any], evaluations: Sequence[tuple[int, float]]) -> dict[int, int]:
-    """By the history of a Trainer: its n-th evaluation is the n-th that was printed, where all values agree."""
+    """Matched by the history of a Trainer: its n-th evaluation is the n-th printed one, if all values agree."""
     listed = state.get("log_history")
     history = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     readings: list[dict[int, int]] = []
     for key in {name for item in history for name in item if name.startswith(_EVALUATED)}:
         entries = [item for item in history if key in item and isinstance(item.get("step"), int)]
         pairs = list(zip(entries, evaluations, strict=False))
-        # After the checkpoint more may have been printed, but none before it is missing.
+        # More may have been printed after the checkpoint, but none before it may be missing.
         if len(entries) <= len(evaluations) and all(_agrees(entry[key], value) for entry, (_, value) in pairs):
             readings.append({entry["step"]: step for entry, (step, _) in pairs})
     return readings[0] if readings and all(reading == readings[0] for reading in readings) else {}

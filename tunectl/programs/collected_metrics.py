@@ -1,4 +1,4 @@
-"""What a program tells, put together by step and written as measurements."""
+"""The metrics of a trial of own code, collected by step and written as measurements."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tunectl.core.records import Measurement
 from tunectl.language.progress_output import STEPS
 
 _STEPS_REMEMBERED = 50_000
-"""So many steps back what is told late (by a file that is written seldom) joins what was told before."""
+"""Metrics that come late, from a file that is written rarely, are joined with those of this many last steps."""
 
 LEARNING_RATE, GRADIENT_NORM = "learning_rate", "gradient_norm"
-"""Metrics of these names are the measurement's own."""
+"""Metrics with these names become fields of the measurement."""
 
 
 @dataclass(slots=True)
@@ -27,40 +27,41 @@ class _Step:
 
 @dataclass(slots=True)
 class Collector:
-    """Takes what a program tells, and writes a line for each step of which something new is known.
+    """Collects metrics by step, and writes a line for each step with new metrics.
 
-    A later line of a step holds what the earlier ones did, and counts. Metrics without a step belong to the last step
-    that was told, at first to step 0; where none is ever told, the n-th time that the same metric is told is step n:
-    at once where this is known beforehand (`counts`), else at the end (`settle`), until which they wait. A metric that
-    is no number is noted in `bad` where `matters` says so.
+    If a step has several lines, the last one counts: it has all metrics of the earlier ones. Metrics without a step
+    belong to the last step that was given, before the first one to step 0. If no step is ever given, steps are counted:
+    the n-th value of a metric is of step n. With `counts` this is known from the start; else the metrics wait until
+    `finish`. The first NaN of a metric for which `ends_on_nan` is true is kept in `first_nan`.
 
-    With `goes_on` it is not known from which step the program goes on: the first step of which it prints anything new
-    takes away what an earlier attempt printed from there on, and sets `was_cut`.
+    With `goes_on` the program resumed from a step that is not known. Then the first step with new metrics removes all
+    that an earlier attempt printed from that step on, and sets `was_cut`.
     """
 
     now_seconds: Callable[[], float]
     before_seconds: float = 0.0
     counts: bool = False
-    matters: Callable[[str], bool] = lambda _name: True
+    ends_on_nan: Callable[[str], bool] = lambda _name: True
     steps: dict[int, _Step] = field(default_factory=dict)
     last_step: int | None = None
     names: set[str] = field(default_factory=set)
-    bad: tuple[int, str] | None = None
+    first_nan: tuple[int, str] | None = None
     goes_on: bool = False
     was_cut: bool = False
     _changed: set[int] = field(default_factory=set)
     _counts: dict[str, int] = field(default_factory=dict)
-    _last_told: dict[str, int] = field(default_factory=dict)
-    _tellings: dict[str, int] = field(default_factory=dict)
+    _last_steps: dict[str, int] = field(default_factory=dict)
+    _times_seen: dict[str, int] = field(default_factory=dict)
     _waiting: dict[int, _Step] = field(default_factory=dict)
     _knows_steps: bool = False
     _finite_before: set[str] = field(default_factory=set)
 
-    def take(self, step: int | None, metrics: Mapping[str, float], row: int = 0) -> None:
-        """Note what was told. `bad` is the first (step, metric) that is no number, which ends the trial: what a program
-        tells behind it, before it is stopped, is chance. `row` is the row of what a file may tell again.
+    def add(self, step: int | None, metrics: Mapping[str, float], row: int = 0) -> None:
+        """Add metrics; `row` is the number of their row in a file that may be read again.
+
+        Nothing is added after `first_nan`, which ends the trial: what the program still prints is left to chance.
         """
-        if not metrics or self.bad is not None:
+        if not metrics or self.first_nan is not None:
             return
         if step is not None:
             self._place_before_the_first_step()
@@ -73,26 +74,26 @@ class Collector:
             return
         self._note(step, metrics)
 
-    def settle(self) -> None:
-        """Count what has no step, where none was told by the end."""
+    def finish(self) -> None:
+        """Count the metrics without a step, if no step was given by the end."""
         for count in sorted(self._waiting):
             waiting = self._waiting[count]
             self._note(count, waiting.metrics, waiting.elapsed_seconds)
         self._waiting.clear()
 
     def join(self, other: Collector, up_to: int) -> None:
-        """Take over what another collector was told of steps up to one, after which this one goes on."""
+        """Take over the metrics of another collector up to a step, from which this one goes on."""
         for step in sorted(other.steps):
             if step <= up_to:
                 self._note(step, other.steps[step].metrics)
         self._knows_steps |= other._knows_steps
-        self._counts = dict(self._last_told)
+        self._counts = dict(self._last_steps)
 
     def _wait(self, count: int, metrics: Mapping[str, float]) -> None:
         waiting = self._waiting.setdefault(count, _Step(elapsed_seconds=self._elapsed()))
         waiting.metrics |= metrics
-        if any(math.isnan(value) and self.matters(name) for name, value in metrics.items()):
-            self.settle()  # it ends the trial, so no step will be told
+        if any(math.isnan(value) and self.ends_on_nan(name) for name, value in metrics.items()):
+            self.finish()  # it ends the trial, so no step will follow
 
     def _place_before_the_first_step(self) -> None:
         self._knows_steps = True
@@ -104,7 +105,7 @@ class Collector:
         return self.before_seconds + self.now_seconds()
 
     def _note(self, step: int, metrics: Mapping[str, float], elapsed_seconds: float | None = None) -> None:
-        if self.bad is not None:
+        if self.first_nan is not None:
             return
         self.last_step = step if self.last_step is None else max(step, self.last_step)
         known = self._of(step)
@@ -115,35 +116,35 @@ class Collector:
             self._cut(step)
             known, new = self._of(step), dict(metrics)
         known.metrics |= new
-        self._tellings |= {name: self._tellings.get(name, 0) + 1 for name in new}
-        self._last_told |= {name: max(step, self._last_told.get(name, 0)) for name in new}
+        self._times_seen |= {name: self._times_seen.get(name, 0) + 1 for name in new}
+        self._last_steps |= {name: max(step, self._last_steps.get(name, 0)) for name in new}
         known.elapsed_seconds = self._elapsed() if elapsed_seconds is None else elapsed_seconds
         self.names |= new.keys()
         self._changed.add(step)
-        bad = (name for name, value in new.items() if math.isnan(value) and self.matters(name))
-        self.bad = next(((step, name) for name in bad), None)
+        bad = (name for name, value in new.items() if math.isnan(value) and self.ends_on_nan(name))
+        self.first_nan = next(((step, name) for name in bad), None)
 
     def name_checkpoint(self, step: int, name: str | None) -> None:
-        """Note that the evaluation of this step has a checkpoint, or none any more."""
+        """Set the name of the checkpoint of this step, None if it has none any more."""
         known = self.steps.get(step)
         if known is not None and known.checkpoint != name:
             known.checkpoint = name
             self._changed.add(step)
 
     def begin_with(self, measurements: Sequence[Measurement]) -> None:
-        """Take over what an earlier attempt had measured, from where the program goes on."""
+        """Take over the measurements of an earlier attempt, after which the program goes on."""
         for item in measurements:
             own = {LEARNING_RATE: item.learning_rate, GRADIENT_NORM: item.gradient_norm}
             metrics = {**item.metrics, **{name: value for name, value in own.items() if value is not None}}
             self.steps[item.step] = _Step(metrics, item.elapsed_seconds, item.checkpoint)
             self.names |= metrics.keys()
-            self._last_told |= {name: max(item.step, self._last_told.get(name, 0)) for name in metrics}
-        self._counts = dict(self._last_told)
+            self._last_steps |= {name: max(item.step, self._last_steps.get(name, 0)) for name in metrics}
+        self._counts = dict(self._last_steps)
         self.last_step = max(self.steps, default=None)
         self.before_seconds = max((item.elapsed_seconds for item in measurements), default=0.0)
 
     def write(self, file: LineFile) -> None:
-        """Append a line for each step of which something new is known."""
+        """Append a line for each step with new metrics."""
         file.extend(self._measurement(step, self.steps[step]).to_json() for step in sorted(self._changed))
         self._changed.clear()
         if len(self.steps) > 2 * _STEPS_REMEMBERED:
@@ -157,45 +158,45 @@ class Collector:
         for later in [at for at in self.steps if at >= step]:
             del self.steps[later]
         self._changed = {at for at in self._changed if at < step}
-        self._last_told = {}
+        self._last_steps = {}
         for at, known in self.steps.items():
-            self._last_told |= {name: max(at, self._last_told.get(name, 0)) for name in known.metrics}
+            self._last_steps |= {name: max(at, self._last_steps.get(name, 0)) for name in known.metrics}
         self.last_step = step
 
     def measurements(self) -> list[Measurement]:
-        """All that is known, by step."""
+        """All measurements, by step."""
         return [self._measurement(step, self.steps[step]) for step in sorted(self.steps)]
 
     def evaluations(self, metric: str) -> list[tuple[int, Mapping[str, float]]]:
-        """The steps at which a metric was told, in their order, with all that was told there."""
+        """The steps that have a metric, in order, each with all its metrics."""
         return [(step, self.steps[step].metrics) for step in sorted(self.steps) if metric in self.steps[step].metrics]
 
-    def tellings(self, metric: str) -> int:
-        """How often something new of a metric was told since the program started."""
-        return self._tellings.get(metric, 0)
+    def times_seen(self, metric: str) -> int:
+        """How many new values of a metric were added since the program started."""
+        return self._times_seen.get(metric, 0)
 
-    def last_told(self, metric: str) -> int | None:
-        """The last step at which a metric was told."""
-        return self._last_told.get(metric)
+    def last_step_of(self, metric: str) -> int | None:
+        """The last step that has a metric."""
+        return self._last_steps.get(metric)
 
     def least_distance(self, metric: str) -> int | None:
-        """The least number of steps between two evaluations of a metric; None where there are fewer than two."""
+        """The least number of steps between two evaluations of a metric, None if there are fewer than two."""
         steps = [step for step, _ in self.evaluations(metric)]
         return min((later - step for step, later in itertools.pairwise(steps)), default=None)
 
     def last_step_up_to(self, step: int) -> int | None:
-        """The last step, up to one, of which anything was told."""
+        """The last step with any metrics that is at most `step`."""
         if self.last_step is None or self.last_step <= step:
             return self.last_step
         return max((at for at in self.steps if at <= step), default=None)
 
     def value(self, step: int, metric: str) -> float | None:
-        """What is known of a metric at a step."""
+        """The value of a metric at a step, None if there is none."""
         known = self.steps.get(step)
         return None if known is None else known.metrics.get(metric)
 
     def has_finite(self, metric: str) -> bool:
-        """Whether a metric had a finite value after step 0, where an evaluation counts."""
+        """Whether a metric had a finite value after step 0."""
         return metric in self._finite_before or any(metric in self._finite_at(step) for step in self.steps)
 
     def _finite_at(self, step: int) -> set[str]:
@@ -206,7 +207,7 @@ class Collector:
         return self.steps.setdefault(step, _Step())
 
     def _counted(self, metrics: Mapping[str, float]) -> int:
-        # The epoch of a Trainer is in lines of every kind, which it would count together.
+        # A Trainer prints the epoch in lines of every kind, which must not be counted together.
         metrics = {name: value for name, value in metrics.items() if name.lower() not in STEPS} or metrics
         for name in metrics:
             self._counts[name] = self._counts.get(name, 0) + 1

@@ -1,4 +1,4 @@
-"""A trial that is a program: started, read while it runs, and judged by how it ends."""
+"""A trial that runs a command: the program is started, read while it runs, and judged by how it ends."""
 
 from __future__ import annotations
 
@@ -17,24 +17,21 @@ from tunectl.core.errors import ShortageError
 from tunectl.core.failure_line import failure_line
 from tunectl.core.files import flush_file
 from tunectl.core.folders import TrialFolder
-from tunectl.core.full_disk import lack_of_room
 from tunectl.core.line_file import LineFile
-from tunectl.core.program_request import OUTPUT, MetricSource, ProgramRequest
+from tunectl.core.log_reader import Tail, last_lines
+from tunectl.core.own_code_request import OUTPUT, CommandRequest, MetricSource
 from tunectl.core.recorded_metrics import RECORDED
 from tunectl.core.records import Measurement, TrialResult, TrialSeconds
-from tunectl.core.shortages import shortage_said
-from tunectl.core.text_lines import Tail, last_lines
+from tunectl.core.shortages import disk_shortage, shortage_said
 from tunectl.language.placeholders import filled
 from tunectl.programs.checkpoint_steps import is_other_unit
 from tunectl.programs.collected_metrics import Collector
-from tunectl.programs.file_sources import JsonLinesFile, Source, file_source
 from tunectl.programs.flushed_output import Flushed, Flusher, SavedPoint, note_flushed, read_flushed
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
-from tunectl.programs.late_output import Beginning, catch_up, last_beginning, note_beginning
+from tunectl.programs.metric_files import JsonLinesFile, Source, file_source
 from tunectl.programs.output_reader import OutputReader
 from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
-from tunectl.programs.process_end import awaited_end
-from tunectl.programs.program_outcome import judged
+from tunectl.programs.program_outcome import outcome_of
 from tunectl.programs.program_start import (
     Resume,
     mark_of,
@@ -44,12 +41,13 @@ from tunectl.programs.program_start import (
     started,
     write_hyperparameters,
 )
-from tunectl.programs.running_program import ProgramRun
+from tunectl.programs.running_program import RunningProgram, waiter_for_end
+from tunectl.programs.unread_output import Beginning, catch_up, last_beginning, note_beginning
 from tunectl.store.trial_files import read_trial, write_measurements
 
-_LOOK_SECONDS = 0.2
-_GLANCE_SECONDS = 0.01
-"""How often it is looked whether anything came, where the moment counts."""
+_UPDATE_SECONDS = 0.2
+_CHECK_SECONDS = 0.01
+"""How often new output and files are checked for, if the exact time matters."""
 
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 400
@@ -59,7 +57,7 @@ _RECORDED = MetricSource("json_lines", "")
 
 
 def run_command(
-    request: ProgramRequest,
+    request: CommandRequest,
     folder: TrialFolder,
     *,
     stop: Callable[[], bool],
@@ -68,10 +66,10 @@ def run_command(
 ) -> TrialResult | None:
     """Run the program of a trial to its end; its output goes to the descriptor `log`, which must be the trial's log.
 
-    Gives None where it was stopped before it had ended by itself. A program that was killed by a signal ends this
-    process by the same one. Raises WorkloadError where it cannot be started, OSError where the machine is short of what
-    a process needs, or where the program failed since the study's disk is full, and ShortageError where it failed since
-    the machine was short of something.
+    Gives None if the trial was stopped before the program ended by itself. If a signal kills the program, the same
+    signal ends this process. Raises WorkloadError if the program cannot be started, OSError if the machine is short of
+    what a process needs or if the program failed because the study's disk is full, and ShortageError if it failed
+    because the machine was short of something else.
     """
     began = time.monotonic()
     resume, reading, kept_bytes = gone_on_from(request, folder, lambda: time.monotonic() - began)
@@ -81,12 +79,12 @@ def run_command(
     with contextlib.ExitStack() as stack:
         measurements = LineFile(folder.measurements, kept_bytes)
         stack.callback(measurements.close)
-        # What was caught up with is written before another place in the log is the last one.
+        # Metrics of the attempt before are written before the beginning of this one is noted.
         reading.collector.write(measurements)
         flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
         note_beginning(folder, beginning, durable=request.program.goes_on)
         seconds.startup_seconds += time.monotonic() - began
-        run = ProgramRun(
+        running = RunningProgram(
             request=request,
             folder=folder,
             process=started(request, values, log),
@@ -102,15 +100,15 @@ def run_command(
             log_offset=offset,
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
         )
-        stack.callback(lambda: run.measurements.close())
+        stack.callback(lambda: running.measurements.close())
         try:
-            _watch(run, beginning)
+            _watch(running, beginning)
         finally:
             seconds.train_seconds += time.monotonic() - began
-        run.measurements.sync()
-        _flush_at_the_end(run)
-    _raise_if_the_machine_is_to_blame(run)
-    result = judged(run, seconds)
+        running.measurements.sync()
+        _flush_at_the_end(running)
+    _raise_if_the_machine_is_to_blame(running)
+    result = outcome_of(running, seconds)
     if result is not None and result.state != "failed":
         remove_put_away(request, folder)
     return result
@@ -118,7 +116,7 @@ def run_command(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What reads a program's output and files, and puts together what they tell."""
+    """The readers of a program's output and files, and the collector of their metrics."""
 
     collector: Collector
     reader: OutputReader
@@ -128,7 +126,7 @@ class Reading:
 
     @property
     def all_files(self) -> list[tuple[MetricSource, Source]]:
-        """The files, and the one of `tunectl.record`, which needs no declaration."""
+        """The declared files, and the one of `tunectl.record`, which is always read."""
         return [*self.files, (_RECORDED, self.recorded)]
 
     def catch_up(
@@ -140,7 +138,7 @@ class Reading:
         *,
         is_whole: bool,
     ) -> bool:
-        """Add what the attempt before printed of steps up to `step`; see `catching_up.catch_up`."""
+        """Add the metrics up to `step` that the attempt before printed; see `unread_output.catch_up`."""
         return catch_up(
             self.collector,
             step,
@@ -154,57 +152,61 @@ class Reading:
         )
 
 
-def reading_of(request: ProgramRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
-    """What reads a trial's program, whose placeholders have these values; raises what `file_source` does."""
-    collector = Collector(now_seconds, counts=request.program.prints_no_step, matters=_ends_it(request))
+def reading_of(request: CommandRequest, values: Mapping[str, str], now_seconds: Callable[[], float]) -> Reading:
+    """The readers for a trial's program, whose placeholders have these values; raises what `file_source` raises."""
+    collector = Collector(now_seconds, counts=request.program.prints_no_step, ends_on_nan=_ends_it(request))
     reader = OutputReader(request.program.sources, request.objective.metric)
-    return Reading(collector, reader, _files(request, values), _recorded(values), by_rank=request.program.devices > 1)
+    # What `tunectl.record` writes needs no declaration.
+    recorded = JsonLinesFile.at(str(Path(glob.escape(values["trial.dir"])) / RECORDED), _RECORDED)
+    return Reading(collector, reader, _files(request, values), recorded, by_rank=request.program.devices > 1)
 
 
-def _watch(run: ProgramRun, beginning: Beginning) -> None:
-    """Wait for the program's end, looking at what it tells meanwhile."""
-    wait = _GLANCE_SECONDS if isinstance(run.kept, OverwrittenCheckpoint) else _LOOK_SECONDS
-    looked, noted = 0.0, not run.request.program.takes_resume
-    with awaited_end(run.process) as has_ended:
-        # Not looked at once more before the last look.
+def _watch(running: RunningProgram, beginning: Beginning) -> None:
+    """Wait for the program's end, and read its output meanwhile."""
+    wait = _CHECK_SECONDS if isinstance(running.kept, OverwrittenCheckpoint) else _UPDATE_SECONDS
+    looked, noted = 0.0, not running.request.program.takes_resume
+    with waiter_for_end(running.process) as has_ended:
+        # The last update is below, after the end.
         while not has_ended(wait):
-            if not run.is_quiet() or time.monotonic() - looked >= _LOOK_SECONDS:
-                run.look()
+            if not running.is_quiet() or time.monotonic() - looked >= _UPDATE_SECONDS:
+                running.update()
                 looked = time.monotonic()
-            run.press()
-            if run.stop_sent and not noted:
-                note_beginning(run.folder, replace(beginning, was_stopped=True))
+            running.stop_if_wanted()
+            if running.stop_sent and not noted:
+                note_beginning(running.folder, replace(beginning, was_stopped=True))
                 noted = True
-    if run.stop_sent and run.stop():
-        _stop_the_others(run.process.pid)
-    run.look(ended=True)
+    if running.stop_sent and running.stop():
+        _stop_the_others(running.process.pid)
+    running.update(ended=True)
 
 
-def _raise_if_the_machine_is_to_blame(run: ProgramRun) -> None:
-    """Raise OSError where a program failed since the disk that holds its trial is full, ShortageError where the machine
-    was short of something: these are no failures of its own.
+def _raise_if_the_machine_is_to_blame(running: RunningProgram) -> None:
+    """Raise OSError if the program failed because the trial's disk is full, ShortageError for other shortages.
+
+    These are not failures of the program itself.
     """
-    code = run.process.returncode
-    if code == 0 or run.stop_sent:
+    code = running.process.returncode
+    if code == 0 or running.stop_sent:
         return
-    lines = last_lines(run.folder.log, run.log_offset, _TAIL_LINES)
-    error = lack_of_room(run.folder.path, "\n".join(lines))
+    lines = last_lines(running.folder.log, running.log_offset, _TAIL_LINES)
+    error = disk_shortage(running.folder.path, "\n".join(lines))
     if error is not None:
         raise error
-    lack = shortage_said(failure_line(lines)) if code not in run.request.program.infeasible.exit_codes else ""
+    lack = shortage_said(failure_line(lines)) if code not in running.request.program.infeasible.exit_codes else ""
     if lack:
         raise ShortageError(lack)
 
 
 def _stop_the_others(group: int) -> None:
-    """Let what a program left behind save, too: a shell or a launcher may end at SIGTERM before what it started.
+    """Stop the processes that a program left running, and wait for them, so that they may save, too.
 
-    How long is for the runner to say, which kills them all after the grace.
+    A shell or a launcher may end at SIGTERM before the processes that it started. The runner kills all of them after
+    `resources.grace_seconds`.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGTERM)
         while True:
-            # Orphans come to this process, and a zombie is a member, too.
+            # Orphans become children of this process; zombies still count as members of the group.
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-group, os.WNOHANG)[0]:
                     pass
@@ -212,10 +214,10 @@ def _stop_the_others(group: int) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _ends_it(request: ProgramRequest) -> Callable[[str], bool]:
-    """Which metrics end a trial when they are no number: the objective, and what the study marks.
+def _ends_it(request: CommandRequest) -> Callable[[str], bool]:
+    """Which metrics end a trial when they are NaN: the objective, and those that the study marks.
 
-    A gradient norm is NaN wherever mixed precision skips an update, and the training goes on.
+    Others must not: a gradient norm is NaN whenever mixed precision skips an update, and training goes on.
     """
     marked = {request.objective.metric, *request.program.infeasible.metrics}
     return lambda name: name in marked
@@ -227,8 +229,8 @@ def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Begin
     return Beginning(resume.step, offset, mark=mark_of(resume.path, folder), lost=not resume.is_log_whole)
 
 
-def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
-    """What flushes the trial's lines, where it can go on; it is noted that so far they are on the disk."""
+def _flusher(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
+    """The flusher of the trial's lines, if the trial can resume; notes that they are on the disk so far."""
     if not request.program.goes_on:
         return None
     point = None if resume is None else SavedPoint.of(resume.number, resume.path)
@@ -236,23 +238,23 @@ def _flusher(request: ProgramRequest, folder: TrialFolder, resume: Resume | None
     return Flusher(folder, point)
 
 
-def _flush_at_the_end(run: ProgramRun) -> None:
-    """Flush the log, which a changed study may read again, and note that all is on the disk where the trial goes on."""
-    flush_file(run.folder.log)
-    if run.flusher is not None:
-        run.flusher.end()
+def _flush_at_the_end(running: RunningProgram) -> None:
+    """Flush the log, which a changed study may read again; note this if the trial can resume."""
+    flush_file(running.folder.log)
+    if running.flusher is not None:
+        running.flusher.end()
 
 
 def _is_known(
-    request: ProgramRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
+    request: CommandRequest, folder: TrialFolder, before: Beginning | None, noted: Flushed | None
 ) -> Callable[[SavedPoint], bool]:
-    """Whether all that the attempt before, which was cut off, had told when a checkpoint was there is known."""
+    """Whether everything is known that the attempt before, which was cut off, printed before a checkpoint."""
     reading = reading_of(request, placeholder_values(request, folder, None), lambda: 0.0)
     collector, measurements, metric = reading.collector, read_trial(folder).measurements, request.objective.metric
     collector.begin_with(measurements)
     reading.catch_up(folder, sys.maxsize, before, measurements, is_whole=False)
-    last, distance = collector.last_told(metric), collector.least_distance(metric)
-    # Where nothing is noted, an earlier version ran it, and of a file without a number nothing can be known.
+    last, distance = collector.last_step_of(metric), collector.least_distance(metric)
+    # Without a note an earlier version ran it, and nothing can be known of a file without a number.
     is_earlier, holds = noted is None and before is not None, noted is not None and noted.holds(folder)
 
     def is_known(point: SavedPoint) -> bool:
@@ -261,7 +263,7 @@ def _is_known(
             return is_noted
         if distance is None:
             return is_noted or point.number <= last
-        # At the step of the next evaluation it is not known whether the program prints it before or after it saves.
+        # The program may print the next evaluation before or after it saves a checkpoint of the same step.
         following = last + distance
         return point.number < following or (is_noted and point.number > following)
 
@@ -269,18 +271,18 @@ def _is_known(
 
 
 def gone_on_from(
-    request: ProgramRequest, folder: TrialFolder, now_seconds: Callable[[], float]
+    request: CommandRequest, folder: TrialFolder, now_seconds: Callable[[], float]
 ) -> tuple[Resume | None, Reading, int]:
-    """The checkpoint from which the program goes on, None where it begins anew; what reads it, and holds what is known
-    until then; and how many bytes of the measurements stay.
+    """The checkpoint from which the program resumes, None if it starts over; the readers, with the metrics up to that
+    step; and how many bytes of the measurements are kept.
 
-    The measurements are cut back to that step, and what was told and not yet read is added. Where the step is not
-    known, they are cut back when the program tells the first one. What is counted goes on from the step.
+    The measurements are cut back to the step of the checkpoint, and metrics that were printed but not read are added.
+    If the step is not known, they are cut back when the program prints its first step. Counting goes on from the step.
     """
     before, noted = last_beginning(folder), read_flushed(folder)
     is_there = noted is not None and noted.holds(folder)
     is_whole = is_there and noted is not None and noted.is_all
-    # Without a power cut all is there that was written, though a kill may have torn the last line.
+    # Without a power cut everything that was written is there, but the last line may be incomplete after a kill.
     is_safe = is_whole or (is_there and noted is not None and noted.is_of_this_boot)
     resume = prepared(request, folder, (lambda _point: True) if is_safe else _is_known(request, folder, before, noted))
     reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
@@ -299,9 +301,9 @@ def gone_on_from(
     return resume._replace(is_log_whole=is_log_whole), reading, folder.measurements.stat().st_size
 
 
-def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:
-    """The readers of the files that the program writes, as declared."""
-    # In folders' names nothing is a wildcard.
+def _files(request: CommandRequest, values: Mapping[str, str]) -> list[tuple[MetricSource, Source]]:
+    """The readers of the files that the study declares."""
+    # Names of folders have no wildcards.
     home = Path(glob.escape(request.program.folder))
     plain = {name: glob.escape(text) for name, text in values.items()}
     return [
@@ -311,13 +313,8 @@ def _files(request: ProgramRequest, values: Mapping[str, str]) -> list[tuple[Met
     ]
 
 
-def _recorded(values: Mapping[str, str]) -> JsonLinesFile:
-    """The reader of what `tunectl.record` writes, which needs no declaration."""
-    return JsonLinesFile.at(str(Path(glob.escape(values["trial.dir"])) / RECORDED), _RECORDED)
-
-
 def _kept(
-    request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], collector: Collector
+    request: CommandRequest, folder: TrialFolder, values: Mapping[str, str], collector: Collector
 ) -> KeptCheckpoints | OverwrittenCheckpoint | None:
     if request.program.checkpoints is None:
         return None

@@ -1,10 +1,10 @@
-"""What of a program's trial is known to be on the disk, so that a power cut takes no evaluation in silence.
+"""Flushing the output of a program to the disk, so that a power cut loses no evaluation without a message.
 
-A program may flush its checkpoint to the disk; what it prints is in the system's memory for half a minute, and a power
-cut takes it. A trial that went on from such a checkpoint would lack the evaluations before it. So what was printed is
-flushed, beside the look-out for it, whenever a new checkpoint is there; which one that was is noted behind it. After a
-power cut a trial goes on from a checkpoint that was noted so, or at whose step, or later, an evaluation is known. Where
-the machine has not been started since, the system still has all that was written, whatever was killed.
+A program may flush its checkpoint to the disk, but its output stays in the system's memory for half a minute, and a
+power cut loses it. A trial that resumed from such a checkpoint would lack the evaluations before it. So the output is
+flushed in a thread whenever there is a new checkpoint, and then it is noted for which checkpoint. After a power cut a
+trial resumes from a checkpoint with such a note, or from one whose step is not after the last known evaluation. If the
+machine has not been restarted, the system still has everything that was written, whatever was killed.
 """
 
 from __future__ import annotations
@@ -22,27 +22,26 @@ from typing import NamedTuple
 from tunectl.core import regular_files
 from tunectl.core.files import flush_file, flush_folder, write_bytes
 from tunectl.core.folders import TrialFolder
-from tunectl.core.text_lines import log_bytes
-from tunectl.programs import file_contents
+from tunectl.core.log_reader import log_bytes
+from tunectl.programs import checkpoint_files
 
 _FILE = "flushed.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 FLUSH_COST = 0.02
-"""The part of a trial's time that flushing may take, as for `resume.pt`: where one takes long, the next comes later.
+"""The part of a trial's time that flushing may take, as for `resume.pt`: after a long flush the next one comes later.
 
-It holds for the program's checkpoints, too. One of 500 MB took 0.3 s on a fast disk (ext4) and takes seconds on others,
-but less than a millisecond where the program had flushed it; most of those that it had not would be removed before they
-were on the disk. After a power cut what was trained since the last flush, at most 50 times as long as that took, comes
-again.
+This includes the program's checkpoints. One of 500 MB took 0.3 s on a fast disk (ext4) and takes seconds on others, but
+less than a millisecond if the program had flushed it; most of the others would be removed before they were on the disk.
+After a power cut, training is repeated from the last flush on, which is at most 50 times as long as that flush took.
 """
 
 LEAST_SECONDS = 0.5
-"""The time between two flushes, at least."""
+"""The least time between two flushes."""
 
 
 class SavedPoint(NamedTuple):
-    """A checkpoint as it was seen: its number, None where its name has none, and what it is known by."""
+    """A checkpoint: its number, None if its name has none, and a hash of its files' names, sizes and times."""
 
     number: int | None
     mark: str
@@ -50,17 +49,18 @@ class SavedPoint(NamedTuple):
 
     @classmethod
     def of(cls, number: int | None, path: Path) -> SavedPoint:
-        """The checkpoint that lies there now."""
-        # Without the inode, which a folder that was copied to another machine does not keep.
-        found = sorted((name, size, changed) for name, (_, size, changed) in file_contents.stamp(path).items())
+        """The checkpoint at `path` as it is now."""
+        # Without the inode, which changes if the folder is copied to another machine.
+        found = sorted((name, size, changed) for name, (_, size, changed) in checkpoint_files.stamp(path).items())
         return cls(number, hashlib.sha256(repr(found).encode()).hexdigest() if found else "", path)
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """What was known to be on the disk when it was noted: so much of the log and of the measurements, and with them all
-    that was told before the checkpoint of this number and mark was there. `is_all`: the program had ended. `boot` says
-    at which start of the machine it was noted, "" where that is not known.
+    """A note of what is on the disk: the log and the measurements up to these lengths.
+
+    They include everything that was printed before the checkpoint with this number and mark. `is_all`: the program had
+    ended. `boot` identifies the start of the machine, "" if it is not known.
     """
 
     log_bytes: int
@@ -71,18 +71,18 @@ class Flushed:
     boot: str = ""
 
     def holds(self, folder: TrialFolder) -> bool:
-        """Whether the files still hold what was noted: a failing disk, or whoever edits them, may take it."""
+        """Whether the files are still as long as noted, in spite of failing disks and edits."""
         return log_bytes(folder.log) >= self.log_bytes and log_bytes(folder.measurements) >= self.measured_bytes
 
     @property
     def is_of_this_boot(self) -> bool:
-        """Whether the machine has not been started since: then nothing that was written is lost."""
+        """Whether the machine has not been restarted since: then nothing that was written is lost."""
         return bool(self.boot) and self.boot == boot_id()
 
     def covers(self, point: SavedPoint) -> bool:
-        """Whether all that was told before a checkpoint was there is on the disk, where the files hold what was noted.
+        """Whether everything printed before a checkpoint is on the disk, if the files are as long as noted.
 
-        Numbers grow while a program runs: one with a smaller number was there before.
+        Numbers grow while a program runs, so one with a smaller number was written earlier.
         """
         if self.is_all:
             return True
@@ -92,7 +92,7 @@ class Flushed:
 
 
 def read_flushed(folder: TrialFolder) -> Flushed | None:
-    """What was noted last; None where nothing was, as by earlier versions. What is damaged covers nothing."""
+    """The last note, None if there is none, as from earlier versions. A damaged note covers nothing."""
     try:
         found = Flushed(**json.loads(regular_files.content(folder.path / _FILE, within=folder.study)))
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def read_flushed(folder: TrialFolder) -> Flushed | None:
 
 
 def note_flushed(folder: TrialFolder, point: SavedPoint | None, *, is_all: bool = False) -> None:
-    """Flush log and measurements, and note what they cover; raises OSError where that cannot be done."""
+    """Flush log and measurements, and note what they cover; raises OSError if that fails."""
     logged, measured = log_bytes(folder.log), log_bytes(folder.measurements)
     for path in (folder.log, folder.measurements):
         flush_file(path)
@@ -118,7 +118,7 @@ def note_flushed(folder: TrialFolder, point: SavedPoint | None, *, is_all: bool 
 
 
 def boot_id() -> str:
-    """What is another text after each start of this machine; "" where the system does not say."""
+    """A text that changes at each start of this machine; "" if the system has none."""
     with contextlib.suppress(OSError):
         return _BOOT.read_text("ascii").strip()
     return ""
@@ -126,8 +126,9 @@ def boot_id() -> str:
 
 @dataclass(slots=True)
 class Flusher:
-    """Flushes what a trial's program has told, whenever a new checkpoint is there, in a thread: a busy disk may take
-    seconds, in which the program is looked after all the same.
+    """Flushes the output of a trial's program whenever there is a new checkpoint.
+
+    It uses a thread, since a busy disk may take seconds, during which the output must still be read.
     """
 
     folder: TrialFolder
@@ -137,7 +138,7 @@ class Flusher:
     _thread: threading.Thread | None = field(default=None)
 
     def wants(self, point: SavedPoint | None) -> bool:
-        """Whether it is time to flush what was told before this checkpoint was there, and that was not done yet."""
+        """Whether it is time to flush what was printed before this checkpoint, if that was not done yet."""
         if point is None or not self.is_ready:
             return False
         if self.covered is None or point.number is None:
@@ -146,30 +147,30 @@ class Flusher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is time for a flush, and none is under way."""
+        """Whether it is time for a flush, and none is running."""
         is_busy = self._thread is not None and self._thread.is_alive()
         return not is_busy and self.clock() >= self._next
 
     def begin(self, point: SavedPoint) -> None:
-        """Flush what is in the log and in the measurements now, which must be all that was told before the checkpoint.
+        """Flush the present log and measurements, which must have everything that was printed before the checkpoint.
 
-        The checkpoint itself is flushed first, since earlier ones may be removed for it.
+        The checkpoint itself is flushed first, since earlier ones may be removed because of it.
         """
         self._thread = threading.Thread(target=self._flush, args=(point,), daemon=True)
         self._thread.start()
 
     def _flush(self, point: SavedPoint) -> None:
         began = self.clock()
-        # What cannot be flushed is not noted.
+        # Without a flush there is no note.
         with contextlib.suppress(OSError):
-            file_contents.flush(point.path)
+            checkpoint_files.flush(point.path)
             note_flushed(self.folder, point)
             self.covered = point
-        # Also where it failed: a disk that has errors is not asked at every look.
+        # Also after a failure: a disk with errors must not be tried at every update.
         self._next = self.clock() + max(LEAST_SECONDS, (self.clock() - began) / FLUSH_COST)
 
     def end(self) -> None:
-        """Note that all is on the disk, once the program has ended."""
+        """Note that everything is on the disk, once the program has ended."""
         if self._thread is not None:
             self._thread.join()
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The checkpoints that a program writes: the N best by the objective and the last stay, the others go."""
+"""The checkpoints that a program writes: the best ones by the objective and the last are kept, others are removed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from tunectl.core import real_folders
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
-from tunectl.core.program_request import Checkpoints
+from tunectl.core.own_code_request import Checkpoints
 from tunectl.language.placeholders import filled
-from tunectl.programs import file_contents
+from tunectl.programs import checkpoint_files
 from tunectl.programs.checkpoint_steps import is_other_unit, matched, shifted
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.flushed_output import SavedPoint
@@ -25,24 +25,24 @@ from tunectl.store.checkpoint_names import ExistingCheckpoints
 _NO_LINKS = frozenset(
     {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPROTO, errno.EXDEV, errno.EMLINK}
 )
-# What file systems say that have no links (exFAT, CIFS, shared folders of virtual machines), and what links to folders
-# and across file systems give.
+# The error numbers of file systems without links (exFAT, CIFS, shared folders of virtual machines), of links to folders
+# and of links to another file system.
 
 _OUTSIDE = (
-    "its checkpoints cannot be named in the tables: they lie outside the trial's folder, where no link can be made to "
-    'them on this file system; write them below "{trial.dir}"'
+    "its checkpoints cannot be named in the tables: they are outside the trial's folder, and this file system has no "
+    'links; write them below "{trial.dir}"'
 )
 
-LED_OUT = "checkpoints that lie outside the trial's folder, where a link leads, are not removed"
+LED_OUT = "checkpoints outside the trial's folder, to which a link leads, are not removed"
 
 STEP = "step"
 _STAR, _QUESTION = "\1", "\2"
-# They stand for a star and a question mark of a folder's name while the pattern is made.
+# They replace a star and a question mark in a folder's name while the pattern is built.
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPattern:
-    """A path with `{step}` in it: finds the files (or folders) and their steps. It may hold `*`."""
+    """Finds the files (or folders) that match a path with `{step}`, and their steps. The path may have `*`."""
 
     glob: str
     pattern: re.Pattern[str]
@@ -52,7 +52,7 @@ class CheckpointPattern:
 
     @classmethod
     def of(cls, checkpoints: Checkpoints, values: Mapping[str, str]) -> CheckpointPattern:
-        """The pattern of a path, its other placeholders filled with `values`, in which nothing is a wildcard."""
+        """The pattern of a path, with its other placeholders filled with `values`, which have no wildcards."""
         mark = "\0"
         stars = {name: text.replace("*", _STAR).replace("?", _QUESTION) for name, text in values.items()}
         path = filled(checkpoints.path, {**stars, STEP: mark})
@@ -70,7 +70,7 @@ class CheckpointPattern:
         )
 
     def found(self) -> dict[int, Path]:
-        """The checkpoints there are, by step."""
+        """The existing checkpoints, by step."""
         paths: dict[int, Path] = {}
         for path in glob.glob(self.glob, recursive=True):  # noqa: PTH207  (the pattern is absolute)
             match = self.pattern.fullmatch(path)
@@ -80,7 +80,7 @@ class CheckpointPattern:
 
 
 def _split(path: str) -> list[str]:
-    """Plain parts at even places, wildcards at odd ones."""
+    """The parts of a path: plain text at even places, wildcards at odd ones."""
     return re.split(r"(\*+|\?)", path)
 
 
@@ -92,18 +92,18 @@ def _regex(text: str) -> str:
 
 
 def rank(objective: Objective, step: int, value: float | None) -> tuple[float, int]:
-    """What checkpoints are sorted by, the best first."""
+    """The sort key of checkpoints, the best first."""
     return (-step, 0) if objective.checkpoint == "final" else objective.rank(value, step)
 
 
 @dataclass(slots=True)
 class KeptCheckpoints:
-    """Looks after a program's checkpoints.
+    """Keeps the best checkpoints of a program, and removes others.
 
-    A link to each that is kept lies in the trial's `checkpoints`, under the name by which measurements know it.
-    `length` is how many steps, as the metrics count them, the study asks for; `spared` the numbers of those that are
-    never removed. `keeps_what_is_outside`: some were to be removed, and lie outside the trial's folder, where a link of
-    the program's leads.
+    The trial's `checkpoints` has a link to each one that is kept, under its name in the measurements. `length` is the
+    number of steps that the study asks for, as the metrics count them; `spared` has the numbers of checkpoints that are
+    never removed. `keeps_what_is_outside`: some could not be removed, since a link of the program leads out of the
+    trial's folder.
     """
 
     pattern: CheckpointPattern
@@ -116,10 +116,10 @@ class KeptCheckpoints:
     spared: set[int] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
 
-    def look(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
-        """As `tidy`, by what is known of the objective; checkpoints are matched where their names count otherwise."""
+    def update(self, collector: Collector, *, ended: bool) -> Mapping[int, str | None]:
+        """Call `tidy` with the values of the objective; match checkpoints whose names count in another way."""
         metric, there = self.objective.metric, self.pattern.found()
-        last_step = collector.last_told(metric)
+        last_step = collector.last_step_of(metric)
         is_other = is_other_unit(there, last_step, self.length)
         steps = None
         if is_other or (ended and there and not any(self._counts(collector.value(step, metric)) for step in there)):
@@ -144,10 +144,12 @@ class KeptCheckpoints:
         return names
 
     def spare_what_is_known(self, collector: Collector, covered: SavedPoint | None, *, ended: bool) -> None:
-        """Spare what a trial could go on from now, were it cut off: the last checkpoint that is `covered` (all that was
-        told before is on the disk), and the last that was evaluated.
+        """Spare the checkpoints from which the trial could resume if it were cut off now.
+
+        These are the last one that is `covered`, since everything printed before it is on the disk, and the last one
+        that was evaluated.
         """
-        last = collector.last_told(self.objective.metric)
+        last = collector.last_step_of(self.objective.metric)
         evaluated = [number for number in self.pattern.found() if last is not None and number <= last]
         numbers = {max(evaluated, default=None), None if covered is None else covered.number}
         self.spared = set() if ended else {number for number in numbers if number is not None}
@@ -160,12 +162,12 @@ class KeptCheckpoints:
         ended: bool,
         steps: Mapping[int, int] | None = None,
     ) -> dict[int, str]:
-        """Remove what is no longer wanted, and give the names of what is kept by step.
+        """Remove the checkpoints that are not kept, and give the names of the others by step.
 
-        `value` gives the objective at a step, `last_step` is the last at which it was told, `steps` the step of each
-        checkpoint by its number, None where the number is the step. The last checkpoint stays, since a trial goes on
-        from it; so does, while the program runs, every one that may still be evaluated; and so do all where none was
-        ever evaluated.
+        `value` gives the objective at a step, `last_step` is the last step that has one, and `steps` is the step of
+        each checkpoint by its number, None if the number is the step. The last checkpoint is always kept, since the
+        trial resumes from it. While the program runs, so are those that may still be evaluated. All are kept if none
+        was evaluated.
         """
         there = self.pattern.found()
         of = {number: number for number in there} if steps is None else steps
@@ -176,21 +178,21 @@ class KeptCheckpoints:
             waiting = {step for step in there if not ended and (last_step is None or step >= last_step)}
         else:
             waiting = {number for number in there if not ended and number > max(evaluated)}
-        ranked = sorted(evaluated, key=lambda number: self._rank(of[number], value(of[number])))
+        ranked = sorted(evaluated, key=lambda number: rank(self.objective, of[number], value(of[number])))
         wanted = {max(there), *ranked[: self.keep]} | waiting
         self._remove({number: path for number, path in there.items() if number not in wanted})
         names = {number: self._linked(number, there[number]) for number in sorted(wanted)}
         return {of[number]: name for number, name in names.items() if number in of}
 
     def _newest(self, there: Mapping[int, Path], last_step: int | None, *, prune: bool) -> dict[int, str]:
-        """Keep the last ones, since nothing says which belong to the best evaluations."""
+        """Keep the last ones, since it is not known which belong to the best evaluations."""
         kept = sorted(there)[-max(1, self.keep) :] if prune else sorted(there)
         self._remove({number: path for number, path in there.items() if number not in kept})
         if there and last_step is not None and self.keep > 0:
             self.note = (
                 f"its checkpoints cannot be matched with its evaluations, and the last are kept: one is named "
-                f"{there[max(there)].name}, the last evaluation is at step {last_step:,}; say how many make a step, "
-                "checkpoints: {path: ..., every: ...}, or print both"
+                f"{there[max(there)].name}, the last evaluation is at step {last_step:,}; give the number of steps "
+                "between two, checkpoints: {path: ..., every: ...}, or print both"
             )
         for number in kept:
             self._linked(number, there[number])
@@ -200,21 +202,18 @@ class KeptCheckpoints:
         for number, path in paths.items():
             if number in self.spared:
                 continue
-            link = self._link(number, path)  # before: the name of a folder's has no suffix
-            self.keeps_what_is_outside |= not file_contents.remove(path, self.folder)
+            link = self._link(number, path)  # before it is removed: the link to a folder has no suffix
+            self.keeps_what_is_outside |= not checkpoint_files.remove(path, self.folder)
             real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
         return self.objective.loss(value) < float("inf")
 
-    def _rank(self, step: int, value: float | None) -> tuple[float, int]:
-        return rank(self.objective, step, value)
-
     def _link(self, step: int, path: Path) -> Path:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"
 
     def _linked(self, step: int, path: Path) -> str:
-        """The name by which measurements know a checkpoint: a link's, or the path where the file system has no links.
+        """The name of a checkpoint in the measurements: that of a link, or the path if the file system has no links.
 
         The path is relative to `checkpoints`, as the link's name is.
         """
@@ -223,7 +222,7 @@ class KeptCheckpoints:
             return link.name
         real_folders.made(self.folder.checkpoints, self.folder.study)
         target = os.path.relpath(path, self.folder.checkpoints)
-        file_contents.remove(link, self.folder)  # of a file that was written again since
+        checkpoint_files.remove(link, self.folder)  # to a file that was written again since then
         made = _is_made(lambda: link.symlink_to(target)) or _is_made(lambda: link.hardlink_to(path))
         return link.name if made else target
 
@@ -236,7 +235,7 @@ def _is_same_file(link: Path, path: Path) -> bool:
 
 
 def _is_made(make: Callable[[], None]) -> bool:
-    """Whether a link could be made; false where the file system has none of the kind."""
+    """Whether a link could be created; false if the file system does not have this kind."""
     try:
         make()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What it means for a trial of own code that its objective came, and has no value that can count."""
+"""What it means for a trial of own code if its objective was printed but has no value that counts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tunectl.core.records import State
 from tunectl.programs.collected_metrics import Collector
 
 UPDATES_REMEDY = "record the number of updates that were made"
-"""What a function whose objective came at step 0 alone is to do."""
+"""What to do if a function recorded its objective only at step 0."""
 
 
 class NoValue(NamedTuple):
-    """The state of a trial that ended well but for its objective, with the reason, a message and the step."""
+    """The state, reason, message and step of a trial that ended normally without a value of its objective."""
 
     state: State
     reason: str
@@ -23,10 +23,10 @@ class NoValue(NamedTuple):
 
 
 def no_value(collector: Collector, objective: Objective, remedy: str) -> NoValue | None:
-    """Why a trial whose objective came has no value of it; None where it has one.
+    """Why a trial that printed its objective has no value of it; None if it has one.
 
-    An objective that is infinite wherever it counts is the hyperparameters' fault. One at step 0 alone, before any
-    training, is a fault of the study: `remedy` says what to do.
+    An objective that is infinite at every step that counts is the hyperparameters' fault. One that is known only at
+    step 0, before any training, is a fault of the study: `remedy` says what to do.
     """
     metric = objective.metric
     if objective.checkpoint == "final":
@@ -35,7 +35,7 @@ def no_value(collector: Collector, objective: Objective, remedy: str) -> NoValue
         return None
     steps = [step for step in sorted(collector.steps) if step > 0 and collector.value(step, metric) is not None]
     if not steps:
-        return NoValue("failed", "no_metric", f"{metric} came at step 0 alone, which never counts: {remedy}")
+        return NoValue("failed", "no_metric", f"{metric} has a value only at step 0, which never counts: {remedy}")
     return NoValue("infeasible", "infinite_metric", f"{metric} is infinite at every step", steps[0])
 
 
@@ -43,10 +43,10 @@ def _at_the_end(collector: Collector, metric: str, remedy: str) -> NoValue | Non
     last = collector.last_step or 0
     value = collector.value(last, metric)
     if last == 0:
-        return NoValue("failed", "no_metric", f"{metric} came at step 0 alone, which never counts: {remedy}")
+        return NoValue("failed", "no_metric", f"{metric} has a value only at step 0, which never counts: {remedy}")
     if value is None:
-        at = collector.last_told(metric)
-        why = f"the last {metric} is of step {at}, and the last step is {last}: with checkpoint: final that one counts"
+        at = collector.last_step_of(metric)
+        why = f"the last {metric} is of step {at}, but the last step is {last}, which counts with checkpoint: final"
         return NoValue("failed", "no_metric", why)
     if math.isinf(value):
         return NoValue("infeasible", "infinite_metric", f"{metric} is infinite at the last step", last)

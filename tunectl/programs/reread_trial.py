@@ -1,6 +1,6 @@
-"""A trial of own code that has been trained, read again by a study that reads its output in another way.
+"""Reading the output of a trained trial of own code again, because the study now reads it in another way.
 
-Nothing is trained. What the trial's files held before is kept in its `earlier`.
+Nothing is trained. The trial's files are kept in its folder `earlier` before they are changed.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.program_request import OUTPUT, FunctionRequest, ProgramRequest
+from tunectl.core.log_reader import Tail, log_bytes
+from tunectl.core.own_code_request import OUTPUT, CommandRequest, FunctionRequest
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import AttemptEnd, Measurement, TrialResult, TrialSeconds
-from tunectl.core.text_lines import Tail, log_bytes
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.command_trial import Reading, reading_of
-from tunectl.programs.file_sources import Source
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
-from tunectl.programs.late_output import Beginning, beginnings
+from tunectl.programs.metric_files import Source
 from tunectl.programs.objective_values import UPDATES_REMEDY, no_value
-from tunectl.programs.program_outcome import SAID, judged, told_verdict
+from tunectl.programs.program_outcome import INFEASIBLE_PREFIX, loss_verdict, outcome_of
 from tunectl.programs.program_start import placeholder_values
-from tunectl.programs.running_program import ProgramRun
+from tunectl.programs.running_program import RunningProgram
+from tunectl.programs.unread_output import Beginning, beginnings
 from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.trial_files import (
     TrialFiles,
@@ -41,34 +41,36 @@ from tunectl.store.trial_files import (
 )
 
 _EXIT_CODE = re.compile(r"exit_code_(\d+)")
-_NOT_ZERO = 1  # stands for an exit code that is not known, of a program that failed
+_NOT_ZERO = 1  # in place of the exit code of a failed program, if it is not known
 
-_UNFINISHED = "it was ended early for a metric that the changed study does not read; it goes on"
+_UNFINISHED = "it ended early because of a metric that the changed study does not read; it goes on"
 
 
 @dataclass(frozen=True, slots=True)
 class _EndedProcess:
-    """What judging asks of a process, for one that ended long ago."""
+    """Replaces the process of a program that ended long ago."""
 
     returncode: int = 0
 
 
 def read_again(
-    before: ProgramRequest | FunctionRequest, now: ProgramRequest | FunctionRequest, folder: TrialFolder
+    before: CommandRequest | FunctionRequest, now: CommandRequest | FunctionRequest, folder: TrialFolder
 ) -> bool:
-    """Read what a trial has left by the request `now`, which differs from its own in how it is read alone.
+    """Read the files of a trial by the request `now`, which differs from its own only in how they are read.
 
-    Its measurements, its result and its request are written anew, the request last: a trial whose request is the new
-    one has been read. False, and nothing is changed, where it cannot be read again: it had several attempts, and where
-    each began in its log is not known. Raises FolderError where its folder cannot be written, WorkloadError where a
-    package is missing that reads its files.
+    Measurements, result and request are written again, the request last: it shows that the trial has been read. False,
+    and nothing is changed, if it cannot be read again because it had several attempts and it is not known where each
+    began in the log. Raises FolderError if its folder cannot be written, WorkloadError if a package is missing that
+    reads its files.
     """
     files = read_trial(folder)
     if isinstance(now, FunctionRequest) or isinstance(before, FunctionRequest):
         _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
     else:
         begun = _beginnings(folder, files, now)
-        if _read_alike(before, now) and not (begun and folder.log.exists()):
+        # Where only the judgement of the training losses differs, the log is not needed.
+        is_read_alike = before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
+        if is_read_alike and not (begun and folder.log.exists()):
             _keep_result(folder, files, _recorded_result(now, folder, files), is_copied=False)
         elif files.attempt and not begun:
             return False
@@ -78,20 +80,15 @@ def read_again(
     return True
 
 
-def _read_alike(before: ProgramRequest, now: ProgramRequest) -> bool:
-    """Whether only the judgement of what was measured differs."""
-    return before == replace(now, baseline_loss=before.baseline_loss, no_progress=before.no_progress)
-
-
 def _recorded_result(
-    request: ProgramRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
+    request: CommandRequest | FunctionRequest, folder: TrialFolder, files: TrialFiles
 ) -> TrialResult | None:
-    """The result of a trial by the measurements that there are."""
+    """The result of a trial by its present measurements."""
     if files.result is None:
         return None
     result = replace(files.result, baseline_loss=request.baseline_loss)
     if isinstance(request, FunctionRequest) and result.state == "failed" and result.reason == "no_metric":
-        # All that it recorded is there, whatever the objective is.
+        # A function records all its metrics, whatever the objective is.
         collector = Collector(lambda: 0.0)
         collector.begin_with(files.measurements)
         if request.objective.metric not in collector.names:
@@ -100,9 +97,9 @@ def _recorded_result(
         if without is not None:
             state, reason, message, step = without
             return replace(result, state=state, reason=reason, message=message, infeasible_step=step)
-    elif result.state != "completed" and not _is_told(result):
+    elif result.state != "completed" and not _is_by_losses(result):
         return result
-    found = told_verdict(request, folder)
+    found = loss_verdict(request, folder)
     if found is not None:
         state, step = "infeasible", result.final_step
         return replace(result, state=state, reason=found.reason, message=found.message, infeasible_step=step)
@@ -111,41 +108,38 @@ def _recorded_result(
     return replace(result, state="completed", reason="", message="", infeasible_step=None)
 
 
-def _is_told(result: TrialResult) -> bool:
-    """Whether the trial came to its end, and is infeasible by the losses that it told alone."""
+def _is_by_losses(result: TrialResult) -> bool:
+    """Whether the trial came to its end, and is infeasible only because of its training losses."""
     if result.state != "infeasible" or result.reason not in ("diverged", "no_progress"):
         return False
-    # The same words may be those of `tunectl.Infeasible`, or of a pattern of the study.
-    return result.message != result.reason and not result.message.startswith(SAID)
+    # `tunectl.Infeasible`, or a pattern of the study, may give the same reasons.
+    return result.message != result.reason and not result.message.startswith(INFEASIBLE_PREFIX)
 
 
-def _beginnings(folder: TrialFolder, files: TrialFiles, request: ProgramRequest) -> list[Beginning]:
-    """How the attempts began from the last one on that began with nothing; [] where that is not known."""
+def _beginnings(folder: TrialFolder, files: TrialFiles, request: CommandRequest) -> list[Beginning]:
+    """How the attempts began, from the last one without a checkpoint on; [] if that is not known."""
     known = beginnings(folder)
     if not known and files.attempt == 1:
         known = [Beginning(None, 0)]
     fresh = [index for index, item in enumerate(known) if item.step is None and not item.mark]
     found = known[fresh[-1] :] if fresh else []
     if any(item.step is None or item.lost for item in found[1:]):
-        return []  # from which step it went on is not known, or not all of it is in the log
-    counted = any(item.every is not None for item in request.program.sources if _is_file(item.kind, item.where))
-    # What a file counts of several attempts, of which each went back some way, cannot be known.
+        return []  # the step where it resumed is not known, or a part of the log is missing
+    files_of_metrics = [item for item in request.program.sources if item.kind != "regex" and item.where != OUTPUT]
+    counted = any(item.every is not None for item in files_of_metrics)
+    # A file with several attempts, each of which went back some steps, cannot be counted.
     return [] if len(found) > 1 and counted else found
 
 
-def _is_file(kind: str, where: str) -> bool:
-    return kind != "regex" and where != OUTPUT
-
-
 def _read(
-    before: ProgramRequest, now: ProgramRequest, folder: TrialFolder, files: TrialFiles, begun: Sequence[Beginning]
+    before: CommandRequest, now: CommandRequest, folder: TrialFolder, files: TrialFiles, begun: Sequence[Beginning]
 ) -> None:
     values = placeholder_values(now, folder, None)
     scratch = TrialFolder(folder.path / ".again")
     real_folders.remove_all(scratch.path, folder.study)
     real_folders.made(scratch.path, folder.study)
     try:
-        run = _heard(now, folder, scratch, values, begun)
+        running = _read_attempts(now, folder, scratch, values, begun)
         found = read_trial(scratch).measurements
     finally:
         with contextlib.suppress(OSError):
@@ -158,47 +152,49 @@ def _read(
         _copy(folder)
         write_measurements(folder, measurements)
     # Judged by what the folder says now.
-    _keep_result(folder, files, _judged(run, files), is_copied=is_other)
+    _keep_result(folder, files, _outcome(running, files), is_copied=is_other)
 
 
-def _heard(
-    request: ProgramRequest,
+def _read_attempts(
+    request: CommandRequest,
     folder: TrialFolder,
     scratch: TrialFolder,
     values: Mapping[str, str],
     begun: Sequence[Beginning],
-) -> ProgramRun:
-    """The run of the program as its log and its files tell it, attempt by attempt; what it measured is in `scratch`."""
-    run: ProgramRun | None = None
+) -> RunningProgram:
+    """The program after its log and its files were read, attempt by attempt; its measurements are in `scratch`."""
+    running: RunningProgram | None = None
     ends = [*(item.log_bytes for item in begun[1:]), None]
     for attempt, end in zip(begun, ends, strict=True):
         reading = reading_of(request, values, lambda: 0.0)
-        if run is not None and attempt.step is not None:
+        if running is not None and attempt.step is not None:
             kept = [item for item in read_trial(scratch).measurements if item.step <= attempt.step]
             write_measurements(scratch, kept)
             reading.collector.begin_with(kept)
-            bad = run.collector.bad
-            reading.collector.bad = bad if bad is not None and bad[0] <= attempt.step else None
+            bad = running.collector.first_nan
+            reading.collector.first_nan = bad if bad is not None and bad[0] <= attempt.step else None
             reading.reader.go_on_from(attempt.step)
         kept_bytes = log_bytes(scratch.measurements)
         with contextlib.closing(LineFile(scratch.measurements, kept_bytes)) as measurements:
-            # The files hold what all attempts wrote.
+            # The files have the metrics of all attempts.
             files = [*(file for _, file in reading.files), reading.recorded] if end is None else []
-            run = _ended_run(request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files)
-            run.look(ended=True)
-    assert run is not None, "a trial that was launched has at least one attempt"
-    return run
+            running = _ended_run(
+                request, folder, reading, measurements, Tail(folder.log, attempt.log_bytes, end), files
+            )
+            running.update(ended=True)
+    assert running is not None, "a trial that was launched has at least one attempt"
+    return running
 
 
 def _ended_run(
-    request: ProgramRequest,
+    request: CommandRequest,
     folder: TrialFolder,
     reading: Reading,
     measurements: LineFile,
     output: Tail,
     files: list[Source],
-) -> ProgramRun:
-    return ProgramRun(
+) -> RunningProgram:
+    return RunningProgram(
         request=request,
         folder=folder,
         process=cast("subprocess.Popen[bytes]", _EndedProcess()),
@@ -216,49 +212,51 @@ def _ended_run(
     )
 
 
-def _judged(run: ProgramRun, files: TrialFiles) -> TrialResult | None:
-    """The trial's result by what is read now; None where it has none, or is to be gone on with."""
-    old = files.result and replace(files.result, baseline_loss=run.request.baseline_loss)
+def _outcome(running: RunningProgram, files: TrialFiles) -> TrialResult | None:
+    """The trial's result by what was read now; None if it has none, or if the trial must go on."""
+    old = files.result and replace(files.result, baseline_loss=running.request.baseline_loss)
     if old is None:
         last = files.attempts[-1] if files.attempts else None
         if last is None or not last.final or last.reason != "crashed":
             return None
-        # A program that a signal ended has a result only where the study takes what it said before for one.
-        new = _ended_by(run, _NOT_ZERO, TrialSeconds())
+        # A program killed by a signal has a result only if a pattern of `infeasible` matches its output.
+        new = _ended_by(running, _NOT_ZERO, TrialSeconds())
         return replace(new, attempt=last.attempt, device=last.device) if new.state == "infeasible" else None
     if old.reason == "error":
         return old
     code = _exit_code(old)
-    if code is None and run.collector.bad is None and old.reason == "nan_metric":
+    if code is None and running.collector.first_nan is None and old.reason == "nan_metric":
         return None
-    new = _ended_by(run, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds))
+    new = _ended_by(
+        running, _NOT_ZERO if code is None else code, TrialSeconds(old.train_seconds, 0.0, old.startup_seconds)
+    )
     if code is None and new.reason == f"exit_code_{_NOT_ZERO}":
         return old
     same = {name: getattr(old, name) for name in ("eval_seconds", "device", "attempt", "exit_code")}
     return replace(new, **same)
 
 
-def _ended_by(run: ProgramRun, code: int, seconds: TrialSeconds) -> TrialResult:
-    run.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
-    result = judged(run, seconds, dies=False)
+def _ended_by(running: RunningProgram, code: int, seconds: TrialSeconds) -> TrialResult:
+    running.process = cast("subprocess.Popen[bytes]", _EndedProcess(code))
+    result = outcome_of(running, seconds, dies=False)
     assert result is not None, "only a trial that was stopped has no result"
     return result
 
 
 def _exit_code(result: TrialResult) -> int | None:
-    """How the program ended; None where it is not known."""
+    """The exit code of the program, None if it is not known."""
     if result.exit_code is not None:
         return result.exit_code
-    if result.state == "completed" or result.reason == "no_metric" or _is_told(result):
+    if result.state == "completed" or result.reason == "no_metric" or _is_by_losses(result):
         return 0
     match = _EXIT_CODE.fullmatch(result.reason)
     return int(match[1]) if match else None
 
 
 def _checkpoints(
-    request: ProgramRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
+    request: CommandRequest, folder: TrialFolder, values: Mapping[str, str], found: Sequence[Measurement]
 ) -> Mapping[int, str]:
-    """The names of the checkpoints there are, by step, each with its link; none is removed."""
+    """The names of the existing checkpoints by step, each with its link; none is removed."""
     if request.program.checkpoints is None or request.program.checkpoints.is_one:
         return {}
     pattern = CheckpointPattern.of(request.program.checkpoints, values)
@@ -269,7 +267,7 @@ def _checkpoints(
 
 
 def _forget_links(folder: TrialFolder) -> None:
-    """Remove the links to checkpoints: by another pattern their names may mean others."""
+    """Remove the links to checkpoints: with another pattern their names may be those of others."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.checkpoints.iterdir():
             if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
@@ -279,7 +277,7 @@ def _forget_links(folder: TrialFolder) -> None:
 def _completed(
     found: Sequence[Measurement], files: TrialFiles, checkpoints: Mapping[int, str], folder: TrialFolder
 ) -> list[Measurement]:
-    """What was read, with the time at which it was first read and its checkpoint, as far as they are known."""
+    """The measurements that were read, with their times and checkpoints, as far as these are known."""
     known = {item.step: item for item in files.measurements}
     there = ExistingCheckpoints(folder)
     last, seconds = (
@@ -298,18 +296,18 @@ def _completed(
 
 
 def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | None, *, is_copied: bool) -> None:
-    """Write the result where it is another one; what was there goes to the trial's `earlier`."""
+    """Write the result if it has changed, and keep the files before in the trial's `earlier`."""
     if result is None or files.result is None:
         is_same = result is files.result
     else:
-        # The number of its measurements counts, where it is known.
+        # The number of its measurements is compared, too, if it is known.
         lines = files.result.measurements
         is_same = result == files.result and lines in (None, counted(folder, result).measurements)
     if is_same:
         return
     if not is_copied:
         _copy(folder)
-    try:
+    with path_errors(folder.result, "written"):
         if result is not None:
             write_result(folder, result)
         elif files.result is not None:
@@ -318,13 +316,11 @@ def _keep_result(folder: TrialFolder, files: TrialFiles, result: TrialResult | N
                     folder, AttemptEnd(files.result.attempt, "cancelled", _UNFINISHED, False, files.result.device)
                 )
             real_folders.remove(folder.result, folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.result}: cannot be written: {error.strerror or error}") from error
 
 
 def _copy(folder: TrialFolder) -> None:
-    """Keep the files that are written anew."""
-    try:
+    """Keep a copy of the files that will be written again."""
+    with path_errors(folder.earlier, "written"):
         real_folders.made(folder.earlier, folder.study)
         numbers = [int(path.name) for path in folder.earlier.iterdir() if path.name.isdecimal()]
         place = folder.earlier / str(max(numbers, default=0) + 1)
@@ -333,5 +329,3 @@ def _copy(folder: TrialFolder) -> None:
             with contextlib.suppress(FileNotFoundError):
                 kept = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES, within=folder.study)
                 write_bytes(place / path.name, kept, within=folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.earlier}: cannot be written: {error.strerror or error}") from error

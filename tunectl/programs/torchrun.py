@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tunectl.core.text_lines import last_lines
+from tunectl.core.log_reader import last_lines
 
 RANKS = "ranks"
-"""The folder, among the files of a trial, where each rank writes what it prints."""
+"""The folder, in the folder of a trial's files, with the output of each rank."""
 
 LAUNCHER = (
     "-c",
     "import sys; sys.path[:] = [folder for folder in sys.path if folder]; "
     "from torch.distributed.run import main; sys.exit(main())",
 )
-"""What starts torchrun. By `-m torch.distributed.run` a json.py in the current folder would run in place of Python's;
-the option -P is younger than many a Python that runs a program, and the ranks need their path as it is.
+"""The arguments that start torchrun. With `-m torch.distributed.run`, a json.py in the current folder would replace
+Python's own. The option -P would avoid this, but older Pythons do not have it, and the ranks need their path unchanged.
 """
 
 _MOST_LINES = 200
@@ -29,17 +29,17 @@ _EXIT_CODE = re.compile(r"exitcode\s*:\s*(-?\d+)")
 _FIRST = "Root Cause"
 _RANK = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)")
 _PREFIX = re.compile(r"^(?:\[default\d+\]:\s?)?(?:\[rank\d+\]: ?)?")
-"""What torchrun puts before what a rank prints, and torch before each line of a traceback."""
+"""The prefix that torchrun adds to a rank's output, and torch to each line of a traceback."""
 
 _OWN_LINE = re.compile(r"torch[/.]distributed")
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*(\.exe)?")
 
 
 def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
-    """The command line that runs `line` once for each device; only rank 0 is heard, all write to `logs`.
+    """The command line that runs `line` once for each device. Only rank 0 prints to the log; all ranks write to `logs`.
 
-    A Python program is run by its own interpreter, which must have torch; another one (a script with a `#!`, a
-    launcher) by this one's torchrun.
+    A Python program is run by its own interpreter, which must have torch; other programs (a script with a `#!`, a
+    launcher) are run by the torchrun of this interpreter.
     """
     options = [
         "--standalone",
@@ -66,12 +66,12 @@ def distributed(line: Sequence[str], devices: int, logs: Path) -> list[str]:
 
 
 def without_rank(line: str) -> str:
-    """A line without the rank that is put before it."""
+    """A line without the prefix that names its rank."""
     return _PREFIX.sub("", line)
 
 
 class Cause(NamedTuple):
-    """What ended the first rank that failed: its exit code (below 0 the number of a signal) and its last lines."""
+    """How the first rank failed: its exit code (negative for a signal), its number and its last lines."""
 
     code: int
     rank: int
@@ -79,21 +79,21 @@ class Cause(NamedTuple):
 
 
 def cause_of(code: int, log: Path, offset: int, logs: Path) -> Cause:
-    """Why a program on several devices ended with `code`, which is torchrun's own and 1 whatever it was.
+    """Why a program on several devices failed with `code`, which is torchrun's own exit code and always 1.
 
-    `log` holds what rank 0 and torchrun printed, from `offset` on; below `logs` each rank has its own files.
+    `log` has the output of rank 0 and of torchrun after its first `offset` bytes; `logs` has files for each rank.
     """
     cause = reported(code, last_lines(log, offset, _MOST_LINES))
-    own = said_by_rank(logs, cause.rank) if cause.rank > 0 else []
+    own = rank_output(logs, cause.rank) if cause.rank > 0 else []
     return cause._replace(lines=own or cause.lines)
 
 
 def reported(code: int, tail: Sequence[str]) -> Cause:
-    """What torchrun's report among the last lines says, with the lines before it."""
+    """The cause in torchrun's report among the last lines of the log, with the lines before the report."""
     for place, line in enumerate(tail):
         if _REPORT.fullmatch(line.strip()):
             report = tail[place:]
-            # What it lists before are those that were ended because of the first.
+            # The ranks listed before the root cause were stopped because of it.
             root = next((index for index, later in enumerate(report) if later.startswith(_FIRST)), 0)
             codes = [match for later in report[root:] if (match := _EXIT_CODE.search(later))]
             ranks = [match for later in report[root:] if (match := _RANK.search(later))]
@@ -102,8 +102,8 @@ def reported(code: int, tail: Sequence[str]) -> Cause:
     return Cause(code, 0, [without_rank(line) for line in tail])
 
 
-def said_by_rank(logs: Path, rank: int) -> list[str]:
-    """The last lines that a rank printed in the latest run below `logs`: its errors last."""
+def rank_output(logs: Path, rank: int) -> list[str]:
+    """The last lines of a rank in the latest attempt below `logs`, those of stderr last."""
     found: list[str] = []
     for name in ("stdout.log", "stderr.log"):
         files = sorted(logs.glob(f"*/attempt_*/{rank}/{name}"), key=lambda path: path.stat().st_mtime)

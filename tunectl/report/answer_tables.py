@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.results.retrains import Retrained
 from tunectl.analysis.search.isolation import Isolation
-from tunectl.report.table import Cell, Column, Table
+from tunectl.core.table_columns import Cell, Column
+from tunectl.report.table import Table
 
 BEST_OF_SETTING = 5
-"""So many trials of a setting are listed."""
+"""The number of trials of a setting that are listed."""
 
 
 def isolation_table(found: Sequence[Isolation]) -> Table:

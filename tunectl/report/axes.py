@@ -1,4 +1,4 @@
-"""Where a value stands on an axis that is drawn: its place, what part of the axis is shown, its ticks."""
+"""The axes of plots: the position of a value on one, the part of it that is shown, its ticks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tunectl.report.intervals import Interval
 TITLE_COLUMNS = 70
 
 _LARGEST = 1e300
-"""Near the largest float, differences and pixels overflow."""
+"""Values near the largest float make differences and pixels overflow."""
 
 _AXIS_COLUMNS = 44
 _MOST_LINES = 3
-"""What fits beside a plot on the page, which is narrower than those in files."""
+"""The most that fits beside a plot on the page, which is narrower than one in a file."""
 
 _NAME_COLUMNS = 24
 _MOST_WHOLE_TICKS = 12
 _CATEGORY_CHARACTERS = 60
-"""Names of categories that are longer than this together are written aslant."""
+"""Names of categories are tilted where they are longer than this in all."""
 
 # As people write them: 1e-5 and 1e6, but 0.001 and 10,000.
 _LOG_LABEL = (
@@ -33,7 +33,7 @@ _LOG_LABEL = (
 
 
 def wrapped(text: str, columns: int = TITLE_COLUMNS) -> list[str]:
-    """The text in lines of at most so many characters; one empty line for no text."""
+    """The text in lines of at most this number of characters; one empty line for no text."""
     return textwrap.wrap(text, columns) or [""]
 
 
@@ -41,8 +41,8 @@ def _axis_title(text: str) -> list[str]:
     return textwrap.wrap(text, _AXIS_COLUMNS, max_lines=_MOST_LINES, placeholder="…") or [""]
 
 
-def place(value: float | str | None, axis: Axis, categories: Sequence[str] = ()) -> float | None:
-    """The number at which the value is drawn, None where the axis has no place for it.
+def position(value: float | str | None, axis: Axis, categories: Sequence[str] = ()) -> float | None:
+    """The number at which the value is drawn, None where the axis has no position for it.
 
     On `one_minus_log` that is 1 - value, on `category` the number of the category in the order.
     """
@@ -58,7 +58,7 @@ def place(value: float | str | None, axis: Axis, categories: Sequence[str] = ())
 
 @dataclass(frozen=True, slots=True)
 class DrawnAxis:
-    """An axis with the part of it that is shown, in places, the names of its categories, and if values are whole."""
+    """An axis, the interval of positions that is shown, the names of its categories, and whether values are whole."""
 
     axis: Axis
     interval: Interval
@@ -66,21 +66,21 @@ class DrawnAxis:
     categories: tuple[str, ...] = ()
     whole: bool = False
 
-    def place(self, value: float | str | None) -> float | None:
-        """The number at which the value is drawn, None where it has no place."""
-        return place(value, self.axis, self.categories)
+    def position(self, value: float | str | None) -> float | None:
+        """The number at which the value is drawn, None where it has no position."""
+        return position(value, self.axis, self.categories)
 
     def share(self, at: float) -> float:
-        """How far along the axis, to the right or upwards, this place is: 0 to 1."""
+        """How far along the axis this position is, to the right or upwards: 0 to 1."""
         share = self.interval.share(at)
         return 1 - share if self.axis.scale == "one_minus_log" else share
 
     def at_share(self, share: float) -> float:
-        """The place so far along the axis."""
+        """The position at this share of the axis, from 0 to 1."""
         return self.interval.at_share(1 - share if self.axis.scale == "one_minus_log" else share)
 
     def up_to(self, end: float) -> DrawnAxis:
-        """The axis as far as this place: with room beyond the values, or cut short."""
+        """The axis up to this position: with room beyond the values, or shortened."""
         shown = self.interval
         if self.axis.scale == "one_minus_log":
             interval = Interval(end, shown.high, shown.log)
@@ -98,7 +98,7 @@ class DrawnAxis:
         return {"name": f"{self.direction}_names", "value": short}
 
     def encoding(self, field: str) -> dict[str, Any]:
-        """The position channel of a Vega-Lite layer whose rows have their places under `field`."""
+        """The position channel of a Vega-Lite layer whose rows have their positions under `field`."""
         shown = self.interval
         scale: dict[str, Any] = {"domain": [shown.low, shown.high], "nice": False}
         ticks: dict[str, Any] = {"title": _axis_title(self.axis.title), "labelOverlap": True}
@@ -118,7 +118,7 @@ class DrawnAxis:
         return {"field": field, "type": "quantitative", "scale": scale, "axis": ticks}
 
     def _whole_ticks(self) -> dict[str, Any]:
-        """No tick between whole numbers; each of few has its own."""
+        """Ticks at whole numbers alone; at each of them where they are few."""
         first, last = math.ceil(self.interval.low), math.floor(self.interval.high)
         if last - first < _MOST_WHOLE_TICKS:
             return {"values": list(range(first, last + 1)), "format": ",d"}
@@ -136,16 +136,16 @@ class DrawnAxis:
         return ticks
 
 
-def drawn(
+def drawn_axis(
     axis: Axis, direction: Literal["x", "y"], values: Iterable[float | str | None], marks: Sequence[Mark] = ()
 ) -> DrawnAxis:
-    """The axis showing these values and the marks on it, with a little room."""
+    """The axis that shows these values and the marks on it, with a small margin."""
     given = list(values)
     categories = tuple(axis.categories) or tuple(dict.fromkeys(value for value in given if isinstance(value, str)))
     if axis.scale == "category":
         return DrawnAxis(axis, Interval(-0.5, max(1, len(categories)) - 0.5), direction, categories)
     given += axis.searched or ()
     given += [mark.value for mark in marks if mark.axis == direction]
-    places = [at for value in given if (at := place(value, axis)) is not None]
-    whole = all(at.is_integer() for at in places)
-    return DrawnAxis(axis, Interval.around(places, log=axis.scale != "linear"), direction, whole=whole)
+    positions = [at for value in given if (at := position(value, axis)) is not None]
+    whole = all(at.is_integer() for at in positions)
+    return DrawnAxis(axis, Interval.around(positions, log=axis.scale != "linear"), direction, whole=whole)

@@ -9,23 +9,23 @@ from typing import Any
 
 from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure
 from tunectl.report import plot_theme
-from tunectl.report.axes import DrawnAxis, drawn, place
+from tunectl.report.axes import DrawnAxis, drawn_axis, position
 from tunectl.report.intervals import thinned
-from tunectl.report.layers import Drawing
+from tunectl.report.layers import DrawnLayers
 from tunectl.report.mark_layers import mark_layers
 from tunectl.report.plot_theme import Layer, by_selection, layer
 
 MOST_POINTS = 2000
-"""So many points of a curve are drawn at most."""
+"""The largest number of points of a curve that are drawn."""
 
 _MOST_IN_ALL = 40_000
 _FEWEST_POINTS = 60
-"""Where there are many curves, each is drawn with fewer points, but with no fewer than these."""
+"""Many curves are drawn with fewer points each, but at least with this number."""
 
 _MANY_DECADES = 1e8
 _ABOVE_FIRST = 1e3
-"""A log axis of curves that spans more than the one ends at the other times the highest first value: what a loss blew
-up to would press all else together.
+"""A log axis that would span more than _MANY_DECADES ends at _ABOVE_FIRST times the highest first value: a loss that
+blew up would leave no room for the others.
 """
 
 _DASHES = ([1, 0], [5, 3])
@@ -33,12 +33,12 @@ _DASHES = ([1, 0], [5, 3])
 Line = list[tuple[float, float | None]]
 
 
-def curves(figure: CurvesFigure, *, interactive: bool) -> Drawing:
+def curves(figure: CurvesFigure, *, interactive: bool) -> DrawnLayers:
     """A line for each curve, interrupted where it has no value; dimmed ones are behind the others."""
     lines = [_drawable(curve, figure.x, figure.y) for curve in figure.curves]
-    x = drawn(figure.x, "x", _from_places([at for line in lines for at, _ in line], figure.x), figure.marks)
+    x = drawn_axis(figure.x, "x", _from_positions([at for line in lines for at, _ in line], figure.x), figure.marks)
     known = [up for line in lines for _, up in line if up is not None]
-    y = drawn(figure.y, "y", _from_places(known, figure.y), figure.marks)
+    y = drawn_axis(figure.y, "y", _from_positions(known, figure.y), figure.marks)
     highest = _highest_drawn(lines, figure.y)
     if highest < math.inf:
         y = y.up_to(highest)
@@ -65,8 +65,8 @@ def curves(figure: CurvesFigure, *, interactive: bool) -> Drawing:
     return [*layers, *mark_layers(figure.marks, x, y)], (x, y), notes
 
 
-def _from_places(places: Sequence[float], axis: Axis) -> list[float | str | None]:
-    return [1 - at for at in places] if axis.scale == "one_minus_log" else list(places)
+def _from_positions(positions: Sequence[float], axis: Axis) -> list[float | str | None]:
+    return [1 - at for at in positions] if axis.scale == "one_minus_log" else list(positions)
 
 
 def _rows(number: int, curve: Curve, line: Line, most: int, x: DrawnAxis, figure: CurvesFigure) -> list[dict[str, Any]]:
@@ -146,9 +146,9 @@ def _up_to(top: float, line: Line) -> Iterator[tuple[float, float | None]]:
 def _drawable(curve: Curve, x: Axis, y: Axis) -> Line:
     """The points that have a place on the x axis, by x; y None where it has none on its axis."""
     points = [
-        (there, place(value, y))
+        (there, position(value, y))
         for at, value in zip(curve.x, curve.y, strict=True)
-        if (there := place(at, x)) is not None
+        if (there := position(at, x)) is not None
     ]
     return sorted(points, key=lambda point: point[0])
 

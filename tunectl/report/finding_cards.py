@@ -92,7 +92,7 @@ def _code_html(text: str) -> str:
 
 
 def changes_text(changes: Sequence[Change]) -> str:
-    """The changes as they stand in a study file, one below the other, each with its reason as a comment."""
+    """The changes as lines of a study file, each with its reason as a comment."""
     lines: list[str] = []
     open_path: tuple[str | int, ...] = ()
     for change in changes:

@@ -1,4 +1,4 @@
-"""What fits on an axis: its interval, ticks and bins, and curves thinned to what can be seen."""
+"""The interval that an axis shows, its ticks and bins, and curves with no more points than can be seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MARGIN = 0.04
-_ROOM_ABOVE = 0.12
 _FEW_DECADES = 2.5
 _MANY_DECADES = 8
 _SMALLEST = 1e-300
@@ -40,26 +39,18 @@ class Interval:
         return Interval(10 ** max(low, -305.0), 10 ** min(high, 305.0), True) if log else Interval(low, high)
 
     def share(self, value: float) -> float:
-        """How far along the axis the value stands: 0 at `low`, 1 at `high`."""
+        """How far along the axis the value is: 0 at `low`, 1 at `high`."""
         if self.log:
             low = math.log10(self.low)
             return (math.log10(value) - low) / (math.log10(self.high) - low)
         return (value - self.low) / (self.high - self.low)
 
     def at_share(self, share: float) -> float:
-        """The value that stands so far along the axis."""
+        """The value at this share of the axis, from 0 at `low` to 1 at `high`."""
         if self.log:
             low = math.log10(self.low)
             return float(10 ** min(low + share * (math.log10(self.high) - low), 305.0))
         return self.low + share * (self.high - self.low)
-
-    def with_room_above(self) -> Interval:
-        """The interval with a strip above it, for what has no value."""
-        return Interval(self.low, self.at_share(1 + _ROOM_ABOVE), self.log)
-
-    def up_to(self, high: float) -> Interval:
-        """The interval without what lies above `high`."""
-        return Interval(self.low, high, self.log) if self.low < high < self.high else self
 
     def log_ticks(self) -> list[float]:
         """The powers of ten inside, thinned where they are many, with 2 and 5 times them where they are few."""

@@ -1,4 +1,4 @@
-"""The layers of each kind of figure: what is drawn from its data, and what is said about what is not."""
+"""The layers of each kind of figure, and notes on the data that they do not show."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 from tunectl.analysis.figures.figures import Axis, Band, BoxesFigure, HistogramFigure, Point, PointsFigure
 from tunectl.core.wording import short_number
 from tunectl.report import plot_theme
-from tunectl.report.axes import DrawnAxis, drawn
+from tunectl.report.axes import DrawnAxis, drawn_axis
 from tunectl.report.intervals import Interval, bins
 from tunectl.report.mark_layers import mark_layers
 from tunectl.report.plot_theme import Layer, by_selection, layer
 
 MOST_BINS = 60
 
-Drawing = tuple[list[Layer], Sequence[DrawnAxis], list[str]]
-"""Layers from the back to the front, the axes they stand on, and notes on what is not, or not wholly, shown."""
+DrawnLayers = tuple[list[Layer], Sequence[DrawnAxis], list[str]]
+"""Layers from the back to the front, their axes, and notes on what is not shown, or not all of it."""
 
 _ROOM_ABOVE = 0.12
 _JITTER = 0.5
 _GOLDEN = 0.6180339887498949
 _BOX_SHARE = 0.8
-"""How much of the space between two places boxes take up."""
+"""How much of the space between two positions boxes take up."""
 
 _WIDEST_BOX = 0.07
-"""Of the axis: few boxes do not become walls."""
+"""The widest box, as a part of the axis, so that a few boxes do not fill it."""
 
 _SLIMMEST = 1e-4
 
 
-def points(figure: PointsFigure, *, interactive: bool) -> Drawing:
+def points(figure: PointsFigure, *, interactive: bool) -> DrawnLayers:
     """Trials as circles, infeasible ones as crosses in a strip above the others."""
-    x = drawn(figure.x, "x", [point.x for point in figure.points], figure.marks)
+    x = drawn_axis(figure.x, "x", [point.x for point in figure.points], figure.marks)
     shown = [(point, at) for point, at in zip(figure.points, _spread(figure.points, x), strict=True) if at is not None]
     edges = [edge for band in figure.bands for edge in (band.low, band.high)]
-    y = drawn(figure.y, "y", [*(point.y for point, _ in shown), *edges], figure.marks)
-    placed = [(point, at, y.place(point.y)) for point, at in shown]
+    y = drawn_axis(figure.y, "y", [*(point.y for point, _ in shown), *edges], figure.marks)
+    placed = [(point, at, y.position(point.y)) for point, at in shown]
     missed = [(point, at) for point, at, up in placed if up is None]
     if missed:
         y = y.up_to(y.at_share(1 + _ROOM_ABOVE))
@@ -72,22 +72,22 @@ def _notes_on_points(given: int, shown: int, missed: int) -> list[str]:
     if not shown:
         notes.append("no trials to show")
     elif shown < given:
-        notes.append(f"{given - shown} trials have no place on this axis")
+        notes.append(f"{given - shown} trials have no position on this axis")
     return notes
 
 
 def _spread(given: Sequence[Point], x: DrawnAxis) -> list[float | None]:
-    """Their places; on a category axis those of one category beside each other, evenly and always alike."""
-    places = [x.place(point.x) for point in given]
+    """Their positions; on a category axis those of one category are spread evenly, always in the same way."""
+    positions = [x.position(point.x) for point in given]
     if x.axis.scale != "category":
-        return places
-    counts = Counter(place for place in places if place is not None)
+        return positions
+    counts = Counter(position for position in positions if position is not None)
     seen: Counter[float] = Counter()
-    for number, place in enumerate(places):
-        if place is not None and counts[place] > 1:
-            places[number] = place + _JITTER * ((seen[place] * _GOLDEN + 0.5) % 1 - 0.5)
-            seen[place] += 1
-    return places
+    for number, position in enumerate(positions):
+        if position is not None and counts[position] > 1:
+            positions[number] = position + _JITTER * ((seen[position] * _GOLDEN + 0.5) % 1 - 0.5)
+            seen[position] += 1
+    return positions
 
 
 def _marked(opacity: float, interactive: bool) -> dict[str, Any]:
@@ -113,21 +113,21 @@ def _point_row(point: Point, x: float, y: float) -> dict[str, Any]:
         "series": point.series,
         "label": point.label,
         "trial": point.trial,
-        "told_x": point.x if isinstance(point.x, str) else f"{point.x:.6g}",
-        "told_y": f"{point.y:.6g}" if reached else "infeasible",
+        "shown_x": point.x if isinstance(point.x, str) else f"{point.x:.6g}",
+        "shown_y": f"{point.y:.6g}" if reached else "infeasible",
     }
 
 
-def histogram(figure: HistogramFigure) -> Drawing:
-    """How many values lie in each of bins that are evenly wide on the axis."""
-    x = drawn(figure.x, "x", figure.values, figure.marks)
-    values = [at for value in figure.values if (at := x.place(value)) is not None]
+def histogram(figure: HistogramFigure) -> DrawnLayers:
+    """The number of values in each of some bins of equal width on the axis."""
+    x = drawn_axis(figure.x, "x", figure.values, figure.marks)
+    values = [at for value in figure.values if (at := x.position(value)) is not None]
     count = min(MOST_BINS, max(10, math.ceil(2 * len(values) ** (1 / 3))))
     filled = [part for part in bins(values, x.interval, count) if part[2]]
     up = Interval(0.0, 1.08 * max([part[2] for part in filled], default=1))
     y = DrawnAxis(Axis("number"), up, "y")
     rows = [
-        {"zero": 0, "from": low, "to": high, "count": number, "told_x": _span(low, high, x), "told_y": f"{number:,}"}
+        {"zero": 0, "from": low, "to": high, "count": number, "shown_x": _span(low, high, x), "shown_y": f"{number:,}"}
         for low, high, number in filled
     ]
     bars = {"type": "rect", "color": plot_theme.COLOURS[0], "fillOpacity": 0.8, "stroke": "white", "strokeWidth": 0.7}
@@ -145,13 +145,13 @@ def _span(low: float, high: float, x: DrawnAxis) -> str:
     return f"{short_number(ends[0])} to {short_number(ends[1])}"
 
 
-def boxes(figure: BoxesFigure, *, interactive: bool) -> Drawing:
+def boxes(figure: BoxesFigure, *, interactive: bool) -> DrawnLayers:
     """Box plots: whiskers to the ends, a box between the quartiles, a stroke at the median."""
-    x = drawn(figure.x, "x", [box.x for box in figure.boxes], figure.marks)
+    x = drawn_axis(figure.x, "x", [box.x for box in figure.boxes], figure.marks)
     fives = [(box.low, box.lower_quartile, box.median, box.upper_quartile, box.high) for box in figure.boxes]
-    y = drawn(figure.y, "y", [value for five in fives for value in five], figure.marks)
+    y = drawn_axis(figure.y, "y", [value for five in fives for value in five], figure.marks)
     names = list(dict.fromkeys(box.series for box in figure.boxes))
-    shares = [None if (at := x.place(box.x)) is None else x.share(at) for box in figure.boxes]
+    shares = [None if (at := x.position(box.x)) is None else x.share(at) for box in figure.boxes]
     width = _box_width([share for share in shares if share is not None], len(names))
     rows = []
     for box, five, share in zip(figure.boxes, fives, shares, strict=True):
@@ -166,11 +166,11 @@ def boxes(figure: BoxesFigure, *, interactive: bool) -> Drawing:
 
 
 def _box_width(shares: Sequence[float], series: int) -> float:
-    """Of one box, as a part of the axis: those of one place share the space to the next."""
-    places = sorted(set(shares))
-    gap = min((right - left for left, right in pairwise(places)), default=1.0)
+    """Of one box, as a part of the axis: those of one position share the space to the next."""
+    positions = sorted(set(shares))
+    gap = min((right - left for left, right in pairwise(positions)), default=1.0)
     # The outermost boxes must stay on the axis, too.
-    edge = 2 * min([min(share, 1 - share) for share in places], default=0.5)
+    edge = 2 * min([min(share, 1 - share) for share in positions], default=0.5)
     return max(_SLIMMEST, min(_BOX_SHARE * gap / max(1, series), edge / max(1, series), _WIDEST_BOX))
 
 
@@ -180,16 +180,16 @@ def _box_row(
     low, lower, median, upper, high = (_clipped(value, y) for value in five)
     row: dict[str, Any] = {"left": sides[0], "middle": sides[1], "right": sides[2], "series": series}
     row |= {"low": low, "lower": lower, "median": median, "upper": upper, "high": high}
-    row["told_x"] = x if isinstance(x, str) else f"{x:.6g}"
+    row["shown_x"] = x if isinstance(x, str) else f"{x:.6g}"
     quartiles = f"{short_number(five[2])}; half between {short_number(five[1])} and {short_number(five[3])}"
-    row["told_y"] = f"median {quartiles}; all between {short_number(five[0])} and {short_number(five[4])}"
-    row["clipped"] = any(y.place(value) is None for value in five)
+    row["shown_y"] = f"median {quartiles}; all between {short_number(five[0])} and {short_number(five[4])}"
+    row["clipped"] = any(y.position(value) is None for value in five)
     return row
 
 
 def _clipped(value: float, y: DrawnAxis) -> float:
-    """Its place; at the edge of the axis where that has none for it."""
-    at = y.place(value)
+    """Its position; the edge of the axis where it has none."""
+    at = y.position(value)
     if at is not None:
         return at
     return y.at_share(1.0 if value > 0 else 0.0)
@@ -219,7 +219,7 @@ def _box_layers(
 def _notes_on_boxes(given: int, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [] if rows else ["no values to show"]
     if rows and len(rows) < given:
-        notes.append(f"without a place on these axes: {given - len(rows)}")
+        notes.append(f"without a position on these axes: {given - len(rows)}")
     if any(row["clipped"] for row in rows):
         notes.append("a box or whisker that ends at the edge holds values beyond the axis")
     return notes

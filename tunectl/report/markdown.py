@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunectl.core.safe_text import ACTING
-from tunectl.report.table import Cell, Column, Table, short
+from tunectl.core.table_columns import Cell, Column
+from tunectl.report.table import Table, short
 
 _NUMERIC = ("whole", "real")
 _ESCAPES = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "\t": " ", "\n": " "})

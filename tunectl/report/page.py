@@ -54,7 +54,7 @@ def page_script() -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """What the page may do: nothing but run these scripts, as they stand here, and be styled."""
+    """The content security policy: the page may run these exact scripts and have styles, and nothing else."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -10,9 +10,10 @@ from typing import Any
 
 from tunectl.analysis.figures.figures import Figure, HistogramFigure
 from tunectl.core.safe_text import escaped
+from tunectl.core.table_columns import Cell, Column
 from tunectl.report.page_model import PageTable, Section, TrialDetail
 from tunectl.report.plots import vega_lite
-from tunectl.report.table import Cell, Column, exact
+from tunectl.report.table import exact
 
 DIGITS = 6
 """Significant digits of the numbers in the page; the tables' files have all."""

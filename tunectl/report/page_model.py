@@ -1,4 +1,4 @@
-"""What the page of a study shows, as plain data: made by `study`, laid out by `report.page`."""
+"""What the page of a study shows, as plain data: made by `study_page`, laid out by `page`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from tunectl.core.jsontext import encodable
-from tunectl.report.table import Cell, Column, Table, exact
+from tunectl.core.table_columns import Cell, Column
+from tunectl.report.table import Table, exact
 
 if TYPE_CHECKING:
     import pyarrow

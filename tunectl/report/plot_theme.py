@@ -14,8 +14,8 @@ PAGE_HEIGHT = 300
 """The height of the plotted area in pixels on the page, where it is as wide as there is room."""
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C6D1F")
-"""The palette of Okabe and Ito (2008), which readers with any colour vision tell apart, without its yellow, which is
-faint on white; its vermilion comes late, as crosses are red.
+"""The palette of Okabe and Ito (2008), which readers with any colour vision can distinguish, without its yellow, which
+is faint on white; its vermilion comes late, as crosses are red.
 """
 
 INFEASIBLE_COLOUR = "#C1121F"

@@ -1,4 +1,4 @@
-"""Pictures as Vega-Lite: one definition for the page and for the SVG and PNG files."""
+"""Plots as Vega-Lite: one definition for the page and for the SVG and PNG files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tunectl.core import real_folders
 from tunectl.report import curve_layers, layers
 from tunectl.report.axes import wrapped
 from tunectl.report.curve_layers import MOST_POINTS
-from tunectl.report.drawing import PNG_SCALE, Drawing, Renderer, Undrawn, draw_all
 from tunectl.report.plot_theme import COLOURS, FONT, HEIGHT, INFEASIBLE_COLOUR, PAGE_FONT, PAGE_HEIGHT, WIDTH
+from tunectl.report.renderer import PNG_SCALE, PlotFiles, Renderer, Undrawn, draw_all
 
 __all__ = [
     "COLOURS",
@@ -105,7 +105,7 @@ class Drawn(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """What to tell the user of those that were not drawn; "" where all were."""
+        """A line for the user on those that were not drawn; "" where all were."""
         if not self.undrawn:
             return ""
         more = f" and {len(self.undrawn) - _MOST_NAMED} more" if len(self.undrawn) > _MOST_NAMED else ""
@@ -120,12 +120,12 @@ def write_figures(folder: Path, figures: Iterable[Figure], ready: Sequence[Rende
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     real_folders.made(folder, folder.parent)
-    drawings = {
-        Drawing(
+    plots = {
+        PlotFiles(
             json.dumps(vega_lite(figure), sort_keys=True), *(f"{folder / figure.name}.{kind}" for kind in KINDS)
         ): figure.name
         for figure in figures
     }
-    undrawn = {drawings[item.drawing]: item for item in draw_all([*drawings], ready)}
-    made = [drawing for drawing, name in drawings.items() if name not in undrawn]
-    return Drawn([Path(path) for drawing in made for path in (drawing.svg, drawing.png)], undrawn)
+    undrawn = {plots[item.plot]: item for item in draw_all([*plots], ready)}
+    made = [plot for plot, name in plots.items() if name not in undrawn]
+    return Drawn([Path(path) for plot in made for path in (plot.svg, plot.png)], undrawn)

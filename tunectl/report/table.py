@@ -1,27 +1,13 @@
-"""A table: named, typed columns over rows, and how a cell is written so that it reads back as what it was."""
+"""A table: typed columns over rows, and a cell as text that reads back as the same value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from tunectl.core.table_columns import Cell, Column
 from tunectl.core.wording import short_number
-
-Cell = bool | int | float | str | None
-"""None is missing; NaN and the infinities are values."""
-
-ColumnType = Literal["whole", "real", "text", "scalar"]
-"""`scalar` columns hold hyperparameters: their type is found from the values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column's name and type."""
-
-    name: str
-    type: ColumnType
 
 
 @dataclass(frozen=True, slots=True)

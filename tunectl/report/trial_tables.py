@@ -1,4 +1,4 @@
-"""The tables of a study: what stands in them, and writing them into its folder."""
+"""The tables of trials, settings and measurements, and writing them into the study folder."""
 
 from __future__ import annotations
 
@@ -7,55 +7,25 @@ from pathlib import Path
 
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.core import real_folders
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
+from tunectl.core.path_errors import path_errors
+from tunectl.core.records import Measurement, TrialOutcome
+from tunectl.core.table_columns import (
+    MEASUREMENT_HEAD,
+    MEASUREMENT_TAIL,
+    SETTING,
+    SETTING_TAIL,
+    TRIAL_COLUMNS,
+    TRIAL_HEAD,
+    TRIAL_MIDDLE,
+    TRIAL_TAIL,
+    Cell,
+    Column,
+)
 from tunectl.report import parquet
 from tunectl.report.markdown import markdown_bytes
-from tunectl.report.table import Cell, Column, ColumnType, Table, csv_bytes, short
-
-_TRIAL_HEAD: dict[str, ColumnType] = {"trial": "whole", "setting": "whole", "state": "text", "reason": "text"}
-_TRIAL_MIDDLE: dict[str, ColumnType] = {
-    "seed": "whole",
-    "kind": "text",
-    "point": "whole",
-    "repeat": "whole",
-    "best_step": "whole",
-    "best_value": "real",
-    "final_step": "whole",
-    "final_value": "real",
-    "best_checkpoint": "text",
-}
-_TRIAL_TAIL: dict[str, ColumnType] = {
-    "infeasible_step": "whole",
-    "train_seconds": "real",
-    "eval_seconds": "real",
-    "startup_seconds": "real",
-    "device": "text",
-    "attempts": "whole",
-    "message": "text",
-}
-_SETTING_TAIL: dict[str, ColumnType] = {
-    "trials": "whole",
-    "completed": "whole",
-    "infeasible": "whole",
-    "failed": "whole",
-    "best_trial": "whole",
-    "best_value": "real",
-    "best_step": "whole",
-}
-_MEASUREMENT_HEAD: dict[str, ColumnType] = {"trial": "whole", "step": "whole", "kind": "text"}
-_MEASUREMENT_TAIL: dict[str, ColumnType] = {
-    "learning_rate": "real",
-    "gradient_norm": "real",
-    "elapsed_seconds": "real",
-    "checkpoint": "text",
-}
-
-
-def _columns(types: dict[str, ColumnType]) -> list[Column]:
-    return [Column(name, kind) for name, kind in types.items()]
+from tunectl.report.table import Table, csv_bytes, short
 
 
 def metric_columns(names: Iterable[str], taken: Iterable[str]) -> list[str]:
@@ -65,77 +35,70 @@ def metric_columns(names: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 def measurement_metrics(names: Iterable[str]) -> list[str]:
     """The metrics that have a column in the measurements table."""
-    return metric_columns(names, [*_MEASUREMENT_HEAD, *_MEASUREMENT_TAIL])
+    return metric_columns(names, [column.name for column in (*MEASUREMENT_HEAD, *MEASUREMENT_TAIL)])
 
 
 def trials_table(outcomes: Iterable[TrialOutcome], hyperparameters: Sequence[str]) -> Table:
-    """One row a trial, by id, whatever its state; `hyperparameters` are the columns between, in the order of the study.
+    """One row for each trial, by id, whatever its state, with the hyperparameters in the order given.
 
     A hyperparameter that is not active is missing. Metrics at the best step are columns by name, sorted.
     """
     ordered = sorted(outcomes, key=lambda item: item.plan.trial)
-    taken = [*_TRIAL_HEAD, *hyperparameters, *_TRIAL_MIDDLE, *_TRIAL_TAIL]
+    taken = [*hyperparameters, *(column.name for column in TRIAL_COLUMNS)]
     metrics = metric_columns({name for item in ordered for name in item.metrics_at_best}, taken)
-    columns = [
-        *_columns(_TRIAL_HEAD),
+    columns = (
+        *(column.column for column in TRIAL_HEAD),
         *(Column(name, "scalar") for name in hyperparameters),
-        *_columns(_TRIAL_MIDDLE),
+        *(column.column for column in TRIAL_MIDDLE),
         *(Column(name, "real") for name in metrics),
-        *_columns(_TRIAL_TAIL),
-    ]
-    return Table(tuple(columns), [_trial_row(item, hyperparameters, metrics) for item in ordered])
+        *(column.column for column in TRIAL_TAIL),
+    )
+    return Table(columns, [_trial_row(item, hyperparameters, metrics) for item in ordered])
 
 
 def _trial_row(item: TrialOutcome, hyperparameters: Sequence[str], metrics: Sequence[str]) -> tuple[Cell, ...]:
-    plan = item.plan
     return (
-        plan.trial,
-        plan.setting,
-        item.state,
-        item.reason or None,
-        *[plan.hyperparameters.get(name) for name in hyperparameters],
-        plan.seed,
-        plan.kind,
-        plan.point,
-        plan.repeat,
-        item.best_step,
-        item.best_value,
-        item.final_step,
-        item.final_value,
-        item.best_checkpoint,
+        *[column.value(item) for column in TRIAL_HEAD],
+        *[item.plan.hyperparameters.get(name) for name in hyperparameters],
+        *[column.value(item) for column in TRIAL_MIDDLE],
         *[item.metrics_at_best.get(name) for name in metrics],
-        item.infeasible_step,
-        item.train_seconds,
-        item.eval_seconds,
-        item.startup_seconds,
-        item.device or None,
-        item.attempts,
-        item.message or None,
+        *[column.value(item) for column in TRIAL_TAIL],
     )
 
 
 def settings_table(summaries: Sequence[SettingSummary], scientific: Sequence[str]) -> Table:
-    """One row a setting, by number; `scientific` are the hyperparameters whose values make the settings."""
-    columns = [
-        Column("setting", "whole"),
-        *(Column(name, "scalar") for name in scientific),
-        *_columns(_SETTING_TAIL),
+    """One row for each setting, by number; `scientific` are the hyperparameters whose values make the settings."""
+    columns = (SETTING, *(Column(name, "scalar") for name in scientific), *SETTING_TAIL)
+    rows = [
+        (
+            item.setting,
+            *[item.scientific.get(name) for name in scientific],
+            *[getattr(item, column.name) for column in SETTING_TAIL],
+        )
+        for item in summaries
     ]
-    return Table(tuple(columns), [_setting_row(item, scientific) for item in summaries])
+    return Table(columns, rows)
 
 
-def _setting_row(item: SettingSummary, scientific: Sequence[str]) -> tuple[Cell, ...]:
-    return (
-        item.setting,
-        *[item.scientific.get(name) for name in scientific],
-        item.trials,
-        item.completed,
-        item.infeasible,
-        item.failed,
-        item.best_trial,
-        item.best_value,
-        item.best_step,
-    )
+def _measurement_columns(metrics: Sequence[str]) -> tuple[Column, ...]:
+    return (*MEASUREMENT_HEAD, *(Column(name, "real") for name in metrics), *MEASUREMENT_TAIL)
+
+
+def measurements_table(trials: Iterable[tuple[int, Sequence[Measurement]]]) -> Table:
+    """One row for each measurement of these trials, in the order given, whatever its kind."""
+    measured = [(trial, item) for trial, items in trials for item in items]
+    metrics = measurement_metrics({name for _, item in measured for name in item.metrics})
+    rows = [
+        (
+            trial,
+            item.step,
+            item.kind,
+            *[item.metrics.get(name) for name in metrics],
+            *[getattr(item, column.name) for column in MEASUREMENT_TAIL],
+        )
+        for trial, item in measured
+    ]
+    return Table(_measurement_columns(metrics), rows)
 
 
 def measurements_parquet(blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Sequence[str]) -> bytes:
@@ -143,7 +106,7 @@ def measurements_parquet(blocks: Iterable[Sequence[Sequence[Cell]]], metrics: Se
 
     `blocks` are those of `Index.measurement_columns(metrics)`; one is held at a time.
     """
-    columns = [*_columns(_MEASUREMENT_HEAD), *(Column(name, "real") for name in metrics), *_columns(_MEASUREMENT_TAIL)]
+    columns = _measurement_columns(metrics)
     types = [parquet.parquet_type(column, ()) for column in columns]
     return parquet.write_groups([column.name for column in columns], types, blocks)
 
@@ -164,11 +127,9 @@ def write_measurements(folder: StudyFolder, blocks: Iterable[Sequence[Sequence[C
 
 def _write(folder: StudyFolder, name: str, content: bytes) -> Path:
     path = folder.tables / name
-    try:
+    with path_errors(path, "written"):
         real_folders.made(folder.tables, folder.path)
         write_if_changed(path, content, within=folder.path)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 

@@ -1,6 +1,6 @@
-"""What starts before anything else is imported: the backend loads its libraries while the study is read.
+"""Starts the backend before anything else is imported: it loads its libraries while the study is read.
 
-This module stays light for that; the rest of `study` takes longer to import than the process takes to start.
+So it imports little itself: the rest of `session` takes longer to import than the process takes to start.
 """
 
 from __future__ import annotations
@@ -11,28 +11,40 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tunectl.core import regular_files
-from tunectl.execution.backends import BACKENDS, Backend
+from tunectl.core.errors import StudyError
+from tunectl.execution.backends import BACKENDS, DEFAULT
+from tunectl.execution.backends.backend import Backend
 
 _MAPPING = re.compile(r"^workload:[ \t]*(\{|#|$)", re.MULTILINE)
 
 
 @contextmanager
-def started_backend(study: Path | None = None) -> Iterator[Backend]:
-    """A backend that has begun to load what the trials of a study need; ended with the block, and every trial with
-    it.
+def started_backend(study: Path) -> Iterator[Backend]:
+    """The backend of a study file, which has begun to load what its trials need.
+
+    It is closed at the end of the block, and every trial with it. A file that is wrong gets the local backend: the
+    command finds the error when it reads the study.
     """
-    backend = BACKENDS["local"]()
+    text = ""
+    with suppress(OSError, ValueError):
+        text = regular_files.text(study, errors="replace")
+    backend = BACKENDS[_backend_name(study) if "backend" in text else DEFAULT]()
     try:
-        backend.start(own_code=study is not None and _looks_like_own_code(study))
+        # Whether the workload is a mapping is a guess from the text, before YAML is imported; a wrong one costs time.
+        backend.start(own_code=bool(_MAPPING.search(text)))
         yield backend
     finally:
         backend.close()
 
 
-def _looks_like_own_code(study: Path) -> bool:
-    """Whether the workload seems to be a mapping. A guess from the text, before YAML is loaded: a wrong one costs time
-    alone.
-    """
-    with suppress(OSError, ValueError):
-        return bool(_MAPPING.search(regular_files.text(study, errors="replace")))
-    return False
+def _backend_name(study: Path) -> str:
+    """The name under `resources: backend:`; that of the default backend where none is there, or an unknown one."""
+    from tunectl.language.document import read_document
+
+    with suppress(StudyError):
+        content = read_document(study).content
+        resources = content.get("resources") if isinstance(content, dict) else None
+        name = resources.get("backend") if isinstance(resources, dict) else None
+        if isinstance(name, str) and name in BACKENDS:
+            return name
+    return DEFAULT

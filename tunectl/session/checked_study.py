@@ -10,8 +10,10 @@ from pathlib import Path
 
 from tunectl.core import regular_files
 from tunectl.core.errors import Problem, StudyError, WorkloadError
-from tunectl.core.program_request import Program, which
+from tunectl.core.own_code_request import Program, which
 from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.core.wording import nearest
+from tunectl.execution.backends import BACKENDS
 from tunectl.language.command_checks import check_program
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import check_consumption, check_names
@@ -49,7 +51,7 @@ class CheckedStudy:
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     """Check a study file. Raises StudyError with every problem that was found."""
     draft = draft_study(path)
-    problems = list(draft.document.problems)
+    problems = [*draft.document.problems, *_problems_of_the_backend(draft)]
     try:
         reference, signature = _look_at_workload(draft, current_folder, problems)
         if draft.spec is None or problems:
@@ -125,6 +127,17 @@ def _look_at_program(
             break
     file = str(script) if script is not None and script.is_file() else None
     return WorkloadReference(draft.own_code.text if draft.own_code else "", kind="command"), FactorySignature(file=file)
+
+
+def _problems_of_the_backend(draft: Draft) -> list[Problem]:
+    """The problem of a `resources: backend:` that is not the name of a backend."""
+    content = draft.document.content
+    resources = content.get("resources") if isinstance(content, dict) else None
+    name = resources.get("backend") if isinstance(resources, dict) else None
+    if not isinstance(name, str) or name in BACKENDS:
+        return []
+    message = f"expected the name of a backend, got {name!r}{nearest(name, BACKENDS)}"
+    return [draft.problem(("resources", "backend"), message)]
 
 
 def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_message
 from tunectl.core.records import OF_PROCEDURES, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.session.outcome_index import trial_notes
@@ -52,7 +53,7 @@ def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Itera
             if must_be_there:
                 yield f"warning: {path}: is missing"
         except OSError as error:
-            yield f"warning: {path}: cannot be read: {error.strerror or error}"
+            yield f"warning: {path_message(path, 'read', error)}"
         except DamagedError as error:
             yield f"warning: {path}: is damaged ({error})"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunectl.core.errors import FolderError
+from tunectl.core.path_errors import system_reason
 
 _BYTES_PER_UPDATE = 80
 """What an update leaves in steps.jsonl: three numbers of some 20 characters each, and a word."""
@@ -61,7 +62,7 @@ def free_bytes(place: Path) -> int:
     try:
         return shutil.disk_usage(path).free
     except OSError as error:
-        raise FolderError(f"{path}: how much room is left cannot be told: {error.strerror or error}") from error
+        raise FolderError(f"{path}: its free space cannot be read: {system_reason(error)}") from error
 
 
 def check_room_to_begin(place: Path, need: DiskNeed) -> str:

@@ -13,9 +13,10 @@ from typing import TypeVar
 from tunectl import __version__
 from tunectl.analysis.findings.findings import Finding
 from tunectl.core import real_folders
-from tunectl.core.errors import FolderError, TunectlError
+from tunectl.core.errors import TunectlError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors
 
 RAISE = "TUNECTL_RAISE_FAULTS"
 """The environment variable under which a fault is raised, as in the tests, and not passed over."""
@@ -62,13 +63,11 @@ def faults_met(environment: Mapping[str, str] = os.environ) -> Faults:
 
 def keep_faults(folder: StudyFolder, faults: Faults) -> None:
     """Write the tracebacks into the study folder, and take away those of an earlier report; raises FolderError."""
-    try:
+    with path_errors(folder.faults, "written"):
         if faults.found:
             write_if_changed(folder.faults, _report(faults).encode("utf-8", "backslashreplace"))
         else:
             real_folders.remove(folder.faults, folder.path)
-    except OSError as error:
-        raise FolderError(f"{folder.faults}: cannot be written: {error.strerror or error}") from error
 
 
 def _in_words(error: Exception) -> str:

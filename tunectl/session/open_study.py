@@ -11,6 +11,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.files import write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.execution.runner_lock import LockedFile, acquire
@@ -98,10 +99,8 @@ def opened(
 
 
 def _made(place: Path) -> StudyFolder:
-    try:
+    with path_errors(place, "created"):
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FolderError(f"{place}: the study folder cannot be made: {error.strerror or error}") from error
     return StudyFolder(place)
 
 
@@ -170,10 +169,8 @@ def grown(study: OpenStudy, added: Sequence[PlannedTrial]) -> OpenStudy:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
+    with path_errors(path, "written"):
         write_if_changed(path, content)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list[str]:
@@ -182,7 +179,7 @@ def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list
         kept = regular_files.content(folder.procedure) if folder.procedure.exists() else None
         old, new = (sealed_object(text) if text is not None else {} for text in (kept, procedure))
     except (OSError, DamagedError) as error:
-        raise FolderError(f"{folder.procedure}: cannot be read: {error}") from error
+        raise path_error(folder.procedure, "read", error) from error
     if old == new:
         return []
     if kept is None or procedure is None:
@@ -200,10 +197,8 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
         _write(folder.points, spec.points_file.text.encode("utf-8"))
     _write(folder.study, spec.text.encode("utf-8", "surrogatepass"))
     if folder.rereading.is_file():
-        try:
+        with path_errors(folder.rereading, "removed"):
             real_folders.remove(folder.rereading, folder.path)
-        except OSError as error:
-            raise FolderError(f"{folder.rereading}: cannot be removed: {error.strerror or error}") from error
     if added:
         append_plan(folder.plan, added)
     return [*planned, *added]

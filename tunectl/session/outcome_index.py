@@ -1,5 +1,6 @@
-"""How the trials of a study folder stand: from the index where it is up to date, from the trial folders where it is
-not.
+"""The outcomes of a study folder's trials: from the index where their files have not changed, else from their folders.
+
+The index is also the backup of what the trials measured: damaged measurements are restored from it here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from tunectl.core import jsontext
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.objective import Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import ENDED, Measurement, PlannedTrial, State, TrialOutcome
 from tunectl.session.plan_agreement import disagreement, named_trials
 from tunectl.store.checkpoint_names import ExistingCheckpoints
@@ -28,27 +30,30 @@ from tunectl.store.trial_files import (
 )
 
 DAMAGED = "damaged"
-"""The reason of a trial that has a result, of which is not known what was trained."""
+"""The reason of a trial that has a result, but whose hyperparameters are not known."""
 
 
 def read_outcome(
     folder: StudyFolder, trial: PlannedTrial, objective: Objective, index: Index | None = None
 ) -> tuple[TrialOutcome, TrialFiles, str]:
-    """A trial as its folder says, what was read, and the stamp the folder had before.
+    """The outcome of a trial by its folder, the content of its files, and the folder's stamp before they were read.
 
-    An index tells whether measurements of a trial that has not ended are missing, and whether its folder or its result
-    is.
+    With an index, measurements and results that are in the index but not in the folder are reported as damage.
     """
     home = folder.trial(trial.trial)
     stamp = folder_stamp(home)
     files = read_trial(home)
     state = trial_state(files)
-    lines = [*files.damage, *filter(None, [updates_damage(home, _updates_trained(trial, files))])]
+    # Own code keeps no series of its updates.
+    is_ours = files.request is not None and files.request.get("kind") == "workload" and trial.kind != "throughput"
+    is_complete = files.result is not None and files.result.state == "completed" and is_ours
+    updates = files.result.final_step if files.result is not None and is_complete else None
+    lines = [*files.damage, *filter(None, [updates_damage(home, updates)])]
     damage = [line.replace(f"{folder.path}/", "") for line in lines]
     differs = disagreement(files.request, trial) if files.request is not None else ""
     if differs:
         damage.append(f"{folder.plan.name} does not say what was trained: request.json has {differs}")
-        # A result of other values than those of its row must not be compared with others.
+        # A result of other hyperparameters than those of its row must not be compared with others.
         state = ("failed", DAMAGED, "") if files.result is not None else state
     if index is not None and files.result is None and not any(home.result.name in line for line in damage):
         damage += filter(None, [_lost_result(index, trial, home)])
@@ -61,35 +66,25 @@ def read_outcome(
     return found, files, stamp
 
 
-def _updates_trained(trial: PlannedTrial, files: TrialFiles) -> int | None:
-    """The number of updates that a trial's series must have; None where it is not known: own code keeps none."""
-    is_ours = files.request is not None and files.request.get("kind") == "workload" and trial.kind != "throughput"
-    result = files.result
-    return result.final_step if result is not None and result.state == "completed" and is_ours else None
-
-
 def refresh(
     folder: StudyFolder,
     trials: Sequence[PlannedTrial],
     objective: Objective,
     index: Index,
-    report: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> list[TrialOutcome]:
-    """Bring an index up to date with the folders of all trials that do not run; gives how they stand, in the order
-    given.
+    """Bring an index up to date with the folders of all trials that are not running; return their outcomes in order.
 
-    Damage is said to `report` as `trial_notes` has it. What is up to date is not written again.
+    `say` is called with each line of `trial_notes`. An index that is up to date is not written to.
     """
     index.put_plan(trials)
     known = _up_to_date(folder, trials, index)
     # An index that is up to date is not written to, so that reading a finished study changes no byte of it.
     with index.transaction() if len(known) < len(trials) else contextlib.nullcontext():
-        standing = [
-            known.get(trial.trial) or store_outcome(folder, trial, objective, index, report) for trial in trials
-        ]
-    for note in trial_notes(standing):
-        report(note)
-    return standing
+        outcomes = [known.get(trial.trial) or store_outcome(folder, trial, objective, index, say) for trial in trials]
+    for note in trial_notes(outcomes):
+        say(note)
+    return outcomes
 
 
 def refresh_at_end(
@@ -97,19 +92,19 @@ def refresh_at_end(
     trials: Sequence[PlannedTrial],
     objective: Objective,
     index: Index,
-    report: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> list[TrialOutcome]:
     """`refresh` after trials were trained: an index that was damaged meanwhile is made anew from the trial folders."""
     try:
-        return refresh(folder, trials, objective, index, report)
+        return refresh(folder, trials, objective, index, say)
     except FolderError as error:
-        report(f"warning: {error}; it is made anew from the trial folders")
+        say(f"warning: {error}; it is made anew from the trial folders")
         index.make_anew()
-        return refresh(folder, trials, objective, index, report)
+        return refresh(folder, trials, objective, index, say)
 
 
 def trial_notes(outcomes: Iterable[TrialOutcome]) -> list[str]:
-    """What is wrong with the files of trials, as it is said on every look at them: one line for all with the same."""
+    """The damage of trials' files as warnings, one line for all trials with the same damage."""
     trials: dict[str, list[int]] = {}
     for item in outcomes:
         if item.damage:
@@ -123,10 +118,9 @@ def trial_notes(outcomes: Iterable[TrialOutcome]) -> list[str]:
 def read_standing(
     folder: StudyFolder, trials: Sequence[PlannedTrial], objective: Objective, index: Index | None
 ) -> list[TrialOutcome]:
-    """How the trials of a folder that nobody runs in stand, in the order given; writes nothing.
+    """The outcomes of the trials of a folder in which no trial is running, in the order given; writes nothing.
 
-    Taken from the index is what it says of folders that have not changed since; an index that turns out to be damaged
-    counts as missing.
+    The outcome of a trial whose files have not changed is taken from the index. A damaged index counts as missing.
     """
     try:
         known = _up_to_date(folder, trials, index) if index is not None else {}
@@ -136,7 +130,7 @@ def read_standing(
 
 
 def _up_to_date(folder: StudyFolder, trials: Sequence[PlannedTrial], index: Index) -> dict[int, TrialOutcome]:
-    """The trials of which an index says what their folders would say; none of them runs."""
+    """The outcomes that an index has of trials whose files have not changed; no trial may be running."""
     stamps = index.stamps()
     if not any(stamps.values()):
         return {}
@@ -151,13 +145,16 @@ def _up_to_date(folder: StudyFolder, trials: Sequence[PlannedTrial], index: Inde
 
 
 def store_outcome(
-    folder: StudyFolder, trial: PlannedTrial, objective: Objective, index: Index, report: Callable[[str], None]
+    folder: StudyFolder, trial: PlannedTrial, objective: Objective, index: Index, say: Callable[[str], None]
 ) -> TrialOutcome:
-    """Read one trial's folder into the index; measurements that are damaged or missing and that the index still has are
-    written again.
-    """
+    """Read one trial's folder into the index; damaged or missing measurements that the index has are restored first."""
     found, files, stamp = read_outcome(folder, trial, objective, index)
-    if found.damage and _restored(folder.trial(trial.trial), found, files, index, report):
+    backup = _backup(index, found, files) if found.damage else []
+    if backup:
+        if not _restored(folder.trial(trial.trial), backup, files, say):
+            # The backup is kept. Without a stamp the folder is read, and restored, by the next run.
+            index.put_outcome(found)
+            return found
         found, files, stamp = read_outcome(folder, trial, objective)
     with index.transaction():
         index.put_outcome(found, stamp)
@@ -166,7 +163,7 @@ def store_outcome(
 
 
 def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
-    """What the index knows of a trial without a result: that it had one, or that it had a folder, which is gone."""
+    """The damage of a trial without a result that has a result, or a folder, by the index; "" where it has none."""
     try:
         before = index.outcome(trial.trial)
     except FolderError:
@@ -175,7 +172,7 @@ def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
         return ""
     is_gone = not home.path.is_dir()
     if is_gone and before.state == "pending" and not before.attempts:
-        return before.damage  # what was said of it when the index was told
+        return before.damage  # the same as when the folder was found missing
     if not is_gone and before.state not in ("completed", "infeasible"):
         return ""
     what = "folder" if is_gone else home.result.name
@@ -183,7 +180,7 @@ def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
 
 
 def _stored_measurements(index: Index, trial: PlannedTrial, state: State, files: TrialFiles) -> list[Measurement]:
-    """What the index has of a trial, where it was stored when the trial stood as it does now; [] where it was not."""
+    """The measurements of a trial in the index; [] where its state or attempt was another when they were stored."""
     try:
         before = index.outcome(trial.trial)
         if (
@@ -194,30 +191,31 @@ def _stored_measurements(index: Index, trial: PlannedTrial, state: State, files:
             return []
         return list(sorted_once(item for _, item in index.measurements(trial.trial)))
     except FolderError:
-        return []  # a damaged index says nothing about a damaged file
+        return []  # a damaged index is no backup
 
 
-def _restored(
-    home: TrialFolder, found: TrialOutcome, files: TrialFiles, index: Index, report: Callable[[str], None]
-) -> bool:
-    """Write a damaged measurements.jsonl again, where the index has all the measurements that it holds and more."""
+def _backup(index: Index, found: TrialOutcome, files: TrialFiles) -> list[Measurement]:
+    """The measurements to restore a trial from: all that its file still has, and more; [] where there are none."""
     stored = _stored_measurements(index, found.plan, found.state, files)
     # As texts: NaN is not equal to itself.
     left = {jsontext.encode(item.to_json()) for item in files.measurements}
-    known = {jsontext.encode(item.to_json()) for item in stored}
-    if not left < known:
-        return False
+    return stored if left < {jsontext.encode(item.to_json()) for item in stored} else []
+
+
+def _restored(home: TrialFolder, backup: list[Measurement], files: TrialFiles, say: Callable[[str], None]) -> bool:
+    """Write measurements.jsonl again; False, with a warning, where that cannot be done."""
     try:
-        write_measurements(home, stored)
+        write_measurements(home, backup)
         if files.result is not None:
-            write_result(home, files.result)  # it counts the lines
-    except (FolderError, OSError) as error:
-        report(f"warning: {error}")
+            with path_errors(home.result, "written"):
+                write_result(home, files.result)  # it counts the lines
+    except FolderError as error:
+        say(f"warning: {error}")
         return False
-    report(f"warning: {home.measurements}: was damaged and is restored: the index has what is missing there")
+    say(f"warning: {home.measurements}: was damaged and has been restored from study.db")
     return True
 
 
 def has_ended(item: TrialOutcome) -> bool:
-    """Whether the trial stays as it is: everything else is run, or gone on with."""
+    """Whether a trial has ended for good: every other one is run by the next run."""
     return item.state in ENDED

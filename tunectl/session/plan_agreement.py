@@ -16,6 +16,7 @@ from typing import Any
 from tunectl.core import regular_files
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import OF_PROCEDURES, PlannedTrial
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.study_spec import StudySpec
@@ -106,7 +107,7 @@ def _launched(folder: StudyFolder) -> set[int]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise FolderError(f"{folder.trials}: cannot be read: {error.strerror or error}") from error
+        raise path_error(folder.trials, "read", error) from error
 
 
 def _holds_something(path: Path) -> bool:

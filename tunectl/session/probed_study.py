@@ -11,9 +11,8 @@ from pathlib import Path
 from tunectl.core.errors import EXIT_INTERRUPTED, Problem, StudyError, TunectlError, WorkloadError
 from tunectl.core.records import FactorySignature, PlannedTrial
 from tunectl.core.wording import as_text
-from tunectl.execution.backends import Backend
-from tunectl.execution.devices import find_devices
-from tunectl.execution.slots import Slot, make_slots
+from tunectl.execution.backends.backend import Backend
+from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_signature, check_study
 from tunectl.session.trial_requests import trial_request
@@ -40,17 +39,15 @@ class Ready:
     checkpoint_bytes: int = 0
 
 
-def study_slots(spec: StudySpec, count: int | None, environ: dict[str, str]) -> tuple[Slot, ...]:
-    """The slots of a study: `count` (--slots) of them, or all that its resources give."""
-    resources = spec.resources
-    devices = find_devices(resources.devices, environ)
-    return make_slots(
-        devices,
-        resources.trials_per_device,
-        resources.threads_per_trial,
-        count,
-        devices_per_trial=resources.devices_per_trial,
-    )
+def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[Slot, ...]:
+    """The slots of a study on its backend: `count` (--slots) of them, or all that its resources give.
+
+    Raises StudyError where the backend is another one than the study names.
+    """
+    if backend.name != spec.resources.backend:
+        message = f"expected {backend.name}, which this command has started, got {spec.resources.backend}"
+        raise StudyError([spec.problem(("resources", "backend"), message)])
+    return backend.slots(spec.resources, count)
 
 
 def make_ready(
@@ -124,9 +121,9 @@ def _varies(spec: StudySpec, name: str) -> bool:
     return len(alternatives) > 1 or any(item.varies for item in alternatives)
 
 
-def probe_study(study: Path, current_folder: Path, environ: dict[str, str], backend: Backend) -> CheckedStudy:
+def probe_study(study: Path, current_folder: Path, backend: Backend) -> CheckedStudy:
     """Check a study, then build its workload in a child process and try it; raises what `make_ready` raises."""
     checked = check_study(study, current_folder)
-    slot = study_slots(checked.spec, None, environ)[0]
+    slot = study_slots(checked.spec, None, backend)[0]
     ready = make_ready(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
     return replace(checked, signature=ready.signature)

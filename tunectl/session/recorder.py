@@ -10,9 +10,9 @@ from typing import TypeVar, assert_never
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial
-from tunectl.execution.events import (
+from tunectl.execution.backends.backend import BackendReady
+from tunectl.execution.jobs import (
     Event,
-    ServerReady,
     StoppedByFailures,
     Tick,
     TrialEnded,
@@ -65,13 +65,9 @@ class Recorder:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         match event:
-            case ServerReady():
-                for shadowed in event.shadowed:
-                    self.watcher.message(f"warning: {shadowed}")
-                if event.reason:
-                    self.watcher.message(
-                        f"trials start as processes of their own, which takes seconds each: {event.reason}"
-                    )
+            case BackendReady():
+                for message in event.messages:
+                    self.watcher.message(message)
             case TrialStarted():
                 self._started(event)
             case TrialRetried():

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from tunectl.core import regular_files
-from tunectl.core.errors import FolderError, StudyError
+from tunectl.core.errors import StudyError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.core.program_request import FunctionRequest, ProgramRequest, request_in
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest, request_in
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
@@ -134,10 +135,8 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
     if folder.rereading.is_file():
         return
     content = {_HAD_RESULTS: any(_state(folder, trial) in _RESULTS for trial in trials)}
-    try:
+    with path_errors(folder.rereading, "written"):
         write_bytes(folder.rereading, json.dumps(content).encode())
-    except OSError as error:
-        raise FolderError(f"{folder.rereading}: cannot be written: {error.strerror or error}") from error
 
 
 def _had_results(folder: StudyFolder) -> bool | None:
@@ -150,8 +149,8 @@ def _had_results(folder: StudyFolder) -> bool | None:
 
 
 def _changed(
-    request: ProgramRequest | FunctionRequest, spec: StudySpec, trial: PlannedTrial
-) -> ProgramRequest | FunctionRequest:
+    request: CommandRequest | FunctionRequest, spec: StudySpec, trial: PlannedTrial
+) -> CommandRequest | FunctionRequest:
     """The request of a trial as the study reads it now; what it was trained with stays."""
     request = replace(
         request,
@@ -171,7 +170,7 @@ def _changed(
     return replace(request, program=program)
 
 
-def _request(folder: StudyFolder, trial: PlannedTrial) -> ProgramRequest | FunctionRequest | None:
+def _request(folder: StudyFolder, trial: PlannedTrial) -> CommandRequest | FunctionRequest | None:
     """The request of a trial of own code; None where it was never launched, or what it was asked is not known."""
     try:
         request = request_in(regular_files.content(folder.trial(trial.trial).request))
@@ -179,7 +178,7 @@ def _request(folder: StudyFolder, trial: PlannedTrial) -> ProgramRequest | Funct
         return None
     except (OSError, DamagedError):
         return None
-    return request if isinstance(request, (ProgramRequest, FunctionRequest)) else None
+    return request if isinstance(request, (CommandRequest, FunctionRequest)) else None
 
 
 def _state(folder: StudyFolder, trial: PlannedTrial) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.records import PlannedTrial
-from tunectl.execution.events import Event, TrialEnded, TrialRetried
-from tunectl.execution.jobs import Job, Limits
+from tunectl.execution.jobs import AttemptLimits, Event, Job, TrialEnded, TrialRetried
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import Slot
 from tunectl.language.study_spec import StudySpec
@@ -139,10 +138,10 @@ def _job(folder: TrialFolder, trial: PlannedTrial) -> Job:
     return Job(trial.trial, files.attempts if failed is None else (*files.attempts, failed))
 
 
-def _limits(spec: StudySpec) -> Limits:
+def _limits(spec: StudySpec) -> AttemptLimits:
     resources = spec.resources
     timeout = resources.trial_timeout_seconds
-    return Limits(resources.retries, math.inf if timeout is None else timeout, resources.grace_seconds)
+    return AttemptLimits(resources.retries, math.inf if timeout is None else timeout, resources.grace_seconds)
 
 
 def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, watcher: Watcher) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tunectl.core.program_request import FunctionRequest, ProgramRequest, Request
+from tunectl.core.own_code_request import CommandRequest, FunctionRequest, Request
 from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.consumed_names import factory_arguments
@@ -67,7 +67,7 @@ def _own_code(
         "attempt": attempt,
     }
     if spec.program is not None:
-        return ProgramRequest(program=spec.program, hyperparameters=dict(trial.hyperparameters), **common)
+        return CommandRequest(program=spec.program, hyperparameters=dict(trial.hyperparameters), **common)
     arguments = factory_arguments(signature, trial.hyperparameters, own_code=True)
     threads = spec.resources.threads_per_trial
     return FunctionRequest(workload=reference, hyperparameters=arguments, threads=threads, **common)

@@ -1,8 +1,8 @@
 """Which hyperparameters are active together: conditions, their circles and overlaps, and the worlds they allow.
 
 A *world* is one consistent choice of values for some names: for each name its active alternative (or none) and a value.
-Only the values that some condition mentions tell worlds apart; the rest of a domain stands in a world as the one value
-Other, or as itself where it is the only one.
+Only values that a condition names make different worlds; the rest of a domain is in a world as the one value Other, or
+as itself where it is a single value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from tunectl.core.records import Scalar
 from tunectl.core.wording import quoted
 from tunectl.space.domains import is_among, sameness
-from tunectl.space.hyperparameters import Condition, Hyperparameter
+from tunectl.space.hyperparameters import Condition, Hyperparameter, holds
 
 MOST_WORLDS = 20_000
 MOST_DEPTH = 100
@@ -22,17 +22,17 @@ _MOST_NAMED = 3
 
 
 class TooManyWorldsError(Exception):
-    """The conditions allow more combinations than can be looked through."""
+    """The conditions allow more combinations than can be checked."""
 
 
 def too_many_worlds() -> str:
-    """What TooManyWorldsError says to a user."""
+    """The message for a user where TooManyWorldsError is raised."""
     return f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """All values that no condition mentions; `values` lists them where they are few."""
+    """All values that no condition names; `values` lists them where there are few."""
 
     values: tuple[Scalar, ...] = ()
 
@@ -51,20 +51,16 @@ class World:
     values: dict[str, Scalar | Other] = field(default_factory=dict)
 
     def holds(self, hyperparameter: Hyperparameter) -> bool:
-        """Whether the hyperparameter's condition holds here; its parents must have been chosen already."""
-        return all(self._one_of(parent, wanted) for parent, wanted in hyperparameter.when.items())
+        """Whether the hyperparameter's condition holds here; its parents must already have values."""
+        return holds(hyperparameter.when, self.values)
 
     def in_words(self) -> str:
         """The values as a message shows them: `optimizer is adam, width is 3 or 4, depth is another value`."""
         return ", ".join(f"{name} is {quoted(value)}" for name, value in self.values.items())
 
-    def _one_of(self, parent: str, wanted: Collection[Scalar]) -> bool:
-        value = self.values.get(parent)
-        return value is not None and not isinstance(value, Other) and is_among(value, wanted)
-
 
 class Conditions:
-    """The conditions of a study: every question about activity is answered here."""
+    """The conditions of a study: which hyperparameters are active, and which can be active together."""
 
     def __init__(self, hyperparameters: Collection[Hyperparameter]) -> None:
         self.by_name: dict[str, list[Hyperparameter]] = {}
@@ -76,11 +72,11 @@ class Conditions:
                 self.mentioned.setdefault(parent, []).extend(values)
 
     def parents(self, name: str) -> list[str]:
-        """The names that the conditions of a name's alternatives mention, each once, in order."""
+        """The names in the conditions of a name's alternatives, each once, in order."""
         return list(dict.fromkeys(parent for item in self.by_name.get(name, ()) for parent in item.when))
 
     def ancestors(self, names: Iterable[str]) -> list[str]:
-        """The names and all they depend on, parents before children."""
+        """The names and all names that they depend on, parents before children."""
         ordered: dict[str, None] = {}
 
         def visit(name: str) -> None:
@@ -95,7 +91,7 @@ class Conditions:
         return list(ordered)
 
     def depths(self) -> dict[str, int]:
-        """How many conditions stand above each name; names on a circle, or waiting for one, are left out."""
+        """The number of conditions above each name; names in a circle, or that depend on one, are left out."""
         waiting = {name: {p for p in self.parents(name) if p in self.by_name} for name in self.by_name}
         children: dict[str, list[str]] = {}
         for name, parents in waiting.items():
@@ -112,7 +108,7 @@ class Conditions:
         return depths
 
     def circle(self) -> list[str] | None:
-        """A circle of conditions, as the names along it, or None."""
+        """A circle of conditions, as its names in order, or None."""
         depths = self.depths()
         name = next((name for name in self.by_name if name not in depths), None)
         trail: list[str] = []
@@ -129,14 +125,14 @@ class Conditions:
         extra: Mapping[str, Collection[Scalar]] | None = None,
         most: int = MOST_WORLDS,
     ) -> Iterator[World]:
-        """Every world over the names and all they depend on.
+        """Every world over the names and all names that they depend on.
 
-        `choose` gives the values an alternative may take (default: those that tell worlds apart, `extra` ones counting
-        as mentioned). Raises TooManyWorldsError beyond `most`.
+        `choose` gives the values of an alternative (default: `distinct_values`, with the values in `extra` as if a
+        condition named them). Raises TooManyWorldsError where there are more than `most`.
         """
         order = self.ancestors(names)
-        pick = choose or (lambda item: self.telling_values(item, (extra or {}).get(item.name, ())))
-        # Only what a later condition or the caller can tell apart needs branching; a budget guards against the rest.
+        pick = choose or (lambda item: self.distinct_values(item, (extra or {}).get(item.name, ())))
+        # The number of worlds grows exponentially with the names: `budget` counts down the worlds that are left.
         budget = [most]
 
         def branch(index: int, world: World) -> Iterator[World]:
@@ -156,19 +152,19 @@ class Conditions:
 
         yield from branch(0, World())
 
-    def telling_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | Other]:
-        """The values of an alternative that conditions can tell apart, and an Other for the rest if there is one."""
+    def distinct_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | Other]:
+        """The values of an alternative that a condition (or `extra`) names, and an Other for the rest, if any."""
         mentioned = [*self.mentioned.get(item.name, ()), *extra]
         values = item.domain.few_values(len(mentioned) + _MOST_NAMED)
         if values is None:
             inside = dict.fromkeys(value for value in mentioned if item.domain.can_meet(value))
             return [*inside, OTHER]
         apart = {sameness(value) for value in mentioned}
-        told = [value for value in values if sameness(value) in apart]
+        named = [value for value in values if sameness(value) in apart]
         rest = [value for value in values if sameness(value) not in apart]
         if len(rest) == 1:
-            return [*told, *rest]
-        return [*told, *([Other(tuple(rest) if len(rest) <= _MOST_NAMED else ())] if rest else [])]
+            return [*named, *rest]
+        return [*named, *([Other(tuple(rest) if len(rest) <= _MOST_NAMED else ())] if rest else [])]
 
     def together(self, *items: Hyperparameter, given: Mapping[str, Scalar] | None = None) -> bool:
         """Whether the conditions of all these hyperparameters can hold at once, with the values of `given`."""
@@ -177,10 +173,10 @@ class Conditions:
             wanted = _narrowed(wanted, item.when) if wanted is not None else None
         if not wanted:
             return wanted is not None
-        # Children before parents: whatever is asked of a name is known when its turn comes.
+        # Children before parents: all conditions on a name are collected before the name itself is looked at.
         order = self.ancestors(wanted)[::-1]
 
-        def settle(index: int, wanted: Condition) -> bool:
+        def can_hold(index: int, wanted: Condition) -> bool:
             while index < len(order) and order[index] not in wanted:
                 index += 1
             if index == len(order):
@@ -189,15 +185,15 @@ class Conditions:
             for item in self.by_name[name]:
                 if any(item.domain.can_meet(value) for value in wanted[name]):
                     narrowed = _narrowed(wanted, item.when)
-                    if narrowed is not None and settle(index + 1, narrowed):
+                    if narrowed is not None and can_hold(index + 1, narrowed):
                         return True
             return False
 
-        return settle(0, wanted)
+        return can_hold(0, wanted)
 
 
 def _narrowed(wanted: Condition, when: Condition) -> Condition | None:
-    """Both conditions as one, None where they ask a name for values that are not the same."""
+    """Both conditions as one, None where no value of a name satisfies both."""
     both = dict(wanted)
     for name, values in when.items():
         both[name] = tuple(value for value in values if name not in wanted or is_among(value, wanted[name]))

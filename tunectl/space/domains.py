@@ -1,6 +1,6 @@
-"""The values that a hyperparameter can take: one value, a set, or a range on a scale, and its maps from and to [0, 1].
+"""The values that a hyperparameter can have: one value, a set, or a range on a scale; and its maps from and to [0, 1].
 
-The three kinds answer the same questions, by methods of the same names.
+The three classes have the same methods.
 """
 
 from __future__ import annotations
@@ -9,31 +9,33 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 from tunectl.core.records import Scalar
 
 Scale = Literal["linear", "log", "one_minus_log"]
 
+_V = TypeVar("_V")
 
-def same(left: Scalar, right: Scalar) -> bool:
+
+def same(left: object, right: object) -> bool:
     """Whether two values are the same to a study: 1 and 1.0 are, true and 1 are not."""
     return sameness(left) == sameness(right)
 
 
-def sameness(value: Scalar) -> tuple[bool, Scalar]:
-    """What two values have in common exactly where they are the same to a study: 1 and 1.0 are, true and 1 are not."""
+def sameness(value: _V) -> tuple[bool, _V]:
+    """A key that is equal for two values exactly where they are the same to a study: see `same`."""
     return isinstance(value, bool), value
 
 
-def is_among(value: Scalar, values: Collection[Scalar]) -> bool:
+def is_among(value: object, values: Collection[Scalar]) -> bool:
     """Whether one of the values is the same."""
     # Only 0 and 1 are equal to something that is not the same.
     return value in values and (value not in (0, 1) or any(same(value, other) for other in values))
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number: true and false are none."""
+    """Whether a value is a number; true and false are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -50,12 +52,12 @@ class FixedValue:
 
     @property
     def varies(self) -> bool:
-        """Whether it is declared to take more than one value."""
+        """Whether it is declared with more than one value."""
         return False
 
     @property
     def is_ordered(self) -> bool:
-        """Whether its values lie on a scale."""
+        """Whether its values are on a scale."""
         return False
 
     @property
@@ -68,7 +70,7 @@ class FixedValue:
         return same(self.value, value)
 
     def can_meet(self, value: Scalar) -> bool:
-        """Whether a condition may wait for this value."""
+        """Whether a condition may name this value."""
         return same(self.value, value)
 
     def declared(self, value: Scalar) -> Scalar:
@@ -84,7 +86,7 @@ class FixedValue:
         return self.value
 
     def to_unit(self, value: Scalar) -> float:
-        """Where in [0, 1] a value lies: in the middle."""
+        """The place of a value in [0, 1]: the middle."""
         return 0.5
 
     def grid(self) -> list[Scalar]:
@@ -100,7 +102,7 @@ class ValueSet:
 
     @cached_property
     def _positions(self) -> dict[tuple[bool, Scalar], int]:
-        # Sets of many thousands of values are looked into many thousands of times.
+        # Values are looked up many thousands of times, in sets of many thousands.
         return {sameness(value): index for index, value in enumerate(self.values)}
 
     @property
@@ -110,12 +112,12 @@ class ValueSet:
 
     @property
     def varies(self) -> bool:
-        """Whether it is declared to take more than one value."""
+        """Whether it is declared with more than one value."""
         return True
 
     @property
     def is_ordered(self) -> bool:
-        """Whether its values lie on a scale."""
+        """Whether its values are on a scale."""
         return False
 
     @property
@@ -128,7 +130,7 @@ class ValueSet:
         return sameness(value) in self._positions
 
     def can_meet(self, value: Scalar) -> bool:
-        """Whether a condition may wait for this value."""
+        """Whether a condition may name this value."""
         return self.contains(value)
 
     def declared(self, value: Scalar) -> Scalar:
@@ -140,14 +142,14 @@ class ValueSet:
         return self.values
 
     def from_unit(self, u: float) -> Scalar:
-        """The value at u in [0, 1), each having an equal share."""
+        """The value at u in [0, 1); each has an equal share."""
         return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
 
     def to_unit(self, value: Scalar) -> float:
-        """Where in [0, 1] a value lies: the middle of its share. Raises ValueError for one that is not in the set."""
+        """The place of a value in [0, 1]: the middle of its share. Raises ValueError where it is not in the set."""
         index = self._positions.get(sameness(value))
         if index is None:
-            raise ValueError(f"{value!r} is none of {self.values}")
+            raise ValueError(f"expected one of {self.values}, got {value!r}")
         return (index + 0.5) / len(self.values)
 
     def grid(self) -> list[Scalar]:
@@ -170,17 +172,17 @@ class Range:
 
     @property
     def listed(self) -> None:
-        """Every value, where they are listed: not here."""
+        """None: the values of a range are not listed."""
         return
 
     @property
     def varies(self) -> bool:
-        """Whether it is declared to take more than one value."""
+        """Whether it is declared with more than one value."""
         return True
 
     @property
     def is_ordered(self) -> bool:
-        """Whether its values lie on a scale."""
+        """Whether its values are on a scale."""
         return True
 
     @property
@@ -189,15 +191,15 @@ class Range:
         return (self.low, self.high)
 
     def contains(self, value: Scalar) -> bool:
-        """Whether a trial may have this value: any number between the ends, or what `can_meet` has of whole numbers."""
+        """Whether a trial may have this value: any number between the ends, or a whole number as in `can_meet`."""
         if self.integer:
             return self.can_meet(value)
         return is_number(value) and self.low <= float(value) <= self.high
 
     def can_meet(self, value: Scalar) -> bool:
-        """Whether a condition may wait for this value: a whole number of an int range, under a grid one of its points.
+        """Whether a condition may name this value: a whole number of an int range, in a grid one of its points.
 
-        Of a range of floats a sampler never meets one value exactly.
+        A sampler practically never gives one exact value of a range of floats.
         """
         if self.integer and self.points is not None:
             return is_among(value, _grid(self))
@@ -239,13 +241,13 @@ class Range:
                 real = low + u * (high - low)
             case _:
                 assert_never(self.scale)
-        # Rounding in exp and log may step over an end.
+        # Rounding in exp and log may go beyond an end.
         return min(max(real, low), high)
 
     def to_unit(self, value: Scalar) -> float:
-        """Where in [0, 1] a value lies: the middle of what `from_unit` maps to it for whole numbers.
+        """The place of a value in [0, 1]; for a whole number, the middle of what `from_unit` maps to it.
 
-        Values beyond the range (another study's) go to its nearer end.
+        A value outside the range (of another study) is placed at the nearer end.
         """
         low, high = float(self.low), float(self.high)
         real = min(max(float(value), low), high)
@@ -256,19 +258,19 @@ class Range:
             return 0.5
         match self.scale:
             case "log":
-                # Differences of logarithms, as the ratio of the ends may be more than a float holds.
+                # Differences of logarithms, as the ratio of the ends may be too large for a float.
                 return (math.log(real) - math.log(low)) / (math.log(high) - math.log(low))
             case "one_minus_log":
                 return (math.log1p(-real) - math.log1p(-low)) / (math.log1p(-high) - math.log1p(-low))
             case "linear":
-                # Halves, where the whole width is more than a float holds.
+                # Halves, where the whole width is too large for a float.
                 part = 1.0 if math.isfinite(high - low) else 0.5
                 return (part * real - part * low) / (part * high - part * low)
             case _:
                 assert_never(self.scale)
 
     def grid(self) -> list[Scalar]:
-        """The values of a grid: `points` of them, evenly on the scale with both ends; one alone is its middle."""
+        """The values of a grid: `points` of them, evenly on the scale, with both ends; a single one is the middle."""
         return list(_grid(self))
 
     def _whole_to_unit(self, edge: float) -> float:

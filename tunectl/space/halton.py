@@ -1,9 +1,9 @@
-"""A scrambled Halton sequence that is the same for ever.
+"""A scrambled Halton sequence that never changes.
 
 Every digit position of every coordinate has a permutation of its own, made from a hash of (seed, coordinate, position):
-the points depend on no library's version, no completion order, and no number of points asked for. Source: A. B. Owen,
-"A randomized Halton algorithm in R" (arXiv:1706.02808), of which `scipy.stats.qmc.Halton` is another implementation
-(with permutations from numpy's generator).
+the points depend neither on a library's version, nor on the order of completion, nor on the number of points. Source:
+A. B. Owen, "A randomized Halton algorithm in R" (arXiv:1706.02808), of which `scipy.stats.qmc.Halton` is another
+implementation (with permutations from numpy's generator).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_BITS = 52  # the finest cell is wider than the spacing of floats in [0.5, 1), so that its centre is a float of its own
+_BITS = 52  # the finest cell is wider than the spacing of floats in [0.5, 1), so that no other cell has its centre
 
 
 def first_primes(count: int) -> list[int]:
@@ -46,7 +46,7 @@ def digit_permutation(seed: int, coordinate: int, position: int, base: int) -> l
     permutation = list(range(base))
     for last in range(base - 1, 0, -1):
         choices = last + 1
-        fair = (1 << 64) - (1 << 64) % choices  # words beyond would favour small indices
+        fair = (1 << 64) - (1 << 64) % choices  # larger words would favour small indices
         word = next(word for word in words if word < fair)
         other = word % choices
         permutation[last], permutation[other] = permutation[other], permutation[last]

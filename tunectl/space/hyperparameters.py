@@ -8,7 +8,7 @@ from typing import Literal
 
 from tunectl.core.errors import PathKey
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Domain, ValueSet, same
+from tunectl.space.domains import Domain, is_among
 
 Role = Literal["scientific", "nuisance", "fixed"]
 
@@ -18,11 +18,11 @@ always.
 """
 
 
-def holds(when: Condition, values: Mapping[str, Scalar]) -> bool:
-    """Whether a condition holds where the active hyperparameters have these values."""
-    return all(
-        parent in values and any(same(values[parent], value) for value in wanted) for parent, wanted in when.items()
-    )
+def holds(when: Condition, values: Mapping[str, object]) -> bool:
+    """Whether a condition holds where the active hyperparameters have these values: 1 and 1.0 are the same, true and 1
+    are not.
+    """
+    return all(parent in values and is_among(values[parent], wanted) for parent, wanted in when.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Hyperparameter:
 
     @property
     def varies(self) -> bool:
-        """Whether it takes more than its one fixed value."""
+        """Whether it has more than one fixed value."""
         return self.domain.varies
 
     @property
     def makes_settings(self) -> bool:
-        """Whether its values are the settings of the study (they own no coordinate)."""
-        return self.role == "scientific" and isinstance(self.domain, ValueSet) and not self.sampled
+        """Whether its values make the settings of the study (and it has no coordinate)."""
+        return self.role == "scientific" and self.varies and not self.domain.is_ordered and not self.sampled
 
     @property
     def has_coordinate(self) -> bool:

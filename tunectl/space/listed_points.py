@@ -1,4 +1,4 @@
-"""Configurations that are listed rather than drawn: grids, and points written by hand. Importing it loads no numpy."""
+"""Configurations that are listed, not drawn: grids, and points written by hand. Importing this does not load numpy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cache
 
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.core.wording import counted, found, is_number_as_text, nearest, shown
+from tunectl.core.wording import counted, got, is_number_as_text, nearest, shown
 from tunectl.space.conditions import OTHER, Other
-from tunectl.space.domains import same, sameness
+from tunectl.space.domains import is_number, same, sameness
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSpace, Setting, Study
 
@@ -30,16 +30,16 @@ def listed_configurations(spec: Study, space: SearchSpace) -> Iterator[Configura
 
 
 def check_count(spec: Study, settings: int) -> None:
-    """Raises StudyError where a sampled study asks for more trials than a plan holds."""
+    """Raise StudyError where a sampled study has more trials than a plan can have."""
     count = spec.search.trials or 1
     if count * settings > MOST_TRIALS:
         where = "its one setting" if settings == 1 else f"each of {counted(settings, 'setting')}"
-        message = f"a study has at most {MOST_TRIALS:,} trials, found {count:,} in {where}"
+        message = f"expected at most {MOST_TRIALS:,} trials in a study, got {count:,} in {where}"
         raise StudyError([spec.problem(("search", "trials"), message)])
 
 
 def _round_robin(rows: list[list[tuple[int, dict[str, Scalar]]]]) -> Iterator[Configuration]:
-    """Takes one (point, configuration) of each setting in turn until all are used up."""
+    """Takes one (point, configuration) of each setting in turn until there are no more."""
     for group in itertools.zip_longest(*rows):
         for setting, entry in enumerate(group):
             if entry is not None:
@@ -50,8 +50,7 @@ def _grids(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[str, Sc
     count = sum(_grid_size(space, setting) for setting in space.settings)
     if count > MOST_TRIALS:
         message = (
-            f"a study has at most {MOST_TRIALS:,} trials, and this grid has {count:,}; use fewer points or sampler: "
-            "halton"
+            f"expected a grid of at most {MOST_TRIALS:,} trials, got {count:,}; use fewer points or sampler: halton"
         )
         raise StudyError([spec.problem(("search",), message)])
     return [list(enumerate(_grid(space, setting))) for setting in space.settings]
@@ -69,20 +68,20 @@ def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
 
 
 def _grid_size(space: SearchSpace, setting: Setting) -> int:
-    """The number of combinations, without making them: values that no condition tells apart are one world, counted."""
-    told: dict[PathKey, tuple[list[Scalar | Other], int]] = {}
+    """The number of combinations, without making them: values that no condition names are one world, with a count."""
+    choices: dict[PathKey, tuple[list[Scalar | Other], int]] = {}
 
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
-        if item.path not in told:
+        if item.path not in choices:
             values = _grid_values(item, setting)
             mentioned = {sameness(value) for value in space.conditions.mentioned.get(item.name, ())}
             apart: list[Scalar | Other] = [value for value in values if sameness(value) in mentioned]
             rest = len(values) - len(apart)
-            told[item.path] = (apart + [OTHER] * (rest > 0), rest)
-        return told[item.path][0]
+            choices[item.path] = (apart + [OTHER] * (rest > 0), rest)
+        return choices[item.path][0]
 
     return sum(
-        math.prod(told[world.active[name].path][1] for name, value in world.values.items() if value is OTHER)
+        math.prod(choices[world.active[name].path][1] for name, value in world.values.items() if value is OTHER)
         for world in space.conditions.worlds(space.names, choose=choose)
     )
 
@@ -93,39 +92,43 @@ def _hand_written(spec: Study, space: SearchSpace) -> list[list[tuple[int, dict[
     settings_of = _settings_by_point(space.settings)
     for index, point in enumerate(spec.search.points):
         path: tuple[str | int, ...] = ("search", "points", index)
-        found = [spec.problem(*wrong) for wrong in check_point(space.conditions.by_name, point, path)]
+        wrong = [spec.problem(*problem) for problem in check_point(space.conditions.by_name, point, path)]
         settings = settings_of(point)
-        if not found and not settings:
-            found = [spec.problem(path, "no setting of the study has these scientific values")]
+        if not wrong and not settings:
+            wrong = [spec.problem(path, "no setting of the study has these scientific values")]
         used: set[str] = set()
-        for setting in settings if not found else ():
+        for setting in settings if not wrong else ():
             values, missing = _resolve_point(space, setting, point)
-            found += [spec.problem(path, f"a value for {key} is due where it is active, found none") for key in missing]
-            found += [
-                spec.problem((*path, name), f"{name} cannot be {shown(value)} in this configuration, by its `when`")
+            wrong += [
+                spec.problem(path, f"expected a value for {key}, which is active here, got none") for key in missing
+            ]
+            wrong += [
+                spec.problem(
+                    (*path, name), f"{name} cannot be {shown(value)} in this configuration, because of its `when`"
+                )
                 for name, value in point.items()
                 if name in values and not same(values[name], value)
             ]
             used.update(values)
             rows[setting.index].append((index, values))
-        if not found:
-            found = [
+        if not wrong:
+            wrong = [
                 spec.problem((*path, name), f"{name} is not active in this configuration; leave it out")
                 for name in point
                 if name not in used
             ]
-        problems += dict.fromkeys(found)
+        problems += dict.fromkeys(wrong)
     if problems:
         raise StudyError(problems)
     return rows
 
 
 def _settings_by_point(settings: Sequence[Setting]) -> Callable[[Mapping[str, Scalar]], list[Setting]]:
-    """What gives the settings that a point belongs to: those whose values it has, as far as it gives them."""
+    """A function that returns the settings of a point: those with the same values, as far as the point has them."""
     names = sorted({name for setting in settings for name in setting.values})
 
     @cache
-    def found(given: tuple[tuple[bool, Scalar] | None, ...]) -> list[Setting]:
+    def settings_with(given: tuple[tuple[bool, Scalar] | None, ...]) -> list[Setting]:
         point = dict(zip(names, given, strict=True))
         return [
             setting
@@ -133,35 +136,34 @@ def _settings_by_point(settings: Sequence[Setting]) -> Callable[[Mapping[str, Sc
             if all(point[name] in (None, sameness(value)) for name, value in setting.values.items())
         ]
 
-    return lambda point: found(tuple(sameness(point[name]) if name in point else None for name in names))
+    return lambda point: settings_with(tuple(sameness(point[name]) if name in point else None for name in names))
 
 
 def check_point(
     by_name: Mapping[str, Sequence[Hyperparameter]], point: Mapping[str, Scalar], path: PathKey
 ) -> list[tuple[PathKey, str]]:
-    """Names that the study does not have and values outside of every alternative, as (path, message)."""
+    """Names that are not in the study and values outside of every alternative, as (path, message)."""
     problems: list[tuple[PathKey, str]] = []
     for name, value in point.items():
         alternatives = by_name.get(name)
         if alternatives is None:
             problems.append(((*path, name), f"the study has no such hyperparameter{nearest(name, by_name)}"))
         elif not any(item.domain.contains(value) for item in alternatives):
-            message = f"the value lies outside of what the study declares for {name}, found {shown(value)}"
+            message = f"expected a value in the study's domain of {name}, got {shown(value)}"
             if is_number_as_text(value) and all(_is_numeric(item) for item in alternatives):
-                message = f"{name} is a number, {found(value)}"
+                message = f"expected a number, {got(value)}"
             problems.append(((*path, name), message))
     return problems
 
 
 def _is_numeric(item: Hyperparameter) -> bool:
-    values = item.domain.listed or ()
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return all(map(is_number, item.domain.listed or ()))
 
 
 def _resolve_point(
     space: SearchSpace, setting: Setting, point: Mapping[str, Scalar]
 ) -> tuple[dict[str, Scalar], list[str]]:
-    """The configuration of a point in a setting, and the keys of the hyperparameters that it leaves out."""
+    """The configuration of a point in a setting, and the keys of the active hyperparameters that the point lacks."""
     missing: list[str] = []
 
     def choose(item: Hyperparameter) -> Scalar:
@@ -169,6 +171,6 @@ def _resolve_point(
             missing.append(item.key)
         elif item.domain.contains(point[item.name]):
             return item.domain.declared(point[item.name])
-        return item.domain.grid()[0]  # a stand-in, to go on looking for problems with
+        return item.domain.grid()[0]  # any value, to go on looking for problems with
 
     return space.resolve(setting, choose), missing

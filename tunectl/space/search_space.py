@@ -1,4 +1,4 @@
-"""The search space: settings, the coordinates of sampled hyperparameters, and the map from the unit interval."""
+"""The search space: settings, the coordinates of sampled hyperparameters, and the configurations at its points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Literal, Protocol
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
 from tunectl.space.conditions import Conditions, Other, World
-from tunectl.space.domains import FixedValue, ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 
 MOST_SETTINGS = 1_000
@@ -30,7 +29,7 @@ class SearchSection:
 
 
 class Study(Protocol):
-    """What the search space asks of a study."""
+    """What the search space needs of a study."""
 
     @property
     def hyperparameters(self) -> tuple[Hyperparameter, ...]:
@@ -59,7 +58,7 @@ class Study(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One combination of the scientific values that make settings; `values` holds those that are active in it."""
+    """One combination of the scientific values that make settings; `values` are those that are active in it."""
 
     index: int
     values: Mapping[str, Scalar]
@@ -69,8 +68,8 @@ class Setting:
 class SearchSpace:
     """What a study samples from.
 
-    `order` lists the names with parents before children; `coordinates` gives each sampled hyperparameter (by its
-    path) its column in the unit cube, which has `dimensions` columns.
+    `order` lists the names with parents before children; `coordinates` gives the column in the unit cube of each
+    sampled hyperparameter, by its path; the cube has `dimensions` columns.
     """
 
     names: tuple[str, ...]
@@ -89,14 +88,14 @@ class SearchSpace:
         return self.resolve(setting, choose)
 
     def resolve(self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]) -> dict[str, Scalar]:
-        """The active hyperparameters in a setting, `choose` giving the sampled values, in the order of the study."""
+        """The active hyperparameters in a setting, in the order of the study; `choose` gives the sampled values."""
         world = World()
         for name in self.order:
             for item in self.conditions.by_name[name]:
                 if item.when and not world.holds(item):
                     continue
-                if isinstance(item.domain, FixedValue):
-                    world.values[name] = item.domain.value
+                if not item.varies:
+                    world.values[name] = item.domain.grid()[0]
                 elif item.makes_settings:
                     world.values[name] = setting.values[name]
                 else:
@@ -124,11 +123,8 @@ def _settings(spec: Study, conditions: Conditions) -> tuple[Setting, ...]:
     makers = [name for name in spec.names if any(item.makes_settings for item in conditions.by_name[name])]
 
     def values(item: Hyperparameter) -> Sequence[Scalar]:
-        if isinstance(item.domain, ValueSet) and item.makes_settings:
-            return item.domain.values
-        return (
-            [item.domain.value] if isinstance(item.domain, FixedValue) else [0]
-        )  # a sampled alternative: its value tells no settings apart
+        # A sampled alternative makes no settings: any one value does.
+        return item.domain.listed or (0,) if item.makes_settings or not item.varies else (0,)
 
     found: list[dict[str, tuple[int, Scalar]]] = []
     for world in conditions.worlds(makers, choose=values):
@@ -147,18 +143,18 @@ def _settings(spec: Study, conditions: Conditions) -> tuple[Setting, ...]:
 
 
 def _numbered(values: Sequence[Scalar], value: Scalar | Other) -> tuple[int, Scalar]:
-    """The value and its place in the set; `index` would take true for 1."""
+    """The value and its place in the set; `list.index` would take true for 1."""
     return next((index, item) for index, item in enumerate(values) if item is value)
 
 
 def _share_coordinates(spec: Study, conditions: Conditions) -> dict[PathKey, int]:
     """A column for each sampled hyperparameter: those that can never be active together may share one.
 
-    Categorical and scientific ones come first and get the smallest primes; then the order of the study. Each takes the
-    first column that none of those it can meet has (greedy colouring).
+    Sets of values and scientific ones come first and get the smallest primes; then the order of the study. Each gets
+    the first column that no other has with which it can be active (greedy colouring).
     """
     sampled = [item for item in spec.hyperparameters if item.has_coordinate]
-    sampled.sort(key=lambda item: not (isinstance(item.domain, ValueSet) or item.role == "scientific"))
+    sampled.sort(key=lambda item: item.domain.is_ordered and item.role != "scientific")
     columns: dict[PathKey, int] = {}
     placed: list[Hyperparameter] = []
     for item in sampled:

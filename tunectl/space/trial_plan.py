@@ -15,13 +15,13 @@ from tunectl.space.search_space import SearchSpace, Study, search_space
 
 
 def plan_trials(spec: Study, *, after: Sequence[PlannedTrial] = ()) -> list[PlannedTrial]:
-    """The trials of a study that are not in `after` yet; ids go on from the last one.
+    """The trials of a study that are not in `after`; their ids follow its last one.
 
-    Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study asks
-    for too many trials, or a hand-written point does not fit.
+    Round robin over the settings: point i of every setting, then point i + 1. Raises StudyError where the study has
+    too many trials, or a hand-written point does not fit.
     """
     space = search_space(spec)
-    known = {(trial.setting, trial.point, trial.repeat) for trial in after}
+    known = {trial.identity for trial in after}
     next_id = max((trial.trial for trial in after), default=-1) + 1
     trials: list[PlannedTrial] = []
     for setting, point, coordinates, values in _configurations(spec, space):

@@ -1,4 +1,4 @@
-"""The results and the ended attempts that JSON objects describe, checked field by field."""
+"""The records of result.json and attempts.jsonl, checked field by field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ LARGEST_STEP = 2**63 - 1
 
 
 def checked_result(folder: TrialFolder, content: dict[str, Any]) -> TrialResult:
-    """The checked result; raises DamagedError where it is none, FolderError where a later version wrote it."""
+    """The result in the content of result.json.
+
+    Raises DamagedError where a field is missing or has a wrong value, FolderError where a later version wrote it.
+    """
     version = content.get("format", RESULT_FORMAT)
     if isinstance(version, int) and version > RESULT_FORMAT:
         raise FolderError(f"{folder.result}: has format {version}; this version of tunectl reads {RESULT_FORMAT}")
@@ -58,7 +61,7 @@ def _seconds(name: str, value: Any) -> float:
 
 
 def checked_attempt(line: Mapping[str, Any] | None) -> AttemptEnd | None:
-    """The attempt of a line, None where the line is none."""
+    """The attempt in a line of attempts.jsonl, None where the line is damaged."""
     if line is None or not typed_fields.is_count(line.get("attempt"), 1) or not isinstance(line.get("reason"), str):
         return None
     message, device = line.get("message"), line.get("device")

@@ -1,4 +1,4 @@
-"""The names by which measurements know the checkpoints of a trial."""
+"""The names of a trial's checkpoints, as its measurements have them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tunectl.core.folders import TrialFolder
 
 @dataclass(frozen=True, slots=True)
 class ExistingCheckpoints:
-    """The names of the checkpoints that a trial still has; each is looked for when it is asked about.
+    """The checkpoints that a trial still has: `name in checkpoints` looks for the file.
 
-    A name is a file's in `checkpoints`, or the path from there to one of the program's own (`../files/...`).
+    A name is that of a file in `checkpoints`, or the path from there to a file that the program saved
+    (`../files/...`).
     """
 
     folder: TrialFolder
@@ -20,8 +21,7 @@ class ExistingCheckpoints:
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str) or not name or not _is_a_name(name, self.folder):
             return False
-        # Some checkpoints are folders. Not Path.exists, which raises for a name that is too long; one with a NUL is no
-        # file's.
+        # Some checkpoints are folders. Path.exists would raise for a name that is too long; os.path.exists does not.
         path = self.folder.checkpoints / name
         return os.path.exists(path) and not os.path.islink(self.folder.checkpoints)  # noqa: PTH110, PTH114
 

@@ -1,6 +1,6 @@
-"""What a study was before it was changed altogether: moved, not removed, to `earlier/1`, `earlier/2`, … in its folder.
+"""Studies that began anew after a change: what was there is moved to `earlier/1`, `earlier/2`, … in the study folder.
 
-A folder there is a study folder of its own, to be looked at like any other.
+Each of these is a study folder that every command can read, like any other.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunectl.core import real_folders, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder, write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.store.index_schema import remove_files
+from tunectl.core.path_errors import path_error, path_errors
+from tunectl.store.index_schema import database_files
 from tunectl.store.writing_lock import writing_lock
 
 _MOVING = ".moving"
 _COPIED = ("provenance", "uncommitted")
-# They go on to be the folder's own: which commands were called, and from which file.
+# They stay in the study folder, too: which commands were called, and from which file.
 
 
 def set_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: None) -> Path:
-    """Move a study's trials, its plan and all that was made of them to the next place in `earlier`, and give that.
+    """Move a study's trials, its plan and all that was made from them to a new folder in `earlier`; return that folder.
 
-    A kill on the way leaves a place that `finish_setting_aside` knows. Raises FolderError where it cannot be done.
+    After a kill on the way `finish_setting_aside` moves the rest. Raises FolderError where it cannot be done.
     """
     numbers = [int(path.name) for path in _there(folder.earlier) if path.name.isdecimal()]
     place = folder.earlier / f"{max(numbers, default=0) + 1}{_MOVING}"
-    try:
+    with path_errors(place, "created"):
         real_folders.made(place, folder.path)
         flush_folder(folder.earlier)
-    except OSError as error:
-        raise FolderError(f"{place}: cannot be made: {error.strerror or error}") from error
     finished = finish_setting_aside(folder, say)
     assert finished is not None, "its place was made just now"
     return finished
@@ -44,18 +42,18 @@ def is_being_set_aside(path: Path) -> bool:
 
 
 def finish_setting_aside(folder: StudyFolder, say: Callable[[str], None] = lambda _line: None) -> Path | None:
-    """Move what is left of a study that is being set aside, and give its place; None where there is none."""
+    """Move the rest of a study whose move was interrupted; return its folder, None where there is no such study."""
     begun = _begun(folder)
     if begun is None:
         return None
-    # A report that is being written would go on in the folder of the study that begins anew.
+    # Else a report that is being written would be finished in the folder of the new study.
     with writing_lock(folder, say):
         return _moved_to(begun, folder)
 
 
 def _moved_to(begun: Path, folder: StudyFolder) -> Path:
     place = begun.with_name(begun.name.removesuffix(_MOVING))
-    try:
+    with path_errors(begun, "written"):
         for path in list(_moved(folder)):
             real_folders.move(path, begun / path.name, folder.path)
         for name in _COPIED:
@@ -63,16 +61,13 @@ def _moved_to(begun: Path, folder: StudyFolder) -> Path:
             with contextlib.suppress(FileNotFoundError):
                 kept = regular_files.content(path, within=folder.path)
                 write_bytes(begun / path.name, kept, within=folder.path)
-        remove_files(folder.index)  # it is made anew from the trial folders
         real_folders.move(begun, place, folder.path)
         flush_folder(folder.earlier)
-    except OSError as error:
-        raise FolderError(f"{begun}: the study as it was cannot be moved there: {error.strerror or error}") from error
     return place
 
 
 def is_set_aside(folder: StudyFolder) -> bool:
-    """Whether a study folder is one that was set aside: nothing runs in it again."""
+    """Whether a study folder is in `earlier` of another one: no command trains in it again."""
     place = folder.path.absolute()
     return place.name.isdecimal() and place.parent == StudyFolder(place.parent.parent).earlier
 
@@ -87,13 +82,17 @@ def _there(path: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def _moved(folder: StudyFolder) -> Iterator[Path]:
-    """What is moved and is still there; study.yaml last, so that until then the folder is known to be a study's."""
+    """What is moved and is still there; study.yaml last, so that until then the folder is recognised as a study's.
+
+    The index is moved, too: it is the backup of these trials, and says nothing about the new ones.
+    """
     made = sorted([*folder.path.glob("findings*.json"), *folder.path.glob("report*.html")])
     of_trials = (folder.trials, folder.tables, folder.plots, folder.conclusion, folder.procedure, folder.points)
-    for path in (*made, *of_trials, folder.written, folder.rereading, folder.plan, folder.study):
+    of_run = (folder.written, folder.rereading, *database_files(folder.index), folder.plan, folder.study)
+    for path in (*made, *of_trials, *of_run):
         if path.exists():
             yield path

@@ -1,4 +1,4 @@
-"""A SQLite file of somebody else, looked at before anything is written to it."""
+"""The tables of a SQLite file of another tool, read before anything is written to it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tunectl.core.errors import FolderError
 
 
 def table_names(path: Path) -> set[str]:
-    """The names of the tables and views in a SQLite file, {} in an empty one; nothing is written.
+    """The names of the tables and views in a SQLite file, none for an empty file; writes nothing.
 
-    Raises FolderError where it cannot be read as one.
+    Raises FolderError where it cannot be read as a SQLite file.
     """
     if not path.is_file():
         raise FolderError(f"{path}: cannot be read as a SQLite database: it is not a regular file")

@@ -38,14 +38,14 @@ MAY_BE_SECRET = (
     "*credential*",
     "*secret*",
 )
-"""Names of files that are never kept."""
+"""Names of files whose changes are never kept."""
 
 _SUBMODULE = b"160000"
 _MOST_PATHS = 500  # of one call: a command line has its limits
 _UNKNOWN: dict[str, Any] = {"repository": None, "commit": None, "branch": None, "dirty": None}
 
-# Set in git's own hooks: they would point every call at another repository. The others change what a path means, and
-# how many lines of context a patch has.
+# Git sets some of them in its hooks: with them every call would go to another repository. The others change what a path
+# means, and how many lines of context a patch has.
 _REDIRECTIONS = frozenset(
     {
         "GIT_DIR",
@@ -78,12 +78,12 @@ _PATCH = (
     "--src-prefix=a/",
     "--dst-prefix=b/",
 )
-"""What makes a patch that `git apply` takes, whatever the user's configuration says of how diffs look."""
+"""Options for a patch that `git apply` accepts, whatever the user's configuration says about diffs."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryState:
-    """What the repository holds: `entry` for provenance.json, `uncommitted` for uncommitted.diff."""
+    """The state of a repository: `entry` for provenance.json, `uncommitted` for uncommitted.diff."""
 
     entry: dict[str, Any]
     uncommitted: bytes = b""
@@ -99,9 +99,9 @@ class _Change:
 
 
 def describe_repository(folders: Sequence[Path], study_folder: Path, extent: DiffExtent) -> RepositoryState:
-    """The repository that holds the first of these folders; never fails, what cannot be found is None.
+    """The repository with the first of these folders; never raises, what cannot be found is None.
 
-    Changes inside the study folder do not count. Of the others those below the folders are kept, or as `extent` says.
+    Changes in the study folder are left out. Of the others those in the folders are kept, or as `extent` says.
     """
     top = _git(folders[0], "rev-parse", "--show-toplevel") if folders else None
     if top is None:
@@ -126,7 +126,7 @@ def describe_repository(folders: Sequence[Path], study_folder: Path, extent: Dif
 
 
 def _kept(repository: Path, folders: Sequence[Path], extent: DiffExtent) -> list[bytes]:
-    """The folders below which changes are kept, relative to the repository; b"" is all of it."""
+    """The folders in which changes are kept, relative to the repository; b"" is the whole repository."""
     if extent == "repository":
         return [b""]
     inside = {_inside(repository, folder) for folder in folders} - {None}
@@ -146,13 +146,13 @@ def _is_below(path: bytes, folder: bytes) -> bool:
 
 
 def _exclusion(repository: Path, study_folder: Path) -> list[str]:
-    """The pathspec that leaves the study's own files out, where they lie inside the repository."""
+    """The pathspec that leaves the study folder out, where it is in the repository."""
     inside = _inside(repository, study_folder)
     return [f":(exclude,top,literal){inside}"] if inside is not None and inside.parts else []
 
 
 def _uncommitted(repository: Path, commit: str | None, status: bytes, paths: list[str], kept: list[bytes]) -> bytes:
-    """What is kept and what is not (comments to `git apply`), then the patch."""
+    """The content of uncommitted.diff: what is kept and what is not, as comments to `git apply`, then the patch."""
     base = commit or _text(_git(repository, "hash-object", "-t", "tree", "--stdin", stdin=b"")) or "HEAD"
     changes = _changes(repository, base, paths)
     untracked = [entry[3:] for entry in status.split(b"\0") if entry.startswith(b"?? ")]
@@ -197,7 +197,7 @@ def _may_be_secret(path: bytes) -> bool:
 
 
 def _changes(repository: Path, base: str, paths: list[str]) -> list[_Change] | None:
-    """The tracked files that differ from the commit `base`, submodules with changes of their own too."""
+    """The tracked files that differ from the commit `base`, and the submodules that changed."""
     listed = _git(
         repository,
         *("diff", "--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=none"),
@@ -237,14 +237,14 @@ def _large(repository: Path, changes: Sequence[_Change]) -> set[bytes]:
 
 
 def _patches(repository: Path, base: str, paths: Sequence[bytes]) -> list[bytes] | None:
-    """The patch of each of these files; None where git gives none."""
+    """The patch of each of these files; None where git fails."""
     patches: list[bytes] = []
     for first in range(0, len(paths), _MOST_PATHS):
         chosen = [":(top,literal)" + os.fsdecode(path) for path in paths[first : first + _MOST_PATHS]]
         found = _git(repository, "diff", *_PATCH, "--ignore-submodules=all", base, "--", *chosen)
         if found is None:
             return None
-        # No line of a patch begins so but its first.
+        # Only the first line of a patch begins like this.
         begin, *others = found.split(b"\ndiff --git ")
         patches += [begin + b"\n" if others else begin] if begin else []
         patches += [b"diff --git " + other + (b"\n" if other is not others[-1] else b"") for other in others]
@@ -252,7 +252,7 @@ def _patches(repository: Path, base: str, paths: Sequence[bytes]) -> list[bytes]
 
 
 def _moves(repository: Path, base: str, modules: Sequence[_Change]) -> list[bytes]:
-    """What changed in each submodule: the commits before and after, "-dirty" where it has changes of its own."""
+    """What changed in each submodule: the commits before and after, with "-dirty" where it has uncommitted changes."""
     found = []
     for item in modules:
         given = _git(
@@ -267,7 +267,7 @@ def _moves(repository: Path, base: str, modules: Sequence[_Change]) -> list[byte
 
 
 def _within_the_limit(head: bytes, patches: Sequence[bytes]) -> bytes:
-    """The patches that have room, the small ones first: a patch that is cut would not apply."""
+    """The patches that fit into the limit, the small ones first; a patch is never cut, since it would not apply."""
     room, left = LARGEST_DIFF_BYTES - len(head), set()
     for place in sorted(range(len(patches)), key=lambda place: len(patches[place])):
         room -= len(patches[place])
@@ -283,7 +283,7 @@ def _text(output: bytes | None) -> str | None:
 
 
 def _git(folder: Path, *arguments: str, stdin: bytes | None = None) -> bytes | None:
-    """What git prints, None where it fails, is missing, or takes too long."""
+    """The output of git, None where it fails, is missing, or takes too long."""
     environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
     environment |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]

@@ -1,4 +1,12 @@
-"""study.db: the SQLite index over the trial folders; only the runner writes it, and it can always be rebuilt."""
+"""study.db: the SQLite index of a study folder, a backup of its plan and of what its trials measured.
+
+It is a copy: the files of the study folder are what counts, and where the index is missing, damaged or of another
+version, the next run makes it again from them. It is used in two ways. A trial whose files have not changed since they
+were copied (see `trial_files.folder_stamp`) is not read again: all commands are faster for it. And where a line of
+plan.jsonl or measurements.jsonl is damaged or missing, it is restored from the index (session/plan_agreement.py,
+session/outcome_index.py); so what the index has is not replaced by less before that was done. Results, attempts, logs,
+checkpoints and the series of updates are not in it. Only the runner writes it, under the lock of the study folder.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tunectl.core.errors import FolderError
 from tunectl.core.garbage_collection import no_garbage_collected
+from tunectl.core.measurement_kinds import EVALUATION
 from tunectl.core.objective import Objective
+from tunectl.core.path_errors import path_errors
 from tunectl.core.records import Measurement, PlannedTrial, TrialOutcome
 from tunectl.store import index_measurements, index_schema
 from tunectl.store.index_measurements import Stretch
@@ -37,7 +46,7 @@ MEASUREMENTS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class TrialProgress:
-    """A trial that trains now: its slot, and the step and the objective of its last evaluation (None before it)."""
+    """A running trial: its slot, and the step and the objective of its last evaluation, None before the first one."""
 
     trial: int
     slot: int
@@ -49,7 +58,7 @@ class Index:
     """The plan, the outcomes and the measurements of a study.
 
     Attributes:
-        is_new: the index was made just now (it was missing, foreign or damaged) and is to be filled again.
+        is_new: the index has just been made, because it was missing, damaged or of another version, and is empty.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, *, is_new: bool, writes: bool) -> None:
@@ -63,7 +72,7 @@ class Index:
 
     @classmethod
     def open_for_writing(cls, path: Path) -> Index:
-        """The runner's index: made where it is missing, made anew where it is damaged or of another version.
+        """The runner's index; an empty one replaces a missing or damaged file, or one of another version.
 
         A sound file keeps every byte until something is put. Raises FolderError where it cannot be opened or made.
         """
@@ -84,15 +93,15 @@ class Index:
     def open_read_only(cls, path: Path) -> Index | None:
         """The index to read from, also during a run; None where it is missing, damaged or of another version.
 
-        None also where the file system has no locks, without which a reader would see half of what a runner writes.
+        None also on a file system without locks, where a reader may see half of what a runner writes.
         """
         return cls._open_to_read(path) if index_schema.has_locks(path) else None
 
     @classmethod
     def open_at_rest(cls, path: Path) -> Index | None:
-        """The index of a folder that no runner has, to read from without writing a byte into the folder.
+        """The index of a folder in which no runner is at work, to read from without writing a byte into the folder.
 
-        None also where a killed runner left its journal: opening it would write beside it.
+        None where `open_read_only` gives None, and where a killed runner left its journal: SQLite would write to it.
         """
         return cls._open_to_read(path) if index_schema.is_one_file(path) else None
 
@@ -105,7 +114,7 @@ class Index:
         return cls(connection, path, is_new=False, writes=False)
 
     def make_anew(self) -> None:
-        """Put an empty index in place of one that was damaged, or taken by somebody, while it was open.
+        """Replace an index that was damaged or removed while it was open by an empty one.
 
         Raises FolderError where that cannot be done.
         """
@@ -117,7 +126,7 @@ class Index:
         self._sets.clear()
 
     def close(self) -> None:
-        """End the connection; a writer leaves one plain file, without journals beside it."""
+        """Close the connection; a writer leaves a single file, without a journal beside it."""
         if self._writes and self._wal_begun:
             index_schema.end_wal(self._connection)
         self._connection.close()
@@ -132,7 +141,7 @@ class Index:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Put many things at once, all or none; may be nested. Raises FolderError where the file cannot be written."""
+        """Write all that is put in the block, or nothing; may be nested. Raises FolderError if the write fails."""
         if self._connection.in_transaction:
             yield
             return
@@ -152,15 +161,15 @@ class Index:
                 raise
 
     def _forget_running(self) -> None:
-        """What a killed runner left running is not running any more."""
+        """Forget the running trials of a killed runner."""
         if self._rows("SELECT 1 FROM running LIMIT 1").fetchone():
             with self.transaction():
                 self._connection.execute("DELETE FROM running")
 
     def put_plan(self, trials: Iterable[PlannedTrial]) -> None:
-        """Make these the planned trials: new ones are pending, one that is there with the same plan is left as it is.
+        """Make these the planned trials: new ones are pending, those with the same plan are left as they are.
 
-        One whose plan differs loses what was known about it, and one that is not among them goes: another study's.
+        A trial with another plan loses its outcome and its measurements; one that is not planned any more is removed.
         """
         known = {row[0]: row for row in self._rows(f"SELECT {PLAN_ROW} FROM trials")}
         planned = {trial.trial: trial for trial in trials}
@@ -192,7 +201,7 @@ class Index:
         return found
 
     def put_outcome(self, outcome: TrialOutcome, stamp: str = "") -> None:
-        """Store how a trial stands; it is not running any more, unless the outcome says so.
+        """Store the outcome of a trial; unless its state is running, it is not among the running trials any more.
 
         `stamp` is `trial_files.folder_stamp` from before its files were read: a folder with another one is read again.
         """
@@ -203,7 +212,7 @@ class Index:
                 self._connection.execute("DELETE FROM running WHERE trial = ?", (outcome.plan.trial,))
 
     def put_measurements(self, trial: int, measurements: Sequence[Measurement], *, replace: bool = False) -> None:
-        """Store measurements of a trial over those of the same step and kind; with `replace`, over all that it had."""
+        """Store measurements of a trial over those of the same step and kind; with `replace`, over all."""
         with self.transaction(), no_garbage_collected():
             if replace:
                 self._connection.execute("DELETE FROM measurements WHERE trial = ?", (trial,))
@@ -217,12 +226,12 @@ class Index:
             )
 
     def set_running(self, trial: int, slot: int) -> None:
-        """Note that a trial trains now."""
+        """Store that a trial is running."""
         with self.transaction():
             self._connection.execute("INSERT OR REPLACE INTO running (trial, slot) VALUES (?, ?)", (trial, slot))
 
     def outcomes(self) -> Iterator[TrialOutcome]:
-        """Every planned trial as it stands, by id."""
+        """The outcome of every planned trial, by id."""
         is_running = "trial IN (SELECT trial FROM running)"
         query = f"SELECT {TRIAL_ROW}, {is_running} FROM trials ORDER BY trial"
         with index_schema.reading(self._path):
@@ -230,20 +239,20 @@ class Index:
                 yield outcome_of_row(row)
 
     def outcome(self, trial: int) -> TrialOutcome | None:
-        """How one trial stood when it was stored last, whether it runs or not; None where it is not planned."""
+        """The stored outcome of one trial, whether it is running or not; None where it is not planned."""
         with index_schema.reading(self._path):
             row = self._rows(f"SELECT {TRIAL_ROW}, 0 FROM trials WHERE trial = ?", (trial,)).fetchone()
             return None if row is None else outcome_of_row(row)
 
     def fingerprints(self) -> dict[str, str]:
-        """What was kept by `put_fingerprints`: the SHA-256 of files in the study folder, by their names."""
+        """The SHA-256 of files of the study folder by their names, as `put_fingerprints` stored them."""
         with index_schema.reading(self._path):
             return {
                 name: sha256 for name, sha256, seal in self._rows("SELECT * FROM files") if _seal(name, sha256) == seal
             }
 
     def put_fingerprints(self, sha256s: Mapping[str, str]) -> None:
-        """Keep by what the files of the study folder, which only a runner writes, are known to be unchanged."""
+        """Store the SHA-256 of files that only a runner writes: by them a later change by someone else is found."""
         if self.fingerprints() == sha256s:
             return
         with self.transaction():
@@ -252,7 +261,7 @@ class Index:
             self._connection.executemany("INSERT INTO files (name, sha256, checksum) VALUES (?, ?, ?)", rows)
 
     def stamps(self) -> dict[int, str]:
-        """For each trial the stamp of its folder when its outcome was stored; '' where none was."""
+        """The stamp of each trial's folder when its outcome was stored, "" where none was given."""
         with index_schema.reading(self._path):
             return dict(self._rows("SELECT trial, stamp FROM trials"))
 
@@ -297,12 +306,12 @@ class Index:
             return tuple(sorted({name for (names,) in self._rows(query) for name in json.loads(names)}))
 
     def progress(self, objective: Objective) -> list[TrialProgress]:
-        """The trials that train now, by slot."""
+        """The running trials, by slot."""
         query = "SELECT trial, slot FROM running ORDER BY slot, trial"
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
     def _progress(self, row: tuple[int, int], objective: Objective) -> TrialProgress:
-        measured = [item for _, item in self.measurements(row[0]) if item.kind == "evaluation"]
+        measured = [item for _, item in self.measurements(row[0]) if item.kind == EVALUATION.name]
         last = measured[-1] if measured else None
         return TrialProgress(
             *row,
@@ -335,10 +344,8 @@ def _seal(*values: str) -> int:
 
 
 def _made_anew(path: Path) -> sqlite3.Connection:
-    try:
+    with path_errors(path, "replaced"):
         index_schema.remove_files(path)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be replaced: {error.strerror or error}") from error
     with index_schema.errors_of(path):
         connection = index_schema.make(path)
         index_schema.create_schema(connection)

@@ -1,4 +1,4 @@
-"""Measurements as the index keeps them: packed, one row for all that a trial wrote at once."""
+"""Measurements as the index stores them: packed, one row for all that a trial wrote between two looks at its file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def stretches(measurements: Sequence[Measurement]) -> Mapping[tuple[str, tuple[s
 
 
 def packed(trial: int, kind: str, metric_set: int, measurements: Sequence[Measurement]) -> tuple[Any, ...]:
-    """A stretch as a row of COLUMNS; NaN is a number there, and what is missing stands in the notes."""
+    """A stretch as a row of COLUMNS; NaN is stored as a number, and `notes` has the places of missing numbers."""
     steps, metrics, _, rates, norms, elapsed, checkpoints = zip(*measurements, strict=True)
     missing = [[place for place, value in enumerate(column) if value is None] for column in (rates, norms)]
     filled = [0.0 if value is None else value for value in (*rates, *norms)]
@@ -74,7 +74,7 @@ def unpacked(row: tuple[Any, ...], names: tuple[str, ...]) -> Stretch:
     """The stretch of a row whose metric set has these names; raises ValueError and its like for a damaged row."""
     trial, kind, _, numbers, notes, checksum = row
     if checksum != _checksum(trial, kind, names, numbers, notes):
-        raise ValueError(f"the measurements of trial {trial} are not those that were stored")
+        raise ValueError(f"the measurements of trial {trial} do not match their checksum")
     checkpoints, *missing = json.loads(notes)
     count = len(checkpoints)
     values = struct.unpack(f"<{count}q{count * (_OWN_NUMBERS - 1 + len(names))}d", numbers)
@@ -90,7 +90,7 @@ def _checksum(trial: int, kind: str, names: tuple[str, ...], numbers: bytes, not
 
 
 def columns(parts: Sequence[Stretch], metrics: Sequence[str]) -> list[list[Any]]:
-    """Stretches in the order in which they were stored as columns, by (trial, step, kind).
+    """The measurements of stretches, given in the order in which they were stored, as columns by (trial, step, kind).
 
     The columns are trial, step, kind, the metrics asked for, learning_rate, gradient_norm, elapsed_seconds, checkpoint.
     Of several measurements of the same trial, step and kind the one stored last counts.

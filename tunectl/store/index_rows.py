@@ -22,16 +22,15 @@ _PLAN_VALUES = len(PLAN_COLUMNS.split(","))
 
 
 def _real(value: float | None) -> float | str | None:
-    """The value as SQLite keeps it: it would make NaN a NULL, which is another thing."""
-    # Nor does it keep the sign of a zero.
+    """The value as SQLite can store it: SQLite would make NaN a NULL, and drops the sign of a zero."""
     return "nan" if value is not None and value != value else 0.0 if value == 0 else value
 
 
 def _real_of(stored: float | str | None) -> float | None:
-    """The number that `_real` stored; raises ValueError for what it cannot have stored."""
+    """The number that `_real` stored; raises ValueError for anything else."""
     number = jsontext.number(stored)
     if number is None and stored is not None:
-        raise ValueError(f"{stored!r} is no number")
+        raise ValueError(f"expected a number, got {stored!r}")
     return number
 
 
@@ -56,7 +55,7 @@ def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
 
 
 def trial_row(outcome: TrialOutcome, stamp: str) -> tuple[Any, ...]:
-    """A planned trial and how it stands as a row of TRIAL_ROW."""
+    """A planned trial and its outcome as a row of TRIAL_ROW."""
     plan, result = plan_row(outcome.plan), (*_result_row(outcome), stamp)
     return *plan, checksum(plan), *result, checksum((outcome.plan.trial, *result))
 
@@ -92,7 +91,7 @@ def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
     """The planned trial of a row of PLAN_ROW; raises ValueError and its like for a damaged row."""
     *values, stored = row
     if stored != checksum(values):
-        raise ValueError(f"the plan of trial {row[0]} is not the one that was stored")
+        raise ValueError(f"the plan of trial {row[0]} does not match its checksum")
     trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training = values
     return PlannedTrial(
         trial,
@@ -108,14 +107,14 @@ def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
 
 
 def outcome_of_row(row: tuple[Any, ...]) -> TrialOutcome:
-    """The outcome of a row of TRIAL_ROW and whether the trial is running.
+    """The outcome of a row that is TRIAL_ROW and whether the trial is running.
 
     Raises ValueError and its like for a damaged row.
     """
     plan = plan_of_row(row[: _PLAN_VALUES + 1])
     *rest, stored, is_running = row[_PLAN_VALUES + 1 :]
     if stored != checksum((plan.trial, *rest)):
-        raise ValueError(f"the outcome of trial {plan.trial} is not the one that was stored")
+        raise ValueError(f"the outcome of trial {plan.trial} does not match its checksum")
     state, reason, message, best_step, best_value, final_step, final_value, checkpoint, metrics, bad_step, *times = rest
     train_seconds, eval_seconds, startup_seconds, device, attempts, damage, _ = times
     if state not in get_args(State):

@@ -19,9 +19,18 @@ from tunectl.core.file_locks import has_record_locks
 from tunectl.core.folders import StudyFolder
 
 SCHEMA_VERSION = 5
+"""An index of another version is rebuilt from the trial folders. The versions:
+
+1. trials, running, metric_sets and measurements, one row for each measurement.
+2. `running` has only the slot: device, attempt and start are in the trial's files.
+3. `trials` has `training` and `attempts`.
+4. `measurements` has a row for all that a trial wrote at once, packed, with its checksum.
+5. `trials` has checksums and `damage`; `files` has the hashes of the study's own files.
+"""
 APPLICATION_ID = 0x74756E65  # "tune"
 BUSY_TIMEOUT_SECONDS = 10.0
 
+# Keep every byte: an index whose tables have another text, comments included, is not recognised and is made anew.
 SCHEMA = """
 CREATE TABLE trials (
     -- One row a planned trial: its line of plan.jsonl, then what its folder says. Rebuilt from these files when lost.
@@ -88,8 +97,8 @@ CREATE TABLE measurements (
 CREATE INDEX measurements_of_trial ON measurements (trial);
 """
 
-# Results of SQLite that mean: this is no index of ours any more. All others (locked, full, no permission) are for
-# the user to mend.
+# Error codes of SQLite that mean that the index is damaged. All others (locked, full, no permission) are for the user
+# to solve.
 _DAMAGE_CODES = frozenset(
     {
         sqlite3.SQLITE_ERROR,
@@ -102,7 +111,7 @@ _DAMAGE_CODES = frozenset(
 
 
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
-_REBUILT = "It can be deleted: it is rebuilt from the trial folders."
+_REBUILT = "It is a copy: delete it, and the next run makes it again from the trial folders."
 
 
 OF_DAMAGED_ROWS = (
@@ -115,11 +124,11 @@ OF_DAMAGED_ROWS = (
     OverflowError,
     struct.error,
 )
-"""What damaged rows make of their readers."""
+"""The exceptions that reading a damaged row may raise."""
 
 
 class DamagedIndexError(Exception):
-    """The file is no index that this version can read."""
+    """The file is damaged, not an index, or the index of another version."""
 
 
 @contextlib.contextmanager
@@ -134,7 +143,7 @@ def errors_of(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what damaged rows make of their readers into FolderErrors that name the file, like SQLite's own errors."""
+    """Turn the exceptions of damaged rows, and SQLite's errors, into FolderErrors that name the file."""
     try:
         with errors_of(path):
             yield
@@ -152,7 +161,7 @@ def make(path: Path) -> sqlite3.Connection:
 
     Raises sqlite3.Error where it cannot be made.
     """
-    with contextlib.suppress(OSError):  # SQLite says it in its own words
+    with contextlib.suppress(OSError):  # SQLite reports the same error
         os.close(regular_files.open_descriptor(path, os.O_WRONLY | os.O_CREAT))
     return connect(path, "rwc")
 
@@ -161,12 +170,12 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     """A connection in autocommit; `mode` is ro, rw or rwc.
 
     On a file system without locks it is used without them: the runner is alone by its claim on the folder. Raises
-    DamagedIndexError where something else than a file is there: SQLite would wait for a named pipe.
+    DamagedIndexError where it is not a regular file: SQLite would wait for a named pipe.
     """
-    for suffix in _SUFFIXES:
+    for file in database_files(path):
         with contextlib.suppress(OSError):
-            if not stat.S_ISREG(os.lstat(f"{path}{suffix}").st_mode):
-                raise DamagedIndexError(f"{path}{suffix}: is not a regular file")
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise DamagedIndexError(f"{file}: is not a regular file")
     locks = "" if has_locks(path) else "&nolock=1"
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{locks}"
     return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
@@ -174,7 +183,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def has_locks(path: Path) -> bool:
     """Whether an index at `path` can be read while a runner writes to it: whether the file system has locks."""
-    # Not asked of the file itself: SQLite would lose its own.
+    # Not tried on the index itself: SQLite would lose its own locks.
     return has_record_locks(StudyFolder(path.parent).study)
 
 
@@ -185,15 +194,15 @@ def open_sound(path: Path, mode: str) -> sqlite3.Connection:
     """
     connection = connect(path, mode)
     try:
-        # What somebody else put there (a trigger, a view in place of a table) could make an answer wrong, or endless.
+        # A trigger, or a view in place of a table, from someone else could make an answer wrong, or endless.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         if found != [APPLICATION_ID, SCHEMA_VERSION]:
-            raise DamagedIndexError(f"{path}: is no index of version {SCHEMA_VERSION}")
+            raise DamagedIndexError(f"{path}: is not an index of version {SCHEMA_VERSION}")
         if connection.execute(_OBJECTS).fetchall() != _own_objects():
-            raise DamagedIndexError(f"{path}: has other tables, views or triggers than an index of ours")
-        # A cut last page is read as if zeros followed, and passes the check.
+            raise DamagedIndexError(f"{path}: has other tables, views or triggers than an index of tunectl")
+        # A file that is cut in its last page passes the check: SQLite reads zeros in place of the rest.
         is_cut = path.stat().st_size % connection.execute("PRAGMA page_size").fetchone()[0] != 0
         if is_cut or connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise DamagedIndexError(f"{path}: is damaged")
@@ -226,28 +235,33 @@ def create_schema(connection: sqlite3.Connection) -> None:
     )
 
 
+def database_files(path: Path) -> list[Path]:
+    """The paths of a database and of the files that SQLite may keep beside it."""
+    return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+
+
 def remove_files(path: Path) -> None:
-    """Remove a database and the files SQLite keeps beside it."""
-    for suffix in _SUFFIXES:
-        real_folders.remove(path.with_name(path.name + suffix), path.parent)
+    """Remove a database and the files that SQLite keeps beside it."""
+    for file in database_files(path):
+        real_folders.remove(file, path.parent)
 
 
 def begin_wal(connection: sqlite3.Connection) -> None:
-    """Let readers read while this connection writes, where the file system can; else the rollback journal stays.
+    """Switch to WAL, so that others can read while this connection writes; the rollback journal stays where it fails.
 
-    Needs memory shared between processes, which network file systems do not give.
+    WAL needs memory that processes share, which network file systems do not have.
     """
     try:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     except sqlite3.OperationalError:
         mode = "none"
     if mode == "wal":
-        # The index can be rebuilt: no flush per transaction, and a power cut loses the last ones at worst.
+        # The index is a copy: no flush for each transaction; a power cut loses the last ones at worst.
         connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def is_one_file(path: Path) -> bool:
-    """Whether a database needs no journal beside it, so that reading it makes none.
+    """Whether a database is a single file without a journal, so that reading it makes none.
 
     Source: https://www.sqlite.org/fileformat2.html, 1.3: bytes 18 and 19 are 1 for rollback journals, 2 for WAL.
     """
@@ -260,14 +274,14 @@ def is_one_file(path: Path) -> bool:
 
 
 def is_wal(connection: sqlite3.Connection) -> bool:
-    """Whether the file is in the mode that a killed writer left."""
+    """Whether the file is in WAL mode, as a killed writer leaves it."""
     return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
 
 
 def end_wal(connection: sqlite3.Connection) -> None:
-    """Bring everything into the one file, so that opening it to read changes nothing.
+    """Leave WAL mode and write everything into the single file, so that opening it to read changes nothing.
 
-    While a reader keeps the file open this cannot be done; the journal then stays beside the file until the next run.
+    That fails while a reader has the file open; the journal then stays beside the file until the next run.
     """
     with contextlib.suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

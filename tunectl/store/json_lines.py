@@ -1,6 +1,6 @@
-"""Files of JSON lines: read past what is torn or damaged, appended to so that they hold whole lines alone.
+"""Files of JSON lines: torn and damaged lines are skipped, and only whole lines are appended.
 
-Each line ends with its checksum; a line that does not match it is damaged.
+Each line ends with its checksum; a line that does not match its checksum is damaged.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 import orjson
 
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.files import flush_folder
+from tunectl.core.path_errors import path_errors
 
 _BLOCK_BYTES = 65_536
 _PART_BYTES = 4_000_000
-# A damaged line may hold two objects, and two lines one, so that there are as many objects as lines.
+# Where one damaged line has two objects, and an object is split over two lines, there are still as many objects as
+# lines.
 _SEVERAL = re.compile(rb"}\s*,\s*{")
 
 
 def parse(content: bytes) -> list[dict[str, Any] | None]:
-    """The objects of the complete lines without their checksums, None for a line that is damaged: no JSON object, or
-    not what its checksum belongs to.
+    """The objects of the complete lines without their checksums, None for a damaged line.
 
-    What follows the last newline is torn (its writer was killed) and is dropped.
+    Text after the last newline is a torn line, whose writer was killed, and is dropped.
     """
     lines = _complete_lines(content)
     if not lines:
@@ -45,9 +45,9 @@ def _intact(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
 
 
 def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:
-    """What `parse` gives, in a third of the time, but whole numbers beyond 64 bits are floats.
+    """The same as `parse`, in a third of the time, but whole numbers of more than 64 bits are floats.
 
-    orjson is stricter than json: what it refuses json gets to see, so that the same lines count as damaged.
+    orjson is stricter than json: a line that it refuses is parsed by json, so that the same lines count as damaged.
     """
     values: list[dict[str, Any] | None] = []
     loads = orjson.loads
@@ -61,7 +61,7 @@ def parse_quickly(content: bytes) -> list[dict[str, Any] | None]:
 
 
 def parts(content: bytes) -> Iterator[bytes]:
-    """The complete lines in parts of some megabytes, for what takes far more memory when it is parsed."""
+    """The complete lines in parts of some megabytes: parsed, the lines take far more memory than as text."""
     begin = 0
     while (end := content.find(b"\n", begin + _PART_BYTES) + 1) > 0:
         yield content[begin:end]
@@ -76,9 +76,9 @@ def _complete_lines(content: bytes) -> list[bytes]:
 
 
 def _parse_at_once(lines: list[bytes]) -> list[dict[str, Any] | None] | None:
-    """All lines as one array, which takes a third of the time of one by one; None unless every line is an object.
+    """All lines parsed as one array, in a third of the time; None unless every line is an object.
 
-    No line may hold two objects.
+    No line may have two objects.
     """
     try:
         values = json.loads(b"[" + b",".join(lines) + b"]")
@@ -97,9 +97,9 @@ def _parse_one(line: bytes) -> dict[str, Any] | None:
 
 
 def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | None = None) -> None:
-    """Append one line a value and flush them to the disk; a torn tail is cut off first.
+    """Append one line for each value and flush them to the disk; a torn last line is removed first.
 
-    A write that fails (a full disk) is taken back. Raises FolderError where the file cannot be written, also where a
+    A write that fails, as on a full disk, is undone. Raises FolderError where the file cannot be written, also where
     part of its path below `within` is a link.
     """
     append_lines(
@@ -108,8 +108,8 @@ def append(path: Path, values: Iterable[Mapping[str, Any]], *, within: Path | No
 
 
 def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> None:
-    """Append whole lines of any text as `append` does."""
-    try:
+    """Append whole lines of any text, in the same way as `append`."""
+    with path_errors(path, "written"):
         is_new = not path.exists()
         descriptor = regular_files.open_descriptor(path, os.O_RDWR | os.O_CREAT, within=within)
         try:
@@ -118,8 +118,6 @@ def append_lines(path: Path, content: bytes, *, within: Path | None = None) -> N
             os.close(descriptor)
         if is_new:
             flush_folder(path.parent)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _append(descriptor: int, content: bytes) -> None:
@@ -136,7 +134,7 @@ def _append(descriptor: int, content: bytes) -> None:
 
 
 def end_of_last_line(descriptor: int) -> int:
-    """The offset in bytes just behind the last newline of an open file; 0 where there is none."""
+    """The offset in bytes after the last newline of an open file; 0 where there is none."""
     start = os.fstat(descriptor).st_size
     while start > 0:
         length = min(_BLOCK_BYTES, start)

@@ -1,4 +1,4 @@
-"""plan.jsonl: one line a planned trial, only ever appended to."""
+"""plan.jsonl: one line for each planned trial; lines are only appended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, get_args
 from tunectl.core import jsontext, record_checksums, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import PlannedTrial, TrialKind
 from tunectl.core.typed_fields import is_count, is_finite
 from tunectl.store import json_lines
@@ -25,14 +26,14 @@ _TRAINING = (
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """A line of plan.jsonl: its trial, None where it is damaged, and whether it has the checksum that says so."""
+    """A line of plan.jsonl: its trial, None where it is damaged, and whether it has a checksum."""
 
     trial: PlannedTrial | None
     is_sealed: bool
 
 
 def plan_lines(path: Path) -> list[PlanLine]:
-    """The complete lines, the damaged ones too; [] without a file. Raises FolderError where it cannot be read."""
+    """The complete lines, also the damaged ones; [] without a file. Raises FolderError where it cannot be read."""
     content = _content(path)
     raw = content.split(b"\n")
     return [
@@ -47,21 +48,21 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def read_plan(path: Path) -> list[PlannedTrial]:
     """The planned trials, in the order of their ids; [] where there is no file.
 
-    A torn last line is dropped: its trial was never started. Raises FolderError, naming the line, where a complete line
-    is no planned trial, where ids leave a gap, and where an identity (setting, point, repeat) stands twice.
+    A torn last line is dropped: its trial was never started. Raises FolderError with the line's number where a complete
+    line is not a planned trial, where an id is missing, and where two trials have one (setting, point, repeat).
     """
     trials: list[PlannedTrial] = []
     first_line: dict[tuple[int, int, int], int] = {}
     for number, line in enumerate(plan_lines(path), start=1):
         trial = line.trial
         if trial is None:
-            raise _damaged(path, number, "is no planned trial")
+            raise _damaged(path, number, "is not a planned trial")
         if trial.trial != number - 1:
             raise _damaged(path, number, f"has trial {trial.trial}; expected trial {number - 1}")
         identity = (trial.setting, trial.point, trial.repeat)
@@ -96,40 +97,30 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         and (type(trial.seed) is int and 0 <= trial.seed < _SEEDS)
         and all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
         and all(name in _TRAINING and is_count(value) for name, value in trial.training.items())
-        and all(_is_scalar(value) for value in trial.hyperparameters.values())
+        and all(isinstance(value, (bool, str)) or is_finite(value) for value in trial.hyperparameters.values())
         and (isinstance(trial.kind, str) and trial.kind in _KINDS)
     )
     return trial if holds else None
 
 
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, (bool, str)) or is_finite(value)
-
-
 def append_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
-    """Append trials and flush them to the disk; the lines that stand there keep every byte, a torn tail is cut off.
+    """Append trials and flush them to the disk; earlier lines keep every byte, a torn last line is removed.
 
     The ids must follow those of the file. Raises FolderError where they do not, or where the file cannot be written.
     """
     if not trials:
         return
-    planned = _count_lines(path)
+    planned = _content(path).count(b"\n")
     expected = list(range(planned, planned + len(trials)))
     if [trial.trial for trial in trials] != expected:
         raise FolderError(
-            f"{path}: holds {planned} trials; the next to be added must be {planned}, not {trials[0].trial}"
+            f"{path}: has {planned} trials; expected trial {planned} to be added next, got {trials[0].trial}"
         )
     json_lines.append(path, [trial.to_json() for trial in trials])
 
 
-def _count_lines(path: Path) -> int:
-    return _content(path).count(b"\n")
-
-
 def write_plan(path: Path, trials: Sequence[PlannedTrial]) -> None:
-    """Write the whole file anew, atomically; raises FolderError where that cannot be done."""
+    """Replace the whole file, atomically; raises FolderError where that cannot be done."""
     content = b"".join(record_checksums.sealed(jsontext.encode(trial.to_json())) + b"\n" for trial in trials)
-    try:
+    with path_errors(path, "written"):
         write_bytes(path, content)
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Where a study's numbers come from: command, versions, git state and hashes of each run that trained something."""
+"""provenance.json: command, versions, git state and file hashes of each run that trained something."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tunectl.core import real_folders, record_checksums, regular_files, typed_fields
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes, write_if_changed
 from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_errors, path_message
 from tunectl.core.records import DiffExtent
 from tunectl.store.git_repository import describe_repository
 
@@ -46,7 +46,7 @@ class _RecordedGit:
 
 @dataclass(frozen=True, slots=True)
 class _RecordedRun:
-    """What an entry of provenance.json holds of what is read again."""
+    """The fields of an entry of provenance.json that tunectl reads."""
 
     MAY_HAVE_MORE: ClassVar[bool] = True
     time: str | None = None
@@ -75,10 +75,10 @@ def describe_run(
     now: datetime,
     uncommitted_diff: DiffExtent = "folders",
 ) -> RunDescription:
-    """All that is worth knowing about a run that starts now; never fails, what cannot be found is None.
+    """Describe a run that starts now; never raises, what cannot be found is None.
 
-    The git repository is the one that holds the workload's file, else the study file; changes inside the study folder
-    do not count. `uncommitted_diff` says whose changes are kept. `now` carries its time zone.
+    The git repository is that of the workload's file, else that of the study file; changes in the study folder are left
+    out. `uncommitted_diff` says which changes are kept. `now` has a time zone.
     """
     folders = [file.parent for file in (workload_file, study_file) if file is not None]
     found = describe_repository(folders, study_folder, uncommitted_diff)
@@ -101,13 +101,13 @@ def describe_run(
 
 
 def append_provenance(folder: StudyFolder, run: RunDescription) -> Path | None:
-    """Add a run to provenance.json and put its changes into uncommitted.diff, each atomically.
+    """Add a run to provenance.json and write its changes to uncommitted.diff, each atomically.
 
-    A provenance.json that is damaged is kept beside it, and its new place is given; None where it is sound. Raises
-    FolderError where the folder cannot be written.
+    A damaged provenance.json is renamed, and its new path returned; None where it was sound. Raises FolderError where
+    the folder cannot be written.
     """
     damaged = None
-    try:
+    with path_errors(folder.provenance, "written"):
         content = _content(folder.provenance)
         if content is None and folder.provenance.is_file():
             damaged = _free_place(folder.provenance)
@@ -116,20 +116,18 @@ def append_provenance(folder: StudyFolder, run: RunDescription) -> Path | None:
         text = record_checksums.sealed(json.dumps({"format": PROVENANCE_FORMAT, "runs": runs}, indent=2))
         write_if_changed(folder.uncommitted, run.uncommitted)
         write_bytes(folder.provenance, text + b"\n")
-    except OSError as error:
-        raise FolderError(f"{folder.provenance}: cannot be written: {error.strerror or error}") from error
     return damaged
 
 
 def _free_place(path: Path) -> Path:
-    """Where a damaged file is kept, beside those that were kept before: `.damaged`, `.damaged.2` and so on."""
+    """A free name for a damaged file: `.damaged`, `.damaged.2` and so on."""
     first = path.with_name(f"{path.name}.damaged")
     names = chain([first], (first.with_name(f"{first.name}.{number}") for number in count(2)))
     return next(place for place in names if not os.path.lexists(place))
 
 
 def read_provenance(folder: StudyFolder) -> list[dict[str, Any]]:
-    """The runs so far, oldest first, each entry as `describe_run` made it; [] where provenance.json cannot be read."""
+    """The entries of the runs so far, oldest first; [] where provenance.json is missing or cannot be read."""
     try:
         return _content(folder.provenance) or []
     except OSError:
@@ -143,14 +141,14 @@ def provenance_damage(folder: StudyFolder, *, has_trained: bool) -> str:
     except FileNotFoundError:
         return f"{folder.provenance}: is missing" if has_trained else ""
     except OSError as error:
-        return f"{folder.provenance}: cannot be read: {error.strerror or error}"
+        return path_message(folder.provenance, "read", error)
     except typed_fields.DamagedError as error:
         return f"{folder.provenance}: is damaged ({error})"
     return ""
 
 
 def command_of(run: Mapping[str, Any]) -> str:
-    """The command of a run as a shell takes it, from anywhere; "" where it is not known."""
+    """The command of a run for a shell in any folder, "" where it is not known."""
     words = [str(word) for word in run.get("command") or ()]
     if not words:
         return ""
@@ -160,7 +158,7 @@ def command_of(run: Mapping[str, Any]) -> str:
 
 
 def has_uncommitted_changes(run: Mapping[str, Any]) -> bool | None:
-    """Whether the repository of a run had uncommitted changes, kept or not; None where that is not known."""
+    """Whether the repository of a run had uncommitted changes, kept or not; None where this is not known."""
     git = run.get("git")
     if not git:
         return None
@@ -168,7 +166,7 @@ def has_uncommitted_changes(run: Mapping[str, Any]) -> bool | None:
 
 
 def original_study_file(folder: StudyFolder) -> Path | None:
-    """The study file that the study in a folder was last run from; None where it is not known, or not there."""
+    """The study file of the last run in a folder; None where it is not known, or is not there any more."""
     for run in reversed(read_provenance(folder)):
         original = (run.get("study_file") or {}).get("path")
         if isinstance(original, str) and Path(original).is_file():
@@ -177,7 +175,7 @@ def original_study_file(folder: StudyFolder) -> Path | None:
 
 
 def file_sha256(path: Path | None) -> str | None:
-    """The SHA-256 of a file's content in hexadecimal; None where there is no readable file."""
+    """The SHA-256 of a file's content in hexadecimal; None where the file is missing or cannot be read."""
     if path is None:
         return None
     try:
@@ -188,7 +186,7 @@ def file_sha256(path: Path | None) -> str | None:
 
 
 def workload_hash_changed(folder: StudyFolder, workload_file: Path | None) -> bool:
-    """Whether the workload's file differs from the one that the last run recorded; False where either is unknown."""
+    """Whether the workload's file has changed since the last run; False where either hash is not known."""
     now = file_sha256(workload_file)
     recorded = [
         entry["workload_file"].get("sha256")
@@ -200,7 +198,7 @@ def workload_hash_changed(folder: StudyFolder, workload_file: Path | None) -> bo
 
 
 def _content(path: Path) -> list[dict[str, Any]] | None:
-    """The runs in a provenance file; None where it is missing or unreadable as such."""
+    """The runs in a provenance file; None where it is missing or damaged."""
     try:
         return _read(path)
     except (FileNotFoundError, typed_fields.DamagedError):
@@ -208,7 +206,7 @@ def _content(path: Path) -> list[dict[str, Any]] | None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The runs; raises DamagedError where the file holds something else."""
+    """The runs in a provenance file; raises DamagedError where it is damaged."""
     runs: Any = typed_fields.sealed_object(regular_files.content(path)).get("runs")
     typed_fields.typed(tuple[_RecordedRun, ...], runs, "runs")
     return list(runs)
@@ -221,7 +219,7 @@ def _describe_file(path: Path | None) -> dict[str, str | None] | None:
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
-    except Exception:  # whatever a broken installation raises, a run does not fail for its description
+    except Exception:  # whatever a broken installation raises: a run must not fail because of its description
         return None
 
 

@@ -1,4 +1,4 @@
-"""The series of a trial's updates, as steps.jsonl holds them."""
+"""steps.jsonl: the series of a trial's updates, in blocks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunectl.core import jsontext, record_checksums, regular_files
-from tunectl.core.errors import FolderError
 from tunectl.core.folders import TrialFolder
+from tunectl.core.path_errors import path_error, path_message
 from tunectl.core.records import UpdateBlock
 from tunectl.core.typed_fields import is_count
 from tunectl.store import json_lines
@@ -19,22 +19,22 @@ _CLIPPED = b'"clipped": ['
 
 
 def read_updates(folder: TrialFolder) -> tuple[UpdateBlock, ...]:
-    """The sound blocks in the order of the file, () where there is none; `updates_damage` says what is damaged.
+    """The blocks in the order of the file, without damaged ones, which `updates_damage` reports; () without a file.
 
-    Raises FolderError where the file may not be read.
+    Raises FolderError where the file cannot be read.
     """
     try:
         return tuple(block for block in _blocks(_content(folder)) if block is not None)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ()
     except OSError as error:
-        raise FolderError(f"{folder.steps}: cannot be read: {error.strerror or error}") from error
+        raise path_error(folder.steps, "read", error) from error
 
 
 def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
-    """What is wrong with steps.jsonl, "" where nothing is; `trained` is the number of updates that it must have.
+    """The damage of steps.jsonl in words, "" where there is none; `trained` is the number of updates that it must have.
 
-    A torn last line is dropped in silence: its writer was killed, or is writing now.
+    A torn last line is not damage: its writer was killed, or is writing now.
     """
     try:
         content = _content(folder)
@@ -43,7 +43,7 @@ def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
     except IsADirectoryError:
         return f"{folder.steps}: is a folder, not a file"
     except OSError as error:
-        return f"{folder.steps}: cannot be read: {error.strerror or error}"
+        return path_message(folder.steps, "read", error)
     updates, has_gap = 0, False
     damaged: list[int] = []
     for number, line in enumerate(_lines(content), start=1):
@@ -62,7 +62,7 @@ def updates_damage(folder: TrialFolder, trained: int | None = None) -> str:
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """The complete lines one at a time: all at once take several times as long, for the memory alone."""
+    """The complete lines one at a time: to split all at once takes several times as long, because of the memory."""
     begin = 0
     while (end := content.find(b"\n", begin)) >= 0:
         yield content[begin:end]
@@ -70,9 +70,9 @@ def _lines(content: bytes) -> Iterator[bytes]:
 
 
 def _extent(line: bytes) -> tuple[int, int] | None:
-    """The first update of a line and how many it holds, None where it is damaged.
+    """The first update of a line and the number of its updates, None where it is damaged.
 
-    One with its checksum is believed: to read the numbers of all trials of a large study would take minutes.
+    A line that matches its checksum is not parsed: to read the numbers of all trials of a large study takes minutes.
     """
     head = _HEAD.match(line)
     if head is not None and record_checksums.is_sealed_line(line):
@@ -88,7 +88,7 @@ def _content(folder: TrialFolder) -> bytes:
 
 
 def _blocks(content: bytes) -> Iterator[UpdateBlock | None]:
-    """The block of each complete line, None for one that is damaged; some lines at a time."""
+    """The block of each complete line, None for a damaged one; some lines at a time."""
     for part in json_lines.parts(content):
         yield from map(_block, json_lines.parse_quickly(part))
 

@@ -1,4 +1,4 @@
-"""The study folder: where it may stand, making it, and opening it."""
+"""The study folder: whether a path is one or can become one, how it is made, and how its study file is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunectl.core import real_folders, regular_files
 from tunectl.core.errors import FolderError
 from tunectl.core.files import target_of, try_to_write, write_bytes
 from tunectl.core.folders import StudyFolder
-from tunectl.core.links import broken_link
+from tunectl.core.path_errors import broken_link, path_error, path_errors
 from tunectl.store.earlier_studies import is_being_set_aside
 
 _PROBE = "writable"
@@ -28,23 +28,21 @@ _ALSO_OURS = re.compile(
 
 
 def study_path(parent: Path, name: str) -> Path:
-    """The folder of a study below `parent`; raises FolderError for a name that is no single folder name."""
+    """The folder of a study in `parent`; raises FolderError where the name cannot be the name of a folder."""
     if name in ("", ".", "..") or "/" in name or os.sep in name or "\0" in name:
-        raise FolderError(f"{name!r} cannot name a study folder: it must be one name, without slashes")
+        raise FolderError(f"{name!r} cannot be the name of a study folder: expected one name, without slashes")
     return parent / name
 
 
 def is_study_folder(path: Path) -> bool:
-    """Whether it holds study.yaml and plan.jsonl, as study folders do; raises FolderError where that cannot be seen."""
+    """Whether study.yaml and plan.jsonl are in the folder; raises FolderError where the folder cannot be read."""
     folder = StudyFolder(path)
-    try:
+    with path_errors(path, "read"):
         return folder.study.is_file() and folder.plan.is_file()
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def seems_study_folder(path: Path) -> bool:
-    """Whether a study folder is there, or one that has lost its study.yaml or its plan.jsonl."""
+    """Whether the folder is a study folder, or was one and has lost its study.yaml or its plan.jsonl."""
     folder = StudyFolder(path)
     return is_study_folder(path) or (
         folder.trials.is_dir() and folder.provenance.is_file() and (folder.study.is_file() or folder.plan.is_file())
@@ -52,13 +50,11 @@ def seems_study_folder(path: Path) -> bool:
 
 
 def check_place(path: Path, advice: str = "; give another --dir") -> bool:
-    """Whether a study folder stands at `path` already; False where one may be made. Changes nothing.
+    """Whether there is a study folder at `path` already; False where one can be made. Changes nothing.
 
-    `advice` is what an error ends with.
-
-    Raises FolderError where `path` is a file, a folder of something else, or a study folder whose plan is missing, and
-    where a link takes the place of one of its files or folders. A folder that a run began to make before it was killed
-    may be made again, and so may one whose study was set aside.
+    One can also be made in a folder that a killed run has begun to make, and in one whose study was moved to `earlier`.
+    `advice` is the end of the messages. Raises FolderError where `path` is a file, a folder with other files, or a
+    study folder whose plan is missing, and where one of its files or folders is a link.
     """
     found = _is_there(path, advice)
     _refuse_links(StudyFolder(path))
@@ -66,16 +62,16 @@ def check_place(path: Path, advice: str = "; give another --dir") -> bool:
 
 
 def _refuse_links(folder: StudyFolder) -> None:
-    """Raise FolderError for a link that names what is not the study's: it would be read, written to or removed."""
+    """Raise FolderError for a link in the place of a study's file: its target would be read, written or removed."""
     for path, is_ours in ((folder.path, _is_ours), (folder.trials, lambda _name: True)):
         try:
             links = [entry.name for entry in _entries(path, is_ours) if entry.is_symlink()]
         except OSError:
-            continue  # it is not there, or whoever reads it says what is wrong
+            continue  # it is missing, or reading it later raises the error
         if links:
             raise FolderError(
-                f"{path / links[0]}: is a link, and no link inside a study folder is followed; remove it, or put what "
-                "it names in its place"
+                f"{path / links[0]}: is a link, and no link inside a study folder is followed; remove it, or replace "
+                "it by its target"
             )
 
 
@@ -93,7 +89,7 @@ def _is_there(path: Path, advice: str) -> bool:
     except NotADirectoryError:
         raise FolderError(f"{path}: is a file, not a folder{advice}") from None
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
     if is_study_folder(path):
         return True
     if is_being_set_aside(path):
@@ -102,14 +98,14 @@ def _is_there(path: Path, advice: str) -> bool:
     files, locks = (folder.study, folder.points, folder.procedure), {folder.lock.name, folder.claim.name}
     begun = {*locks, folder.trials.name, folder.plan.name, *(file.name for file in files)}
     entries = {name for name in entries if target_of(name) not in {*begun, _PROBE}}
-    # What is left in a folder whose study was set aside.
+    # These stay in a folder whose study was moved to `earlier`.
     if folder.earlier.is_dir():
         entries -= {folder.earlier.name, folder.provenance.name, folder.uncommitted.name}
     if entries <= locks or (folder.trials.name in entries and entries <= begun and _is_empty(folder.trials)):
         return False
     if folder.study.is_file() and folder.trials.is_dir():
         raise FolderError(f"{path}: is a study folder, but its {folder.plan.name} is missing{advice}")
-    raise FolderError(f"{path}: is not empty and is no study folder{advice}")
+    raise FolderError(f"{path}: is not empty and is not a study folder{advice}")
 
 
 def _is_empty(path: Path) -> bool:
@@ -120,20 +116,18 @@ def _is_empty(path: Path) -> bool:
 
 
 def create(path: Path, study_text: str) -> StudyFolder:
-    """Make a study folder that holds the study file; its plan is written next.
+    """Make a study folder with its study file; the caller writes its plan next.
 
-    Raises FolderError where `check_place` does, where a study folder stands already, and where it cannot be written.
+    Raises FolderError where `check_place` does, where it is a study folder already, and where it cannot be written.
     """
     if check_place(path):
         raise FolderError(f"{path}: is a study folder already")
     folder = StudyFolder(path)
-    try:
-        # In this order: a folder that has study.yaml alone is somebody's own, and is never taken for one of ours.
+    with path_errors(path, "created"):
+        # In this order: a folder with study.yaml and no `trials` is the user's own, not a study folder.
         folder.path.mkdir(parents=True, exist_ok=True)
         real_folders.made(folder.trials, folder.path)
         write_bytes(folder.study, study_text.encode("utf-8", "surrogatepass"))
-    except OSError as error:
-        raise FolderError(f"{path}: the study folder cannot be made: {error.strerror or error}") from error
     return folder
 
 
@@ -141,7 +135,7 @@ def open_folder(path: Path) -> StudyFolder:
     """The study folder at `path`; raises FolderError where there is none."""
     if check_place(path, advice=""):
         return StudyFolder(path)
-    raise FolderError(f"{path}: is no study folder (study.yaml and plan.jsonl are missing)")
+    raise FolderError(f"{path}: is not a study folder (study.yaml and plan.jsonl are missing)")
 
 
 def read_study_text(folder: StudyFolder) -> str:
@@ -149,27 +143,26 @@ def read_study_text(folder: StudyFolder) -> str:
     try:
         return regular_files.content(folder.study).decode("utf-8")
     except UnicodeDecodeError:
-        raise FolderError(f"{folder.study}: is damaged: it is no UTF-8 text") from None
+        raise FolderError(f"{folder.study}: is damaged: it is not UTF-8 text") from None
     except OSError as error:
-        raise FolderError(f"{folder.study}: cannot be read: {error.strerror or error}") from error
+        raise path_error(folder.study, "read", error) from error
 
 
 def check_writable(folder: StudyFolder) -> None:
-    """Raise FolderError unless all that a run writes in the end can be written, as far as can be seen; leaves nothing
-    behind: what is in the way of a table or of the page would be found when everything has been trained.
+    """Raise FolderError where a file that a run writes at its end cannot be written; leaves no file there.
+
+    Else a file or folder in the place of a table or of the page would be found when all trials have been trained.
     """
     for path, is_written in (
         (folder.path, _is_ours),
         (folder.tables, lambda name: name.endswith(_TABLES)),
         (folder.plots, lambda name: name.endswith(_PLOTS)),
     ):
-        try:
+        with path_errors(path, "written"):
             for entry in _entries(path, is_written):
                 _refuse_other_kind(entry, is_folder=path == folder.path and entry.name in _FOLDERS)
             if path.exists():
                 try_to_write(path, _PROBE)
-        except OSError as error:
-            raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _entries(path: Path, is_wanted: Callable[[str], bool]) -> list[os.DirEntry[str]]:
@@ -177,7 +170,7 @@ def _entries(path: Path, is_wanted: Callable[[str], bool]) -> list[os.DirEntry[s
         with os.scandir(path) as entries:
             return sorted((entry for entry in entries if is_wanted(entry.name)), key=lambda entry: entry.name)
     except (FileNotFoundError, PermissionError):
-        return []  # it can be written to where it cannot be listed
+        return []  # a folder that cannot be listed may still be writable
 
 
 def _refuse_other_kind(entry: os.DirEntry[str], *, is_folder: bool) -> None:
@@ -186,6 +179,6 @@ def _refuse_other_kind(entry: os.DirEntry[str], *, is_folder: bool) -> None:
         return
     mode = entry.stat(follow_symlinks=False).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        what = "is a file, and a folder of that name is written to" if is_folder else "is a folder, not a file"
+        what = "is a file, not a folder" if is_folder else "is a folder, not a file"
         raise FolderError(f"{entry.path}: {what}; move it away, or give another --dir")
     raise FolderError(f"{entry.path}: {real_folders.not_regular(mode, Path(entry.path)).strerror}; remove it")

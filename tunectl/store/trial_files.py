@@ -1,4 +1,4 @@
-"""What the files of a trial folder say, in whatever state a killed writer or a damaged disk left them."""
+"""The files of a trial folder, read and written; they may be torn or damaged, by a killed writer or a bad disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.core import jsontext, real_folders, record_checksums, regular_files, typed_fields
-from tunectl.core.errors import FolderError
 from tunectl.core.files import write_bytes
 from tunectl.core.folders import TrialFolder
 from tunectl.core.garbage_collection import no_garbage_collected
-from tunectl.core.program_request import Request
+from tunectl.core.own_code_request import Request
+from tunectl.core.path_errors import path_error, path_errors
 from tunectl.core.records import RUNNER_ENDED, AttemptEnd, Measurement, State, TrialResult
 from tunectl.store import json_lines
 from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked_result
@@ -29,11 +29,11 @@ _FIELDS_OF: Callable[[Any], tuple[Any, ...]] = itemgetter(*Measurement._fields)
 class TrialFiles:
     """The content of a trial folder.
 
-    `measurements` are sorted by (step, kind), each there once; `damaged_lines` counts those that could not be read.
+    `measurements` are sorted by (step, kind), each once; `damaged_lines` is the number of lines that could not be read.
     `result` is None until the trial has ended by itself, while its result is provisional, and where result.json is
-    unreadable. `attempts` are those that gave no result, with one that nobody could record (see `unrecorded_attempt`).
-    `request` is what request.json holds, None where there is none that can be read. `damage` holds one line for people
-    for everything that was there and could not be read, and for what is missing.
+    damaged. `attempts` are those without a result, including one that was not recorded (see `unrecorded_attempt`).
+    `request` is the content of request.json, None where it is missing or damaged. `damage` has one line of text for
+    everything that could not be read, and for what is missing.
     """
 
     measurements: tuple[Measurement, ...] = ()
@@ -45,16 +45,16 @@ class TrialFiles:
 
     @property
     def attempt(self) -> int:
-        """The number of the last attempt; 0 where the trial was never launched."""
+        """The number of the last attempt; 0 before the first launch."""
         return max(self.attempts[-1].attempt if self.attempts else 0, self.result.attempt if self.result else 0)
 
 
 def read_trial(folder: TrialFolder) -> TrialFiles:
-    """What a trial folder says; empty where there is none.
+    """Read the files of a trial folder; an empty record where there is none.
 
-    Torn last lines are dropped in silence: their writer was killed, or is writing now. Damaged lines and a damaged
-    result.json are dropped and named in `damage`. Raises FolderError where a file may not be read, or was written by a
-    later version.
+    Torn last lines are dropped without a message: their writer was killed, or is writing now. Damaged lines and a
+    damaged result.json are dropped and named in `damage`. Raises FolderError where a file cannot be read, or was
+    written by a later version.
     """
     damage: list[str] = []
     request = _read_request(folder, damage)
@@ -71,9 +71,9 @@ def read_trial(folder: TrialFolder) -> TrialFiles:
 
 
 def read_result(folder: TrialFolder) -> TrialResult | None:
-    """What result.json says, a provisional result too; None where there is none, or none that can be read.
+    """Read result.json, also a provisional result; None where it is missing or damaged.
 
-    Raises FolderError where the file may not be read, or was written by a later version.
+    Raises FolderError where the file cannot be read, or was written by a later version.
     """
     return _read_result(folder, [])
 
@@ -85,7 +85,7 @@ def write_result(folder: TrialFolder, result: TrialResult) -> None:
 
 
 def counted(folder: TrialFolder, result: TrialResult) -> TrialResult:
-    """The result with the number of lines that measurements.jsonl has now; raises OSError where it cannot be read."""
+    """The result with the present number of lines of measurements.jsonl; raises OSError where it cannot be read."""
     try:
         with regular_files.opened(folder.measurements) as file:
             lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_COUNTED_BYTES), b""))
@@ -97,8 +97,10 @@ def counted(folder: TrialFolder, result: TrialResult) -> TrialResult:
 def unrecorded_attempt(
     folder: TrialFolder, result: TrialResult | None, recorded: Sequence[AttemptEnd]
 ) -> AttemptEnd | None:
-    """What attempts.jsonl lacks: the attempt whose runner was killed, also before it had judged what the attempt gave,
-    or the one of a failed result to be put aside.
+    """The attempt that is missing in attempts.jsonl, None where none is.
+
+    It is the one whose runner was killed, possibly with a provisional result, or that of a failed result which another
+    attempt replaces.
     """
     last = recorded[-1].attempt if recorded else 0
     if result is not None and result.provisional:
@@ -109,14 +111,9 @@ def unrecorded_attempt(
         if result.state != "failed" or result.attempt <= last:
             return None
         return AttemptEnd(result.attempt, result.reason, result.message, final=True, device=result.device)
-    begun = _begun_attempt(folder)
-    return AttemptEnd(begun, "cancelled", RUNNER_ENDED) if begun > last else None
-
-
-def _begun_attempt(folder: TrialFolder) -> int:
-    """The attempt for which request.json was written; 0 where none was, or where it cannot be told."""
     begun = (_read_request(folder, []) or {}).get("attempt")
-    return begun if isinstance(begun, int) and typed_fields.is_count(begun, 1) else 0
+    begun = begun if isinstance(begun, int) and typed_fields.is_count(begun, 1) else 0
+    return AttemptEnd(begun, "cancelled", RUNNER_ENDED) if begun > last else None
 
 
 def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | None:
@@ -131,7 +128,7 @@ def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | No
 
 
 def settle_attempts(folder: TrialFolder) -> None:
-    """Record the attempt that attempts.jsonl lacks, before another one is launched.
+    """Record the attempt that is missing in attempts.jsonl, before another one is launched.
 
     Raises FolderError where the file cannot be written.
     """
@@ -144,7 +141,8 @@ def settle_attempts(folder: TrialFolder) -> None:
 def trial_state(files: TrialFiles) -> tuple[State, str, str]:
     """The state of a trial that is not running, its reason and its message.
 
-    result.json wins; else the last attempt tells: failed if it was final, cancelled if it was stopped; else pending.
+    They are those of result.json; without it, the last attempt counts: failed if it was final, cancelled if it was
+    stopped, else pending.
     """
     if files.result is not None:
         return files.result.state, files.result.reason, files.result.message
@@ -165,9 +163,9 @@ _STAMPED = _stamped_names(TrialFolder(Path()))
 
 
 def folder_stamp(folder: TrialFolder) -> str:
-    """A text that changes whenever the trial's numbers may have: sizes and times of its files, without reading them."""
+    """A text of the sizes and times of the trial's files: where it is the same, its numbers have not changed."""
     marks = []
-    home = os.fspath(folder.path)  # texts: joining paths would take longer than asking for their status
+    home = os.fspath(folder.path)  # text: joining Paths takes longer than the calls of stat
     for name in _STAMPED:
         try:
             status = os.stat(f"{home}/{name}")  # noqa: PTH116
@@ -179,39 +177,34 @@ def folder_stamp(folder: TrialFolder) -> str:
 
 
 def write_request(folder: TrialFolder, request: Request) -> None:
-    """Write request.json, making the trial folder where it is missing; raises FolderError where that cannot be done."""
-    try:
+    """Write request.json, and make the trial folder first where it is missing; raises FolderError if that fails."""
+    with path_errors(folder.request, "written"):
         real_folders.made(folder.path, folder.study)
-        # One that a power cut takes is written again; it is flushed before the trial's result is written.
+        # Not flushed to the disk yet: a request that is lost in a power cut is written again, and it is flushed before
+        # the trial's result is written.
         content = record_checksums.sealed(jsontext.encode(request.to_json())) + b"\n"
         write_bytes(folder.request, content, durable=False, within=folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.request}: cannot be written: {error.strerror or error}") from error
 
 
 def write_measurements(folder: TrialFolder, measurements: Iterable[Measurement]) -> None:
-    """Write measurements.jsonl anew; raises FolderError where that cannot be done."""
+    """Replace measurements.jsonl, atomically; raises FolderError where that cannot be done."""
     content = b"".join(record_checksums.sealed(jsontext.encode(item.to_json())) + b"\n" for item in measurements)
-    try:
+    with path_errors(folder.measurements, "written"):
         write_bytes(folder.measurements, content, within=folder.study)
-    except OSError as error:
-        raise FolderError(f"{folder.measurements}: cannot be written: {error.strerror or error}") from error
 
 
 def append_attempt(folder: TrialFolder, attempt: AttemptEnd) -> None:
-    """Record an attempt that gave no result; raises FolderError where the file cannot be written."""
-    try:
+    """Record an attempt without a result; raises FolderError where the file cannot be written."""
+    with path_errors(folder.path, "created"):
         real_folders.made(folder.path, folder.study)  # the trial may have deleted it
-    except OSError as error:
-        raise FolderError(f"{folder.path}: the trial's folder cannot be made: {error.strerror or error}") from error
     json_lines.append(folder.attempts, [attempt.to_json()], within=folder.study)
 
 
 class MeasurementTail:
-    """Follows the measurements of a running trial: each call of `read` returns what was written since the last one.
+    """Follows the measurements of a running trial: each call of `read` returns those written since the last call.
 
-    A resumed trial cuts its file back; the tail notices, since the last line it took is no longer where it stood, and
-    starts again.
+    A resumed trial cuts its file back. Then the last line that was read is no longer in its place, and reading starts
+    again at the first line.
     """
 
     def __init__(self, folder: TrialFolder) -> None:
@@ -233,7 +226,7 @@ class MeasurementTail:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             restarted, content, kept, self._last_line = self._offset > 0, b"", 0, b""
         except OSError as error:
-            raise FolderError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+            raise path_error(self._path, "read", error) from error
         fresh = content[len(self._last_line) : content.rfind(b"\n") + 1]
         self._offset = kept + len(self._last_line) + len(fresh)
         if fresh:
@@ -252,7 +245,7 @@ def _content(path: Path, damage: list[str]) -> bytes | None:
         damage.append(f"{path}: is a folder, not a file")
         return None
     except OSError as error:
-        raise FolderError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise path_error(path, "read", error) from error
 
 
 def _note_damaged_lines(path: Path, numbers: list[int], damage: list[str]) -> None:
@@ -261,20 +254,20 @@ def _note_damaged_lines(path: Path, numbers: list[int], damage: list[str]) -> No
 
 
 def left_out_in_words(numbers: Sequence[int]) -> str:
-    """How many lines of a file are damaged, and which."""
+    """The number of damaged lines of a file, and the first of them, in words."""
     shown = ", ".join(str(number) for number in numbers[:5]) + (", ..." if len(numbers) > 5 else "")
     return f"{len(numbers)} damaged line{'s' if len(numbers) > 1 else ''} left out (line {shown})"
 
 
 def _measurements(lines: Sequence[Mapping[str, Any] | None]) -> Sequence[Measurement | None]:
-    """The measurement of each line, None where a line is not one."""
+    """The measurement of each line, None for a damaged line."""
     return _as_written(lines) or [None if line is None else _measurement(line) for line in lines]
 
 
 def _as_written(lines: Sequence[Mapping[str, Any] | None]) -> list[Measurement | None]:
-    """The measurements of lines that all hold finite numbers and plain names, as nearly all are: looked at by columns.
+    """The measurements of lines that all have finite numbers and ASCII names, as nearly all do, checked by columns.
 
-    One by one they take five times as long. [] where that is necessary.
+    One by one they take five times as long. [] where some line has to be checked by itself.
     """
     try:
         rows = list(map(_FIELDS_OF, lines))
@@ -309,7 +302,7 @@ def _measurement(line: Mapping[str, Any]) -> Measurement | None:
 
 
 def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement, ...], int, int]:
-    """The measurements, how many lines were damaged, and how many there are."""
+    """The measurements, the number of damaged lines, and the number of all lines."""
     content = _content(path, damage)
     if content is None:
         return (), 0, 0
@@ -317,7 +310,7 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement
     damaged: list[int] = []
     lines = 0
     with no_garbage_collected():
-        # Some at a time: all lines of a million as objects of JSON take a gigabyte.
+        # Some at a time: a million lines as JSON objects take a gigabyte.
         for part in json_lines.parts(content):
             read = _measurements(json_lines.parse_quickly(part))
             damaged += [number for number, item in enumerate(read, start=lines + 1) if item is None]
@@ -328,10 +321,10 @@ def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement
 
 
 def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
-    """Measurements by (step, kind), each once; of several the one written last counts: a resumed trial wrote it."""
+    """Measurements sorted by (step, kind), each once; the one written last counts, since a resumed trial wrote it."""
     items = tuple(measurements)
     if all(one.step < other.step for one, other in pairwise(items)):
-        return items  # as nearly all are written
+        return items  # as in nearly all files
     last = {(item.step, item.kind): item for item in items}
     return tuple(last[key] for key in sorted(last))
 
@@ -343,12 +336,12 @@ def _read_result(folder: TrialFolder, damage: list[str]) -> TrialResult | None:
     try:
         return checked_result(folder, typed_fields.sealed_object(content))
     except (typed_fields.DamagedError, RecursionError) as error:
-        damage.append(f"{folder.result}: is damaged and counts as absent ({error})")
+        damage.append(f"{folder.result}: is damaged and counts as missing ({error})")
         return None
 
 
 def _note_lost_lines(path: Path, result: TrialResult, lines: int, damage: list[str]) -> None:
-    """Say that measurements are missing of which the result knows."""
+    """Note fewer lines of measurements than the result counts."""
     if result.measurements is not None and lines < result.measurements:
         damage.append(f"{path}: has {lines} of the {result.measurements} lines that the trial wrote")
     elif result.measurements is None and lines == 0 and result.state == "completed" and result.final_step:

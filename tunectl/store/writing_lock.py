@@ -1,4 +1,4 @@
-"""One process at a time reads a study and writes its tables, its page and its plots."""
+"""The lock under which one process at a time reads a study and writes its tables, page and plots."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tunectl.core import file_locks
 from tunectl.core.folders import StudyFolder
 
 WAIT_SECONDS = 60.0
-"""A report of 10,000 trials takes some 20 s; one that was stopped (SIGSTOP) must not hold up a run."""
+"""A report of 10,000 trials takes some 20 s; a report that was stopped (SIGSTOP) must not block a run for longer."""
 
 SILENT_SECONDS = 2.0
-"""So long is waited without a word: most reports are written by then."""
+"""How long it waits without a message: most reports have been written by then."""
 
 _POLL_SECONDS = 0.05
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
@@ -31,14 +31,15 @@ def writing_lock(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Wait until no other process writes what is made of the study's results, and keep others waiting meanwhile.
+    """Wait until no other process writes tables, page or plots of the study, and make others wait during the block.
 
-    What is written must have been read within the block. Else a `report` that was begun before the last trial ended,
-    and ends after the `run` that trained it, would put its older tables and page in place of the run's.
+    What is written must be read within the block. Else a `report` that begins before the last trial has ended, and ends
+    after the `run` that trained it, would replace the tables and the page of that run by older ones.
 
-    The study folder is locked (flock), so that nothing is written for it; its runner, which may be this process, locks
-    the folder of trials. Where the file system has no such locks, and after `wait_seconds`, the block is entered all
-    the same: each file is still one writer's. After two seconds it is told to `say` on whom it waits.
+    The lock is on the study folder itself (flock), so that no file is written for it; the lock of the runner, which may
+    be this process, is another one. On a file system without locks, and after `wait_seconds`, the block is entered
+    without the lock: each file is still written by one process alone. After SILENT_SECONDS `say` is called with the
+    process that has the lock.
     """
     began, is_said = clock(), False
     with contextlib.ExitStack() as stack:
@@ -59,16 +60,16 @@ def _waiting(folder: StudyFolder, wait_seconds: float) -> str:
 
 
 def _is_ours(folder: StudyFolder, stack: contextlib.ExitStack) -> bool:
-    """Whether the lock is ours now, until `stack` ends, or cannot be had here at all."""
+    """Whether this process now has the lock, until `stack` ends, or the folder cannot be locked at all."""
     try:
         descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return True  # what is wrong with the folder is said by who reads it
+        return True  # reading the folder later raises the error
     with contextlib.ExitStack() as opened:
         opened.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A folder may be moved, and another one made in its place, while others wait.
+            # The folder may have been moved, and another one made in its place, while this process waited.
             if not os.path.samestat(os.fstat(descriptor), folder.path.stat()):
                 return False
         except OSError as error:

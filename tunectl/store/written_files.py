@@ -1,4 +1,4 @@
-"""What is kept of the files that the trials of a study wrote below the folder where they run: written.jsonl."""
+"""written.jsonl: the files that the trials of a study wrote in the folder where they run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tunectl.store import json_lines
 
 How = Literal["identical", "appended", "overwritten"]
 HOWS = get_args(How)
-"""How a later write may have changed a file, the mildest first."""
+"""How a later write may have changed a file, from the least to the most harmful."""
 
 
 class Mark(NamedTuple):
-    """By which a file is known to be unchanged."""
+    """A file with the same mark has not changed."""
 
     inode: int
     mtime_ns: int
@@ -28,10 +28,10 @@ class Mark(NamedTuple):
 class WrittenFile:
     """A file that trials wrote.
 
-    `alone` are the trials each of which may have written it alone: empty where at least two did. `worst` is how it was
-    changed at worst, by whichever trial, and `how` is the same once it is taken for written by several. `trials` are
-    two groups of trials of which one wrote it each, the earlier and the later one, where that is known. `unclear` are
-    trials that ran when it changed, of which it cannot be known whether each wrote it.
+    `alone` are the trials each of which may have been the only one to write it: empty where at least two did. `worst`
+    is the most harmful change of any trial; `how` is the same once several trials are known to have written it.
+    `trials` are two groups of trials, the earlier and the later ones, where one of each group is known to have written
+    it. `unclear` are the trials that were running when it changed, where it is not known whether each wrote it.
     """
 
     path: str
@@ -49,14 +49,14 @@ class WrittenFile:
         return self.how is not None
 
     def to_json(self) -> dict[str, Any]:
-        """A line of the file that keeps it."""
+        """The record as a line of written.jsonl."""
         sets = None if self.trials is None else [sorted(group) for group in self.trials]
         line = {**asdict(self), "mark": list(self.mark), "alone": sorted(self.alone), "trials": sets}
         return line | {"unclear": sorted(self.unclear)}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> WrittenFile | None:
-        """What a line keeps, None where it is none."""
+        """The record of a line, None where the line is damaged."""
         try:
             first, second = line["trials"] or ([], [])
             return cls(
@@ -75,7 +75,7 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class SharedFolders:
-    """Folders with numbers in their names, of which every trial makes one: there are fewer than trials."""
+    """Folders with numbers in their names, one for each trial to make, of which there are fewer than trials."""
 
     example: str
     folders: int
@@ -83,7 +83,7 @@ class SharedFolders:
 
 
 def read_written(path: Path) -> tuple[dict[str, WrittenFile], SharedFolders | None]:
-    """What was kept of earlier runs; nothing where the file is missing or cannot be read, without what is damaged."""
+    """The files and folders that earlier runs recorded, without damaged lines; none where the file cannot be read."""
     try:
         content = regular_files.content(path, largest=regular_files.LARGEST_LINES_BYTES)
     except OSError:
@@ -110,13 +110,13 @@ def _folders(line: Mapping[str, Any]) -> SharedFolders | None:
 
 
 def keep_written(
-    path: Path, changed: Sequence[WrittenFile], folders: SharedFolders | None, report: Callable[[str], None]
+    path: Path, changed: Sequence[WrittenFile], folders: SharedFolders | None, say: Callable[[str], None]
 ) -> None:
-    """Keep what has changed for the next run; a file that cannot be written is said, and is no reason to stop."""
+    """Record what has changed for the next run; `say` is called with a warning where the file cannot be written."""
     lines = [item.to_json() for item in changed] + ([asdict(folders)] if folders is not None else [])
     if not lines:
         return
     try:
         json_lines.append(path, lines)
     except FolderError as error:
-        report(f"warning: {error}; the next run does not know which files its trials wrote")
+        say(f"warning: {error}; the next run will not know which files these trials wrote")

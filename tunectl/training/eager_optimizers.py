@@ -14,15 +14,15 @@ _MADE: dict[type[Optimizer], type[Optimizer]] = {}
 _ASKED_TO_IMPORT = ("step", "add_param_group", "state_dict", "load_state_dict", "zero_grad")
 
 
-def eager(kind: type[OptimizerType]) -> type[OptimizerType]:
+def eager(optimizer_type: type[OptimizerType]) -> type[OptimizerType]:
     """The same optimizer, whose methods do not import `torch._dynamo` when they are first called.
 
     torch wraps them so that `torch.compile` leaves them alone, which imports the compiler: one to three
     seconds at the start of every run, for nothing where nobody compiles an update. The methods are torch's own,
     unwrapped, `step` without gradients as in torch. In a torch that does not wrap them this is the class as it is.
     """
-    if kind not in _MADE:
-        plain = {name: inspect.unwrap(getattr(kind, name)) for name in _ASKED_TO_IMPORT}
+    if optimizer_type not in _MADE:
+        plain = {name: inspect.unwrap(getattr(optimizer_type, name)) for name in _ASKED_TO_IMPORT}
         plain["step"] = torch.no_grad()(plain["step"])
-        _MADE[kind] = type(kind.__name__, (kind,), plain)
-    return cast("type[OptimizerType]", _MADE[kind])
+        _MADE[optimizer_type] = type(optimizer_type.__name__, (optimizer_type,), plain)
+    return cast("type[OptimizerType]", _MADE[optimizer_type])

@@ -1,4 +1,4 @@
-"""Whether a trial that came to its end learned at all: `diverged`, `no_progress`, or neither."""
+"""Whether a trial that trained to its last step has learned: `diverged`, `no_progress`, or neither."""
 
 from __future__ import annotations
 
@@ -10,91 +10,82 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.core.divergence import deviations_above, is_diverged
+from tunectl.core.divergence import deviations_above, is_clearly_below, is_diverged
 
 FIXED_BATCH_EXAMPLES = 64
 FIXED_BATCH_EVALUATIONS = 20
-"""The losses of a fixed batch are taken so often in the second half of a trial: enough for a rank test, next to no
-time.
-"""
+"""The number of evaluations of a fixed batch in the second half of a trial: enough for a rank test, and cheap."""
 
 MIN_UPDATES = 20
-"""In fewer updates a noisy series cannot be called flat."""
-
-STANDARD_ERRORS = 3.0
-"""A mean lies below the baseline when it does so by more than so many of its standard errors ..."""
-
-BASELINE_TOLERANCE = 1e-3
-"""... and by more than this part of the baseline, which may be the entropy of other labels than those the mean is
-over.
-"""
+"""With fewer updates a noisy series is not taken as flat."""
 
 DRIFT = 0.4
 TREND = 0.5
-"""A series is flat where the examples' losses drift less than `DRIFT` and their mean less than `TREND` (Kendall's tau,
-without its sign).
+"""A series is flat where the drift of the examples' losses is below DRIFT and the trend of their mean below TREND (both
+are absolute values of Kendall's tau).
 
-On 64 digits, dead networks whose biases have settled gave drifts of 0.06 to 0.34 and trends up to 0.42; live networks
-at learning rates of 1e-7 to 1e-3 gave drifts above 0.45, or, at batches of 8, drifts of 0.26 and more with trends
-above 0.55 wherever the drift was below 0.4.
+On 64 digits, dead networks with constant biases gave drifts of 0.06 to 0.34 and trends up to 0.42. Living networks at
+learning rates of 1e-7 to 1e-3 gave drifts above 0.45; with batches of 8, drifts of 0.26 and more, with trends above
+0.55 wherever the drift was below 0.4.
 """
 
 
 def tail_updates(total_steps: int) -> int:
-    """How many of the last updates are averaged into the smoothed loss at the end: a twentieth, at least 10."""
+    """The number of last updates whose losses are averaged at the end: a twentieth of all, at least 10."""
     return min(total_steps, max(10, total_steps // 20))
 
 
 def fixed_batch_steps(total_steps: int) -> frozenset[int]:
-    """The counts of updates after which the fixed batch is evaluated: evenly over the second half, with the last."""
+    """The numbers of updates after which the fixed batch is evaluated: evenly over the second half, with the last."""
     half = total_steps // 2
     span = total_steps - half
     count = min(span, FIXED_BATCH_EVALUATIONS)
-    return frozenset(half - (-span * place // count) for place in range(1, count + 1))
+    return frozenset(half - (-span * index // count) for index in range(1, count + 1))
 
 
 Statistics = Literal["none", "lagging", "settled"]
-"""The running statistics of a model, as batch normalisation has: whether they have come to where its batches are."""
+"""Whether a model has running statistics, as batch normalisation has, and whether they are close to its batches'."""
 
 EXCHANGED_EXAMPLES = 1024
-"""Predictions are exchanged between at most this many examples."""
+"""The largest number of examples between which predictions are exchanged."""
 
 CHANGED_QUANTILE = 0.95
-"""What nineteen of twenty losses change by at most: a unit that only few inputs still reach makes no living network."""
+"""Of the changes of the losses this quantile counts: one unit that a few inputs still activate is no living network."""
 
 CONSTANT = 3e-5
-"""The predictions are the same for all examples where an exchange changes no loss, or changes them by less than this
-part of their size ...
+"""The predictions are the same for all examples where an exchange changes the losses by less than this part of their
+size ...
 
-On digits (scripts/measure_dead_networks.py), 98 % of the dead perceptrons and convolutional networks give 0; saturated
-LSTMs up to 3e-5 of the size. Living networks are above 1e-4, but for slow ones that start from an output layer of zeros
-and for LSTMs that are nearly saturated.
+On digits (scripts/measure_dead_networks.py), 98 % of the dead perceptrons and convolutional networks give 0, saturated
+LSTMs up to 3e-5 of the size. Living networks give more than 1e-4, except slow ones that start from an output layer of
+zeros, and LSTMs that are nearly saturated.
 """
 
 OF_MOVEMENT = 1e-4
-"""... and less than this part of how far the losses of the fixed batch moved over the second half, which in a slow
-network is as little as an exchange changes them ...
+"""... and by less than this part of the movement of the fixed batch's losses over the second half, which in a slow
+network is as small as the change by an exchange ...
 """
 
 GAIN_ERRORS = 3.0
-"""... and where the own predictions are not better by this many standard errors than another example's."""
+"""... and where an example's own predictions are not better than another example's by this number of standard errors.
+"""
 
 
 def _quantile(values: NDArray[np.float64], part: float) -> float:
-    """The quantile of values, between two of them by linear interpolation.
+    """The quantile of values, with linear interpolation.
 
-    Not np.quantile, which imports numpy.ma at its first call: in every trial, 20 ms and more.
+    np.quantile would import numpy.ma at its first call: 20 ms and more in every trial.
     """
     return float(np.interp(part * (len(values) - 1), np.arange(len(values)), np.sort(values)))
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How the losses of some examples change when each is given another example's prediction.
+    """How the losses of some examples change when each example gets the prediction of another one.
 
-    `size`: the root mean square of the losses. `changed`: the CHANGED_QUANTILE of how much they change, `most`: the
-    largest change. `gain`: by how many of its standard errors the own predictions' mean loss is lower. `spread`: the
-    standard deviation of the losses.
+    `size`: the root mean square of the losses. `changed`: the CHANGED_QUANTILE of the changes, `most`: the largest
+    change. `gain`: how much lower the mean loss is with the examples' own predictions, in standard errors. `spread`:
+    the standard deviation of the losses.
     """
 
     size: float
@@ -105,8 +96,8 @@ class Exchange:
 
     @classmethod
     def of(cls, own: Sequence[float], others: Sequence[float], one: Sequence[float]) -> Exchange:
-        """From the losses of the examples with their own predictions, with each other's, and with that of one of them
-        for all.
+        """From the losses of the examples, each of shape [examples]: with their own predictions, with each other's, and
+        with the prediction of one example for all.
         """
         losses, gains = np.asarray(own, dtype=np.float64), np.subtract(others, own)
         error = float(gains.std()) / math.sqrt(len(gains))
@@ -120,26 +111,26 @@ class Exchange:
         )
 
     def is_constant(self, moved: float, *, all_examples: bool) -> bool:
-        """Whether the predictions are the same for all examples, or nearly all; `moved` is how far the losses of a
-        fixed batch moved over the second half of the training.
+        """Whether the predictions are the same for all examples, or nearly all; `moved` is the movement of a fixed
+        batch's losses over the second half of the training.
 
-        Where few examples are of a rare class, or differ from the others at all, the exchange changes the losses of few
-        alone, in a network that has learned everything.
+        With `all_examples` the largest change counts: where only a few examples are of a rare class, or differ from the
+        others, an exchange changes the losses of these few alone, even in a network that has learned everything.
         """
         change = self.most if all_examples else self.changed
         return change <= min(CONSTANT * self.size, OF_MOVEMENT * moved) and self.gain <= GAIN_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the end of a trial is judged by; all losses in the unit of the workload's loss.
+class TrialEvidence:
+    """The measurements from which a trial that trained to its last step is judged; losses in the unit of the workload.
 
     `start_*` and `end_*`: mean and standard deviation over the `examples` evaluated examples of train, in evaluation
     mode, at step 0 and after the last update. `lowest_loss`: the lowest such mean after step 0. `tail_mean`,
     `tail_spread`: over the minibatch losses of the last `tail_count` updates. `fixed_batch_losses`: the losses of the
     same examples in evaluation mode over the second half, shape [evaluations, examples]. `exchange`: how the losses
-    change when predictions are exchanged at the end; None where that is not known. `statistics`: the running
-    ones by which layers evaluate.
+    change when predictions are exchanged at the end; None where it is not known. `statistics`: the state of the running
+    statistics that layers use in evaluation mode.
     """
 
     total_steps: int
@@ -159,17 +150,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a trial is infeasible: the word for the tables and a line for people."""
+    """Why a trial is infeasible: the reason for the tables and a line for people."""
 
     reason: Literal["diverged", "no_progress"]
     message: str
 
 
 def kendall_tau(series: Any) -> Any:
-    """Kendall's rank correlation of series with their order, ties counting as zero; shape [n] gives [], [n, columns]
-    gives [columns].
+    """Kendall's rank correlation of series with time; ties count as zero. Shape [n] gives [], [n, columns] gives
+    [columns].
 
-    It is -1 where every value is below all before it, and 0 for a constant.
+    It is -1 where every value is below all earlier ones, and 0 for a constant.
     """
     values = np.asarray(series, dtype=np.float64)
     earlier, later = np.triu_indices(len(values), 1)
@@ -178,13 +169,12 @@ def kendall_tau(series: Any) -> Any:
 
 
 def is_flat(losses: Sequence[Sequence[float]], total_steps: int) -> bool:
-    """Whether the losses of a fixed batch, shape [evaluations, examples], wander without a direction, or do not move
-    at all.
+    """Whether the losses of a fixed batch, shape [evaluations, examples], change without a direction, or not at all.
 
-    Evaluating the same examples without dropout takes the sampling noise away that hides a small change from the
-    minibatch losses. In a network that learns slowly each example's loss goes its own way steadily, some up and most
-    down; looking at the examples one by one (the mean of |tau| over them) sees that where they nearly cancel in the
-    mean. In a dead network only the noise of the biases is left.
+    Evaluating the same examples without dropout removes the sampling noise that hides small changes in the minibatch
+    losses. In a network that learns slowly, the loss of each example changes steadily, for some upwards and for most
+    downwards. The mean of |tau| over the examples shows this even where the changes nearly cancel in the mean loss. In
+    a dead network only the noise of the biases is left.
     """
     values = np.asarray(losses, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
@@ -203,21 +193,7 @@ def is_falling(losses: Sequence[Sequence[float]]) -> bool:
     return bool(np.isfinite(means).all()) and float(kendall_tau(means)) <= -TREND
 
 
-def _clearly_below(baseline: float, mean: float, spread: float, count: int) -> bool:
-    error = STANDARD_ERRORS * spread / math.sqrt(max(count, 1)) if math.isfinite(spread) else 0.0
-    return mean < baseline - max(error, BASELINE_TOLERANCE * abs(baseline))
-
-
-def _learned(losses: Sequence[float], baseline: float) -> bool:
-    values = np.asarray(losses, dtype=np.float64)
-    return _clearly_below(baseline, float(values.mean()), float(values.std()), len(values))
-
-
-def _last_half(series: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
-    return series[len(series) // 2 :]
-
-
-def _diverged(evidence: Evidence) -> Verdict | None:
+def _diverged(evidence: TrialEvidence) -> Verdict | None:
     at_end = (evidence.tail_mean, evidence.start_mean, evidence.start_spread)
     if not is_diverged(*at_end):
         return None
@@ -231,31 +207,31 @@ def _diverged(evidence: Evidence) -> Verdict | None:
 
 
 def moved(losses: Sequence[Sequence[float]]) -> float:
-    """How far the losses of a fixed batch, shape [evaluations, examples], were from their last values: the root mean
-    square.
+    """The movement of the losses of a fixed batch, shape [evaluations, examples]: the root mean square of their
+    differences from the last ones.
     """
     values = np.asarray(losses, dtype=np.float64)
     return float(np.sqrt(np.mean((values - values[-1]) ** 2))) if len(values) else 0.0
 
 
-def _no_progress(evidence: Evidence, baseline: float | None) -> Verdict | None:
+def _no_progress(evidence: TrialEvidence, baseline: float | None) -> Verdict | None:
     if evidence.exchange is not None and (baseline is not None or evidence.exchange.spread > 0):
         verdict = _constant(evidence, evidence.exchange, baseline)
-        # What depends on its input may be slow, and wander: with a baseline nothing else is asked.
+        # A network whose output depends on its input may be slow: with a baseline no other rule applies to it.
         if verdict is not None or baseline is not None:
             return verdict
     if evidence.statistics == "lagging":
-        # What is left are evaluations, and they tell about the statistics of the start.
+        # The other rules use evaluations, which still depend on the statistics of the start.
         return None
     return _never_below_start(evidence) if baseline is None else _flat(evidence, baseline)
 
 
-def _constant(evidence: Evidence, exchange: Exchange, baseline: float | None) -> Verdict | None:
+def _constant(evidence: TrialEvidence, exchange: Exchange, baseline: float | None) -> Verdict | None:
     """A dead network: its predictions do not depend on the input."""
-    # With a baseline, what has learned is below it.
+    # With a baseline, a network that has learned is below it.
     if not exchange.is_constant(moved(evidence.fixed_batch_losses), all_examples=baseline is None):
         return None
-    if baseline is not None and _clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
+    if baseline is not None and is_clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
         return None
     best = "" if baseline is None else f", the best constant prediction has {baseline:.4g}"
     return Verdict(
@@ -264,30 +240,32 @@ def _constant(evidence: Evidence, exchange: Exchange, baseline: float | None) ->
     )
 
 
-def _never_below_start(evidence: Evidence) -> Verdict | None:
+def _never_below_start(evidence: TrialEvidence) -> Verdict | None:
     unmoved = is_flat(evidence.fixed_batch_losses, evidence.total_steps)
     long_enough = evidence.total_steps >= MIN_UPDATES or unmoved
     if not long_enough or not evidence.lowest_loss >= evidence.start_mean:
         return None
-    if _clearly_below(evidence.start_mean, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
-        # In training it is: by statistics of its batches a network may have learned, and evaluate badly by others.
+    if is_clearly_below(evidence.start_mean, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
+        # In training it is below: the network may have learned with the statistics of its batches, and be worse with
+        # the running ones.
         return None
     if evidence.statistics == "settled" and is_falling(evidence.fixed_batch_losses):
-        # At step 0 it was evaluated without its statistics, which is another network: slow, but it learns.
+        # At step 0 it was evaluated without its statistics, as another network. It is slow, but it learns.
         return None
     return Verdict("no_progress", f"the training loss was never below its {evidence.start_mean:.4g} at step 0")
 
 
-def _flat(evidence: Evidence, baseline: float) -> Verdict | None:
-    """What the losses alone say, where the predictions cannot be seen."""
-    if _clearly_below(baseline, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
+def _flat(evidence: TrialEvidence, baseline: float) -> Verdict | None:
+    """The rule for losses alone, where predictions could not be exchanged."""
+    if is_clearly_below(baseline, evidence.tail_mean, evidence.tail_spread, evidence.tail_count):
         return None
-    if _clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
+    if is_clearly_below(baseline, evidence.end_mean, evidence.end_spread, evidence.examples):
         return None
     if not is_flat(evidence.fixed_batch_losses, evidence.total_steps):
         return None
-    if any(_learned(losses, baseline) for losses in _last_half(evidence.fixed_batch_losses)):
-        # It wanders, but from below the baseline: large spikes of a network that has learned.
+    last_quarter = np.asarray(evidence.fixed_batch_losses, dtype=np.float64)[len(evidence.fixed_batch_losses) // 2 :]
+    if any(is_clearly_below(baseline, float(row.mean()), float(row.std()), len(row)) for row in last_quarter):
+        # A network that has learned, whose loss has large spikes: between them it is below the baseline.
         return None
     return Verdict(
         "no_progress",
@@ -295,20 +273,26 @@ def _flat(evidence: Evidence, baseline: float) -> Verdict | None:
     )
 
 
-def judge(evidence: Evidence, *, baseline: float | None, no_progress: bool = True) -> Verdict | None:
-    """Say whether a trial that came to its end is infeasible; None where it is not. Judged after the last update only.
+def judge(evidence: TrialEvidence, *, baseline: float | None, no_progress: bool = True) -> Verdict | None:
+    """Judge a trial after its last update; gives None where it is feasible.
 
-    `diverged`: the mean minibatch loss of the last updates lies more than FAR_ABOVE standard deviations (of the
-    examples' losses at step 0) above the mean loss at step 0. `no_progress`: the predictions are the same for every
-    example (`Exchange.is_constant`), and where there is a baseline, the loss of the best constant prediction, the last
-    evaluation of train does not lie below it by more than its error. A trial whose predictions depend on the input is
-    feasible with a baseline, however slow it is; without one, some evaluation of train, or the last minibatch losses by
-    more than their error, must be below that of step 0; where layers evaluate by running statistics, losses of a fixed
-    batch that still fall are enough. Neither that nor what follows is asked before these statistics have settled.
-    Where the predictions could not be exchanged, a baseline is compared with the losses alone: neither the last
-    minibatch losses nor the last evaluation of train lie below it by more than their error, and the losses of a fixed
-    batch were flat (`is_flat`) over the second half, and never below the baseline by more than their error in the last
-    quarter. `no_progress=False` turns this rule off.
+    `diverged`: the mean minibatch loss of the last updates is more than FAR_ABOVE standard deviations (of the examples'
+    losses at step 0) above the mean loss at step 0.
+
+    `no_progress`, which `no_progress=False` turns off. The baseline is the loss of the best constant prediction;
+    "below" means by more than the error of the mean (`is_clearly_below`).
+
+    - The predictions are the same for all examples (`Exchange.is_constant`): infeasible, unless the last evaluation of
+      train is below the baseline.
+    - They differ, and there is a baseline: feasible, however slow the training is.
+    - They differ, and there is no baseline: infeasible where no evaluation of train, nor the last minibatch losses, are
+      below the loss at step 0. Where layers evaluate with running statistics, falling losses of a fixed batch are
+      enough.
+    - They could not be exchanged, and there is a baseline: infeasible where neither the last minibatch losses nor the
+      last evaluation of train are below it, and the losses of a fixed batch were flat over the second half (`is_flat`)
+      and not below the baseline in the last quarter.
+
+    The last two rules do not apply while running statistics still depend on their start.
     """
     verdict = _diverged(evidence)
     if verdict is None and no_progress:

@@ -15,14 +15,14 @@ from tunectl.core.errors import Infeasible
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.program_request import Checkpoints, FunctionRequest
+from tunectl.core.own_code_request import Checkpoints, FunctionRequest
 from tunectl.core.recorded_metrics import numbers, received_by, whole_step
 from tunectl.core.records import Scalar, TrialResult, TrialSeconds
 from tunectl.programs.collected_metrics import Collector
 from tunectl.programs.flushed_output import FLUSH_COST
 from tunectl.programs.kept_checkpoints import CheckpointPattern, KeptCheckpoints
 from tunectl.programs.objective_values import UPDATES_REMEDY, NoValue, no_value
-from tunectl.programs.program_outcome import told_verdict
+from tunectl.programs.program_outcome import loss_verdict
 from tunectl.store.trial_files import read_trial, write_measurements
 
 _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
@@ -34,7 +34,7 @@ class NotANumberError(Infeasible):
     def __init__(self, step: int, metric: str) -> None:
         super().__init__("nan_metric")
         self.step = step
-        self.message = f"{metric} is no number at step {step}"
+        self.message = f"{metric} is NaN at step {step}"
 
 
 class Trial:
@@ -59,7 +59,7 @@ class Trial:
         self._request, self._folder, self._stop = request, folder, stop
         self._began = time.monotonic()
         self._collector = Collector(
-            lambda: time.monotonic() - self._began, matters=lambda name: name == request.objective.metric
+            lambda: time.monotonic() - self._began, ends_on_nan=lambda name: name == request.objective.metric
         )
         self._file: LineFile | None = None
         self._next_flush, self._flushed_at = 0.0, -1
@@ -76,14 +76,14 @@ class Trial:
 
         Raises Infeasible where the objective is NaN, which ends the trial with that result.
         """
-        self._collector.take(whole_step(step), numbers(metrics))
+        self._collector.add(whole_step(step), numbers(metrics))
         self._write()
         self.refuse_what_is_no_number()
 
     def refuse_what_is_no_number(self) -> None:
         """Raise Infeasible where the objective that was recorded is NaN."""
-        if self._collector.bad is not None:
-            raise NotANumberError(*self._collector.bad)
+        if self._collector.first_nan is not None:
+            raise NotANumberError(*self._collector.first_nan)
 
     def save(self, step: int, content: Any) -> Path:
         """Save what the trial can go on from after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths
@@ -161,7 +161,7 @@ class Trial:
 
     def _write(self, *, ended: bool = False) -> None:
         file = self._file if self._file is not None else self._open([])
-        for step, name in self._kept.look(self._collector, ended=ended).items():
+        for step, name in self._kept.update(self._collector, ended=ended).items():
             self._collector.name_checkpoint(step, name)
         self._collector.write(file)
 
@@ -254,7 +254,7 @@ def _ended_well(
     without = trial.without_value()
     if without is not None:
         return result(*without)
-    found = told_verdict(request, folder)
+    found = loss_verdict(request, folder)
     return result("completed") if found is None else result("infeasible", found.reason, found.message, trial.last_step)
 
 

@@ -1,4 +1,4 @@
-"""The loop: one update after the other, in the order of thought."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from tunectl.training.update_series import BLOCK_UPDATES, BadUpdate
 Ending = Literal["finished", "stopped"] | BadUpdate
 
 RATIO_EVERY = 50
-"""The update ratio is measured at update 0 and every so many updates: often enough for a median over a part of a trial,
-at a fiftieth of the cost.
+"""The update ratio is measured at updates 0, 50, 100, ...: often enough for a median over a part of a trial, at a
+fiftieth of the cost.
 """
 
 
 def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
-    """Train from where `state` stands to the last step, evaluating on the way.
+    """Train from the step in `state` to the last one, with evaluations on the way.
 
-    Ends "finished"; "stopped" when `stop()`, asked once an update, is true, with everything saved; or with the first
-    update whose loss or gradient norm is not finite, found when the series are read: at every evaluation, and at most
-    BLOCK_UPDATES updates later (or with one from which the trial is to recover). No other statement waits for the
-    device, but in float16 under optimizers that are not fused (see LossScaler).
+    Gives "finished"; or "stopped" where `stop()`, which is called once an update, returned true and the state was
+    saved; or the first update whose loss or gradient norm is not finite, or from which the trial must recover. Such an
+    update is found when the series are read: at every evaluation, and at most BLOCK_UPDATES updates later. No other
+    statement waits for the device, except with float16 under optimizers that are not fused (see LossScaler).
+
+    Shapes: B is the batch size, P the number of parameter tensors that have a gradient.
     """
     request, configuration, progress, series = state.request, state.configuration, state.progress, state.series
     model, loss, optimizer, parameters = state.workload.model, state.workload.loss, state.optimizer, state.parameters
@@ -39,16 +41,18 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     sizes, divided = configuration.micro_batch_sizes(), configuration.accumulate_steps > 1
     mean_loss = MeanLoss(configuration.batch_size, None if scaler is None else scaler.scale)
     cast, ratio = casting(configuration.precision, state.device), UpdateRatio(parameters)
-    fixed_batch_due = fixed_batch_steps(total_steps)
+    fixed_batch_at = fixed_batch_steps(total_steps)
     model.train()
     while True:
+        # Stop: all that the rest depends on is saved, and the same call goes on from here.
         if stop():
             save_stopped(state)
             return "stopped"
 
-        if state.evaluation_due() or len(series) >= BLOCK_UPDATES:
+        # Evaluate: read the series of at most BLOCK_UPDATES updates from the device (the only wait), then measure.
+        if state.must_evaluate() or len(series) >= BLOCK_UPDATES:
             bad = flush(state)
-            if bad is None and state.evaluation_due():
+            if bad is None and state.must_evaluate():
                 bad = measure(state)
             if bad is not None:
                 return bad
@@ -56,11 +60,15 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
         if step == total_steps:
             return "finished"
 
+        # Batch and learning rate of update `step`: both are functions of the step and the seed alone. The batch holds B
+        # examples; with accumulation it is a list of micro-batches, whose sizes sum to B.
         batch = batches.take(step)
         rate = factor * learning_rate(configuration, request.max_train_steps, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
+        # Forward and backward: losses of shape [B], or [size] for a micro-batch; the gradients of their mean over all B
+        # examples add up in parameter.grad (times the loss scale in float16).
         for parameter in parameters:
             parameter.grad = None
         for part, size in zip(batch if divided else (batch,), sizes, strict=True):
@@ -68,6 +76,8 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
                 losses = loss(model, part)
             mean_loss.backward(losses, size)
 
+        # Gradients: P tensors of the parameters' shapes, without the loss scale; their norms, shape [] each. Where they
+        # are clipped, the recorded norm is the global one before clipping.
         grads = gradients(parameters)
         if scaler is not None:
             scaler.unscale(grads)
@@ -77,8 +87,10 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
             clip(grads, norm, max_norm)
             norms = (norm,)
 
-        ratio_due = step % RATIO_EVERY == 0
-        if ratio_due:
+        # Update: the optimizer changes the parameters in place; in float16 not where a gradient overflowed. Every
+        # RATIO_EVERY updates the change is compared with the parameters, as two norms, shape [2].
+        with_ratio = step % RATIO_EVERY == 0
+        if with_ratio:
             ratio.begin()
         if scaler is None:
             optimizer.step()
@@ -86,9 +98,14 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
             series.append_skipped(scaler.step(optimizer, grads))
         if averages is not None:
             averages.update()
-        if ratio_due:
+
+        # Record: the sum of the B losses, shape [], and the norms stay on the device until the next block is read.
+        if with_ratio:
             series.append_ratio(step, ratio.end())
         series.append(mean_loss.take_sum(), norms, rate)
         progress.step = step + 1
-        if step + 1 in fixed_batch_due:
+
+        # Fixed batch: the losses of the same examples in evaluation mode, shape [examples], at 20 updates of the second
+        # half. The end of the trial is judged from them (feasibility).
+        if step + 1 in fixed_batch_at:
             progress.fixed_batch_losses.append(fixed_batch_losses(state.evaluator, state.fixed_batch))

@@ -119,8 +119,8 @@ class _Item(NamedTuple):
 
 
 def _is_plain(value: Any) -> bool:
-    kind = type(value)
-    return kind in _PLAIN or (kind is int and -_LARGEST_INT < value < _LARGEST_INT)
+    value_type = type(value)
+    return value_type in _PLAIN or (value_type is int and -_LARGEST_INT < value < _LARGEST_INT)
 
 
 def _is_plain_array(value: Any) -> bool:
@@ -129,8 +129,10 @@ def _is_plain_array(value: Any) -> bool:
 
 def _are_plain(values: Collection[Any]) -> bool:
     """Whether all are known to be plain: a quick look at long lists."""
-    kinds = {*map(type, values)}
-    return kinds <= _PLAIN or (kinds == {int} and min(values) > -_LARGEST_INT and max(values) < _LARGEST_INT)
+    value_types = {*map(type, values)}
+    return value_types <= _PLAIN or (
+        value_types == {int} and min(values) > -_LARGEST_INT and max(values) < _LARGEST_INT
+    )
 
 
 def _doubtful(value: Any, path: str, seen: set[int]) -> Iterator[_Item]:
@@ -200,8 +202,12 @@ def _fault(item: _Item, around: frozenset[int]) -> str | None:
         found = None if is_sound else _fault(_Item(f"{item.path}{name}", child), around)
         if found is not None:
             return found
-    kind = type(item.value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    value_type = type(item.value)
+    name = (
+        value_type.__qualname__
+        if value_type.__module__ == "builtins"
+        else f"{value_type.__module__}.{value_type.__qualname__}"
+    )
     return f"{item.path} is of type {name}, which a trial could not read back; {_remedy(item.value)}"
 
 

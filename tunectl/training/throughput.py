@@ -13,7 +13,8 @@ from tunectl.core.errors import Infeasible, LoaderError
 from tunectl.core.exception_text import first_line
 from tunectl.core.folders import TrialFolder
 from tunectl.core.line_file import LineFile
-from tunectl.core.records import Measurement, TrialRequest, TrialResult, TrialSeconds
+from tunectl.core.measurement_kinds import THROUGHPUT
+from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, LoadedBatches, training_batches
@@ -27,12 +28,9 @@ from tunectl.training.optimizers import make_optimizer, trainable_parameters
 from tunectl.training.precision import LossScaler
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock, TrialState
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
-
-KIND = "throughput"
-"""The kind of its measurements: not evaluations, by which a trial would count."""
 
 PREFETCHED = 2
 """So many batches each loader process makes in advance: torch's default."""
@@ -228,7 +226,7 @@ def run_throughput(
     torch.backends.cudnn.benchmark = False
     clock = clock or Clock()
     clock.start()
-    progress, lines = Progress(evaluated_step=0), LineFile(folder.measurements)
+    progress, lines = TrialProgress(evaluated_step=0), LineFile(folder.measurements)
     reason = message = ""
     try:
         with loader_deaths_told(), contextlib.ExitStack() as stack:
@@ -264,7 +262,7 @@ def _assembled(
     folder: TrialFolder,
     factory: Callable[..., Workload],
     device: torch.device,
-    progress: Progress,
+    progress: TrialProgress,
     lines: LineFile,
 ) -> TrialState:
     """The trial that the request describes, with weights that will not move and nothing evaluated on the way."""
@@ -324,8 +322,7 @@ def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, st
             "data_workers": float(workers),
             "train_examples": float(examples),
         }
-        named = {f"{KIND}/{name}": value for name, value in metrics.items()}
-        state.measurements.append(Measurement(update, named, KIND, elapsed_seconds=clock.now() - began).to_json())
+        state.measurements.append(THROUGHPUT.measurement(update, metrics, clock.now() - began).to_json())
 
     on_gpu = state.device.type == "cuda"
     state.batches = TimedBatches(

@@ -19,7 +19,7 @@ from tunectl.training.batches import Batches
 from tunectl.training.checkpoints import BestCheckpoints
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.precision import LossScaler
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
 
@@ -77,7 +77,7 @@ class TrialState:
     evaluator: Evaluator
     fixed_batch: Any
     series: StepSeries
-    progress: Progress
+    progress: TrialProgress
     best: BestCheckpoints
     measurements: LineFile
     steps: LineFile
@@ -93,7 +93,7 @@ class TrialState:
         """The number of updates in all, those of the schedule that the trial does not reach left out."""
         return self.configuration.total_steps(self.request.trained_steps)
 
-    def evaluation_due(self) -> bool:
+    def must_evaluate(self) -> bool:
         """Whether the model of this step is to be evaluated and has not been: step 0, multiples of eval_every (from
         eval_from on), the last step.
         """

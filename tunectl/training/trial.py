@@ -36,7 +36,7 @@ from tunectl.training.running_statistics import running_statistics
 from tunectl.training.saved_trial import load_parts, sync_lines
 from tunectl.training.seeds import Purpose, seed_everything, sequence
 from tunectl.training.training_state import Clock, TrialState, flush
-from tunectl.training.trial_progress import Progress
+from tunectl.training.trial_progress import TrialProgress
 from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
 
@@ -107,7 +107,7 @@ class _Attempt:
 
 def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialResult | None:
     attempt.clock.start()
-    progress = Progress()
+    progress = TrialProgress()
     try:
         # Before the workload is built: what earlier attempts took counts even when that fails.
         parts = None if fresh else load_resume(attempt.folder, attempt.request, _say)
@@ -135,11 +135,11 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
 
 
-def _saved_progress(parts: dict[str, Any], device: torch.device) -> Progress:
-    return Progress.from_state(parts["progress"], device)
+def _saved_progress(parts: dict[str, Any], device: torch.device) -> TrialProgress:
+    return TrialProgress.from_state(parts["progress"], device)
 
 
-def _account(seconds: TrialSeconds, progress: Progress) -> None:
+def _account(seconds: TrialSeconds, progress: TrialProgress) -> None:
     seconds.train_seconds, seconds.eval_seconds = progress.train_seconds, progress.eval_seconds
 
 
@@ -147,7 +147,7 @@ def _assembled(
     attempt: _Attempt,
     workload: Workload,
     parts: dict[str, Any] | None,
-    progress: Progress,
+    progress: TrialProgress,
     stack: contextlib.ExitStack,
 ) -> TrialState:
     """The trial where the parts of `resume.pt` leave it, or at its beginning; raises UnusableResume where they do not
@@ -333,7 +333,7 @@ def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
     return replace(verdict, message=f"{verdict.message} ({told})")
 
 
-def _result(attempt: _Attempt, progress: Progress, verdict: _Verdict | None) -> TrialResult:
+def _result(attempt: _Attempt, progress: TrialProgress, verdict: _Verdict | None) -> TrialResult:
     return TrialResult(
         trial=attempt.request.trial,
         state="completed" if verdict is None else "infeasible",

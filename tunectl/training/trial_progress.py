@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tunectl.training.evaluation import LossSummary
-from tunectl.training.feasibility import Evidence, Exchange, Statistics, tail_updates
+from tunectl.training.feasibility import Exchange, Statistics, TrialEvidence, tail_updates
 from tunectl.training.update_series import Block
 
 
@@ -24,7 +24,7 @@ def total(numbers: Sequence[float]) -> float:
 
 
 @dataclass(slots=True)
-class Progress:
+class TrialProgress:
     """The state of a trial beside its model, optimizer and generators.
 
     `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
@@ -85,7 +85,7 @@ class Progress:
 
     def go_back(self, state: dict[str, Any], bad_update: int, device: torch.device) -> None:
         """Take up an earlier state because of this update; time that was spent stays spent."""
-        earlier = Progress.from_state(state, device)
+        earlier = TrialProgress.from_state(state, device)
         earlier.recoveries = self.recoveries + 1
         earlier.first_bad_update = bad_update if self.first_bad_update is None else self.first_bad_update
         earlier.train_seconds, earlier.eval_seconds = self.train_seconds, self.eval_seconds
@@ -111,14 +111,14 @@ class Progress:
 
     def evidence(
         self, total_steps: int, exchange: Exchange | None = None, *, statistics: Statistics = "none"
-    ) -> Evidence:
+    ) -> TrialEvidence:
         """What the end is judged by; to be asked for after the evaluation at the last step."""
         unknown = LossSummary(math.nan, math.nan, 0)
         start, end = self.start or unknown, self.end or unknown
         mean = self.tail_loss_sum / self.tail_count if self.tail_count else math.nan
         # Not mean**2, which raises where the product is infinite.
         variance = self.tail_square_sum / self.tail_count - mean * mean if self.tail_count else math.nan
-        return Evidence(
+        return TrialEvidence(
             total_steps=total_steps,
             start_mean=start.mean,
             start_spread=start.spread,
@@ -139,7 +139,7 @@ class Progress:
         return asdict(self) | {"fixed_batch_losses": [losses.cpu() for losses in self.fixed_batch_losses]}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> Progress:
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> TrialProgress:
         """The progress of `state`."""
         summaries = {name: None if state[name] is None else LossSummary(**state[name]) for name in ("start", "end")}
         losses = [losses.to(device) for losses in state["fixed_batch_losses"]]

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.path_errors import path_error
 from tunectl.core.records import FactorySignature, WorkloadReference
-from tunectl.workloads.module_sources import Source, find_module, nearest
+from tunectl.workloads.module_sources import ModuleSource, find_module, nearest
 
 _MOST_HOPS = 10
 _Function = ast.FunctionDef | ast.Lambda
@@ -48,12 +49,12 @@ class _Binding:
 class _Search:
     """Where the reading stands: the module read, the workload it began with, the names passed on the way."""
 
-    source: Source
+    source: ModuleSource
     reference: WorkloadReference
     hops: tuple[tuple[str, str], ...] = ()
 
 
-def signature_in(source: Source, reference: WorkloadReference) -> FactorySignature:
+def signature_in(source: ModuleSource, reference: WorkloadReference) -> FactorySignature:
     """The signature of the reference's factory in this source file.
 
     Follows `from x import factory` and `factory = other_name` while their source can be found. Raises WorkloadError,
@@ -73,7 +74,7 @@ def signature_in(source: Source, reference: WorkloadReference) -> FactorySignatu
     raise WorkloadError(f"{reference.text}: {source.file} has no {reference.factory}{listed}")
 
 
-def _parse(source: Source, text: str) -> ast.Module:
+def _parse(source: ModuleSource, text: str) -> ast.Module:
     file = source.file
     assert file is not None
     try:
@@ -87,7 +88,7 @@ def _parse(source: Source, text: str) -> ast.Module:
         # Bytes that are not text, a null byte, an expression nested beyond what Python reads.
         raise WorkloadError(f"{text}: {file} cannot be read as Python: {error}") from error
     except OSError as error:
-        raise WorkloadError(f"{text}: {file} cannot be read: {error.strerror}") from error
+        raise path_error(f"{text}: {file}", "read", error, WorkloadError) from error
 
 
 def _signature(tree: ast.Module, name: str, search: _Search) -> FactorySignature | None:
@@ -192,7 +193,7 @@ def _imported(statement: ast.ImportFrom, name: str, binding: _Binding, search: _
     return _signature(tree, original, replace(search, source=source, hops=hops)) or unknown
 
 
-def _absolute(statement: ast.ImportFrom, source: Source) -> str | None:
+def _absolute(statement: ast.ImportFrom, source: ModuleSource) -> str | None:
     """The module that the statement imports from; None where a relative import has no known package."""
     if statement.level == 0:
         return statement.module

@@ -16,7 +16,7 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModuleSource:
     """A module's source file; None, with the reason in a few words, where there is none to read.
 
     `module` is the dotted name, None for a file that was named by its path. `is_package`: the file is the
@@ -29,15 +29,15 @@ class Source:
     reason: str = ""
 
 
-def find_source(reference: WorkloadReference) -> Source:
+def find_source(reference: WorkloadReference) -> ModuleSource:
     """The source file of the workload's module; raises WorkloadError, worded for people, where nothing is there."""
     if reference.file is not None:
-        return Source(_existing_file(reference.text, Path(reference.file)))
+        return ModuleSource(_existing_file(reference.text, Path(reference.file)))
     assert reference.module is not None
     return find_module(reference.module, reference.search_path, reference.text)
 
 
-def find_module(module: str, search_path: Sequence[str], text: str) -> Source:
+def find_module(module: str, search_path: Sequence[str], text: str) -> ModuleSource:
     """The source of a dotted name, looked for in `search_path`, then where Python looks.
 
     `text` names the workload in messages. Parent packages are located, never executed: a package that arranges its
@@ -54,7 +54,7 @@ def find_module(module: str, search_path: Sequence[str], text: str) -> Source:
         parent = ".".join(parts[:depth])
         if folders is None:
             if not _has_source(spec):
-                return Source(None, reason=f"{parent} has no Python source")
+                return ModuleSource(None, reason=f"{parent} has no Python source")
             raise WorkloadError(
                 f"{text}: {parent} is a module ({spec.origin}), not a package, so {module} cannot exist"
             )
@@ -62,7 +62,7 @@ def find_module(module: str, search_path: Sequence[str], text: str) -> Source:
         inner = _find(part, list(folders))
         if inner is None:
             if _arranges_its_modules(spec):
-                return Source(None, reason=f"the package {parent} arranges its own modules")
+                return ModuleSource(None, reason=f"the package {parent} arranges its own modules")
             raise _no_module(text, parts, depth, list(folders), len(folders))
         spec = inner
     return _source_of(spec, module, text)
@@ -143,15 +143,15 @@ def _arranges_its_modules(spec: ModuleSpec) -> bool:
     return b"__path__" in source or b"sys.modules" in source
 
 
-def _source_of(spec: ModuleSpec, module: str, text: str) -> Source:
+def _source_of(spec: ModuleSpec, module: str, text: str) -> ModuleSource:
     if _has_source(spec) and spec.origin is not None:
-        return Source(Path(spec.origin), module, is_package=spec.submodule_search_locations is not None)
+        return ModuleSource(Path(spec.origin), module, is_package=spec.submodule_search_locations is not None)
     if spec.loader is None or spec.origin is None:
         folders = ", ".join(map(str, spec.submodule_search_locations or ())) or "no folder"
         raise WorkloadError(
             f"{text}: {module} is a folder without __init__.py ({folders}); a module in it would be right"
         )
-    return Source(None, module, reason=f"{module} has no Python source")
+    return ModuleSource(None, module, reason=f"{module} has no Python source")
 
 
 def _no_module(text: str, parts: Sequence[str], depth: int, folders: list[str], shown: int) -> WorkloadError:

@@ -1,4 +1,4 @@
-"""The same training, told to tunectl by its callback: no logger, and any metric that Lightning knows."""
+"""The same training, recorded by tunectl's callback: without a logger, with every metric that Lightning logs."""
 
 import argparse
 

@@ -83,3 +83,25 @@ def test_a_finding_about_the_others_does_not_hold_a_best_trial_against_them_that
     assert finding.numbers["others_overfitting"] == 4
     assert finding.sentence.endswith("; the best trial seems to do so, too.") is bool(seems_to)
     assert ("best trials may be those that regularise" in finding.action) is not bool(seems_to)
+
+
+@pytest.mark.parametrize(
+    "name", ["weight_decay", "dropout", "dropout_rate", "hidden_dropout_prob", "l2_penalty", "label_smoothing_factor"]
+)
+def test_a_study_that_tunes_a_regularisation_of_any_name_is_not_asked_to_add_one(name):
+    """What to do, the changes and the hyperparameters of the finding know it by the same words."""
+    evidence = curves_study([[rising_pair(np.random.default_rng(65), 0.04, 0.2, evaluations=20, examples=10000)]])
+    sections = {"training": f"{{max_train_steps: {STEPS}, eval_every: 100}}", "search": "{trials: 5}"}
+
+    def finding(hyperparameters):
+        (found,) = overfitting(replace(evidence, spec=study(hyperparameters, **sections)))
+        return found
+
+    bare = finding({"width": "64"})
+    assert bare.action.startswith("add regularisation")
+    assert [change.path for change in bare.changes] == [("hyperparameters", "weight_decay")]
+    assert bare.hyperparameters == ()
+    tuned = finding({name: "{role: nuisance, range: [0, 0.5]}"})
+    assert tuned.action.startswith("tune the regularisation better")
+    assert tuned.changes == ()
+    assert tuned.hyperparameters == (name,)

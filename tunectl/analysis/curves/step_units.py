@@ -11,7 +11,7 @@ from tunectl.analysis.curves.good_trials import most
 from tunectl.analysis.findings.finding_evidence import Evidence
 from tunectl.analysis.findings.findings import Finding, FindingFunctions
 from tunectl.analysis.results.runs import Run
-from tunectl.core.program_request import SHORT, ended_early
+from tunectl.core.own_code_request import SHORT, ended_early
 
 _MOST_NAMED = 5
 

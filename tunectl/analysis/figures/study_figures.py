@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterA
 from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
+from tunectl.core.measurement_kinds import MeasurementKind
 from tunectl.core.objective import Objective
 from tunectl.core.wording import as_text, counted, short_number
 
@@ -154,14 +156,25 @@ def training_curves(evidence: Evidence) -> list[CurvesFigure]:
     metrics = [evidence.objective.metric]
     if "valid/loss" not in metrics and any("valid/loss" in run.curves for run in evidence.searched):
         metrics.append("valid/loss")
-    return [figure for metric in metrics if (figure := _curves_of(evidence, metric)) is not None]
+    figures = (_curves_of(evidence, metric, Axis(metric), twin=_twin(metric)) for metric in metrics)
+    return [figure for figure in figures if figure is not None]
 
 
-def _curves_of(evidence: Evidence, metric: str) -> CurvesFigure | None:
+def measured_curves(evidence: Evidence, kind: MeasurementKind) -> list[CurvesFigure]:
+    """The metrics of measurements of a kind by step: the best trials in front, the rest dimmed."""
+    figures = (_curves_of(evidence, kind.column(metric.name), Axis(metric.title)) for metric in kind.metrics)
+    return [figure for figure in figures if figure is not None]
+
+
+def _twin(metric: str) -> str:
+    """The same metric of the training split, "" where it is of that split itself."""
+    split, _, bare = metric.partition("/")
+    return f"train/{bare}" if split != "train" else ""
+
+
+def _curves_of(evidence: Evidence, metric: str, axis: Axis, *, twin: str = "") -> CurvesFigure | None:
     front = front_runs(evidence)
     behind = [run for run in drawn(evidence, evidence.searched, MOST_CURVES) if run not in front]
-    split, _, bare = metric.partition("/")
-    twin = f"train/{bare}" if split != "train" else ""
     curves = [_curve(run, metric, "", dimmed=True) for run in behind if metric in run.curves]
     for run in front:
         name = _front_name(evidence, run)
@@ -174,9 +187,9 @@ def _curves_of(evidence: Evidence, metric: str) -> CurvesFigure | None:
     beside = f", with {twin} dashed" if any(curve.dashed for curve in curves) else ""
     return CurvesFigure(
         f"curves-{slug(metric)}",
-        f"{metric} during training{beside}",
+        f"{axis.title} during training{beside}",
         Axis("step (optimizer updates)"),
-        Axis(metric, _scale(values)),
+        replace(axis, scale=_scale(values)),
         curves,
         legend="best trials",
     )

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tunectl.analysis.findings.findings import Finding, FindingFunctions, Level
-from tunectl.core.program_request import OUTPUT
+from tunectl.core.own_code_request import OUTPUT
 from tunectl.language.placeholders import DIR, names_in
 from tunectl.language.study_spec import StudySpec
 from tunectl.store.written_files import SharedFolders, WrittenFile

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunectl.core.measurement_kinds import EVALUATION, MEASUREMENT_KINDS
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement, PlannedTrial, State, UpdateBlock
 
@@ -22,8 +23,6 @@ MeasuredCurve = tuple[Floats, Floats]
 
 LARGEST = 1e150
 """What is larger overflows when it is squared: such a value counts as infinite."""
-
-_DRAWN = ("evaluation", "throughput")
 
 
 def usable(values: Floats) -> NDArray[np.bool_]:
@@ -87,7 +86,7 @@ def told_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
     rows = [
         (item.metrics.get("train/loss"), item.gradient_norm)
         for item in sorted(measurements, key=lambda item: item.step)
-        if item.kind == "evaluation" and item.step > 0
+        if item.kind == EVALUATION.name and item.step > 0
     ]
     told = [(loss, norm) for loss, norm in rows if loss is not None or norm is not None]
     loss, norm = (np.array([math.nan if row[place] is None else row[place] for row in told]) for place in (0, 1))
@@ -97,12 +96,12 @@ def told_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
 
 
 def curves_of(measurements: Iterable[Measurement]) -> dict[str, MeasuredCurve]:
-    """The curve of every metric over the evaluations, or over the blocks in which throughput was measured.
+    """The curve of every metric over the steps at which it was measured, by any of the MEASUREMENT_KINDS.
 
     They may come in any order, each step once.
     """
     found: dict[str, list[tuple[int, float]]] = {}
-    for item in sorted((item for item in measurements if item.kind in _DRAWN), key=lambda item: item.step):
+    for item in sorted((item for item in measurements if item.kind in MEASUREMENT_KINDS), key=lambda item: item.step):
         for name, value in item.metrics.items():
             found.setdefault(name, []).append((item.step, value))
     return {
@@ -118,7 +117,7 @@ def curves_of_columns(names: Sequence[str], columns: Sequence[Sequence[Any]]) ->
     follow.
     """
     trials, steps = np.array(columns[0]), np.array(columns[1], dtype=float)
-    drawn = np.array([kind in _DRAWN for kind in columns[2]], dtype=bool)
+    drawn = np.array([kind in MEASUREMENT_KINDS for kind in columns[2]], dtype=bool)
     metrics = [
         (name, np.array(values, dtype=float), drawn & np.array([value is not None for value in values], dtype=bool))
         for name, values in zip(names, columns[3:], strict=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tunectl.core.measurement_kinds import EVALUATION, MEASUREMENT_KINDS
 from tunectl.core.objective import Objective
 from tunectl.core.records import Measurement
 
@@ -34,9 +35,13 @@ def select(
 
     It is the one with the best finite value after step 0, the earlier one of equals; where the objective's checkpoint
     is "final", the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the
-    `existing_checkpoints`. Measurements may come in any order, each (step, kind) once; other kinds do not count.
+    `existing_checkpoints`. Measurements may come in any order, each (step, kind) once. Other kinds do not count; what
+    they measured at the step of the chosen evaluation is among its metrics.
     """
-    evaluations = sorted((item for item in measurements if item.kind == "evaluation"), key=lambda item: item.step)
+    evaluations: list[Measurement] = []
+    others: list[Measurement] = []
+    for item in sorted(measurements, key=lambda item: item.step):
+        (evaluations if item.kind == EVALUATION.name else others).append(item)
     if not evaluations:
         return Selection()
     last = evaluations[-1]
@@ -50,8 +55,14 @@ def select(
         final_step=last.step,
         final_value=final_value,
         best_checkpoint=chosen.checkpoint if chosen.checkpoint in existing_checkpoints else None,
-        metrics_at_best=chosen.metrics,
+        metrics_at_best=_at_step(chosen, others),
     )
+
+
+def _at_step(chosen: Measurement, others: Iterable[Measurement]) -> Mapping[str, float]:
+    """The metrics of an evaluation, and those that other kinds measured at its step."""
+    beside = [item for item in others if item.step == chosen.step and item.kind in MEASUREMENT_KINDS]
+    return {name: value for item in (*beside, chosen) for name, value in item.metrics.items()}
 
 
 def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunectl.language.regularisation import regularises
+from tunectl.language.name_meaning import regularises
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.hyperparameters import Hyperparameter
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tunectl.core.records import Scalar
 from tunectl.language.configuration import FIELDS
-from tunectl.language.regularisation import is_share
+from tunectl.language.name_meaning import is_share
 from tunectl.space.domains import Range, ValueSet
 from tunectl.space.hyperparameters import Hyperparameter
 

@@ -1,4 +1,4 @@
-"""Trials on this machine, forked off one server that has loaded the workload."""
+"""The local backend: trials on this machine, each a fork of a server that has loaded the workload."""
 
 from __future__ import annotations
 
@@ -13,51 +13,55 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tunectl.core.errors import TunectlError
 from tunectl.core.files import unnamed_file
 from tunectl.core.folders import TrialFolder
+from tunectl.core.own_code_request import Request
 from tunectl.core.parent_death import MARK
-from tunectl.core.program_request import Request
+from tunectl.core.path_errors import system_reason
 from tunectl.core.records import WorkloadReference
 from tunectl.core.shortages import patiently
 from tunectl.execution import processes
-from tunectl.execution.backends import Ended, Report, Started
-from tunectl.execution.backends.server_answers import checkpoint_bytes, signature_of, trial_end, workload_error
-from tunectl.execution.events import ServerReady
+from tunectl.execution.backends.backend import BackendEvent, BackendReady, ProcessEnded, ProcessStarted
+from tunectl.execution.backends.server_answers import backend_ready, checkpoint_bytes, process_ended, workload_error
+from tunectl.execution.devices import find_devices
 from tunectl.execution.protocol import Assignment, Connection
-from tunectl.execution.slots import Slot, thread_environment
+from tunectl.execution.slots import Slot, make_slots, thread_environment
+
+if TYPE_CHECKING:
+    from tunectl.language.study_spec import ResourcesSection
 
 _CLOSE_SECONDS = 15.0
 _GROUP_GONE_SECONDS = 10.0
 _POLL_SECONDS = 0.01
-_SECONDS_BETWEEN_LOOKS = 0.1  # how often a stop is looked for while the workload loads or is tried
+_STOP_CHECK_SECONDS = 0.1  # time between two checks for a stop request while the workload loads or is probed
 _OUTPUT_TAIL_BYTES = 4000
-_MOST_ORDERS = 3
-"""How often a trial is launched that no server lived to start: the launch itself may be what kills them."""
+_MAX_LAUNCHES = 3
+"""How many servers are asked to launch a trial when each of them dies first: the launch itself may kill them."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """What the runner knows of a trial's process: the order by which it was launched, how often that was sent, and
-    whether a signal was; `pid` 0 until the server has told.
+    """What is known about a trial's process. `message` is what launches it, and was sent `sent` times; `signalled`:
+    whether a signal was sent to it. `pid` is 0 until the server reports it.
     """
 
     launched: float
-    order: Mapping[str, Any]
+    message: Mapping[str, Any]
     result: Path
-    orders: int = 1
+    sent: int = 1
     signalled: bool = False
     pid: int = 0
     started: int | None = None
 
     @property
     def never_ran(self) -> bool:
-        """Whether the launch can be ordered again as if nothing had been: no sign of it, and no wish to end it."""
-        seen = self.pid or self.signalled or self.result.exists()
-        # Without /proc nobody can be found by the mark, and the process may be there unseen.
-        return not seen and self.orders < _MOST_ORDERS and processes.PROC.exists()
+        """Whether the trial may be launched again: no sign that it ran, and no signal was sent to it."""
+        may_have_run = self.pid or self.signalled or self.result.exists()
+        # Without /proc no process can be found by its mark, so it may be there unseen.
+        return not may_have_run and self.sent < _MAX_LAUNCHES and processes.PROC.exists()
 
 
 @dataclass(slots=True)
@@ -65,16 +69,18 @@ class _ServerProcess:
     process: subprocess.Popen[bytes]
     connection: Connection
     output: IO[bytes]
-    ready: ServerReady | None = None
+    ready: BackendReady | None = None
     refused: Mapping[str, Any] | None = None
 
 
 class LocalBackend:
-    """The processes of this machine, under a fork server (tunectl.execution.server).
+    """Processes on this machine, under a fork server (tunectl.execution.server).
 
-    The workload is loaded once, by the server. `environ` is the environment of all that is started (default: this
-    process's). `worker` names the module that does the work.
+    The server loads the workload once. `environ` is the environment of all processes (default: that of this process).
+    `worker` is the name of the worker module. `launch_mode` is "fork" or, where forking would be unsafe, "spawn".
     """
+
+    name = "local"
 
     def __init__(self, environ: Mapping[str, str] | None = None, worker: str = "tunectl.execution.worker") -> None:
         self._workload: WorkloadReference | None = None
@@ -83,25 +89,38 @@ class LocalBackend:
         self._server: _ServerProcess | None = None
         self._processes: dict[int, _Process] = {}
         self._held: list[int] = []
-        self._reports: list[Report] = []
+        self._events: list[BackendEvent] = []
         self._answers: dict[int, Mapping[str, Any]] = {}
         self._probes = 0
         self._starts = 0
         self._mark = ""
         self._died_loading = 0
         self._own_code = False
+        self.launch_mode = ""
+
+    def slots(self, resources: ResourcesSection, count: int | None = None) -> tuple[Slot, ...]:
+        """The GPUs inside CUDA_VISIBLE_DEVICES, or the cores; see Backend."""
+        devices = find_devices(resources.devices, os.environ if self._environ is None else self._environ)
+        return make_slots(
+            devices,
+            resources.trials_per_device,
+            resources.threads_per_trial,
+            count,
+            devices_per_trial=resources.devices_per_trial,
+        )
 
     def start(self, *, own_code: bool = False) -> None:
-        """Start the server and return. From the main thread: a loading server dies with the thread that started it.
+        """Start the server and return. Only in the main thread: while it loads, a server dies with the thread that
+        started it.
 
-        Raises TunectlError where the system has no room for it.
+        Raises TunectlError where the system cannot start another process.
         """
         self._own_code = self._own_code or own_code
         try:
             patiently(self._start)
         except OSError as error:
             raise TunectlError(
-                f"the fork server cannot be started: {error.strerror or error}; the system may be short of processes, "
+                f"the fork server cannot be started: {system_reason(error)}; the system may be short of processes, "
                 "open files or memory"
             ) from error
         if self._workload is not None:
@@ -112,8 +131,8 @@ class LocalBackend:
         self._mark = f"{processes.mark_of(os.getpid(), processes.start_time(os.getpid()))}{id(self)}.{self._starts}."
         inherited = os.environ if self._environ is None else self._environ
         environment = {**inherited, **_server_environment(), MARK: self._mark}
-        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added when
-        # it is loaded.
+        # -P: a user's random.py in the current folder must not replace Python's. The workload's folders are added to
+        # the path when it is loaded.
         with contextlib.ExitStack() as opened:
             output = opened.enter_context(unnamed_file())
             ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
@@ -132,19 +151,19 @@ class LocalBackend:
         self._server = _ServerProcess(process, Connection(ours), output)
 
     def load(self, workload: WorkloadReference) -> None:
-        """Let the server load the workload, now or once it has loaded its libraries."""
+        """Let the server load the workload, after its libraries."""
         self._workload = workload
         self._send({"op": "load", "workload": asdict(workload)}, self._held)
 
-    def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> ServerReady | None:
+    def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
         """Wait until trials can start; see Backend."""
         server = self._running_server()
         if self._workload is None:
-            raise RuntimeError("load() comes first")
+            raise RuntimeError("call load() before wait_ready()")
         while server.ready is None:
             if stop_requested():
                 return None
-            self._receive(_SECONDS_BETWEEN_LOOKS)
+            self._receive(_STOP_CHECK_SECONDS)
             if server.refused is not None:
                 self._raise_refused(server.refused)
             if server.ready is None and server.connection.closed:
@@ -152,17 +171,17 @@ class LocalBackend:
         return server.ready
 
     def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
-        """Build and try the workload in a process of its own; see Backend."""
+        """Build the workload in a new process and try it; see Backend."""
         ending = self._probed(request, slot, stop_requested)
         if ending is not None and ending["signal"] == signal.SIGKILL and not stop_requested():
-            # As while the workload loads: the one kill may say nothing about the workload.
+            # As while the workload loads: one kill may have nothing to do with the workload.
             if self._server is None:
                 self.start()
             ending = self._probed(request, slot, stop_requested)
         return None if ending is None or stop_requested() else checkpoint_bytes(ending)
 
     def _probed(self, request: Request, slot: Slot, stop_requested: Callable[[], int]) -> Mapping[str, Any] | None:
-        """How the process of a probe ended; None when a stop was asked for."""
+        """How the process of a probe ended; None where a stop was requested."""
         self._probes += 1
         number = self._probes
         assignment = Assignment(
@@ -174,22 +193,18 @@ class LocalBackend:
         self._send({"op": "launch", "assignment": assignment.to_json()})
         while number not in self._answers:
             if server.connection.closed:
-                return self._ended_with_server()
+                how = self._end_server()
+                self._kill_remaining()
+                killed = signal.SIGKILL if how == processes.describe_exit(None, signal.SIGKILL) else None
+                return {"signal": killed, "code": None, "message": f"lost its fork server, which {how}"}
             if stop_requested():
-                self._send({"op": "signal", "kind": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
+                self._send({"op": "signal", "task": "probe", "number": number, "signal": signal.SIGKILL, "group": True})
                 return None
-            self._receive(_SECONDS_BETWEEN_LOOKS)
+            self._receive(_STOP_CHECK_SECONDS)
         return self._answers.pop(number)
 
-    def _ended_with_server(self) -> Mapping[str, Any]:
-        """How a probe ended whose server died."""
-        how = self._end_server()
-        self._kill_what_is_left()
-        killed = signal.SIGKILL if how == processes.describe_exit(None, signal.SIGKILL) else None
-        return {"signal": killed, "code": None, "message": f"lost its fork server, which {how}"}
-
     def hold(self, fd: int) -> None:
-        """Let the server, and every process it starts from now on, hold a copy of the descriptor."""
+        """Give a copy of the descriptor to the server, and so to every process that it starts from now on."""
         self._held.append(fd)
         if self._server is not None:
             self._send({"op": "hold"}, (fd,))
@@ -209,44 +224,44 @@ class LocalBackend:
             attempt=attempt,
             launched=launched,
         )
-        order = {"op": "launch", "assignment": assignment.to_json()}
-        self._processes[trial] = _Process(launched, order, files.result)
-        self._send(order)
+        message = {"op": "launch", "assignment": assignment.to_json()}
+        self._processes[trial] = _Process(launched, message, files.result)
+        self._send(message)
 
-    def poll(self, timeout_seconds: float) -> Sequence[Report]:
-        """What has happened; starts another server where this one died. Raises TunectlError where that cannot load."""
+    def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
+        """What happened; starts another server where this one died. Raises TunectlError where that one cannot load."""
         server = self._running_server()
-        self._receive(0.0 if self._reports else timeout_seconds)
+        self._receive(0.0 if self._events else timeout_seconds)
         if server.connection.closed:
             self._replace_server(server)
-        reports, self._reports = self._reports, []
-        return reports
+        events, self._events = self._events, []
+        return events
 
     def stop(self, trial: int) -> None:
-        """SIGTERM to the trial's first process."""
+        """Send SIGTERM to the trial's first process."""
         self._signal(trial, signal.SIGTERM, group=False)
 
     def kill(self, trial: int) -> None:
-        """SIGKILL to the trial's process group."""
+        """Send SIGKILL to the trial's process group."""
         self._signal(trial, signal.SIGKILL, group=True)
 
     def close(self) -> None:
-        """End the server and, through it, every trial; kills the groups itself where the server does not."""
+        """End the server, which ends every trial; kill the process groups where the server does not."""
         if self._server is None:
             return
-        # A server that still loads has no trials to end, and does not look at its socket before it has loaded.
+        # A server that still loads has no trials to end, and reads its socket only when it has loaded.
         self._receive(0.0)
-        patience = _POLL_SECONDS if self._server.ready is None else _CLOSE_SECONDS
+        wait_seconds = _POLL_SECONDS if self._server.ready is None else _CLOSE_SECONDS
         self._server.connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._server.process.wait(patience)
+            self._server.process.wait(wait_seconds)
         self._end_server()
-        self._kill_what_is_left()
+        self._kill_remaining()
         self._processes.clear()
 
     def _running_server(self) -> _ServerProcess:
         if self._server is None:
-            raise RuntimeError("start() comes first")
+            raise RuntimeError("call start() first")
         return self._server
 
     def _send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -255,7 +270,7 @@ class LocalBackend:
     def _signal(self, trial: int, number: int, *, group: bool) -> None:
         if trial in self._processes:
             self._processes[trial].signalled = True
-        self._send({"op": "signal", "kind": "trial", "number": trial, "signal": int(number), "group": group})
+        self._send({"op": "signal", "task": "trial", "number": trial, "signal": int(number), "group": group})
 
     def _receive(self, timeout_seconds: float | None) -> None:
         server = self._running_server()
@@ -264,54 +279,49 @@ class LocalBackend:
         poller = select.poll()
         poller.register(server.connection, select.POLLIN)
         timeout = None if timeout_seconds is None else max(0.0, timeout_seconds) * 1000
-        # What a dead server said before it died is still read: the socket gives the end of file last.
+        # What a server sent before it died is still read: the end of file comes last.
         while poller.poll(timeout):
             for message in server.connection.receive()[0]:
-                self._note(server, message)
+                self._handle(server, message)
             if server.connection.closed:
                 return
             timeout = 0.0
 
-    def _note(self, server: _ServerProcess, message: Mapping[str, Any]) -> None:
+    def _handle(self, server: _ServerProcess, message: Mapping[str, Any]) -> None:
         event = message["event"]
         if event == "ready":
-            server.ready = ServerReady(
-                message["seconds"],
-                message["mode"],
-                message["reason"],
-                signature_of(message["signature"]),
-                tuple(message["shadowed"]),
-            )
+            self.launch_mode = message["mode"]
+            server.ready = backend_ready(message)
             self._died_loading = 0
-            self._reports.append(server.ready)
+            self._events.append(server.ready)
         elif event == "refused":
             server.refused = message
-        elif message["kind"] == "probe":
+        elif message["task"] == "probe":
             if event == "ended":
                 self._answers[message["number"]] = message
         elif event == "launched":
             known = self._processes[message["number"]]
             known.pid, known.started = message["pid"], message["started"]
-            self._reports.append(Started(message["number"], message["pid"]))
+            self._events.append(ProcessStarted(message["number"], message["pid"]))
         else:
             del self._processes[message["number"]]
-            self._reports.append(trial_end(message))
+            self._events.append(process_ended(message))
 
     def _replace_server(self, server: _ServerProcess) -> None:
-        """Report every trial of a server that died as lost, once its group is gone, and start another server."""
+        """Kill what a server that died left behind, report its trials as lost, and start another server."""
         if server.refused is not None:
             self._raise_refused(server.refused)
         if server.ready is None:
             self._load_once_more(server)
             return
         how = self._end_server()
-        self._kill_what_is_left()
+        self._kill_remaining()
         self._start_again(how)
 
-    def _kill_what_is_left(self) -> None:
-        """Kill the trials' groups, and what left its group but bears the server's mark; wait until all are gone."""
-        # The leader's pid names the group as long as anything of the group is left; another process under that pid
-        # (another start time) means that nothing is.
+    def _kill_remaining(self) -> None:
+        """Kill the trials' process groups, and what left its group but has the server's mark; wait for all."""
+        # A group keeps its leader's pid as long as a process of it is left. Where another process has that pid (its
+        # start time differs), the group is empty.
         groups = [
             known.pid
             for known in self._processes.values()
@@ -329,14 +339,14 @@ class LocalBackend:
             for pid in strays:
                 killed.setdefault(pid, processes.start_time(pid))
                 processes.kill(pid)
-            # One that is dying has no environment any more, and may still hold files open.
+            # A process that is dying has no environment any more, but may still hold files open.
             dying = any(processes.is_alive(pid, started) for pid, started in killed.items())
             if not (groups or strays or dying) or time.monotonic() > deadline:
                 return
             time.sleep(_POLL_SECONDS)
 
     def _end_server(self) -> str:
-        """Make sure that the server is gone and reaped, and say in words how it ended."""
+        """Make sure that the server has ended and was waited for; say in words how it ended."""
         server = self._running_server()
         server.connection.close()
         if server.process.poll() is None:
@@ -351,17 +361,17 @@ class LocalBackend:
 
     def _raise_refused(self, refused: Mapping[str, Any]) -> None:
         self._end_server()
-        self._kill_what_is_left()
+        self._kill_remaining()
         raise workload_error("the workload could not be loaded", refused)
 
     def _load_once_more(self, server: _ServerProcess) -> _ServerProcess:
-        """Start another server in place of one that was killed while it loaded; raises TunectlError at the second.
+        """Start another server after one was killed while it loaded; raises TunectlError the second time.
 
-        The one kill may have come from outside, or have met a machine that was short of memory for a moment.
+        One kill may have come from outside, or from a short lack of memory.
         """
         tail = processes.output_tail(server.output, _OUTPUT_TAIL_BYTES)
         how = self._end_server()
-        self._kill_what_is_left()
+        self._kill_remaining()
         self._died_loading += 1
         if self._died_loading > 1 or how != processes.describe_exit(None, signal.SIGKILL):
             raise TunectlError(
@@ -371,19 +381,17 @@ class LocalBackend:
         return self._running_server()
 
     def _start_again(self, how: str) -> None:
-        """Start another server, and order again the launches that the last one did not live to see; the other trials
-        are lost.
-        """
+        """Start another server, and launch again the trials that the last one never started; the others are lost."""
         now = time.monotonic()
         for trial, known in sorted(self._processes.items()):
             if not known.never_ran:
-                message = f"the fork server {how} and took the trial with it"
-                self._reports.append(Ended(trial, None, None, now - known.launched, lost=True, message=message))
+                message = f"the fork server {how}, and the trial with it"
+                self._events.append(ProcessEnded(trial, None, None, now - known.launched, lost=True, message=message))
                 del self._processes[trial]
         self.start()
         for _, known in sorted(self._processes.items()):
-            known.orders += 1
-            self._send(known.order)
+            known.sent += 1
+            self._send(known.message)
 
 
 def _server_environment() -> dict[str, str]:

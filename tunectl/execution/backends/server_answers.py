@@ -1,4 +1,4 @@
-"""What the server's processes answer, understood."""
+"""The messages of the fork server and its processes, as objects and errors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Any
 from tunectl.core.errors import WorkloadError
 from tunectl.core.records import FactorySignature
 from tunectl.execution import processes
-from tunectl.execution.backends import Ended
+from tunectl.execution.backends.backend import BackendReady, ProcessEnded
 
 
-def signature_of(content: Mapping[str, Any] | None) -> FactorySignature | None:
-    """The factory's signature as the server sent it."""
-    if content is None:
-        return None
-    names = {key: tuple(content[key]) for key in ("parameters", "required")}
-    return FactorySignature(**{**content, **names})
+def backend_ready(message: Mapping[str, Any]) -> BackendReady:
+    """The event for a server that has loaded the workload."""
+    content, signature = message["signature"], None
+    if content is not None:
+        names = {key: tuple(content[key]) for key in ("parameters", "required")}
+        signature = FactorySignature(**{**content, **names})
+    lines = [f"warning: {shadowed}" for shadowed in message["shadowed"]]
+    if message["reason"]:
+        lines.append(f"each trial starts as a new process, which takes a few seconds: {message['reason']}")
+    return BackendReady(message["seconds"], signature, tuple(lines))
 
 
 def workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
-    """The error that a failure in another process stands for, with its traceback as its note."""
+    """The error for a failure in another process, with the traceback as its note."""
     message = failure["message"]
     place = f"{failure['where']}: " if failure["where"] and failure["where"] not in message else ""
     error = WorkloadError(f"{what}: {place}{message}")
@@ -29,28 +33,30 @@ def workload_error(what: str, failure: Mapping[str, Any]) -> WorkloadError:
     return error
 
 
-def trial_end(ending: Mapping[str, Any]) -> Ended:
-    """How a trial's process ended, by what the server says of it and by what the process itself had said before."""
-    said: dict[str, Any] = {}
+def process_ended(ending: Mapping[str, Any]) -> ProcessEnded:
+    """How a trial's process ended, from the server's message and from what the process itself wrote before its end."""
+    answer: dict[str, Any] = {}
     for line in ending.get("answer", "").splitlines():
-        said |= json.loads(line)
+        answer |= json.loads(line)
     code, number = ending["code"], ending["signal"]
-    if "code" in said:
-        # What came after it, as the interpreter ended, changes nothing.
-        code, number = said["code"], None
-    message = ending["message"] or said.get("message", "")
-    return Ended(ending["number"], code, number, ending["seconds"], message=message, is_users="code" not in said)
+    if "code" in answer:
+        # What happened later, while the interpreter ended, changes nothing.
+        code, number = answer["code"], None
+    message = ending["message"] or answer.get("message", "")
+    return ProcessEnded(
+        ending["number"], code, number, ending["seconds"], message=message, is_users="code" not in answer
+    )
 
 
 def checkpoint_bytes(ending: Mapping[str, Any]) -> int:
-    """What a probe that ended so found; raises WorkloadError where the workload does not work."""
+    """The size that a probe found; raises WorkloadError where the workload does not work."""
     try:
         answer = json.loads(ending["answer"])
     except (KeyError, ValueError):
         how = ending["message"] or processes.describe_exit(ending["code"], ending["signal"])
-        said = ending.get("output", "").strip()
+        output = ending.get("output", "").strip()
         raise WorkloadError(
-            f"the workload could not be tried: its process {how}" + (f"; its last output:\n{said}" if said else "")
+            f"the workload could not be tried: its process {how}" + (f"; its last output:\n{output}" if output else "")
         ) from None
     if answer["message"] or answer["traceback"]:
         raise workload_error("the workload does not work", answer)

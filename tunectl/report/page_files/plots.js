@@ -1,11 +1,11 @@
-// Plots, drawn by Vega when they come near the window; pointing at a trial tells of it, a click or a rectangle selects.
+// Plots, drawn by Vega when they come near the window; pointing at a trial shows its values, a click or a rectangle selects.
 
 const NEAR_PIXELS = 9;
 const MOST_ROWS_AS_SVG = 3000;
 const EMBEDDING = {mode: 'vega-lite', actions: false, ast: true, defaultStyle: false, tooltip: false};
 const views = [];
 
-/** Rows of columns in which what repeats stands once. */
+/** Rows of columns in which repeated values are written once. */
 function expanded({rows, columns}) {
   const names = Object.keys(columns);
   const lists = names.map((name) => {
@@ -31,7 +31,7 @@ onSelection(() => {
   for (const view of views) view.signal('selected', value).runAsync();
 });
 
-/** Every symbol, line and rectangle of the data, with where its group stands. */
+/** Every symbol, line and rectangle of the data, with the offset of its group. */
 function* marksOf(mark, dx = 0, dy = 0) {
   if (/^(axis|legend|title)/.test(mark.role || '')) return;
   if (mark.marktype !== 'group') {
@@ -95,14 +95,14 @@ function trialsWithin(view, from, to) {
   return [...found];
 }
 
-function tellOf(datum, plot, event) {
+function showTip(datum, plot, event) {
   const tip = document.getElementById('tip');
   tip.hidden = datum === null;
   if (!datum) return;
-  const told = (value, given) => given ?? (typeof value === 'number' ? shortNumber(value) : '');
+  const shown = (value, given) => given ?? (typeof value === 'number' ? shortNumber(value) : '');
   const head = datum.label || (Number.isInteger(datum.trial) ? `trial ${datum.trial}` : '');
   const named = Number.isInteger(datum.trial) && !head.includes(String(datum.trial)) ? `trial ${datum.trial}: ${head}` : head;
-  const lines = [['', named], ['', datum.series === named ? '' : datum.series], [plot.x, told(datum.x, datum.told_x)], [plot.y, told(datum.y, datum.told_y)]];
+  const lines = [['', named], ['', datum.series === named ? '' : datum.series], [plot.x, shown(datum.x, datum.shown_x)], [plot.y, shown(datum.y, datum.shown_y)]];
   tip.replaceChildren(...lines.filter(([, value]) => value).map(([name, value], place) =>
     element('p', {class: place === 0 ? 'first' : null}, name ? element('span', {}, name) : null, value)));
   const box = tip.getBoundingClientRect();
@@ -123,19 +123,19 @@ function listen(holder, view, plot) {
     if (start && event.pointerType === 'mouse' && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > 5) {
       holder.setPointerCapture(event.pointerId);
       drawBrush(event);
-      tellOf(null);
+      showTip(null);
       return;
     }
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
       const datum = pick(view, position(event, holder, view));
       holder.classList.toggle('over-trial', Number.isInteger(datum?.trial));
-      tellOf(datum, plot, event);
+      showTip(datum, plot, event);
     });
   });
   holder.addEventListener('pointerleave', () => {
     cancelAnimationFrame(frame);
-    tellOf(null);
+    showTip(null);
   });
   holder.addEventListener('pointerup', (event) => {
     if (!start) return;

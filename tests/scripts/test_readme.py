@@ -1,0 +1,105 @@
+"""README.md: what it names is there, and what must be in it is. Its commands are run by scripts/readme.py."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from tunectl.analysis.findings.study_findings import IMPORTANCE
+from tunectl.cli.main import app
+from tunectl.language.configuration import FIELDS
+from tunectl.language.study_spec import ResourcesSection, TrainingSection
+from tunectl.space.search_space import SearchSection
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+PROSE = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+CODE = re.findall(r"`([^`\n]+)`", PROSE)
+BUILT = PROSE[PROSE.index("## How it is built") : PROSE.index("## For maintainers")]
+FIRST_PAGE = README[: README.index("\n# Reference")]
+
+
+def anchors() -> set[str]:
+    """The anchors of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_its_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", PROSE)
+    assert len(targets) > 20
+    here = [target for target in targets if target.startswith("#")]
+    files = [target for target in targets if not target.startswith(("#", "http"))]
+    assert [target for target in here if target[1:] not in anchors()] == []
+    assert [target for target in files if not (ROOT / target).exists()] == []
+
+
+def test_the_first_page_is_short_and_has_one_small_picture() -> None:
+    assert len(FIRST_PAGE.splitlines()) <= 100
+    (picture,) = re.findall(r"!\[.*\]\((.*)\)", README)
+    assert picture in FIRST_PAGE
+    assert (ROOT / picture).stat().st_size < 150_000
+
+
+def test_its_lines_are_short() -> None:
+    long = [line for line in README.splitlines() if len(line) > (180 if line.startswith("|") else 122)]
+    assert long == []
+
+
+@pytest.mark.parametrize("path", sorted({path for path in CODE if re.fullmatch(r"[a-z_]+/[a-z_/]+\.py(: \w+)?", path)}))
+def test_a_module_that_it_names_is_there_and_has_that_name(path: str) -> None:
+    file, _, name = path.partition(": ")
+    found = ROOT / file if file.startswith("scripts/") else ROOT / "tunectl" / file
+    assert found.is_file()
+    if name:
+        assert re.search(rf"^(def|class) {name}\b|^{name}\b", found.read_text(), re.MULTILINE)
+
+
+def test_the_rooms_are_the_folders_of_the_package() -> None:
+    rooms = re.findall(r"^\| `(\w+)` \|", BUILT, re.MULTILINE)
+    folders = {path.parent.name for path in (ROOT / "tunectl").glob("*/__init__.py")}
+    assert (sorted(rooms), len(rooms)) == (sorted(folders), len(folders))
+
+
+def test_the_order_of_the_rooms_is_that_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    (shown,) = re.findall(r"^```text\n(cli →.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    assert [" ".join(layer.split()) for layer in shown.split("→")] == layers
+
+
+def test_it_names_every_command_and_every_option() -> None:
+    commands = typer.main.get_command(app)
+    assert isinstance(commands, TyperGroup)
+    shared = {"--help"}
+    missing = []
+    for name, command in commands.commands.items():
+        options = {option for item in command.params for option in item.opts if option.startswith("--")}
+        missing += [f"{name} {option}" for option in options - shared if not re.search(rf"{option}\b", README)]
+        missing += [] if re.search(rf"`{name}\b|tunectl {name}\b", README) else [name]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        IMPORTANCE,
+        tuple(FIELDS),
+        *(
+            tuple(field.name for field in fields(section))
+            for section in (TrainingSection, SearchSection, ResourcesSection)
+        ),
+    ],
+    ids=["findings", "training-fields", "training", "search", "resources"],
+)
+def test_it_explains_every_name(names: tuple[str, ...]) -> None:
+    listed = {
+        name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"`([\w-]+)`", line)
+    }
+    assert [name for name in names if name not in listed] == []

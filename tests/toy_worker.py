@@ -1,0 +1,219 @@
+"""A worker module for tests: does in its process what the trial's request.json, or the workload's factory, asks for."""
+
+# ruff: noqa: T201  (what a trial prints is what is tested)
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+LOADED_PID = os.getpid()
+
+
+def warm_up(*, own_code):
+    if os.environ.get("TOY_WARM_UP") == "raises":
+        raise ImportError("no such library")
+
+
+def preload(workload):
+    name = workload.factory
+    if name == "raises":
+        raise ValueError("there is no such data set")
+    if name == "exits":
+        sys.exit("no licence")
+    if name == "dies":
+        print("about to die", flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "leaves_a_thread":
+        threading.Thread(target=threading.Event().wait, name="reader", daemon=True).start()
+    if name == "never_loads":
+        Path(workload.text).write_text(str(os.getpid()))
+        threading.Event().wait()
+    if name == "leaves_a_child":
+        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    if name == "spoils_signals":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+
+
+def work(assignment, stop):
+    if assignment.task == "probe":
+        return _probe(assignment)
+    folder = Path(assignment.folder)
+    request = json.loads((folder / "request.json").read_text())
+    (folder / "pids.jsonl").open("a").write(json.dumps([os.getpid(), assignment.attempt]) + "\n")
+    return globals()["_" + request["behaviour"]](folder, assignment, stop)
+
+
+def _probe(assignment):
+    name = assignment.request["study"]
+    if name == "dies":
+        print("in the middle of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "hangs":
+        signal.pause()
+    if name.startswith("kills "):
+        _kill(name)
+        name = "works"
+    answer = {
+        "message": name if name != "works" else "",
+        "where": "mine.py:3" if name != "works" else "",
+        "traceback": "",
+        "checkpoint_bytes": 1234,
+    }
+    os.write(assignment.answer, json.dumps(answer).encode())
+    return 0
+
+
+def _kill(order):
+    """`kills itself once PATH`, `kills its server always PATH`; PATH gets the pids."""
+    _, victim, how_often, path = order.replace("its server", "server").split(" ", 3)
+    if how_often == "once" and Path(path).exists():
+        return
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getppid() if victim == "server" else os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def _finish(folder, state="completed", reason=""):
+    result = {"trial": int(folder.name), "state": state, "reason": reason, "format": 1}
+    (folder / "result.json").write_text(json.dumps(result))
+    return 0
+
+
+def _completes(folder, assignment, stop):
+    print("trained")
+    return _finish(folder)
+
+
+def _reports(folder, assignment, stop):
+    print("half a line", end="")
+    facts = {
+        "pid": os.getpid(),
+        "group": os.getpgid(0),
+        "session": os.getsid(0),
+        "loaded_pid": LOADED_PID,
+        "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "omp": os.environ.get("OMP_NUM_THREADS"),
+        "attempt": assignment.attempt,
+        "device": assignment.device,
+        "stdin": sys.stdin.read(),
+        "fds": sorted(str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if _is_open(int(link.name))),
+        "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+        "seconds": time.monotonic() - assignment.launched,
+    }
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return _finish(folder)
+
+
+def _is_open(fd):
+    # Beyond the standard streams; the descriptor under which the folder was listed is closed by now.
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return fd > 2
+
+
+def _exits_3(folder, assignment, stop):
+    os._exit(3)
+
+
+def _calls_sys_exit(folder, assignment, stop):
+    sys.exit("enough")
+
+
+def _raises(folder, assignment, stop):
+    raise RuntimeError("outside of the user's code")
+
+
+def _kills_itself(folder, assignment, stop):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _crashes_once(folder, assignment, stop):
+    if assignment.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _finish(folder)
+
+
+def _writes_then_crashes(folder, assignment, stop):
+    _finish(folder)
+    ctypes.string_at(0)
+
+
+def _waits_for_stop(folder, assignment, stop):
+    (folder / "waiting").write_text(str(os.getpid()))
+    while not stop():
+        signal.sigtimedwait([signal.SIGUSR1], 0.005)
+    (folder / "saved").touch()
+    return 75
+
+
+def _ignores_stop(folder, assignment, stop):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / "waiting").write_text(str(os.getpid()))
+    while True:
+        signal.pause()
+
+
+def _sleeper(folder, name, *, new_session=False, daemon=False):
+    """A child that sleeps until it is killed; `daemon`: forked twice, so its parent has ended by then."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        if new_session:
+            os.setsid()
+        if daemon and os.fork() != 0:
+            os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (folder / name).write_text(str(os.getpid()))
+        os.write(writing, b"x")
+        while True:
+            signal.pause()
+    os.read(reading, 1)
+
+
+def _leaves_children(folder, assignment, stop):
+    _sleeper(folder, "child")
+    _sleeper(folder, "session", new_session=True)
+    _sleeper(folder, "daemon", new_session=True, daemon=True)
+    return _finish(folder)
+
+
+def _leaves_children_and_waits(folder, assignment, stop):
+    _sleeper(folder, "child")
+    _sleeper(folder, "session", new_session=True)
+    _sleeper(folder, "daemon", new_session=True, daemon=True)
+    return _waits_for_stop(folder, assignment, stop)
+
+
+def _leaves_children_and_crashes(folder, assignment, stop):
+    _leaves_children(folder, assignment, stop)
+    (folder / "result.json").unlink()
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _writes_to_fd_1(folder, assignment, stop):
+    os.write(1, b"straight to the descriptor\n")
+    print("through the stream")
+    subprocess.run(["echo", "through a child"], check=True)
+    sys.stdout.buffer.write(b"through the buffer\n")
+    return _finish(folder)
+
+
+def _kills_the_server(folder, assignment, stop):
+    if assignment.attempt == 1:
+        _sleeper(folder, "child")
+        os.kill(os.getppid(), signal.SIGKILL)
+        signal.pause()
+    return _finish(folder)

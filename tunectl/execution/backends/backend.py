@@ -1,0 +1,143 @@
+"""The interface of a backend: a place where trials run, such as this machine or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tunectl.core.own_code_request import Request
+from tunectl.core.records import FactorySignature, WorkloadReference
+from tunectl.execution.slots import Slot
+
+if TYPE_CHECKING:
+    # A backend is started before the modules that read a study are imported.
+    from tunectl.language.study_spec import ResourcesSection
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReady:
+    """The workload is loaded and trials can start, after `seconds`.
+
+    `signature` is what the workload's factory takes, None where the backend did not load it. `messages` are lines for
+    the user about what the backend found while it loaded.
+    """
+
+    seconds: float
+    signature: FactorySignature | None = None
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    """A trial's process has started. `pid` is its number on the machine where it runs."""
+
+    trial: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnded:
+    """A trial's process has ended, and so have all processes that it started.
+
+    Either `code` (its exit code) or `signal` (what killed it) is set. Neither is set where the process could not be
+    started, or where `lost` is true: then the backend failed, not the trial. `message` says why it ended, where that is
+    known. `seconds` counts from the launch. `is_users`: the exit code was chosen by the user's code and not by the
+    worker.
+    """
+
+    trial: int
+    code: int | None
+    signal: int | None
+    seconds: float
+    lost: bool = False
+    message: str = ""
+    is_users: bool = False
+
+    @property
+    def verdict(self) -> int | None:
+        """The exit code by which the worker says how the trial ended; None where the worker did not say it."""
+        return None if self.is_users else self.code
+
+
+BackendEvent = BackendReady | ProcessStarted | ProcessEnded
+
+
+class Backend(Protocol):
+    """A place where trials run. All methods are called from one thread.
+
+    A backend starts the worker (tunectl.execution.worker) for each trial, in a process that reads and writes the
+    trial's folder. It reports what happened by `poll`; it reads no results.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name by which a study chooses it."""
+        ...
+
+    def slots(self, resources: ResourcesSection, count: int | None = None) -> tuple[Slot, ...]:
+        """The places for trials: at most `count` of them (`--slots`), or all that the study's resources allow.
+
+        Never empty. Works before `start`. Raises UsageError where the resources cannot be had, naming those that can.
+        """
+        ...
+
+    def start(self, *, own_code: bool = False) -> None:
+        """Begin to load what every trial needs, and return at once. `own_code`: the user's own code does the training.
+
+        Raises TunectlError where the backend cannot start.
+        """
+        ...
+
+    def load(self, workload: WorkloadReference) -> None:
+        """Begin to load the workload of all trials and probes, and return at once."""
+        ...
+
+    def wait_ready(self, stop_requested: Callable[[], int] = lambda: 0) -> BackendReady | None:
+        """Wait until trials can start. Gives None where a stop was requested first.
+
+        Raises WorkloadError, with the user's traceback as its note, where the workload cannot be loaded.
+        """
+        ...
+
+    def probe(self, request: Request, slot: Slot, stop_requested: Callable[[], int] = lambda: 0) -> int | None:
+        """Build a workload as a trial on this slot would, and take one batch through it.
+
+        Gives the size of a checkpoint's tensors in bytes (0 where it cannot be known), or None where a stop was
+        requested before the probe ended. Raises WorkloadError where the workload does not work.
+        """
+        ...
+
+    def hold(self, fd: int) -> None:
+        """Keep a copy of this file descriptor, a lock of the study folder, open while a process of the backend runs.
+
+        A backend whose processes run on other machines does nothing here.
+        """
+        ...
+
+    def launch(self, trial: int, folder: Path, slot: Slot, attempt: int) -> None:
+        """Start the trial whose request.json is in `folder`, and return at once.
+
+        `poll` then gives one ProcessStarted at most, and exactly one ProcessEnded, whatever happens.
+        """
+        ...
+
+    def poll(self, timeout_seconds: float) -> Sequence[BackendEvent]:
+        """What happened since the last call, in order. Waits at most `timeout_seconds` where nothing has happened."""
+        ...
+
+    def stop(self, trial: int) -> None:
+        """Ask the trial to save its state and end. Does nothing where it has ended.
+
+        Only the worker's own process is asked: its data-loader processes must live while it saves.
+        """
+        ...
+
+    def kill(self, trial: int) -> None:
+        """End the trial and all processes that it started, now. Does nothing where it has ended."""
+        ...
+
+    def close(self) -> None:
+        """End all that the backend started, and wait until it has ended. A second call does nothing."""
+        ...

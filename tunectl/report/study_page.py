@@ -1,0 +1,254 @@
+"""The page of a study: its sections with their plots and tables, and the trials that open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tunectl.analysis.figures.figures import Figure
+from tunectl.analysis.figures.study_figures import (
+    axis_figures,
+    best_step_figure,
+    budget_figure,
+    drawn,
+    isolation_figures,
+    measured_curves,
+    training_curves,
+    update_figures,
+)
+from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.results.outcomes import SettingSummary
+from tunectl.analysis.results.retrains import retrained
+from tunectl.analysis.results.runs import Run
+from tunectl.analysis.search.isolation import isolations
+from tunectl.core import regular_files
+from tunectl.core.folders import StudyFolder
+from tunectl.core.measurement_kinds import MEASUREMENT_KINDS
+from tunectl.core.records import TrialOutcome
+from tunectl.core.safe_text import LogText
+from tunectl.core.wording import as_text, short_number
+from tunectl.report.answer_tables import best_trials_table, isolation_table, retrains_table
+from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
+from tunectl.report.table import Table
+from tunectl.report.trial_tables import settings_table, trials_table
+from tunectl.store.provenance import command_of, has_uncommitted_changes
+
+MOST_TRIALS = 1000
+"""The largest number of trials in the page's table."""
+
+MOST_DETAILS = 150
+"""The largest number of them that open to their curves and the end of their log."""
+
+_CURVE_POINTS = 200
+_LOG_TAIL_BYTES = 1500
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+class Attempt(Protocol):
+    """How a part of the page is made, so that a part that fails costs no other part."""
+
+    def __call__(self, name: str, work: Callable[[], _T], instead: _U) -> _T | _U:
+        """What `work` returns, or `instead` where it fails; `name` says what failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageContent:
+    """What the page of a study shows.
+
+    `outcomes` are those of all trials, `settings` the summaries of the settings that the values of the `scientific`
+    hyperparameters make, and `provenance` the records of the calls of `tunectl run`, the last one last.
+    """
+
+    evidence: Evidence
+    outcomes: Sequence[TrialOutcome]
+    settings: Sequence[SettingSummary]
+    scientific: Sequence[str]
+    provenance: Sequence[Mapping[str, Any]]
+
+
+def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> StudyPage:
+    """The page as plain data, without the findings; reads the logs of the trials that open.
+
+    A figure, table or trial that fails is left out.
+    """
+    evidence = content.evidence
+    shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
+    opening = drawn(evidence, evidence.runs, MOST_DETAILS)
+    left_out = len(evidence.runs) - len(shown)
+    return StudyPage(
+        title=evidence.spec.name,
+        goal=evidence.spec.goal,
+        facts=list(_facts(content)),
+        findings=(),
+        sections=_sections(content, shown, attempt),
+        trials=_details(folder, opening, attempt),
+        thinned=(
+            f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
+            "tables/trials.csv has all."
+            if left_out
+            else ""
+        ),
+    )
+
+
+def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
+    evidence, objective, training = content.evidence, content.evidence.objective, content.evidence.spec.training
+    which = "best" if objective.checkpoint == "best" else "last"
+    yield "objective", f"{objective.direction} {objective.metric}, by the {which} evaluation of each trial"
+    states = [item.state for item in content.outcomes]
+    counts = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(sorted(states)))
+    yield "trials", f"{len(states):,} ({counts})" if states else "none"
+    best = evidence.ranked(evidence.searched)
+    if best:
+        value = short_number(best[0].best_value or 0.0)
+        yield "best", f"{value} (trial {best[0].plan.trial}, step {best[0].best_step})"
+    yield "settings", f"{len(content.settings):,}"
+    cadence = "" if evidence.spec.own_code else f", evaluated every {training.eval_every:,}"
+    yield "training", f"{training.max_train_steps:,} steps{cadence}"
+    yield "workload", evidence.spec.workload
+    if content.provenance:
+        last = content.provenance[-1]
+        yield "last run", str(last.get("time", ""))
+        commit = (last.get("git") or {}).get("commit")
+        if commit:
+            yield "commit", f"{commit}{' with uncommitted changes' if has_uncommitted_changes(last) else ''}"
+        yield "command", command_of(last)
+    if evidence.spec.notes:
+        yield "notes", evidence.spec.notes
+
+
+def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> list[Section]:
+    evidence = content.evidence
+    outcomes = [item for item in content.outcomes if item.plan.trial in shown]
+
+    def figures(name: str, work: Callable[[], Sequence[Figure]]) -> list[Figure]:
+        return list(attempt(f"the {name} plot", work, ()))
+
+    def table(caption: str, work: Callable[[], Table], *, of_trials: bool = False) -> list[PageTable]:
+        found = attempt(f"the table {caption!r}", work, None)
+        return [PageTable(caption, found, of_trials)] if found is not None and found.rows else []
+
+    sections = [
+        Section(
+            "Settings",
+            "Each setting of the scientific hyperparameters, by its best feasible trial.",
+            tables=[
+                *table("Settings", lambda: settings_table(content.settings, content.scientific)),
+                *table("The best trials of each setting", lambda: best_trials_table(evidence), of_trials=True),
+                *table(
+                    "Trials trained again, with fresh seeds",
+                    lambda: retrains_table(retrained(outcomes)),
+                    of_trials=True,
+                ),
+            ],
+        ),
+        Section(
+            "Isolation",
+            "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
+            "away. A curve within the noise of retraining says that the hyperparameter matters little.",
+            figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
+            table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
+        ),
+        Section(
+            "Hyperparameter axes",
+            "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
+            "red crosses are infeasible trials.",
+            figures("hyperparameter axis", lambda: axis_figures(evidence)),
+        ),
+        Section(
+            "Training curves",
+            "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
+            "end, and for those that were done early.",
+            figures("training curve", lambda: training_curves(evidence))
+            + figures("best step", lambda: _of_one(best_step_figure(evidence))),
+        ),
+        Section(
+            "Budget",
+            "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
+            "trials will gain little.",
+            figures("budget", lambda: _of_one(budget_figure(evidence))),
+        ),
+        Section(
+            "Updates",
+            "What the updates of the best trials looked like.",
+            figures("update", lambda: update_figures(evidence)),
+        ),
+        *(
+            Section(kind.heading, kind.text, figures(kind.name, partial(measured_curves, evidence, kind)))
+            for kind in MEASUREMENT_KINDS.values()
+            if kind.heading
+        ),
+        Section(
+            "Trials",
+            "All trials.",
+            tables=table("Trials", lambda: _without_empty(trials_table(outcomes, evidence.spec.names)), of_trials=True),
+        ),
+    ]
+    return _with_own_names([section for section in sections if section.figures or section.tables])
+
+
+def _of_one(figure: Figure | None) -> Sequence[Figure]:
+    return (figure,) if figure is not None else ()
+
+
+def _with_own_names(sections: Sequence[Section]) -> list[Section]:
+    """The same sections with no two figures of one name: each is a file, and a place in the page."""
+    taken: set[str] = set()
+
+    def named(figure: Figure) -> Figure:
+        name, number = figure.name, 2
+        while name.lower() in taken:
+            name, number = f"{figure.name}-{number}", number + 1
+        taken.add(name.lower())
+        return replace(figure, name=name)
+
+    return [replace(section, figures=[named(figure) for figure in section.figures]) for section in sections]
+
+
+def _without_empty(table: Table) -> Table:
+    kept = [place for place in range(len(table.columns)) if any(row[place] is not None for row in table.rows)]
+    return Table(
+        tuple(table.columns[place] for place in kept), [tuple(row[place] for place in kept) for row in table.rows]
+    )
+
+
+def _details(folder: StudyFolder, runs: Sequence[Run], attempt: Attempt) -> list[TrialDetail]:
+    details = [attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None) for run in runs]
+    return [detail for detail in details if detail is not None]
+
+
+def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
+    facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.kind)]
+    if run.best_value is not None:
+        facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
+    if run.infeasible_step is not None:
+        facts.append(("infeasible at step", str(run.infeasible_step)))
+    curves = {
+        name: (_thinned(steps.tolist()), _thinned(values.tolist())) for name, (steps, values) in run.curves.items()
+    }
+    values = {name: as_text(value) for name, value in run.plan.hyperparameters.items()}
+    log = _tail(folder.trial(run.plan.trial).log, folder.path)
+    return TrialDetail(run.plan.trial, run.state, run.reason, "", values, facts, curves, log)
+
+
+def _thinned(values: Sequence[_T]) -> list[_T]:
+    """At most _CURVE_POINTS of the values, evenly, with both ends."""
+    if len(values) <= _CURVE_POINTS:
+        return list(values)
+    last = len(values) - 1
+    return [values[place * last // (_CURVE_POINTS - 1)] for place in range(_CURVE_POINTS)]
+
+
+def _tail(path: Path, within: Path) -> str:
+    try:
+        with regular_files.opened(path, within=within) as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
+            return LogText().text(file.read(), final=True)
+    except OSError:
+        return ""
