@@ -264,8 +264,8 @@ def _on_top(spec: ClipSweep, results: Results, typical: _Typical) -> tuple[list[
         return wishes, None
     run = most_stable(results, SMALL_NORMS)
     found = thresholds(run) if run is not None else []
-    place = typical.thresholds.index(levers.clip)
-    return wishes, replace(smaller, clip=found[place]) if found else None
+    index = typical.thresholds.index(levers.clip)
+    return wishes, replace(smaller, clip=found[index]) if found else None
 
 
 def conclude(spec: ClipSweep, results: Results) -> Conclusion:

@@ -137,11 +137,11 @@ def candidates(results: Results, phases: Mapping[int, Levers], objective: Object
     phase = next(phase for phase, levers in phases.items() if levers == first.levers)
     runs = runs_by_rate(results, phase)
     rates = sorted(runs)
-    place = rates.index(first.rate)
-    is_below_a_sound_one = place + 1 < len(rates) and all(run.feasible for run in runs[rates[place + 1]])
+    index = rates.index(first.rate)
+    is_below_a_sound_one = index + 1 < len(rates) and all(run.feasible for run in runs[rates[index + 1]])
     if is_below_a_sound_one or len(rates) == 1:
         return found
-    below = rates[place - 1] if place > 0 else first.rate**2 / rates[place + 1]
+    below = rates[index - 1] if index > 0 else first.rate**2 / rates[index + 1]
     return [first, Recipe(first.levers, rounded(math.sqrt(first.rate * below))), *found[1 : CANDIDATES - 1]]
 
 
@@ -176,7 +176,7 @@ def safest(
                 key = (statistics.fmean(losses), statistics.median(losses), *levers.rank, rate)
                 of_phase.append((key, Recipe(levers, rate)))
         of_phase.sort(key=lambda item: item[0])
-        ranked += [((float(place > 0), *key), recipe) for place, (key, recipe) in enumerate(of_phase)]
+        ranked += [((float(index > 0), *key), recipe) for index, (key, recipe) in enumerate(of_phase)]
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
