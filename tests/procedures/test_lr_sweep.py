@@ -1,3 +1,7 @@
+"""Tests procedures/lr_sweep.py, lr_options.py, lr_phases.py, lr_verdict.py, fitting_steps.py,
+rate_confirmation.py, rate_judgements.py.
+"""
+
 from __future__ import annotations
 
 import math

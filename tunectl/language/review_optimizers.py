@@ -128,8 +128,8 @@ def _is_switch(item: Hyperparameter) -> bool:
 
 def _shared(name: str, optimizers: list[str]) -> str:
     return (
-        f"one range of {name} for {listed(optimizers)}: the same value has another effect with each, so a range that is "
-        f"right for one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
+        f"one range of {name} for {listed(optimizers)}: the same value has another effect with each, so a range that "
+        f"is right for one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from tunectl.analysis.findings.findings import Finding, FindingFunctions
 from tunectl.analysis.findings.search_findings import SEARCH_FINDINGS
 from tunectl.analysis.findings.seed_findings import SEED_FINDINGS
 from tunectl.analysis.findings.update_findings import UPDATE_FINDINGS
+from tunectl.core.proposed_commands import tunectl_command
 
 IMPORTANCE = (
     # Trials that overwrite each other's files are none of their own.
@@ -84,7 +84,7 @@ def _with_next(evidence: Evidence, finding: Finding) -> Finding:
     """The finding with the command that writes a study with its changes, where it names no other."""
     if finding.command or not finding.changes or not evidence.folder:
         return finding
-    return replace(finding, command=f"tunectl next {shlex.quote(evidence.folder)}")
+    return replace(finding, command=tunectl_command("next", evidence.folder))
 
 
 def _rank(finding: Finding) -> tuple[bool, int]:
