@@ -69,9 +69,9 @@ def test_a_curve_that_does_not_say_is_called_unclear():
 @pytest.mark.parametrize(
     ("best", "said", "why"),
     [
-        (0.02, "lies in that range", None),
-        (0.5, "does not lie", "lower rates have trained"),
-        (1e-4, "not lie", "few updates"),
+        (0.02, "is in that range", None),
+        (0.5, "is not in that range", "lower rates have trained"),
+        (1e-4, "is not in that range", "few updates"),
     ],
 )
 def test_where_a_sweep_of_the_study_exists_both_rates_are_named_and_why_they_differ(best, said, why):

@@ -104,7 +104,7 @@ def _against_sweep(found: RangeSuggestion, best: float | None) -> list[str]:
         return []
     if not found.clear or found.low is None or found.high is None or found.suggestion is None:
         return [f"lr-sweep found {best:g}."]
-    where = "lies in that range" if found.low <= best <= found.high else "does not lie in that range"
+    where = "is in that range" if found.low <= best <= found.high else "is not in that range"
     text = f"lr-sweep found {best:g}, {best / found.suggestion:.2g} times the steepest descent, which {where}"
     return [f"{text}."] if found.low <= best <= found.high else [f"{text}: {why_apart(best, found.high)}"]
 
