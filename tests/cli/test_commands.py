@@ -1,4 +1,4 @@
-"""The commands as they are typed: exit codes, where output goes, what is imported, how help looks."""
+"""Tests cli/main.py and the commands in it: exit codes, output streams, imports and help texts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.cli.main import main
+from tunectl.cli.main import app, main
 from tunectl.language.study_reader import parse_study
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import append_plan
@@ -31,6 +32,7 @@ hyperparameters:
 search: {trials: 4}
 """
 
+COMMANDS = [info.name or "" for info in app.registered_commands]
 HEAVY = ("torch", "pandas", "scipy", "pyarrow", "sklearn")
 
 
@@ -166,7 +168,7 @@ def test_check_refuses_a_file_that_is_not_there(tunectl: Call) -> None:
     assert err.startswith("nowhere.yaml:1:1: file not found")
 
 
-def test_all_problems_are_told_at_once(tunectl: Call, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tunectl: Call, tmp_path: Path) -> None:
     text = GOOD.replace(", direction: minimize", "").replace("trials: 4", "trials: 0").replace("1e-4", "0")
     (tmp_path / "study.yaml").write_text(text)
     _, _, err = tunectl("check", "study.yaml")
@@ -199,7 +201,7 @@ def test_check_says_what_it_could_not_see(tunectl: Call, tmp_path: Path) -> None
     (tmp_path / "study.yaml").write_text(GOOD.replace("tunectl.workloads.digits:mlp", "./own.py:factory"))
     code, _, err = tunectl("check", "study.yaml")
     assert code == 0
-    assert "checked at run" in err
+    assert "its arguments are checked by run" in err
 
 
 def test_plan_prints_every_trial_as_table_csv_and_json(tunectl: Call, tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_a_hyperparameter_whose_condition_does_not_hold_is_absent_from_the_plan(
     assert [row["beta1"] == "" for row in rows] == [True, False] * 4
 
 
-def test_the_plan_as_csv_tells_an_empty_text_from_a_name_that_is_not_active(tunectl: Call, tmp_path: Path) -> None:
+def test_the_plan_as_csv_distinguishes_an_empty_text_from_an_inactive_name(tunectl: Call, tmp_path: Path) -> None:
     more = '  family: {role: scientific, when: {optimizer: adam}, values: ["", "a,b"]}\n'
     more += '  epsilon: {when: {family: "a,b"}, value: 1.0e-5}\n'
     text = GOOD.replace("optimizer: adam\n", "optimizer: {role: scientific, values: [sgd, adam]}\n" + more)
@@ -271,16 +273,23 @@ def test_a_flag_that_is_not_known_is_refused_by_name(tunectl: Call, flag: str) -
     assert flag in err
 
 
-@pytest.mark.parametrize(
-    "command", ["", "run", "check", "plan", "status", "lr-sweep", "warmup-sweep", "clip-sweep", "range-test"]
-)
-def test_help_fits_80_columns_without_a_wrapped_option(tunectl: Call, command: str) -> None:
+def test_help_names_every_command_with_its_whole_summary(tunectl: Call) -> None:
+    code, out, _ = tunectl("--help")
+    assert code == 0
+    summaries = out.partition("Commands:")[2].strip().splitlines()
+    assert len(summaries) == len(COMMANDS)
+    assert [line for line in summaries if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_and_explains_every_option(tunectl: Call, command: str) -> None:
     code, out, _ = tunectl(*command.split(), "--help")
     assert code == 0
     assert max(len(line) for line in out.splitlines()) <= 80
-    options = out.partition("Options:")[2].partition("Commands:")[0].strip().splitlines()
-    # Every line of the list begins an option: none is folded.
-    assert all(line.strip().startswith("-") for line in options), out
+    options = out.partition("Options:")[2].partition("Commands:")[0].strip("\n").splitlines()
+    entries = [line for line in options if line.startswith("  -")]
+    assert all(re.search(r"\S  +[A-Z]", line) for line in entries), out
+    assert len(options) <= 2 * len(entries), "an explanation has at most two lines"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["check", "s.yaml"], ["plan", "s.yaml"], ["status", "folder"]])
@@ -291,7 +300,7 @@ def test_light_commands_load_neither_torch_nor_pandas_nor_scipy(tmp_path: Path, 
     program = (
         "import sys\n"
         f"sys.argv = ['tunectl', *{words!r}]\n"
-        "from tunectl.cli.main import main\n"
+        "from tunectl.cli.main import app, main\n"
         "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
     )

@@ -1,4 +1,4 @@
-"""What becomes of output that nobody reads, or that has no room."""
+"""Tests cli/console.py: output without a reader, or on a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tunectl check` on whatever bytes stand in a study file: exit code 0, or 2 with places that stand in the file."""
+"""`tunectl check` on arbitrary bytes in a study file: exit code 0, or 2 with places that exist in the file."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def check(folder: Path, *options: str) -> tuple[int, str, str]:
     return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
-def assert_places_stand_in(content: bytes, lines: list[str]) -> None:
+def assert_places_exist_in(content: bytes, lines: list[str]) -> None:
     """Every line begins with a place that the file has, as an editor counts (a byte order mark is no column)."""
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     lengths = [len(line) for line in _LINE_END.split(text)]
@@ -162,12 +162,14 @@ def assert_answered(folder: Path, content: bytes) -> int:
     if code == 2:
         assert out == ""
         assert lines
-        assert_places_stand_in(content, lines)
+        assert_places_exist_in(content, lines)
     else:
         assert out
         warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
-        assert_places_stand_in(content, warnings)
-        assert all(line.startswith("warning: ") or "checked at run" in line for line in lines)
+        assert_places_exist_in(content, warnings)
+        assert all(
+            line.startswith("warning: ") or line.startswith("  ") or "are checked by run" in line for line in lines
+        )
     code_of_json, json_out, json_err = check(folder, "--json")
     assert (code_of_json, bool(json_out)) == (code, code == 0)
     if code == 0:
@@ -217,7 +219,7 @@ def test_what_was_found_is_refused_at_its_place(folder: Path, text: str, expecte
 
 
 @pytest.mark.parametrize("tag", [tag for tag in _TAGS if tag not in ("!", "!!str 1")])
-def test_a_tag_is_refused_where_it_stands_and_runs_nothing(folder: Path, tag: str) -> None:
+def test_a_tag_is_refused_with_its_place_and_runs_nothing(folder: Path, tag: str) -> None:
     content = WHOLE.replace("goal: Which?", f"goal: {tag}").encode()
     assert assert_answered(folder, content) == 2
     _, _, err = check(folder)
@@ -232,7 +234,7 @@ def test_what_is_nested_too_deeply_is_refused(folder: Path, opener: str, depth: 
     assert re.match(r"study\.yaml:\d+:\d+: .*nested too deeply", err), err
 
 
-def test_aliases_that_stand_for_billions_are_refused_at_once(folder: Path) -> None:
+def test_aliases_that_expand_to_billions_are_refused_at_once(folder: Path) -> None:
     (folder / "study.yaml").write_text(_bomb(12, 12))
     code, _, err = check(folder)
     assert code == 2
@@ -246,7 +248,7 @@ def test_a_merge_key_is_a_key_like_others(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
-def test_a_byte_that_is_no_utf_8_is_named_where_it_stands(folder: Path, start: bytes) -> None:
+def test_a_byte_that_is_not_utf_8_is_named_with_its_place(folder: Path, start: bytes) -> None:
     content = start + "study: µ-été\ngoal: ".encode() + b"\xff?\n"
     assert assert_answered(folder, content) == 2
     assert check(folder)[2].startswith("study.yaml:2:7: expected UTF-8 text")

@@ -120,7 +120,7 @@ def test_ctrl_c_once_saves_what_runs_and_the_same_command_ends_as_if_undisturbed
         gate.touch()
         _, err = process.communicate()
     assert process.returncode == 130
-    assert "the same command goes on from here" in err
+    assert "run the same command to resume" in err
     assert started_for(folder) == []
     states = tunectl("status", folder, "--json").json()["states"]
     assert (states["completed"], states["cancelled"], states["pending"]) == (1, 1, 1)

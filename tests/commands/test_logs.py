@@ -147,4 +147,4 @@ def test_the_command_prints_the_log_and_how_the_trial_ended(
     assert call(folder.path, -1)[0] == 2
     assert call(folder.path.parent, 1)[0] == 3
     folder.trial(1).log.write_bytes(b"")
-    assert call(folder.path, 1) == (0, "", "trial 1 wrote nothing\n")
+    assert call(folder.path, 1) == (0, "", "trial 1 has no output\n")

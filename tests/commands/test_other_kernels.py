@@ -64,5 +64,5 @@ def test_in_a_folder_that_was_deleted_a_command_says_so(tmp_path: Path, environm
     done = subprocess.run(["sh", "-c", words], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         2,
-        "the current folder is not there any more: change to one that is (cd)\n",
+        "the current folder no longer exists; change to another one (cd)\n",
     )

@@ -221,7 +221,7 @@ def test_a_script_is_studied_interrupted_retrained_and_compared(
     command = ["run", "study.yaml", "--slots", "2", "--dir", str(folder)]
     code, said = interrupt([sys.executable, "-m", "tunectl", *command], tmp_path, kind, environment)
     assert code == 130, said
-    assert "the same command goes on from here" in said
+    assert "run the same command to resume" in said
     assert ("they will start over" in said) == (kind.went_on is None)
     ended = tunectl(*command)
     assert ended.code == 0, ended.err

@@ -1,1 +1,1 @@
-"""One file a command: parse, call one function of study, print, return an exit code."""
+"""The command line. Each command parses its arguments, calls one function, prints, and returns an exit code."""

@@ -1,4 +1,4 @@
-"""`tunectl check`: is the study right, and is it well designed?"""
+"""`tunectl check`: check a study file and the design of the study."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json
+from tunectl.cli.shared_options import AsJson, Study
 
 if TYPE_CHECKING:
     from tunectl.session.checked_study import CheckedStudy
 
 
 def check(
-    study: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
-    probe: Annotated[bool, typer.Option("--probe", help="Also build the workload and try one batch.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    study: Study,
+    probe: Annotated[bool, typer.Option("--probe", help="Also build the workload and run one batch.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Check a study and its design without training anything."""
+    """Check a study file and its design without training."""
     if probe:
         from tunectl.session.backend_start import started_backend
 
@@ -37,7 +38,7 @@ def check(
     for warning in checked.warnings:
         note(f"warning: {warning}")
     if checked.unseen and not probe:
-        note(f"{checked.reference.text}: keywords are checked at run: {checked.unseen}")
+        note(f"{checked.reference.text}: its arguments are checked by run or check --probe: {checked.unseen}")
     say(
         f"{checked.spec.label}: {checked.spec.name} is a study that can be run"
         + (_count(len(checked.warnings), "warning", ", with "))
@@ -46,14 +47,14 @@ def check(
 
 
 def cost(checked: CheckedStudy) -> str:
-    """What the study costs, in one line."""
+    """The cost of the study, in one line."""
     budget, training = checked.budget, checked.spec.training
     even = budget.trials % budget.settings == 0
     each = _count(budget.trials // budget.settings, "trial") if even else "some trials"
     steps = (
         _count(budget.steps // budget.trials, "step")
         if budget.steps % budget.trials == 0
-        else f"{training.max_train_steps:,} and more steps"
+        else f"at least {training.max_train_steps:,} steps"
     )
     product = f"{_count(budget.settings, 'setting')} × {each} × {steps}"
     return f"cost: {product} = {_count(budget.trials, 'trial')}, {_count(budget.steps, 'step')} in all"

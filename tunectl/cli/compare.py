@@ -1,4 +1,4 @@
-"""`tunectl compare`: adopt it, do not, or is that not known yet?"""
+"""`tunectl compare`: whether to adopt a new setting or study."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table, shown
+from tunectl.cli.shared_options import AsJson
 
 if TYPE_CHECKING:
     from tunectl.commands.compare import StudyComparison
 
 
 def compare(
-    old: Annotated[str, typer.Argument(help="What is in use: DIR, or DIR:SETTING.", show_default=False)],
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="What is in use now: DIR or DIR:SETTING.", show_default=False)
+    ],
     new: Annotated[
-        str | None, typer.Argument(help="What might replace it; not given: DIR's other setting.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="NEW", help="What may replace it.  [default: the other setting of DIR]", show_default=False
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say whether to adopt a setting or a study in place of another, from fresh retrains."""
+    """Compare a new setting or study with the one in use now.
+
+    The values are those of retrains with new seeds. The answer is to adopt it, not to adopt it, or that there is not
+    enough evidence yet.
+    """
     from tunectl.commands.compare import compare_studies
 
     report = compare_studies(old, new, note)
@@ -58,11 +68,11 @@ def _print(report: StudyComparison) -> None:
         low, high = found.interval
         better = "better" if found.improvement >= 0 else "worse"
         say(
-            f"the new one's mean is {better} by {shown(abs(found.improvement))} "
+            f"the mean of the new one is {better} by {shown(abs(found.improvement))} "
             f"(90 % interval of the improvement {shown(low)} to {shown(high)})"
         )
     if found.more is not None:
-        say(f"about {found.more} retrains of each would tell a difference of that size")
+        say(f"about {found.more} retrains of each would be enough to confirm a difference of that size")
     if found.seeds_change_nothing:
         say(f"more retrains would not help: {PASS_THE_SEED}, then run `tunectl retrain` in a new study folder")
     elif found.verdict == "not enough evidence":

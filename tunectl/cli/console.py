@@ -1,7 +1,7 @@
-"""How the commands write: results to stdout, messages to stderr, nothing of it past this module.
+"""All output of the commands: results go to stdout, messages to stderr.
 
-What is printed may come from anywhere (a study folder of somebody else's, a program's output, a file's name): it is
-escaped where it would act on the terminal, and where the stream's encoding lacks a character.
+The text may come from anywhere (a study folder from someone else, a program's output, a file name). Control characters
+that would act on the terminal, and characters that are not in the stream's encoding, are escaped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
@@ -25,29 +27,43 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
-_WIDE = 32_000  # piped output is not folded: who reads it is a program or a pager
+_READER_GONE = (errno.EPIPE, errno.EIO)  # of a closed pipe, of a closed terminal
+WIDEST_TEXT = 100  # longer lines of prose are hard to read
+_WIDE = 32_000  # piped output is not wrapped: its reader is a program or a pager
 
 
 def say(text: str = "") -> None:
-    """A line of a result."""
+    """Print a line of a result."""
     _write(sys.stdout, text)
 
 
 def say_paths(paths: Sequence[Path]) -> None:
-    """What was written, a line for each file, or for the folder of several."""
+    """Print the files that were written, or their folder if it has several of them."""
     homes = Counter(path.parent for path in paths)
     for line in dict.fromkeys(f"{path.parent}{os.sep}" if homes[path.parent] > 1 else str(path) for path in paths):
         say(line)
 
 
 def note(text: str) -> None:
-    """A line about the work: it stays out of stdout."""
-    _write(sys.stderr, text)
+    """Print a message on stderr; a warning is wrapped like a finding."""
+    _write(sys.stderr, wrapped(text, sys.stderr) if text.startswith("warning: ") else text)
+
+
+def wrapped(text: str, stream: TextIO | None, indent: str = "  ", first_indent: str = "") -> str:
+    """The text in lines of at most 100 characters, or the terminal's width if that is less.
+
+    Paths and other long words are never broken. `indent` begins all lines but the first.
+    """
+    is_terminal = stream is not None and stream.isatty()
+    width = min(WIDEST_TEXT, shutil.get_terminal_size().columns) if is_terminal else WIDEST_TEXT
+    wrapper = textwrap.TextWrapper(
+        width, initial_indent=first_indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(line for part in text.split("\n") for line in wrapper.wrap(part))
 
 
 def say_json(content: Any) -> None:
-    """One JSON object on stdout; what is not printed as it is are JSON's own escapes."""
+    """Print one JSON object on stdout; characters that cannot be printed are JSON escapes."""
     from tunectl.core.jsontext import encode
 
     text = escaped_json(encode(content, indent=2))
@@ -57,24 +73,24 @@ def say_json(content: Any) -> None:
 
 
 def say_csv(content: bytes) -> None:
-    """A table as CSV on stdout."""
+    """Print a table as CSV on stdout."""
     if sys.stdout is not None:
         _write(sys.stdout, in_encoding(content.decode(), encoding_of(sys.stdout), exactly=True), end="")
 
 
 def say_piece(text: str) -> None:
-    """A piece of a result that is printed as it comes, whose reader may be gone: raises OSError then."""
+    """Print a part of a result immediately; raises OSError if its reader is gone."""
     sys.stdout.write(in_encoding(escaped(text), encoding_of(sys.stdout)))
     sys.stdout.flush()
 
 
 def encoding_of(stream: TextIO) -> str:
-    """The encoding in which a stream writes."""
+    """The encoding of a stream."""
     return stream.encoding or "utf-8"
 
 
 def _write(stream: TextIO | None, text: str, end: str = "\n") -> None:
-    if stream is None:  # closed by whoever started us
+    if stream is None:  # closed by the calling process
         return
     outlet = _Outlet(stream)
     outlet.write(escaped(text) + end)
@@ -82,25 +98,25 @@ def _write(stream: TextIO | None, text: str, end: str = "\n") -> None:
 
 
 class _Outlet:
-    """A stream whose reader may go (`tunectl plan … | head`, a terminal that was closed): what was begun is still done,
-    in silence, and the exit code tells how it ended.
+    """A stream whose reader may go away (`tunectl plan … | head`, a closed terminal): the command still finishes its
+    work without output, and its exit code is the same.
 
-    Raises FolderError where results cannot be written (a full disk); messages are let go then.
+    Raises FolderError if results cannot be written (a full disk); messages are dropped.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        # Asked now: a live table puts another stream in the place of sys.stderr.
+        # Decided now: a live table replaces sys.stderr later.
         self._is_for_results = stream is sys.stdout
 
     def write(self, text: str) -> int:
-        """Write as far as there is a reader, in characters that the stream's encoding has."""
+        """Write in characters of the stream's encoding, as long as there is a reader."""
         with self._readers_may_go():
             self._stream.write(in_encoding(text, encoding_of(self._stream)))
         return len(text)
 
     def flush(self) -> None:
-        """Flush as far as there is a reader."""
+        """Flush, as long as there is a reader."""
         with self._readers_may_go():
             self._stream.flush()
 
@@ -114,23 +130,17 @@ class _Outlet:
         except BlockingIOError:
             if self._is_for_results:
                 raise
-            # A reader that is slow for the moment misses a message.
+            # A slow reader misses a message.
         except OSError as error:
-            # What the stream still holds would fail again when Python flushes it at exit.
-            _silence(self._stream)
+            # The rest of the buffer would fail again when Python flushes it at exit.
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
             if self._is_for_results and error.errno not in _READER_GONE:
                 raise path_error("the output", "written", error) from error
 
 
-def _silence(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
 def console(stream: TextIO) -> Console:
-    """A rich console on a stream; a pipe gets plain, unfolded text."""
+    """A rich console on a stream; a pipe gets plain text without wrapping."""
     from rich.console import Console
 
     return Console(
@@ -144,9 +154,9 @@ def console(stream: TextIO) -> Console:
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """A table on stdout: numbers to the right, missing values as a dash, floats to four digits.
+    """Print a table on stdout: numbers aligned right, missing values as a dash, floats with four digits.
 
-    On a terminal that is too narrow the headings are broken at their underscores.
+    On a narrow terminal the headings are wrapped at their underscores.
     """
     output = console(sys.stdout)
     table = _table(header, rows)
@@ -172,7 +182,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], breaks: str 
 
 
 def empty_table(stream: TextIO) -> Table:
-    """A table without columns yet, with a line below its headings and no other."""
+    """A table without columns yet; its only line is below the headings."""
     from rich import box
     from rich.table import Table
 
@@ -182,7 +192,7 @@ def empty_table(stream: TextIO) -> Table:
 
 
 def _cell(text: str) -> str:
-    """The text on one line, as it will be printed: an escape takes more room than its character."""
+    """The text on one line as it is printed: an escape is wider than its character."""
     return in_encoding(escaped(text).replace("\n", " "), encoding_of(sys.stdout))
 
 
@@ -197,7 +207,7 @@ def _is_number(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value in a table."""
+    """A value as text in a table."""
     if value is None or value == "":
         return "–"
     from tunectl.core.wording import short_text
@@ -206,9 +216,9 @@ def shown(value: object) -> str:
 
 
 def shown_retrains(planned: int | None, run: int | None = None) -> str:
-    """Retrains behind the number of a search's trials: ` + 6 retrains`, ` + 2 of 6 retrains`, "" where there are none.
+    """Text for retrains after the number of trials: ` + 6 retrains`, ` + 2 of 6 retrains`, "" if there are none.
 
-    `run` is how many of them have ended, None where it is not asked.
+    `run` is how many of them have ended; None to leave that out.
     """
     if not planned:
         return ""

@@ -1,18 +1,18 @@
-"""`tunectl export`: a study as other tools read it."""
+"""`tunectl export`: a study in the formats of other tools."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tunectl.cli.console import note, say, say_json
+from tunectl.cli.shared_options import AsJson, StudyFolderPath
 
 
-class To(StrEnum):
-    """For which tool."""
+class Target(StrEnum):
+    """The tools and formats that a study can be exported to."""
 
     tensorboard = "tensorboard"
     mlflow = "mlflow"
@@ -23,20 +23,26 @@ class To(StrEnum):
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
-    to: Annotated[To, typer.Option("--to", help="For which tool.", show_default=False)],
+    folder: StudyFolderPath,
+    to: Annotated[
+        Target,
+        typer.Option("--to", metavar="TOOL", help=f"The tool or format: {', '.join(Target)}.", show_default=False),
+    ],
     out: Annotated[
         str | None,
         typer.Option(
             "--out",
-            metavar="PLACE",
-            help="A folder; a SQLite file for mlflow and optuna [DIR/exports/…].",
+            metavar="PATH",
+            help="The folder to write; for mlflow and optuna, the SQLite file.  [default: FOLDER/exports/...]",
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a study for another tool, or its tables as files; trains nothing."""
+    """Convert a study for another tool, or write its tables.
+
+    Nothing is trained.
+    """
     from tunectl.commands.export import export_study
 
     found = export_study(folder, to.value, out, note)
@@ -46,6 +52,6 @@ def export(
     say(str(found.place))
     left = found.planned - found.trials
     if left:
-        note(f"{found.trials} of {found.planned} trials; {left} were not launched yet")
+        note(f"{found.trials} of {found.planned} trials exported; {left} have not started yet")
     if found.view:
         note(found.view)

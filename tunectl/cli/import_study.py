@@ -1,4 +1,4 @@
-"""`tunectl import`: a study folder made of another tool's study."""
+"""`tunectl import`: a study folder made from another tool's study."""
 
 from __future__ import annotations
 
@@ -11,28 +11,40 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json
+from tunectl.cli.shared_options import AsJson
 
 
-class Source(StrEnum):
-    """From which tool."""
+class OtherTool(StrEnum):
+    """The tools whose studies can be imported."""
 
     optuna = "optuna"
 
 
 def import_study(
     storage: Annotated[
-        str, typer.Argument(help="Its storage: a SQLite or journal file, or an address.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="STORAGE", help="The other tool's storage: a SQLite or journal file, or a URL.", show_default=False
+        ),
     ],
-    source: Annotated[Source, typer.Option("--from", help="From which tool.", show_default=False)],
+    source: Annotated[
+        OtherTool,
+        typer.Option("--from", metavar="TOOL", help=f"The other tool: {', '.join(OtherTool)}.", show_default=False),
+    ],
     study: Annotated[
-        str | None, typer.Option("--study", metavar="NAME", help="Which study of several.", show_default=False)
+        str | None,
+        typer.Option("--study", metavar="NAME", help="The study, if the storage has several.", show_default=False),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="The study folder to make [runs/<study>].", show_default=False)
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="The new study folder.  [default: runs/<study>]", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a study folder of another tool's study, for report and next."""
+    """Convert another tool's study into a study folder.
+
+    `tunectl report` and `tunectl next` work on it.
+    """
     from tunectl.commands.import_study import import_study
 
     found = import_study(source.value, storage, study, folder, sys.argv, datetime.now().astimezone())

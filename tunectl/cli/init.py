@@ -13,7 +13,8 @@ from tunectl.core.proposed_commands import tunectl_command
 
 def init(
     folder: Annotated[
-        Path | None, typer.Argument(help="The folder to write to.  [default: current folder]", show_default=False)
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="The folder to write to.  [default: current folder]", show_default=False),
     ] = None,
     line: Annotated[
         str | None,
@@ -21,16 +22,23 @@ def init(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="With --from: the file.  [default: study.yaml]", show_default=False),
+        typer.Option("--out", metavar="FILE", help="With --from: the file.  [default: study.yaml]", show_default=False),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="With --from: the metric to optimize.")] = None,
-    direction: Annotated[str | None, typer.Option("--direction", help="With --from: minimize or maximize.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="NAME", help="With --from: the metric to optimize.")
+    ] = None,
+    direction: Annotated[
+        str | None, typer.Option("--direction", metavar="DIRECTION", help="With --from: minimize or maximize.")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="With --from: the number of steps of a trial.", min=1)
+        int | None,
+        typer.Option("--steps", metavar="N", min=1, help="With --from: the number of training steps of a trial."),
     ] = None,
     sample: Annotated[
         Path | None,
-        typer.Option("--sample", help="With --from: a file with output of the command, to find its metrics."),
+        typer.Option(
+            "--sample", metavar="FILE", help="With --from: a file with output of the command, to find its metrics."
+        ),
     ] = None,
     place: Annotated[
         list[str] | None,
@@ -41,7 +49,10 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Write a first study: an example, or one for your own command."""
+    """Write a first study: an example, or one for a command.
+
+    With --from, the command is called with --help to find its options.
+    """
     from tunectl.core.errors import UsageError
     from tunectl.drafting.study_draft import StudiedCommand, draft_study
 

@@ -1,29 +1,29 @@
-"""`tunectl logs`: what did a trial write?"""
+"""`tunectl logs`: the output of a trial."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tunectl.cli.console import note, say_piece
+from tunectl.cli.shared_options import StudyFolderPath
 from tunectl.core.safe_text import LogText
 
 
 def logs(
-    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
-    trial: Annotated[int, typer.Argument(help="The trial's number.", min=0, show_default=False)],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the trial has ended.")] = False,
+    folder: StudyFolderPath,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="The number of the trial.", min=0, show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new output until the trial ends.")] = False,
     lines: Annotated[
-        int | None, typer.Option("--lines", help="Only the last so many lines.", min=0, show_default=False)
+        int | None, typer.Option("--lines", metavar="N", min=0, help="Print only the last N lines.", show_default=False)
     ] = None,
 ) -> None:
-    """Print what a trial wrote to stdout and stderr, also while it runs."""
+    """Print the output of a trial, also while it runs."""
     from tunectl.commands.logs import trial_end, trial_log
 
-    # A reader that is gone ends this command: there is nothing else that it does.
+    # A reader that is gone ends this command, which has nothing else to do.
     log, wrote = LogText(), ""
     for piece in trial_log(folder, trial, last_lines=lines, follow=follow):
         text = log.text(piece)
@@ -38,4 +38,4 @@ def logs(
         state, reason, message = trial_end(folder, trial)
         note(f"trial {trial}: {state}" + (f" ({reason}: {message})" if reason and message else ""))
     elif not wrote and lines != 0:
-        note(f"trial {trial} wrote nothing")
+        note(f"trial {trial} has no output")

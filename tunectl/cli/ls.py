@@ -1,4 +1,4 @@
-"""`tunectl ls`: which studies are there, and what did they reach?"""
+"""`tunectl ls`: the studies in a folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_csv, say_json, say_table, shown_retrains
+from tunectl.cli.shared_options import AsJson
 
 if TYPE_CHECKING:
     from tunectl.commands.ls import TrackedStudy
@@ -18,25 +19,27 @@ _DATE_CHARACTERS = len("2026-01-01T12:00")
 
 
 def ls(
-    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path(),
-    long: Annotated[bool, typer.Option("--long", help="Print all that is tracked, a line each.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder to search, with all folders in it.")
+    ] = Path(),
+    long: Annotated[bool, typer.Option("--long", help="Print all details, one in each line.")] = False,
+    as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the whole table as CSV.")] = False,
 ) -> None:
-    """List the studies below a folder: what for, how far, how good, and how to reproduce them."""
+    """List the studies in a folder and their results."""
     from tunectl.commands.ls import tracked_studies, tracking_table
     from tunectl.core.errors import UsageError
     from tunectl.report.table import csv_bytes
 
     if sum((long, as_json, as_csv)) > 1:
-        raise UsageError("--long, --json and --csv: one output at a time")
+        raise UsageError("--long, --json and --csv cannot be combined")
     studies = tracked_studies(folder, note)
     if as_json:
         say_json({"studies": [asdict(item) for item in studies]})
     elif as_csv:
         say_csv(csv_bytes(tracking_table(studies)))
     elif not studies:
-        say(f"{folder}: no study here, nor in any folder below")
+        say(f"{folder}: no study found in this folder or in the folders in it")
     elif long:
         _print_long(studies)
     else:
@@ -70,7 +73,7 @@ def _print_short(studies: list[TrackedStudy]) -> None:
 
 
 def _run_in_words(item: TrackedStudy) -> str | None:
-    """How many of the trials have ended: those of the search, and the retrains."""
+    """The number of trials that have ended, and of retrains."""
     if item.planned is None or item.run is None:
         return None
     retrains, retrains_run = item.retrains or 0, item.retrains_run or 0

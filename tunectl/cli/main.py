@@ -1,4 +1,4 @@
-"""The `tunectl` command: its subcommands, and the one place where errors become messages and exit codes."""
+"""The `tunectl` command: all subcommands, and the place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ import typer
 
 from tunectl import __version__
 from tunectl.cli import (
-    batch_size,
     check,
-    clip_sweep,
     compare,
     export,
     import_study,
     init,
     logs,
-    lr_sweep,
     ls,
     next_round,
     plan,
-    range_test,
     report,
     retrain,
     run,
     status,
-    warmup_sweep,
+    sweeps,
 )
 from tunectl.cli.console import note
 from tunectl.core.errors import EXIT_BAD_STUDY, EXIT_FOLDER, EXIT_INTERRUPTED, FolderError, TunectlError
@@ -37,7 +33,7 @@ from tunectl.core.shortages import with_advice
 
 app = typer.Typer(
     name="tunectl",
-    help="Hyperparameter studies as the Deep Learning Tuning Playbook says they should be run.",
+    help="Run hyperparameter studies as recommended by the Deep Learning Tuning Playbook.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -57,15 +53,15 @@ app.command("next")(next_round.next_round)
 app.command("ls")(ls.ls)
 app.command("export")(export.export)
 app.command("import")(import_study.import_study)
-app.command("lr-sweep")(lr_sweep.lr_sweep)
-app.command("warmup-sweep")(warmup_sweep.warmup_sweep)
-app.command("clip-sweep")(clip_sweep.clip_sweep)
-app.command("range-test")(range_test.range_test)
-app.command("batch-size")(batch_size.batch_size)
+app.command("lr-sweep")(sweeps.lr_sweep)
+app.command("warmup-sweep")(sweeps.warmup_sweep)
+app.command("clip-sweep")(sweeps.clip_sweep)
+app.command("range-test")(sweeps.range_test)
+app.command("batch-size")(sweeps.batch_size)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"tunectl {__version__}")
         raise typer.Exit
 
@@ -73,28 +69,28 @@ def _version(asked: bool) -> None:
 @app.callback()
 def tunectl(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
 
 
-_OF_THE_MACHINE = frozenset(
+_SYSTEM_ERRORS = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EAGAIN, errno.EINTR}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 )
-"""What a call of the system says of the disk, the machine or its owner: no fault of ours, wherever it came about."""
+"""Errors of the disk, the machine or missing rights: they are not bugs of tunectl, wherever they occur."""
 
 
 def _open_closed_streams() -> None:
-    """Give streams that were closed (`>&-`) somewhere to write to: libraries write without asking."""
+    """Replace streams that were closed (`>&-`): libraries write to them without a check."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (as long as the process lives)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open until the process ends)
 
 
-def _is_in_a_folder() -> bool:
-    """Whether the current folder is there: it may have been deleted, or its file system taken away."""
+def _current_folder_exists() -> bool:
+    """Whether the current folder exists: it may have been deleted or unmounted."""
     try:
         os.getcwd()  # noqa: PTH109  (Path.cwd would do the same)
     except OSError:
@@ -111,16 +107,16 @@ def main() -> None:
         note(with_advice(error))
         code = error.exit_code
     except FileNotFoundError:
-        if _is_in_a_folder():
+        if _current_folder_exists():
             raise
-        note("the current folder is not there any more: change to one that is (cd)")
+        note("the current folder no longer exists; change to another one (cd)")
         code = EXIT_BAD_STUDY
     except BrokenPipeError:
-        # Only click writes past the console: whoever read the help has gone. Python must not complain at exit.
+        # Only click prints the help without our console: its reader is gone. Avoids a message of Python at exit.
         sys.stdout = None
         code = 0
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if error.errno not in _SYSTEM_ERRORS:
             raise
         note(with_advice(FolderError(f"{error.filename or 'a file'}: {system_reason(error)}")))
         code = EXIT_FOLDER

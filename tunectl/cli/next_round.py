@@ -1,4 +1,4 @@
-"""`tunectl next`: the study file of the next round."""
+"""`tunectl next`: the study file for the next round."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunectl.cli.console import note, say, say_json
+from tunectl.cli.shared_options import AsJson, StudyFolderPath
 
 if TYPE_CHECKING:
     from tunectl.commands.next_round import NextRound
 
 
 def next_round(
-    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
+    folder: StudyFolderPath,
     to: Annotated[
-        Path | None, typer.Option("--to", help="The file to write [<study>-round2.yaml].", show_default=False)
+        Path | None,
+        typer.Option(
+            "--to", metavar="FILE", help="The file to write.  [default: <study>-round2.yaml]", show_default=False
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the study of the next round, as the findings recommend it."""
+    """Write the study file of the next round, from the findings."""
     from tunectl.commands.next_round import next_round
 
     found = next_round(folder, to, note)
@@ -42,6 +46,6 @@ def _print(found: NextRound) -> None:
     for line in found.by_hand:
         note(line)
     if found.path is None:
-        note(f"{found.study}: the findings recommend no change of the study file")
+        note(f"{found.study}: the findings recommend no changes to the study file")
     else:
         say(f"{found.path}")

@@ -1,4 +1,4 @@
-"""`tunectl plan`: which trials would be run?"""
+"""`tunectl plan`: the trials of a study."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from tunectl.cli.console import say, say_csv, say_json, say_table
+from tunectl.cli.shared_options import Study
 
-MOST_ROWS = 200  # a longer table is read by no one, and drawing it takes seconds
+MOST_ROWS = 200  # a longer table is hard to read and takes seconds to draw
 
 
 def plan(
-    study: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
+    study: Study,
     as_json: Annotated[bool, typer.Option("--json", help="Print all trials as one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print all trials as CSV.")] = False,
 ) -> None:
-    """Print the trials of a study without training them."""
+    """List the trials of a study without training them."""
     from tunectl.commands.plan import plan_json, plan_summary, plan_table
     from tunectl.core.errors import UsageError
     from tunectl.report.table import csv_bytes
@@ -25,7 +26,7 @@ def plan(
     from tunectl.space.trial_plan import plan_trials
 
     if as_json and as_csv:
-        raise UsageError("--json and --csv: one output at a time")
+        raise UsageError("--json and --csv cannot be combined")
     checked = check_study(study, Path.cwd())
     trials = plan_trials(checked.spec)
     if as_json:
@@ -38,4 +39,4 @@ def plan(
     else:
         rows = [(item.name, item.role, item.active, item.values) for item in plan_summary(checked, trials)]
         say_table(("hyperparameter", "role", "trials", "values"), rows)
-        say(f"{len(trials):,} trials in {len(checked.settings):,} settings; --csv or --json prints them all")
+        say(f"{len(trials):,} trials in {len(checked.settings):,} settings; use --csv or --json to print them all")

@@ -1,6 +1,4 @@
-"""A run on the screen: a live table on a terminal, one line a finished trial elsewhere, nothing when asked to be
-quiet.
-"""
+"""The progress of a run: a live table on a terminal, else one line for each trial; nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from tunectl.cli.console import console, empty_table, encoding_of, note, shown
+from tunectl.cli.console import console, empty_table, encoding_of, note, shown, wrapped
 from tunectl.cli.terminal_text import in_encoding
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped
@@ -22,7 +20,7 @@ _MOST_SHOWN = 16  # running trials in the live table
 
 
 class Quiet(AbstractContextManager["Quiet"]):
-    """Says what the user must know, and nothing else. `failed` are the trials of which it was said how they failed."""
+    """Prints only messages and failures. `failed` are the trials whose failure was printed."""
 
     def __init__(self) -> None:
         self.failed: list[int] = []
@@ -41,7 +39,7 @@ class Quiet(AbstractContextManager["Quiet"]):
             note(self._line(outcome, progress))
 
     def _line(self, outcome: TrialOutcome, progress: RunProgress) -> str:
-        """A finished trial in one line; a message that another trial failed with is not said again."""
+        """A finished trial in one line; the message of an earlier failure is not printed again."""
         if outcome.state != "failed":
             return trial_line(outcome, progress)
         trial = outcome.plan.trial
@@ -49,18 +47,18 @@ class Quiet(AbstractContextManager["Quiet"]):
         return trial_line(outcome, progress, self._first.setdefault((outcome.reason, outcome.message), trial))
 
     def progress(self, progress: RunProgress) -> None:
-        """Shows nothing."""
+        """Print nothing."""
 
 
 class Lines(Quiet):
-    """One line for each trial that ends, to stderr."""
+    """Prints one line on stderr for each trial that ends."""
 
     def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         note(self._line(outcome, progress))
 
 
 class Live(Quiet):
-    """A table that is drawn again in place, on a terminal's stderr."""
+    """A table on a terminal that is updated in place."""
 
     def __init__(self) -> None:
         from rich.live import Live as RichLive
@@ -90,23 +88,25 @@ class Live(Quiet):
         self._live.update(_table(progress))
 
     def _print(self, text: str) -> None:
+        if text.startswith("warning: "):
+            text = wrapped(text, sys.stderr)
         self._console.print(in_encoding(escaped(text), encoding_of(sys.stderr)))
 
 
 def watcher(*, quiet: bool) -> Quiet:
-    """The watcher for this stderr."""
+    """The progress display for this stderr."""
     if quiet:
         return Quiet()
     return Live() if sys.stderr.isatty() else Lines()
 
 
 def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None = None) -> str:
-    """A finished trial in one line; `alike` is the first that failed with its message."""
+    """A finished trial in one line; `alike` is the first trial that failed with the same message."""
     head = f"[{progress.done}/{progress.total}] trial {outcome.plan.trial} {outcome.state}"
     if outcome.state == "failed" and alike in (None, outcome.plan.trial):
         return f"{head}: {outcome.reason}: {outcome.message}"
     if outcome.state == "failed":
-        return f"{head}: {outcome.reason}, as trial {alike}"
+        return f"{head}: {outcome.reason}, like trial {alike}"
     if outcome.state == "infeasible":
         at = f" at step {outcome.infeasible_step}" if outcome.infeasible_step is not None else ""
         return f"{head}: {outcome.reason}{at}"

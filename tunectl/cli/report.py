@@ -1,15 +1,15 @@
-"""`tunectl report`: what a study says, as findings, a page and plots."""
+"""`tunectl report`: the findings, the report page and the plots of a study."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.printed_findings import say_findings
+from tunectl.cli.shared_options import AsJson, StudyFolderPath
 
 if TYPE_CHECKING:
     from tunectl.session.written_report import StudyReport
@@ -23,28 +23,42 @@ class Direction(StrEnum):
 
 
 class Checkpoint(StrEnum):
-    """By which evaluation a trial counts."""
+    """The evaluation that gives the value of a trial."""
 
     best = "best"
     final = "final"
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
+    folder: StudyFolderPath,
     objective: Annotated[
         str | None,
-        typer.Option("--objective", metavar="METRIC", help="Another metric to judge by.", show_default=False),
+        typer.Option("--objective", metavar="METRIC", help="Judge by another metric.", show_default=False),
     ] = None,
     direction: Annotated[
-        Direction | None, typer.Option("--direction", help="Which of its values are better.", show_default=False)
+        Direction | None,
+        typer.Option(
+            "--direction",
+            metavar="DIRECTION",
+            help="Which values are better: minimize or maximize.",
+            show_default=False,
+        ),
     ] = None,
     checkpoint: Annotated[
         Checkpoint | None,
-        typer.Option("--checkpoint", help="The evaluation by which a trial counts.", show_default=False),
+        typer.Option(
+            "--checkpoint",
+            metavar="WHICH",
+            help="The evaluation that gives a trial's value: best or final.",
+            show_default=False,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a study's findings, its page and its plots anew; trains nothing."""
+    """Write a study's findings, report page and plots.
+
+    Nothing is trained.
+    """
     from tunectl.report.renderer import renderers
 
     with renderers() as ready:

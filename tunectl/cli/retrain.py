@@ -1,4 +1,4 @@
-"""`tunectl retrain`: how much of the best result was luck?"""
+"""`tunectl retrain`: train the best trials again, to see how much of their results was luck."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.progress_display import watcher
+from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, StudyFolderPath
 from tunectl.core.errors import EXIT_INTERRUPTED
 from tunectl.core.folders import StudyFolder
 
@@ -18,21 +19,22 @@ if TYPE_CHECKING:
 
 
 def retrain(
-    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
-    best: Annotated[int, typer.Option("--best", min=1, help="So many of the best trials.")] = 1,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often each is trained again.")] = 3,
-    each_setting: Annotated[bool, typer.Option("--each-setting", help="The best of each setting.")] = False,
-    study: Annotated[
-        Path | None, typer.Option("--study", help="The study file, if it was moved.", show_default=False)
-    ] = None,
-    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Trials at a time.", show_default=False)] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run the retrains that failed again, too.")
+    folder: StudyFolderPath,
+    best: Annotated[int, typer.Option("--best", metavar="N", min=1, help="The number of best trials to retrain.")] = 1,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=1, help="The number of retrains of each.")] = 3,
+    each_setting: Annotated[
+        bool, typer.Option("--each-setting", help="Retrain the best trials of each setting.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    study: Annotated[
+        Path | None,
+        typer.Option("--study", metavar="FILE", help="The study file, if it was moved.", show_default=False),
+    ] = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Train the best trials of a study again with fresh seeds."""
+    """Train the best trials of a study again with new seeds."""
     from tunectl.session.backend_start import started_backend
 
     with started_backend(study or StudyFolder(folder).study) as backend:
@@ -59,7 +61,7 @@ def _print(report: RetrainResult) -> None:
     say_table(
         table.header,
         table.rows,
-        title=f"{report.study}: {report.objective.metric} of trials trained again, fresh seeds",
+        title=f"{report.study}: {report.objective.metric} of trials retrained with new seeds",
     )
     for item in report.retrained:
         if item.identical:
@@ -67,7 +69,7 @@ def _print(report: RetrainResult) -> None:
     if any(item.identical for item in report.retrained):
         say(PASS_THE_SEED)
     if report.exit_code == EXIT_INTERRUPTED:
-        note("interrupted; the same command goes on from here")
+        note("interrupted; run the same command to resume")
     else:
         say()
         say_paths(report.paths)

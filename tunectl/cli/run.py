@@ -1,4 +1,4 @@
-"""`tunectl run`: train the trials of a study, or go on where it was left."""
+"""`tunectl run`: train the trials of a study."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tunectl.cli.console import note, say, say_json, say_paths, say_table
 from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.printed_findings import say_findings
 from tunectl.cli.progress_display import watcher
+from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -21,26 +22,27 @@ if TYPE_CHECKING:
 
 
 class Order(StrEnum):
-    """In which order trials are launched; it changes no result."""
+    """The order in which trials start; it changes no result."""
 
     plan = "plan"
     reversed = "reversed"
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)],
+    study: Study,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="The study folder [runs/<study>].", show_default=False)
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="The study folder.  [default: runs/<study>]", show_default=False),
     ] = None,
-    slots: Annotated[int | None, typer.Option("--slots", min=1, help="Trials at a time.", show_default=False)] = None,
-    order: Annotated[Order, typer.Option("--order", help="In which order trials start.")] = Order.plan,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run the trials that failed again, too.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    slots: Slots = None,
+    order: Annotated[
+        Order, typer.Option("--order", metavar="ORDER", help="The order in which trials start: plan or reversed.")
+    ] = Order.plan,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> int:
-    """Train the trials of a study, or go on where an earlier run stopped."""
+    """Train the trials of a study, or resume where a run stopped."""
     from tunectl.session.backend_start import started_backend
 
     with started_backend(study) as backend:
@@ -64,15 +66,15 @@ def run(
     return report.exit_code
 
 
-def _print(report: RunResult, said: Collection[int]) -> None:
+def _print(report: RunResult, printed: Collection[int]) -> None:
     spec = report.spec
     if report.untouched:
-        say(f"{spec.name}: the study is complete, nothing was left to run")
+        say(f"{spec.name}: all trials have ended already, nothing to run")
         say()
     failed = [item for item in report.outcomes if item.state == "failed"]
-    note_failures(failed, report.folder, said)
+    note_failures(failed, report.folder, printed)
     if failed:
-        note("--retry-failed runs failed trials again, from where they were saved if they were")
+        note("to run the failed trials again, from their last checkpoint if they have one: --retry-failed")
     title = f"{spec.name}: settings by {spec.objective.metric}, {spec.objective.direction}"
     say_table(report.tables.header, report.tables.rows, title=title)
     say()
@@ -83,4 +85,4 @@ def _print(report: RunResult, said: Collection[int]) -> None:
         say(str(report.page))
     if report.exit_code == EXIT_INTERRUPTED:
         left = f"{report.unfinished} of {len(report.outcomes)} trials left"
-        note(f"interrupted with {left}; the same command goes on from here")
+        note(f"interrupted with {left}; run the same command to resume")

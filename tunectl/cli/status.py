@@ -1,14 +1,10 @@
-"""`tunectl status`: how far is a study?"""
+"""`tunectl status`: the progress of a study."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from tunectl.cli.console import note, say, say_json, say_table, shown, shown_retrains
 from tunectl.cli.failed_trials import by_message, listed
+from tunectl.cli.shared_options import AsJson, StudyFolderPath
 
 _NEXT_RUN = {
     "nothing": "the next run trains what is left in the new environment",
@@ -19,10 +15,10 @@ _NEXT_RUN = {
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="The study folder (runs/<study>).", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    folder: StudyFolderPath,
+    as_json: AsJson = False,
 ) -> None:
-    """Show how far a study is, also while it runs."""
+    """Show the progress of a study, also while it runs."""
     from tunectl.commands.status import study_status
 
     report = study_status(folder, note)

@@ -1,11 +1,11 @@
-"""Text in the characters that a stream's encoding has."""
+"""Text in the characters of a stream's encoding."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 _PLAIN = {"→": "->", "–": "-", "─": "-", "×": "x", "·": "*", "…": "...", "±": "+-", "²": "^2", "µ": "u"}
-# What tunectl itself prints beyond ASCII, and what stands for it where the encoding lacks it.
+# The characters outside ASCII in tunectl's own messages, and their replacements.
 
 
 def fits(text: str, encoding: str) -> bool:
@@ -18,8 +18,8 @@ def fits(text: str, encoding: str) -> bool:
 
 
 def in_encoding(text: str, encoding: str, *, exactly: bool = False) -> str:
-    r"""The text in characters that the encoding has: others as escapes (`\u2192`), and the marks that tunectl itself
-    prints as plain ones (`->`); with `exactly` these are escapes, too.
+    r"""The text in characters of the encoding: others become escapes (`\u2192`), those in tunectl's own messages plain
+    characters (`->`); with `exactly` these become escapes too.
     """
     if fits(text, encoding):
         return text

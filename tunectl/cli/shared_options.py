@@ -1,0 +1,20 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The study's YAML file.", show_default=False)]
+StudyFolderPath = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The study folder (runs/<study>).", show_default=False)
+]
+Slots = Annotated[
+    int | None,
+    typer.Option("--slots", metavar="N", min=1, help="The number of trials that run at a time.", show_default=False),
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also run the failed trials again.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]

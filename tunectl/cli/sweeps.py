@@ -1,0 +1,335 @@
+"""The five sweeps: `lr-sweep`, `warmup-sweep`, `clip-sweep`, `range-test` and `batch-size`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunectl.cli.console import note, say, say_json, say_paths, say_table
+from tunectl.cli.failed_trials import note_failures
+from tunectl.cli.progress_display import watcher
+from tunectl.cli.shared_options import AsJson, Quiet, RetryFailed, Slots, Study
+
+if TYPE_CHECKING:
+    from tunectl.commands.sweep import ProcedureResult
+    from tunectl.procedures.procedure import ProcedureOptions
+
+ValuesFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--values-from", metavar="DIR/TRIAL", help="Use the values of this completed trial.", show_default=False
+    ),
+]
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="NAME=VALUE",
+        help="The value of a hyperparameter that varies in the study; can be repeated.",
+        show_default=False,
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="The study folder.  [default: runs/<study>.<sweep>]", show_default=False),
+]
+Before = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="DIR", help="The folder of an earlier sweep, to build on its result.", show_default=False
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedOptions:
+    """The options that all sweeps have: which values the study gets, and where and how its trials run."""
+
+    values_from: Path | None
+    at: list[str] | None
+    folder: Path | None
+    slots: int | None
+    retry_failed: bool
+    as_json: bool
+    quiet: bool
+
+
+def lr_sweep(
+    study: Study,
+    *,
+    low: Annotated[
+        float | None, typer.Option("--low", metavar="RATE", help="The lowest learning rate.", show_default=False)
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option("--high", metavar="RATE", help="The highest learning rate.", show_default=False)
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            "--points",
+            metavar="N",
+            help="The number of learning rates, each trained 2 or 3 times.",
+            show_default=False,
+        ),
+    ] = None,
+    constant: Annotated[
+        bool,
+        typer.Option(
+            "--constant/--schedule",
+            help="Train at constant rates, or with the study's schedule.  [default: --schedule]",
+            show_default=False,
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", metavar="N", min=1, help="Train this many steps instead of max_train_steps.", show_default=False
+        ),
+    ] = None,
+    follow_up: Annotated[
+        bool,
+        typer.Option(
+            help="Then also train above the best rate and with new seeds.  [default: --follow-up]", show_default=False
+        ),
+    ] = True,
+    find_max_train_steps: Annotated[
+        bool,
+        typer.Option(
+            "--find-max-train-steps", help="Also find the number of steps that fits the training set perfectly."
+        ),
+    ] = False,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="METRIC=VALUE",
+            help="With --find-max-train-steps: what counts as a perfect fit, such as train/loss=0.01.",
+            show_default=False,
+        ),
+    ] = None,
+    off: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--off",
+            metavar="NAME=VALUE",
+            help="With --find-max-train-steps: the value that turns a regulariser off; can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    values_from: ValuesFrom = None,
+    at: At = None,
+    folder: Folder = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find the best learning rate, and the unstable ones."""
+    from tunectl.procedures.lr_options import LrSweepOptions, fit_of
+    from tunectl.session.base_configuration import values_at
+
+    metric, threshold = fit_of(fit)
+    options = LrSweepOptions(
+        low=low,
+        high=high,
+        points=points,
+        constant=constant,
+        steps=steps,
+        follow_up=follow_up,
+        find_max_train_steps=find_max_train_steps,
+        fit_metric=metric,
+        fit_threshold=threshold,
+        off=values_at(off or [], "--off"),
+    )
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    return _run(study, options, shared)
+
+
+def warmup_sweep(
+    study: Study,
+    *,
+    before: Before = None,
+    unstable_lr: Annotated[
+        float | None,
+        typer.Option(
+            "--unstable-lr",
+            metavar="RATE",
+            help="The learning rate at which training is unstable.  [default: as found by lr-sweep]",
+            show_default=False,
+        ),
+    ] = None,
+    factor: Annotated[
+        float, typer.Option("--factor", metavar="FACTOR", help="How many times that rate a warmup should allow.")
+    ] = 10.0,
+    values_from: ValuesFrom = None,
+    at: At = None,
+    folder: Folder = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find the shortest warmup that allows higher learning rates.
+
+    Then compare the result with and without the warmup.
+    """
+    from tunectl.procedures.warmup_search import WarmupSweepOptions
+
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    return _run(study, WarmupSweepOptions(unstable_lr, factor), shared, before)
+
+
+def clip_sweep(
+    study: Study,
+    *,
+    before: Before = None,
+    values_from: ValuesFrom = None,
+    at: At = None,
+    folder: Folder = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find a gradient clipping threshold and its learning rate."""
+    from tunectl.procedures.clip_sweep import ClipSweepOptions
+
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    return _run(study, ClipSweepOptions(), shared, before)
+
+
+def range_test(
+    study: Study,
+    *,
+    low: Annotated[
+        float | None,
+        typer.Option("--low", metavar="RATE", help="The first learning rate.  [default: 1e-7]", show_default=False),
+    ] = None,
+    high: Annotated[
+        float | None,
+        typer.Option("--high", metavar="RATE", help="The last learning rate.  [default: 10]", show_default=False),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help="The number of steps.  [default: 500]", show_default=False),
+    ] = None,
+    values_from: ValuesFrom = None,
+    at: At = None,
+    folder: Folder = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Raise the learning rate during one trial to find its range."""
+    from tunectl.procedures.range_test import RangeTestOptions
+
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    return _run(study, RangeTestOptions(low, high, steps), shared)
+
+
+def batch_size(
+    study: Study,
+    *,
+    low: Annotated[
+        int | None,
+        typer.Option(
+            "--low", metavar="N", min=1, help="The first batch size.  [default: the study's]", show_default=False
+        ),
+    ] = None,
+    high: Annotated[
+        int | None,
+        typer.Option(
+            "--high",
+            metavar="N",
+            min=1,
+            help="The largest batch size.  [default: all training examples]",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            min=1,
+            help="The most steps for each size.  [default: 20000]",
+            show_default=False,
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="GIB",
+            help="The memory that a trial may use.  [default: all free memory]",
+            show_default=False,
+        ),
+    ] = None,
+    values_from: ValuesFrom = None,
+    at: At = None,
+    folder: Folder = None,
+    slots: Slots = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Double the batch size until training gets no faster.
+
+    Ends earlier where memory runs out.
+    """
+    from tunectl.procedures.batch_size import BatchSizeOptions
+
+    shared = SharedOptions(values_from, at, folder, slots, retry_failed, as_json, quiet)
+    return _run(study, BatchSizeOptions(low, high, steps, memory_limit), shared)
+
+
+def _run(study: Path, options: ProcedureOptions, shared: SharedOptions, before: Path | None = None) -> int:
+    """Run the procedure that has these options, and print its conclusion; the exit code."""
+    from tunectl.session.backend_start import started_backend
+
+    with started_backend(study) as backend:
+        # The rest is imported while the backend loads.
+        from tunectl.commands.sweep import run_procedure
+        from tunectl.session.base_configuration import values_at, values_of_trial
+        from tunectl.session.procedure_request import ProcedureRequest
+        from tunectl.session.training_trials import RunOptions
+
+        values = values_of_trial(shared.values_from, note) if shared.values_from is not None else {}
+        request = ProcedureRequest(options, {**values, **values_at(shared.at or [])}, before)
+        where = RunOptions(
+            folder=shared.folder, slots=shared.slots, retry_failed=shared.retry_failed, command=tuple(sys.argv)
+        )
+        with watcher(quiet=shared.quiet) as watching:
+            report = run_procedure(study, request, where, watching, backend)
+    if shared.as_json:
+        say_json(report.to_json())
+    else:
+        _print(report, watching.failed)
+    return report.exit_code
+
+
+def _print(report: ProcedureResult, printed: Collection[int]) -> None:
+    """Print the conclusion, or why there is none; the failures of the `printed` trials are not printed again."""
+    note_failures(report.failed, report.folder, printed)
+    conclusion = report.conclusion
+    if conclusion is None:
+        left = sum(item.state not in ("completed", "infeasible") for item in report.outcomes)
+        why = "interrupted" if report.interrupted else "no conclusion"
+        again = "run the same command to resume" if report.interrupted else "run again with --retry-failed"
+        note(f"{report.procedure}: {why} with {left} trials left; {again}")
+        return
+    if conclusion.rows:
+        say_table(conclusion.header, conclusion.rows)
+        say()
+    say(conclusion.verdict)
+    if conclusion.advice:
+        say()
+        say(conclusion.advice)
+    say()
+    say_paths(report.paths)
