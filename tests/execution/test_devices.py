@@ -120,9 +120,9 @@ def test_a_gpu_that_does_not_answer_keeps_its_index():
 def test_devices_are_counted_and_named():
     first, second, third = find_devices("auto", {}, lambda: MIXED)
     assert [device.index for device in (first, second, third)] == [0, 1, 2]
-    assert (first.kind, first.name, first.label) == ("cuda", "H100", A)
+    assert (first.device_type, first.name, first.label) == ("cuda", "H100", A)
     assert (second.name, third.name) == ("A100 MIG 3g.20gb", "A100")
-    assert (CPU.kind, CPU.label, CPU.visible) == ("cpu", "cpu", "")
+    assert (CPU.device_type, CPU.label, CPU.visible) == ("cpu", "cpu", "")
 
 
 def test_the_cpu_is_had_without_asking_the_driver():
@@ -162,7 +162,7 @@ def test_a_study_chooses_a_mig_instance():
         (("GPU-8932",), None, "is the beginning of more than one UUID"),
         (("cuda:0",), None, "cuda:0 was not found"),
         ((0, A), None, "expected each device once"),
-        ((), None, "the list is empty"),
+        ((), None, "got an empty list"),
         ((0,), "", "the visible GPUs are: none"),
         ((-1,), None, "-1 was not found"),
     ],
@@ -239,7 +239,7 @@ def test_no_pynvml_means_no_gpus(monkeypatch):
 
 def test_a_driver_that_does_not_answer_is_an_error_not_a_silent_cpu(monkeypatch):
     fake_driver(monkeypatch, init_error=18)
-    with pytest.raises(UsageError, match=r"NVML says: error 18; .*devices: cpu"):
+    with pytest.raises(UsageError, match=r"NVML: error 18; .*devices: cpu"):
         nvml.read_gpus()
 
 

@@ -104,7 +104,7 @@ def test_an_updates_examples_are_a_function_of_seed_and_update_alone():
 
 
 def test_an_empty_train_split_is_refused():
-    with pytest.raises(WorkloadError, match="empty"):
+    with pytest.raises(WorkloadError, match="expected at least one example"):
         DataOrder(0, 0, 4)
 
 
