@@ -119,7 +119,7 @@ class _Outlet:
             # What the stream still holds would fail again when Python flushes it at exit.
             _silence(self._stream)
             if self._is_for_results and error.errno not in _READER_GONE:
-                raise path_error("the output", "written", error) from error
+                raise path_error("stdout", "written", error) from error
 
 
 def _silence(stream: TextIO) -> None:
