@@ -136,7 +136,7 @@ class _Outlet:
             with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
             if self._is_for_results and error.errno not in _READER_GONE:
-                raise path_error("the output", "written", error) from error
+                raise path_error("stdout", "written", error) from error
 
 
 def console(stream: TextIO) -> Console:
