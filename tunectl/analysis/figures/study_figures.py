@@ -279,7 +279,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     for name, of_group in groups.items():
         counts = thinned_budgets(len(of_group))
         for item in best_by_budget(evidence.costs(of_group), counts) if counts else ():
-            low, lower, median, upper, high = (_value(evidence.objective, loss) for loss in item.quantiles)
+            low, lower, median, upper, high = map(evidence.objective.value, item.quantiles)
             boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
     if len(boxes) < 2:
         return None
@@ -299,10 +299,6 @@ def thinned_budgets(trials: int) -> list[int]:
     """The numbers of trials that get a box: powers of two from 1 on, and half of the trials."""
     most = trials // 2
     return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
-
-
-def _value(objective: Objective, loss: float) -> float:
-    return loss if objective.direction == "minimize" else -loss
 
 
 def front_runs(evidence: StudyEvidence) -> list[Run]:

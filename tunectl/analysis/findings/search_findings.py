@@ -61,7 +61,7 @@ def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], 
         numbers={
             "trials": len(runs),
             "feasible": len(feasible),
-            "best": _value(evidence, float(feasible.min())) if len(feasible) else None,
+            "best": evidence.objective.value(float(feasible.min())) if len(feasible) else None,
             "expected_gain_of_doubling": gain,
             "share_of_gain": None if gain is None else share,
             "retrain_deviation": deviation,
@@ -92,7 +92,7 @@ def _budget_sentence(evidence: StudyEvidence, setting: int, costs: Floats, half:
         return f"{start}: one trial says nothing about what more trials would find."
     if gain is None and math.isfinite(half.median):  # what half of a few trials reach says nothing
         return f"{start}."
-    ends = sorted(_value(evidence, half.quantiles[place]) for place in (0, -1))
+    ends = sorted(evidence.objective.value(half.quantiles[place]) for place in (0, -1))
     if math.isfinite(half.quantiles[-1]):
         spread = f"; half as many would have reached {_shown(evidence, half.median)}, in 9 of 10 cases between "
         spread += f"{short_number(ends[0])} and {short_number(ends[1])}"
@@ -121,19 +121,14 @@ def _budget_numbers(evidence: StudyEvidence, item: BestOfK) -> dict[str, Any]:
     assert len(QUANTILES) == 5
     return {
         "trials": item.trials,
-        "expected": _finite(_value(evidence, item.expected)),
-        **{name: _finite(_value(evidence, cost)) for name, cost in named},
+        "expected": _finite(evidence.objective.value(item.expected)),
+        **{name: _finite(evidence.objective.value(cost)) for name, cost in named},
         "all_infeasible": item.all_infeasible,
     }
 
 
-def _value(evidence: StudyEvidence, cost: float) -> float:
-    """The value of the objective that has this cost."""
-    return cost if evidence.objective.direction == "minimize" else -cost
-
-
 def _shown(evidence: StudyEvidence, cost: float) -> str:
-    return short_number(_value(evidence, cost))
+    return short_number(evidence.objective.value(cost))
 
 
 def _finite(value: float) -> float | None:

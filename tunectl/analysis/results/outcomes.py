@@ -137,7 +137,7 @@ def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> Tria
     completed = [
         item
         for item in outcomes
-        if item.state == "completed" and item.plan.kind != "retrain" and objective.loss(item.best_value) < math.inf
+        if item.state == "completed" and item.plan.kind != "retrain" and objective.cost(item.best_value) < math.inf
     ]
     return min(completed, key=lambda item: objective.rank(item.best_value, item.plan.trial), default=None)
 

@@ -74,6 +74,6 @@ def best_searched(outcomes: Sequence[TrialOutcome], objective: Objective, count:
     found = [
         item
         for item in outcomes
-        if item.plan.kind == "search" and item.state == "completed" and objective.loss(item.best_value) < math.inf
+        if item.plan.kind == "search" and item.state == "completed" and objective.cost(item.best_value) < math.inf
     ]
     return sorted(found, key=lambda item: objective.rank(item.best_value, item.plan.trial))[:count]

@@ -165,4 +165,4 @@ class Run:
 
     def cost(self, objective: Objective) -> float:
         """The best value as a number to minimise; infinite for an infeasible trial, and if nothing was measured."""
-        return objective.loss(self.best_value) if self.feasible else math.inf
+        return objective.cost(self.best_value) if self.feasible else math.inf
