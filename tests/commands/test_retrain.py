@@ -114,7 +114,7 @@ def test_the_selected_trial_itself_is_no_evidence(compared):
     assert (report.old.trial, report.new.trial) == (6, 7)
     assert report.comparison.verdict == "not enough evidence"
     assert "variance is unknown" in report.comparison.reason
-    assert report.new.candidate.losses == ()
+    assert report.new.candidate.costs == ()
     assert report.new.retrain_command.endswith("--each-setting")
 
 
@@ -133,7 +133,7 @@ def test_two_studies_are_compared_by_the_best_setting_of_each(compared):
     old, new = compared({7: [0.3, 0.31, 0.32]}, "old").path, compared({7: [0.2, None, 0.22]}, "new").path
     report = compare_places(str(old), str(new))
     assert (report.old.trial, report.new.trial) == (7, 7)
-    assert report.new.candidate.losses[1] == float("inf")
+    assert report.new.candidate.costs[1] == float("inf")
     assert report.comparison.improvement is None
     assert json.loads(json.dumps(report.to_json()["new"]["name"])) == "new (optimizer=adam)"
 

@@ -37,7 +37,7 @@ def _print(report: ComparisonReport) -> None:
     objective, found = report.objective, report.comparison
     rows = []
     for role, side in (("in use", report.old), ("new", report.new)):
-        values = [value_of(loss, objective) for loss in side.candidate.losses]
+        values = [value_of(cost, objective) for cost in side.candidate.costs]
         mean = sum(values) / len(values) if values else None
         rows.append(
             (

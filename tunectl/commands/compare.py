@@ -59,7 +59,7 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
         "place": side.place,
         "trial": side.trial,
         "search_value": candidate.search_value,
-        "retrains": [value_of(loss, objective) for loss in candidate.losses],
+        "retrains": [value_of(cost, objective) for cost in candidate.costs],
         "retrain_deviation": candidate.retrain_deviation,
         "study_deviation": candidate.study_deviation,
         "identical": candidate.identical,

@@ -13,7 +13,7 @@ from functools import wraps
 
 import numpy as np
 
-from tunectl.analysis.curves.curve_shapes import LossCurve, Share, pooled
+from tunectl.analysis.curves.curve_shapes import CostCurve, Share, pooled
 from tunectl.analysis.curves.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
 from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.curves.overfitting import overfit
@@ -57,7 +57,7 @@ def _where_steps_fit(find: Callable[[StudyEvidence], list[Finding]]) -> Callable
     return found
 
 
-def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
+def _falls(curves: Mapping[Run, CostCurve]) -> dict[Run, Share]:
     return {run: curve.fall(THIRD_QUARTER, LAST_QUARTER) for run, curve in curves.items()}
 
 

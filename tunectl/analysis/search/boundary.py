@@ -115,19 +115,19 @@ def _chance_of_best_order(
     trials are further tests.
     """
     same = [
-        (_from_end(other, at), other.losses[other.feasible])
+        (_from_end(other, at), other.costs[other.feasible])
         for other, at in everything
         if other.setting == axis.setting and _feasible_trials(other) == _feasible_trials(axis)
     ]
     orders = drawn_orders(FEWEST_FOR_A_CROWD)
     best = np.full(len(orders), -1.0)
-    for positions, losses in same:
+    for positions, costs in same:
         outwards = np.argsort(positions, kind="stable")
-        by_place = losses[orders][:, outwards]
+        by_place = costs[orders][:, outwards]
         is_perfect = (np.diff(by_place) > 0).all(axis=1)
         best = np.maximum(best, np.where(is_perfect, _correlations(by_place, positions[outwards]), -1.0))
-    losses = axis.losses[axis.feasible]
-    seen = float(_correlations(losses[None], _from_end(axis, end))[0])
+    costs = axis.costs[axis.feasible]
+    seen = float(_correlations(costs[None], _from_end(axis, end))[0])
     return family_wise(float(np.mean(best >= seen - 1e-12)), questions - len(same) + 1)
 
 
@@ -135,9 +135,9 @@ def _feasible_trials(axis: SettingAxis) -> list[int]:
     return [run.plan.trial for run, feasible in zip(axis.runs, axis.feasible, strict=True) if feasible]
 
 
-def _correlations(losses: Floats, positions: Floats) -> Floats:
+def _correlations(costs: Floats, positions: Floats) -> Floats:
     """Pearson's correlations of rows of costs, shape [orders, trials], with positions; shape [orders]."""
-    left, right = losses - losses.mean(axis=1, keepdims=True), positions - positions.mean()
+    left, right = costs - costs.mean(axis=1, keepdims=True), positions - positions.mean()
     spread = np.sqrt((left**2).sum(axis=1) * (right**2).sum())
     return np.asarray(left @ right / np.maximum(spread, 1e-300))
 
