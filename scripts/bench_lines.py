@@ -30,9 +30,9 @@ from tunectl.execution.jobs import AttemptLimits, Job
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
-from tunectl.session.open_study import OpenStudy, opened
+from tunectl.session.open_study import OpenStudy, open_study
 from tunectl.session.recorder import Recorder
-from tunectl.session.run_progress import Progress, Tally
+from tunectl.session.run_progress import RunProgress, Tally
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.index import Index
 from tunectl.store.trial_files import write_request
@@ -64,16 +64,16 @@ class Silent:
     def message(self, text: str) -> None:
         print(text, file=sys.stderr)
 
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         pass
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         pass
 
 
 def study_in(place: Path) -> AbstractContextManager[OpenStudy]:
     """The study, with its index brought up to date with the existing trial folders."""
-    return opened(parse_study(STUDY, place / "study.yaml"), place, Silent())
+    return open_study(parse_study(STUDY, place / "study.yaml"), place, Silent())
 
 
 def run(place: Path) -> float:

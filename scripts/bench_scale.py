@@ -27,7 +27,7 @@ from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import FactorySignature, Measurement, PlannedTrial, TrialResult, WorkloadReference
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.session.trial_requests import trial_request
 from tunectl.session.written_tables import write_tables
 from tunectl.space.trial_plan import plan_trials
@@ -205,7 +205,7 @@ def index_and_tables(folder: StudyFolder) -> list[list[float]]:
     spec = parse_study(folder.study.read_text(), folder.study)
     trials = read_plan(folder.plan)
     with Index.open_for_writing(folder.index) as index:
-        outcomes = refresh(folder, trials, spec.objective, index, damage.append)
+        outcomes = refresh_index(folder, trials, spec.objective, index, damage.append)
         laps = [clock.lap()]
         write_tables(folder, spec, outcomes, index)
     assert len(outcomes) == len(trials)

@@ -10,7 +10,7 @@ from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, PlannedTrial, TrialResult
 from tunectl.language.study_reader import parse_study
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan
@@ -45,7 +45,7 @@ def made_up_folder(
     command = ("/usr/bin/tunectl", "run", file.name)
     append_provenance(folder, describe_run(command, workload_file=None, study_file=file, study_folder=place, now=NOW))
     with Index.open_for_writing(folder.index) as index:
-        refresh(folder, trials, spec.objective, index, lambda _line: None)
+        refresh_index(folder, trials, spec.objective, index, lambda _line: None)
     return folder
 
 

@@ -16,7 +16,7 @@ from tunectl.cli.console import note, say, say_table
 from tunectl.cli.main import main
 from tunectl.cli.progress_display import Live
 from tunectl.core.errors import FolderError
-from tunectl.session.run_progress import Progress
+from tunectl.session.run_progress import RunProgress
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_the_live_table_on_a_terminal_that_was_closed_goes_on(
     monkeypatch.setattr(sys, "stderr", closed_terminal)
     with Live() as watching:
         watching.message("a message")
-        watching.progress(Progress(2, 1, 0, 0, (), None, None))
+        watching.progress(RunProgress(2, 1, 0, 0, (), None, None))
 
 
 def test_streams_that_were_closed_from_the_start_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

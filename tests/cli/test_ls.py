@@ -63,7 +63,7 @@ def test_a_problem_that_names_its_file_is_not_said_with_the_folder_twice(
 ) -> None:
     made(here / "one").study.write_text("nonsense: [")
     last = printed(capsys, "ls").splitlines()[-1]
-    assert last.startswith("runs/one/study.yaml: the study it holds cannot be read by this version: ")
+    assert last.startswith("runs/one/study.yaml: cannot be read as a study by this version: ")
     assert last.count("runs/one/study.yaml") == 2, "the second is the place in the file"
 
 

@@ -1,4 +1,7 @@
-"""What the commands say of a study folder of which a file is damaged."""
+"""What the commands say of a study folder of which a file is damaged.
+
+Tests session/damage.py, session/snapshot.py and store/checked_records.py through the commands.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,16 @@ from made_up_folders import made_up_folder
 from study_calls import Called
 
 from tunectl.cli.main import app
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.ls import tracked_studies
+from tunectl.commands.report import report_study
 from tunectl.commands.status import study_status
-from tunectl.commands.study_list import tracked_studies
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialResult
 from tunectl.language.study_reader import parse_study
-from tunectl.session.open_study import opened
-from tunectl.session.outcome_index import refresh
+from tunectl.session.open_study import open_study
+from tunectl.session.outcome_index import refresh_index
+from tunectl.session.study_evidence import ObjectiveChoice
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store import json_lines
 from tunectl.store.index import Index
@@ -74,7 +78,7 @@ def test_measurements_that_the_index_has_are_written_again_by_the_next_run(folde
     before, said = read_trial(folder.trial(1)).measurements, []
     folder.trial(1).measurements.unlink()
     with Index.open_for_writing(folder.index) as index:
-        outcomes = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+        outcomes = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert [item.damage for item in outcomes] == ["", "", ""]
     assert said == [f"warning: {folder.trial(1).measurements}: {RESTORED}"]
@@ -87,7 +91,7 @@ def test_damage_that_stays_is_said_every_time(folder: StudyFolder) -> None:
     for _ in range(2):
         said: list[str] = []
         with Index.open_for_writing(folder.index) as index:
-            refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+            refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
         assert len(said) == 1
         assert said_of(folder) == said
 
@@ -193,7 +197,7 @@ def test_damaged_updates_are_said_like_other_damage_and_remembered_by_the_index(
         assert study_status(folder.path).to_json()["damage"] == [line]
         assert tracked_studies(folder.path)[0].problem == line
         with Index.open_for_writing(folder.index) as index:
-            assert refresh(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)[1].damage
+            assert refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)[1].damage
 
 
 @pytest.mark.parametrize("lost", [[0, 1, 2], [1]], ids=["all", "one"])
@@ -205,7 +209,7 @@ def test_folders_that_are_gone_of_trials_that_the_index_knows_are_said_until_the
     line = f"{whose}: its folder is missing, and study.db has it as completed; the next run trains it again"
     assert said_of(folder) == [f"warning: {line}"]
     watching = Watching()
-    with opened(OWN, folder.path, watching) as study:  # the index is told, and nothing is trained
+    with open_study(OWN, folder.path, watching) as study:  # the index is brought up to date, and nothing is trained
         assert [trial.trial for trial in study.left()] == lost
         assert study.damage.lines == (line,)
     assert watching.said == [f"warning: {line}"]
@@ -227,7 +231,7 @@ def test_trials_that_were_never_launched_have_no_folder_to_miss(tmp_path: Path) 
     folder = made_up_folder(tmp_path / "study", TEXT, lambda _trial: 0.5)
     shutil.rmtree(folder.trials)
     folder.index.unlink()
-    with opened(OWN, folder.path, Watching()):
+    with open_study(OWN, folder.path, Watching()):
         assert said_of(folder) == []
     assert said_of(folder) == []
 
@@ -242,7 +246,7 @@ def test_a_folder_that_holds_nothing_is_no_trial(folder: StudyFolder, name: str)
 def test_the_folder_of_a_trial_that_nothing_knows_is_named(folder: StudyFolder) -> None:
     folder.trial(99999).path.mkdir()
     folder.trial(99999).result.touch()
-    with pytest.raises(FolderError, match=r"plan.jsonl: says nothing of trial 99999, whose folder is .*/trials/99999"):
+    with pytest.raises(FolderError, match=r"plan.jsonl: trial 99999 is missing, whose folder is .*/trials/99999"):
         study_status(folder.path)
 
 
@@ -263,12 +267,12 @@ def lose_a_trial(folder: StudyFolder) -> None:
 def test_a_report_writes_the_tables_so_that_they_agree_with_what_it_says(
     folder: StudyFolder, harm: Callable[[StudyFolder], None]
 ) -> None:
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert rows(folder, "settings")[0]["best_value"] == "0.1"
     written = {path: path.stat().st_mtime_ns for path in folder.tables.iterdir()}
     harm(folder)
     said: list[str] = []
-    found = report_study(folder.path, Question(), draw=False, report=said.append)
+    found = report_study(folder.path, ObjectiveChoice(), draw=False, say=said.append)
     (line,) = said
     assert found.to_json()["damage"] == [line.removeprefix("warning: ")]
     assert rows(folder)[0]["message"] in line
@@ -282,12 +286,12 @@ def test_a_report_writes_the_tables_so_that_they_agree_with_what_it_says(
 
 
 def test_a_report_of_a_sound_study_leaves_its_tables_as_they_are(folder: StudyFolder) -> None:
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.tables.iterdir()}
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.tables.iterdir()} == before
     folder.index.unlink()
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert {path: path.read_bytes() for path in folder.tables.iterdir()} == {
         path: content for path, (content, _) in before.items()
     }
@@ -298,7 +302,7 @@ def test_a_folder_called_as_the_mark_of_a_rereading_is_said_by_its_own_name(fold
     assert said_of(folder) == [f"warning: {folder.rereading}: is a folder, not a file"]
     assert not study_status(folder.path).half_read
     with pytest.raises(FolderError, match=f"{re.escape(str(folder.rereading))}: is a folder, not a file"):
-        opened(OWN, folder.path, Watching()).__enter__()
+        open_study(OWN, folder.path, Watching()).__enter__()
 
 
 def test_a_real_run_says_each_damage_once_and_in_its_json(

@@ -1,4 +1,7 @@
-"""`export`: tables as files, and what is said where a tool's library is missing; tests/exchange asks the tools."""
+"""`export`: tables as files, and what is said where a tool's library is missing; tests/exchange asks the tools.
+
+Tests exchange/optional_libraries.py, too.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,7 @@ def test_a_database_of_something_else_and_the_studys_own_are_never_written_to(fo
     for there in (False, True):
         if there:
             own.touch()
-        with pytest.raises(FolderError, match="is the study's own index; give another --out"):
+        with pytest.raises(FolderError, match="is the index of the study; give another --out"):
             export_study(folder, tool, str(tmp_path / "example" / ".." / "example" / "study.db"))
         assert own.exists() == there
 

@@ -1,4 +1,4 @@
-"""A study folder that somebody else sent is looked at and run in without harm to anything outside it."""
+"""A study folder from someone else is read and run in without harm to anything outside it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from builders import study_text
 from made_up_folders import made_up_folder
 
 from tunectl.cli.main import app
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.report import report_study
 from tunectl.core import record_checksums
 from tunectl.core.errors import FolderError, TunectlError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.safe_text import ACTING
 from tunectl.language.study_reader import load_study
 from tunectl.report.renderer import PlotFiles, draw
-from tunectl.session.open_study import opened
+from tunectl.session.open_study import open_study
+from tunectl.session.study_evidence import ObjectiveChoice
 
 TEXT = study_text(
     {
@@ -41,7 +42,7 @@ LOOKING = (["report"], ["status"], ["next", "--to", "next.yaml"], ["logs"], ["ex
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
     monkeypatch.chdir(tmp_path)
     made = made_up_folder(tmp_path / "study", TEXT, lambda plan: 0.5 - plan.trial / 20)
-    report_study(made.path, Question(), draw=False)
+    report_study(made.path, ObjectiveChoice(), draw=False)
     made.plots.mkdir()
     made.exports.mkdir()
     return made
@@ -58,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
 
 def call(command: list[str], place: Path) -> None:
     if command == ["report"]:
-        report_study(place, Question(), draw=False)  # drawing takes its time
+        report_study(place, ObjectiveChoice(), draw=False)  # drawing takes its time
         return
     words = [command[0], str(place), *command[1:]]
     app([*words, "1"] if command == ["logs"] else words, standalone_mode=False)
@@ -118,7 +119,7 @@ def test_a_link_in_place_of_a_file_or_folder_of_the_study_is_refused_by_name(fol
     before, held = contents(own), contents(folder.path)
 
     def run() -> None:
-        with opened(load_study(folder.path.parent / "study_file.yaml"), folder.path, Silent()):
+        with open_study(load_study(folder.path.parent / "study_file.yaml"), folder.path, Silent()):
             raise AssertionError("it runs")
 
     looking: list[Callable[[], None]] = [lambda command=command: call(command, folder.path) for command in LOOKING]  # type: ignore[misc]
@@ -139,7 +140,7 @@ def test_a_link_in_place_of_a_table_is_refused_and_what_it_names_stays(folder: S
     path.unlink()
     own = moved_out(path, folder.path.parent / "own")
     with pytest.raises(FolderError, match=r"isolation\.csv: cannot be written: it is a link"):
-        report_study(folder.path, Question(), draw=False)
+        report_study(folder.path, ObjectiveChoice(), draw=False)
     assert contents(own) == {path.name: b"export A=1\n"}
 
 
@@ -178,7 +179,7 @@ def test_what_is_in_the_way_of_a_file_that_is_written_at_the_end_is_found_before
     own.write_text("export A=1\n")
     in_the_way(folder.path / name, kind, own)
     study = load_study(folder.path.parent / "study_file.yaml")
-    with at_once(), pytest.raises(FolderError, match=said) as raised, opened(study, folder.path, Silent()):
+    with at_once(), pytest.raises(FolderError, match=said) as raised, open_study(study, folder.path, Silent()):
         raise AssertionError("it runs")
     assert name in str(raised.value)
     assert own.read_text() == "export A=1\n"
@@ -193,7 +194,7 @@ def test_links_under_every_temporary_name_do_not_lead_out(folder: StudyFolder, t
         (folder.path / name).symlink_to(own)
     (folder.tables / ".isolation.csv.tmp").unlink(missing_ok=True)
     (folder.tables / ".isolation.csv.tmp").symlink_to(own)
-    with opened(load_study(tmp_path / "study_file.yaml"), folder.path, Silent()):
+    with open_study(load_study(tmp_path / "study_file.yaml"), folder.path, Silent()):
         pass
     for command in (["report"], ["export", "--to", "csv"]):
         call(command, folder.path)
@@ -204,7 +205,7 @@ def test_a_log_that_is_a_link_is_not_on_the_page(folder: StudyFolder, tmp_path: 
     (tmp_path / "secret").write_text("hunter2")
     folder.trial(1).log.unlink()
     folder.trial(1).log.symlink_to(tmp_path / "secret")
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     assert not [path for path in report.paths if b"hunter2" in path.read_bytes()]
     with pytest.raises(FolderError, match=r"log\.txt: cannot be read: it is a link"):
         call(["logs"], folder.path)
@@ -224,7 +225,7 @@ def test_nothing_that_a_report_writes_for_reading_acts_on_a_terminal(tmp_path: P
     described = {"time": ACTS, "command": ["tunectl", ACTS], "git": {"commit": ACTS, "dirty": False}}
     runs = [{**content["runs"][-1], **described}]
     folder.provenance.write_bytes(record_checksums.sealed(json.dumps({"format": 1, "runs": runs})))
-    report = report_study(folder.path, Question())
+    report = report_study(folder.path, ObjectiveChoice())
     written = {path: path.read_text() for path in report.paths if path.suffix in (".html", ".json", ".md", ".svg")}
     assert {path.suffix for path in written} == {".html", ".json", ".md", ".svg"}
     assert {path.name: found for path, text in written.items() if (found := set(ACTING.findall(text)))} == {}
@@ -239,7 +240,7 @@ def files_of_a_study() -> list[str]:
 
 
 @pytest.mark.parametrize("name", files_of_a_study())
-def test_nobody_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, name: str) -> None:
+def test_no_command_waits_for_a_named_pipe_in_place_of_a_file(folder: StudyFolder, name: str) -> None:
     (folder.path / name).unlink(missing_ok=True)
     os.mkfifo(folder.path / name)
     for command in LOOKING[:4]:

@@ -1,4 +1,7 @@
-"""`import`: a study folder made of a foreign study, on which the other commands work."""
+"""`import`: a study folder made of a foreign study, on which the other commands work.
+
+Tests exchange/imported_study.py and foreign_study.py, too.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from tunectl.analysis.results.runs import curves_of
 from tunectl.cli.main import main
 from tunectl.commands import import_study as importing
 from tunectl.commands.import_study import import_study
+from tunectl.commands.ls import tracked_studies
 from tunectl.commands.next_round import next_round
-from tunectl.commands.report import Question, report_study
-from tunectl.commands.study_list import tracked_studies
+from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError, StudyError, UsageError
 from tunectl.core.installation import install_command
 from tunectl.exchange.foreign_study import ForeignParameter, ForeignStudy, ForeignTrial
 from tunectl.language.study_reader import parse_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.outcome_index import has_ended
-from tunectl.session.snapshot import looked_at
-from tunectl.session.study_evidence import read_evidence
+from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_evidence import ObjectiveChoice, read_evidence
 from tunectl.store.trial_files import read_trial
 
 NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
@@ -62,7 +65,7 @@ def bring(tmp_path, monkeypatch):
 
 
 def outcomes_in(folder):
-    with looked_at(folder) as study:
+    with study_snapshot(folder) as study:
         return study.spec, list(study.outcomes)
 
 
@@ -86,7 +89,7 @@ def test_numbers_states_and_ids_are_those_of_the_foreign_study(bring):
 
 def test_report_and_next_work_on_it_and_the_next_round_widens_the_crowded_end(bring, tmp_path):
     found = bring(searched())
-    report = report_study(found.folder, Question(), draw=False)
+    report = report_study(found.folder, ObjectiveChoice(), draw=False)
     assert "search-boundary" in {finding.id for finding in report.findings}
     assert report.page.is_file()
     following = next_round(found.folder, tmp_path / "second.yaml")
@@ -108,7 +111,7 @@ def test_a_pruned_trial_is_never_the_best_nor_asked_by_the_findings_nor_run_agai
         for number in range(12):
             study = changed(study, number, curve={})
     folder = bring(study).folder
-    with looked_at(folder) as there:
+    with study_snapshot(folder) as there:
         assert not [item for item in there.outcomes if not has_ended(item)]
         curves = {
             item.plan.trial: curves_of(read_trial(there.folder.trial(item.plan.trial)).measurements)
@@ -131,7 +134,7 @@ def test_a_retrain_of_it_says_that_the_program_is_not_known(bring, monkeypatch, 
         main()
     assert ended.value.code == 3
     assert (
-        "was imported, and names no program that could train its trials again; `tunectl next" in capsys.readouterr().err
+        "was imported, and has no program that could train its trials again; `tunectl next" in capsys.readouterr().err
     )
 
 
@@ -143,7 +146,7 @@ def test_a_password_is_kept_nowhere(bring, tmp_path):
     assert not [path for path in folder.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
-def test_running_it_is_refused_since_nobody_knows_the_program_and_works_once_it_is_named(bring, tmp_path):
+def test_running_it_is_refused_because_its_program_is_unknown_and_works_once_it_is_named(bring, tmp_path):
     folder = bring(searched()).folder
     with pytest.raises(StudyError, match=r"there is no program '\./name-the-program-that-was-tuned'"):
         check_study(folder / "study.yaml", tmp_path)
@@ -216,7 +219,7 @@ def test_trials_without_a_usable_value(bring, values, state, reason):
     assert spec.objective.checkpoint == "best"
 
 
-def test_parameters_that_nothing_explains_and_odd_names_are_kept_and_told(bring):
+def test_parameters_without_an_explanation_and_odd_names_are_kept_and_remarked(bring):
     odd = ForeignParameter("layer 0/units", 1, 8, integer=True)
     trials = [
         ForeignTrial(
@@ -229,7 +232,7 @@ def test_parameters_that_nothing_explains_and_odd_names_are_kept_and_told(bring)
     assert outcomes[0].plan.hyperparameters["layer_0_units"] == 4
     assert "Renamed: layer 0/units is layer_0_units." in found.remarks
     assert any("Only some trials have layer_0_units" in remark for remark in found.remarks)
-    assert report_study(found.folder, Question(), draw=False).page.is_file()
+    assert report_study(found.folder, ObjectiveChoice(), draw=False).page.is_file()
     assert not spec.alternatives("layer_0_units")[0].when
 
 
@@ -246,7 +249,7 @@ def test_a_parameter_that_only_pruned_trials_have_keeps_its_condition(bring):
     assert not spec.alternatives("optimizer")[0].when
 
 
-def test_what_is_not_as_it_was_is_told_in_the_studys_notes(bring):
+def test_what_differs_from_the_other_tool_is_in_the_notes_of_the_study(bring):
     width = ForeignParameter("layer width", 1, 1000, integer=True, step=3)
     rate = ForeignParameter("lr", 1e-4, 1e-1, log=True, joined=True)
     momentum = ForeignParameter("momentum", 0.0, 0.99, uneven=True)
@@ -276,7 +279,7 @@ def test_a_study_without_parameters_is_refused(bring):
         bring(searched(parameters=[]))
 
 
-def test_the_command_tells_what_it_made_and_that_optuna_is_missing(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_what_it_made_and_that_optuna_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

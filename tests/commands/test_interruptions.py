@@ -1,4 +1,4 @@
-"""A study that is interrupted, killed, looked at and called twice: nothing is lost, nobody is left behind."""
+"""A study that is interrupted, killed, read and called twice: nothing is lost, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 def started_for(folder: Path) -> list[int]:
-    """The living processes of a run: its folder stands in their environment."""
+    """The living processes of a run: its folder is in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():

@@ -1,4 +1,4 @@
-"""`logs`: a trial's log as it stands, its end alone, and as it grows until the trial has ended."""
+"""`logs`: the whole log of a trial, its last lines, and a log that grows until the trial has ended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def end(folder: StudyFolder, trial: int) -> None:
 
 
 class Waits:
-    """Stands for the time between two looks: each takes the next of these actions."""
+    """In place of the time between two reads: each call does the next of these actions."""
 
     def __init__(self, *actions: Callable[[], object]) -> None:
         self.actions: Iterator[Callable[[], object]] = iter(actions)
@@ -54,7 +54,7 @@ def append(path: Path, text: bytes) -> Callable[[], None]:
     return act
 
 
-def test_a_log_is_given_as_it_stands_whatever_it_holds(folder: StudyFolder) -> None:
+def test_a_log_is_printed_byte_for_byte_whatever_is_in_it(folder: StudyFolder) -> None:
     content = b"\x1b[32m 50%\r100%\xff\x00\n" + b"".join(LINES) + b"no end of line"
     folder.trial(1).log.write_bytes(content)
     assert b"".join(trial_log(folder.path, 1)) == content
@@ -119,10 +119,10 @@ def test_following_ends_where_no_runner_is_at_work(folder: StudyFolder) -> None:
     assert b"".join(trial_log(folder.path, 1, follow=True, wait=waits)) == b"one\n"
 
 
-def test_what_is_not_there_is_told(folder: StudyFolder, tmp_path: Path) -> None:
+def test_a_missing_study_trial_or_log_is_an_error(folder: StudyFolder, tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="no study folder"):
         trial_log(tmp_path, 0)
-    with pytest.raises(UsageError, match="there is no trial 2: its trials are 0 to 1"):
+    with pytest.raises(UsageError, match="trial 2 not found: expected one from 0 to 1"):
         trial_log(folder.path, 2)
     folder.trial(0).log.unlink(missing_ok=True)
     for follow in (False, True):

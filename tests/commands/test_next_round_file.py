@@ -1,4 +1,7 @@
-"""`next`: the file of the next round, from made-up findings."""
+"""`next`: the file of the next round, from made-up findings.
+
+Tests commands/next_round.py.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def studied(tmp_path, monkeypatch):
     return ask
 
 
-def test_the_next_round_stands_beside_the_studys_own_file_under_a_name_of_its_own(studied, tmp_path):
+def test_the_next_round_is_written_beside_the_study_s_file_under_a_new_name(studied, tmp_path):
     found = next_round(studied(RATE, STEPS))
     assert found.path == tmp_path / "mine" / "example-round2.yaml"
     assert found.path.read_text() == (
@@ -63,7 +66,7 @@ def test_the_next_round_stands_beside_the_studys_own_file_under_a_name_of_its_ow
     assert spec.training.max_train_steps == 400
 
 
-def test_a_study_folder_of_somebody_elses_does_not_say_where_to_write(studied, tmp_path, monkeypatch):
+def test_a_study_folder_from_someone_else_does_not_decide_where_to_write(studied, tmp_path, monkeypatch):
     folder = studied(RATE)
     here = tmp_path / "here"
     here.mkdir()
@@ -114,15 +117,15 @@ def test_a_file_that_is_there_is_never_written_over(studied, tmp_path):
     assert (found.path, found.study) == (tmp_path / "third.yaml", "third")
 
 
-def test_a_round_in_another_folder_is_told_that_its_workload_is_named_from_the_first_one(studied, tmp_path):
+def test_a_round_in_another_folder_has_a_note_that_its_workload_is_relative_to_the_first_one(studied, tmp_path):
     elsewhere = next_round(studied(RATE), tmp_path / "third.yaml")
     assert elsewhere.by_hand == (
-        f"the workload is named from {tmp_path / 'mine'}, and this file stands elsewhere: name it from here",
+        f"the workload is relative to {tmp_path / 'mine'}, and this file is in another folder: change its path",
     )
     assert next_round(studied(RATE), tmp_path / "mine" / "third.yaml").by_hand == ()
 
 
-def test_conflicts_are_told_and_nothing_is_guessed(studied):
+def test_conflicts_are_reported_and_nothing_is_guessed(studied):
     found = next_round(studied(STEPS, FEWER, RATE))
     assert "max_train_steps: 200" in found.path.read_text()
     (conflict,) = found.conflicts

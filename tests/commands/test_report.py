@@ -1,4 +1,7 @@
-"""`report`: findings, page and tables from the same trials, under the study's question or another one."""
+"""`report`: findings, page and tables from the same trials, under the study's question or another one.
+
+Tests commands/report.py, session/study_evidence.py, session/written_report.py and session/written_tables.py.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import pytest
 from builders import study_text
 from made_up_folders import made_up_folder
 
-from tunectl.commands.report import Question, evidence_of, report_study
+from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.store.index import Index
 
 TEXT = study_text(
@@ -41,7 +45,7 @@ def trials_in(path: Path) -> dict[str, dict[str, str]]:
 
 
 def test_the_report_is_findings_a_page_and_tables_and_writes_nothing_twice(folder):
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     assert [item.best_trial for item in report.settings] == [6, 5]
     assert report.page == folder.path / "report.html"
     page = report.page.read_text()
@@ -51,14 +55,14 @@ def test_the_report_is_findings_a_page_and_tables_and_writes_nothing_twice(folde
     assert listed["objective"] == {"metric": "valid/error_rate", "direction": "minimize", "checkpoint": "best"}
     assert [item["id"] for item in listed["findings"]] == [item.id for item in report.findings]
     before = contents(folder)
-    assert report_study(folder.path, Question(), draw=False) == report
+    assert report_study(folder.path, ObjectiveChoice(), draw=False) == report
     assert contents(folder) == before
 
 
 def test_another_objective_ranks_the_same_trials_again_beside_the_studys_own_files(folder):
-    own = report_study(folder.path, Question(), draw=False)
+    own = report_study(folder.path, ObjectiveChoice(), draw=False)
     before = contents(folder)
-    other = report_study(folder.path, Question("train/loss", "maximize"), draw=False)
+    other = report_study(folder.path, ObjectiveChoice("train/loss", "maximize"), draw=False)
     # At step 0 train/loss is 0.5 in every trial and does not count; later it is highest in the worst trial, which is
     # trial 0, at its last evaluation.
     assert [item.best_trial for item in other.settings] == [0, 1]
@@ -73,24 +77,26 @@ def test_another_objective_ranks_the_same_trials_again_beside_the_studys_own_fil
 
 
 def test_by_the_last_evaluation_the_values_are_those_of_the_last_step(folder):
-    report = report_study(folder.path, Question(checkpoint="final"), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(checkpoint="final"), draw=False)
     assert report.settings[0].best_value == pytest.approx(0.2 * 1.1)
     assert report.page.name == "report.valid-error_rate.final.html"
 
 
 def test_an_objective_needs_a_direction_and_one_that_was_measured(folder):
     with pytest.raises(UsageError, match="--direction"):
-        report_study(folder.path, Question("train/loss"))
-    with pytest.raises(UsageError, match=r"no trial measured it; measured is: train/loss, valid/error_rate"):
-        report_study(folder.path, Question("train/los", "minimize"))
+        report_study(folder.path, ObjectiveChoice("train/loss"))
+    with pytest.raises(
+        UsageError, match=r"no trial measured it; the measured metrics are: train/loss, valid/error_rate"
+    ):
+        report_study(folder.path, ObjectiveChoice("train/los", "minimize"))
     with pytest.raises(FolderError):
-        report_study(folder.path / "trials", Question())
+        report_study(folder.path / "trials", ObjectiveChoice())
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged", "stale"])
 def test_without_a_sound_index_the_trial_folders_are_read(folder, damage):
-    with looked_at(folder.path) as study:
-        wanted, _ = evidence_of(study, Question("train/loss", "minimize"))
+    with study_snapshot(folder.path) as study:
+        wanted, _ = evidence_of(study, ObjectiveChoice("train/loss", "minimize"))
     if damage == "missing":
         folder.index.unlink()
     elif damage == "damaged":
@@ -98,8 +104,8 @@ def test_without_a_sound_index_the_trial_folders_are_read(folder, damage):
     else:
         with Index.open_for_writing(folder.index) as index:
             index.put_plan([])
-    with looked_at(folder.path) as study:
-        found, _ = evidence_of(study, Question("train/loss", "minimize"))
+    with study_snapshot(folder.path) as study:
+        found, _ = evidence_of(study, ObjectiveChoice("train/loss", "minimize"))
     for left, right in zip(wanted.runs, found.runs, strict=True):
         assert (left.best_value, left.best_step, left.state) == (right.best_value, right.best_step, right.state)
         assert left.curves.keys() == right.curves.keys()
@@ -110,7 +116,7 @@ def test_a_study_in_which_nothing_was_run_yet_has_a_page(tmp_path):
     for trial in folder.trials.iterdir():
         (trial / "result.json").unlink()
         (trial / "measurements.jsonl").unlink()
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     assert [item.best_trial for item in report.settings] == [None, None]
     assert report.page.read_text().startswith("<!DOCTYPE html>")
 
@@ -118,4 +124,4 @@ def test_a_study_in_which_nothing_was_run_yet_has_a_page(tmp_path):
 def test_a_page_that_cannot_be_written_is_named(folder):
     (folder.path / "report.html").mkdir()
     with pytest.raises(FolderError, match=r"report\.html: cannot be written"):
-        report_study(folder.path, Question(), draw=False)
+        report_study(folder.path, ObjectiveChoice(), draw=False)

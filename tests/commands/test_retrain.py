@@ -1,4 +1,7 @@
-"""`retrain` and `compare` on a real small study: fresh seeds, counted once, told apart from the search."""
+"""`retrain` and `compare` on a real small study: fresh seeds, counted once, kept apart from the search.
+
+Tests commands/retrain.py and commands/compare.py.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ import pytest
 from builders import study_text
 from made_up_folders import made_up_folder
 
-from tunectl.commands.compare import compare_places
-from tunectl.commands.retrain import Wanted, retrain_study
+from tunectl.commands.compare import compare_studies
+from tunectl.commands.retrain import RetrainRequest, retrain_study
 from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.local import LocalBackend
 from tunectl.language.study_reader import parse_study
-from tunectl.session.run_progress import Progress
+from tunectl.session.run_progress import RunProgress
 from tunectl.session.training_trials import RunOptions
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.plan_file import read_plan
@@ -35,8 +38,8 @@ class Silent:
     """A watcher that shows nothing."""
 
     def message(self, text: str) -> None: ...
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None: ...
+    def progress(self, progress: RunProgress) -> None: ...
 
 
 def searched(tmp_path: Path, study: Path) -> StudyFolder:
@@ -71,7 +74,7 @@ def test_a_search_that_has_not_ended_is_not_retrained_nor_one_whose_file_is_gone
 
     def retrain() -> None:
         # Neither is asked for anything where nothing can be trained.
-        retrain_study(folder.path, Wanted(1, 1), None, RunOptions(), Silent(), LocalBackend())
+        retrain_study(folder.path, RetrainRequest(1, 1), None, RunOptions(), Silent(), LocalBackend())
 
     with pytest.raises(UsageError, match="1 trials of the search have not ended"):
         retrain()
@@ -110,7 +113,7 @@ def compared(tmp_path):
 
 
 def test_the_selected_trial_itself_is_no_evidence(compared):
-    report = compare_places(str(compared({}).path), None)
+    report = compare_studies(str(compared({}).path), None)
     assert (report.old.trial, report.new.trial) == (6, 7)
     assert report.comparison.verdict == "not enough evidence"
     assert "variance is unknown" in report.comparison.reason
@@ -120,18 +123,18 @@ def test_the_selected_trial_itself_is_no_evidence(compared):
 
 def test_settings_are_named_by_number_or_by_their_values(compared):
     folder = compared({6: [0.3, 0.31, 0.32], 7: [0.2, 0.21, 0.22]}).path
-    by_number = compare_places(f"{folder}:0", f"{folder}:1")
+    by_number = compare_studies(f"{folder}:0", f"{folder}:1")
     assert by_number.comparison.verdict == "adopt"
-    assert compare_places(f"{folder}:optimizer=sgd", f"{folder}:optimizer=adam") == by_number
-    assert compare_places(str(folder), None) == by_number
-    assert compare_places(f"{folder}:1", f"{folder}:0").comparison.verdict == "do not adopt"
+    assert compare_studies(f"{folder}:optimizer=sgd", f"{folder}:optimizer=adam") == by_number
+    assert compare_studies(str(folder), None) == by_number
+    assert compare_studies(f"{folder}:1", f"{folder}:0").comparison.verdict == "do not adopt"
     with pytest.raises(UsageError, match=r"no setting 2; the settings are\n  0: optimizer=sgd\n  1: optimizer=adam"):
-        compare_places(f"{folder}:2", f"{folder}:1")
+        compare_studies(f"{folder}:2", f"{folder}:1")
 
 
 def test_two_studies_are_compared_by_the_best_setting_of_each(compared):
     old, new = compared({7: [0.3, 0.31, 0.32]}, "old").path, compared({7: [0.2, None, 0.22]}, "new").path
-    report = compare_places(str(old), str(new))
+    report = compare_studies(str(old), str(new))
     assert (report.old.trial, report.new.trial) == (7, 7)
     assert report.new.candidate.costs[1] == float("inf")
     assert report.comparison.improvement is None
@@ -142,4 +145,4 @@ def test_objectives_that_differ_are_not_compared(compared, tmp_path):
     other = SETTINGS.replace("valid/error_rate, direction: minimize", "valid/accuracy, direction: maximize")
     folder = made_up_folder(tmp_path / "other", other, lambda _: 0.5)
     with pytest.raises(UsageError, match="cannot be compared"):
-        compare_places(str(compared({}).path), str(folder.path))
+        compare_studies(str(compared({}).path), str(folder.path))

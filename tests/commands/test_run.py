@@ -30,7 +30,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def values_are_those_measured(folder: Path) -> None:
-    """The best value is the lowest measured after step 0, the final one the last; nothing is told of the test split."""
+    """The best value is the lowest measured after step 0, the final one the last; the test split is left out."""
     for row in rows_of(folder):
         path = folder / "trials" / f"{int(row['trial']):05d}" / "measurements.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -51,7 +51,7 @@ def misbehaving(write_study: Write, tunectl: Call, tmp_path: Path) -> tuple[Call
     return called, {row["behaviour"]: row for row in rows_of(tmp_path / "out")}, tmp_path / "out"
 
 
-def test_every_way_in_which_a_trial_can_end_is_told_apart_in_the_table(misbehaving: Any) -> None:
+def test_every_way_in_which_a_trial_can_end_has_its_own_row_in_the_table(misbehaving: Any) -> None:
     called, rows, folder = misbehaving
     assert called.code == 1, called.err
     assert [rows[name]["state"] for name in BEHAVIOURS] == ["completed", *["infeasible"] * 3, *["failed"] * 3]

@@ -1,4 +1,4 @@
-"""The training scripts that people have, from `init` to `compare`: each kind as a stand-in that trains something tiny."""
+"""The training scripts that people have, from `init` to `compare`: each kind as a small substitute that trains something tiny."""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, in_zip: boo
         )
         save(path, {})
     with pytest.raises(
-        UnreadableError, match=r"cannot be loaded: it holds (posix\.mkdir|what raises UnpicklingError)\. It is"
+        UnreadableError,
+        match=r"cannot be loaded: it contains (posix\.mkdir|a value that raises UnpicklingError)\. It is",
     ):
         load(path)
     assert not marker.exists()
@@ -318,7 +319,7 @@ def test_a_study_named_by_its_file_never_leads_out_of_its_parent(stem: str) -> N
     assert _SAFE_NAME.fullmatch(spec.name)
 
 
-# What stands in the source.
+# The text of the source.
 
 _FORBIDDEN_CALLS = re.compile(
     r"(os\.(system|popen|spawn\w*)|subprocess\.(getoutput|getstatusoutput)|pty\.spawn"

@@ -1,4 +1,7 @@
-"""`tunectl lr-sweep` as a whole: what its folder holds, and that it goes on where it was left."""
+"""`tunectl lr-sweep` as a whole: what its folder holds, and that it goes on where it was left.
+
+Tests commands/sweep.py, session/procedure_request.py and session/conclusions.py.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from pathlib import Path
 import pytest
 from study_calls import Called
 
-from tunectl.commands.sweep import ProcedureRequest, planned_trials, sweep_spec
+from tunectl.commands.sweep import planned_trials
 from tunectl.core.errors import UsageError
 from tunectl.core.records import FactorySignature
 from tunectl.language.study_reader import parse_study
 from tunectl.procedures.clip_sweep import CLIP_SWEEP, ClipSweepOptions
 from tunectl.procedures.lr_options import LrSweepOptions
 from tunectl.procedures.lr_sweep import LR_SWEEP
+from tunectl.session.procedure_request import ProcedureRequest, sweep_spec
 
 Write = Callable[..., Path]
 Call = Callable[..., Called]
@@ -66,7 +70,7 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
 
     other = tunectl("lr-sweep", study, "--dir", folder, "--low", "0.02", *grid[2:])
     assert other.code == 3
-    assert "was asked otherwise before" in other.err
+    assert "was made with other options" in other.err
     assert tunectl("run", study, "--dir", folder).code == 3
 
 
@@ -157,10 +161,10 @@ search: {trials: 1}
 @pytest.mark.parametrize(
     ("procedure", "said"),
     [
-        ("warmup-sweep", "has not what this needs: a hyperparameter warmup_steps, a metric train/loss"),
-        ("clip-sweep", "has not what this needs: a hyperparameter grad_clip_norm, a metric gradient_norm"),
-        ("range-test", "works in tunectl's own training loop alone, and"),
-        ("batch-size", "works in tunectl's own training loop alone, and"),
+        ("warmup-sweep", "lacks a hyperparameter warmup_steps, a metric train/loss"),
+        ("clip-sweep", "lacks a hyperparameter grad_clip_norm, a metric gradient_norm"),
+        ("range-test", "works only in tunectl's own training loop, and"),
+        ("batch-size", "works only in tunectl's own training loop, and"),
     ],
 )
 def test_on_own_code_a_procedure_names_what_it_lacks_before_anything_is_created(
@@ -184,7 +188,7 @@ def test_a_command_that_always_takes_what_a_procedure_leaves_out_is_refused_befo
     study.write_text(text.replace("search:", "  grad_clip_norm: 1.0\nsearch:"))
     called = tunectl("clip-sweep", study, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
     assert called.code == 2
-    assert 'list of its own, which is left out there: ["--clip={grad_clip_norm}"]' in " ".join(called.err.split())
+    assert 'into a list, which is left out in these trials: ["--clip={grad_clip_norm}"]' in " ".join(called.err.split())
     assert not (tmp_path / "out").exists()
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.report import report_study
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
+from tunectl.session.study_evidence import ObjectiveChoice
 from tunectl.store.writing_lock import writing_lock
 
 STUDY = """\
@@ -51,13 +52,13 @@ def test_reports_beside_a_run_end_neither_it_nor_leave_anything_but_its_last_res
         while process.poll() is None:
             # Before there is a study the error is right.
             with contextlib.suppress(FolderError) if reports == 0 else contextlib.nullcontext():
-                report_study(folder.path, Question(), draw=False)
+                report_study(folder.path, ObjectiveChoice(), draw=False)
                 reports += 1
         _, errors = process.communicate()
     assert (process.returncode, errors.count("cannot be written")) == (0, 0), errors
     assert reports > 3
     written = contents(folder)
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert contents(folder) == written
     assert not [path for path in written if path.suffix == ".tmp"]
 

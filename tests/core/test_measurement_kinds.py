@@ -12,13 +12,14 @@ from builders import study_text
 from made_up_folders import made_up_folder
 
 from tunectl.commands.export import export_study
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.report import report_study
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.measurement_kinds import MEASUREMENT_KINDS, MeasuredMetric, MeasurementKind
 from tunectl.exchange.exported_study import ExportedTrial
 from tunectl.language.study_reader import parse_study
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
+from tunectl.session.study_evidence import ObjectiveChoice
 from tunectl.session.written_tables import write_tables
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
@@ -47,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
                 line = BENDING.measurement(step, {"sharpness": 1000.0 * plan.trial + step}, step / 10)
                 file.write(jsontext.encode(line.to_json()) + "\n")
     with Index.open_for_writing(place.index) as index:
-        refresh(place, trials, spec.objective, index, lambda _line: None)
+        refresh_index(place, trials, spec.objective, index, lambda _line: None)
         write_tables(place, spec, list(index.outcomes()), index)
     return place
 
@@ -83,7 +84,7 @@ def test_it_is_in_the_exports(folder: StudyFolder, tmp_path: Path) -> None:
 
 
 def test_the_page_draws_it_in_a_section_of_its_own_and_in_the_trials_that_open(folder: StudyFolder) -> None:
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     page = report.page.read_text()
     assert "Bends</h2>" in page
     assert "How the made-up surface bends." in page
@@ -97,6 +98,6 @@ def test_a_kind_that_this_version_does_not_know_is_kept_and_not_drawn(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(MEASUREMENT_KINDS, BENDING.name)
-    page = report_study(folder.path, Question(), draw=False).page.read_text()
+    page = report_study(folder.path, ObjectiveChoice(), draw=False).page.read_text()
     assert "Bends" not in page
     assert (pd.read_parquet(folder.tables / "measurements.parquet")["kind"] == "bending").sum() == 3 * len(STEPS)

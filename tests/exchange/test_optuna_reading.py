@@ -18,7 +18,7 @@ from tunectl.commands.import_study import import_study
 from tunectl.core.errors import FolderError, TunectlError, UsageError
 from tunectl.exchange.export_folder import database_url
 from tunectl.exchange.optuna_reading import read_optuna
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 
 pytestmark = MARKS
 NOW = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
@@ -69,7 +69,7 @@ def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, 
     assert pruned > 3
     assert found.states == {"completed": 29 - pruned, "failed": 1 + pruned}
     assert any("1 trial left out" in remark for remark in found.remarks)
-    with looked_at(tmp_path / "in") as there:
+    with study_snapshot(tmp_path / "in") as there:
         assert there.spec.alternatives("units_1")[0].when == {"layers": (2, 3)}
         assert there.spec.alternatives("momentum")[0].when == {"kind_of_optimizer": ("sgd",)}
         assert not there.spec.alternatives("units_0")[0].when
@@ -91,7 +91,7 @@ def test_an_export_comes_back_as_what_it_was(study_folder, tmp_path):
     export_study(study_folder, "optuna", str(tmp_path / "o.db"))
     import_study("optuna", str(tmp_path / "o.db"), None, tmp_path / "back", ["tunectl"], NOW)
     before = {item.plan.trial: item.outcome for item in read_for_export(study_folder).launched}
-    with looked_at(tmp_path / "back") as there:
+    with study_snapshot(tmp_path / "back") as there:
         assert len(there.outcomes) == len(before) == 7
         for item in there.outcomes:
             old = before[item.plan.trial]

@@ -1,4 +1,4 @@
-"""The trial scheduler on a backend and a clock made for the tests."""
+"""The trial scheduler on a backend and a clock made for the tests. Tests scheduler.py and jobs.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tunectl.execution.jobs import AttemptLimits, Job, StoppedByFailures, Tick, 
 from tunectl.execution.scheduler import run_trials
 from tunectl.execution.slots import make_slots
 from tunectl.store import json_lines
-from tunectl.store.trial_files import read_trial, settle_attempts, trial_state
+from tunectl.store.trial_files import read_trial, record_missing_attempt, trial_state
 
 GPUS = (Device("cuda", 0, "A", "GPU-a"), Device("cuda", 1, "B", "GPU-b"))
 
@@ -330,8 +330,8 @@ def test_memory_that_ran_out_before_the_runner_was_killed_is_tried_again_alone(t
     folder.path.mkdir()
     write_result(folder, "infeasible", "out_of_memory", provisional=True, attempt=1)
     assert trial_state(read_trial(folder))[0] == "pending"
-    settle_attempts(folder)
-    settle_attempts(folder)
+    record_missing_attempt(folder)
+    record_missing_attempt(folder)
     study = Study(tmp_path, by_trial())
     assert study.attempts(0) == [(1, "out_of_memory", False)]
     again = Job(0, read_trial(folder).attempts)

@@ -14,8 +14,8 @@ from tunectl.core.records import TrialOutcome
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
 from tunectl.session.checked_study import check_study
-from tunectl.session.open_study import kept_study, opened
-from tunectl.session.run_progress import Progress
+from tunectl.session.open_study import open_study, study_in
+from tunectl.session.run_progress import RunProgress
 
 HYPERPARAMETERS = {
     "learning_rate": "{role: nuisance, range: [1e-3, 1e+3], scale: log}",
@@ -27,8 +27,8 @@ GOOD = "learning_rate,optimizer,beta1\n0.1,sgd,\n1e-2,adam,0.9\n"
 
 class Silent:
     def message(self, text: str) -> None: ...
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None: ...
+    def progress(self, progress: RunProgress) -> None: ...
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, 
     path, place = write(GOOD), tmp_path / "runs" / "study"
 
     def planned() -> list[float]:
-        with opened(load_study(path), place, Silent(), may_begin_anew=False) as study:
+        with open_study(load_study(path), place, Silent(), may_begin_anew=False) as study:
             return [trial.hyperparameters["learning_rate"] for trial in study.trials]
 
     assert planned() == [0.1, 0.01]
@@ -139,7 +139,7 @@ def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, 
     assert planned() == [0.1, 0.01]
     # What is kept is read back without the user's file.
     (tmp_path / "tables" / "points.csv").unlink()
-    assert len(kept_study(StudyFolder(place)).search.points) == 2
+    assert len(study_in(StudyFolder(place)).search.points) == 2
 
 
 def test_points_of_a_table_are_those_of_a_list(tmp_path: Path, write: Callable[[str], Path]) -> None:

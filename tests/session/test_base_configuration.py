@@ -1,4 +1,4 @@
-"""One configuration of a study, settled by what it fixes and what the user gives."""
+"""The base configuration of a procedure, from what the study fixes and what the user gives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from builders import NUISANCE_RATE, study
 
 from tunectl.core.errors import UsageError
 from tunectl.core.wording import as_text
-from tunectl.session.base_configuration import settle, values_at, values_of_trial
+from tunectl.session.base_configuration import base_configuration, values_at, values_of_trial
 from tunectl.space.trial_plan import plan_trials
 
 RATE = frozenset({"learning_rate"})
@@ -25,15 +25,15 @@ SEARCH = "{trials: 4}"
 
 def test_a_study_that_is_fixed_is_settled_and_what_is_swept_may_vary():
     spec = study({"learning_rate": NUISANCE_RATE, "width": "64"}, search=SEARCH)
-    assert settle(spec, RATE, {}, "lr-sweep") == {"optimizer": "sgd", "width": 64}
+    assert base_configuration(spec, RATE, {}, "lr-sweep") == {"optimizer": "sgd", "width": 64}
     fixed = study({"learning_rate": "0.2"})
-    assert settle(fixed, RATE, {}, "lr-sweep") == {"optimizer": "sgd", "learning_rate": 0.2}
+    assert base_configuration(fixed, RATE, {}, "lr-sweep") == {"optimizer": "sgd", "learning_rate": 0.2}
 
 
 def test_what_varies_is_refused_all_at_once_with_its_values():
     spec = study({**CONDITIONAL, "width": "{role: nuisance, values: [32, 64]}"}, search=SEARCH)
     with pytest.raises(UsageError) as caught:
-        settle(spec, RATE, {}, "lr-sweep")
+        base_configuration(spec, RATE, {}, "lr-sweep")
     said = str(caught.value)
     assert "optimizer: adam, momentum" in said
     assert "width: 32, 64" in said
@@ -43,17 +43,17 @@ def test_what_varies_is_refused_all_at_once_with_its_values():
 
 def test_given_values_settle_and_decide_which_conditions_hold():
     spec = study(CONDITIONAL, search=SEARCH)
-    found = settle(spec, RATE, {"optimizer": "momentum", "momentum": 0.9}, "lr-sweep")
+    found = base_configuration(spec, RATE, {"optimizer": "momentum", "momentum": 0.9}, "lr-sweep")
     assert found == {"optimizer": "momentum", "momentum": 0.9, "width": 64}
     with pytest.raises(UsageError, match=r"beta1: \[0.8, 0.99\]"):
-        settle(spec, RATE, {"optimizer": "adam", "momentum": 0.9}, "lr-sweep")
+        base_configuration(spec, RATE, {"optimizer": "adam", "momentum": 0.9}, "lr-sweep")
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"optimzer": "adam"}, "no such hyperparameter; did you mean optimizer"),
-        ({"optimizer": "sgd", "momentum": 0.9}, "optimizer is one of adam, momentum"),
+        ({"optimizer": "sgd", "momentum": 0.9}, "expected one of adam, momentum for optimizer, got sgd"),
         ({"optimizer": "momentum", "momentum": 1.5}, "momentum is a number of at least 0 and below 1"),
         ({"optimizer": "momentum", "momentum": "high"}, "momentum"),
         ({"width": 32}, "the study fixes width at 64"),
@@ -61,7 +61,7 @@ def test_given_values_settle_and_decide_which_conditions_hold():
 )
 def test_a_value_that_the_study_cannot_take_is_refused(given, said):
     with pytest.raises(UsageError, match=said):
-        settle(study(CONDITIONAL, search=SEARCH), RATE, given, "lr-sweep")
+        base_configuration(study(CONDITIONAL, search=SEARCH), RATE, given, "lr-sweep")
 
 
 def test_values_are_read_like_those_of_a_study_file():
@@ -94,8 +94,8 @@ def test_true_and_1_settle_different_alternatives_as_in_the_plan(flag):
     planned = {repr(trial.hyperparameters["flag"]): trial.hyperparameters["width"] for trial in plan_trials(spec)}
     assert planned == {"1": 8, "True": 64}
     given = {"flag": flag} | ({"depth": 2} if flag is True else {})
-    found = settle(spec, RATE, given, "lr-sweep")
+    found = base_configuration(spec, RATE, given, "lr-sweep")
     assert found["width"] == (64 if flag is True else 8)
     assert ("depth" in found) is (flag is True)
     asked = values_at([f"flag={as_text(flag)}", *(["depth=2"] if flag is True else [])])
-    assert repr(settle(spec, RATE, asked, "lr-sweep")) == repr(found)
+    assert repr(base_configuration(spec, RATE, asked, "lr-sweep")) == repr(found)

@@ -1,4 +1,4 @@
-"""Room on the disk is looked at before a study begins and before each trial."""
+"""The free space of the disk is checked before a study begins and before each trial."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_a_disk_that_cannot_be_asked_is_a_clear_error(monkeypatch):
     ("count", "said"),
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (999_499, "999 kB"), (999_501, "1 MB"), (2**40, "1.1 TB")],
 )
-def test_sizes_are_told_in_the_unit_that_fits(count, said):
+def test_sizes_have_the_unit_that_fits(count, said):
     assert in_words(count) == said
 
 
-def test_sizes_beyond_every_unit_are_told_too():
+def test_sizes_beyond_every_unit_have_the_largest_one():
     assert in_words(10**15) == "1 PB"
     assert in_words(10**19) == "1e+04 PB"
 

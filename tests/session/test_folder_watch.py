@@ -15,7 +15,7 @@ from tunectl.execution.jobs import Job
 from tunectl.language.study_reader import load_study
 from tunectl.session import folder_watch
 from tunectl.session.folder_watch import ALONE_SECONDS, FolderWatch
-from tunectl.session.open_study import opened
+from tunectl.session.open_study import open_study
 
 Call = Callable[..., Called]
 
@@ -109,7 +109,7 @@ def test_a_file_that_programs_go_on_from_stops_the_study(run: Callable[..., Call
     text = STUDY.replace('"{trial.dir}"]', '"{trial.dir}", "--resume=model.pt"]')
     stopped = run(text, slots=1)
     assert stopped.code == 1
-    assert "stopping: what trials read or go on from is not their own." in stopped.err
+    assert "stopping: trials read, or go on from, files that other trials wrote." in stopped.err
     assert len((tmp_path / "times.txt").read_text().split("begin")) == 3  # of three trials two were begun
     # Nor does the next run go on, until the study says that it is meant.
     assert run(text, slots=1).code == 1
@@ -165,7 +165,7 @@ def test_two_trials_that_write_a_file_at_their_common_end_are_warned_of_in_their
 
 
 class Silent:
-    """A watcher that keeps what it was told."""
+    """A watcher that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -194,7 +194,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     (tmp_path / "program.py").write_text("")
     (tmp_path / "own.yaml").write_text(STUDY)
     said = Silent()
-    with opened(load_study(tmp_path / "own.yaml"), tmp_path / "runs" / "own", said) as study:
+    with open_study(load_study(tmp_path / "own.yaml"), tmp_path / "runs" / "own", said) as study:
         played = Watched(tmp_path, FolderWatch(tmp_path, study, said, lambda: played.now), said)
         played.watch.begin(first_alone=True)
         yield played

@@ -1,4 +1,4 @@
-"""A fault of ours in a finding, a plot or a table: said with its traceback kept, and the rest is there."""
+"""A fault of tunectl in a finding, a plot or a table: a warning, its traceback is kept, and the rest is there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from made_up_folders import made_up_folder
 
 from tunectl.analysis.findings import study_findings as findings_module
 from tunectl.commands.next_round import next_round
-from tunectl.commands.report import Question, report_study
+from tunectl.commands.report import report_study
 from tunectl.core.errors import UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.report import plots
 from tunectl.report import study_page as page_module
-from tunectl.session.internal_errors import RAISE, Faults, faults_met
+from tunectl.session.internal_errors import RAISE, Faults, no_faults
+from tunectl.session.study_evidence import ObjectiveChoice
 
 TEXT = study_text(
     {
@@ -43,9 +44,9 @@ def break_finding(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_finding_that_fails_is_a_warning_that_names_it_and_costs_no_other(folder, monkeypatch):
-    whole = report_study(folder.path, Question(), draw=False)
+    whole = report_study(folder.path, ObjectiveChoice(), draw=False)
     break_finding(monkeypatch, "insensitive", "sampled-enough")
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     fault, *others = [finding for finding in report.findings if finding.id == "fault"]
     assert others == []
     assert fault.level == "warning"
@@ -65,21 +66,21 @@ def test_a_finding_that_fails_is_a_warning_that_names_it_and_costs_no_other(fold
 def test_the_traceback_is_kept_for_a_bug_report_until_a_report_without_fault(folder, monkeypatch):
     with monkeypatch.context() as patched:
         break_finding(patched, "insensitive")
-        report = report_study(folder.path, Question(), draw=False)
+        report = report_study(folder.path, ObjectiveChoice(), draw=False)
     (fault,) = [finding for finding in report.findings if finding.id == "fault"]
     kept = folder.path / "faults.txt"
     assert str(kept) in fault.action
     assert "Traceback" in kept.read_text()
     assert "in broken" in kept.read_text()
-    report_study(folder.path, Question(), draw=False)
+    report_study(folder.path, ObjectiveChoice(), draw=False)
     assert not kept.exists()
 
 
 @pytest.mark.parametrize("name", ["isolation_figures", "axis_figures", "best_trials_table", "_detail", "budget_figure"])
 def test_a_part_of_the_page_that_fails_costs_no_other_part(folder, monkeypatch, name):
-    whole = report_study(folder.path, Question(), draw=False)
+    whole = report_study(folder.path, ObjectiveChoice(), draw=False)
     monkeypatch.setattr(page_module, name, broken)
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     assert [finding for finding in report.findings if finding.id != "fault"] == list(whole.findings)
     assert [finding.id for finding in report.findings].count("fault") == 1
     text = report.page.read_text()
@@ -89,7 +90,7 @@ def test_a_part_of_the_page_that_fails_costs_no_other_part(folder, monkeypatch, 
 def test_a_plot_that_cannot_be_laid_out_is_left_out_of_page_and_files(folder, monkeypatch):
     drawn = plots.layers.boxes
     monkeypatch.setattr(plots.layers, "boxes", broken)
-    report = report_study(folder.path, Question())
+    report = report_study(folder.path, ObjectiveChoice())
     monkeypatch.setattr(plots.layers, "boxes", drawn)
     (fault,) = [finding for finding in report.findings if finding.id == "fault"]
     assert fault.numbers["failed"] == ["the plot budget"]
@@ -107,7 +108,7 @@ def test_a_page_that_cannot_be_laid_out_at_all_still_has_its_findings(folder, mo
     monkeypatch.setattr(
         page, "page_data", lambda sections, trials: laid_out(sections, trials) if not sections else broken()
     )
-    report = report_study(folder.path, Question(), draw=False)
+    report = report_study(folder.path, ObjectiveChoice(), draw=False)
     text = report.page.read_text()
     assert "sampled-enough" in text
     assert "too many indices" in text
@@ -116,7 +117,7 @@ def test_a_page_that_cannot_be_laid_out_at_all_still_has_its_findings(folder, mo
 def test_next_says_which_finding_could_not_be_asked(folder, monkeypatch):
     monkeypatch.chdir(folder.path.parent)  # where the next round's file is written
     break_finding(monkeypatch, "search-boundary")
-    found = next_round(folder.path)
+    found = next_round(folder.path, folder.path.parent / "next.yaml")
     (said,) = [line for line in found.by_hand if "search-boundary" in line]
     assert "IndexError" in said
     assert not (folder.path / "faults.txt").exists()
@@ -129,8 +130,8 @@ def test_errors_that_a_user_can_mend_are_raised_and_so_is_a_fault_in_the_tests()
     with pytest.raises(UsageError):
         Faults().attempt("it", mendable, None)
     with pytest.raises(IndexError):
-        faults_met({RAISE: "1"}).attempt("it", broken, None)
-    assert faults_met({}).attempt("it", broken, 7) == 7
+        no_faults({RAISE: "1"}).attempt("it", broken, None)
+    assert no_faults({}).attempt("it", broken, 7) == 7
 
 
 def test_equal_faults_are_one_warning_and_different_ones_are_several():

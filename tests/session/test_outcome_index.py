@@ -1,4 +1,7 @@
-"""How a study stands, told from its index and from its trial folders."""
+"""The outcomes of a study from its index and its trial folders, and measurements restored from the index.
+
+Tests session/outcome_index.py and commands/status.py.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ import pytest
 from builders import study_text
 from full_disks import fill_disk_under
 
-from tunectl.commands.status import StatusReport, study_status
+from tunectl.commands.status import StudyStatus, study_status
 from tunectl.core import jsontext
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import Measurement, TrialResult
 from tunectl.language.study_reader import parse_study
-from tunectl.session.outcome_index import refresh, refresh_at_end
+from tunectl.session.outcome_index import refresh_index, refresh_index_at_end
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.index import Index
 from tunectl.store.plan_file import append_plan, read_plan
@@ -51,14 +54,14 @@ def write_trial(folder: StudyFolder, trial: int, value: float) -> None:
 
 def fill_index(folder: StudyFolder) -> None:
     with Index.open_for_writing(folder.index) as index:
-        refresh(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)
+        refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, lambda _line: None)
 
 
 def contents(folder: StudyFolder) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
 
-def best(report: StatusReport) -> tuple[int, float | None]:
+def best(report: StudyStatus) -> tuple[int, float | None]:
     assert report.best is not None
     return report.best.plan.trial, report.best.best_value
 
@@ -75,13 +78,13 @@ def test_status_believes_the_index_of_folders_that_did_not_change_and_reads_the_
 
 
 def test_status_writes_nothing_whether_study_db_is_there_or_not(folder: StudyFolder) -> None:
-    before, told = contents(folder), study_status(folder.path)
+    before, status = contents(folder), study_status(folder.path)
     assert contents(folder) == before
     folder.index.unlink()
     before = contents(folder)
-    assert study_status(folder.path) == told
+    assert study_status(folder.path) == status
     assert contents(folder) == before
-    assert told.counts == {"pending": 1, "running": 0, "completed": 2, "infeasible": 0, "failed": 0, "cancelled": 0}
+    assert status.counts == {"pending": 1, "running": 0, "completed": 2, "infeasible": 0, "failed": 0, "cancelled": 0}
 
 
 def test_a_trial_that_a_killed_runner_left_running_does_not_run(folder: StudyFolder) -> None:
@@ -121,10 +124,10 @@ def leave_a_journal(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [cut, damage_a_row, plan_something_else, leave_a_journal])
 def test_status_does_without_an_index_that_cannot_be_used(folder: StudyFolder, harm: Callable[[Path], None]) -> None:
-    told = study_status(folder.path)
+    status = study_status(folder.path)
     harm(folder.index)
     before = contents(folder)
-    assert study_status(folder.path) == told
+    assert study_status(folder.path) == status
     assert contents(folder) == before
 
 
@@ -139,14 +142,14 @@ def test_a_damaged_measurement_is_restored_from_the_index(folder: StudyFolder) -
     before, said = read_trial(folder.trial(1)).measurements, []
     damage_line(path, 1)
     with Index.open_for_writing(folder.index) as index:
-        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
+        standing = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, said.append)
     assert read_trial(folder.trial(1)).measurements == before
     assert (standing[1].final_step, standing[1].message) == (100, "")
     assert said == [f"warning: {path}: was damaged and has been restored from study.db"]
 
 
 @pytest.mark.parametrize("index", ["is gone", "says otherwise"])
-def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(folder: StudyFolder, index: str) -> None:
+def test_a_damaged_measurement_without_a_copy_stays_in_the_table_as_damage(folder: StudyFolder, index: str) -> None:
     path = folder.trial(1).measurements
     if index == "is gone":
         folder.index.unlink()
@@ -157,7 +160,7 @@ def test_a_damaged_measurement_that_nobody_has_is_told_in_the_table_for_good(fol
     fill_index(folder)
     assert path.read_bytes() == damaged
     with Index.open_for_writing(folder.index) as opened:
-        standing = refresh(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
+        standing = refresh_index(folder, read_plan(folder.plan), SPEC.objective, opened, lambda _line: None)
     assert standing[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
     assert standing[0].message == ""
 
@@ -168,7 +171,7 @@ def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder
     damage_line(path, 1)
     with pytest.MonkeyPatch.context() as full, Index.open_for_writing(folder.index) as index:
         fill_disk_under(full, path.name)
-        outcomes = refresh(folder, read_plan(folder.plan), SPEC.objective, index, messages.append)
+        outcomes = refresh_index(folder, read_plan(folder.plan), SPEC.objective, index, messages.append)
     assert outcomes[1].message == "trials/00001/measurements.jsonl: 1 damaged line left out (line 2)"
     assert "No space left" in messages[0]
     fill_index(folder)
@@ -178,11 +181,11 @@ def test_a_repair_that_cannot_be_written_is_made_later_from_the_same_copy(folder
 def test_an_index_that_was_damaged_while_trials_ran_is_made_anew_at_the_end(folder: StudyFolder) -> None:
     trials, said = read_plan(folder.plan), []
     with Index.open_for_writing(folder.index) as index:
-        before = refresh(folder, trials, SPEC.objective, index, said.append)
+        before = refresh_index(folder, trials, SPEC.objective, index, said.append)
         with open(folder.index, "r+b") as file:
             file.write(b"scribble" * 2000)
         write_trial(folder, 2, 0.125)
-        after = refresh_at_end(folder, trials, SPEC.objective, index, said.append)
+        after = refresh_index_at_end(folder, trials, SPEC.objective, index, said.append)
         assert [item.best_value for item in index.outcomes()] == [0.5, 0.25, 0.125]
     assert after[:2] == before[:2]
     assert len(said) == 1

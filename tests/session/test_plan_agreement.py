@@ -1,4 +1,7 @@
-"""A plan.jsonl that does not say what was trained, and what is made of it."""
+"""A plan.jsonl that is damaged, and how the plan is restored from the rest of the folder.
+
+Tests session/plan_agreement.py and session/snapshot.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import PlannedTrial, TrialRequest, WorkloadReference
 from tunectl.language.configuration import TrainingConfiguration
 from tunectl.language.study_reader import parse_study
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.space.trial_plan import plan_trials, trial_seed
 from tunectl.store import json_lines
 from tunectl.store.plan_file import read_plan
@@ -62,7 +65,7 @@ def vars_of(configuration: TrainingConfiguration) -> dict[str, object]:
 
 def seen(folder: StudyFolder) -> tuple[list[PlannedTrial], list[str]]:
     said: list[str] = []
-    with looked_at(folder.path, said.append) as study:
+    with study_snapshot(folder.path, said.append) as study:
         return [item.plan for item in study.outcomes], said
 
 
@@ -73,7 +76,7 @@ def without_seal(line: str) -> dict[str, object]:
 
 
 def edited(number: int, **changes: object) -> Harm:
-    """A line that somebody wrote anew, as an earlier version would have written it."""
+    """A line that was edited by hand: it has no checksum, as if an earlier version had written it."""
 
     def edit(lines: list[str]) -> list[str]:
         lines[number] = json.dumps({**without_seal(lines[number]), **changes})
@@ -169,7 +172,7 @@ def test_a_line_that_nothing_else_knows_of_is_refused(folder: StudyFolder) -> No
     folder.trial(1).request.unlink()
     lines = folder.plan.read_text().splitlines()
     folder.plan.write_text("".join(f"{line}\n" for line in [*lines[:1], *lines[2:]]))
-    with pytest.raises(FolderError, match=r"plan\.jsonl: says nothing of trial 1"), looked_at(folder.path):
+    with pytest.raises(FolderError, match=r"plan\.jsonl: trial 1 is missing"), study_snapshot(folder.path):
         pass
 
 
@@ -179,7 +182,7 @@ def test_a_trial_of_which_is_not_known_what_was_trained_is_no_result(folder: Stu
     request.pop("crc32")
     folder.trial(0).request.write_text(json.dumps(request))
     said: list[str] = []
-    with looked_at(folder.path, said.append) as study:
+    with study_snapshot(folder.path, said.append) as study:
         states = [(item.state, item.reason) for item in study.outcomes]
     assert states == [("failed", "damaged"), *[("completed", "")] * 5]
     (line,) = said

@@ -1,4 +1,7 @@
-"""What a run keeps of its events, with an index that fails."""
+"""What the recorder writes of the events of a run, with an index that fails.
+
+Tests session/recorder.py with session/run_progress.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.jobs import Tick, TrialEnded, TrialStarted
 from tunectl.execution.slots import make_slots
 from tunectl.language.study_reader import parse_study
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.session.recorder import Recorder, stop_in_words
 from tunectl.session.run_progress import Tally
 from tunectl.space.trial_plan import plan_trials
@@ -27,7 +30,7 @@ TRIALS = plan_trials(SPEC)
 
 
 class Watching:
-    """Keeps what a watcher is told."""
+    """A watcher that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -54,7 +57,7 @@ def train(folder: StudyFolder, trial: int, value: float) -> None:
 def test_trials_go_on_while_the_index_cannot_be_written_and_are_read_again_at_the_end(tmp_path: Path) -> None:
     folder, watching = StudyFolder(tmp_path), Watching()
     with Index.open_for_writing(folder.index) as index:
-        refresh(folder, TRIALS, SPEC.objective, index, watching.message)
+        refresh_index(folder, TRIALS, SPEC.objective, index, watching.message)
         index._connection.execute("PRAGMA busy_timeout = 1")
         tally = Tally(SPEC.objective, {trial.trial: 100 for trial in TRIALS}, 0.0)
         recorder = Recorder(folder, SPEC, {trial.trial: trial for trial in TRIALS}, index, tally, watching)
@@ -72,7 +75,7 @@ def test_trials_go_on_while_the_index_cannot_be_written_and_are_read_again_at_th
         assert "the trials go on" in message
         somebody.execute("ROLLBACK")
         somebody.close()
-        standing = refresh(folder, TRIALS, SPEC.objective, index, watching.message)
+        standing = refresh_index(folder, TRIALS, SPEC.objective, index, watching.message)
         assert [(item.state, item.best_value) for item in standing] == [("completed", 0.5), ("completed", 0.25)]
         assert [item.best_value for item in index.outcomes()] == [0.5, 0.25]
 

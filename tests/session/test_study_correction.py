@@ -1,4 +1,7 @@
-"""A study file that was corrected after a first run: what was trained is read again, and nothing is lost."""
+"""A study file that is corrected after a first run: the output of its trials is read again, and no result is lost.
+
+Tests session/study_correction.py, session/open_study.py and store/earlier_studies.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
 from tunectl.language.study_reader import load_study
 from tunectl.programs import reread_trial
-from tunectl.session.open_study import opened
+from tunectl.session.open_study import open_study
 from tunectl.store import earlier_studies
 from tunectl.store.index import Index
 from tunectl.store.study_folder import check_place
@@ -30,7 +33,7 @@ lr, home = float(sys.argv[1]), sys.argv[2]
 open("trained.txt", "a").write(f"{lr}\\n")
 for step in range(1, 5):
     print(f"step {step}: train {lr / step} gap {'nan' if step == 2 else step} valid {2 * lr / step}", flush=True)
-    with open(home + "/told.csv", "a") as file:
+    with open(home + "/printed.csv", "a") as file:
         file.write(f"step,valid_loss\\n{step},{3 * lr / step}\\n" if step == 1 else f"{step},{3 * lr / step}\\n")
 if lr == 0.4:
     print("the loss exploded")
@@ -108,13 +111,13 @@ def test_a_corrected_expression_makes_results_of_what_was_trained(study: Study) 
     assert len(study.trained) == 3
 
 
-def test_an_objective_that_no_trial_told_may_be_named_right_and_one_that_was_told_stays(study: Study) -> None:
+def test_the_name_of_an_objective_that_no_trial_measured_can_be_corrected_and_another_one_cannot(study: Study) -> None:
     study.run(text().replace("metric: valid_loss", "metric: val_loss"))
     assert [row[1] for row in study.rows()][:2] == ["no_metric", "no_metric"]
     assert study.run(text()).code == 1
     assert [row[2] for row in study.rows()] == ["0.05", "0.1", "0.2"]
     # A completed trial gets its metrics again, too.
-    again = study.run(STUDY.replace("PLACE", '{csv: "{trial.dir}/told.csv"}'))
+    again = study.run(STUDY.replace("PLACE", '{csv: "{trial.dir}/printed.csv"}'))
     assert "every state is as before" in again.err
     assert [float(row[2]) for row in study.rows()] == pytest.approx([0.075, 0.15, 0.3])
     assert len(study.trained) == 3
@@ -139,11 +142,11 @@ def test_a_study_without_a_result_may_change_altogether_and_what_was_there_is_ke
 
 
 class Killed(BaseException):
-    """Stands for a kill."""
+    """Raised in place of a kill."""
 
 
 class Silent:
-    """A watcher that keeps what it was told."""
+    """A watcher that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -169,7 +172,7 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
     for moment in range(10):
         place = tmp_path / f"out{moment}"
         file.write_text(text())
-        with opened(load_study(file), place, Silent()):
+        with open_study(load_study(file), place, Silent()):
             pass
         folder = StudyFolder(place)
         (folder.trial(1).path).mkdir()
@@ -189,14 +192,14 @@ def test_a_kill_at_any_moment_of_setting_aside_leads_to_the_same(
         monkeypatch.setattr(real_folders, "move", until_killed)
         killed = False
         try:
-            with opened(load_study(file), place, Silent()):
+            with open_study(load_study(file), place, Silent()):
                 pass
         except Killed:
             killed = True
         monkeypatch.undo()
         assert killed or moment >= 7
         check_place(place)  # it is no folder of something else
-        with opened(load_study(file), place, Silent()) as study:
+        with open_study(load_study(file), place, Silent()) as study:
             assert study.spec.text.count("0.3]") == 1
             assert [trial.trial for trial in study.left()] == [0, 1, 2]
         assert [path.name for path in folder.earlier.iterdir()] == ["1"]
@@ -226,18 +229,18 @@ def test_a_kill_while_trials_are_read_again_is_gone_on_from(study: Study, monkey
             return real(*words)  # type: ignore[arg-type]
 
         patch.setattr(reread_trial, "read_again", killed_at_the_second)
-        with pytest.raises(Killed), opened(load_study(study.file), study.folder, Silent()):
+        with pytest.raises(Killed), open_study(load_study(study.file), study.folder, Silent()):
             pass
     assert folder.rereading.exists()
     watcher = Silent()
-    with opened(load_study(study.file), study.folder, watcher) as at_work:
+    with open_study(load_study(study.file), study.folder, watcher) as at_work:
         assert [item.state for item in at_work.outcomes] == ["completed", "completed", "failed"]
     assert any("the output of 3 trials was read again" in line for line in watcher.messages)
     assert not folder.rereading.exists()
     # Killed there, and the file as it was before: what was read meanwhile is read as before again.
     study.file.write_text(text(WRONG))
     folder.rereading.write_bytes(b"")
-    with opened(load_study(study.file), study.folder, Silent()) as at_work:
+    with open_study(load_study(study.file), study.folder, Silent()) as at_work:
         assert [item.reason for item in at_work.outcomes] == ["no_metric", "no_metric", "exit_code_7"]
 
 
@@ -256,7 +259,7 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
     first, whole = study.folder, study.folder.with_name("whole")
     shutil.copytree(first, whole)
     study.file.write_text(corrected)
-    with opened(load_study(study.file), whole, Silent()) as at_work:
+    with open_study(load_study(study.file), whole, Silent()) as at_work:
         right = list(at_work.outcomes)
     assert [item.best_value for item in right] == pytest.approx([0.2, 0.4, 0.8])
     for moment in range(3):
@@ -275,7 +278,7 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
             study.file.write_text(content)
             calls.clear()
             monkeypatch.setattr(reread_trial, where, until_killed)
-            with contextlib.suppress(Killed), opened(load_study(study.file), place, Silent()):
+            with contextlib.suppress(Killed), open_study(load_study(study.file), place, Silent()):
                 pass
             monkeypatch.undo()
         if folder.rereading.exists():
@@ -286,7 +289,7 @@ def test_a_correction_of_the_direction_and_the_metrics_that_is_killed_ends_as_if
             report = study.call("report", place)
             assert report.code == 3
             assert "run the study again" in report.err
-        with opened(load_study(study.file), place, Silent()) as at_work:
+        with open_study(load_study(study.file), place, Silent()) as at_work:
             assert list(at_work.outcomes) == right
         assert results(folder) == results(StudyFolder(whole))
         assert not folder.rereading.exists()
@@ -308,7 +311,7 @@ def test_a_killed_rereading_of_results_does_not_let_the_objective_change(
         patch.setattr(
             reread_trial, "write_request", lambda *words: killed() if "00002" in str(words[0]) else real(*words)
         )
-        with pytest.raises(Killed), opened(load_study(study.file), study.folder, Silent()):
+        with pytest.raises(Killed), open_study(load_study(study.file), study.folder, Silent()):
             pass
     refused = study.run(text().replace("minimize", "maximize"))
     assert refused.code == 3
@@ -364,12 +367,12 @@ def test_a_retrain_never_begins_a_study_anew(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("")
     file = tmp_path / "own.yaml"
     file.write_text(text())
-    with opened(load_study(file), tmp_path / "out", Silent()):
+    with open_study(load_study(file), tmp_path / "out", Silent()):
         pass
     file.write_text(text().replace("0.4]", "0.3]"))
     with (
         pytest.raises(FolderError, match="belongs to another study"),
-        opened(load_study(file), tmp_path / "out", Silent(), may_begin_anew=False),
+        open_study(load_study(file), tmp_path / "out", Silent(), may_begin_anew=False),
     ):
         pass
     assert not earlier_studies.is_being_set_aside(tmp_path / "out")

@@ -15,8 +15,8 @@ from tunectl.execution.devices import CPU
 from tunectl.execution.slots import make_slots
 from tunectl.session import training_trials
 from tunectl.session.checked_study import check_study
-from tunectl.session.open_study import opened
-from tunectl.session.probed_study import Ready
+from tunectl.session.open_study import open_study
+from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.training_trials import RunOptions, train_trials
 
 
@@ -51,11 +51,11 @@ def test_when_the_index_cannot_be_written_the_trials_end_before_the_folder_is_le
 
     monkeypatch.setattr(training_trials, "run_trials", fails)
     checked = check_study(file, tmp_path)
-    ready = Ready(Noted(happened), FactorySignature(open=True))  # type: ignore[arg-type]
+    probed = ProbedWorkload(Noted(happened), FactorySignature(open=True))  # type: ignore[arg-type]
 
-    with opened(checked.spec, folder.path, Silent()) as at_work:
+    with open_study(checked.spec, folder.path, Silent()) as at_work:
         with pytest.raises(FolderError, match="database is locked"):
             train_trials(
-                at_work, at_work.trials, checked, ready, make_slots([CPU], count=1), RunOptions(), Silent(), lambda: 0
+                at_work, at_work.trials, checked, probed, make_slots([CPU], count=1), RunOptions(), Silent(), lambda: 0
             )
         assert happened == ["the trials are gone"]

@@ -43,7 +43,7 @@ from store_samples import completed, line
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder, TrialFolder
 from tunectl.core.records import PlannedTrial, TrialOutcome
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.session.written_tables import write_tables
 from tunectl.store.index import Index
 from tunectl.store.plan_file import read_plan
@@ -95,7 +95,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 def look(folders: Folders, index: Index) -> tuple[list[TrialOutcome], str, dict[str, bytes]]:
     """An index brought up to date: the outcomes, the measurements, the tables."""
-    outcomes = refresh(folders.study, TRIALS, SPEC.objective, index, lambda _line: None)
+    outcomes = refresh_index(folders.study, TRIALS, SPEC.objective, index, lambda _line: None)
     stored = [(trial, item) for trial, item in index.measurements()]
     return outcomes, as_text(stored), folders.tables(outcomes, index)
 
@@ -111,7 +111,7 @@ def assert_ingested(folders: Folders, kept: Index, files: dict[str, bytes]) -> N
         with pytest.raises(FolderError, match="has format"):
             read_trial(folders.home)
         with pytest.raises(FolderError, match="has format"):
-            refresh(folders.study, TRIALS, SPEC.objective, kept, lambda _line: None)
+            refresh_index(folders.study, TRIALS, SPEC.objective, kept, lambda _line: None)
         return
     measurements = expected_measurements(files["measurements.jsonl"])
     attempts = expected_attempts(files["attempts.jsonl"])
@@ -189,7 +189,7 @@ def test_a_damaged_plan_is_refused_by_its_line_or_read_as_it_is(tmp_path: Path, 
     )
     assert [trial.trial for trial in trials] == list(range(content.count(b"\n")))
     with tempfile.TemporaryDirectory() as place, Index.open_for_writing(Path(place) / "study.db") as index:
-        outcomes = refresh(StudyFolder(tmp_path), trials, SPEC.objective, index, lambda _line: None)
+        outcomes = refresh_index(StudyFolder(tmp_path), trials, SPEC.objective, index, lambda _line: None)
         assert as_text([item.plan for item in outcomes]) == as_text(trials)
         assert as_text(list(index.outcomes())) == as_text(outcomes)
         write_tables(StudyFolder(tmp_path), SPEC, outcomes, index)

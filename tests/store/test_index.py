@@ -1,3 +1,5 @@
+"""Tests store/index.py, store/index_rows.py, store/index_measurements.py and store/index_schema.py."""
+
 from __future__ import annotations
 
 import contextlib

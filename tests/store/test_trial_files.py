@@ -20,7 +20,7 @@ from tunectl.store.trial_files import (
     append_attempt,
     folder_stamp,
     read_trial,
-    settle_attempts,
+    record_missing_attempt,
     trial_state,
     write_request,
 )
@@ -260,8 +260,8 @@ def test_an_attempt_whose_runner_was_killed_is_seen_and_recorded_before_the_next
     assert read_trial(folder).attempts == (AttemptEnd(1, "cancelled", "its runner ended before it"),)
     assert trial_state(read_trial(folder))[0] == "cancelled"
     assert not folder.attempts.exists(), "reading writes nothing"
-    settle_attempts(folder)
-    settle_attempts(folder)
+    record_missing_attempt(folder)
+    record_missing_attempt(folder)
     write_request(folder, request_of(2))
     append_attempt(folder, AttemptEnd(2, "crashed"))
     files = read_trial(folder)
@@ -273,7 +273,7 @@ def test_a_failed_result_that_is_put_aside_stays_in_the_record_and_the_trial_fai
     write_request(folder, request_of(1))
     failed = completed(7, state="failed", reason="error", message="ValueError: odd", device="GPU-a")
     make_trial(folder, (), failed)
-    settle_attempts(folder)
+    record_missing_attempt(folder)
     folder.result.unlink()
     files = read_trial(folder)
     assert files.attempts == (AttemptEnd(1, "error", "ValueError: odd", final=True, device="GPU-a"),)
@@ -286,7 +286,7 @@ def test_a_failed_result_that_is_put_aside_stays_in_the_record_and_the_trial_fai
 def test_a_result_that_stays_is_no_attempt_to_record(folder, state):
     write_request(folder, request_of(1))
     make_trial(folder, (), completed(7, state=state))
-    settle_attempts(folder)
+    record_missing_attempt(folder)
     assert not folder.attempts.exists()
     assert read_trial(folder).attempt == 1
 

@@ -9,7 +9,7 @@ import typer
 from tunectl.cli.console import note, say, say_json, say_table, shown
 
 if TYPE_CHECKING:
-    from tunectl.commands.compare import ComparisonReport
+    from tunectl.commands.compare import StudyComparison
 
 
 def compare(
@@ -20,24 +20,23 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether to adopt a setting or a study in place of another, from fresh retrains."""
-    from tunectl.commands.compare import compare_places
+    from tunectl.commands.compare import compare_studies
 
-    report = compare_places(old, new, note)
+    report = compare_studies(old, new, note)
     if as_json:
         say_json(report.to_json())
     else:
         _print(report)
 
 
-def _print(report: ComparisonReport) -> None:
+def _print(report: StudyComparison) -> None:
     from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
-    from tunectl.commands.compare import value_of
 
     objective, found = report.objective, report.comparison
     rows = []
     for role, side in (("in use", report.old), ("new", report.new)):
-        values = [value_of(cost, objective) for cost in side.candidate.costs]
+        values = [objective.value(cost) for cost in side.candidate.costs]
         mean = sum(values) / len(values) if values else None
         rows.append(
             (

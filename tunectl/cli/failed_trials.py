@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tunectl.cli.console import note
+from tunectl.core.proposed_commands import tunectl_command
 
 if TYPE_CHECKING:
     from tunectl.core.folders import StudyFolder
@@ -37,7 +38,9 @@ def note_failures(failed: Sequence[TrialOutcome], folder: StudyFolder, said: Col
     for trials, reason, message in groups[:_MOST_MESSAGES]:
         note(f"{_noun(trials)} {listed(trials)} failed: {reason}: {message}")
     if len(groups) > _MOST_MESSAGES:
-        note(f"and {len(groups) - _MOST_MESSAGES} other messages; `tunectl status {folder.path}` lists them")
+        note(
+            f"and {len(groups) - _MOST_MESSAGES} other messages; `{tunectl_command('status', folder.path)}` lists them"
+        )
     first = failed[0].plan.trial
     note(f"{len(failed)} failed; the log of trial {first}: {folder.trial(first).log}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunectl.cli.console import note, say
+from tunectl.core.proposed_commands import tunectl_command
 
 if TYPE_CHECKING:
     from tunectl.drafting.study_draft import BegunStudy
@@ -77,5 +77,5 @@ def _print(begun: BegunStudy) -> None:
     for number, text in begun.marked:
         say(f"  line {number}: {text}")
     first = "fill in the lines above; then" if begun.marked else "next"
-    file = shlex.quote(str(begun.files[0]))
-    say(f"{first}: tunectl check {file}, tunectl run {file}")
+    file = begun.files[0]
+    say(f"{first}: {tunectl_command('check', file)}, {tunectl_command('run', file)}")

@@ -11,7 +11,7 @@ import typer
 from tunectl.cli.console import note, say, say_csv, say_json, say_table, shown_retrains
 
 if TYPE_CHECKING:
-    from tunectl.commands.study_list import TrackedStudy
+    from tunectl.commands.ls import TrackedStudy
 
 _COMMIT_DIGITS = 8
 _DATE_CHARACTERS = len("2026-01-01T12:00")
@@ -24,7 +24,7 @@ def ls(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the whole table as CSV.")] = False,
 ) -> None:
     """List the studies below a folder: what for, how far, how good, and how to reproduce them."""
-    from tunectl.commands.study_list import tracked_studies, tracking_table
+    from tunectl.commands.ls import tracked_studies, tracking_table
     from tunectl.core.errors import UsageError
     from tunectl.report.table import csv_bytes
 

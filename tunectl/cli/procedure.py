@@ -16,7 +16,7 @@ from tunectl.cli.failed_trials import note_failures
 from tunectl.cli.progress_display import watcher
 
 if TYPE_CHECKING:
-    from tunectl.commands.sweep import ProcedureReport
+    from tunectl.commands.sweep import ProcedureResult
     from tunectl.procedures.procedure import ProcedureOptions
 
 Study = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
@@ -93,8 +93,9 @@ def _run(
 
     with started_backend(study) as backend:
         # The rest is imported while the backend loads.
-        from tunectl.commands.sweep import ProcedureRequest, run_procedure
+        from tunectl.commands.sweep import run_procedure
         from tunectl.session.base_configuration import values_at, values_of_trial
+        from tunectl.session.procedure_request import ProcedureRequest
         from tunectl.session.training_trials import RunOptions
 
         given = {**(values_of_trial(values_from, note) if values_from is not None else {}), **values_at(at or [])}
@@ -109,7 +110,7 @@ def _run(
     return report.exit_code
 
 
-def _print(report: ProcedureReport, said: Collection[int]) -> None:
+def _print(report: ProcedureResult, said: Collection[int]) -> None:
     note_failures(report.failed, report.folder, said)
     conclusion = report.conclusion
     if conclusion is None:

@@ -13,7 +13,7 @@ from tunectl.cli.console import console, empty_table, encoding_of, note, shown
 from tunectl.cli.terminal_text import in_encoding
 from tunectl.core.records import TrialOutcome
 from tunectl.core.safe_text import escaped
-from tunectl.session.run_progress import Progress
+from tunectl.session.run_progress import RunProgress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,11 +36,11 @@ class Quiet(AbstractContextManager["Quiet"]):
     def message(self, text: str) -> None:
         note(text)
 
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         if outcome.state == "failed":
             note(self._line(outcome, progress))
 
-    def _line(self, outcome: TrialOutcome, progress: Progress) -> str:
+    def _line(self, outcome: TrialOutcome, progress: RunProgress) -> str:
         """A finished trial in one line; a message that another trial failed with is not said again."""
         if outcome.state != "failed":
             return trial_line(outcome, progress)
@@ -48,14 +48,14 @@ class Quiet(AbstractContextManager["Quiet"]):
         self.failed.append(trial)
         return trial_line(outcome, progress, self._first.setdefault((outcome.reason, outcome.message), trial))
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """Shows nothing."""
 
 
 class Lines(Quiet):
     """One line for each trial that ends, to stderr."""
 
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         note(self._line(outcome, progress))
 
 
@@ -81,12 +81,12 @@ class Live(Quiet):
     def message(self, text: str) -> None:
         self._print(text)
 
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
         if outcome.state == "failed":
             self._print(self._line(outcome, progress))
         self.progress(progress)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         self._live.update(_table(progress))
 
     def _print(self, text: str) -> None:
@@ -100,7 +100,7 @@ def watcher(*, quiet: bool) -> Quiet:
     return Live() if sys.stderr.isatty() else Lines()
 
 
-def trial_line(outcome: TrialOutcome, progress: Progress, alike: int | None = None) -> str:
+def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None = None) -> str:
     """A finished trial in one line; `alike` is the first that failed with its message."""
     head = f"[{progress.done}/{progress.total}] trial {outcome.plan.trial} {outcome.state}"
     if outcome.state == "failed" and alike in (None, outcome.plan.trial):
@@ -120,7 +120,7 @@ def trial_line(outcome: TrialOutcome, progress: Progress, alike: int | None = No
     return f"{head}: {value}{_left(progress)}"
 
 
-def _left(progress: Progress) -> str:
+def _left(progress: RunProgress) -> str:
     if progress.seconds_left is None or progress.done == progress.total:
         return ""
     return f" ({duration(progress.seconds_left)} left)"
@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def _table(progress: Progress) -> RenderableType:
+def _table(progress: RunProgress) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 

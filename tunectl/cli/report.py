@@ -12,7 +12,7 @@ from tunectl.cli.console import note, say, say_json, say_table
 from tunectl.cli.printed_findings import say_findings
 
 if TYPE_CHECKING:
-    from tunectl.commands.report import StudyReport
+    from tunectl.session.written_report import StudyReport
 
 
 class Direction(StrEnum):
@@ -49,14 +49,15 @@ def report(
 
     with renderers() as ready:
         # The rest is imported, and the study read, while the processes that draw start.
-        from tunectl.commands.report import Question, report_study
+        from tunectl.commands.report import report_study
+        from tunectl.session.study_evidence import ObjectiveChoice
 
-        question = Question(
+        question = ObjectiveChoice(
             objective,
             cast("Literal['minimize', 'maximize'] | None", direction),
             cast("Literal['best', 'final'] | None", checkpoint),
         )
-        found = report_study(folder, question, ready=ready, report=note)
+        found = report_study(folder, question, ready=ready, say=note)
     for warning in found.warnings:
         note(f"warning: {warning}")
     if as_json:

@@ -14,7 +14,7 @@ from tunectl.core.errors import EXIT_INTERRUPTED
 from tunectl.core.folders import StudyFolder
 
 if TYPE_CHECKING:
-    from tunectl.commands.retrain import RetrainReport
+    from tunectl.commands.retrain import RetrainResult
 
 
 def retrain(
@@ -37,13 +37,13 @@ def retrain(
 
     with started_backend(study or StudyFolder(folder).study) as backend:
         # The rest is imported while the backend loads.
-        from tunectl.commands.retrain import Wanted, retrain_study
+        from tunectl.commands.retrain import RetrainRequest, retrain_study
         from tunectl.session.training_trials import RunOptions
 
-        wanted = Wanted(best, repeats, each_setting)
+        request = RetrainRequest(best, repeats, each_setting)
         options = RunOptions(slots=slots, retry_failed=retry_failed, command=tuple(sys.argv))
         with watcher(quiet=quiet) as watching:
-            report = retrain_study(folder, wanted, study, options, watching, backend)
+            report = retrain_study(folder, request, study, options, watching, backend)
     if as_json:
         say_json(report.to_json())
     else:
@@ -51,7 +51,7 @@ def retrain(
     return report.exit_code
 
 
-def _print(report: RetrainReport) -> None:
+def _print(report: RetrainResult) -> None:
     from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED
     from tunectl.report.answer_tables import retrains_table
 

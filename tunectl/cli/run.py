@@ -17,7 +17,7 @@ from tunectl.cli.progress_display import watcher
 from tunectl.core.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from tunectl.commands.run import RunReport
+    from tunectl.commands.run import RunResult
 
 
 class Order(StrEnum):
@@ -64,7 +64,7 @@ def run(
     return report.exit_code
 
 
-def _print(report: RunReport, said: Collection[int]) -> None:
+def _print(report: RunResult, said: Collection[int]) -> None:
     spec = report.spec
     if report.untouched:
         say(f"{spec.name}: the study is complete, nothing was left to run")

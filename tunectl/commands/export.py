@@ -1,4 +1,4 @@
-"""`export`: a study as other tools read it, or its tables as CSV or Parquet."""
+"""`export`: a study in the format of another tool, or its tables as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tunectl.exchange.exported_study import ExportedStudy, ExportedTrial
 from tunectl.report.parquet import parquet_bytes
 from tunectl.report.table import Table, csv_bytes
 from tunectl.report.trial_tables import measurements_table, settings_table, trials_table
-from tunectl.session.damage import SaidDamage
-from tunectl.session.snapshot import looked_at
+from tunectl.session.damage import DamageLog
+from tunectl.session.snapshot import study_snapshot
 from tunectl.session.written_tables import setting_names
 from tunectl.store.trial_files import read_trial
 
@@ -28,13 +28,14 @@ Tool = Literal["tensorboard", "mlflow", "wandb", "optuna", "csv", "parquet"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 _TABLES: Mapping[Tool, Sequence[str]] = {"mlflow": mlflow_store.TABLES, "optuna": optuna_storage.TABLES}
-"""The tools that take a SQLite file, with the tables by which a file of theirs is known."""
+"""The tools that read a SQLite file, with the tables by which a file of theirs is recognised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What was written where; `trials` are in it, of `planned`. `view` is the command that shows it, "" for none, and
-    `damage` says what of the study folder is damaged.
+    """The file or folder that was written, `place`, which has `trials` of the `planned` trials.
+
+    `view` is the command that shows it, "" where there is none, and `damage` has the damage of the study folder.
     """
 
     study: str
@@ -61,15 +62,15 @@ class Export:
 
 
 def export_study(
-    place: Path, tool: Tool, out: str | None = None, report: Callable[[str], None] = lambda _line: None
+    place: Path, tool: Tool, out: str | None = None, say: Callable[[str], None] = lambda _line: None
 ) -> Export:
-    """Write the study folder at `place` for a tool, by default into `exports/` in it; also while it runs.
+    """Write the study folder at `place` for a tool, by default into `exports/` in it; also while a runner is at work.
 
-    An earlier export of the same study folder is replaced. What is damaged there is said to `report`. Raises
-    FolderError where there is no study, or where `out` holds something else, and UsageError where the tool's library is
-    missing.
+    An earlier export of the same study folder is replaced. `say` is called with each line about damage. Raises
+    FolderError where there is no study, or where `out` has other files, and UsageError where the tool's library is not
+    installed.
     """
-    damage = SaidDamage(report)
+    damage = DamageLog(say)
     study = read_for_export(place, damage)
     target = _target(StudyFolder(place), tool, out)
     written, view = _write(study, tool, target)
@@ -78,7 +79,7 @@ def export_study(
 
 
 def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
-    """Where it is written, `~` resolved; raises FolderError where that can be seen to hold something else."""
+    """The path to write to, with `~` resolved; raises FolderError where it is the file of something else."""
     tables = _TABLES.get(tool)
     where = out if out is not None else str(folder.exports / (f"{tool}.db" if tables else tool))
     if out is None and Path(where).is_symlink():
@@ -87,13 +88,13 @@ def _target(folder: StudyFolder, tool: Tool, out: str | None) -> Path:
         return expanded(where)
     target = database_file(where, tool, tables)
     if target.resolve() == folder.index.resolve():
-        raise FolderError(f"{target}: is the study's own index; give another --out")
+        raise FolderError(f"{target}: is the index of the study; give another --out")
     return target
 
 
-def read_for_export(place: Path, report: Callable[[str], None] = lambda _line: None) -> ExportedStudy:
-    """All that a study folder has under the study's own objective; raises FolderError where there is none."""
-    with looked_at(place, report) as study:
+def read_for_export(place: Path, say: Callable[[str], None] = lambda _line: None) -> ExportedStudy:
+    """The study and its trials, by the study's objective, with their measurements; raises FolderError."""
+    with study_snapshot(place, say) as study:
         outcomes = sorted(study.outcomes, key=lambda item: item.plan.trial)
         trials = [_trial(study.folder.trial(item.plan.trial), item) for item in outcomes]
         return ExportedStudy(study.spec, str(place.resolve()), trials)
@@ -112,7 +113,7 @@ def _trial(home: TrialFolder, outcome: TrialOutcome) -> ExportedTrial:
 
 
 def _last_written(home: TrialFolder) -> float | None:
-    """When a trial wrote last, in seconds since 1970; None where it was never launched."""
+    """The time at which a trial wrote last, in seconds since 1970; None where it was never launched."""
     for path in (home.result, home.measurements, home.attempts, home.request):
         try:
             return path.stat().st_mtime
@@ -122,7 +123,7 @@ def _last_written(home: TrialFolder) -> float | None:
 
 
 def _write(study: ExportedStudy, tool: Tool, target: Path) -> tuple[int, Sequence[str]]:
-    """Write it; the number of trials in it, and the command that shows it."""
+    """Write the export; return the number of its trials and the command that shows it."""
     match tool:
         case "mlflow":
             return mlflow_store.write_mlflow(study, target), mlflow_store.view_command(target)
@@ -145,10 +146,10 @@ def _into_folder(study: ExportedStudy, tool: Tool, target: Path, write: Callable
         return write(study, folder)
 
 
-def _tables_writer(kind: str, content: Callable[[Table], bytes]) -> Callable[[ExportedStudy, Path], int]:
+def _tables_writer(ending: str, content: Callable[[Table], bytes]) -> Callable[[ExportedStudy, Path], int]:
     def write(study: ExportedStudy, folder: Path) -> int:
         for name, table in _tables(study).items():
-            write_bytes(folder / f"{name}.{kind}", content(table), within=folder.parent)
+            write_bytes(folder / f"{name}.{ending}", content(table), within=folder.parent)
         return len(study.trials)
 
     return write

@@ -1,4 +1,4 @@
-"""`import`: a study folder made of another tool's study, on which `report`, `next`, `status` and `ls` work."""
+"""`import`: a study folder made from another tool's study, for `report`, `next`, `status` and `ls`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunectl.exchange.imported_study import ImportedStudy, ImportedTrial, import
 from tunectl.exchange.optuna_reading import read_optuna
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.outcome_index import refresh
+from tunectl.session.outcome_index import refresh_index
 from tunectl.session.written_tables import write_tables
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.index import Index
@@ -35,7 +35,7 @@ READERS: Mapping[Tool, Callable[[str, str | None], ForeignStudy]] = {"optuna": r
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What was made. `states` counts the trials by their state; `remarks` say what is not as it was."""
+    """The study folder that was made; `states` counts its trials, `remarks` say what differs from the other tool."""
 
     study: str
     folder: Path
@@ -56,10 +56,10 @@ class Import:
 def import_study(
     tool: Tool, storage: str, name: str | None, place: Path | None, command: Sequence[str], now: datetime
 ) -> Import:
-    """Make a study folder of a study in a storage, by default `runs/<study>`; never in one that is there already.
+    """Make a study folder from a study in another tool's storage, by default `runs/<study>`, which must not exist.
 
-    `tool` is whose study it is, `command` what the user typed, `now` carries its time zone. Raises UsageError where the
-    study cannot be expressed, FolderError where the storage cannot be read or the folder cannot be made.
+    `command` is what the user typed, `now` has a time zone. Raises UsageError where tunectl cannot express the study,
+    FolderError where the storage cannot be read or the folder cannot be made.
     """
     made = imported(READERS[tool](storage, name), lambda trial: trial_seed(0, trial))
     place = place if place is not None else study_path(Path("runs"), made.name)
@@ -68,13 +68,13 @@ def import_study(
     try:
         spec = parse_study(made.text, place / "study.yaml")
     except StudyError as error:
-        raise UsageError(f"{made.name}: cannot be expressed as a study of tunectl:\n{error}") from error
+        raise UsageError(f"{made.name}: cannot be written as a study file of tunectl:\n{error}") from error
     fresh = place.with_name(f".{place.name}.importing")
     with path_errors(place, "created"):
         real_folders.remove_all(fresh, fresh.parent)
         try:
             states = _fill(create(fresh, made.text), spec, made, command, now)
-            if place.is_dir():  # nothing but what a run that never began left there
+            if place.is_dir():  # it only has what is left of a run that did not begin
                 real_folders.remove_all(place, place.parent)
             real_folders.move(fresh, place, place.parent)
         finally:
@@ -86,7 +86,7 @@ def import_study(
 def _fill(
     folder: StudyFolder, spec: StudySpec, made: ImportedStudy, command: Sequence[str], now: datetime
 ) -> dict[str, int]:
-    """Write all that a finished run leaves; how many trials there are of each state."""
+    """Write all files that a finished run leaves; return the number of trials in each state."""
     write_bytes(folder.lock, b"", durable=False)
     trials = [item.plan for item in made.trials]
     append_plan(folder.plan, trials)
@@ -96,7 +96,7 @@ def _fill(
     run = describe_run(shown, workload_file=None, study_file=None, study_folder=folder.path, now=now)
     append_provenance(folder, run)
     with Index.open_for_writing(folder.index) as index:
-        outcomes = refresh(folder, trials, spec.objective, index, lambda _line: None)
+        outcomes = refresh_index(folder, trials, spec.objective, index, lambda _line: None)
         write_tables(folder, spec, outcomes, index)
     states = [item.state for item in outcomes]
     return {state: states.count(state) for state in sorted(set(states))}

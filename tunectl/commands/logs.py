@@ -1,4 +1,4 @@
-"""`logs`: what a trial wrote to stdout and stderr, also while it runs."""
+"""`logs`: the output of a trial on stdout and stderr, also while it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunectl.store.study_folder import open_folder
 from tunectl.store.trial_files import read_trial, trial_state
 
 _BLOCK_BYTES = 1 << 16
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def trial_log(
@@ -28,40 +28,40 @@ def trial_log(
     *,
     last_lines: int | None = None,
     follow: bool = False,
-    wait: Callable[[], None] = lambda: time.sleep(_LOOK_SECONDS),
+    wait: Callable[[], None] = lambda: time.sleep(_POLL_SECONDS),
 ) -> Iterator[bytes]:
-    """The log of a trial of the study folder at `place` in pieces as they stand in the file: all of it, or its
-    `last_lines` alone.
+    """The log of a trial in the study folder at `place`, in pieces: all of it, or its `last_lines`.
 
-    With `follow` it goes on with what is added until the trial has ended or nobody runs the study any more; `wait`
-    passes the time between two looks. Raises FolderError where there is no study, and where there is no log and none
-    can be waited for; UsageError where the study has no such trial.
+    With `follow` the pieces that are added later follow, until the trial has ended or no runner is at work any more;
+    `wait` is called between two reads. Raises FolderError where there is no study or no log, UsageError where the study
+    has no such trial.
     """
     folder = open_folder(place)
     planned = read_plan(folder.plan)
     if not any(item.trial == trial for item in planned):
         last = max((item.trial for item in planned), default=-1)
-        held = f"its trials are 0 to {last}" if planned else "its plan holds none yet"
-        raise UsageError(f"{place}: there is no trial {trial}: {held}")
+        expected = f"expected one from 0 to {last}" if planned else "the study has no trials yet"
+        raise UsageError(f"{place}: trial {trial} not found: {expected}")
     return _pieces(folder, trial, last_lines, follow, wait)
 
 
 def trial_end(place: Path, trial: int) -> tuple[State, str, str]:
-    """How the trial stands: its state, the reason and the message."""
+    """The state of a trial, its reason and its message."""
     return trial_state(read_trial(StudyFolder(place).trial(trial)))
 
 
 def _pieces(
     folder: StudyFolder, trial: int, last_lines: int | None, follow: bool, wait: Callable[[], None]
 ) -> Iterator[bytes]:
-    home, over = folder.trial(trial), _Over(folder, trial)
+    home, has_ended = folder.trial(trial), _EndCheck(folder, trial)
     log = _opened(home)
     while log is None:
-        # Asked before the log is looked for again: a trial may begin and end in between.
-        if not follow or over():
+        # Checked before the log is opened again: a trial may begin and end in between.
+        if not follow or has_ended():
             log = _opened(home)
             if log is None:
-                raise FolderError(f"{home.log}: there is no log: trial {trial} {_unlogged(folder)}")
+                why = "" if is_held(folder.lock) else ", and no runner is at work"
+                raise FolderError(f"{home.log}: log not found: trial {trial} has not begun{why}")
             break
         wait()
         log = _opened(home)
@@ -69,16 +69,16 @@ def _pieces(
         if last_lines is not None:
             seek_last_lines(log, last_lines)
         while True:
-            # Asked before the last piece is read: what was written before the end is shown.
-            ended = not follow or over()
+            # Checked before the last piece is read, so that everything written before the end is shown.
+            ended = not follow or has_ended()
             yield from iter(lambda: log.read(_BLOCK_BYTES), b"")
             if ended:
                 return
             wait()
 
 
-class _Over:
-    """Whether nothing more will be written to a trial's log; its files are read where they have changed."""
+class _EndCheck:
+    """Whether a trial has ended, or no runner is at work; the trial's files are read only where they have changed."""
 
     def __init__(self, folder: StudyFolder, trial: int) -> None:
         self.folder, self.home = folder, folder.trial(trial)
@@ -109,7 +109,3 @@ def _opened(home: TrialFolder) -> BinaryIO | None:
         return None
     except OSError as error:
         raise path_error(home.log, "read", error) from error
-
-
-def _unlogged(folder: StudyFolder) -> str:
-    return "has not begun yet" if is_held(folder.lock) else "has not begun, and no runner is at work"

@@ -1,4 +1,4 @@
-"""`next`: the study file of the next round, written from what the findings of this one recommend."""
+"""`next`: the study file of the next round, with the changes that the findings of this one recommend."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.search.next_search import AgreedChange, Conflict, agreed_changes
-from tunectl.commands.report import Question, evidence_of
 from tunectl.core.errors import StudyError, UsageError, dotted
 from tunectl.core.files import write_new
 from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_error
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.language.study_edit import EditingError, with_value
 from tunectl.language.study_reader import load_study, parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.internal_errors import faults_met
-from tunectl.session.snapshot import looked_at
+from tunectl.session.internal_errors import no_faults
+from tunectl.session.snapshot import study_snapshot
+from tunectl.session.study_evidence import ObjectiveChoice, evidence_of
 from tunectl.store.provenance import original_study_file
 from tunectl.store.study_folder import read_study_text
 
@@ -29,8 +30,9 @@ _ROUND = re.compile(r"(?P<stem>.*)-round(?P<number>[0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class NextRound:
-    """What `next` did. `path` is None where there was nothing to change; `by_hand` are changes that could not be made
-    in the text, with the reason. `damage` says what of the study folder is damaged.
+    """The study file of the next round, `path`, None where there was nothing to change.
+
+    `by_hand` are changes that could not be made in the text, with the reason. `damage` has that of the study folder.
     """
 
     study: str
@@ -61,21 +63,24 @@ class NextRound:
         }
 
 
-def next_round(place: Path, to: Path | None = None, report: Callable[[str], None] = lambda _line: None) -> NextRound:
-    """Write the next round's study file for the study folder at `place`; never over another file.
+def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] = lambda _line: None) -> NextRound:
+    """Write the study file of the next round for the study folder at `place`; an existing file is never replaced.
 
     By default it is written beside the study's own file where that is in or below the current folder, else in the
-    current folder, called `<study>-round2.yaml` and so on. What is damaged in the folder is said to `report`. Raises
-    FolderError where there is no study, UsageError where the file is there already.
+    current folder, called `<study>-round2.yaml` and so on. `say` is called with each line about damage. Raises
+    FolderError where there is no study, UsageError where the file exists already.
     """
-    with looked_at(place, report) as study:
+    with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
-        faults = faults_met()
-        findings = study_findings(evidence_of(study, Question())[0], faults.attempt)
+        faults = no_faults()
+        findings = study_findings(evidence_of(study, ObjectiveChoice())[0], faults.attempt)
     changes, conflicts = agreed_changes(spec, findings)
     text, made, by_hand = _changed(read_study_text(folder), changes)
-    # What a finding that fails would have asked for is missing here.
-    by_hand += [f"{finding.sentence} `tunectl report {place}` keeps the traceback" for finding in faults.findings("")]
+    # The changes that a failed finding would have recommended are missing.
+    by_hand += [
+        f"{finding.sentence} `{tunectl_command('report', place)}` keeps the traceback"
+        for finding in faults.findings("")
+    ]
     if not made:
         return NextRound(spec.name, None, (), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
     name = _next_name(spec.name)
@@ -88,19 +93,19 @@ def next_round(place: Path, to: Path | None = None, report: Callable[[str], None
     try:
         write_new(path, text.encode("utf-8", "surrogatepass"))
     except FileExistsError:
-        raise UsageError(f"{path}: is there already; name another file with --to") from None
+        raise UsageError(f"{path}: exists already; name another file with --to") from None
     except OSError as error:
         raise path_error(path, "written", error) from error
     return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage)
 
 
 def _left_behind(spec: StudySpec, folder: StudyFolder, path: Path) -> list[str]:
-    """What is named from the study's own folder, where the next round stands in another one."""
+    """A note where the workload is given relative to the folder of the study file, and the new file is in another."""
     original = original_study_file(folder)
     is_named_from_there = spec.program is not None or spec.workload.startswith((".", "/")) or ".py:" in spec.workload
     if original is None or not is_named_from_there or path.absolute().parent == original.parent:
         return []
-    return [f"the workload is named from {original.parent}, and this file stands elsewhere: name it from here"]
+    return [f"the workload is relative to {original.parent}, and this file is in another folder: change its path"]
 
 
 def _changed(text: str, changes: Sequence[AgreedChange]) -> tuple[str, list[AgreedChange], list[str]]:
@@ -122,9 +127,10 @@ def _next_name(study: str) -> str:
 
 
 def _beside(folder: StudyFolder, study: str, name: str) -> Path:
-    """Beside the study's own file, from whose folder a workload's file may be named, where that is a study file of this
-    name in or below the current folder; else in the current folder: where else to write is not for a study folder to
-    say, whose provenance may name any file.
+    """Beside the user's study file, if that has a study of this name and is in or below the current folder; else here.
+
+    A workload may be relative to the folder of the study file. Provenance alone does not decide where to write: in a
+    study folder from someone else it may name any file.
     """
     original = original_study_file(folder)
     if original is None or not original.parent.resolve().is_relative_to(Path.cwd()):

@@ -1,4 +1,4 @@
-"""`plan`: the trials of a study without training them."""
+"""`plan`: the trials of a study, as a table, as JSON and in short; nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunectl.session.checked_study import CheckedStudy
 
 
 def plan_table(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> Table:
-    """The given trials of a study as a table: a column for each name, missing where its condition does not hold."""
+    """The given trials of a study as a table, with a column for each hyperparameter, empty where it is not active."""
     names = checked.spec.names
     columns = (Column("trial", "whole"), Column("setting", "whole"), *(Column(name, "scalar") for name in names))
     rows = [(trial.trial, trial.setting, *(trial.hyperparameters.get(name) for name in names)) for trial in trials]
@@ -22,7 +22,7 @@ def plan_table(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> Table:
 
 
 def plan_json(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
-    """The plan as one JSON object; a hyperparameter whose condition does not hold is absent."""
+    """The plan as one JSON object, without the hyperparameters that are not active."""
     listed = [
         {"trial": trial.trial, "setting": trial.setting, "hyperparameters": dict(trial.hyperparameters)}
         for trial in trials
@@ -32,7 +32,7 @@ def plan_json(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class ColumnSummary:
-    """What one hyperparameter takes over a whole plan: `active` of the trials have it; its values in a few words."""
+    """One hyperparameter over a whole plan: the number of trials in which it is `active`, and its values in short."""
 
     name: str
     role: str
@@ -41,7 +41,7 @@ class ColumnSummary:
 
 
 def plan_summary(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> list[ColumnSummary]:
-    """A line for each name, for plans too long to be shown whole."""
+    """One summary for each hyperparameter, for plans that are too long to print."""
     summary = []
     for name in checked.spec.names:
         values = [trial.hyperparameters[name] for trial in trials if name in trial.hyperparameters]

@@ -1,4 +1,4 @@
-"""`retrain`: the best trials of a study once more, with fresh seeds, as new trials of the same study."""
+"""`retrain`: the best trials of a study are trained again with fresh seeds, as new trials of the same study."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from tunectl.analysis.results.retrains import Retrained, best_searched, retraine
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, FolderError, UsageError
 from tunectl.core.folders import StudyFolder
 from tunectl.core.objective import Objective
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import PlannedTrial, TrialOutcome
 from tunectl.execution.backends.backend import Backend
 from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.session.checked_study import check_study
-from tunectl.session.open_study import OpenStudy, grown, opened
-from tunectl.session.outcome_index import has_ended, refresh_at_end
-from tunectl.session.probed_study import make_ready, study_slots
+from tunectl.session.open_study import OpenStudy, open_study, with_trials
+from tunectl.session.outcome_index import has_ended, refresh_index_at_end
+from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, train_trials
-from tunectl.session.unread_metrics import omissions
+from tunectl.session.unread_metrics import unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.provenance import original_study_file, read_provenance
 from tunectl.store.study_folder import open_folder
@@ -28,8 +29,8 @@ from tunectl.store.writing_lock import writing_lock
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to train again: the best `best` trials of the study, or of each setting, each `repeats` times."""
+class RetrainRequest:
+    """The trials to train again: the best `best` trials of the study, or of each setting, each `repeats` times."""
 
     best: int
     repeats: int
@@ -37,10 +38,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainReport:
-    """How a call of `retrain` ended; `retrained` are the trials that it was about, and `damage` says what of the folder
-    was damaged.
-    """
+class RetrainResult:
+    """The end of a call of `retrain`: the trials that it `retrained`, and the damage of the folder."""
 
     study: str
     folder: StudyFolder
@@ -65,7 +64,7 @@ class RetrainReport:
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
-        """The report as one JSON object."""
+        """The result as one JSON object."""
         return {
             "study": self.study,
             "folder": str(self.folder.path),
@@ -90,19 +89,24 @@ class RetrainReport:
 
 
 def retrain_study(
-    place: Path, wanted: Wanted, study_file: Path | None, options: RunOptions, watcher: Watcher, backend: Backend
-) -> RetrainReport:
-    """Train the best trials of the study folder at `place` again, or go on with that.
+    place: Path,
+    request: RetrainRequest,
+    study_file: Path | None,
+    options: RunOptions,
+    watcher: Watcher,
+    backend: Backend,
+) -> RetrainResult:
+    """Train the best trials of the study folder at `place` again, or continue an earlier call.
 
-    Those that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
-    has not ended, and what `run_study` raises.
+    Trials that have enough retrains get no more: the same call trains nothing twice. Raises UsageError where the search
+    has not ended, and the errors of `run_study`.
     """
     checked = check_study(study_file or _study_file(place), Path.cwd())
     slots = study_slots(checked.spec, options.slots, backend)
-    opening = opened(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
+    opening = open_study(checked.spec, place, watcher, lambda _: [], may_begin_anew=False)
     with counted_stop_signals() as stops, opening as study:
-        chosen = _chosen(study, wanted)
-        study = grown(study, _missing(study, chosen, wanted.repeats))
+        chosen = _chosen(study, request)
+        study = with_trials(study, _missing(study, chosen, request.repeats))
         keys = {(item.plan.setting, item.plan.point) for item in chosen}
         left = [
             trial
@@ -110,13 +114,13 @@ def retrain_study(
             if trial.kind == "retrain" and (trial.setting, trial.point) in keys
         ]
         if left:
-            ready = make_ready(backend, checked, left, slots[0], stops)
-            train_trials(study, left, checked, ready, slots, options, watcher, stops)
+            probed = probe_workload(backend, checked, left, slots[0], stops)
+            train_trials(study, left, checked, probed, slots, options, watcher, stops)
         return _report(study, keys, watcher, interrupted=stops() > 0)
 
 
 def _study_file(place: Path) -> Path:
-    """The file that the study in a folder was run from: a workload's file may be named from where it stands."""
+    """The user's study file, not its copy: a workload may be given relative to the folder of that file."""
     folder = open_folder(place)
     original = original_study_file(folder)
     if original is not None:
@@ -124,33 +128,33 @@ def _study_file(place: Path) -> Path:
     runs = read_provenance(folder)
     if runs and not any(run.get("study_file") for run in runs):
         raise FolderError(
-            f"{place}: was imported, and names no program that could train its trials again; `tunectl next {place}` "
-            "writes a study of a next round, in which one can be named"
+            f"{place}: was imported, and has no program that could train its trials again; "
+            f"`{tunectl_command('next', place)}` writes the study of a next round, in which you can name one"
         )
-    raise FolderError(f"{place}: the study file that it was run from is not there any more; name it with --study")
+    raise FolderError(f"{place}: the file of its study is not there any more; name it with --study")
 
 
-def _chosen(study: OpenStudy, wanted: Wanted) -> list[TrialOutcome]:
+def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
     search = [item for item in study.outcomes if item.plan.kind == "search"]
     open_trials = sum(not has_ended(item) for item in search)
     if open_trials:
         raise UsageError(
-            f"{study.folder.path}: {open_trials} trials of the search have not ended, so that the best are not known; "
+            f"{study.folder.path}: {open_trials} trials of the search have not ended, so the best are not known yet; "
             f"finish it with `tunectl run` first"
         )
     groups = [search]
-    if wanted.each_setting:
+    if request.each_setting:
         settings = dict.fromkeys(item.plan.setting for item in search)
         groups = [[item for item in search if item.plan.setting == setting] for setting in settings]
-    chosen = [item for group in groups for item in best_searched(group, study.spec.objective, wanted.best)]
+    chosen = [item for group in groups for item in best_searched(group, study.spec.objective, request.best)]
     if not chosen:
         raise UsageError(f"{study.folder.path}: no trial completed with a value of {study.spec.objective.metric}")
     return chosen
 
 
 def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> list[PlannedTrial]:
-    """The retrains that are not planned yet, repeat by repeat, so that all get some where not all can end."""
-    known = {(trial.setting, trial.point, trial.repeat) for trial in study.trials}
+    """The retrains that are not planned yet, repeat by repeat, so that an interrupted call has some of every trial."""
+    known = {trial.identity for trial in study.trials}
     first = max(trial.trial for trial in study.trials) + 1
     added: list[PlannedTrial] = []
     for repeat in range(1, repeats + 1):
@@ -163,15 +167,15 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
     return added
 
 
-def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainReport:
-    # pyarrow takes a while to load: only when there are tables to write.
+def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, interrupted: bool) -> RetrainResult:
+    # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
-    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
-    for omission in omissions(study.folder, outcomes):
-        watcher.message(f"warning: {omission}")
+    outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
+    for sentence in unread_metrics(study.folder, outcomes):
+        watcher.message(f"warning: {sentence}")
     with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]
     name, objective, damage = study.spec.name, study.spec.objective, study.damage.lines
-    return RetrainReport(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)
+    return RetrainResult(name, study.folder, objective, tuple(found), tables.paths, interrupted, damage)

@@ -1,4 +1,4 @@
-"""`run`: train the trials of a study, or go on where an earlier run was left."""
+"""`run`: the trials of a study are trained, or an earlier run is continued."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tunectl.execution.stop_signals import counted_stop_signals
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import CheckedStudy, check_study
 from tunectl.session.disk_room import check_room_to_begin
-from tunectl.session.open_study import OpenStudy, opened
-from tunectl.session.outcome_index import has_ended, refresh_at_end
-from tunectl.session.probed_study import make_ready, study_slots
+from tunectl.session.open_study import OpenStudy, open_study
+from tunectl.session.outcome_index import has_ended, refresh_index_at_end
+from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
-from tunectl.session.unread_metrics import omissions
+from tunectl.session.unread_metrics import unread_metrics
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.writing_lock import writing_lock
@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RunReport:
-    """How a call of `run` ended. `untouched`: there was nothing left to train. `page` and the findings are there only
-    where all trials have ended. `has_clash`: trials overwrote what they read or go on from. `damage` says what of the
-    folder was damaged, one line each.
+class RunResult:
+    """The end of a call of `run`.
+
+    `untouched`: no trial was left to train. There are `findings` and a `page` only where all trials have ended.
+    `has_clash`: trials have overwritten files that others read or resume from. `damage` has one line for everything in
+    the folder that was damaged.
     """
 
     spec: StudySpec
@@ -66,7 +68,7 @@ class RunReport:
         return EXIT_SOME_FAILED if failed else EXIT_DONE
 
     def to_json(self) -> dict[str, Any]:
-        """The report as one JSON object."""
+        """The result as one JSON object."""
         states = [item.state for item in self.outcomes]
         return {
             "study": self.spec.name,
@@ -85,8 +87,8 @@ class RunReport:
         }
 
 
-def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backend) -> RunReport:
-    """Run what is left of a study on a backend that was started.
+def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backend) -> RunResult:
+    """Train the trials that are left of a study, on a backend that was started.
 
     Raises StudyError and WorkloadError (exit code 2) before anything is created, and FolderError (3) where the folder
     is in use, belongs to another study, or cannot be written.
@@ -95,24 +97,24 @@ def run_study(study: Path, options: RunOptions, watcher: Watcher, backend: Backe
     slots = study_slots(checked.spec, options.slots, backend)
     place = options.folder if options.folder is not None else study_path(Path("runs"), checked.spec.name)
     with counted_stop_signals() as stops, ExitStack() as stack:
-        ready, begun = None, check_place(place)
+        probed, begun = None, check_place(place)
         if not begun:
             _warn(checked, watcher)
-            # Nothing is created for a study that cannot work: the workload is tried first.
+            # The workload is probed first: nothing is created for a study that cannot work.
             planned = plan_trials(checked.spec)
-            ready = make_ready(backend, checked, planned, slots[0], stops, _import_the_end)
-            # Nor for one that has no room.
-            check_room_to_begin(place, disk_need(checked.spec, planned, ready, slots))
-        study_at_work = stack.enter_context(opened(checked.spec, place, watcher))
-        left = study_at_work.left(retry_failed=options.retry_failed)
+            probed = probe_workload(backend, checked, planned, slots[0], stops, _import_writers)
+            # Nor for one without enough room on the disk.
+            check_room_to_begin(place, disk_need(checked.spec, planned, probed, slots))
+        opened = stack.enter_context(open_study(checked.spec, place, watcher))
+        left = opened.left(retry_failed=options.retry_failed)
         if not left:
-            return _report(study_at_work, watcher, untouched=True, interrupted=False)
-        if begun:  # where nothing is left to train, the first call has said it
+            return _report(opened, watcher, untouched=True, interrupted=False)
+        if begun:  # where no trial is left, the first call has printed the warnings
             _warn(checked, watcher)
-        if ready is None:
-            ready = make_ready(backend, checked, left, slots[0], stops, _import_the_end)
-        train_trials(study_at_work, left, checked, ready, slots, options, watcher, stops)
-        return _report(study_at_work, watcher, untouched=False, interrupted=stops() > 0)
+        if probed is None:
+            probed = probe_workload(backend, checked, left, slots[0], stops, _import_writers)
+        train_trials(opened, left, checked, probed, slots, options, watcher, stops)
+        return _report(opened, watcher, untouched=False, interrupted=stops() > 0)
 
 
 def _warn(checked: CheckedStudy, watcher: Watcher) -> None:
@@ -120,28 +122,28 @@ def _warn(checked: CheckedStudy, watcher: Watcher) -> None:
         watcher.message(f"warning: {warning}")
 
 
-def _import_the_end() -> None:
-    """Import what writes tables and page: a second of work that would otherwise come when all trials have ended."""
+def _import_writers() -> None:
+    """Import the modules that write tables and page, which takes a second, while the backend imports the workload."""
     for name in (
         "tunectl.session.written_tables",
-        "tunectl.commands.report",
+        "tunectl.session.written_report",
         "tunectl.report.page",
         "tunectl.report.parquet",
     ):
         importlib.import_module(name)
 
 
-def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunReport:
-    # pyarrow takes a while to load: only when there are tables to write.
+def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted: bool) -> RunResult:
+    # Imports pyarrow, which takes a while: only where there are tables to write.
     from tunectl.session.written_tables import write_tables
 
-    outcomes = refresh_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
-    for omission in omissions(study.folder, outcomes):
-        watcher.message(f"warning: {omission}")
+    outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
+    for sentence in unread_metrics(study.folder, outcomes):
+        watcher.message(f"warning: {sentence}")
     with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
         has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))
-        report = RunReport(
+        report = RunResult(
             study.spec,
             study.folder,
             tuple(outcomes),
@@ -153,8 +155,8 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
         )
         if report.unfinished:
             return report
-        from tunectl.commands.report import write_report
         from tunectl.session.study_evidence import indexed_curves, read_evidence
+        from tunectl.session.written_report import write_report
 
         evidence = read_evidence(study.folder, study.spec, outcomes, indexed_curves(study.index), study.spec.objective)
         # The plots as files take seconds: `tunectl report` draws them.

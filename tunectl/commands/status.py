@@ -1,4 +1,4 @@
-"""`status`: how far is a study, also while a runner is at work."""
+"""`status`: the progress of a study, also while a runner is at work."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.run_progress import RunningTrial
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.session.study_correction import Correction, next_correction
 from tunectl.session.trial_requests import total_steps
-from tunectl.store.index import TrialProgress
+from tunectl.store.index import RunningRow
 
 
 @dataclass(frozen=True, slots=True)
-class StatusReport:
-    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
+class StudyStatus:
+    """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
 
-    `correction` is what the next run of `study_file` does about its changes, None where there are none. `half_read`:
-    not all trials have been read again as a changed study says, so that no best one is known. `damage` says what of the
-    folder is damaged, one line each. `retrains` are among the `total`.
+    `correction` is what the next run does about changes of `study_file`, None where there are none. `half_read`: some
+    trials have not been read again yet as a changed study says, so the best one is not known. `damage` has one line for
+    everything in the folder that is damaged. `retrains` are included in `total`.
     """
 
     study: str
@@ -43,7 +43,7 @@ class StatusReport:
     retrains: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The report as one JSON object."""
+        """The status as one JSON object."""
         best = self.best
         return {
             "study": self.study,
@@ -63,12 +63,12 @@ class StatusReport:
         }
 
 
-def study_status(place: Path, report: Callable[[str], None] = lambda _line: None) -> StatusReport:
-    """The status of the study folder at `place`; writes nothing. What is damaged there is said to `report`.
+def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -> StudyStatus:
+    """The status of the study folder at `place`; writes nothing. `say` is called with each line about damage.
 
-    Raises FolderError where there is none.
+    Raises FolderError where there is no study.
     """
-    with looked_at(place, report, may_be_half_read=True) as study:
+    with study_snapshot(place, say, may_be_half_read=True) as study:
         spec, outcomes = study.spec, study.outcomes
         running: tuple[RunningTrial, ...] = ()
         if study.runner_alive and study.index is not None:
@@ -77,7 +77,7 @@ def study_status(place: Path, report: Callable[[str], None] = lambda _line: None
         changed = next_correction(study.folder, spec, outcomes)
         half_read = study.folder.rereading.is_file()
     counts = Counter(item.state for item in outcomes)
-    return StatusReport(
+    return StudyStatus(
         study=spec.name,
         objective=spec.objective,
         runner_alive=study.runner_alive,
@@ -94,6 +94,6 @@ def study_status(place: Path, report: Callable[[str], None] = lambda _line: None
     )
 
 
-def _running(spec: StudySpec, trial: PlannedTrial, item: TrialProgress) -> RunningTrial:
+def _running(spec: StudySpec, trial: PlannedTrial, item: RunningRow) -> RunningTrial:
     steps = total_steps(spec, trial)
     return RunningTrial(trial.trial, trial.setting, item.slot, item.last_step or 0, steps, item.last_value)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunectl.core.own_code_request import RESUME
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import printable
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry
 from tunectl.drafting.config_values import ConfigFile
@@ -97,7 +98,7 @@ def _head(draft: DraftedCommand, known: Known, file: str) -> Iterator[str]:
             "Every other option keeps the value that the program gives it; to study one, uncomment its entry under "
             "hyperparameters and its line under command (or name it to init: --place NAME). "
         )
-    text += f"First complete the lines marked FILL IN; then: tunectl check {printable(shlex.quote(file))}"
+    text += f"First complete the lines marked FILL IN; then: {printable(tunectl_command('check', file))}"
     yield from _comment(text)
     for config in known.files:
         yield from _comment(_says(config))

@@ -25,7 +25,9 @@ def conditions(
     it ended before it asked for one, so it counts only where it has the parameter. A condition must hold in exactly
     those counted trials that have the parameter. Only sets and short whole-number ranges can be switches.
     """
-    switches = [name for name, domain in domains.items() if _may_switch(domain)]
+    switches = [
+        name for name, domain in domains.items() if domain.varies and domain.few_values(_MOST_VALUES) is not None
+    ]
     found: dict[str, When] = {}
     unexplained = []
     certain = whole if any(whole) else [True] * len(trials)
@@ -40,10 +42,6 @@ def conditions(
         else:
             found[name] = when
     return found, unexplained
-
-
-def _may_switch(domain: Domain) -> bool:
-    return domain.varies and domain.few_values(_MOST_VALUES) is not None
 
 
 def _explained(

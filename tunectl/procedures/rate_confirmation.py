@@ -74,8 +74,8 @@ def contenders(swept: Mapping[float, Sequence[Run]], objective: Objective) -> li
         return []
     first = ranked[0][2]
     rates = sorted(swept)
-    place = rates.index(first)
-    near = [_finite(swept[rate], objective) for rate in rates[max(0, place - 1) : place + 2]]
+    index = rates.index(first)
+    near = [_finite(swept[rate], objective) for rate in rates[max(0, index - 1) : index + 2]]
     variances = [statistics.variance(values) for values in near if len(values) > 1]
     error = math.sqrt(statistics.fmean(variances) * 2 / len(swept[first])) if variances else 0.0
     limit = statistics.fmean(_finite(swept[first], objective)) + APART * error
@@ -105,7 +105,8 @@ def confirming(
     if not first:
         return []
     tried = list(first)
-    lower = [rate for rate in reversed(rates) if rate < min(first) and _is_sound(swept[rate])][:MORE_LOWER]
+    lower = [rate for rate in reversed(rates) if rate < min(first) and all(run.feasible for run in swept[rate])]
+    del lower[MORE_LOWER:]
     while True:
         wishes = [
             Wish(CONFIRMED, rates.index(rate), repeat, {**changes, "learning_rate": rate}, training)
@@ -117,10 +118,6 @@ def confirming(
         if any(item.rate in tried and not item.lost for item in confirmed(results, swept)):
             return wishes
         tried.append(lower.pop(0))
-
-
-def _is_sound(runs: Sequence[Run]) -> bool:
-    return all(run.feasible for run in runs)
 
 
 def confirmed(results: Results, swept: Mapping[float, Sequence[Run]]) -> list[Confirmed]:

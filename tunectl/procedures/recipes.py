@@ -91,7 +91,7 @@ class Judged:
         levers = replace(self.recipe.levers, clip=math.inf) if self.is_idle else self.recipe.levers
         return replace(self.recipe, levers=levers).settings(spec)
 
-    def losses(self, objective: Objective) -> list[float]:
+    def costs(self, objective: Objective) -> list[float]:
         """The cost of the best value of each run, infinite for an infeasible one."""
         return [run.cost(objective) for run in self.runs]
 
@@ -111,7 +111,7 @@ class Judged:
 
     def is_cautious(self, best: Judged, objective: Objective) -> bool:
         """Whether the rate is lower than the best one's, no seed is lost, and the values are not clearly worse."""
-        mine, theirs = self.losses(objective), best.losses(objective)
+        mine, theirs = self.costs(objective), best.costs(objective)
         if self.recipe.rate >= best.recipe.rate or not all(map(math.isfinite, (*mine, *theirs))):
             return False
         worse = [here - there for here, there in zip(mine, theirs, strict=True)]
@@ -122,8 +122,8 @@ class Judged:
         """The lower the better: by the worst seed, then the median; of equals the levers that change less, such as the
         shorter warmup, then the lower rate.
         """
-        losses = self.losses(objective)
-        return max(losses), statistics.median(losses), *self.recipe.levers.rank, self.recipe.rate
+        costs = self.costs(objective)
+        return max(costs), statistics.median(costs), *self.recipe.levers.rank, self.recipe.rate
 
 
 def candidates(results: Results, phases: Mapping[int, Levers], objective: Objective) -> list[Recipe]:
@@ -137,11 +137,11 @@ def candidates(results: Results, phases: Mapping[int, Levers], objective: Object
     phase = next(phase for phase, levers in phases.items() if levers == first.levers)
     runs = runs_by_rate(results, phase)
     rates = sorted(runs)
-    place = rates.index(first.rate)
-    is_below_a_sound_one = place + 1 < len(rates) and all(run.feasible for run in runs[rates[place + 1]])
+    index = rates.index(first.rate)
+    is_below_a_sound_one = index + 1 < len(rates) and all(run.feasible for run in runs[rates[index + 1]])
     if is_below_a_sound_one or len(rates) == 1:
         return found
-    below = rates[place - 1] if place > 0 else first.rate**2 / rates[place + 1]
+    below = rates[index - 1] if index > 0 else first.rate**2 / rates[index + 1]
     return [first, Recipe(first.levers, rounded(math.sqrt(first.rate * below))), *found[1 : CANDIDATES - 1]]
 
 
@@ -176,7 +176,7 @@ def safest(
                 key = (statistics.fmean(losses), statistics.median(losses), *levers.rank, rate)
                 of_phase.append((key, Recipe(levers, rate)))
         of_phase.sort(key=lambda item: item[0])
-        ranked += [((float(place > 0), *key), recipe) for place, (key, recipe) in enumerate(of_phase)]
+        ranked += [((float(index > 0), *key), recipe) for index, (key, recipe) in enumerate(of_phase)]
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 

@@ -1,4 +1,4 @@
-"""One configuration of a study: what a procedure works on."""
+"""The base configuration of a procedure: one value for each hyperparameter of the study that it does not sweep."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from tunectl.core.scalars import scalar
 from tunectl.core.wording import as_text, nearest
 from tunectl.language.configuration import FIELDS
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.space.domains import FixedValue, is_number, same
 from tunectl.space.hyperparameters import Hyperparameter, active
 from tunectl.store.study_folder import open_folder
 
 
-def settle(spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], procedure: str) -> dict[str, Scalar]:
-    """The values of one trial of the study: fixed ones as they stand, those that vary as given.
+def base_configuration(
+    spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], procedure: str
+) -> dict[str, Scalar]:
+    """The base configuration: the values that the study fixes, and the given ones of hyperparameters that vary.
 
-    What the procedure sweeps by itself may vary and is left out then. Raises UsageError that lists all that is not
-    settled, and for a given value that the study cannot take.
+    Hyperparameters that the procedure sweeps may vary; they are left out where no value is given. Raises UsageError
+    with all hyperparameters that have no value, and for a given value that the study does not allow.
     """
     _check_names(spec, given)
     values: dict[str, Scalar] = {}
     inactive: set[str] = set()
-    unsettled: list[Hyperparameter] = []
+    unknown: list[Hyperparameter] = []
     waiting = list(spec.names)
     while waiting:
-        name = next((name for name in waiting if _is_decidable(spec, name, values, inactive)), None)
+        known = values.keys() | inactive
+        # Whether a hyperparameter is active depends on those that its conditions name.
+        name = next((name for name in waiting if {p for it in spec.alternatives(name) for p in it.when} <= known), None)
         if name is None:
-            break  # what is left hangs on what is not settled
+            break  # the rest depends on a hyperparameter without a value
         waiting.remove(name)
         item = active(spec.alternatives(name), values)
         if item is None:
@@ -43,13 +47,13 @@ def settle(spec: StudySpec, swept: frozenset[str], given: Mapping[str, Scalar], 
         elif name in swept:
             inactive.add(name)
         else:
-            unsettled.append(item)
+            unknown.append(item)
             inactive.add(name)
-    if unsettled:
-        listed = "\n".join(f"  {item.key}: {_domain_in_words(item)}" for item in unsettled)
+    if unknown:
+        listed = "\n".join(f"  {item.key}: {_domain_in_words(item)}" for item in unknown)
         raise UsageError(
-            f"{procedure} works on one configuration; these are not fixed:\n{listed}\n"
-            "settle them by --values-from DIR/TRIAL (the values of a finished trial) or --at NAME=VALUE"
+            f"{procedure} needs one value for each hyperparameter; these have several:\n{listed}\n"
+            "give one by --values-from DIR/TRIAL (the values of a finished trial) or --at NAME=VALUE"
         )
     return {name: values[name] for name in spec.names if name in values}
 
@@ -63,24 +67,19 @@ def _check_names(spec: StudySpec, given: Mapping[str, Scalar]) -> None:
             raise UsageError(f"--at {name}={as_text(value)}: {name} is {rule.expectation()}")
 
 
-def _is_decidable(spec: StudySpec, name: str, values: Mapping[str, Scalar], inactive: set[str]) -> bool:
-    parents = {parent for item in spec.alternatives(name) for parent in item.when}
-    return all(parent in values or parent in inactive for parent in parents)
-
-
 def _value(item: Hyperparameter, given: Mapping[str, Scalar]) -> Scalar | None:
     domain, value = item.domain, given.get(item.name)
     if isinstance(domain, FixedValue):
         if value is not None and not same(value, domain.value):
             raise UsageError(
                 f"--at {item.name}={as_text(value)}: the study fixes {item.key} at {as_text(domain.value)}; change the "
-                "study, or leave this out"
+                "study, or remove this option"
             )
         return domain.value
     if value is not None and not domain.is_ordered and not domain.contains(value):
-        raise UsageError(f"--at {item.name}={as_text(value)}: {item.key} is one of {_domain_in_words(item)}")
+        raise UsageError(f"--at: expected one of {_domain_in_words(item)} for {item.key}, got {as_text(value)}")
     if value is not None and domain.is_ordered and not is_number(value):
-        raise UsageError(f"--at {item.name}={as_text(value)}: {item.key} is a number in {_domain_in_words(item)}")
+        raise UsageError(f"--at: expected a number in {_domain_in_words(item)} for {item.key}, got {as_text(value)}")
     return value
 
 
@@ -92,35 +91,35 @@ def _domain_in_words(item: Hyperparameter) -> str:
 
 
 def values_at(settings: Sequence[str], option: str = "--at") -> dict[str, Scalar]:
-    """The values of `--at NAME=VALUE`, read as a study file's scalars; raises UsageError where one is none."""
+    """The values of `--at NAME=VALUE`, read like those of a study file; raises UsageError where one is malformed."""
     values: dict[str, Scalar] = {}
     for setting in settings:
         name, mark, text = setting.partition("=")
         value = scalar(text.strip()) if mark else None
         if not name.strip() or value is None:
-            raise UsageError(f"{option} {setting}: write NAME=VALUE, such as momentum=0.9")
+            raise UsageError(f"{option} {setting}: expected NAME=VALUE, such as momentum=0.9")
         values[name.strip()] = value
     return values
 
 
-def values_of_trial(place: Path, report: Callable[[str], None] = lambda _line: None) -> dict[str, Scalar]:
+def values_of_trial(place: Path, say: Callable[[str], None] = lambda _line: None) -> dict[str, Scalar]:
     """The hyperparameters of a finished trial, by its study folder and id: `runs/my-study/18`.
 
-    `runs/my-study/trials/00018` is understood, too. What is damaged there is said to `report`. Raises UsageError
-    where there is no such trial or it has not ended, FolderError where the folder cannot be read.
+    `runs/my-study/trials/00018` works, too. `say` is called with each line about damage. Raises UsageError where there
+    is no such trial or it has not completed, FolderError where the folder cannot be read.
     """
     if not place.name.isdecimal():
-        raise UsageError(f"--values-from {place}: write DIR/TRIAL, a study folder and a trial's id: runs/my-study/18")
+        raise UsageError(f"--values-from {place}: expected DIR/TRIAL, such as runs/my-study/18")
     parent = place.parent.parent if place.parent.name == "trials" else place.parent
     try:
         open_folder(parent)
     except FolderError as error:
         raise UsageError(f"--values-from {place}: {error}") from error
     number = int(place.name)
-    with looked_at(parent, report) as study:
+    with study_snapshot(parent, say) as study:
         if number >= len(study.outcomes):
-            raise UsageError(f"--values-from {place}: the study has the trials 0 to {len(study.outcomes) - 1}")
+            raise UsageError(f"--values-from {place}: expected a trial from 0 to {len(study.outcomes) - 1}")
         found = study.outcomes[number]
     if found.state != "completed":
-        raise UsageError(f"--values-from {place}: the trial is {found.state}; expected one that is completed")
+        raise UsageError(f"--values-from {place}: expected a completed trial, got one that is {found.state}")
     return dict(found.plan.hyperparameters)

@@ -1,6 +1,4 @@
-"""`check`: a study file read, compared with its workload's factory, and reviewed, without importing anything of the
-user's.
-"""
+"""A study file that was read, compared with its workload's factory, and reviewed; no code of the user is imported."""
 
 from __future__ import annotations
 
@@ -30,10 +28,7 @@ from tunectl.workloads.workload_reference import parse_reference, read_signature
 
 @dataclass(frozen=True, slots=True)
 class CheckedStudy:
-    """A study that can be run as far as can be seen without running anything.
-
-    `warnings` are about its design.
-    """
+    """A study in which nothing is wrong that can be found without running anything; `warnings` are about its design."""
 
     spec: StudySpec
     reference: WorkloadReference
@@ -44,16 +39,16 @@ class CheckedStudy:
 
     @property
     def unseen(self) -> str:
-        """Why the factory's keywords are checked at run only, "" where they were checked."""
+        """Why the factory's keywords cannot be checked before a run, "" where they were checked."""
         return self.signature.reason if self.signature.open else ""
 
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
-    """Check a study file. Raises StudyError with every problem that was found."""
+    """Check a study file; raises StudyError with all problems that were found."""
     draft = draft_study(path)
     problems = [*draft.document.problems, *_problems_of_the_backend(draft)]
     try:
-        reference, signature = _look_at_workload(draft, current_folder, problems)
+        reference, signature = _read_workload(draft, current_folder, problems)
         if draft.spec is None or problems:
             problems += _problems_of_the_plan(draft.spec)
             raise StudyError(list(dict.fromkeys(problems)))
@@ -68,23 +63,23 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
 
 
 def _source_of(signature: FactorySignature) -> str | None:
-    """The text of the program's, or the function's, own file; None where it is not known or cannot be read."""
+    """The text of the file with the program or the function; None where it is not known or cannot be read."""
     try:
         return regular_files.text(Path(signature.file), errors="replace") if signature.file else None
     except OSError:
         return None
 
 
-def _look_at_workload(
+def _read_workload(
     draft: Draft, current_folder: Path, problems: list[Problem]
 ) -> tuple[WorkloadReference, FactorySignature]:
-    """The workload and its factory's signature; what is wrong with them, or between them and the study, is added."""
+    """The workload and its factory's signature; appends to `problems` where they are wrong, or do not fit the study."""
     nothing = WorkloadReference(""), FactorySignature(open=True)
     if draft.own_code is not None and draft.own_code.program is not None:
-        told = {problem.path for problem in problems}
+        known = {problem.path for problem in problems}
         found = check_program(draft, draft.own_code.program, unbroken=draft.unbroken)
-        problems += [problem for problem in found if problem.path not in told]
-        return _look_at_program(draft, draft.own_code.program, problems)
+        problems += [problem for problem in found if problem.path not in known]
+        return _read_program(draft, draft.own_code.program, problems)
     is_function = draft.own_code is not None
     text = draft.own_code.text if draft.own_code is not None else draft.workload
     if text is None:
@@ -96,30 +91,30 @@ def _look_at_workload(
     except (ValueError, WorkloadError) as error:
         problems.append(draft.problem(("workload",), str(error)))
         return nothing
-    told = {problem.path for problem in problems}
+    known = {problem.path for problem in problems}
     if draft.unbroken:
         found = check_consumption(draft, signature, is_function=is_function)
     else:
         found = check_names(draft, draft.switches, signature, is_function=is_function)
-    problems += [problem for problem in found if problem.path not in told]
+    problems += [problem for problem in found if problem.path not in known]
     return reference, signature
 
 
-def _look_at_program(
+def _read_program(
     draft: Draft, program: Program, problems: list[Problem]
 ) -> tuple[WorkloadReference, FactorySignature]:
-    """The program as a reference, with the script that stands for its code; one that is not there is noted."""
+    """The program as a reference, and the script that has its code; appends a problem where one is not found."""
     where, folder = ("workload", "command"), Path(program.folder)
     if not folder.is_dir():
-        problems.append(draft.problem(("workload", "folder"), f"there is no folder {folder}; name the program's own"))
+        problems.append(draft.problem(("workload", "folder"), f"there is no folder {folder}"))
     texts = [item for item in program.arguments if isinstance(item, str) and not names_in(item)]
     first = program.arguments[0]
     if isinstance(first, str) and first in texts and which(first, folder) is None:
-        message = f"there is no program {first!r}, neither on the PATH nor below {folder}"
+        message = f"there is no program {first!r}, neither on the PATH nor in {folder}"
         problems.append(draft.problem((*where, 0), message))
     script = None
     for index, text in enumerate(program.arguments[1:], start=1):
-        # The first file that Python is given is the script; what comes later may be made by it.
+        # The first Python file is the script; those after it may be made by it.
         if isinstance(text, str) and text in texts and text.endswith(".py"):
             script = folder / text
             if not script.is_file():
@@ -141,7 +136,7 @@ def _problems_of_the_backend(draft: Draft) -> list[Problem]:
 
 
 def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
-    """What is wrong with the trials that a study asks for: hand-written points, grids, sizes."""
+    """The problems of the trials that a study plans: hand-written points, grids, the number of trials."""
     if spec is None:
         return []
     try:
@@ -152,14 +147,14 @@ def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
 
 
 def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
-    """Compare the study with the factory as it was found at run. Raises StudyError."""
+    """Compare the study with the factory as the backend has imported it; raises StudyError."""
     problems = check_consumption(spec, signature, is_function=spec.kind == "function")
     if problems:
         raise StudyError(problems)
 
 
 def _count_trials(spec: StudySpec, space: SearchSpace) -> tuple[int, ...]:
-    """The number of trials of each setting, without drawing points: that would load numpy."""
+    """The number of trials of each setting; draws no points, which would import numpy."""
     if spec.search.sampler in ("halton", "random"):
         check_count(spec, len(space.settings))
         return (spec.search.trials or 1,) * len(space.settings)

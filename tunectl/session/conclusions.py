@@ -1,4 +1,4 @@
-"""The conclusions of procedures, as their folders keep them."""
+"""The conclusions of procedures, read from their folders."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tunectl.core.records import Scalar
 from tunectl.core.typed_fields import DamagedError, sealed_object
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.open_study import kept_study
+from tunectl.session.open_study import study_in
 from tunectl.store.study_folder import open_folder
 
 MOST_FOLDERS = 1000
-"""So many neighbours are looked at; a folder with more is no place where studies are kept."""
+"""How many folders are searched at most: a folder with more is not one where studies are kept."""
 
 
 def conclusions_beside(spec: StudySpec, place: Path, values: Mapping[str, Scalar]) -> dict[str, dict[str, Any]]:
-    """What other procedures concluded about the same configuration of the same study, by the procedure's name.
+    """The conclusions of other procedures about the same configuration of the same study, by the procedure's name.
 
-    They are looked for in the folders beside `place`; of several of one procedure the one with the usual name counts,
-    else the first by name. What cannot be read, or is of another study or configuration, is none.
+    They are searched in the folders beside `place`. Of several of one procedure the one with the default name counts,
+    else the first by name. Folders that cannot be read, or have another study or configuration, are skipped.
     """
     found: dict[str, dict[str, Any]] = {}
     here = place.resolve()
@@ -52,7 +52,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _is_of(spec: StudySpec, folder: StudyFolder) -> bool:
     try:
-        kept = kept_study(open_folder(folder.path))
+        kept = study_in(open_folder(folder.path))
     except (FolderError, OSError):
         return False
     return differences(kept, spec) == Differences()

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a study folder, as it is said on every look at it."""
+"""The damage of a study folder's files, as every command that reads the folder reports it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tunectl.store.provenance import file_sha256, provenance_damage
 _PREFIX = "warning: "
 
 
-class SaidDamage:
+class DamageLog:
     """Says what of a study folder is damaged, each line once, and keeps it."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
@@ -38,7 +38,7 @@ class SaidDamage:
 
 
 def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Iterator[str]:
-    """One line for everything that cannot be read of the files of trials, and for what else is damaged."""
+    """One line for all trials with the same damage, and for each other file of the folder that is damaged."""
     yield from trial_notes(outcomes)
     found = provenance_damage(folder, has_trained=any(item.attempts for item in outcomes))
     if found:
@@ -59,17 +59,17 @@ def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Itera
 
 
 def changed_files(folder: StudyFolder, index: Index | None) -> Iterator[str]:
-    """One line for each file that was changed since the last runner left it: tunectl alone writes them."""
+    """One line for each file that someone else has changed since the last run: only tunectl writes them."""
     if index is None:
         return
     with suppress(FolderError):
         now = fingerprints(folder)
         for name, sha256 in index.fingerprints().items():
             if now.get(name) != sha256:
-                yield f"warning: {folder.path / name}: has changed since the last run, which alone writes it"
+                yield f"warning: {folder.path / name}: has been changed since the last run; only tunectl writes it"
 
 
 def fingerprints(folder: StudyFolder) -> dict[str, str]:
-    """The SHA-256 of the files that say what the study is."""
+    """The SHA-256 of study.yaml, and of the file with its points, by name."""
     found = {path.name: file_sha256(path) for path in (folder.study, folder.points)}
     return {name: sha256 for name, sha256 in found.items() if sha256 is not None}

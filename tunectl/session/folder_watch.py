@@ -1,4 +1,4 @@
-"""The folder in which the trials of own code run, watched for files that several of them write."""
+"""The watch over the folder in which trials of own code run, for files that several of them write."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tunectl.store.written_files import SharedFolders, WrittenFile, keep_written
 
 ALONE_SECONDS = 60.0
 """How long the first trial of a study runs alone at most: what it writes until then is known to be its own."""
-_PATIENCE_SECONDS = 0.05  # a small folder is looked at in less
+_PATIENCE_SECONDS = 0.05  # the snapshot of a small folder takes less
 _LONGEST_WAIT_SECONDS = 1.0
-"""How long a launch waits for the snapshot of a large folder; what that shows may be of the new trial then, too."""
+"""How long a launch waits for the snapshot of a large folder; a later snapshot may also show files of the new trial."""
 _LONG_SECONDS, _SHARE = 0.2, 0.1
-# A snapshot that takes longer is taken in so large a share of the time at most.
+# Snapshots that take longer than _LONG_SECONDS take at most this share of the time.
 
 Changes = tuple[Sequence[WrittenFile], SharedFolders | None]
 
 
 class FolderWatch:
-    """Takes a snapshot of a folder before the first trial and after each, in a thread of its own.
+    """Takes a snapshot of a folder before the first trial and after each one, in a thread of its own.
 
-    Between the end of a trial and the launch of the next one a snapshot is taken, so that what one has written is not
-    taken for the other's.
+    A snapshot is taken between the end of a trial and the launch of the next one, so that the files of the one are not
+    taken for those of the other.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class FolderWatch:
         self._is_over = False
 
     def begin(self, *, first_alone: bool) -> None:
-        """Take the snapshot from before any trial; with `first_alone` the first one runs alone for a while."""
+        """Take the snapshot from before the first trial; with `first_alone` that trial runs alone for a while."""
         snapshot = take_snapshot(self._written.folder)
         self._skipped = snapshot.skipped
         if snapshot.skipped:
             some = ", ".join(sorted(snapshot.skipped)[:3])
             self._watcher.message(
-                f"note: not watched for files that trials overwrite, since they hold very many: {some} in "
-                f"{self._written.folder} ({len(snapshot.skipped)} in all)"
+                f"note: not watched for files that trials overwrite, because of their many files: {some} in "
+                f"{self._written.folder} ({len(snapshot.skipped)} folders in all)"
             )
         self._written.begin(snapshot)
         self._alone = (-1, 0.0) if first_alone else None
         self._judge()
 
     def launching(self, job: Job) -> None:
-        """Note that a trial is launched now."""
+        """Note the launch of a trial."""
         if self._alone is not None and self._alone[0] < 0:
             self._alone = (job.trial, self._clock())
         self._running.add(job.trial)
@@ -88,7 +88,7 @@ class FolderWatch:
             self._fresh.add(job.trial)
 
     def ended(self, trial: int, state: str) -> None:
-        """Note that all processes of a trial are gone."""
+        """Note the end of a trial, when all its processes have ended."""
         self._running.discard(trial)
         self._ended.add(trial)
         if state == "completed":
@@ -97,10 +97,10 @@ class FolderWatch:
                 self._completed.add(trial)
         if self._alone is not None and self._alone[0] == trial:
             self._alone = None
-        self._look()
+        self._begin_snapshot()
 
     def may_launch(self, running: int) -> bool:
-        """Whether another trial may be launched beside those that run."""
+        """Whether another trial may be launched beside those that are running."""
         self._collect(_LONGEST_WAIT_SECONDS if running == 0 else _PATIENCE_SECONDS)
         if self._future is not None and self._clock() - self._began < _LONGEST_WAIT_SECONDS:
             return running == 0
@@ -111,12 +111,12 @@ class FolderWatch:
         if self._clock() - since < ALONE_SECONDS and not (trained.exists() and trained.stat().st_size):
             return False
         self._alone = None
-        self._look()
+        self._begin_snapshot()
         self._collect(_PATIENCE_SECONDS)
         return self._future is None or self._clock() - self._began >= _LONGEST_WAIT_SECONDS
 
     def finish(self) -> None:
-        """Take the last snapshots, and say what they show."""
+        """Take the last snapshots, and report their findings."""
         while self._future is not None or self._again:
             self._not_before = 0.0
             self._collect(None)
@@ -133,26 +133,26 @@ class FolderWatch:
             self._watcher.message(f"warning: {finding.sentence} {finding.action}")
 
     def _texts(self) -> set[str]:
-        """The texts that hyperparameters are set to: a name that holds one differs from trial to trial."""
+        """The texts among the hyperparameters' values: a file name with one of them differs from trial to trial."""
         return {
             value for trial in self._study.trials for value in trial.hyperparameters.values() if isinstance(value, str)
         }
 
-    def _look(self) -> None:
+    def _begin_snapshot(self) -> None:
         if self._is_over:
             return
         if self._future is not None or self._clock() < self._not_before:
             self._again = True
             return
         self._again, self._began = False, self._clock()
-        # Who is launched while the snapshot is taken may have written what it shows.
+        # A trial that is launched while the snapshot is taken may have written what it shows.
         self._ran_before, self._ran = self._ran | self._running, set(self._running)
         ended, self._ended = frozenset(self._ended), set()
-        # While the first one runs alone, it is one that has trained.
+        # While the first trial runs alone, it counts as one that has trained.
         self._future = self._executor.submit(self._taken, self._ran_before, ended, len(self._completed) or 1)
 
     def _taken(self, ran: set[int], ended: frozenset[int], trained: int) -> Changes:
-        """In the thread: what has changed, and what is known of folders."""
+        """In the thread: the files that changed, and the shared folders where they changed."""
         snapshot = take_snapshot(self._written.folder, self._skipped)
         if not snapshot.is_whole:
             raise _TooManyError
@@ -163,10 +163,10 @@ class FolderWatch:
         return changed, now if now != before else None
 
     def _collect(self, patience_seconds: float | None) -> None:
-        """Take what the thread has found, waiting for it at most so long."""
+        """Take the changes that the thread has found, waiting for them at most this long; None waits for all."""
         while self._future is not None or self._again:
             if self._future is None:
-                self._look()
+                self._begin_snapshot()
             if self._future is None:
                 return
             if not wait([self._future], patience_seconds).done:
@@ -185,26 +185,26 @@ class FolderWatch:
     def _give_up(self) -> None:
         self._future, self._again, self._is_over = None, False, True
         self._watcher.message(
-            f"note: {self._written.folder} holds more than {2 * MOST_ENTRIES:,} files and folders by now; it is not "
-            "watched any more for files that trials overwrite"
+            f"note: {self._written.folder} has more than {2 * MOST_ENTRIES:,} files and folders now; it is not watched "
+            "any more for files that trials overwrite"
         )
 
     def _judge(self) -> None:
-        """Say once that trials overwrite files, and once that the study stops for it."""
+        """Warn once that trials overwrite files, and say once that the study stops because of it."""
         files = list(self._written.files.values())
         fatal = must_stop(self._spec, files)
         for finding in shared_findings(self._spec, fatal or files, self._written.shared_folders):
-            said = "stop" if fatal else finding.level
-            if said in self._said or finding.level == "note":
+            what = "stop" if fatal else finding.level
+            if what in self._said or finding.level == "note":
                 continue
-            self._said.add(said)
-            head = "stopping: what trials read or go on from is not their own. " if fatal else "warning: "
+            self._said.add(what)
+            head = "stopping: trials read, or go on from, files that other trials wrote. " if fatal else "warning: "
             self._watcher.message(f"{head}{finding.sentence} {finding.action}")
         self.must_stop = self.must_stop or bool(fatal)
 
 
 class _TooManyError(Exception):
-    """The folder has grown beyond what is looked at."""
+    """The folder has more files than are watched."""
 
 
 def watched_folder(spec: StudySpec) -> Path | None:
@@ -225,7 +225,7 @@ def folder_watched(
 ) -> Iterator[FolderWatch | None]:
     """Watch the folder that the trials share while they run; None where they share none.
 
-    The first trial runs alone only where it is a program, others would run beside it, and none has ever run.
+    The first trial runs alone only where it is a program, others would run beside it, and no trial has run before.
     """
     folder = watched_folder(study.spec)
     if folder is None:

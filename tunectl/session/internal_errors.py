@@ -1,4 +1,4 @@
-"""Faults of ours in what is worked out from results: each is said, kept for a bug report, and costs nothing else."""
+"""Faults of tunectl itself in the analysis of results: each is a warning, kept for a bug report; the rest goes on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import path_errors
 
 RAISE = "TUNECTL_RAISE_FAULTS"
-"""The environment variable under which a fault is raised, as in the tests, and not passed over."""
+"""With this environment variable, as in the tests, a fault is raised instead of reported."""
 
 _MOST_NAMED = 3
 _T = TypeVar("_T")
@@ -28,7 +28,7 @@ _U = TypeVar("_U")
 
 @dataclass
 class Faults:
-    """What could not be worked out because of a fault of ours: exceptions by what was at work.
+    """The faults of tunectl's own code so far: `found` has their exceptions by the name of what could not be computed.
 
     With `raises` a fault is raised where it happens.
     """
@@ -37,7 +37,7 @@ class Faults:
     found: dict[str, Exception] = field(default_factory=dict)
 
     def attempt(self, name: str, work: Callable[[], _T], instead: _U) -> _T | _U:
-        """What `work` returns, or `instead` where it fails; errors that a user can mend are raised."""
+        """The result of `work`, or `instead` where it raises; TunectlErrors are raised."""
         try:
             return work()
         except TunectlError:
@@ -49,20 +49,20 @@ class Faults:
             return instead
 
     def findings(self, action: str) -> list[Finding]:
-        """A warning for each kind of exception, with all that it cost; `action` says where the traceback is."""
+        """One warning for each kind of exception, with the names of all that failed; `action` is its advice."""
         alike: dict[str, list[str]] = {}
         for name, error in self.found.items():
             alike.setdefault(_in_words(error), []).append(name)
         return [_finding(names, words, action) for words, names in alike.items()]
 
 
-def faults_met(environment: Mapping[str, str] = os.environ) -> Faults:
-    """No fault yet; they are raised where the environment says so."""
+def no_faults(environment: Mapping[str, str] = os.environ) -> Faults:
+    """An empty record of faults; RAISE in the environment decides whether they are raised."""
     return Faults(raises=bool(environment.get(RAISE)))
 
 
-def keep_faults(folder: StudyFolder, faults: Faults) -> None:
-    """Write the tracebacks into the study folder, and take away those of an earlier report; raises FolderError."""
+def write_faults(folder: StudyFolder, faults: Faults) -> None:
+    """Write the tracebacks to faults.txt, or remove those of an earlier report; raises FolderError."""
     with path_errors(folder.faults, "written"):
         if faults.found:
             write_if_changed(folder.faults, _report(faults).encode("utf-8", "backslashreplace"))
@@ -80,7 +80,7 @@ def _finding(names: list[str], words: str, action: str) -> Finding:
     return Finding(
         id="fault",
         level="warning",
-        sentence=f"tunectl failed to work out {', '.join(names[:_MOST_NAMED])}{more} ({words}). This is a fault in "
+        sentence=f"tunectl could not compute {', '.join(names[:_MOST_NAMED])}{more} ({words}). This is a fault in "
         "tunectl, not in the study; everything else here is complete.",
         action=action,
         numbers={"failed": names, "error": words},

@@ -1,4 +1,8 @@
-"""A study folder opened to run in: locked, of the same study, its plan complete, its index up to date."""
+"""The door to run in a study folder: it is locked, its study compared, its plan completed, its index up to date.
+
+The folder is made here where it is missing; damaged records are restored; a changed study is handled as
+`study_correction` says.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,8 @@ from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.execution.runner_lock import LockedFile, acquire
 from tunectl.language.study_reader import parse_study
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.damage import SaidDamage, damage_notes, fingerprints
-from tunectl.session.outcome_index import has_ended, read_standing, refresh, refresh_at_end
+from tunectl.session.damage import DamageLog, damage_notes, fingerprints
+from tunectl.session.outcome_index import has_ended, read_outcomes, refresh_index, refresh_index_at_end
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.session.run_progress import Watcher
 from tunectl.session.study_correction import MAY_CHANGE, Correction, correction, has_result, read_trials_again
@@ -33,8 +37,9 @@ from tunectl.store.study_folder import check_place, check_writable, create, read
 
 @dataclass(frozen=True, slots=True)
 class OpenStudy:
-    """A study folder that this process has for itself. `outcomes` is how its trials stood when it was opened, `damage`
-    says what of its files was damaged.
+    """A study folder that this process has locked.
+
+    `outcomes` are those of its trials when it was opened, or by `with_trials`; `damage` collects its damage.
     """
 
     folder: StudyFolder
@@ -43,19 +48,19 @@ class OpenStudy:
     trials: Sequence[PlannedTrial]
     index: Index
     outcomes: Sequence[TrialOutcome]
-    damage: SaidDamage
+    damage: DamageLog
 
     def left(self, *, retry_failed: bool = False) -> list[PlannedTrial]:
-        """The trials that have not ended; with `retry_failed` those that failed, too."""
+        """The trials that have not ended; with `retry_failed` also those that failed."""
         return [item.plan for item in self.outcomes if not has_ended(item) or (retry_failed and item.state == "failed")]
 
 
 Planner = Callable[[Sequence[PlannedTrial]], Sequence[PlannedTrial]]
-"""Which trials a study wants beyond those that are planned."""
+"""Gives the trials to add to those that are planned."""
 
 
 @contextmanager
-def opened(
+def open_study(
     spec: StudySpec,
     place: Path,
     watcher: Watcher,
@@ -64,20 +69,20 @@ def opened(
     *,
     may_begin_anew: bool = True,
 ) -> Iterator[OpenStudy]:
-    """Open the folder at `place`, making it where it is missing.
+    """Open the folder at `place`, and make it first where it is missing.
 
-    `planner` gives the trials to be added, by default those of the study's own search. `procedure` is the text of
-    procedure.json in the folder of a procedure, None in a study's. A study that was changed since is treated as
-    `correction` says; `may_begin_anew` false refuses one that would begin anew. Raises FolderError (exit code 3) where
-    the folder is in use, belongs to another study or another request, or cannot be written. A folder in which nothing
-    is left to do keeps every byte but those of its lock.
+    `planner` gives the trials to add, by default those of the study's search. `procedure` is the text of procedure.json
+    in the folder of a procedure, None in a study's. A study that has changed since the last run is handled as
+    `correction` says; without `may_begin_anew` one that would begin anew is refused. Raises FolderError (exit code 3)
+    where the folder is in use, belongs to another study or request, or cannot be written. Where no trial is left, no
+    file but the lock changes.
     """
     folder = _made(place)
-    lock, damage = acquire(folder.lock), SaidDamage(watcher.message)
+    lock, damage = acquire(folder.lock), DamageLog(watcher.message)
     try:
         _finish_what_was_begun(folder, watcher)
         if check_place(place):
-            kept = kept_study(folder, spec.name)
+            kept = study_in(folder, spec.name)
             _restore_plan(folder, kept, damage)
             correction = _correction(spec, folder, kept, procedure, may_begin_anew=may_begin_anew)
             _correct(correction, folder, spec, watcher)
@@ -89,7 +94,7 @@ def opened(
         check_writable(folder)
         trials = _complete_plan(spec, folder, planner or (lambda planned: plan_trials(spec, after=planned)))
         with Index.open_for_writing(folder.index) as index:
-            outcomes = refresh(folder, trials, spec.objective, index, damage)
+            outcomes = refresh_index(folder, trials, spec.objective, index, damage)
             for note in damage_notes(folder, outcomes):
                 damage(note)
             index.put_fingerprints(fingerprints(folder))
@@ -113,10 +118,10 @@ def _finish_what_was_begun(folder: StudyFolder, watcher: Watcher) -> None:
 def _correction(
     spec: StudySpec, folder: StudyFolder, kept: StudySpec, procedure: bytes | None, *, may_begin_anew: bool
 ) -> Correction:
-    """What becomes of the study in the folder, which may be another one. Raises FolderError where it is refused."""
+    """What a run does about changes of the study since the last one; raises FolderError where it refuses them."""
 
     def outcomes() -> list[TrialOutcome]:
-        return read_standing(folder, read_plan(folder.plan), kept.objective, None)
+        return read_outcomes(folder, read_plan(folder.plan), kept.objective, None)
 
     found = correction(folder, kept, spec, outcomes)
     asked = _procedure_differences(folder, procedure)
@@ -124,7 +129,7 @@ def _correction(
         return Correction("begin anew", (*found.lines, *asked))
     if asked:
         listed = "\n".join(f"  {line}" for line in asked)
-        raise FolderError(f"{folder.path}: was asked otherwise before:\n{listed}\ngive another --dir")
+        raise FolderError(f"{folder.path}: was made with other options:\n{listed}\ngive another --dir")
     if found.what == "refuse" or (found.what == "begin anew" and not may_begin_anew):
         listed = "\n".join(f"  {line}" for line in found.lines)
         raise FolderError(
@@ -135,7 +140,7 @@ def _correction(
 
 
 def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: Watcher) -> None:
-    """Do with the trials in the folder what a changed study asks for."""
+    """Begin anew, or read the trials again, as a changed study requires."""
     listed = "\n".join(f"  {line}" for line in found.lines)
     if found.what == "begin anew":
         place = set_aside(folder, watcher.message)
@@ -154,17 +159,17 @@ def _correct(found: Correction, folder: StudyFolder, spec: StudySpec, watcher: W
     if found.what == "read again":
         watcher.message(f"the study has changed in how its trials are read:\n{listed}")
     if found.what == "read again" or folder.rereading.is_file():
-        # By an index of the trials as they were, measurements that are not read any more would seem to be lost.
+        # Measurements that the changed study does not read any more would count as missing by the old index.
         remove_files(folder.index)
         read_trials_again(folder, spec, trials, watcher.message)
 
 
-def grown(study: OpenStudy, added: Sequence[PlannedTrial]) -> OpenStudy:
-    """The study with more trials in its plan, and how all of them stand now."""
+def with_trials(study: OpenStudy, added: Sequence[PlannedTrial]) -> OpenStudy:
+    """The study with these trials added to its plan, and the present outcomes of all trials."""
     if added:
         append_plan(study.folder.plan, added)
     trials = [*study.trials, *added]
-    outcomes = refresh_at_end(study.folder, trials, study.spec.objective, study.index, study.damage)
+    outcomes = refresh_index_at_end(study.folder, trials, study.spec.objective, study.index, study.damage)
     return replace(study, trials=trials, outcomes=outcomes)
 
 
@@ -174,7 +179,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list[str]:
-    """What the folder's procedure was asked otherwise. Raises FolderError where the folder holds something else."""
+    """The options in which procedure.json differs; raises FolderError where the folder has something else."""
     try:
         kept = regular_files.content(folder.procedure) if folder.procedure.exists() else None
         old, new = (sealed_object(text) if text is not None else {} for text in (kept, procedure))
@@ -183,14 +188,14 @@ def _procedure_differences(folder: StudyFolder, procedure: bytes | None) -> list
     if old == new:
         return []
     if kept is None or procedure is None:
-        what = f"a {text_at(old, 'procedure') or 'procedure'}" if kept is not None else "a study's own trials"
-        raise FolderError(f"{folder.path}: holds {what}; give another --dir")
+        what = f"a {text_at(old, 'procedure') or 'procedure'}" if kept is not None else "the trials of a study"
+        raise FolderError(f"{folder.path}: has {what} already; give another --dir")
     names = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key)} there, {new.get(key)} asked" for key in names]
+    return [f"{key}: {old.get(key)} in the folder, {new.get(key)} now" for key in names]
 
 
 def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> list[PlannedTrial]:
-    """The plan with whatever the study asks for beyond it, and the study file as it is now."""
+    """Add the trials that are not planned yet, and write the study file as it is now; return the whole plan."""
     planned = read_plan(folder.plan) if folder.plan.exists() else []
     added = planner(planned)
     if spec.points_file is not None:
@@ -204,20 +209,20 @@ def _complete_plan(spec: StudySpec, folder: StudyFolder, planner: Planner) -> li
     return [*planned, *added]
 
 
-def kept_study(folder: StudyFolder, default_name: str | None = None) -> StudySpec:
-    """The study that a folder holds, called by the folder's name where it says no other. Raises FolderError."""
-    # The copy is called study.yaml; a study without a name of its own goes by the name of the file it was copied from.
+def study_in(folder: StudyFolder, default_name: str | None = None) -> StudySpec:
+    """The study of a folder; raises FolderError where it cannot be read."""
+    # A study without a name is called like its file; the copy in the folder is always called study.yaml.
     runs = read_provenance(folder)
     original = text_at(runs[0], "study_file", "path") if runs else ""
     name = Path(original).stem if original else default_name or folder.path.absolute().name
     try:
         return parse_study(read_study_text(folder), folder.study, name, folder.points)
     except StudyError as error:
-        raise FolderError(f"{folder.study}: the study it holds cannot be read by this version:\n{error}") from None
+        raise FolderError(f"{folder.study}: cannot be read as a study by this version:\n{error}") from None
 
 
 def _restore_plan(folder: StudyFolder, spec: StudySpec, report: Callable[[str], None]) -> None:
-    """Write plan.jsonl again where it does not say what was trained. Raises FolderError where nothing says it."""
+    """Write plan.jsonl again where lines are damaged; raises FolderError where they cannot be restored."""
 
     def stored() -> dict[int, PlannedTrial]:
         index = Index.open_read_only(folder.index)

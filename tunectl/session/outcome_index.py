@@ -66,7 +66,7 @@ def read_outcome(
     return found, files, stamp
 
 
-def refresh(
+def refresh_index(
     folder: StudyFolder,
     trials: Sequence[PlannedTrial],
     objective: Objective,
@@ -87,7 +87,7 @@ def refresh(
     return outcomes
 
 
-def refresh_at_end(
+def refresh_index_at_end(
     folder: StudyFolder,
     trials: Sequence[PlannedTrial],
     objective: Objective,
@@ -96,11 +96,11 @@ def refresh_at_end(
 ) -> list[TrialOutcome]:
     """`refresh` after trials were trained: an index that was damaged meanwhile is made anew from the trial folders."""
     try:
-        return refresh(folder, trials, objective, index, say)
+        return refresh_index(folder, trials, objective, index, say)
     except FolderError as error:
         say(f"warning: {error}; it is made anew from the trial folders")
         index.make_anew()
-        return refresh(folder, trials, objective, index, say)
+        return refresh_index(folder, trials, objective, index, say)
 
 
 def trial_notes(outcomes: Iterable[TrialOutcome]) -> list[str]:
@@ -115,7 +115,7 @@ def trial_notes(outcomes: Iterable[TrialOutcome]) -> list[str]:
     ]
 
 
-def read_standing(
+def read_outcomes(
     folder: StudyFolder, trials: Sequence[PlannedTrial], objective: Objective, index: Index | None
 ) -> list[TrialOutcome]:
     """The outcomes of the trials of a folder in which no trial is running, in the order given; writes nothing.

@@ -1,8 +1,7 @@
-"""Whether plan.jsonl says what was trained, and the plan as it was where it does not.
+"""The plan of a study folder, with damaged lines of plan.jsonl restored from the rest of the folder.
 
-A line with its checksum is believed. One that is damaged, missing, or without a checksum is compared with what else is
-known: the rows of the index, what request.json says was asked of the trial, and the plan that the study gives when its
-trials are planned again.
+A line that matches its checksum is used as it is. For a line that is damaged, missing, or has no checksum there are
+three other sources: the rows of the index, the request.json of the trial, and the trials that the study plans.
 """
 
 from __future__ import annotations
@@ -30,8 +29,10 @@ _RANGES_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class AgreedPlan:
-    """The planned trials in the order of their ids. `restored` are those whose lines were damaged, missing or changed;
-    `notes` say so, one line each, and `doubts` what does not fit together where nothing says which is right.
+    """The planned trials in the order of their ids.
+
+    `restored` are those whose lines were damaged, missing or changed, and `notes` say so in words. `doubts` are
+    contradictions between the sources where it is not known which is right.
     """
 
     trials: Sequence[PlannedTrial]
@@ -43,10 +44,9 @@ class AgreedPlan:
 def agreed_plan(
     folder: StudyFolder, spec: StudySpec, stored: Callable[[], Planned], *, at_least: int = 0
 ) -> AgreedPlan:
-    """The plan of a study folder; `stored` gives the trials that the index knows, where they are needed, and `at_least`
-    is their number.
+    """The plan of a study folder; `stored` reads the plan in the index where it is needed, `at_least` is its length.
 
-    Raises FolderError where the file cannot be read, and where a trial was trained of which nothing says how.
+    Raises FolderError where the file cannot be read, and where a trial was trained whose plan is found nowhere.
     """
     lines = plan_lines(folder.plan)
     launched = _launched(folder)
@@ -54,7 +54,7 @@ def agreed_plan(
         line.is_sealed and line.trial is not None and line.trial.trial == number for number, line in enumerate(lines)
     )
     if not is_sound or max(launched, default=-1) >= len(lines):
-        # Nothing was trained in a folder that holds nothing.
+        # No trial was trained in an empty folder.
         launched = {number for number in launched if _holds_something(folder.trial(number).path)}
     if is_sound and max(launched, default=-1) < len(lines) and at_least <= len(lines):
         return AgreedPlan(read_plan(folder.plan))
@@ -62,7 +62,7 @@ def agreed_plan(
 
 
 def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
-    """What a request.json says otherwise than the plan, "" where they agree."""
+    """The values in which a request.json and the plan differ, in words, "" where they agree."""
     values: dict[str, Any] = {}
     for name in ("configuration", "arguments", "hyperparameters"):
         part = request.get(name)
@@ -80,7 +80,7 @@ def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
 
 
 def named_trials(numbers: Sequence[int]) -> str:
-    """Trials by their numbers, in words: `trial 3`, `trials 0 to 7, 9`."""
+    """The numbers of trials in words: `trial 3`, `trials 0 to 7, 9`."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:
@@ -117,12 +117,12 @@ def _holds_something(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # whoever reads it says what is wrong
+        return True  # reading the folder later raises the error
 
 
 @dataclass
 class _Search:
-    """Looks for the plan as it was."""
+    """The search for the plan of every trial in all sources."""
 
     folder: StudyFolder
     spec: StudySpec
@@ -150,7 +150,7 @@ class _Search:
         for number in range(count):
             trial = self._trial(number, was_launched=number in launched)
             if trial is None and number > max([*launched, *self.lined], default=-1):
-                break  # a line that nothing else knows of: its trial was never launched
+                break  # a damaged line of a trial that was never launched, and is in no other source
             if trial is None:
                 raise self._unknown(number, launched)
             self.found[number] = trial
@@ -163,19 +163,19 @@ class _Search:
         return AgreedPlan(list(self.found.values()), restored, self.notes, list(self._doubts()))
 
     def _unknown(self, number: int, launched: set[int]) -> FolderError:
-        """The error of a trial of which nothing says what it was, with the folder for which there must be one."""
+        """The error for a trial that is in no source, with the trial folder that shows that there was such a trial."""
         found = min((trial for trial in launched if trial >= number), default=None)
         whose, damaged = "", "The plan is damaged"
         if found is not None:
             whose = f", whose folder is {self.folder.trial(found).path}"
-            damaged = "Where that folder is none of this study's, move it away; else the plan is damaged"
+            damaged = "If that folder does not belong to this study, move it away; else the plan is damaged"
         return FolderError(
-            f"{self.folder.plan}: says nothing of trial {number if found is None else found}{whose}, and neither does "
-            f"the rest of the study folder. {damaged}: restore the file from a copy, or give another --dir."
+            f"{self.folder.plan}: trial {number if found is None else found} is missing{whose}, and its plan is not in "
+            f"the rest of the study folder either. {damaged}: restore the file from a copy, or give another --dir."
         )
 
     def _is_possible(self, line: PlanLine) -> bool:
-        """Whether a line fits the study: only a procedure has sweeps, and a repeat in a study is a retrain."""
+        """Whether a line can belong to the study: only a procedure has sweeps, and a repeat in a study is a retrain."""
         trial = line.trial
         if trial is None or line.is_sealed or self._is_procedure(trial):
             return trial is not None
@@ -192,7 +192,7 @@ class _Search:
         # A row of the index has its checksum, the line has none: the request may agree with both.
         candidates = [item for item in (stored, line.trial if line is not None else None) if item is not None]
         if request is None:
-            # A trial that trained without a request was imported: the study cannot plan it again.
+            # A trial with results but without a request was imported: the study cannot plan it again.
             again = () if was_launched else self._planned_again(number, None)
             return next(iter([*candidates, *again]), None)
         for item in (*candidates, *self._planned_again(number, request)):
@@ -207,7 +207,7 @@ class _Search:
             return None
 
     def _planned_again(self, number: int, request: Mapping[str, Any] | None) -> Iterator[PlannedTrial]:
-        """The trials that could have this number by the study: of its search, or a retrain of an earlier one."""
+        """The trials of the study that could have this number: of its search, or a retrain of an earlier one."""
         if any(self._is_procedure(line.trial) for line in self.lined.values() if line.trial is not None):
             return
         if self.replanned is None:
@@ -215,12 +215,12 @@ class _Search:
                 self.replanned = plan_trials(self.spec)
             except StudyError:
                 self.replanned = []
-        elsewhere = {_identity(line.trial) for line in self.lined.values() if line.trial is not None}
-        elsewhere -= {_identity(line.trial) for line in (self.lined.get(number),) if line and line.trial is not None}
-        elsewhere |= {_identity(trial) for trial in self.found.values()}
+        elsewhere = {line.trial.identity for line in self.lined.values() if line.trial is not None}
+        elsewhere -= {line.trial.identity for line in (self.lined.get(number),) if line and line.trial is not None}
+        elsewhere |= {trial.identity for trial in self.found.values()}
         seed = trial_seed(self.spec.training.seed, number)
         for trial in self.replanned:
-            if _identity(trial) not in elsewhere:
+            if trial.identity not in elsewhere:
                 yield replace(trial, trial=number, seed=seed)
                 if request is None:
                     return
@@ -232,7 +232,7 @@ class _Search:
     def _check_identities(self) -> None:
         seen: dict[tuple[int, int, int], int] = {}
         for trial in self.found.values():
-            earlier = seen.setdefault(_identity(trial), trial.trial)
+            earlier = seen.setdefault(trial.identity, trial.trial)
             if earlier != trial.trial:
                 raise FolderError(
                     f"{self.folder.plan}: trial {trial.trial} has the setting, point and repeat of trial {earlier}. "
@@ -240,8 +240,9 @@ class _Search:
                 )
 
     def _doubts(self) -> Iterator[str]:
-        """What request.json does not hold, and lines without a checksum may have wrong: the setting, the point, and
-        what was trained again.
+        """Contradictions in what request.json does not have and a line without a checksum may have wrong.
+
+        That is the setting, the point, and the trial of which another one is a retrain.
         """
         trials = [item for item in self.found.values() if not self._is_procedure(item)]
         names = [name for name in self.spec.names if any(item.makes_settings for item in self.spec.alternatives(name))]
@@ -261,10 +262,6 @@ class _Search:
 
     def _in_words(self, restored: Sequence[int]) -> str:
         return (
-            f"{self.folder.plan}: is damaged: the line of {named_trials(restored)} is missing or is not what was "
-            "trained; read from the rest of the folder instead"
+            f"{self.folder.plan}: is damaged: the line of {named_trials(restored)} is missing or not what was trained; "
+            "it is read from the rest of the folder instead"
         )
-
-
-def _identity(trial: PlannedTrial) -> tuple[int, int, int]:
-    return trial.setting, trial.point, trial.repeat

@@ -1,6 +1,4 @@
-"""Before anything is created: the workload is loaded, compared with the study, and tried on one batch in each
-setting.
-"""
+"""The probe of a study before anything is created: its workload is imported, and tried on one batch in each setting."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ _MOST_PROBES = 50  # each takes some 50 ms
 
 
 class StoppedError(TunectlError):
-    """The command was interrupted before it had created anything."""
+    """The command was interrupted before it created anything."""
 
     exit_code = EXIT_INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A backend that has loaded the workload; `signature` is the factory's own, beyond doubt.
+class ProbedWorkload:
+    """A backend that has imported the workload, and the signature of its factory.
 
     `checkpoint_bytes` is the size of the largest checkpoint among the trials that were tried.
     """
@@ -50,18 +48,18 @@ def study_slots(spec: StudySpec, count: int | None, backend: Backend) -> tuple[S
     return backend.slots(spec.resources, count)
 
 
-def make_ready(
+def probe_workload(
     backend: Backend,
     checked: CheckedStudy,
     trials: Sequence[PlannedTrial],
     slot: Slot,
     stop_requested: Callable[[], int],
     meanwhile: Callable[[], None] = lambda: None,
-) -> Ready:
-    """Load the workload, then try some of the given trials, which tell most, on one batch each.
+) -> ProbedWorkload:
+    """Import the workload, then try some of the given trials (see `trials_to_probe`) on one batch each.
 
-    `meanwhile` is called while the workload loads, which takes seconds in another process.
-    Raises StudyError or WorkloadError for what cannot work, StoppedError when a stop was asked for meanwhile.
+    `meanwhile` is called while another process imports the workload, which takes seconds. Raises StudyError or
+    WorkloadError where the study cannot work, StoppedError where a stop was requested meanwhile.
     """
     backend.load(checked.reference)
     meanwhile()
@@ -73,9 +71,9 @@ def make_ready(
         signature = started.signature
         check_signature(checked.spec, signature)
     if checked.spec.own_code:
-        return Ready(backend, signature)  # a program, or a function, is tried by running it
+        return ProbedWorkload(backend, signature)  # a program, or a function, is tried by running it
     checkpoint_bytes = 0
-    for trial in telling_trials(trials):
+    for trial in trials_to_probe(trials):
         request = trial_request(checked.spec, checked.reference, signature, trial)
         try:
             tried = backend.probe(request, slot, stop_requested)
@@ -84,23 +82,23 @@ def make_ready(
         if tried is None:
             raise StoppedError("interrupted before anything was created or changed")
         checkpoint_bytes = max(checkpoint_bytes, tried)
-    return Ready(backend, signature, checkpoint_bytes)
+    return ProbedWorkload(backend, signature, checkpoint_bytes)
 
 
-def telling_trials(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-    """The trials to try: between them every setting, and every value that is no float, stands once.
+def trials_to_probe(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """The trials to try: every setting, and every value that is not a float, is in at least one of them.
 
-    A range of floats is tried at one point only, and at most _MOST_PROBES trials are: what else may break is found by
-    the trials themselves.
+    They are at most _MOST_PROBES, and of a range of floats the first value is enough; other failures are found when the
+    trials run.
     """
     seen: set[tuple[str, object]] = set()
     chosen: list[PlannedTrial] = []
     for trial in trials:
-        told: set[tuple[str, object]] = {("setting", trial.setting)}
-        told |= {(name, value) for name, value in trial.hyperparameters.items() if not isinstance(value, float)}
-        if told - seen and len(chosen) < _MOST_PROBES:
+        features: set[tuple[str, object]] = {("setting", trial.setting)}
+        features |= {(name, value) for name, value in trial.hyperparameters.items() if not isinstance(value, float)}
+        if features - seen and len(chosen) < _MOST_PROBES:
             chosen.append(trial)
-            seen |= told
+            seen |= features
     return chosen
 
 
@@ -110,20 +108,16 @@ def _placed(spec: StudySpec, trial: PlannedTrial, error: WorkloadError) -> Probl
     values = ", ".join(
         f"{name} {as_text(value)}"
         for name, value in trial.hyperparameters.items()
-        if not isinstance(value, float) and _varies(spec, name)
+        if not isinstance(value, float)
+        and (len(spec.alternatives(name)) > 1 or any(item.varies for item in spec.alternatives(name)))
     )
     with_values = f" (tried with {values})" if values and not metric else ""
     return spec.problem(path, f"{error}{with_values}")
 
 
-def _varies(spec: StudySpec, name: str) -> bool:
-    alternatives = spec.alternatives(name)
-    return len(alternatives) > 1 or any(item.varies for item in alternatives)
-
-
 def probe_study(study: Path, current_folder: Path, backend: Backend) -> CheckedStudy:
-    """Check a study, then build its workload in a child process and try it; raises what `make_ready` raises."""
+    """Check a study, then build its workload in a child process and try it; raises what `probe_workload` raises."""
     checked = check_study(study, current_folder)
     slot = study_slots(checked.spec, None, backend)[0]
-    ready = make_ready(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
-    return replace(checked, signature=ready.signature)
+    probed = probe_workload(backend, checked, plan_trials(checked.spec), slot, lambda: 0)
+    return replace(checked, signature=probed.signature)

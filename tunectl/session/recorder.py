@@ -1,15 +1,16 @@
-"""What a run leaves in the index and shows on the screen while its trials train."""
+"""The recorder of a run: it reads what running trials measure, fills the index, and informs the watcher."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, assert_never
 
 from tunectl.core.errors import FolderError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import Measurement, PlannedTrial
+from tunectl.core.records import PlannedTrial
 from tunectl.execution.backends.backend import BackendReady
 from tunectl.execution.jobs import (
     Event,
@@ -26,20 +27,20 @@ from tunectl.store.index import Index
 from tunectl.store.trial_files import MeasurementTail
 
 _T = TypeVar("_T")
-_SECONDS_BETWEEN_LOOKS = 0.5  # how often the files of running trials are read
+_READ_SECONDS = 0.5  # how often the files of running trials are read
 
 
 def stop_in_words(spec: StudySpec) -> str:
-    """What becomes of the running trials when a run stops."""
+    """What happens to the running trials when a run stops, in words."""
     if spec.kind == "function":
         return "the running trials may save; those that do not will start over"
-    if spec.program is None or spec.program.goes_on:
+    if spec.program is None or spec.program.can_resume:
         return "saving the running trials"
     return "ending the running trials; they will start over"
 
 
 class Recorder:
-    """Takes the events of a run: reads what trials measured, keeps the index, tells the watcher."""
+    """Takes the events of a run: reads new measurements, writes them to the index, and calls the watcher."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Recorder:
         self.tally = tally
         self.watcher = watcher
         self.tails: dict[int, MeasurementTail] = {}
-        self.looked = 0.0
+        self.last_read = 0.0
         self.stopping = 0
         self.index_lost = False
 
@@ -75,10 +76,10 @@ class Recorder:
             case TrialEnded():
                 self._ended(event)
             case StoppedByFailures():
-                self._say_what_stops_it(event)
+                self._say_common_failure(event)
             case Tick():
-                self._say_that_it_stops(event.stopping, is_asked=event.is_asked)
-                self._look()
+                self._say_stopping(event.stopping, is_asked=event.is_asked)
+                self._read_measurements()
             case _:
                 assert_never(event)
 
@@ -98,48 +99,47 @@ class Recorder:
         if event.state == "cancelled":
             self.tally.running.pop(event.trial, None)
             return
-        if found.state == "pending":  # its folder could not take it
+        if found.state == "pending":  # its end could not be written to its folder
             found = replace(found, state=event.state, reason=event.reason, message=event.message)
         self.tally.end(found)
-        self.watcher.finished(found, self.tally.snapshot(time.monotonic()))
+        self.watcher.finished(found, self.tally.progress(time.monotonic()))
 
-    def _say_what_stops_it(self, event: StoppedByFailures) -> None:
+    def _say_common_failure(self, event: StoppedByFailures) -> None:
         failure = event.failure
         trials = ", ".join(map(str, failure.trials))
         at = f" at {failure.where}" if failure.where else ""
         noun = "trial is" if event.left == 1 else "trials are"
         self.watcher.message(
-            # Each trial's message was said when it ended.
+            # The message of each trial was printed when it ended.
             f"stopping: the first trials to end ({trials}) all failed alike: {failure.reason}{at}; {event.left} {noun} "
-            "left. Mend it and run again with --retry-failed"
+            "left. Fix the cause and run again with --retry-failed"
         )
         self.stopping = 1
 
-    def _say_that_it_stops(self, stopping: int, *, is_asked: bool) -> None:
+    def _say_stopping(self, stopping: int, *, is_asked: bool) -> None:
         if stopping > self.stopping:
             self.stopping = stopping
             more = "; press Ctrl-C again to end them at once" if is_asked else ""
             how = f"{self.stop_in_words}{more}" if stopping == 1 else "ending the running trials"
             self.watcher.message(f"stopping: {how}")
 
-    def _look(self) -> None:
+    def _read_measurements(self) -> None:
         now = time.monotonic()
-        if now - self.looked < _SECONDS_BETWEEN_LOOKS:
+        if now - self.last_read < _READ_SECONDS:
             return
-        self.looked = now
+        self.last_read = now
         for trial, tail in self.tails.items():
             measurements, again = tail.read()
             if measurements or again:
-                self._store(trial, measurements, again=again)
+                self._indexed(partial(self.index.put_measurements, trial, measurements, replace=again))
             if measurements:
-                self.tally.running[trial] = self._moved(self.tally.running[trial], measurements[-1])
-        self.watcher.progress(self.tally.snapshot(now))
-
-    def _store(self, trial: int, measurements: Sequence[Measurement], *, again: bool) -> None:
-        self._indexed(lambda: self.index.put_measurements(trial, measurements, replace=again))
+                running, last = self.tally.running[trial], measurements[-1]
+                value = last.metrics.get(self.objective.metric)
+                self.tally.running[trial] = replace(running, step=last.step, value=value)
+        self.watcher.progress(self.tally.progress(now))
 
     def _indexed(self, write: Callable[[], _T]) -> _T | None:
-        """Write to the index, which the trial folders can make anew: one that fails is let be until the run's end."""
+        """Write to the index; after a failure it is not written until the run ends, when it is made anew."""
         if self.index_lost:
             return None
         try:
@@ -148,6 +148,3 @@ class Recorder:
             self.index_lost = True
             self.watcher.message(f"warning: {error}; the trials go on, and their folders are read again at the end")
             return None
-
-    def _moved(self, running: RunningTrial, last: Measurement) -> RunningTrial:
-        return replace(running, step=last.step, value=last.metrics.get(self.objective.metric))

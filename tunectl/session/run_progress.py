@@ -1,4 +1,4 @@
-"""What a run has done so far, for whoever draws it."""
+"""The progress of a run, and the watcher that draws it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunectl.core.records import TrialOutcome
 
 @dataclass(frozen=True, slots=True)
 class RunningTrial:
-    """A trial that is being trained: `step` of `steps` updates as of its last evaluation, and the objective there."""
+    """A running trial: at its last evaluation it had made `step` of `steps` updates, and the objective was `value`."""
 
     trial: int
     setting: int
@@ -23,8 +23,8 @@ class RunningTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """A moment of a run. `seconds_left` is None until the first steps have been timed."""
+class RunProgress:
+    """The progress of a run at one moment; `seconds_left` is None until the first steps have been timed."""
 
     total: int
     done: int
@@ -36,21 +36,21 @@ class Progress:
 
 
 class Watcher(Protocol):
-    """Draws a run; the runner calls it, and it never calls back."""
+    """Draws a run; the runner calls it, and it does not call the runner."""
 
     def message(self, text: str) -> None:
-        """Something the user should know: a warning, a phase."""
+        """Show a message to the user: a warning, a phase."""
 
-    def finished(self, outcome: TrialOutcome, progress: Progress) -> None:
-        """A trial ended."""
+    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
+        """Show that a trial has ended."""
 
-    def progress(self, progress: Progress) -> None:
-        """Some time passed."""
+    def progress(self, progress: RunProgress) -> None:
+        """Show the progress after some time."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts a run: what has ended, how fast steps go by, which trial is best."""
+    """Counts the trials of a run that have ended, finds the best one, and estimates the time that is left."""
 
     objective: Objective
     steps_by_trial: dict[int, int]
@@ -62,13 +62,13 @@ class Tally:
     _steps_now: int = 0
 
     def before(self, outcomes: Sequence[TrialOutcome]) -> None:
-        """Take in what earlier runs finished: it counts as done and says nothing about this run's speed."""
+        """Count trials that ended in earlier runs: they are done, and not used to estimate the speed of this run."""
         for outcome in outcomes:
             self._take(outcome)
         self._steps_before = sum(self.steps_by_trial[outcome.plan.trial] for outcome in outcomes)
 
     def end(self, outcome: TrialOutcome) -> None:
-        """Take in a trial that ended in this run."""
+        """Count a trial that ended in this run."""
         self.running.pop(outcome.plan.trial, None)
         self._steps_now += self.steps_by_trial[outcome.plan.trial]
         self._take(outcome)
@@ -83,14 +83,14 @@ class Tally:
         ):
             self.best = outcome
 
-    def snapshot(self, now: float) -> Progress:
+    def progress(self, now: float) -> RunProgress:
         """The progress at `now`, a time of the same clock as `started` (seconds)."""
         running = tuple(self.running[trial] for trial in sorted(self.running))
         states = [outcome.state for outcome in self.ended.values()]
         done_now = self._steps_now + sum(trial.step for trial in running)
         left = sum(self.steps_by_trial.values()) - self._steps_before - done_now
         elapsed = now - self.started
-        return Progress(
+        return RunProgress(
             total=len(self.steps_by_trial),
             done=len(states),
             infeasible=states.count("infeasible"),

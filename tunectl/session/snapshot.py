@@ -1,4 +1,4 @@
-"""A study folder as it stands at one moment, looked at without writing a byte; somebody else may be running in it."""
+"""The door to look at a study folder: its state at one moment, also while a runner is at work there; writes nothing."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.records import RUNNER_ENDED, PlannedTrial, TrialOutcome
 from tunectl.execution.runner_lock import is_held
 from tunectl.language.study_spec import StudySpec
-from tunectl.session.damage import SaidDamage, changed_files, damage_notes
-from tunectl.session.open_study import kept_study
-from tunectl.session.outcome_index import read_standing
+from tunectl.session.damage import DamageLog, changed_files, damage_notes
+from tunectl.session.open_study import study_in
+from tunectl.session.outcome_index import read_outcomes
 from tunectl.session.plan_agreement import agreed_plan
 from tunectl.store.index import Index
 from tunectl.store.study_folder import open_folder
 
 
 @dataclass(frozen=True, slots=True)
-class StudyAsItStands:
-    """A study at one moment. `runner_alive`: a runner, or a trial that a killed one left, holds the folder.
+class StudySnapshot:
+    """A study at one moment. `runner_alive`: a runner, or a trial that a killed runner left, has the folder's lock.
 
-    `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders. `damage` is
-    what of the folder is damaged, one line each.
+    `index` is None where it is missing or cannot be used; then the outcomes come from the trial folders. `damage` has
+    one line for everything in the folder that is damaged.
     """
 
     folder: StudyFolder
@@ -38,22 +38,20 @@ class StudyAsItStands:
 
 
 @contextlib.contextmanager
-def looked_at(
-    place: Path, report: Callable[[str], None] = lambda _line: None, *, may_be_half_read: bool = False
-) -> Iterator[StudyAsItStands]:
-    """The study in the folder at `place`; raises FolderError where there is none.
+def study_snapshot(
+    place: Path, say: Callable[[str], None] = lambda _line: None, *, may_be_half_read: bool = False
+) -> Iterator[StudySnapshot]:
+    """The study in the folder at `place`; `say` is called with each line about damage.
 
-    What of the folder is damaged is said to `report`, one line each.
-
-    Also raised, unless `may_be_half_read`, where its trials are being read again, or were when a runner was killed:
-    some are read by the study as it was and some as it is now, and no comparison of them is right.
+    Raises FolderError where there is no study; unless `may_be_half_read`, also where its trials are being read again as
+    a changed study says, or were when a runner was killed: those that were read again cannot be compared with the rest.
     """
     folder = open_folder(place)
-    spec = kept_study(folder)
+    spec = study_in(folder)
     if folder.rereading.is_file() and not may_be_half_read:
         raise FolderError(
-            f"{place}: its trials are being read again as a changed study says, and not all have been; where no runner "
-            "is at work, run the study again: it goes on from there"
+            f"{place}: its trials are being read again as a changed study says, and some are left; if no runner "
+            "is at work, run the study again: it reads the rest"
         )
     alive = is_held(folder.lock)
     index = Index.open_read_only(folder.index) if alive else Index.open_at_rest(folder.index)
@@ -64,16 +62,16 @@ def looked_at(
         if alive and index is not None:
             outcomes = list(index.outcomes())
         else:
-            # Nobody keeps the index up to date, or it cannot be used: the trial folders say how things stand.
-            found = read_standing(folder, trials, spec.objective, index)
+            # Without a runner the index may be out of date; then, or where it is damaged, the trial folders are read.
+            found = read_outcomes(folder, trials, spec.objective, index)
             outcomes = [_running(item) for item in found] if alive else found
         notes = (f"warning: {note}" for note in (*plan.notes, *plan.doubts))
-        said = SaidDamage(report)
+        said = DamageLog(say)
         for line in (*notes, *changed_files(folder, index), *damage_notes(folder, outcomes)):
             said(line)
-        yield StudyAsItStands(folder, spec, trials, outcomes, alive, index, said.lines)
+        yield StudySnapshot(folder, spec, trials, outcomes, alive, index, said.lines)
 
 
 def _running(item: TrialOutcome) -> TrialOutcome:
-    """A trial as it is while a runner is at work, where only its folder says how it stands."""
+    """The outcome of a trial by its folder alone, while a runner is at work: one without an end is running."""
     return replace(item, state="running", reason="", message="") if item.message == RUNNER_ENDED else item

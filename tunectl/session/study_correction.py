@@ -1,4 +1,4 @@
-"""A study file that was changed after a first run: what becomes of the trials that are there."""
+"""The correction of a study after a first run: what a changed study file means for the trials in the folder."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _HAD_RESULTS = "had_results"
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What a changed study file means for the folder it was run in.
+    """What a run does about changes of the study file.
 
-    `what` is done: nothing, the trials that were launched are read again, the study begins anew and what is there is
-    kept, or it is refused. `lines` say what differs. `environment` says what of the program's environment does.
+    `what` is that: nothing, read the output of the launched trials again, begin the study anew and keep the earlier one
+    in `earlier`, or refuse. `lines` are the differences, `environment` those of the program's environment.
     """
 
     what: What
@@ -51,22 +51,22 @@ class Correction:
 
 
 def has_result(item: TrialOutcome) -> bool:
-    """Whether the trial tells something of its hyperparameters, which a changed study would lose."""
+    """Whether the trial is a result of its hyperparameters, which a study that begins anew would lose."""
     return item.state in _RESULTS
 
 
 def correction(
     folder: StudyFolder, kept: StudySpec, spec: StudySpec, outcomes: Callable[[], Sequence[TrialOutcome]]
 ) -> Correction:
-    """What the study means for a folder that keeps another text of it; `outcomes` are asked for where they matter."""
+    """What a run of `spec` does in a folder whose study is `kept`; `outcomes` are read only where they are needed."""
     found: Differences = differences(kept, spec)
     changed = (*found.results, *found.objective)
-    # Results that a rereading has made before it was killed are none of the study that is kept: by them the trials are
-    # read again, but nothing is begun anew.
+    # The results of a rereading that was killed are not those of the kept study: they do not decide whether the study
+    # may begin anew.
     had_results = None if found.results else _had_results(folder)
     if changed and (any(has_result(item) for item in outcomes()) if had_results is None else had_results):
         return Correction("refuse", changed, found.environment)
-    # The metrics of own code are read whatever the objective is; in our own loop it decides what is saved.
+    # All metrics of own code are read, whatever the objective; in tunectl's own loop it decides which checkpoints stay.
     if found.results or (found.objective and not spec.own_code):
         return Correction("begin anew", (*changed, *found.reading), found.environment)
     lines = (*found.objective, *found.reading)
@@ -74,12 +74,12 @@ def correction(
 
 
 def read_trials_again(
-    folder: StudyFolder, spec: StudySpec, trials: Sequence[PlannedTrial], report: Callable[[str], None]
+    folder: StudyFolder, spec: StudySpec, trials: Sequence[PlannedTrial], say: Callable[[str], None]
 ) -> None:
-    """Read the output of all trials that were launched as the study says now; what it was before stays beside it.
+    """Read the output of all launched trials again, as the study says now; the earlier files stay beside the new ones.
 
-    A kill on the way leaves a mark, `folder.rereading`, by which the next call goes on. Raises FolderError where
-    something cannot be written, WorkloadError where a package is missing that reads a file.
+    Until it is done the file `folder.rereading` is there, by which a call after a kill continues. Raises FolderError
+    where a file cannot be written, WorkloadError where a package is missing that reads a file.
     """
     from tunectl.programs.reread_trial import read_again
 
@@ -91,7 +91,7 @@ def read_trials_again(
         home = folder.trial(trial.trial)
         before = _request(folder, trial)
         now = None if before is None else _changed(before, spec, trial)
-        # A kill may have left a result that the trial's request, which is written after it, does not know of.
+        # After a kill, the result may have been read again and the request, which is written after it, be the old one.
         if before is None or now is None or (now == before and not was_killed):
             continue
         old = _state(folder, trial)
@@ -100,19 +100,19 @@ def read_trials_again(
             continue
         states[old, _state(folder, trial)] += 1
     for line in _in_words(states):
-        report(line)
+        say(line)
     if unread:
-        report(
-            f"warning: the output of {named_trials(unread)} cannot be read again, since it is of several attempts and "
-            "where each begins is not known: the numbers are those that were read before; run the study in another "
-            "--dir to have them all read alike"
+        say(
+            f"warning: the output of {named_trials(unread)} cannot be read again, because it has several attempts and "
+            "it is not known where each begins: their numbers stay as they were; to have all trials read in the same "
+            "way, run the study in another --dir"
         )
 
 
 def next_correction(
     folder: StudyFolder, kept: StudySpec, outcomes: Sequence[TrialOutcome]
 ) -> tuple[Path, Correction] | None:
-    """The user's own study file and what a run of it would do; None where it is not there, or changes nothing."""
+    """The user's study file and what the next run does about its changes; None where it is missing or has none."""
     file = original_study_file(folder)
     if file is None or is_set_aside(folder):
         return None
@@ -121,16 +121,16 @@ def next_correction(
         # Under another name it is run in another folder.
         found = correction(folder, kept, spec, lambda: outcomes) if spec.name == kept.name else Correction("nothing")
     except StudyError:
-        return None  # a run says what is wrong with it
+        return None  # a run reports the errors of the file
     if folder.rereading.is_file() and found.what == "nothing":
         found = replace(found, what="read again")
     return None if found.what == "nothing" and not found.environment else (file, found)
 
 
 def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
-    """Say in the folder that its trials are read again, and whether any had a result before.
+    """Write the file which says that trials are being read again, and whether any had a result before.
 
-    A mark that a kill has left is kept: what the trials were before is not known any more.
+    The file of an earlier call that was killed is kept: what the trials were before is not known any more.
     """
     if folder.rereading.is_file():
         return
@@ -140,7 +140,7 @@ def _mark(folder: StudyFolder, trials: Sequence[PlannedTrial]) -> None:
 
 
 def _had_results(folder: StudyFolder) -> bool | None:
-    """Whether a trial had a result before a rereading that was killed; None where there is none or it does not say."""
+    """Whether a trial had a result before a rereading that was killed; None where there was none, or it is unknown."""
     try:
         found = sealed_object(regular_files.content(folder.rereading)).get(_HAD_RESULTS)
     except (OSError, DamagedError):
@@ -151,7 +151,7 @@ def _had_results(folder: StudyFolder) -> bool | None:
 def _changed(
     request: CommandRequest | FunctionRequest, spec: StudySpec, trial: PlannedTrial
 ) -> CommandRequest | FunctionRequest:
-    """The request of a trial as the study reads it now; what it was trained with stays."""
+    """The request of a trial with the fields that say how its output is read as the study has them now."""
     request = replace(
         request,
         objective=spec.objective,
@@ -171,7 +171,7 @@ def _changed(
 
 
 def _request(folder: StudyFolder, trial: PlannedTrial) -> CommandRequest | FunctionRequest | None:
-    """The request of a trial of own code; None where it was never launched, or what it was asked is not known."""
+    """The request of a trial of own code; None where it was never launched, or its request is damaged."""
     try:
         request = request_in(regular_files.content(folder.trial(trial.trial).request))
     except FileNotFoundError:

@@ -1,19 +1,23 @@
-"""What findings and plots rest on, gathered from a study folder: curves from its index, updates from trial folders."""
+"""The evidence for findings and plots, read from a study folder: curves from the index, updates from trial folders."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import MeasuredCurve, Run, UpdateSeries, curves_of, curves_of_columns, joined
+from tunectl.core.errors import FolderError, UsageError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.objective import Objective
+from tunectl.core.objective import CheckpointRule, Direction, Objective
 from tunectl.core.records import Measurement, TrialOutcome
 from tunectl.language.study_spec import StudySpec
+from tunectl.session.snapshot import StudySnapshot
+from tunectl.store.checkpoint_names import ExistingCheckpoints
 from tunectl.store.index import Index
 from tunectl.store.provenance import original_study_file
 from tunectl.store.step_files import read_updates
@@ -21,13 +25,13 @@ from tunectl.store.trial_files import read_result, read_trial
 from tunectl.store.written_files import read_written
 
 MOST_UPDATES_READ = 40
-"""Of so many trials at most the series of every update are read: each takes tens of milliseconds."""
+"""The number of trials of which the series of updates are read at most: each takes tens of milliseconds."""
 
 _BEST_OF_SETTING = 3
 
 
 def indexed_curves(index: Index) -> dict[int, dict[str, MeasuredCurve]]:
-    """The curves of every trial that an index knows, by trial and metric."""
+    """The curves of all trials in an index, by trial and metric."""
     names = index.metric_names()
     found: dict[int, dict[str, MeasuredCurve]] = {}
     for block in index.measurement_columns(names):
@@ -42,12 +46,10 @@ def read_evidence(
     curves: Mapping[int, Mapping[str, MeasuredCurve]],
     objective: Objective,
 ) -> StudyEvidence:
-    """The evidence of a study whose trials stand so; the curves of trials that are not among `curves` are read from
-    their folders.
-    """
-    # Commands are given with the user's own file: a workload's file may be named from where it stands.
+    """The evidence of a study with these outcomes; curves that are not among `curves` are read from trial folders."""
+    # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
-    telling = telling_trials(outcomes, objective)
+    telling = trials_with_updates(outcomes, objective)
     runs = [
         _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes
     ]
@@ -57,8 +59,8 @@ def read_evidence(
     )
 
 
-def telling_trials(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
-    """The trials of which the updates are read: the best of every setting, then others evenly from the rest."""
+def trials_with_updates(outcomes: Sequence[TrialOutcome], objective: Objective) -> set[int]:
+    """The trials whose updates are read: the best of every setting, then others spread evenly over the rest."""
     ended = [item for item in outcomes if item.state in ("completed", "infeasible")]
     if len(ended) <= MOST_UPDATES_READ:
         return {item.plan.trial for item in ended}
@@ -80,8 +82,8 @@ def telling_trials(outcomes: Sequence[TrialOutcome], objective: Objective) -> se
 
 
 def _rank(item: TrialOutcome, objective: Objective) -> tuple[float, int]:
-    loss = objective.loss(item.best_value) if item.state == "completed" else math.inf
-    return loss, item.plan.trial
+    cost = objective.cost(item.best_value) if item.state == "completed" else math.inf
+    return cost, item.plan.trial
 
 
 def _run(
@@ -105,7 +107,77 @@ def _run(
 
 
 def measurements_by_trial(index: Index, wanted: Container[int]) -> dict[int, list[Measurement]]:
-    """The measurements that an index has of the wanted trials, by trial."""
+    """The measurements of these trials in an index, by trial."""
     pairs: Iterable[tuple[int, Measurement]] = index.measurements()
     found = {trial: [item for _, item in group] for trial, group in groupby(pairs, key=itemgetter(0))}
     return {trial: items for trial, items in found.items() if trial in wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveChoice:
+    """The parts of an objective that a user gives in place of the study's; None keeps the study's."""
+
+    metric: str | None = None
+    direction: Direction | None = None
+    checkpoint: CheckpointRule | None = None
+
+
+def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[StudyEvidence, Sequence[TrialOutcome]]:
+    """The evidence and the outcomes of a study by the chosen objective; raises UsageError if no trial measured it."""
+    folder, spec, outcomes = study.folder, study.spec, study.outcomes
+    curves = known_curves(study.index, outcomes)
+    objective = _chosen_objective(spec, choice, curves, folder, outcomes)
+    if objective != spec.objective:
+        outcomes = _reselected(folder, outcomes, objective, study.index, curves)
+    return read_evidence(folder, spec, outcomes, curves, objective), outcomes
+
+
+def known_curves(index: Index | None, outcomes: Sequence[TrialOutcome]) -> dict[int, dict[str, MeasuredCurve]]:
+    """The curves in the index, without those of trials whose folder has changed since; these are read from it."""
+    if index is None:
+        return {}
+    try:
+        stored = {item.plan.trial: item for item in index.outcomes()}
+        curves = indexed_curves(index)
+    except FolderError:
+        return {}
+    return {
+        item.plan.trial: curves.get(item.plan.trial, {}) for item in outcomes if stored.get(item.plan.trial) == item
+    }
+
+
+def _chosen_objective(
+    spec: StudySpec,
+    choice: ObjectiveChoice,
+    curves: Mapping[int, Mapping[str, MeasuredCurve]],
+    folder: StudyFolder,
+    outcomes: Sequence[TrialOutcome],
+) -> Objective:
+    own = spec.objective
+    metric = choice.metric or own.metric
+    if metric != own.metric and choice.direction is None:
+        raise UsageError(f"--objective {metric}: expected --direction minimize or --direction maximize with it")
+    measured = {name for item in curves.values() for name in item}
+    if not measured:
+        files = (read_trial(folder.trial(item.plan.trial)) for item in outcomes)
+        measured = {name for trial in files for item in trial.measurements for name in item.metrics}
+    if metric != own.metric and metric not in measured:
+        known = ", ".join(sorted(measured)) or "none"
+        raise UsageError(f"--objective {metric}: no trial measured it; the measured metrics are: {known}")
+    return Objective(metric, choice.direction or own.direction, choice.checkpoint or own.checkpoint)
+
+
+def _reselected(
+    folder: StudyFolder,
+    outcomes: Sequence[TrialOutcome],
+    objective: Objective,
+    index: Index | None,
+    up_to_date: Container[int],
+) -> list[TrialOutcome]:
+    known = {} if index is None else measurements_by_trial(index, up_to_date)
+    found = []
+    for item in outcomes:
+        home, trial = folder.trial(item.plan.trial), item.plan.trial
+        measurements = known[trial] if trial in known else read_trial(home).measurements
+        found.append(reselected(item, measurements, objective, ExistingCheckpoints(home)))
+    return found

@@ -1,4 +1,4 @@
-"""Training the trials that are left of an open study."""
+"""The training of trials of an open study, by the scheduler, the recorder and the watch over a shared folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tunectl.session.checked_study import CheckedStudy
 from tunectl.session.disk_room import DiskNeed, check_room_to_begin, check_room_to_go_on
 from tunectl.session.folder_watch import FolderWatch, folder_watched
 from tunectl.session.open_study import OpenStudy
-from tunectl.session.probed_study import Ready
+from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.recorder import Recorder
 from tunectl.session.run_progress import Tally, Watcher
 from tunectl.session.trial_requests import total_steps, trial_request
 from tunectl.store.provenance import append_provenance, describe_run, workload_hash_changed
-from tunectl.store.trial_files import read_trial, settle_attempts, unrecorded_attempt, write_request
+from tunectl.store.trial_files import read_trial, record_missing_attempt, unrecorded_attempt, write_request
 
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Where and how to run, never what to train.
+    """The options of a command that trains: where and how to run, not what to train.
 
-    `folder` None is runs/<study> below the current folder, `slots` None all that there are. `reverse` starts the last
-    trials first. `retry_failed` runs those again that failed.
+    `folder` None means runs/<study> in the current folder, `slots` None all slots. `reverse` starts with the last
+    trials. With `retry_failed` failed trials are run again.
     """
 
     folder: Path | None = None
@@ -44,14 +44,16 @@ class RunOptions:
     command: tuple[str, ...] = ()
 
 
-def disk_need(spec: StudySpec, left: Sequence[PlannedTrial], ready: Ready, slots: tuple[Slot, ...]) -> DiskNeed:
-    """What these trials will write."""
+def disk_need(
+    spec: StudySpec, left: Sequence[PlannedTrial], probed: ProbedWorkload, slots: tuple[Slot, ...]
+) -> DiskNeed:
+    """The bytes that these trials will write."""
     return DiskNeed(
-        checkpoint_bytes=ready.checkpoint_bytes,
+        checkpoint_bytes=probed.checkpoint_bytes,
         kept=spec.training.keep_checkpoints,
         at_once=min(len(slots), len(left)),
         trials=len(left),
-        # The steps of the user's own code leave nothing beside what it writes itself.
+        # tunectl writes nothing for a step of own code.
         updates=0 if spec.own_code else sum(total_steps(spec, trial) for trial in left),
     )
 
@@ -60,20 +62,20 @@ def train_trials(
     study: OpenStudy,
     left: Sequence[PlannedTrial],
     checked: CheckedStudy,
-    ready: Ready,
+    probed: ProbedWorkload,
     slots: tuple[Slot, ...],
     options: RunOptions,
     watcher: Watcher,
     stops: Callable[[], int],
 ) -> None:
-    """Train these trials of an open study until they have ended, or a stop is asked for.
+    """Train these trials of an open study until they have ended, or a stop is requested.
 
     Raises FolderError where there is no room for them, or their folders cannot be written.
     """
-    need = disk_need(study.spec, left, ready, slots)
+    need = disk_need(study.spec, left, probed, slots)
     if warning := check_room_to_begin(study.folder.path, need):
         watcher.message(f"warning: {warning}")
-    _note_provenance(study, checked.signature.file or ready.signature.file, options, watcher)
+    _note_provenance(study, checked.signature.file or probed.signature.file, options, watcher)
     trials = {trial.trial: trial for trial in study.trials}
     tally = Tally(
         study.spec.objective, {trial.trial: total_steps(study.spec, trial) for trial in study.trials}, time.monotonic()
@@ -84,20 +86,20 @@ def train_trials(
     def prepare(job: Job) -> Path:
         check_room_to_go_on(study.folder.path, need)
         folder = study.folder.trial(job.trial)
-        settle_attempts(folder)
-        request = trial_request(study.spec, checked.reference, ready.signature, trials[job.trial], job.attempt)
+        record_missing_attempt(folder)
+        request = trial_request(study.spec, checked.reference, probed.signature, trials[job.trial], job.attempt)
         write_request(folder, request)
         return folder.path
 
     for fd in study.lock.fds:
-        ready.backend.hold(fd)
+        probed.backend.hold(fd)
     jobs = [_job(study.folder.trial(trial.trial), trial) for trial in left]
     recorder = Recorder(study.folder, study.spec, trials, study.index, tally, watcher)
     try:
         with folder_watched(study, left, len(slots), watcher) as watch:
             run_trials(
                 jobs[::-1] if options.reverse else jobs,
-                ready.backend,
+                probed.backend,
                 slots,
                 limits=_limits(study.spec),
                 prepare=prepare if watch is None else _watched_launch(prepare, watch),
@@ -107,8 +109,8 @@ def train_trials(
                 poll_seconds=_POLL_SECONDS,
             )
     except BaseException:
-        # Whoever opened the folder lets go of its lock next: no trial may write into it after that.
-        ready.backend.close()
+        # The folder's lock is released next: no trial may write into the folder after that.
+        probed.backend.close()
         raise
 
 
@@ -162,4 +164,5 @@ def _note_provenance(study: OpenStudy, source: str | None, options: RunOptions, 
     )
     damaged = append_provenance(study.folder, run)
     if damaged is not None:
-        study.damage(f"warning: {study.folder.provenance}: a new one is begun, and what was there is kept as {damaged}")
+        path = study.folder.provenance
+        study.damage(f"warning: {path}: has been replaced by a new one, and the damaged file is kept as {damaged}")

@@ -1,4 +1,4 @@
-"""What a worker is asked to train: a planned trial and its study, fully resolved."""
+"""The requests to the worker: a planned trial with all settings of its study and all defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def trial_request(
     trial: PlannedTrial,
     attempt: int = 1,
 ) -> Request:
-    """The request of one trial; defaults are written out, since those of a later version may differ."""
+    """The request of one trial; it has all defaults, because those of a later version may differ."""
     training = {**asdict(spec.training), **trial.training}
     if spec.own_code:
         return _own_code(spec, reference, signature, trial, attempt)
@@ -37,7 +37,7 @@ def trial_request(
         stop_after=training.get("stop_after"),
         eval_from=training.get("eval_from", 0),
         no_progress=training["no_progress"],
-        # A recovery would hide the instability that a sweep looks for.
+        # A recovery would hide the instability that a sweep is meant to find.
         recovery=None if trial.kind in ("sweep", "throughput") else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
@@ -74,7 +74,7 @@ def _own_code(
 
 
 def total_steps(spec: StudySpec, trial: PlannedTrial) -> int:
-    """The number of updates of a trial, its warmup included; of own code what the study says."""
+    """The number of updates of a trial, including its warmup; for own code the number that the study gives."""
     if spec.own_code:
         return trial.training.get("max_train_steps", spec.training.max_train_steps)
     configuration = TrainingConfiguration.from_hyperparameters(trial.hyperparameters)

@@ -1,4 +1,4 @@
-"""What programs did not print, or what could not be read of it: said once for all trials of a study."""
+"""Metrics that programs did not print, or that could not be read: one sentence for all trials of a study."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tunectl.core.records import TrialOutcome
 from tunectl.store.trial_files import read_result
 
 
-def omissions(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str]:
-    """One sentence for each thing that is missing in completed trials, with the number of them and an example."""
+def unread_metrics(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str]:
+    """One sentence for each note of completed trials, with the number of trials that have it and an example."""
     ended = [item for item in outcomes if item.state in ("completed", "infeasible", "failed")]
     found: dict[str, list[tuple[int, str]]] = {}
     for item in ended:
-        # Only a result with a message can have notes: most results are not read again.
+        # Only a result with a message can have notes, so that most results are not read again.
         result = read_result(folder.trial(item.plan.trial)) if item.state == "completed" and item.message else None
         for note, detail in ({} if result is None else result.notes).items():
             found.setdefault(note, []).append((item.plan.trial, detail))

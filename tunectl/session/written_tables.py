@@ -1,4 +1,4 @@
-"""The tables of a study, written from its index, or from its trial folders where there is none."""
+"""The tables of a study, written from its index, or from its trial folders where there is no index."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tunectl.store.trial_files import read_trial
 
 @dataclass(frozen=True, slots=True)
 class StudyTables:
-    """What was written, and the settings as they are shown."""
+    """The files that were written, and the settings as they are printed."""
 
     paths: tuple[Path, ...]
     settings: tuple[SettingSummary, ...]
@@ -34,7 +34,7 @@ class StudyTables:
 
 
 def setting_names(spec: StudySpec) -> tuple[str, ...]:
-    """The names whose values make the settings, in the order of the study."""
+    """The hyperparameters whose values make the settings, in the order of the study."""
     return tuple(name for name in spec.names if any(item.makes_settings for item in spec.alternatives(name)))
 
 
@@ -44,7 +44,7 @@ def write_tables(
     outcomes: Sequence[TrialOutcome],
     index: Index | None,
 ) -> StudyTables:
-    """Write every table that would change; raises FolderError where one cannot be written.
+    """Write the tables that have changed; raises FolderError where one cannot be written.
 
     Without an index the measurements are read from the trial folders.
     """
@@ -70,7 +70,7 @@ def write_tables(
 
 
 def _measured(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Iterator[tuple[int, Sequence[Measurement]]]:
-    """The trials by their ids, with what each measured, as their folders say."""
+    """The measurements of each trial by its folder, in the order of the ids; trials without any are left out."""
     for trial in sorted(item.plan.trial for item in outcomes):
         measurements = read_trial(folder.trial(trial)).measurements
         if measurements:
@@ -78,7 +78,7 @@ def _measured(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Iterator
 
 
 def _blocks(folder: StudyFolder, outcomes: Sequence[TrialOutcome], metrics: Sequence[str]) -> Iterator[list[list[Any]]]:
-    """What the trial folders say, in blocks as `Index.measurement_columns` gives them."""
+    """The measurements of the trial folders in blocks, like those of `Index.measurement_columns`."""
     block: list[tuple[int, Measurement]] = []
     for trial, items in _measured(folder, outcomes):
         block += [(trial, item) for item in items]

@@ -45,7 +45,7 @@ MEASUREMENTS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class TrialProgress:
+class RunningRow:
     """A running trial: its slot, and the step and the objective of its last evaluation, None before the first one."""
 
     trial: int
@@ -305,15 +305,15 @@ class Index:
         with index_schema.reading(self._path):
             return tuple(sorted({name for (names,) in self._rows(query) for name in json.loads(names)}))
 
-    def progress(self, objective: Objective) -> list[TrialProgress]:
+    def progress(self, objective: Objective) -> list[RunningRow]:
         """The running trials, by slot."""
         query = "SELECT trial, slot FROM running ORDER BY slot, trial"
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
-    def _progress(self, row: tuple[int, int], objective: Objective) -> TrialProgress:
+    def _progress(self, row: tuple[int, int], objective: Objective) -> RunningRow:
         measured = [item for _, item in self.measurements(row[0]) if item.kind == EVALUATION.name]
         last = measured[-1] if measured else None
-        return TrialProgress(
+        return RunningRow(
             *row,
             last_step=last.step if last else None,
             last_value=last.metrics.get(objective.metric) if last else None,

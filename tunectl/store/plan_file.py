@@ -65,8 +65,7 @@ def read_plan(path: Path) -> list[PlannedTrial]:
             raise _damaged(path, number, "is not a planned trial")
         if trial.trial != number - 1:
             raise _damaged(path, number, f"has trial {trial.trial}; expected trial {number - 1}")
-        identity = (trial.setting, trial.point, trial.repeat)
-        earlier = first_line.setdefault(identity, number)
+        earlier = first_line.setdefault(trial.identity, number)
         if earlier != number:
             raise _damaged(path, number, f"has the setting, point and repeat of line {earlier}")
         trials.append(trial)

@@ -127,7 +127,7 @@ def _read_request(folder: TrialFolder, damage: list[str]) -> dict[str, Any] | No
         return None
 
 
-def settle_attempts(folder: TrialFolder) -> None:
+def record_missing_attempt(folder: TrialFolder) -> None:
     """Record the attempt that is missing in attempts.jsonl, before another one is launched.
 
     Raises FolderError where the file cannot be written.

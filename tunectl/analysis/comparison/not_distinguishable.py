@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from tunectl.analysis.findings.seed_findings import ended_retrains, seed_finding
 from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number
 
 _MOST_NAMED = 3
@@ -178,10 +178,9 @@ def _judged(
 def _command_on(evidence: StudyEvidence, best: int, other: int, found: Comparison) -> str:
     if not evidence.folder:
         return ""
-    folder = shlex.quote(evidence.folder)
     if found.more is not None:
-        return f"tunectl retrain {folder} --each-setting --repeats {found.more}"
-    return f"tunectl compare {folder}:{best} {folder}:{other}"
+        return tunectl_command("retrain", evidence.folder, "--each-setting", "--repeats", found.more)
+    return tunectl_command("compare", f"{evidence.folder}:{best}", f"{evidence.folder}:{other}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -238,7 +237,7 @@ def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
 
 def _command(evidence: StudyEvidence, changes: Sequence[Change]) -> str:
     if changes:
-        return f"tunectl run {shlex.quote(evidence.spec.label)}"
+        return tunectl_command("run", evidence.spec.label)
     if not evidence.folder or seed_findings(evidence):
         return ""
-    return f"tunectl retrain {shlex.quote(evidence.folder)} --each-setting --repeats {FIRST_RETRAINS}"
+    return tunectl_command("retrain", evidence.folder, "--each-setting", "--repeats", FIRST_RETRAINS)

@@ -1,6 +1,6 @@
 """What one curve of evaluations shows: its gain and its noise, whether it still falls, has settled, or turned up.
 
-A curve consists of costs to minimise and the part of training at which they were measured. All results are parts of
+A curve consists of numbers to minimise and the part of training at which they were measured. All results are parts of
 the gain since step 0, so they mean the same for an error rate, a loss and an accuracy.
 """
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
 from tunectl.core.wording import counted
 from tunectl.language.configuration import FIELDS
@@ -120,10 +120,9 @@ def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
 
 def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:
     """The command of a procedure for this study, with the other hyperparameters' values taken from a trial."""
-    words = ["tunectl", procedure, shlex.quote(evidence.spec.label)]
-    if evidence.folder and any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes):
-        words += ["--values-from", shlex.quote(f"{evidence.folder}/{run.plan.trial}")]
-    return " ".join(words)
+    others_vary = any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes)
+    values = ["--values-from", f"{evidence.folder}/{run.plan.trial}"] if evidence.folder and others_vary else []
+    return tunectl_command(procedure, evidence.spec.label, *values)
 
 
 def fixed_field(evidence: StudyEvidence, name: str, value: Scalar, reason: str) -> Change | None:

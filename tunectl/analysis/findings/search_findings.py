@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from tunectl.analysis.updates.stability_edge import (
     of_setting_words,
     shown_value,
 )
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import counted, short_number
 from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
@@ -69,7 +69,7 @@ def _sampled_enough(evidence: StudyEvidence, setting: int, runs: Sequence[Run], 
             "best_of_k": [_budget_numbers(evidence, item) for item in by_budget],
         },
         sureness="extrapolated from the gains up to half of the trials" if gain is not None else "",
-        command=f"tunectl run {shlex.quote(evidence.spec.label)}" if changes else "",
+        command=tunectl_command("run", evidence.spec.label) if changes else "",
         changes=changes,
     )
 

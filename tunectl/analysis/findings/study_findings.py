@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from tunectl.analysis.search.boundary import search_boundary_findings
 from tunectl.analysis.search.insensitive import insensitive_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
+from tunectl.core.proposed_commands import tunectl_command
 
 FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
     # The results of trials that overwrite each other's files cannot be trusted.
@@ -93,4 +93,4 @@ def _with_next_command(evidence: StudyEvidence, finding: Finding) -> Finding:
     """The finding with the command that writes a new study with its changes, unless it has a command already."""
     if finding.command or not finding.changes or not evidence.folder:
         return finding
-    return replace(finding, command=f"tunectl next {shlex.quote(evidence.folder)}")
+    return replace(finding, command=tunectl_command("next", evidence.folder))

@@ -7,7 +7,6 @@ region, the model may suffer from stability issues preventing it from accessing 
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.crowding import Crowding, crowding, family_wise
 from tunectl.analysis.search.permutations import chance_of_pairing
 from tunectl.analysis.search.widening import End
+from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text, counted
 from tunectl.space.domains import Range
@@ -201,12 +201,8 @@ def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> s
 
 def _sweep_command(evidence: StudyEvidence, best: Run) -> str:
     varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate"}
-    given = [
-        f"--at {shlex.quote(f'{name}={_exact(value)}')}"
-        for name, value in best.plan.hyperparameters.items()
-        if name in varying
-    ]
-    return " ".join(["tunectl lr-sweep", shlex.quote(evidence.spec.label), *given])
+    values = [f"{name}={_exact(value)}" for name, value in best.plan.hyperparameters.items() if name in varying]
+    return tunectl_command("lr-sweep", evidence.spec.label, *(word for value in values for word in ("--at", value)))
 
 
 def _exact(value: Scalar) -> str:

@@ -1,4 +1,4 @@
-"""`ls`: the tracking table of all studies below a folder.
+"""`ls`: the tracking table of all studies in a folder.
 
 Deep Learning Tuning Playbook, "Setting up experiment tracking": name, link to the configuration, notes, number of
 trials, the best validation performance, and how to reproduce it.
@@ -21,7 +21,7 @@ from tunectl.core.records import ENDED
 from tunectl.core.table_columns import Column, ColumnType
 from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
 from tunectl.report.table import Table
-from tunectl.session.snapshot import looked_at
+from tunectl.session.snapshot import study_snapshot
 from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
 from tunectl.store.study_folder import seems_study_folder
 
@@ -40,11 +40,11 @@ _LINES_SHOWN = 3
 class TrackedStudy:
     """A row of the tracking table.
 
-    `study_file`, `command` (with the folder it was called in), `commit` and `date` (ISO 8601) are those of the last
-    run, "" where they are not known. `run` counts the planned trials that have ended; `retrains` are
-    among the planned, `retrains_run` among those that have ended. `best_*` are of the best completed trial;
-    `best_checkpoint` is a path. `problem` says what of its files is damaged, or why a study could not be read: all else
-    is empty then.
+    `study_file`, `command` (with the folder in which it was called), `commit` and `date` (ISO 8601) are those of the
+    last run, "" where they are not known. `run` is the number of the planned trials that have ended; `retrains` are
+    among the planned ones, `retrains_run` among those that have ended. `best_*` are those of the best completed trial;
+    `best_checkpoint` is a path. `problem` has the damage of its files, or the reason why the study could not be read;
+    all other fields are empty then.
     """
 
     folder: str
@@ -74,10 +74,10 @@ class TrackedStudy:
 
 
 def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _: None) -> list[TrackedStudy]:
-    """All studies in a folder and the folders below it, by path; writes nothing.
+    """All studies in a folder and in its subfolders, by path; writes nothing.
 
-    A study that cannot be read is listed with what is wrong with it. Folders that cannot be read are passed over;
-    `unreadable` is called with a message for each. Raises FolderError where `below` is no folder, or one of these.
+    A study that cannot be read is listed with its problem. Other folders that cannot be read are skipped; `unreadable`
+    is called with a message for each. Raises FolderError where `below` is not a folder or cannot be read.
     """
     if broken := broken_link(below):
         raise FolderError(f"{below}: {broken}")
@@ -95,7 +95,7 @@ def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _:
 
 
 def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator[Path]:
-    # What a study folder holds is no study: large ones have ten thousands of trial folders.
+    # A study folder is not searched for other studies: a large one has ten thousands of trial folders.
     def passed_over(error: OSError) -> None:
         unreadable(f"{path_message(Path(error.filename), 'read', error)}; it is passed over")
 
@@ -117,7 +117,7 @@ def _studies_below(below: Path, unreadable: Callable[[str], object]) -> Iterator
 def _tracked(place: Path) -> TrackedStudy:
     damage: list[str] = []
     try:
-        with looked_at(place, damage.append) as study:
+        with study_snapshot(place, damage.append) as study:
             spec, outcomes, folder = study.spec, study.outcomes, study.folder
     except (TunectlError, OSError) as error:
         return TrackedStudy(str(place), problem=_first_sentence(str(error)))
@@ -125,7 +125,7 @@ def _tracked(place: Path) -> TrackedStudy:
     retrains = [item for item in outcomes if item.plan.kind == "retrain"]
     best = best_outcome(outcomes, spec.objective)
     runs = read_provenance(folder)
-    # A retrain reproduces nothing by itself.
+    # The command of a retrain does not reproduce the study.
     own = [run for run in runs if "retrain" not in (run.get("command") or ())[1:2]]
     last: Mapping[str, Any] = own[-1] if own else {}
     return TrackedStudy(
@@ -157,7 +157,7 @@ def _tracked(place: Path) -> TrackedStudy:
 
 
 def _first_sentence(message: str) -> str:
-    """The first line of a message, with the next one where that says what the first begins."""
+    """The first line of a message, and the second one where the first ends with a colon."""
     lines = message.splitlines()
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
@@ -168,7 +168,7 @@ def _in_short(lines: list[str]) -> str:
 
 
 def _kind(folder: StudyFolder) -> str:
-    """The procedure that the folder is of, or "study"."""
+    """The procedure to which the folder belongs, or "study"."""
     try:
         return text_at(sealed_object(regular_files.content(folder.procedure)), "procedure") or "procedure"
     except FileNotFoundError:
@@ -178,6 +178,6 @@ def _kind(folder: StudyFolder) -> str:
 
 
 def tracking_table(studies: list[TrackedStudy]) -> Table:
-    """The whole table; empty text is missing."""
+    """The table of all columns; an empty text is a missing value."""
     columns = tuple(Column(name, _TYPES.get(name, "text")) for name in TrackedStudy.__dataclass_fields__)
     return Table(columns, [tuple(None if cell == "" else cell for cell in asdict(item).values()) for item in studies])

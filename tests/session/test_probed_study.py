@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tunectl.core.records import PlannedTrial, Scalar
-from tunectl.session.probed_study import telling_trials
+from tunectl.session.probed_study import trials_to_probe
 
 
 def planned(trial: int, setting: int, **hyperparameters: Scalar) -> PlannedTrial:
@@ -16,8 +16,8 @@ def test_every_setting_and_every_value_of_a_set_is_tried_once_and_floats_are_not
         planned(3, 1, activation="gelu", learning_rate=0.4),
         planned(4, 0, activation="gelu", learning_rate=0.5),
     ]
-    assert [trial.trial for trial in telling_trials(trials)] == [0, 1, 3]
+    assert [trial.trial for trial in trials_to_probe(trials)] == [0, 1, 3]
 
 
 def test_a_thousand_values_are_not_all_tried() -> None:
-    assert len(telling_trials([planned(number, 0, width=number) for number in range(1000)])) == 50
+    assert len(trials_to_probe([planned(number, 0, width=number) for number in range(1000)])) == 50

@@ -1,4 +1,7 @@
-"""`ls`: the tracking table of the studies below a folder."""
+"""`ls`: the tracking table of the studies below a folder.
+
+Tests commands/ls.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import pytest
 from builders import study_text
 from made_up_folders import made_up_folder
 
-from tunectl.commands.study_list import tracked_studies, tracking_table
+from tunectl.commands.ls import tracked_studies, tracking_table
 from tunectl.core.errors import FolderError
 from tunectl.report.table import csv_bytes
 from tunectl.store.study_folder import open_folder

@@ -1,0 +1,154 @@
+"""The request to a procedure, and the study that it is compared with: base configuration, recipe, own code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from tunectl.core import regular_files
+from tunectl.core.errors import UsageError
+from tunectl.core.folders import StudyFolder
+from tunectl.core.path_errors import path_error
+from tunectl.core.records import FactorySignature, PlannedTrial, Scalar
+from tunectl.core.typed_fields import DamagedError, sealed_object
+from tunectl.language.configuration import FIELDS
+from tunectl.language.placeholders import names_in
+from tunectl.language.study_spec import StudySpec
+from tunectl.procedures.procedure import Options, Options_co, Procedure, SweepSpec
+from tunectl.session.base_configuration import base_configuration
+from tunectl.session.checked_study import CheckedStudy
+from tunectl.space.domains import Domain
+from tunectl.space.hyperparameters import active
+
+
+@dataclass(frozen=True)
+class ProcedureRequest(Generic[Options_co]):
+    """The request to a procedure: its own options, and values for the hyperparameters that vary in the study.
+
+    `before` is the folder of the procedure from whose conclusion this one starts (`--from`).
+    """
+
+    options: Options_co
+    values: Mapping[str, Scalar]
+    before: Path | None = None
+
+
+def checked_sweep(
+    procedure: Procedure[Options], checked: CheckedStudy, request: ProcedureRequest[Options]
+) -> SweepSpec[Options]:
+    """The base configuration and options of a procedure for a study; raises UsageError where they do not fit."""
+    if checked.spec.own_code:
+        _check_own_code(procedure, checked.spec)
+    sweep = sweep_spec(procedure, checked.spec, request, checked.signature)
+    wrong = procedure.problems(sweep)
+    if wrong:
+        raise UsageError("\n".join(f"{procedure.name}: {line}" for line in wrong))
+    return sweep
+
+
+def sweep_spec(
+    procedure: Procedure[Options],
+    spec: StudySpec,
+    request: ProcedureRequest[Options],
+    signature: FactorySignature | None = None,
+) -> SweepSpec[Options]:
+    """The base configuration and options of a procedure.
+
+    `signature` is that of the factory, None where it is not known. Raises UsageError where a hyperparameter has no
+    value, or where the study has no place for part of the recipe in `before`.
+    """
+    before = _conclusion_of(request.before) if request.before is not None else {}
+    recipe = before["recipe"] if isinstance(before.get("recipe"), dict) else {}
+    _check_recipe(procedure, spec, recipe, signature)
+    values = base_configuration(
+        spec, procedure.swept | (recipe.keys() & set(spec.names)), request.values, procedure.name
+    )
+    rate = active(spec.alternatives("learning_rate"), values)
+    return SweepSpec(
+        values=values,
+        objective=spec.objective,
+        max_train_steps=spec.training.max_train_steps,
+        eval_every=spec.training.eval_every,
+        off={item.name: item.off for item in spec.hyperparameters if item.off is not None and item.name in values},
+        learning_rates=_ends(rate.domain) if rate is not None and "learning_rate" not in values else None,
+        init_scale=_init_scale(spec, values, signature),
+        options=request.options,
+        before=before,
+        own_code=spec.own_code,
+        train_examples=spec.training.train_examples,
+    )
+
+
+def _check_recipe(
+    procedure: Procedure[Any], spec: StudySpec, recipe: Mapping[str, Any], signature: FactorySignature | None
+) -> None:
+    """Raise UsageError where the study does not have all names of a recipe."""
+    known = {*spec.names, *(() if spec.own_code else FIELDS), *(signature.parameters if signature is not None else ())}
+    unknown = [name for name in recipe if name not in known]
+    if unknown:
+        raise UsageError(
+            f"{procedure.name}: --from: its recipe sets {', '.join(unknown)}, and {spec.label} has no such name"
+        )
+
+
+def _init_scale(spec: StudySpec, values: Mapping[str, Scalar], signature: FactorySignature | None) -> float | None:
+    """The scale of the initial weights: the study's, or the default of the factory's keyword."""
+    known = values.get("init_scale")
+    if known is None and "init_scale" not in spec.names and signature is not None and not spec.own_code:
+        known = signature.defaults.get("init_scale")
+    return float(known) if isinstance(known, (int, float)) and not isinstance(known, bool) and known > 0 else None
+
+
+def _ends(domain: Domain) -> tuple[float, float] | None:
+    """The lowest and the highest value of a hyperparameter that varies over numbers."""
+    numbers = domain.numbers
+    return (min(numbers), max(numbers)) if domain.is_ordered or len(set(numbers)) > 1 else None
+
+
+def _check_own_code(procedure: Procedure[Any], spec: StudySpec) -> None:
+    """Raise UsageError with all hyperparameters and metrics that the procedure needs and a study of own code lacks."""
+    needs = procedure.own_code
+    if needs is None:
+        raise UsageError(
+            f"{procedure.name}: works only in tunectl's own training loop, and {spec.label} trains by a {spec.kind}"
+        )
+    missing = [f"a hyperparameter {name}" for name in needs.hyperparameters if name not in spec.names]
+    known = _declared_metrics(spec)
+    if known is not None:
+        missing += [f"a metric {name}" for name in needs.metrics if name not in known]
+    if missing:
+        raise UsageError(
+            f"{procedure.name}: {spec.label} lacks {', '.join(missing)}; declare what is missing, and let the "
+            f"{spec.kind} use it or print it"
+        )
+
+
+def _declared_metrics(spec: StudySpec) -> set[str] | None:
+    """The metrics in the expressions of a command, None where it may print others, too."""
+    sources = spec.program.sources if spec.program is not None else ()
+    if not sources or any(item.kind != "regex" for item in sources):
+        return None
+    return {name for item in sources for name in item.named()}
+
+
+def check_arguments(procedure: Procedure[Any], spec: StudySpec, trials: Sequence[PlannedTrial]) -> None:
+    """Raise UsageError where the command needs a hyperparameter that the procedure's first trials do not have."""
+    for argument in spec.program.arguments if spec.program is not None else ():
+        for name in names_in(argument) if isinstance(argument, str) else ():
+            if name in spec.names and any(name not in trial.hyperparameters for trial in trials):
+                raise UsageError(
+                    f"{procedure.name}: runs trials without {name}, and the command of {spec.label} always has it: "
+                    f'put it, with its option, into a list, which is left out in these trials: ["{argument}"]'
+                )
+
+
+def _conclusion_of(place: Path) -> dict[str, Any]:
+    path = StudyFolder(place).conclusion
+    try:
+        return sealed_object(regular_files.content(path))
+    except FileNotFoundError:
+        raise UsageError(
+            f"--from {place}: expected the folder of a procedure that has ended; there is no {path.name}"
+        ) from None
+    except (OSError, DamagedError) as error:
+        raise path_error(path, "read", error) from error
