@@ -88,7 +88,7 @@ class Places:
 
     def sentence_start(self, names: str) -> str:
         """The beginning of the sentence: where overfitting was found, with the `names` of settings."""
-        others = f"{len(self.elsewhere)} of the {counted(self.examined, 'feasible trial')} beside the best"
+        others = f"{len(self.elsewhere)} of the {counted(self.examined, 'other feasible trial')}"
         if not self.in_best:
             return f"In {others}"
         best = "the best trial" if self.settings == 1 else f"the best trial of {counted(len(self.in_best), 'setting')}"

@@ -123,19 +123,16 @@ def _settled_from(
 
 def _settled(evidence: StudyEvidence, run: Run, curve: CostCurve, begin: float) -> Share | None:
     """What the objective still gained after `begin`; None if the trial had not settled by then."""
+    early = (curve.done > begin) & (curve.done <= begin + EARLY_LENGTH + 1e-9)
+    if not early.any() or np.count_nonzero(curve.done > late_from(begin)) < 2:
+        return None  # too few evaluations
     fall, train = _fall(curve, begin), _train_fall(evidence, run, begin)
-    if not _is_measured(curve, begin) or not _may_have_settled(fall):
+    if not _may_have_settled(fall):
         return None
     if train is not None and not _may_have_settled(train):
         return None
     # A rising level means overfitting or instability, which fewer steps would hide.
     return fall if fall.value > -4 * SETTLED.seen else None
-
-
-def _is_measured(curve: CostCurve, begin: float) -> bool:
-    """Whether there are evaluations soon after the beginning and, more than one, late."""
-    inside = (curve.done > begin) & (curve.done <= begin + EARLY_LENGTH + 1e-9)
-    return bool(inside.any()) and int(np.count_nonzero(curve.done > late_from(begin))) > 1
 
 
 def late_from(begin: float) -> float:

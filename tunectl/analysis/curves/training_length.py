@@ -159,7 +159,7 @@ def saturated_early(evidence: StudyEvidence) -> list[Finding]:
     what = f"neither {metric} nor the training error improves" if on_both else f"{metric} does not improve"
     sentence = (
         f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} had saturated by {begin:.0%} of training: "
-        f"after that {what} (it gains {fall:.1%} of its whole gain)."
+        f"after that {what} ({metric} gains {fall:.1%} of its whole gain)."
     )
     everywhere = len(shown.settings) == len([own for own in curves.values() if own])
     needed = max(0.5, begin + SPARE_PART)

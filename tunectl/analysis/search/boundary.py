@@ -196,12 +196,16 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
     value = end_value(item, first.end)
     named = [evidence.setting_name(each.axis.setting) for each in crowds if evidence.settings[each.axis.setting]]
     of_settings = f" of {' and of '.join(named[:3])}" + (" and others" if len(named) > 3 else "") if named else ""
-    accounted = ", corrected for the other hyperparameters" if first.axis.others else ""
+    corrected = "; corrected for the other hyperparameters" if first.axis.others else ""
+    changes: list[Change] = []
+    if own is not None and joined is not None:
+        reason = "the best trials crowd the end of the searched range"
+        changes.append(Change((*item.path, joined.key), joined.value, reason))
     return Finding(
         id="search-boundary",
         level="warning" if own is not None else "note",
         sentence=f"The best trials{of_settings} crowd the {first.end} end of {item.key}: {crowd.outer} of the best "
-        f"{crowd.best} are in the {end} quarter of its scale, where {crowd.uniform:.1f} would be by chance{accounted}, "
+        f"{crowd.best} are in the {end} quarter of its scale (by chance it would be {crowd.uniform:.1f}{corrected}), "
         f"and results still get better towards {shown_value(value)}.",
         action=_action(item, own, joined, shown_value(value)),
         settings=tuple(each.axis.setting for each in crowds),
@@ -217,7 +221,7 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
             "chance_of_trend": crowd.chance_of_trend,
         },
         sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
-        changes=_changes(item, own, joined),
+        changes=changes,
     )
 
 
@@ -231,9 +235,3 @@ def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: s
         return f"no value lies beyond {at}: consider fixing {item.key} there, to search the others more densely"
     listed = ", ".join(shown_value(value) for value in joined.value)
     return f"search {item.key} in [{listed}], in a new study"
-
-
-def _changes(item: Hyperparameter, own: Wider | None, joined: Wider | None) -> tuple[Change, ...]:
-    if own is None or joined is None:
-        return ()
-    return (Change((*item.path, joined.key), joined.value, "the best trials crowd the end of the searched range"),)
