@@ -1,4 +1,7 @@
-"""`workload:` as a mapping: commands and functions of the user's own."""
+"""`workload:` as a mapping: commands and functions of the user's own.
+
+Tests language/workload_section.py, language/command_checks.py, language/placeholders.py.
+"""
 
 from __future__ import annotations
 

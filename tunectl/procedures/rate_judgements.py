@@ -103,7 +103,7 @@ def judge_rate(rate: float, runs: Sequence[Run], objective: Objective, updates: 
     value = statistics.median(run.cost(objective) for run in runs)
     best = None
     if math.isfinite(value):
-        best = value if objective.direction == "minimize" else -value
+        best = objective.value(value)
     return RateJudgement(
         rate=rate,
         runs=len(runs),
@@ -173,7 +173,7 @@ def _costs(run: Run, objective: Objective) -> list[float]:
     if len(run.updates.loss):
         return [float(value) for value in run.updates.loss]
     steps, values = run.curve(objective.metric)
-    return [objective.loss(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
+    return [objective.cost(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
 
 
 def best_rate(judgements: Iterable[RateJudgement]) -> RateJudgement | None:

@@ -251,4 +251,4 @@ def _median(runs: Sequence[Run], objective: Objective) -> float | None:
     loss = statistics.median(run.cost(objective) for run in runs)
     if not math.isfinite(loss):
         return None
-    return loss if objective.direction == "minimize" else -loss
+    return objective.value(loss)

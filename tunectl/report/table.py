@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.core.table_columns import Cell, Column
-from tunectl.core.wording import as_text, short_number
+from tunectl.core.wording import as_text, short_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def exact(cell: Cell) -> str:
 
 def short(cell: Cell) -> str:
     """The cell for reading: floats with four digits."""
-    return short_number(cell) if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
+    return "" if cell is None else short_text(cell)
 
 
 def csv_bytes(table: Table) -> bytes:

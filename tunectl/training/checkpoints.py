@@ -260,7 +260,7 @@ class BestCheckpoints:
     def offer(self, step: int, value: float | None, write: Callable[[Path], None]) -> str | None:
         """Write the file of this evaluation by `write` where it is among the best; gives its name, else None."""
         by_value = self._objective.checkpoint == "best"
-        if value is None or (by_value and self._objective.loss(value) == float("inf")):
+        if value is None or (by_value and self._objective.cost(value) == float("inf")):
             return None
         candidates = sorted([*self._entries, (step, value)], key=self._rank)
         if step not in [kept for kept, _ in candidates[: self._keep]]:
