@@ -1,4 +1,4 @@
-"""The memory that the analysis of many evaluations takes: it grows with their number, and no faster."""
+"""Tests figures/study_figures.py and findings/study_findings.py: their memory grows with the evaluations alone."""
 
 from __future__ import annotations
 

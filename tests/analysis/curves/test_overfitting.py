@@ -1,4 +1,4 @@
-"""Tests curves/overfitting.py, curves/rises.py and curves/curve_shapes.py: few evaluations and examples."""
+"""Tests overfitting, rises and curve_shapes of curves/, and search/regularisers.py: few evaluations, few examples."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
             "chance_of_trend": crowd.chance_of_trend,
         },
         sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
-        changes=changes,
+        changes=tuple(changes),
     )
 
 
