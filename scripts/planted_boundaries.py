@@ -78,7 +78,7 @@ def crowded(generator: np.random.Generator, axes: list[SettingAxis], surface: Su
         setting: surface(generator, [axis.positions for axis in axes if axis.setting == setting])
         for setting in {axis.setting for axis in axes}
     }
-    drawn = tuple(replace(axis, losses=losses[axis.setting]) for axis in axes)
+    drawn = tuple(replace(axis, costs=losses[axis.setting]) for axis in axes)
     return {item.axis.hyperparameter.key for item in crowded_ends(SearchPlaces(drawn, tuple(stability_edges(drawn))))}
 
 

@@ -14,7 +14,7 @@ from tunectl.analysis.figures.figures import (
     CurvesFigure,
     Figure,
     HistogramFigure,
-    Mark,
+    MarkedValue,
     Point,
     PointsFigure,
 )
@@ -89,7 +89,7 @@ def curves_section(trials: Sequence[int], evaluations: int) -> Section:
     ]
     broken = [Curve([0, 1, 2, 3, 4], [1.0, math.nan, 3.0, math.inf, 2.0], NASTY, QUOTES, 0)]
     figures: list[Figure] = [
-        CurvesFigure("curves", "Training curves", STEP, LOSS, [*front, *behind], [Mark(200, "warmup ends")]),
+        CurvesFigure("curves", "Training curves", STEP, LOSS, [*front, *behind], [MarkedValue(200, "warmup ends")]),
         CurvesFigure("curves-broken", "Curves with gaps", STEP, Axis("loss"), broken, legend=NASTY),
     ]
     return Section("Training curves", "", figures)

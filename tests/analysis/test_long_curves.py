@@ -1,4 +1,4 @@
-"""The memory that the analysis of many evaluations takes: it grows with their number, and no faster."""
+"""Tests figures/study_figures.py and findings/study_findings.py: their memory grows with the evaluations alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from planted_curves import planted_evidence
 from simulated_studies import simulated_evidence
 
-from tunectl.analysis.curves.curve_shapes import loss_curve
+from tunectl.analysis.curves.curve_shapes import cost_curve
 from tunectl.analysis.figures.study_figures import training_curves, update_figures
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.study_findings import study_findings
@@ -46,7 +46,7 @@ def peak_bytes(evidence: StudyEvidence) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        loss_curve.cache_clear()
+        cost_curve.cache_clear()
 
 
 def test_the_findings_and_figures_of_twenty_thousand_evaluations_take_memory_that_grows_with_their_number():

@@ -117,7 +117,7 @@ def test_the_selected_trial_itself_is_no_evidence(compared):
     assert (report.old.trial, report.new.trial) == (6, 7)
     assert report.comparison.verdict == "not enough evidence"
     assert "variance is unknown" in report.comparison.reason
-    assert report.new.candidate.losses == ()
+    assert report.new.candidate.costs == ()
     assert report.new.retrain_command.endswith("--each-setting")
 
 
@@ -128,7 +128,8 @@ def test_settings_are_named_by_number_or_by_their_values(compared):
     assert compare_studies(f"{folder}:optimizer=sgd", f"{folder}:optimizer=adam") == by_number
     assert compare_studies(str(folder), None) == by_number
     assert compare_studies(f"{folder}:1", f"{folder}:0").comparison.verdict == "do not adopt"
-    with pytest.raises(UsageError, match=r"no setting 2; the settings are\n  0: optimizer=sgd\n  1: optimizer=adam"):
+    listed = r"setting 2 not found; the settings are\n  0: optimizer=sgd\n  1: optimizer=adam"
+    with pytest.raises(UsageError, match=listed):
         compare_studies(f"{folder}:2", f"{folder}:1")
 
 
@@ -136,7 +137,7 @@ def test_two_studies_are_compared_by_the_best_setting_of_each(compared):
     old, new = compared({7: [0.3, 0.31, 0.32]}, "old").path, compared({7: [0.2, None, 0.22]}, "new").path
     report = compare_studies(str(old), str(new))
     assert (report.old.trial, report.new.trial) == (7, 7)
-    assert report.new.candidate.losses[1] == float("inf")
+    assert report.new.candidate.costs[1] == float("inf")
     assert report.comparison.improvement is None
     assert json.loads(json.dumps(report.to_json()["new"]["name"])) == "new (optimizer=adam)"
 

@@ -16,7 +16,16 @@ import pytest
 import vl_convert
 from made_up_figures import layers_with
 
-from tunectl.analysis.figures.figures import Axis, Box, BoxesFigure, Curve, CurvesFigure, Mark, Point, PointsFigure
+from tunectl.analysis.figures.figures import (
+    Axis,
+    Box,
+    BoxesFigure,
+    Curve,
+    CurvesFigure,
+    MarkedValue,
+    Point,
+    PointsFigure,
+)
 from tunectl.report.axes import drawn_axis
 from tunectl.report.curve_layers import MOST_POINTS
 from tunectl.report.plot_theme import COLOURS
@@ -78,7 +87,7 @@ def test_a_momentum_of_one_has_no_place_and_one_close_to_it_has():
 
 def test_categories_are_in_their_order_with_trials_beside_each_other():
     axis = Axis("activation", "category", ["tanh", "relu", "gelu"])
-    definition = vega_lite(points(axis, ["relu", "relu", "gelu", "unknown"], marks=[Mark(1.0, "chosen")]))
+    definition = vega_lite(points(axis, ["relu", "relu", "gelu", "unknown"], marks=[MarkedValue(1.0, "chosen")]))
     rows = layers_with(definition, "point")[0]["rows"]
     assert rows[0]["x"] != rows[1]["x"]
     assert [round(row["x"]) for row in rows] == [1, 1, 2]
@@ -195,7 +204,9 @@ def test_a_box_with_infeasible_draws_ends_at_the_edge_and_says_so():
         points(Axis("m", "one_minus_log"), []),
         points(Axis("m", "one_minus_log"), [0.9]),
         curves(Curve([1], [1.0], dimmed=True)),
-        CurvesFigure("c", "m", Axis("m", "one_minus_log"), ERROR, [Curve([0.9, 0.99], [1, 2])], [Mark(0.95, "here")]),
+        CurvesFigure(
+            "c", "m", Axis("m", "one_minus_log"), ERROR, [Curve([0.9, 0.99], [1, 2])], [MarkedValue(0.95, "here")]
+        ),
     ],
     ids=range(11),
 )

@@ -13,7 +13,15 @@ import sys
 import pytest
 import vl_convert
 
-from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, HistogramFigure, Mark, Point, PointsFigure
+from tunectl.analysis.figures.figures import (
+    Axis,
+    Curve,
+    CurvesFigure,
+    HistogramFigure,
+    MarkedValue,
+    Point,
+    PointsFigure,
+)
 from tunectl.report.intervals import Interval, bins, thinned
 from tunectl.report.plots import HEIGHT, INFEASIBLE_COLOUR, MOST_POINTS, PNG_SCALE, WIDTH, vega_lite, write_figure
 
@@ -32,7 +40,7 @@ def curves_figure(curves, marks=(), x=STEP, y=LOSS):
 
 
 POINTS = [Point(0.001, 0.3, "no", "trial 0"), Point(0.01, 0.1, "yes", "trial 1"), Point(0.1, None, "no", "trial 2")]
-MARKS = [Mark(0.01, "best 0.01"), Mark(0.2, "goal", "y")]
+MARKS = [MarkedValue(0.01, "best 0.01"), MarkedValue(0.2, "goal", "y")]
 
 
 def layers_with(definition, mark):
@@ -121,7 +129,7 @@ def test_marks_are_rules_with_their_names():
 
 
 def test_a_mark_beyond_the_data_widens_the_axis():
-    definition = vega_lite(points_figure(POINTS, [Mark(10.0, "high")]))
+    definition = vega_lite(points_figure(POINTS, [MarkedValue(10.0, "high")]))
     assert definition["layer"][0]["encoding"]["x"]["scale"]["domain"][1] > 10
 
 
@@ -167,7 +175,7 @@ def test_a_blow_up_does_not_press_all_else_together():
 
 def test_a_histogram_counts_every_value_once_in_bins_even_on_its_axis():
     norms = [10 ** (place / 100) for place in range(-200, 200)] + [math.nan, math.inf, 0.0]
-    definition = vega_lite(HistogramFigure("h", "Norms", Axis("norm", "log"), norms, [Mark(1.0, "typical")]))
+    definition = vega_lite(HistogramFigure("h", "Norms", Axis("norm", "log"), norms, [MarkedValue(1.0, "typical")]))
     bars = values(layers_with(definition, "rect")[0])
     assert sum(bar["count"] for bar in bars) == 400
     assert all(bar["to"] / bar["from"] == pytest.approx(bars[0]["to"] / bars[0]["from"]) for bar in bars)
@@ -193,7 +201,7 @@ EMPTY = [
     curves_figure([Curve([], [], "a")]),
     curves_figure([Curve([0], [math.nan], "a")]),
     curves_figure([Curve([0, 1], [0.0, 0.0], "a")]),
-    curves_figure([Curve([0], [1.0], "a")], [Mark(math.nan, "none"), Mark(0.0, "zero", "y")]),
+    curves_figure([Curve([0], [1.0], "a")], [MarkedValue(math.nan, "none"), MarkedValue(0.0, "zero", "y")]),
     HistogramFigure("h", "Norms", Axis("norm", "log"), []),
     HistogramFigure("h", "Norms", Axis("norm", "log"), [0.0, 0.0, math.inf]),
     HistogramFigure("h", "Norms", Axis("norm"), [3.0] * 10),
@@ -208,7 +216,9 @@ def test_figures_with_little_or_nothing_on_them_are_drawn(figure, capfd):
 
 def test_what_a_user_wrote_is_plain_text(tmp_path):
     nasty = "<script>alert('x')</script> & \"q\" datum.x ${1} \\n"
-    figure = PointsFigure("n", nasty, Axis(nasty), Axis(nasty), [Point(1, 2, nasty, nasty)], [Mark(1, nasty)], nasty)
+    figure = PointsFigure(
+        "n", nasty, Axis(nasty), Axis(nasty), [Point(1, 2, nasty, nasty)], [MarkedValue(1, nasty)], nasty
+    )
     svg, _ = write_figure(tmp_path, figure)
     text = svg.read_text()
     assert "<script" not in text

@@ -83,7 +83,7 @@ def test_trials_side_by_side_that_overwrite_a_file_are_warned_of_once(
     warning, note = findings(tmp_path)
     assert warning[0] == "warning"
     assert "model.pt" in warning[1]
-    assert note == ("note", "Several trials write the same files, and what was there stays: times.txt.")
+    assert note == ("note", "Several trials write the same files, without losing what was there: times.txt.")
     # The first trial runs alone until it has measured something.
     times = (tmp_path / "times.txt").read_text().splitlines()
     assert times[:2] == ["begin 0.1", "step 0.1"]

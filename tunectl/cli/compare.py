@@ -46,7 +46,7 @@ def _print(report: StudyComparison) -> None:
     objective, found = report.objective, report.comparison
     rows = []
     for role, side in (("in use", report.old), ("new", report.new)):
-        values = [objective.value(cost) for cost in side.candidate.losses]
+        values = [objective.value(cost) for cost in side.candidate.costs]
         mean = sum(values) / len(values) if values else None
         rows.append(
             (

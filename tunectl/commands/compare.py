@@ -59,7 +59,7 @@ def _side_json(side: Side, objective: Objective) -> dict[str, Any]:
         "place": side.place,
         "trial": side.trial,
         "search_value": candidate.search_value,
-        "retrains": [objective.value(cost) for cost in candidate.losses],
+        "retrains": [objective.value(cost) for cost in candidate.costs],
         "retrain_deviation": candidate.retrain_deviation,
         "study_deviation": candidate.study_deviation,
         "identical": candidate.identical,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, Mark
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Figure, MarkedValue
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.measurement_kinds import THROUGHPUT
 from tunectl.core.records import Scalar
@@ -340,7 +340,7 @@ def _figures(measured: Sequence[Throughput], answers: dict[str, float | int | No
     fitting = [item for item in measured if item.fits]
     sizes = [float(item.batch_size) for item in fitting]
     names = {"still pays": answers["batch_size"], "out of memory": answers["out_of_memory_at"]}
-    marks = [Mark(float(at), f"{name}: {at:g}") for name, at in names.items() if at is not None]
+    marks = [MarkedValue(float(at), f"{name}: {at:g}") for name, at in names.items() if at is not None]
     axis = Axis("batch size", "log")
     doubled = [fitting[0].rate * size / sizes[0] for size in sizes] if fitting else []
     rates = [Curve(sizes, [item.rate for item in fitting], "measured"), Curve(sizes, doubled, "doubled with the batch")]

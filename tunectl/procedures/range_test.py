@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, Mark
+from tunectl.analysis.figures.figures import Axis, Curve, CurvesFigure, MarkedValue
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.range_curve import RangeSuggestion, range_suggestion
 from tunectl.core.records import Scalar
@@ -123,9 +123,9 @@ def _advice(found: RangeSuggestion, best: float | None) -> str:
 
 def _curve(run: Run, found: RangeSuggestion, best: float | None) -> CurvesFigure:
     named = {"suggestion": found.suggestion, "lowest loss": found.lowest_at, "best of lr-sweep": best}
-    marks = [Mark(rate, name) for name, rate in named.items() if rate is not None]
+    marks = [MarkedValue(rate, name) for name, rate in named.items() if rate is not None]
     if run.baseline_loss is not None:
-        marks.append(Mark(run.baseline_loss, "constant prediction", "y"))
+        marks.append(MarkedValue(run.baseline_loss, "constant prediction", "y"))
     return CurvesFigure(
         "range-test",
         "Training loss under a rising learning rate",

@@ -13,7 +13,7 @@ from tunectl.analysis.figures.figures import (
     CurvesFigure,
     Figure,
     HistogramFigure,
-    Mark,
+    MarkedValue,
     Point,
     PointsFigure,
 )
@@ -53,7 +53,7 @@ def rate_plot(
         Axis("learning rate", "log"),
         Axis(f"best {objective.metric}"),
         points,
-        [Mark(rate, mark) for mark, rate in (marks or {}).items() if rate is not None],
+        [MarkedValue(rate, mark) for mark, rate in (marks or {}).items() if rate is not None],
         legend=legend,
     )
 
@@ -186,8 +186,10 @@ def typical_norms(run: Run, threshold: float, name: str) -> list[Figure]:
     curve = Curve(range(len(norms)), [float(norm) for norm in norms], label=f"trial {run.plan.trial}")
     finite = [float(norm) for norm in norms[np.isfinite(norms)]]
     return [
-        CurvesFigure("gradient-norm", title, Axis("step (updates)"), _NORM, [curve], [Mark(threshold, name, "y")]),
-        HistogramFigure("gradient-norm-histogram", title, _NORM, finite, [Mark(threshold, name)]),
+        CurvesFigure(
+            "gradient-norm", title, Axis("step (updates)"), _NORM, [curve], [MarkedValue(threshold, name, "y")]
+        ),
+        HistogramFigure("gradient-norm-histogram", title, _NORM, finite, [MarkedValue(threshold, name)]),
     ]
 
 
@@ -206,7 +208,7 @@ def norms_by_threshold(phases: Mapping[int, float | None], results: Results, rat
         )
         for clip, run in runs.items()
     ]
-    marks = [Mark(clip, f"{clip:g}", "y") for clip in runs if clip is not None]
+    marks = [MarkedValue(clip, f"{clip:g}", "y") for clip in runs if clip is not None]
     title = f"Unclipped gradient norm under each clipping threshold, learning rate {rate:g}"
     axis = Axis("step (updates)", "log")
     return CurvesFigure("gradient-norm-by-threshold", title, axis, _NORM, curves, marks, legend="grad_clip_norm")

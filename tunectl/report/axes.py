@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunectl.analysis.figures.figures import Axis, Mark
+from tunectl.analysis.figures.figures import Axis, MarkedValue
 from tunectl.report.intervals import Interval
 
 TITLE_COLUMNS = 70
@@ -134,7 +134,7 @@ class DrawnAxis:
 
 
 def drawn_axis(
-    axis: Axis, direction: Literal["x", "y"], values: Iterable[float | str | None], marks: Sequence[Mark] = ()
+    axis: Axis, direction: Literal["x", "y"], values: Iterable[float | str | None], marks: Sequence[MarkedValue] = ()
 ) -> DrawnAxis:
     """The axis that shows these values and the marks on it, with a small margin."""
     given = list(values)

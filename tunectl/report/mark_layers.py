@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tunectl.analysis.figures.figures import Mark
+from tunectl.analysis.figures.figures import MarkedValue
 from tunectl.report.axes import DrawnAxis, wrapped
 from tunectl.report.plot_theme import RULE, Layer, layer
 
@@ -15,7 +15,7 @@ _NAME_SHARE = 0.4
 _LINE_PIXELS = 15
 
 
-def mark_layers(marks: Sequence[Mark], x: DrawnAxis, y: DrawnAxis | None, top: int = 6) -> list[Layer]:
+def mark_layers(marks: Sequence[MarkedValue], x: DrawnAxis, y: DrawnAxis | None, top: int = 6) -> list[Layer]:
     """A dashed rule with its name for each mark; names start `top` pixels below the upper edge."""
     layers: list[Layer] = []
     upright = [(at, mark) for mark in marks if mark.axis == "x" and (at := x.position(mark.value)) is not None]

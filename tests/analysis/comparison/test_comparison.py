@@ -43,7 +43,7 @@ def test_retrains_that_are_all_better_are_adopted_and_all_worse_are_not():
     assert adopted.verdict == "adopt"
     assert adopted.improvement == pytest.approx(0.1)
     assert adopted.p_better == pytest.approx(1 / 20)
-    oracle = stats.ttest_ind(old.losses, new.losses, equal_var=False).confidence_interval(0.90)
+    oracle = stats.ttest_ind(old.costs, new.costs, equal_var=False).confidence_interval(0.90)
     assert adopted.interval == pytest.approx((oracle.low, oracle.high), rel=1e-9)
     assert compare(new, old).verdict == "do not adopt"
 

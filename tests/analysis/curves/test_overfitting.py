@@ -1,4 +1,4 @@
-"""Tests curves/overfitting.py, curves/rises.py and curves/curve_shapes.py: few evaluations and examples."""
+"""Tests overfitting, rises and curve_shapes of curves/, and search/regularisers.py: few evaluations, few examples."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from builders import study
 from curve_cases import STEPS, curves_study, rising_pair, shares_done
 
-from tunectl.analysis.curves.curve_shapes import loss_curve
+from tunectl.analysis.curves.curve_shapes import cost_curve
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.rises import lasting_rise
 
 
 def curve_of(values):
-    return loss_curve(curves_study([[(values, values)]]).runs[0], "valid/error_rate")
+    return cost_curve(curves_study([[(values, values)]]).runs[0], "valid/error_rate")
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3, 4, 5])

@@ -13,7 +13,7 @@ from builders import study
 from planted_curves import CURVE_FLAWS, HEALTHY, healthy_evidence, planted_evidence
 from simulated_studies import findings_of, rewritten, simulated_evidence
 
-from tunectl.analysis.curves.curve_shapes import Share, loss_curve, pooled
+from tunectl.analysis.curves.curve_shapes import Share, cost_curve, pooled
 from tunectl.analysis.curves.good_trials import decays_to_zero, good_trials
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import period
@@ -216,7 +216,7 @@ def test_a_gain_of_half_a_per_cent_is_not_saturated_even_if_noisy(share, begin):
     alternating = 0.001 * np.where(np.arange(20) % 2, 1.0, -1.0)
     level = np.where(np.arange(20) < 6, 0.5 + share * 0.4, 0.5)
     level[2:5] -= alternating[2:5].mean()
-    curve = loss_curve(run_of(0, np.concatenate([[0.9], level + alternating])), "valid/error_rate")
+    curve = cost_curve(run_of(0, np.concatenate([[0.9], level + alternating])), "valid/error_rate")
     fall = curve.fall((0.1, 0.25), (0.5, 1.0))
     assert fall.value == pytest.approx(share, rel=0.05)
     assert 0.0055 < 2 * fall.error < 0.0095
@@ -320,10 +320,10 @@ def test_a_short_or_constant_curve_has_no_period():
 
 def test_noise_is_measured_against_the_planted_one():
     values = falling(0.02, level=0.5) + 0.02 * np.random.default_rng(11).normal(size=21)
-    curve = loss_curve(run_of(0, values), "valid/error_rate")
+    curve = cost_curve(run_of(0, values), "valid/error_rate")
     assert curve.noise == pytest.approx(0.02, rel=0.6)
     assert curve.gain == pytest.approx(0.4, rel=0.15)
-    assert loss_curve(run_of(0, np.full(21, 0.5)), "valid/error_rate").learned is False
+    assert cost_curve(run_of(0, np.full(21, 0.5)), "valid/error_rate").learned is False
 
 
 def test_noise_that_lasts_does_not_make_a_turn():
@@ -333,14 +333,14 @@ def test_noise_that_lasts_does_not_make_a_turn():
         for place in range(1, 41):
             noise[place] = 0.8 * noise[place - 1] + 0.6 * noise[place]
         curves = {"valid/error_rate": (np.arange(41.0), np.concatenate([[0.9], 0.1 * np.exp(0.03 * noise[1:])]))}
-        alarms += loss_curve(run_of(0, [0.9, 0.1], curves=curves), "valid/error_rate").turn().deviations > 5
+        alarms += cost_curve(run_of(0, [0.9, 0.1], curves=curves), "valid/error_rate").turn().deviations > 5
     assert alarms <= 15
 
 
 def test_a_curve_begins_at_the_loss_of_a_constant_prediction_where_it_was_initialised_worse():
     run = run_of(0, falling(0.1), curves={"train/loss": (STEPS, np.concatenate([[80.0], falling(0.1)[1:]]))})
-    assert loss_curve(run, "train/loss", baseline=2.3).start == 2.3
-    assert loss_curve(run, "train/loss").start == 80.0
+    assert cost_curve(run, "train/loss", baseline=2.3).start == 2.3
+    assert cost_curve(run, "train/loss").start == 80.0
 
 
 def test_shares_are_pooled_with_their_error():

@@ -114,7 +114,7 @@ def test_of_all_orders_of_few_trials_at_most_one_in_twenty_is_called_a_crowd(tri
     axes = setting_axes(bowl(0, 0.5, names=tuple(DOMAINS)[:names], trials=trials))
     assert len(axes) == names
     found = [
-        bool(crowded_ends(SearchPlaces(tuple(replace(axis, losses=np.array(order)) for axis in axes), ())))
+        bool(crowded_ends(SearchPlaces(tuple(replace(axis, costs=np.array(order)) for axis in axes), ())))
         for order in permutations(shape(trials).astype(float))
     ]
     assert 0 < np.mean(found) <= 0.05
@@ -126,7 +126,7 @@ def test_of_many_hyperparameters_one_that_five_trials_follow_closely_is_found(na
     axes = setting_axes(bowl(0, 0.5, names=tuple(DOMAINS)[:names], trials=5))
     for own in axes[:4]:
         losses = own.positions if end == "low" else -own.positions
-        places = SearchPlaces(tuple(replace(axis, losses=losses) for axis in axes), ())
+        places = SearchPlaces(tuple(replace(axis, costs=losses) for axis in axes), ())
         assert [(item.axis.hyperparameter, item.end) for item in crowded_ends(places)] == [(own.hyperparameter, end)]
 
 
@@ -134,7 +134,7 @@ def test_several_settings_of_five_trials_with_many_hyperparameters_each_are_not_
     axes = setting_axes(bowl(0, 0.5, names=tuple(DOMAINS)[:4], trials=5, settings=3))
     noise = np.random.default_rng(3)
     losses = {0: axes[0].positions, 1: noise.normal(size=5), 2: noise.normal(size=5)}
-    assert crowded_ends(SearchPlaces(tuple(replace(axis, losses=losses[axis.setting]) for axis in axes), ())) == []
+    assert crowded_ends(SearchPlaces(tuple(replace(axis, costs=losses[axis.setting]) for axis in axes), ())) == []
 
 
 @pytest.mark.parametrize(("trials", "names"), [(10, 4), (12, 4), (16, 3)])
@@ -144,7 +144,7 @@ def test_a_flat_surface_of_many_hyperparameters_gives_at_most_one_false_alarm_in
     found = 0
     for _ in range(80):
         losses = generator.normal(size=trials)
-        found += bool(crowded_ends(SearchPlaces(tuple(replace(axis, losses=losses) for axis in axes), ())))
+        found += bool(crowded_ends(SearchPlaces(tuple(replace(axis, costs=losses) for axis in axes), ())))
     # Of 80 studies with a chance of 5 % each more than 8 would be one case in 40.
     assert found <= 8
 

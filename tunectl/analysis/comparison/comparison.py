@@ -44,41 +44,41 @@ _FEWEST_SEARCHED = 4
 class Candidate:
     """One side of a comparison: the value of the best trial of its search, and the costs of that trial's retrains.
 
-    `losses` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
+    `costs` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
     is the standard deviation of the search's best trial if other points were drawn, None if unknown. `identical`: the
     retrains have different seeds and exactly the same results, so they are no sample.
     """
 
     name: str
     search_value: float
-    losses: tuple[float, ...]
+    costs: tuple[float, ...]
     study_deviation: float | None = None
     identical: bool = False
 
     @property
     def lacks_retrains(self) -> bool:
         """Whether there are too few retrains to compute a variance."""
-        return len(self.losses) < 2
+        return len(self.costs) < 2
 
     @property
     def retrain_deviation(self) -> float | None:
         """The standard deviation of the retrains (n - 1); None with fewer than two, if one has no value, and if seeds
         change nothing.
         """
-        if self.identical or self.lacks_retrains or not all(map(math.isfinite, self.losses)):
+        if self.identical or self.lacks_retrains or not all(map(math.isfinite, self.costs)):
             return None
-        return statistics.stdev(self.losses)
+        return statistics.stdev(self.costs)
 
 
-def study_deviation(losses: Sequence[float]) -> float | None:
+def study_deviation(costs: Sequence[float]) -> float | None:
     """The standard deviation of the best of half of a search's trials, over all halves.
 
     It is the change that other points would give by chance, a little larger than for the whole search. None with fewer
     than four trials, and if all trials of a half may be infeasible.
     """
-    if len(losses) < _FEWEST_SEARCHED:
+    if len(costs) < _FEWEST_SEARCHED:
         return None
-    values, chances = best_of_k(np.array(losses, dtype=float), len(losses) // 2)
+    values, chances = best_of_k(np.array(costs, dtype=float), len(costs) // 2)
     drawn = chances > 0
     if not np.isfinite(values[drawn]).all():
         return None
@@ -115,14 +115,12 @@ def compare(old: Candidate, new: Candidate) -> Comparison:
         return Comparison("not enough evidence", reason, seeds_change_nothing=identical)
     lacking = [candidate for candidate in (old, new) if candidate.lacks_retrains]
     if lacking:
-        names = [
-            f"{candidate.name} has {'one retrain' if candidate.losses else 'no retrains'}" for candidate in lacking
-        ]
+        names = [f"{candidate.name} has {'one retrain' if candidate.costs else 'no retrains'}" for candidate in lacking]
         which = "its best trial" if len(lacking) == 1 else "the best trial of each"
         reason = f"{' and '.join(names)}, so the variance is unknown: retrain {which} {FIRST_RETRAINS} times"
         return Comparison("not enough evidence", reason)
-    p_better, p_worse = rank_test(new.losses, old.losses), rank_test(old.losses, new.losses)
-    improvement, interval = _improvement(old.losses, new.losses)
+    p_better, p_worse = rank_test(new.costs, old.costs), rank_test(old.costs, new.costs)
+    improvement, interval = _improvement(old.costs, new.costs)
     verdict: AdoptionVerdict = "not enough evidence"
     if p_better <= LEVEL:
         verdict, reason = "adopt", f"its retrains are better, which chance alone gives with p = {p_better:.3g}"
@@ -160,13 +158,13 @@ def _improvement(old: Sequence[float], new: Sequence[float]) -> tuple[float | No
     if not all(map(math.isfinite, [*old, *new])):
         return None, None
     improvement = statistics.fmean(old) - statistics.fmean(new)
-    parts = [statistics.variance(losses) / len(losses) for losses in (old, new)]
+    parts = [statistics.variance(costs) / len(costs) for costs in (old, new)]
     error = math.sqrt(sum(parts))
     if error == 0:
         return improvement, (improvement, improvement)
     from scipy import stats
 
-    shares = sum(part**2 / (len(losses) - 1) for part, losses in zip(parts, (old, new), strict=True))
+    shares = sum(part**2 / (len(costs) - 1) for part, costs in zip(parts, (old, new), strict=True))
     reach = float(stats.t.ppf(1 - LEVEL, sum(parts) ** 2 / shares)) * error
     return improvement, (improvement - reach, improvement + reach)
 
@@ -177,7 +175,7 @@ def _more_retrains(old: Candidate, new: Candidate, improvement: float | None) ->
         return None
     variance = sum(deviation**2 for deviation in deviations if deviation is not None) / 2
     wanted = retrains_needed(improvement, math.sqrt(variance))
-    return None if wanted is None else max(wanted, len(old.losses) + 1, len(new.losses) + 1)
+    return None if wanted is None else max(wanted, len(old.costs) + 1, len(new.costs) + 1)
 
 
 def retrains_needed(difference: float, deviation: float) -> int | None:

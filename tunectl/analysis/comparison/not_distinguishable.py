@@ -79,14 +79,14 @@ def retrain_deviation(evidence: StudyEvidence) -> float | None:
     """The standard deviation between retrains of one trial, over all trials that have two or more; None without any."""
     samples = []
     for runs in ended_retrains(evidence).values():
-        losses = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]
+        costs = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]
         # If seeds change nothing, a deviation of 0 says nothing about luck.
-        if len(losses) > 1 and not runs_are_identical(runs):
-            samples.append(np.array(losses))
-    freedom = sum(len(losses) - 1 for losses in samples)
+        if len(costs) > 1 and not runs_are_identical(runs):
+            samples.append(np.array(costs))
+    freedom = sum(len(costs) - 1 for costs in samples)
     if not freedom:
         return None
-    return math.sqrt(sum(float(np.sum((losses - losses.mean()) ** 2)) for losses in samples) / freedom)
+    return math.sqrt(sum(float(np.sum((costs - costs.mean()) ** 2)) for costs in samples) / freedom)
 
 
 def _unjudged(

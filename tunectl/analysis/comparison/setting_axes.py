@@ -25,7 +25,7 @@ class SettingAxis:
     """The searched trials of a setting in which an ordered hyperparameter is active, by id.
 
     `positions`, shape [trials], are in [0, 1] from the low end to the high one; those of a set follow the order of its
-    numbers. `losses` are numbers to minimise, infinite for infeasible trials. `others` are the columns of the other
+    numbers. `costs` are numbers to minimise, infinite for infeasible trials. `others` are the columns of the other
     hyperparameters, each of shape [trials].
     """
 
@@ -34,19 +34,19 @@ class SettingAxis:
     runs: tuple[Run, ...]
     values: tuple[Scalar, ...]
     positions: Floats
-    losses: Floats
+    costs: Floats
     others: tuple[Floats, ...]
 
     @cached_property
     def feasible(self) -> NDArray[np.bool_]:
         """Which of the trials have a value, shape [trials]."""
-        return np.isfinite(self.losses)
+        return np.isfinite(self.costs)
 
     @cached_property
     def scores(self) -> AdjustedScores:
         """How the feasible trials compare, corrected for the other hyperparameters."""
         return adjusted_scores(
-            self.losses[self.feasible],
+            self.costs[self.feasible],
             self.positions[self.feasible],
             [column[self.feasible] for column in self.others],
         )
@@ -63,10 +63,10 @@ def setting_axes(evidence: StudyEvidence) -> list[SettingAxis]:
     sampled = [axis for axis in evidence.axes if axis.hyperparameter.has_coordinate]
     row = {run.plan.trial: place for place, run in enumerate(evidence.searched)}
     settings = np.array([run.plan.setting for run in evidence.searched], dtype=int)
-    losses = evidence.costs(evidence.searched)
+    costs = evidence.costs(evidence.searched)
     rows = [np.array([row[run.plan.trial] for run in axis.runs], dtype=int) for axis in sampled]
     columns = [
-        [_with_gaps(values, own, len(losses)) for values in regressors(axis)]
+        [_with_gaps(values, own, len(costs)) for values in regressors(axis)]
         for axis, own in zip(sampled, rows, strict=True)
     ]
     found = []
@@ -85,7 +85,7 @@ def setting_axes(evidence: StudyEvidence) -> list[SettingAxis]:
                     runs=tuple(axis.runs[index] for index in chosen),
                     values=tuple(axis.values[index] for index in chosen),
                     positions=positions[chosen],
-                    losses=losses[here],
+                    costs=costs[here],
                     others=tuple(_filled(column[here]) for column in others),
                 )
             )

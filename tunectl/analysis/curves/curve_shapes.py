@@ -1,6 +1,6 @@
 """What one curve of evaluations shows: its gain and its noise, whether it still falls, has settled, or turned up.
 
-A curve consists of losses to minimise and the part of training at which they were measured. All results are parts of
+A curve consists of numbers to minimise and the part of training at which they were measured. All results are parts of
 the gain since step 0, so they mean the same for an error rate, a loss and an accuracy.
 """
 
@@ -70,15 +70,15 @@ class Turn:
 
 
 @dataclass(frozen=True, eq=False)
-class LossCurve:
-    """The finite evaluations of a metric after step 0, as losses to minimise.
+class CostCurve:
+    """The finite evaluations of a metric after step 0, as numbers to minimise.
 
-    `steps` and `losses` have shape [evaluations]; `start` is the loss before training, `total` the last step.
-    `ratio_scale`: zero is the best possible value, so the ratio of two losses has a meaning.
+    `steps` and `costs` have shape [evaluations]; `start` is the cost before training, `total` the last step.
+    `ratio_scale`: zero is the best possible value, so the ratio of two costs has a meaning.
     """
 
     steps: Floats
-    losses: Floats
+    costs: Floats
     start: float
     total: float
     ratio_scale: bool
@@ -94,7 +94,7 @@ class LossCurve:
 
         For values rounded to a few digits it is one unit of the last digit.
         """
-        return next((part for limit in _DENOMINATORS if (part := _common_part(self.losses, *limit)) > 0), 0.0)
+        return next((part for limit in _DENOMINATORS if (part := _common_part(self.costs, *limit)) > 0), 0.0)
 
     @cached_property
     def noise(self) -> float:
@@ -109,12 +109,12 @@ class LossCurve:
     @cached_property
     def width(self) -> int:
         """The number of evaluations in a running median."""
-        return max(2, len(self.losses) // _WINDOWS)
+        return max(2, len(self.costs) // _WINDOWS)
 
     @cached_property
     def medians(self) -> Floats:
         """The running medians, shape [evaluations - width + 1]."""
-        return running_median(self.losses, self.width)
+        return running_median(self.costs, self.width)
 
     @cached_property
     def gain(self) -> float:
@@ -129,7 +129,7 @@ class LossCurve:
     @property
     def best_done(self) -> float:
         """The part of training that is over at its best evaluation; of equal ones the first."""
-        return float(self.done[int(np.argmin(self.losses))])
+        return float(self.done[int(np.argmin(self.costs))])
 
     def _lasting(self) -> float:
         """The factor by which noise that lasts over several evaluations enlarges the error of a mean; 1 without any.
@@ -146,15 +146,15 @@ class LossCurve:
         return math.sqrt((1 + r) / (1 - r) / (1 - 4 * r / 3 + r * r / 3))
 
     def _after(self, done: float) -> Floats:
-        late = self.losses[self.done > done]
-        return late if len(late) >= 3 else self.losses
+        late = self.costs[self.done > done]
+        return late if len(late) >= 3 else self.costs
 
     def level(self, low: float, high: float) -> tuple[float, int]:
         """The mean of the evaluations in (low, high] of training, and their number; interpolated if there are none."""
-        inside = self.losses[(self.done > low) & (self.done <= high)]
+        inside = self.costs[(self.done > low) & (self.done <= high)]
         if len(inside):
             return float(inside.mean()), len(inside)
-        return float(np.interp((low + high) / 2, self.done, self.losses)), 1
+        return float(np.interp((low + high) / 2, self.done, self.costs)), 1
 
     def fall(self, early: tuple[float, float], late: tuple[float, float]) -> Share:
         """The fall of its level from one part of training to another, as a share of its gain."""
@@ -164,7 +164,7 @@ class LossCurve:
 
     def turn(self) -> Turn | None:
         """Its lowest level and the rise from there to the end; None if there are too few evaluations."""
-        count, width = len(self.losses), self.width
+        count, width = len(self.costs), self.width
         if count < FEWEST_FOR_A_TURN:
             return None
         before = self.medians[: count - 2 * width + 1]
@@ -185,14 +185,14 @@ class LossCurve:
 
         From the mean of the second differences: a slow fall does not raise it, and a single outlier raises it little.
         """
-        values = self.losses[self.done > late]
+        values = self.costs[self.done > late]
         if len(values) < FEWEST_FOR_A_CURVE:
             return None
         return _MEAN_TO_DEVIATION * float(np.abs(np.diff(values, 2)).mean()) / _SECOND_DIFFERENCE
 
 
 @lru_cache(maxsize=_CURVES_KEPT)
-def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float | None = None) -> LossCurve | None:
+def cost_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float | None = None) -> CostCurve | None:
     """The curve of a metric; None if it has too few finite evaluations.
 
     It starts from its value at step 0 (or its first finite value), or from `baseline`, the loss of a constant
@@ -200,16 +200,16 @@ def loss_curve(run: Run, metric: str, *, maximize: bool = False, baseline: float
     """
     steps, values = run.curve(metric)
     known = usable(values)
-    steps, losses = steps[known], (-values if maximize else values)[known]
+    steps, costs = steps[known], (-values if maximize else values)[known]
     trained = steps > 0
     if np.count_nonzero(trained) < FEWEST_FOR_A_CURVE:
         return None
-    start = float(losses[0])
+    start = float(costs[0])
     if baseline is not None and abs(baseline) < LARGEST:
         start = min(start, baseline)
-    losses = np.asarray(losses[trained], dtype=float)
-    ratio_scale = not maximize and bool(losses.min() >= 0)
-    return LossCurve(steps[trained], losses, start, float(steps[-1]), ratio_scale)
+    costs = np.asarray(costs[trained], dtype=float)
+    ratio_scale = not maximize and bool(costs.min() >= 0)
+    return CostCurve(steps[trained], costs, start, float(steps[-1]), ratio_scale)
 
 
 def _common_part(values: Floats, most: int, accuracy: float) -> float:

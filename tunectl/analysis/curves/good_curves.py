@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tunectl.analysis.curves.curve_shapes import LossCurve, loss_curve
+from tunectl.analysis.curves.curve_shapes import CostCurve, cost_curve
 from tunectl.analysis.curves.good_trials import Shown, good_trials, shown_by_most
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 
-GoodCurves = Mapping[int, Mapping[Run, LossCurve]]
+GoodCurves = Mapping[int, Mapping[Run, CostCurve]]
 """The curves of good trials, by setting and trial."""
 
 TRAIN_LOSSES = ("train/loss", "train/minibatch_loss")
@@ -32,17 +32,17 @@ def train_loss_metric(run: Run) -> str:
     return next((metric for metric in TRAIN_LOSSES if metric in run.curves), TRAIN_LOSSES[0])
 
 
-def curve_of(evidence: StudyEvidence, run: Run, metric: str) -> LossCurve | None:
+def curve_of(evidence: StudyEvidence, run: Run, metric: str) -> CostCurve | None:
     """A metric's curve; a metric with the objective's name has its direction, on any split."""
     name = metric.partition("/")[2]
     maximize = evidence.objective.direction == "maximize" and name == evidence.objective.metric.partition("/")[2]
     baseline = run.baseline_loss if name in ("loss", "minibatch_loss") and not maximize else None
-    return loss_curve(run, metric, maximize=maximize, baseline=baseline)
+    return cost_curve(run, metric, maximize=maximize, baseline=baseline)
 
 
 def learned_curves(evidence: StudyEvidence, metric: Callable[[Run], str] | None = None) -> GoodCurves:
     """The curves of the good trials that learned anything: of the objective, or of the metric that `metric` names."""
-    found: dict[int, dict[Run, LossCurve]] = {}
+    found: dict[int, dict[Run, CostCurve]] = {}
     for setting, runs in good_trials(evidence).items():
         names = {run: metric(run) if metric is not None else evidence.objective.metric for run in runs}
         curves = {run: curve_of(evidence, run, name) for run, name in names.items()}

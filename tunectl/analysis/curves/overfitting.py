@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.curves.curve_shapes import LossCurve, Turn
+from tunectl.analysis.curves.curve_shapes import CostCurve, Turn
 from tunectl.analysis.curves.good_curves import curve_of, train_metric, valid_metric
 from tunectl.analysis.curves.good_trials import in_settings
 from tunectl.analysis.curves.rises import lasting_rise
@@ -88,7 +88,7 @@ class Places:
 
     def sentence_start(self, names: str) -> str:
         """The beginning of the sentence: where overfitting was found, with the `names` of settings."""
-        others = f"{len(self.elsewhere)} of the {counted(self.examined, 'feasible trial')} beside the best"
+        others = f"{len(self.elsewhere)} of the {counted(self.examined, 'other feasible trial')}"
         if not self.in_best:
             return f"In {others}"
         best = "the best trial" if self.settings == 1 else f"the best trial of {counted(len(self.in_best), 'setting')}"
@@ -102,7 +102,7 @@ class Places:
         return f"; {'the best trial seems' if self.settings == 1 else 'best trials seem'} to do so too."
 
 
-def overfit(run: Run, valid: LossCurve | None, train: LossCurve | None, sure: float = 1.0) -> Overfit | None:
+def overfit(run: Run, valid: CostCurve | None, train: CostCurve | None, sure: float = 1.0) -> Overfit | None:
     """How a trial overfits; None if it does not, or if its curves do not show it. `sure` is that of `_turned`."""
     turn = _turned(valid, sure) if valid is not None and valid.learned else None
     if valid is None or turn is None or train is None:
@@ -119,7 +119,7 @@ def overfit(run: Run, valid: LossCurve | None, train: LossCurve | None, sure: fl
     return Overfit(run, turn.step, share, ratio, turn.deviations)
 
 
-def _turned(valid: LossCurve, sure: float) -> Turn | None:
+def _turned(valid: CostCurve, sure: float) -> Turn | None:
     """Where a curve turned up for certain, by its medians or by the trend to its end; None if it did not.
 
     With `sure` below 1 less is required: that part of the standard errors, that power of the chance.
@@ -130,7 +130,7 @@ def _turned(valid: LossCurve, sure: float) -> Turn | None:
     return trend[0] if trend is not None and trend[1] <= CHANCE**sure else None
 
 
-def _parts(window: tuple[float, float], curve: LossCurve) -> tuple[float, float]:
+def _parts(window: tuple[float, float], curve: CostCurve) -> tuple[float, float]:
     low, high = window
     return (low - 0.5) / curve.total, high / curve.total
 

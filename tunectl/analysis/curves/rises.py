@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tunectl.analysis.curves.curve_shapes import FEWEST_FOR_A_TURN, LossCurve, Turn
+from tunectl.analysis.curves.curve_shapes import FEWEST_FOR_A_TURN, CostCurve, Turn
 from tunectl.analysis.results.runs import Floats
 
 FEWEST_FOR_A_LINE = 4
@@ -26,7 +26,7 @@ _MOST_CORRELATED = 0.9
 _FEWEST_FOR_CORRELATION = 8
 
 
-def lasting_rise(curve: LossCurve) -> tuple[Turn, float] | None:
+def lasting_rise(curve: CostCurve) -> tuple[Turn, float] | None:
     """The rise to the end of a curve that is least likely by chance, with that chance; None if nothing rises.
 
     A straight line is fitted to each tail. Where the level stays constant, its slope has Student's t distribution, with
@@ -36,7 +36,7 @@ def lasting_rise(curve: LossCurve) -> tuple[Turn, float] | None:
     """
     from scipy.special import stdtr
 
-    count = len(curve.losses)
+    count = len(curve.costs)
     if count < FEWEST_FOR_A_TURN:
         return None
     last = count - FEWEST_FOR_A_LINE
@@ -62,14 +62,14 @@ def lasting_rise(curve: LossCurve) -> tuple[Turn, float] | None:
     return turn, min(1.0, chance * len(starts))
 
 
-def _trend(curve: LossCurve, start: int) -> tuple[float, float, float, float]:
+def _trend(curve: CostCurve, start: int) -> tuple[float, float, float, float]:
     """A tail's straight line: its first level, its rise, the rise in standard errors, their degrees of freedom."""
-    steps, losses = curve.steps[start:], curve.losses[start:]
+    steps, costs = curve.steps[start:], curve.costs[start:]
     place = steps - steps.mean()
     square = float(place @ place)
-    level = float(losses.mean())
-    slope = float(place @ (losses - level)) / square
-    rest = losses - level - slope * place
+    level = float(costs.mean())
+    slope = float(place @ (costs - level)) / square
+    rest = costs - level - slope * place
     variance, freedom = _variance(rest, level, curve.quantum)
     lasting = _lasting(rest)
     error = math.sqrt(variance * lasting / square)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunectl.analysis.curves.curve_shapes import LossCurve, Share, pooled
+from tunectl.analysis.curves.curve_shapes import CostCurve, Share, pooled
 from tunectl.analysis.curves.good_curves import curve_of, train_metric
 from tunectl.analysis.curves.good_trials import fixed_field, most
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
@@ -66,7 +66,7 @@ class Saturation:
     on_both: bool
 
 
-def saturation(evidence: StudyEvidence, own: Mapping[Run, LossCurve]) -> Saturation | None:
+def saturation(evidence: StudyEvidence, own: Mapping[Run, CostCurve]) -> Saturation | None:
     """The earliest saturation of most of these trials, given by their curves of the objective."""
     if not own:
         return None
@@ -99,16 +99,16 @@ def _left(evidence: StudyEvidence, run: Run) -> float | None:
     return None if level is None else level / worst
 
 
-def _above_best(curve: LossCurve, level: float) -> float | None:
+def _above_best(curve: CostCurve, level: float) -> float | None:
     """How far a level is above the best possible value, zero or an accuracy of one; None if that is not known."""
     if curve.ratio_scale:
         return level
-    is_accuracy = bool(curve.losses.min() >= -1 and curve.losses.max() <= 0)
+    is_accuracy = bool(curve.costs.min() >= -1 and curve.costs.max() <= 0)
     return 1 + level if is_accuracy else None
 
 
 def _settled_from(
-    evidence: StudyEvidence, own: Mapping[Run, LossCurve], begin: float
+    evidence: StudyEvidence, own: Mapping[Run, CostCurve], begin: float
 ) -> tuple[Mapping[Run, Share], bool] | None:
     """The gain after `begin` of each trial that had settled then, if most had; and whether on both splits."""
     settled = {run: fall for run, curve in own.items() if (fall := _settled(evidence, run, curve, begin)) is not None}
@@ -121,10 +121,13 @@ def _settled_from(
     return (settled, bool(train)) if not train or _is_settled(train, SETTLED) else None
 
 
-def _settled(evidence: StudyEvidence, run: Run, curve: LossCurve, begin: float) -> Share | None:
+def _settled(evidence: StudyEvidence, run: Run, curve: CostCurve, begin: float) -> Share | None:
     """What the objective still gained after `begin`; None if the trial had not settled by then."""
+    early = (curve.done > begin) & (curve.done <= begin + EARLY_LENGTH + 1e-9)
+    if not early.any() or np.count_nonzero(curve.done > late_from(begin)) < 2:
+        return None  # too few evaluations
     fall, train = _fall(curve, begin), _train_fall(evidence, run, begin)
-    if not _is_measured(curve, begin) or not _may_have_settled(fall):
+    if not _may_have_settled(fall):
         return None
     if train is not None and not _may_have_settled(train):
         return None
@@ -132,18 +135,12 @@ def _settled(evidence: StudyEvidence, run: Run, curve: LossCurve, begin: float) 
     return fall if fall.value > -4 * SETTLED.seen else None
 
 
-def _is_measured(curve: LossCurve, begin: float) -> bool:
-    """Whether there are evaluations soon after the beginning and, more than one, late."""
-    inside = (curve.done > begin) & (curve.done <= begin + EARLY_LENGTH + 1e-9)
-    return bool(inside.any()) and int(np.count_nonzero(curve.done > late_from(begin))) > 1
-
-
 def late_from(begin: float) -> float:
     """The part of training from which on the level is compared with that just after `begin`."""
     return max(LATE_BEGINS, begin + LATE_AFTER)
 
 
-def _fall(curve: LossCurve, begin: float) -> Share:
+def _fall(curve: CostCurve, begin: float) -> Share:
     return curve.fall((begin, begin + EARLY_LENGTH + 1e-9), (late_from(begin), 1.0))
 
 
@@ -154,7 +151,7 @@ def _train_fall(evidence: StudyEvidence, run: Run, begin: float) -> Share | None
     return _fall(train, begin) if train is not None and train.learned else None
 
 
-def _ratio(curve: LossCurve, fall: Share, begin: float) -> Share | None:
+def _ratio(curve: CostCurve, fall: Share, begin: float) -> Share | None:
     """The fall as a part of what is left; None if that has no meaning."""
     left = _above_best(curve, curve.level(late_from(begin), 1.0)[0])
     if left is None or left <= 0:

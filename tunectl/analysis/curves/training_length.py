@@ -13,7 +13,7 @@ from functools import wraps
 
 import numpy as np
 
-from tunectl.analysis.curves.curve_shapes import LossCurve, Share, pooled
+from tunectl.analysis.curves.curve_shapes import CostCurve, Share, pooled
 from tunectl.analysis.curves.good_curves import curve_of, learned_curves, shown_by_curves, train_metric, valid_metric
 from tunectl.analysis.curves.good_trials import Shown, decays_to_zero, in_settings, most
 from tunectl.analysis.curves.overfitting import overfit
@@ -57,7 +57,7 @@ def _where_steps_fit(find: Callable[[StudyEvidence], list[Finding]]) -> Callable
     return found
 
 
-def _falls(curves: Mapping[Run, LossCurve]) -> dict[Run, Share]:
+def _falls(curves: Mapping[Run, CostCurve]) -> dict[Run, Share]:
     return {run: curve.fall(THIRD_QUARTER, LAST_QUARTER) for run, curve in curves.items()}
 
 
@@ -159,7 +159,7 @@ def saturated_early(evidence: StudyEvidence) -> list[Finding]:
     what = f"neither {metric} nor the training error improves" if on_both else f"{metric} does not improve"
     sentence = (
         f"{shown.them.capitalize()}{in_settings(evidence, shown.settings)} had saturated by {begin:.0%} of training: "
-        f"after that {what} (it gains {fall:.1%} of its whole gain)."
+        f"after that {what} ({metric} gains {fall:.1%} of its whole gain)."
     )
     everywhere = len(shown.settings) == len([own for own in curves.values() if own])
     needed = max(0.5, begin + SPARE_PART)

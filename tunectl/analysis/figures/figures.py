@@ -58,7 +58,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class MarkedValue:
     """A value at which a line is drawn across the plot, on the x axis or the y axis, with its name."""
 
     value: float
@@ -84,7 +84,7 @@ class PointsFigure:
     x: Axis
     y: Axis
     points: Sequence[Point]
-    marks: Sequence[Mark] = ()
+    marks: Sequence[MarkedValue] = ()
     legend: str = ""
     bands: Sequence[Band] = ()
 
@@ -98,7 +98,7 @@ class CurvesFigure:
     x: Axis
     y: Axis
     curves: Sequence[Curve]
-    marks: Sequence[Mark] = ()
+    marks: Sequence[MarkedValue] = ()
     legend: str = ""
     solid_name: str = "validation"
     dashed_name: str = "training"
@@ -112,7 +112,7 @@ class HistogramFigure:
     title: str
     x: Axis
     values: Sequence[float]
-    marks: Sequence[Mark] = ()
+    marks: Sequence[MarkedValue] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class BoxesFigure:
     x: Axis
     y: Axis
     boxes: Sequence[Box]
-    marks: Sequence[Mark] = ()
+    marks: Sequence[MarkedValue] = ()
     legend: str = ""
 
 

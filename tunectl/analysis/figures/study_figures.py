@@ -24,7 +24,7 @@ from tunectl.analysis.figures.figures import (
     CurvesFigure,
     Figure,
     HistogramFigure,
-    Mark,
+    MarkedValue,
     Point,
     PointsFigure,
 )
@@ -122,10 +122,10 @@ def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> li
     return figures
 
 
-def _baseline_marks(item: Isolation) -> list[Mark]:
+def _baseline_marks(item: Isolation) -> list[MarkedValue]:
     """A line at the best value of the trials without the hyperparameter."""
     return [
-        Mark(
+        MarkedValue(
             one.best.best_value,
             f"{one.place}: {short_number(one.best.best_value)}, best of {counted(one.trials, 'trial')}",
             "y",
@@ -207,10 +207,12 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
     norms = best.updates.gradient_norm[np.isfinite(best.updates.gradient_norm)]
     clip = best.plan.hyperparameters.get("grad_clip_norm")
     marks = (
-        [Mark(float(np.percentile(norms, CLIP_PERCENTILE)), f"{CLIP_PERCENTILE:g}th percentile")] if len(norms) else []
+        [MarkedValue(float(np.percentile(norms, CLIP_PERCENTILE)), f"{CLIP_PERCENTILE:g}th percentile")]
+        if len(norms)
+        else []
     )
     if isinstance(clip, int | float):
-        marks.append(Mark(float(clip), "grad_clip_norm"))
+        marks.append(MarkedValue(float(clip), "grad_clip_norm"))
     step = Axis("step (optimizer updates)")
     figures: list[Figure] = [
         CurvesFigure(
@@ -219,7 +221,7 @@ def update_figures(evidence: StudyEvidence) -> list[Figure]:
             step,
             Axis("gradient norm (L2, all parameters)", "log"),
             [_series(evidence, run, run.updates.gradient_norm.tolist()) for run in front],
-            [Mark(mark.value, mark.name, "y") for mark in marks],
+            [MarkedValue(mark.value, mark.name, "y") for mark in marks],
             legend="best trials",
         ),
         HistogramFigure(
@@ -264,7 +266,10 @@ def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
         Axis("best step (optimizer updates)"),
         value_axis(evidence.objective, [point.y for point in points]),
         points,
-        [Mark(EARLY_BEST * steps, f"first {EARLY_BEST:.0%}"), Mark(LATE_BEST * steps, f"last {1 - LATE_BEST:.0%}")],
+        [
+            MarkedValue(EARLY_BEST * steps, f"first {EARLY_BEST:.0%}"),
+            MarkedValue(LATE_BEST * steps, f"last {1 - LATE_BEST:.0%}"),
+        ],
         legend="setting" if len(set(series.values())) > 1 else "",
     )
 
@@ -279,7 +284,7 @@ def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
     for name, of_group in groups.items():
         counts = thinned_budgets(len(of_group))
         for item in best_by_budget(evidence.costs(of_group), counts) if counts else ():
-            low, lower, median, upper, high = (_value(evidence.objective, loss) for loss in item.quantiles)
+            low, lower, median, upper, high = map(evidence.objective.value, item.quantiles)
             boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
     if len(boxes) < 2:
         return None
@@ -299,10 +304,6 @@ def thinned_budgets(trials: int) -> list[int]:
     """The numbers of trials that get a box: powers of two from 1 on, and half of the trials."""
     most = trials // 2
     return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
-
-
-def _value(objective: Objective, loss: float) -> float:
-    return objective.value(loss)
 
 
 def front_runs(evidence: StudyEvidence) -> list[Run]:

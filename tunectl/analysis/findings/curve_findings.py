@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tunectl.analysis.curves.curve_shapes import LossCurve
+from tunectl.analysis.curves.curve_shapes import CostCurve
 from tunectl.analysis.curves.good_curves import (
     TRAIN_LOSSES,
     GoodCurves,
@@ -122,7 +122,7 @@ def late_variance(evidence: StudyEvidence) -> list[Finding]:
 
 def _learned_late(evidence: StudyEvidence) -> GoodCurves:
     """The good trials whose curve fell by more than its noise and has enough late evaluations."""
-    found: dict[int, dict[Run, LossCurve]] = {}
+    found: dict[int, dict[Run, CostCurve]] = {}
     for setting, runs in good_trials(evidence).items():
         curves = {run: curve_of(evidence, run, evidence.objective.metric) for run in runs}
         found[setting] = {
@@ -133,7 +133,7 @@ def _learned_late(evidence: StudyEvidence) -> GoodCurves:
     return found
 
 
-def _noisiness(curve: LossCurve, deviation: float) -> float:
+def _noisiness(curve: CostCurve, deviation: float) -> float:
     """A late deviation divided by the smallest one that counts as high."""
     part = deviation / curve.gain / NOISY_PART
     level, _ = curve.level(LATE_PART, 1.0)
@@ -202,7 +202,7 @@ def _comparable_curves(evidence: StudyEvidence, metric: str) -> Iterator[tuple[l
             if spacing <= 0 or len(curve.steps) < MOSTLY_THERE * (curve.total - curve.total / 4) / spacing:
                 continue  # a few steps close together, and the others far apart: the grid would be huge
             grid = np.arange(curve.total, curve.total / 4, -spacing)[::-1]
-            values = np.interp(grid, curve.steps, curve.losses)
+            values = np.interp(grid, curve.steps, curve.costs)
             if np.count_nonzero(curve.steps >= grid.min(initial=curve.total)) < MOSTLY_THERE * len(grid):
                 continue
             # The mean of the second differences grows with the movement around the trend.

@@ -57,12 +57,14 @@ class StudyEvidence:
     @cached_property
     def axes(self) -> tuple[HyperparameterAxis, ...]:
         """One for each hyperparameter that varies, in the order of the study."""
-        active = [_active(self.spec, run.plan.hyperparameters) for run in self.searched]
-        return tuple(
-            _axis(item, [run for run, items in zip(self.searched, active, strict=True) if items.get(item.name) is item])
-            for item in self.spec.hyperparameters
-            if item.varies
-        )
+        found = []
+        for item in self.spec.hyperparameters:
+            if item.varies:
+                alternatives = self.spec.alternatives(item.name)
+                values = [(run, run.plan.hyperparameters) for run in self.searched]
+                runs = [run for run, own in values if item.name in own and active(alternatives, own) is item]
+                found.append(_axis(item, runs))
+        return tuple(found)
 
     def setting_name(self, setting: int) -> str:
         """A setting by its scientific values, `optimizer=adam, width=64`; "all trials" where there are none."""
@@ -121,9 +123,3 @@ def _axis(item: Hyperparameter, runs: Sequence[Run]) -> HyperparameterAxis:
     values = tuple(run.plan.hyperparameters[item.name] for run in runs)
     positions = np.array([item.domain.to_unit(value) for value in values], dtype=float)
     return HyperparameterAxis(item, tuple(runs), values, positions)
-
-
-def _active(spec: StudySpec, values: Mapping[str, Scalar]) -> dict[str, Hyperparameter]:
-    """For each name the alternative that is active where the active hyperparameters have these values."""
-    found = {name: active(spec.alternatives(name), values) for name in values}
-    return {name: item for name, item in found.items() if item is not None}

@@ -181,4 +181,4 @@ def _caveat_action(asked: Sequence[str], fixed: Sequence[Hyperparameter]) -> str
             "make learning_rate a nuisance hyperparameter: nearly every change needs its own learning rate, and one "
             "fixed value favours the setting that it happens to suit"
         )
-    return "repeat the study where one of them changes; make those that may interact nuisance hyperparameters"
+    return "repeat the study if you change one of them; tune those that may interact as nuisance hyperparameters"

@@ -67,7 +67,7 @@ may only be its consequence. Where two functions make findings of one id, the se
 """
 
 
-class Attempt(Protocol):
+class FindingAttempt(Protocol):
     """How a finding's function is called: returns what `work` returns, or `instead` if it fails."""
 
     def __call__(
@@ -76,7 +76,7 @@ class Attempt(Protocol):
         """Return the findings of the function with this name."""
 
 
-def study_findings(evidence: StudyEvidence, attempt: Attempt | None = None) -> list[Finding]:
+def study_findings(evidence: StudyEvidence, attempt: FindingAttempt | None = None) -> list[Finding]:
     """The findings of a study: the warnings before the notes, each in the order of FINDINGS.
 
     An error in a finding's function is raised, unless `attempt` catches it.

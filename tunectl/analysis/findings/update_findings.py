@@ -99,7 +99,7 @@ def diverging(evidence: StudyEvidence) -> list[Finding]:
             level="warning",
             sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} goes up and does not "
             f"come back down, by a factor of {first:.3g} in trial {shown.trials[0]}: training diverges, and the best "
-            f"checkpoints are from before.",
+            f"checkpoints are earlier ones.",
             action="find the learning rate at which training becomes unstable and stay below it, or let it decay",
             settings=shown.settings,
             trials=shown.trials,

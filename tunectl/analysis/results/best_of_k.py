@@ -44,16 +44,16 @@ class BestOfK:
         return self.quantiles[QUANTILES.index(0.5)]
 
 
-def best_of_k(losses: Floats, k: int) -> tuple[Floats, Floats]:
+def best_of_k(costs: Floats, k: int) -> tuple[Floats, Floats]:
     """The sorted costs and the probability of each to be the lowest of k drawn trials, both of shape [trials].
 
-    `losses` are numbers to minimise; NaN counts as infinite, as for an infeasible trial. The lowest of the draw is the
+    `costs` are numbers to minimise; NaN counts as infinite, as for an infeasible trial. The lowest of the draw is the
     i-th of n in order, from 0 on, with probability C(n-1-i, k-1) / C(n, k). Raises ValueError unless 1 <= k <= n.
     """
-    count = len(losses)
+    count = len(costs)
     if not 1 <= k <= count:
         raise ValueError(f"expected a number of trials between 1 and {count}, got {k}")
-    ordered = np.sort(np.where(np.isnan(losses), np.inf, losses))
+    ordered = np.sort(np.where(np.isnan(costs), np.inf, costs))
     return ordered, _chances(count, k)
 
 
@@ -74,11 +74,11 @@ def budgets(trials: int) -> list[int]:
     return sorted({round(k) for k in np.geomspace(1, most, MOST_BUDGETS).tolist()})
 
 
-def best_by_budget(losses: Floats, counts: Sequence[int] | None = None) -> list[BestOfK]:
+def best_by_budget(costs: Floats, counts: Sequence[int] | None = None) -> list[BestOfK]:
     """The distribution of the best for each number of trials, by default for `budgets`; [] without any trial."""
     found = []
-    for k in budgets(len(losses)) if counts is None else counts:
-        values, chances = best_of_k(losses, k)
+    for k in budgets(len(costs)) if counts is None else counts:
+        values, chances = best_of_k(costs, k)
         feasible = np.isfinite(values)
         reached = np.cumsum(chances)
         # Rounding may leave the sum a little below 1.
@@ -96,14 +96,14 @@ def best_by_budget(losses: Floats, counts: Sequence[int] | None = None) -> list[
     return found
 
 
-def expected_gain_of_doubling(losses: Floats) -> float | None:
+def expected_gain_of_doubling(costs: Floats) -> float | None:
     """The expected fall of the best cost with twice as many trials: an extrapolation, never a measurement.
 
     For a smooth response the expected best of k trials approaches its limit by a power of k, so each doubling gains the
     same part of what the one before it gained. That part and the gain are taken from the last two doublings up to half
     of the feasible trials. None for fewer than 8 of them.
     """
-    feasible = losses[np.isfinite(losses)]
+    feasible = costs[np.isfinite(costs)]
     count = len(feasible)
     if count < _FEWEST_TO_EXTRAPOLATE:
         return None

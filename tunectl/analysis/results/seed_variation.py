@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import TrialOutcome
@@ -41,12 +41,10 @@ def _identical(measured: Sequence[tuple[int, _Measured | None]]) -> bool:
 def _of_outcome(item: TrialOutcome) -> _Measured | None:
     if item.state != "completed" or item.best_value is None:
         return None
-    return item.best_step, item.best_value, item.final_step, repr(item.final_value), _metrics(item.metrics_at_best)
-
-
-def _metrics(metrics: Mapping[str, float]) -> _Measured:
     # As text, because NaN is not equal to NaN.
-    return tuple(sorted((name, repr(value)) for name, value in metrics.items() if is_metric(name.rpartition("/")[2])))
+    values = sorted((name, repr(value)) for name, value in item.metrics_at_best.items())
+    metrics = tuple((name, value) for name, value in values if is_metric(name.rpartition("/")[2]))
+    return item.best_step, item.best_value, item.final_step, repr(item.final_value), metrics
 
 
 def _of_run(run: Run) -> _Measured | None:

@@ -67,7 +67,7 @@ def _at_step(chosen: Measurement, others: Iterable[Measurement]) -> Mapping[str,
 
 def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:
     candidates = evaluations[-1:] if objective.checkpoint == "final" else evaluations
-    losses = [objective.cost(item.metrics.get(objective.metric)) for item in candidates]
-    least = min(losses, default=math.inf)
+    costs = [objective.cost(item.metrics.get(objective.metric)) for item in candidates]
+    least = min(costs, default=math.inf)
     # Of equal ones the first, because they are in the order of their steps.
-    return candidates[losses.index(least)] if least < math.inf else None
+    return candidates[costs.index(least)] if least < math.inf else None

@@ -115,19 +115,19 @@ def _chance_of_best_order(
     trials are further tests.
     """
     same = [
-        (_from_end(other, at), other.losses[other.feasible])
+        (_from_end(other, at), other.costs[other.feasible])
         for other, at in everything
         if other.setting == axis.setting and _feasible_trials(other) == _feasible_trials(axis)
     ]
     orders = drawn_orders(FEWEST_FOR_A_CROWD)
     best = np.full(len(orders), -1.0)
-    for positions, losses in same:
+    for positions, costs in same:
         outwards = np.argsort(positions, kind="stable")
-        by_place = losses[orders][:, outwards]
+        by_place = costs[orders][:, outwards]
         is_perfect = (np.diff(by_place) > 0).all(axis=1)
         best = np.maximum(best, np.where(is_perfect, _correlations(by_place, positions[outwards]), -1.0))
-    losses = axis.losses[axis.feasible]
-    seen = float(_correlations(losses[None], _from_end(axis, end))[0])
+    costs = axis.costs[axis.feasible]
+    seen = float(_correlations(costs[None], _from_end(axis, end))[0])
     return family_wise(float(np.mean(best >= seen - 1e-12)), questions - len(same) + 1)
 
 
@@ -135,9 +135,9 @@ def _feasible_trials(axis: SettingAxis) -> list[int]:
     return [run.plan.trial for run, feasible in zip(axis.runs, axis.feasible, strict=True) if feasible]
 
 
-def _correlations(losses: Floats, positions: Floats) -> Floats:
+def _correlations(costs: Floats, positions: Floats) -> Floats:
     """Pearson's correlations of rows of costs, shape [orders, trials], with positions; shape [orders]."""
-    left, right = losses - losses.mean(axis=1, keepdims=True), positions - positions.mean()
+    left, right = costs - costs.mean(axis=1, keepdims=True), positions - positions.mean()
     spread = np.sqrt((left**2).sum(axis=1) * (right**2).sum())
     return np.asarray(left @ right / np.maximum(spread, 1e-300))
 
@@ -196,12 +196,16 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
     value = end_value(item, first.end)
     named = [evidence.setting_name(each.axis.setting) for each in crowds if evidence.settings[each.axis.setting]]
     of_settings = f" of {' and of '.join(named[:3])}" + (" and others" if len(named) > 3 else "") if named else ""
-    accounted = ", corrected for the other hyperparameters" if first.axis.others else ""
+    corrected = "; corrected for the other hyperparameters" if first.axis.others else ""
+    changes: list[Change] = []
+    if own is not None and joined is not None:
+        reason = "the best trials crowd the end of the searched range"
+        changes.append(Change((*item.path, joined.key), joined.value, reason))
     return Finding(
         id="search-boundary",
         level="warning" if own is not None else "note",
         sentence=f"The best trials{of_settings} crowd the {first.end} end of {item.key}: {crowd.outer} of the best "
-        f"{crowd.best} are in the {end} quarter of its scale, where {crowd.uniform:.1f} would be by chance{accounted}, "
+        f"{crowd.best} are in the {end} quarter of its scale (by chance it would be {crowd.uniform:.1f}{corrected}), "
         f"and results still get better towards {shown_value(value)}.",
         action=_action(item, own, joined, shown_value(value)),
         settings=tuple(each.axis.setting for each in crowds),
@@ -217,7 +221,7 @@ def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wide
             "chance_of_trend": crowd.chance_of_trend,
         },
         sureness=f"p = {first.chance:.2g} over all hyperparameters and settings",
-        changes=_changes(item, own, joined),
+        changes=tuple(changes),
     )
 
 
@@ -231,9 +235,3 @@ def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: s
         return f"no value lies beyond {at}: consider fixing {item.key} there, to search the others more densely"
     listed = ", ".join(shown_value(value) for value in joined.value)
     return f"search {item.key} in [{listed}], in a new study"
-
-
-def _changes(item: Hyperparameter, own: Wider | None, joined: Wider | None) -> tuple[Change, ...]:
-    if own is None or joined is None:
-        return ()
-    return (Change((*item.path, joined.key), joined.value, "the best trials crowd the end of the searched range"),)

@@ -187,17 +187,17 @@ def is_in_order(values: Floats, positions: Floats) -> bool:
     return len(places) >= _FEWEST_IN_ORDER and all(high < low for high, low in zip(highest, lowest[1:], strict=False))
 
 
-def adjusted_scores(losses: Floats, own: Floats, others: Sequence[Floats]) -> AdjustedScores:
+def adjusted_scores(costs: Floats, own: Floats, others: Sequence[Floats]) -> AdjustedScores:
     """Normal scores of the costs, and the part of them that the other hyperparameters explain.
 
     A quadratic in `own` (shape [trials]) and in each of the `others` is fitted by ridge regression; the part of the
     others is the correction, unless there are too few trials for it. Each of them is a column of positions, or of zeros
     and ones for a category.
     """
-    scores = normal_scores(losses)
+    scores = normal_scores(costs)
     columns = [_standardised(power) for column in (own, *others) for power in (column, (column - column.mean()) ** 2)]
     kept = [(place, column) for place, column in enumerate(columns) if column is not None]
-    if not any(place >= 2 for place, _ in kept) or len(losses) < max(_FEWEST_ADJUSTED, _TRIALS_A_COLUMN * len(kept)):
+    if not any(place >= 2 for place, _ in kept) or len(costs) < max(_FEWEST_ADJUSTED, _TRIALS_A_COLUMN * len(kept)):
         return AdjustedScores(scores, None)
     matrix = np.array([column for _, column in kept]).T
     ridge = max(_RIDGE, len(kept) / 2) * np.eye(len(kept))

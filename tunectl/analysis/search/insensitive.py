@@ -101,9 +101,9 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     if len(runs) < FEWEST_FOR_AN_EFFECT:
         return ()
     settings = np.array([run.plan.setting for run in runs])
-    losses = evidence.costs(runs)
-    medians = {setting: np.median(losses[settings == setting]) for setting in np.unique(settings).tolist()}
-    better = np.isfinite(losses) & (losses <= np.array([medians[setting] for setting in settings.tolist()]))
+    costs = evidence.costs(runs)
+    medians = {setting: np.median(costs[settings == setting]) for setting in np.unique(settings).tolist()}
+    better = np.isfinite(costs) & (costs <= np.array([medians[setting] for setting in settings.tolist()]))
     if np.count_nonzero(better) < FEWEST_FOR_AN_EFFECT / 2:
         return ()
     others = [column for other in evidence.axes if other is not axis for column in _columns(other, runs)]
@@ -112,17 +112,17 @@ def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) ->
     if not any(np.ptp(column[better]) > 0 for column in own):
         return ()  # a single value: others were not tried, or did badly
     return [
-        _effect(_scores(losses[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
+        _effect(_scores(costs[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
         for chosen in (np.full(len(runs), True), better)
     ]
 
 
-def _scores(losses: Floats, settings: NDArray[np.int_]) -> Floats:
-    """Normal scores of the losses within each setting, shape [trials]."""
-    scores = np.zeros(len(losses))
+def _scores(costs: Floats, settings: NDArray[np.int_]) -> Floats:
+    """Normal scores of the costs within each setting, shape [trials]."""
+    scores = np.zeros(len(costs))
     for setting in np.unique(settings):
         here = settings == setting
-        scores[here] = normal_scores(losses[here])
+        scores[here] = normal_scores(costs[here])
     return scores
 
 

@@ -42,7 +42,12 @@ def scientific_end_findings(evidence: StudyEvidence) -> list[Finding]:
 
 def _of_end(evidence: StudyEvidence, item: Hyperparameter, end: End, best: int, beyond: Wider) -> list[Finding]:
     compared = _compared(evidence, item, best)
-    if len(compared) < 2 or any(found is None or not _is_clear(found) for found in compared.values()):
+    clear = [
+        found
+        for found in compared.values()
+        if found is not None and found.points >= FEWEST_POINTS_AT_END and found.wins >= PREFERRED
+    ]
+    if len(compared) < 2 or len(clear) < len(compared):
         return []
     value = shown_value(end_value(item, end))
     wins = {setting: found.wins for setting, found in compared.items() if found is not None}
@@ -79,7 +84,3 @@ def _compared(evidence: StudyEvidence, item: Hyperparameter, best: int) -> dict[
 def _differ_in(values: Mapping[str, Scalar], others: Mapping[str, Scalar]) -> set[str]:
     names = values.keys() | others.keys()
     return {name for name in names if name not in values or name not in others or not same(values[name], others[name])}
-
-
-def _is_clear(found: PairedBest) -> bool:
-    return found.points >= FEWEST_POINTS_AT_END and found.wins >= PREFERRED

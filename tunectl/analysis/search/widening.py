@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -56,7 +55,7 @@ def natural_bounds(item: Hyperparameter) -> Bounds:
     if rule is not None:
         low, high = (-math.inf if rule.low is None else rule.low), (math.inf if rule.high is None else rule.high)
         return Bounds(low, high, rule.low_open, rule.high_open)
-    numbers = _numbers(item)
+    numbers = item.domain.numbers
     if is_share(item.name):
         return Bounds(0.0, 1.0, high_open=True)
     whole = all(isinstance(number, int) for number in numbers)
@@ -68,18 +67,14 @@ def natural_bounds(item: Hyperparameter) -> Bounds:
     return Bounds()
 
 
-def _numbers(item: Hyperparameter) -> Sequence[float]:
-    return item.domain.numbers
-
-
 def wider(item: Hyperparameter, end: End) -> Wider | None:
     """The domain of an ordered hyperparameter, wider at one end; None if no value lies beyond that end."""
     bounds = natural_bounds(item)
     if item.off is not None and isinstance(item.off, (int, float)):
         number = float(item.off)
         bounds = Bounds(
-            max(bounds.low, number) if number <= min(_numbers(item)) else bounds.low,
-            min(bounds.high, number) if number >= max(_numbers(item)) else bounds.high,
+            max(bounds.low, number) if number <= min(item.domain.numbers) else bounds.low,
+            min(bounds.high, number) if number >= max(item.domain.numbers) else bounds.high,
             bounds.low_open,
             bounds.high_open,
         )

@@ -152,7 +152,7 @@ def stability_edge_findings(evidence: StudyEvidence) -> list[Finding]:
 
 
 def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Finding:
-    edge = min(edges, key=lambda edge: (float(edge.axis.losses.min()), edge.axis.setting))
+    edge = min(edges, key=lambda edge: (float(edge.axis.costs.min()), edge.axis.setting))
     edges = [edge, *(other for other in edges if other is not edge)]
     key, crowd = edge.axis.hyperparameter.key, edge.crowd
     assert crowd is not None
