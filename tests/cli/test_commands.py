@@ -251,7 +251,7 @@ def test_a_plan_beyond_200_rows_is_summed_up(tunectl: Call, tmp_path: Path) -> N
 def test_status_of_something_else_is_refused_with_exit_code_3(tunectl: Call, tmp_path: Path) -> None:
     code, _, err = tunectl("status", tmp_path)
     assert code == 3
-    assert "no study folder" in err
+    assert "not a study folder" in err
 
 
 @pytest.mark.parametrize(
