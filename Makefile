@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := .venv-frameworks
+# The tests whose types are checked, too; each folder without errors is added here.
+TYPED_TESTS := tests/*.py tests/contracts tests/scripts tests/proofs tests/frameworks tests/watching
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,6 +39,7 @@ lint: $(STAMP) ## check format, lint, plain words, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/plain_words.py
 	$(BIN)/mypy
+	$(BIN)/mypy --follow-imports=silent $(TYPED_TESTS)
 	$(BIN)/lint-imports
 
 smoke: $(STAMP) ## run every study in studies/smoke, each twice

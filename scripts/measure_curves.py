@@ -21,12 +21,12 @@ from curve_cases import CLEAN_SHAPES, clean_pair, curves_study, flat_from, only_
 
 from tunectl.analysis.curves.overfitting import overfitting  # noqa: E402
 from tunectl.analysis.curves.training_length import saturated_early  # noqa: E402
-from tunectl.analysis.findings.finding_evidence import Evidence  # noqa: E402
+from tunectl.analysis.findings.finding_evidence import StudyEvidence  # noqa: E402
 
 Pair = Callable[[np.random.Generator], tuple]
 
 
-def share(seeds: range, draw: Pair, look: Callable[[Evidence], list], trials: int = 1, settings: int = 1) -> float:
+def share(seeds: range, draw: Pair, look: Callable[[StudyEvidence], list], trials: int = 1, settings: int = 1) -> float:
     """In what part of the studies of such trials the finding comes."""
     found = 0
     for seed in seeds:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from planted_curves import CURVE_FLAWS, UPDATE_FLAWS, planted_evidence  # noqa: E402
 from simulated_studies import SEARCH_FLAWS, simulated_evidence  # noqa: E402
 
-from tunectl.analysis.findings.finding_evidence import Evidence  # noqa: E402
+from tunectl.analysis.findings.finding_evidence import StudyEvidence  # noqa: E402
 from tunectl.analysis.findings.study_findings import study_findings  # noqa: E402
 
 FOUND = 0.95
@@ -50,7 +50,7 @@ class Said:
     seconds: float
 
 
-def simulated(flaw: str, seed: int) -> Evidence:
+def simulated(flaw: str, seed: int) -> StudyEvidence:
     """The study of a seed with a flaw, or a clean one."""
     if flaw == CLEAN:
         return simulated_evidence(seed, updates_of=UPDATES_OF)

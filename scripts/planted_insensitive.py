@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from simulated_studies import Response, Shape, evidence_of  # noqa: E402
 
-from tunectl.analysis.findings.finding_evidence import Evidence  # noqa: E402
+from tunectl.analysis.findings.finding_evidence import StudyEvidence  # noqa: E402
 from tunectl.analysis.search.insensitive import insensitive_findings  # noqa: E402
 
 NAMES = ("learning_rate", "weight_decay", "momentum", "width")
@@ -31,7 +31,7 @@ CLEAR = 0.15
 ALARMS = 0.05
 
 
-def simulated(seed: int, trials: int, varying: int, strength: float) -> Evidence:
+def simulated(seed: int, trials: int, varying: int, strength: float) -> StudyEvidence:
     """A study in which weight decay matters by `strength`, and the other hyperparameters by what is drawn."""
     generator = np.random.default_rng([seed, 50])
     optima = {name: float(generator.uniform(0.3, 0.7)) for name in NAMES[:varying]}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from builders import study
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial, Scalar
 
@@ -18,7 +18,7 @@ STEPS = 2000
 START = 0.9
 
 
-def curves_study(settings: Sequence[Sequence[Errors]], **training: str) -> Evidence:
+def curves_study(settings: Sequence[Sequence[Errors]], **training: str) -> StudyEvidence:
     """A study in which each setting has trials with these (valid, train) error rates, after START at step 0."""
     spec = study(training=f"{{max_train_steps: {STEPS}, eval_every: {STEPS // len(settings[0][0][0])}}}", **training)
     runs: list[Run] = []
@@ -35,7 +35,7 @@ def curves_study(settings: Sequence[Sequence[Errors]], **training: str) -> Evide
             runs.append(
                 Run(plan, "completed", best_value=float(valid[best]), best_step=int(steps[1 + best]), curves=curves)
             )
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def shares_done(evaluations: int) -> np.ndarray:
@@ -103,9 +103,9 @@ def rising_pair(
     examples: int,
     turn: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An error rate of `examples` examples that falls to `low`, then rises to `high`, and a training one that falls.
+    """An error rate that falls to `low`, then rises to `high`, and a training error that falls.
 
-    Without examples it is a smooth curve with a scatter of one per cent.
+    The first is counted on `examples` examples; with 0 it is a smooth curve with a scatter of one per cent.
     """
     done, turn = shares_done(evaluations), generator.uniform(0.3, 0.5) if turn is None else turn
     fall = (START - low) * np.clip(1 - done / turn, 0, 1) ** generator.uniform(1.5, 3)

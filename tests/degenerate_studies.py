@@ -13,7 +13,7 @@ from builders import study_text
 from hypothesis import reject
 from hypothesis import strategies as st
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.errors import StudyError
 from tunectl.core.records import PlannedTrial, State, TrialOutcome
@@ -65,7 +65,7 @@ CurveOf = Callable[[np.random.Generator, int, float], np.ndarray]
 class Drawn:
     """What a study is made of, beside its file."""
 
-    evidence: Evidence
+    evidence: StudyEvidence
     outcomes: tuple[TrialOutcome, ...]
 
 
@@ -122,7 +122,7 @@ def degenerate_studies(draw: st.DrawFn) -> Drawn:
         else run
         for run in runs
     ]
-    evidence = Evidence(spec, spec.objective, tuple(runs), read, folder="runs/degenerate")
+    evidence = StudyEvidence(spec, spec.objective, tuple(runs), read, folder="runs/degenerate")
     return Drawn(evidence, tuple(outcome_of(run) for run in runs))
 
 

@@ -19,9 +19,9 @@ from tunectl.analysis.figures.figures import (
     PointsFigure,
 )
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.core.table_columns import Column
+from tunectl.core.table_columns import Cell, Column, ColumnType
 from tunectl.report.page_model import PageTable, Section, StudyPage, TrialDetail
-from tunectl.report.table import Cell, ColumnType, Table
+from tunectl.report.table import Table
 
 NASTY = "</script><img src=x onerror=alert(1)>"
 QUOTES = "a'b\"c[d].e\\f{{g}} ${h} `i` \u2028 <!-- é 漢字 🙂"

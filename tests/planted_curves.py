@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from simulated_studies import CHANCE, rewritten, simulated_evidence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 
 Fall = Callable[[np.ndarray], np.ndarray]
@@ -23,7 +23,7 @@ TRAINED_BEST = 8
 """The number of best trials of each setting whose updates are simulated: the good ones of the studies here."""
 
 
-def planted_evidence(flaw: str, seed: int, **changes: Any) -> Evidence:
+def planted_evidence(flaw: str, seed: int, **changes: Any) -> StudyEvidence:
     """A simulated study, otherwise clean, in which trials train with the flaw; `changes` as for simulated_evidence."""
     generator = np.random.default_rng([seed, 30])
     if flaw in UPDATE_FLAWS:
@@ -122,7 +122,7 @@ def _saturated(generator: np.random.Generator, run: Run) -> Run:
 
 
 def _best_early(generator: np.random.Generator, run: Run) -> Run:
-    """The error of a small validation set, which does not move any more."""
+    """The error of a small validation set, which no longer changes."""
     fallen = with_curves(generator, run, exponential_fall(generator.uniform(0.003, 0.008)), scatter=0.0)
     return replace(
         fallen, curves={name: (steps, np.round(values, 2)) for name, (steps, values) in fallen.curves.items()}
@@ -220,7 +220,7 @@ UPDATE_FLAWS: dict[str, Plant] = {
 """For each flaw how the updates of a trial show it."""
 
 
-def healthy_evidence(kind: str, seed: int) -> Evidence:
+def healthy_evidence(kind: str, seed: int) -> StudyEvidence:
     """A study without a flaw whose curves could be taken for one."""
     generator = np.random.default_rng([seed, 31])
     changes = {"few evaluations": {"max_train_steps": 1000, "eval_every": int(generator.choice([200, 250, 333]))}}

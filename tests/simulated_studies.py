@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Finding
+from tunectl.analysis.findings.study_findings import FINDINGS
 from tunectl.analysis.results.runs import Run, UpdateSeries
 from tunectl.core.objective import Objective
 from tunectl.core.records import PlannedTrial
@@ -97,7 +99,7 @@ class Shape:
         return "\n".join(lines) + "\n"
 
 
-def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 0, **changes: Any) -> Evidence:
+def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 0, **changes: Any) -> StudyEvidence:
     """A simulated study: clean, or with one of SEARCH_FLAWS.
 
     `changes` are fields of Shape or of Response that shall have this value; the others are drawn. The best
@@ -110,7 +112,7 @@ def simulated_evidence(seed: int, *, flaw: str | None = None, updates_of: int = 
     return evidence_of(seed, shape, response, updates_of=updates_of)
 
 
-def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int = 0) -> Evidence:
+def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int = 0) -> StudyEvidence:
     """The study of this shape with this response; `seed` gives its points and its noise."""
     generator = np.random.default_rng([seed, 21])
     spec = parse_study(shape.text().replace("{seed}", str(seed)), Path("/studies/simulated.yaml"))
@@ -125,11 +127,17 @@ def evidence_of(seed: int, shape: Shape, response: Response, *, updates_of: int 
         error = response.error(plan.setting, positions) * np.exp(response.noise * generator.normal())
         lost = positions.get("learning_rate", 0.0) > response.edge or generator.uniform() < response.scattered
         runs.append(_run(generator, plan, shape, spec.objective, min(float(error), CHANCE), lost=bool(lost)))
-    evidence = Evidence(spec, spec.objective, tuple(runs), folder="runs/simulated")
+    evidence = StudyEvidence(spec, spec.objective, tuple(runs), folder="runs/simulated")
     return with_updates(evidence, generator, updates_of) if updates_of else evidence
 
 
-def rewritten(evidence: Evidence, change: Callable[[Run], Run]) -> Evidence:
+def findings_of(evidence: StudyEvidence, *names: str) -> list[Finding]:
+    """What the functions with these names in FINDINGS find, the warnings first."""
+    found = [finding for name in names for finding in FINDINGS[name](evidence)]
+    return sorted(found, key=lambda finding: finding.level != "warning")
+
+
+def rewritten(evidence: StudyEvidence, change: Callable[[Run], Run]) -> StudyEvidence:
     """The evidence with every run changed, its best value found again in its curve of the objective."""
     return replace(evidence, runs=tuple(judged(change(run), evidence.objective) for run in evidence.runs))
 
@@ -253,7 +261,7 @@ def trial_curves(
     }
 
 
-def with_updates(evidence: Evidence, generator: np.random.Generator, count: int) -> Evidence:
+def with_updates(evidence: StudyEvidence, generator: np.random.Generator, count: int) -> StudyEvidence:
     """The evidence in which the best `count` trials of each setting have the series of every update."""
     chosen = {run.plan.trial for runs in evidence.by_setting.values() for run in evidence.ranked(runs)[:count]}
     runs = tuple(

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from builders import NUISANCE_RATE, study
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.trial_plan import plan_trials
 
 
-def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: StudySpec | None = None) -> Evidence:
+def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: StudySpec | None = None) -> StudyEvidence:
     """Each trial has the loss of (generator, position of its learning rate, of its weight decay); inf: infeasible."""
     generator = np.random.default_rng([seed, 40])
     decay = "{role: nuisance, range: [1e-6, 1e-2], scale: log}"
@@ -31,4 +31,4 @@ def study_of_losses(seed: int, trials: int, loss: Callable[..., float], spec: St
         value = float(loss(generator, rate, at))
         lost = math.isinf(value)
         runs.append(Run(plan, "infeasible" if lost else "completed", best_value=None if lost else value, best_step=100))
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))

@@ -12,17 +12,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from tunectl.core.records import WorkloadReference
+from tunectl.execution.protocol import Assignment
+
+Stop = Callable[[], bool]
 
 LOADED_PID = os.getpid()
 
 
-def warm_up(*, own_code):
+def warm_up(*, own_code: bool) -> None:
     if os.environ.get("TOY_WARM_UP") == "raises":
         raise ImportError("no such library")
 
 
-def preload(workload):
+def preload(workload: WorkloadReference) -> None:
     name = workload.factory
     if name == "raises":
         raise ValueError("there is no such data set")
@@ -45,16 +51,17 @@ def preload(workload):
         signal.set_wakeup_fd(-1)
 
 
-def work(assignment, stop):
+def work(assignment: Assignment, stop: Stop) -> int:
     if assignment.task == "probe":
         return _probe(assignment)
     folder = Path(assignment.folder)
     request = json.loads((folder / "request.json").read_text())
     (folder / "pids.jsonl").open("a").write(json.dumps([os.getpid(), assignment.attempt]) + "\n")
-    return globals()["_" + request["behaviour"]](folder, assignment, stop)
+    code: int = globals()["_" + request["behaviour"]](folder, assignment, stop)
+    return code
 
 
-def _probe(assignment):
+def _probe(assignment: Assignment) -> int:
     name = assignment.request["study"]
     if name == "dies":
         print("in the middle of it")
@@ -74,7 +81,7 @@ def _probe(assignment):
     return 0
 
 
-def _kill(order):
+def _kill(order: str) -> None:
     """`kills itself once PATH`, `kills its server always PATH`; PATH gets the pids."""
     _, victim, how_often, path = order.replace("its server", "server").split(" ", 3)
     if how_often == "once" and Path(path).exists():
@@ -85,18 +92,18 @@ def _kill(order):
     signal.pause()
 
 
-def _finish(folder, state="completed", reason=""):
+def _finish(folder: Path, state: str = "completed", reason: str = "") -> int:
     result = {"trial": int(folder.name), "state": state, "reason": reason, "format": 1}
     (folder / "result.json").write_text(json.dumps(result))
     return 0
 
 
-def _completes(folder, assignment, stop):
+def _completes(folder: Path, assignment: Assignment, stop: Stop) -> int:
     print("trained")
     return _finish(folder)
 
 
-def _reports(folder, assignment, stop):
+def _reports(folder: Path, assignment: Assignment, stop: Stop) -> int:
     print("half a line", end="")
     facts = {
         "pid": os.getpid(),
@@ -116,7 +123,7 @@ def _reports(folder, assignment, stop):
     return _finish(folder)
 
 
-def _is_open(fd):
+def _is_open(fd: int) -> bool:
     # Beyond the standard streams; the descriptor under which the folder was listed is closed by now.
     try:
         os.fstat(fd)
@@ -125,34 +132,36 @@ def _is_open(fd):
     return fd > 2
 
 
-def _exits_3(folder, assignment, stop):
+def _exits_3(folder: Path, assignment: Assignment, stop: Stop) -> int:
     os._exit(3)
 
 
-def _calls_sys_exit(folder, assignment, stop):
+def _calls_sys_exit(folder: Path, assignment: Assignment, stop: Stop) -> int:
     sys.exit("enough")
 
 
-def _raises(folder, assignment, stop):
+def _raises(folder: Path, assignment: Assignment, stop: Stop) -> int:
     raise RuntimeError("outside of the user's code")
 
 
-def _kills_itself(folder, assignment, stop):
+def _kills_itself(folder: Path, assignment: Assignment, stop: Stop) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("the process has ended")
 
 
-def _crashes_once(folder, assignment, stop):
+def _crashes_once(folder: Path, assignment: Assignment, stop: Stop) -> int:
     if assignment.attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return _finish(folder)
 
 
-def _writes_then_crashes(folder, assignment, stop):
+def _writes_then_crashes(folder: Path, assignment: Assignment, stop: Stop) -> int:
     _finish(folder)
     ctypes.string_at(0)
+    raise AssertionError("the process has ended")
 
 
-def _waits_for_stop(folder, assignment, stop):
+def _waits_for_stop(folder: Path, assignment: Assignment, stop: Stop) -> int:
     (folder / "waiting").write_text(str(os.getpid()))
     while not stop():
         signal.sigtimedwait([signal.SIGUSR1], 0.005)
@@ -160,14 +169,14 @@ def _waits_for_stop(folder, assignment, stop):
     return 75
 
 
-def _ignores_stop(folder, assignment, stop):
+def _ignores_stop(folder: Path, assignment: Assignment, stop: Stop) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     (folder / "waiting").write_text(str(os.getpid()))
     while True:
         signal.pause()
 
 
-def _sleeper(folder, name, *, new_session=False, daemon=False):
+def _sleeper(folder: Path, name: str, *, new_session: bool = False, daemon: bool = False) -> None:
     """A child that sleeps until it is killed; `daemon`: forked twice, so its parent has ended by then."""
     reading, writing = os.pipe()
     if os.fork() == 0:
@@ -183,27 +192,28 @@ def _sleeper(folder, name, *, new_session=False, daemon=False):
     os.read(reading, 1)
 
 
-def _leaves_children(folder, assignment, stop):
+def _leaves_children(folder: Path, assignment: Assignment, stop: Stop) -> int:
     _sleeper(folder, "child")
     _sleeper(folder, "session", new_session=True)
     _sleeper(folder, "daemon", new_session=True, daemon=True)
     return _finish(folder)
 
 
-def _leaves_children_and_waits(folder, assignment, stop):
+def _leaves_children_and_waits(folder: Path, assignment: Assignment, stop: Stop) -> int:
     _sleeper(folder, "child")
     _sleeper(folder, "session", new_session=True)
     _sleeper(folder, "daemon", new_session=True, daemon=True)
     return _waits_for_stop(folder, assignment, stop)
 
 
-def _leaves_children_and_crashes(folder, assignment, stop):
+def _leaves_children_and_crashes(folder: Path, assignment: Assignment, stop: Stop) -> int:
     _leaves_children(folder, assignment, stop)
     (folder / "result.json").unlink()
     os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError("the process has ended")
 
 
-def _writes_to_fd_1(folder, assignment, stop):
+def _writes_to_fd_1(folder: Path, assignment: Assignment, stop: Stop) -> int:
     os.write(1, b"straight to the descriptor\n")
     print("through the stream")
     subprocess.run(["echo", "through a child"], check=True)
@@ -211,7 +221,7 @@ def _writes_to_fd_1(folder, assignment, stop):
     return _finish(folder)
 
 
-def _kills_the_server(folder, assignment, stop):
+def _kills_the_server(folder: Path, assignment: Assignment, stop: Stop) -> int:
     if assignment.attempt == 1:
         _sleeper(folder, "child")
         os.kill(os.getppid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What an analysis of many evaluations takes: memory that grows with their number, and no faster."""
+"""The memory that the analysis of many evaluations takes: it grows with their number, and no faster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulated_studies import simulated_evidence
 
 from tunectl.analysis.curves.curve_shapes import loss_curve
 from tunectl.analysis.figures.study_figures import training_curves, update_figures
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.runs import Run, UpdateSeries
 
@@ -20,8 +20,8 @@ BYTES_AN_EVALUATION = 1_500
 """Of a trial with four metrics: some twenty arrays of floats for each. A table of pairs of 20,000 has 160,000."""
 
 
-def long_study(evaluations: int, *, updates: bool = False) -> Evidence:
-    """Two trials with so many evaluations each."""
+def long_study(evaluations: int, *, updates: bool = False) -> StudyEvidence:
+    """Two trials with this many evaluations each."""
     clean = simulated_evidence(3, trials=2, settings=1, max_train_steps=evaluations, eval_every=1)
     if not updates:
         return clean
@@ -37,7 +37,7 @@ def long_study(evaluations: int, *, updates: bool = False) -> Evidence:
     return replace(clean, runs=runs, updates_read=frozenset(run.plan.trial for run in runs))
 
 
-def peak_bytes(evidence: Evidence) -> int:
+def peak_bytes(evidence: StudyEvidence) -> int:
     tracemalloc.start()
     try:
         study_findings(evidence)

@@ -93,7 +93,7 @@ def test_messages_that_find_no_room_end_no_command(full: TextIO, monkeypatch: py
 
 def test_results_that_find_no_room_are_an_error(full: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", full)
-    with pytest.raises(FolderError, match="the output cannot be written: No space left on device"):
+    with pytest.raises(FolderError, match="the output: cannot be written: No space left on device"):
         say("a result")
 
 

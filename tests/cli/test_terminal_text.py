@@ -1,4 +1,4 @@
-"""What is printed: safe on a terminal, whatever it holds, and in characters that the stream's encoding has."""
+"""Printed text is safe on a terminal and fits the encoding of the stream. Also tests core/safe_text.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`export`: tables as files, and what is said where a tool's library is missing; tests/exchange asks the tools."""
+"""`export`: tables as files, and what is said where a tool's library is missing; tests/exchange asks the tools.
+
+Tests exchange/optional_libraries.py, too.
+"""
 
 from __future__ import annotations
 

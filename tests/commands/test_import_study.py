@@ -1,4 +1,7 @@
-"""`import`: a study folder made of a foreign study, on which the other commands work."""
+"""`import`: a study folder made of a foreign study, on which the other commands work.
+
+Tests exchange/imported_study.py and foreign_study.py, too.
+"""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_conflicts_are_reported_and_nothing_is_guessed(studied):
     found = next_round(studied(STEPS, FEWER, RATE))
     assert "max_train_steps: 200" in found.path.read_text()
     (conflict,) = found.conflicts
-    assert str(conflict).startswith("training.max_train_steps: the findings do not agree: finding-0 asks for 400")
+    assert str(conflict).startswith("training.max_train_steps: the findings do not agree: finding-0 proposes 400")
     assert [item.change.path for item in found.changes] == [RATE.path]
 
 

@@ -194,7 +194,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, in_zip: boo
         )
         save(path, {})
     with pytest.raises(
-        UnreadableError, match=r"cannot be loaded: it holds (posix\.mkdir|what raises UnpicklingError)\. It is"
+        UnreadableError,
+        match=r"cannot be loaded: it contains (posix\.mkdir|a value that raises UnpicklingError)\. It is",
     ):
         load(path)
     assert not marker.exists()

@@ -24,7 +24,7 @@ def test_the_lower_value_ranks_first_when_minimized_and_the_higher_when_maximize
 @pytest.mark.parametrize("objective", [LOWER, HIGHER])
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf])
 def test_missing_nan_and_either_infinity_rank_behind_every_finite_value(objective, bad):
-    assert objective.loss(bad) == math.inf
+    assert objective.cost(bad) == math.inf
     for value in (-1.7e308, -1.0, 0.0, 1.0, 1.7e308):
         assert objective.rank(value, 10**9) < objective.rank(bad, 1)
 
@@ -38,3 +38,10 @@ def test_a_tie_goes_to_the_earlier_step(objective):
 def test_minus_zero_ties_with_zero():
     assert LOWER.rank(-0.0, 1)[0] == LOWER.rank(0.0, 1)[0]
     assert HIGHER.rank(0.0, 2) > HIGHER.rank(-0.0, 1)
+
+
+@given(finite)
+def test_the_value_of_a_cost_is_the_value_that_has_it(value):
+    for objective in (LOWER, HIGHER):
+        assert objective.value(objective.cost(value)) == value
+    assert (LOWER.value(math.inf), HIGHER.value(math.inf)) == (math.inf, -math.inf)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tunectl.core.wording import counted, nearest, quoted, short_number
+from tunectl.core.wording import as_text, counted, got, listed, nearest, printable, quoted, short_number, short_text
 from tunectl.language.configuration import FIELDS
 
 
@@ -75,3 +75,52 @@ def test_counts_are_singular_or_plural_with_their_thousands_apart():
 )
 def test_a_measured_value_is_short_and_whole_where_it_is_large(value, digits, text):
     assert short_number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "exact", "short"),
+    [
+        (True, "true", "true"),
+        (1, "1", "1"),
+        (12345678, "12345678", "12345678"),
+        (0.1, "0.1", "0.1"),
+        (0.123456789, "0.123456789", "0.1235"),
+        (1234.56, "1234.56", "1235"),
+        (1e-7, "1e-07", "1e-07"),
+        (123456789.0, "123456789.0", "1.235e+08"),
+        (math.inf, "inf", "inf"),
+        (math.nan, "nan", "nan"),
+        ("adam", "adam", "adam"),
+        ("True", "True", "True"),
+    ],
+)
+def test_a_value_is_exact_or_short_and_true_as_in_a_study_file(value, exact, short):
+    assert as_text(value) == exact
+    assert short_text(value) == short
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "got nothing"),
+        (True, "got true"),
+        (0.5, "got 0.5"),
+        ("a", "got 'a'"),
+        ("5", "got '5' (text); write 5 without quotes"),
+        ([], "got an empty list"),
+        ([1], "got a list"),
+        ({}, "got an empty mapping"),
+        ({"a": 1}, "got a mapping"),
+        ("x" * 99, f"got '{'x' * 59}…"),
+    ],
+)
+def test_what_an_error_is_about_is_short_and_says_its_kind(value, text):
+    assert got(value) == text
+
+
+def test_what_does_not_print_is_an_escape():
+    assert printable("a\tb\n\x1b[31m\ud800é") == "a\\tb\\n\\x1b[31m\\ud800é"
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert [listed(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]

@@ -1,4 +1,4 @@
-"""A command line drafted as a study: what the command is then called with, and what is left to be filled in."""
+"""Tests drafting/command_draft.py, command_words.py, study_text.py, proposals.py and options.py: a command line as a study."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from tunectl.core.errors import StudyError
 from tunectl.core.wording import as_text
-from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry, Segment, drafted
-from tunectl.drafting.command_words import given, of_a_shell, parted, with_source_defaults
+from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry, Segment, draft_command
+from tunectl.drafting.command_words import read_words, shell_words, split_command, with_source_defaults
 from tunectl.drafting.help_text import Help, read_help
-from tunectl.drafting.study_text import Known, study_text
+from tunectl.drafting.study_text import StudyDetails, study_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.placeholders import command_line
 from tunectl.language.study_reader import draft_study, load_study
@@ -55,16 +55,16 @@ def training_script() -> argparse.ArgumentParser:
 
 
 def draft(line: str, text: Help | None = None, place: Sequence[str] = ()) -> DraftedCommand:
-    _, program, words = parted(shlex.split(line))
+    _, program, words = split_command(shlex.split(line))
     told = read_help(training_script().format_help()) if text is None else text
-    pieces, read = given(words, told)
+    pieces, read = read_words(words, told)
     assert read == len(words)
-    return drafted(program, [Segment(pieces, told)], place)
+    return draft_command(program, [Segment(pieces, told)], place)
 
 
-def written(path: Path, line: str, command: DraftedCommand, known: Known | None = None) -> Path:
-    known = known or Known("val_loss", "minimize", 9, ("- {json_lines: stdout}",))
-    path.write_text(study_text("a", shlex.split(line), {}, command, known, path.name))
+def written(path: Path, line: str, command: DraftedCommand, known: StudyDetails | None = None) -> Path:
+    known = known or StudyDetails("val_loss", "minimize", 9, ("- {json_lines: stdout}",))
+    path.write_text(study_text("a", command, known, line=shlex.split(line), environment={}, file=path.name))
     return path
 
 
@@ -77,7 +77,7 @@ def checked(path: Path) -> StudySpec:
 
 
 def called(spec: StudySpec) -> list[str]:
-    """The words that a trial of the study as it stands is called with."""
+    """The words that a trial of the unchanged study is called with."""
     assert spec.program is not None
     values = {item.name: item.domain.value for item in spec.hyperparameters if isinstance(item.domain, FixedValue)}
     texts = {name: as_text(value) for name, value in values.items()}
@@ -127,8 +127,8 @@ def test_only_what_the_line_gives_and_what_is_the_trials_own_is_placed(tmp_path:
     ]
     assert command.steps == ("--epochs", 3)
     # What has no value that can be offered without a guess is named.
-    assert "--pin PIN" in command.left
-    assert "--layers LAYERS [LAYERS ...]" in command.left
+    assert "--pin PIN" in command.not_offered
+    assert "--layers LAYERS [LAYERS ...]" in command.not_offered
     assert called(checked(written(tmp_path / "a.yaml", "", command)))[2:] == [
         "--lr", "0.05", "--betas", "0.8", "0.99", "--epochs", "9", "--seed", "5", "--save-dir", "/runs/7",
         "--out", "/runs/7/model.pt",
@@ -196,7 +196,7 @@ def test_a_switch_that_saves_a_file_is_a_word_of_the_command_and_no_hyperparamet
     assert [entry.name for entry in found.entries] == ["saver"]
 
 
-def test_two_options_of_one_name_are_told_apart() -> None:
+def test_two_options_with_one_name_get_two_names() -> None:
     text = read_help(
         "options:\n  --lr LR  (default: 1)\n  --learning-rate LR  (default: 2)\n  --a.b X  (default: 3)\n  --a_b X  (default: 4)\n"
     )
@@ -205,7 +205,7 @@ def test_two_options_of_one_name_are_told_apart() -> None:
 
 
 def test_proposals_are_studies(tmp_path: Path) -> None:
-    """Every entry that is proposed beside a value may stand in its place."""
+    """Every entry that is proposed beside a value can replace it."""
     line = "--lr 0.1 --wd 0 --betas 0.9 0.999"
     path = written(tmp_path / "a.yaml", line, draft(f"python train.py {line}", place=EVERY))
     text = re.sub(r"^(  \w+): .*# or (\{.*\})$", r"\1: \2", path.read_text(), flags=re.MULTILINE)
@@ -219,7 +219,7 @@ def test_proposals_are_studies(tmp_path: Path) -> None:
 
 def test_what_is_marked_is_all_that_a_check_complains_of(tmp_path: Path) -> None:
     text = read_help("options:\n  --lr LR  rate (default: 0.1)\n")
-    path = written(tmp_path / "a.yaml", "", draft("./train --lr 1", text), Known())
+    path = written(tmp_path / "a.yaml", "", draft("./train --lr 1", text), StudyDetails())
     lines = path.read_text().splitlines()
     marked = {number for number, line in enumerate(lines, start=1) if MARK in line}
     with pytest.raises(StudyError) as caught:
@@ -240,7 +240,7 @@ def test_a_command_that_takes_nothing_leaves_its_hyperparameters_to_be_filled_in
     assert f"hyperparameters:    {MARK}" in path.read_text()
 
 
-def test_a_command_without_help_gives_what_stands_on_its_line(tmp_path: Path) -> None:
+def test_a_command_without_help_gives_the_options_in_its_line(tmp_path: Path) -> None:
     line = "./train --lr 0.1 --flag --width=3 model.depth=4 -q run"
     spec = checked(written(tmp_path / "a.yaml", line, draft(line, Help())))
     assert called(spec) == ["./train", "--lr", "0.1", "--flag", "--width=3", "model.depth=4", "-q", "run"]
@@ -250,9 +250,11 @@ def test_a_command_without_help_gives_what_stands_on_its_line(tmp_path: Path) ->
 def test_subcommands_take_their_own_options(tmp_path: Path) -> None:
     top = read_help("usage: x [-h] [--seed S] {train,eval} ...\n\noptions:\n  --gpu N  (default: 0)\n")
     own = read_help("options:\n  --lr LR  (default: 0.1)\n")
-    pieces, read = given(["train", "--lr", "1"], top)
+    pieces, read = read_words(["train", "--lr", "1"], top)
     assert read == 0
-    command = drafted(["./x"], [Segment(pieces, top, "train"), Segment(given(["--lr", "1"], own)[0], own)], ["gpu"])
+    command = draft_command(
+        ["./x"], [Segment(pieces, top, "train"), Segment(read_words(["--lr", "1"], own)[0], own)], ["gpu"]
+    )
     assert command.items == [
         "- ./x", '- [--gpu, "{gpu}"]', "- train", '- [--lr, "{learning_rate}"]',
     ]  # fmt: skip
@@ -273,27 +275,27 @@ def test_subcommands_take_their_own_options(tmp_path: Path) -> None:
 def test_the_words_that_start_a_program(
     line: str, environment: dict[str, str], program: list[str], rest: list[str]
 ) -> None:
-    assert parted(shlex.split(line)) == (environment, program, rest)
+    assert split_command(shlex.split(line)) == (environment, program, rest)
 
 
 def test_words_for_a_shell_are_found() -> None:
-    assert of_a_shell(["a", "|", "tee", "2>&1", ">", "x", "&&", "lr>3", "(0.9,0.99)", "-"]) == ["|", "2>&1", ">", "&&"]
+    assert shell_words(["a", "|", "tee", "2>&1", ">", "x", "&&", "lr>3", "(0.9,0.99)", "-"]) == ["|", "2>&1", ">", "&&"]
 
 
 def test_defaults_come_from_the_script_where_its_help_shows_none() -> None:
     source = (
         "import argparse\np = argparse.ArgumentParser()\np.add_argument('-l', '--lr', type=float, default=1e-3)\n"
         "p.add_argument('--width', default=WIDTH)\np.add_argument('--amp', action=Flag, default=True)\n"
-        "p.add_argument('--told', default=5)\np.add_argument('--none', default=None)\n"
+        "p.add_argument('--extra', default=5)\np.add_argument('--none', default=None)\n"
         "p.add_argument('--nesterov', action='store_true', default=False)\n"
     )
-    options = "-l LR, --lr LR", "--width W", "--amp, --no-amp", "--told T  (default: 4)", "--none N", "--nesterov"
+    options = "-l LR, --lr LR", "--width W", "--amp, --no-amp", "--extra T  (default: 4)", "--none N", "--nesterov"
     text = with_source_defaults(read_help("options:\n" + "".join(f"  {item}\n" for item in options)), source)
     assert {item.name: item.default for item in text.options} == {
         "--lr": "1e-3",
         "--width": None,
         "--amp": "true",
-        "--told": "4",
+        "--extra": "4",
         "--none": None,
         "--nesterov": None,
     }
@@ -314,20 +316,20 @@ def test_a_list_by_default_is_never_passed_as_one_value(tmp_path: Path) -> None:
     spec = checked(written(tmp_path / "a.yaml", "", command))
     assert vars(script.parse_args(called(spec)[2:])) == vars(script.parse_args([]))
     assert "style" in spec.names
-    assert command.left == [
-        "--tag TAG (its default, [], is no single value)",
-        "--milestones MILESTONES (its default, [30, 60], is no single value)",
-        "--options OPTIONS (its default, {'a': 1}, is no single value)",
+    assert command.not_offered == [
+        "--tag TAG (its default, [], is not a single value)",
+        "--milestones MILESTONES (its default, [30, 60], is not a single value)",
+        "--options OPTIONS (its default, {'a': 1}, is not a single value)",
     ]
 
 
-def test_an_option_that_repeats_is_told_from_the_script() -> None:
+def test_an_option_that_repeats_is_found_in_the_script() -> None:
     source = 'p.add_argument("--tag", action="append", default="a")\nq = click.option("--name", multiple=True)\n'
     told = read_help("options:\n  --tag T\n  --name N  [default: a, b]\n  --lr L  [default: 1]\n")
     command = draft("./train", with_source_defaults(told, source))
     assert [entry.name for entry in command.offered] == ["learning_rate"]
-    assert [text.partition(" (")[0] for text in command.left] == ["--tag T", "--name N"]
-    assert all("several times" in text for text in command.left)
+    assert [text.partition(" (")[0] for text in command.not_offered] == ["--tag T", "--name N"]
+    assert all("several times" in text for text in command.not_offered)
 
 
 def test_words_of_hydra_follow_the_rules_of_options(tmp_path: Path) -> None:
@@ -337,7 +339,9 @@ def test_words_of_hydra_follow_the_rules_of_options(tmp_path: Path) -> None:
     )
     command = draft(line, Help())
     spec = checked(
-        written(tmp_path / "a.yaml", line, command, Known("val_loss", "minimize", 9, ("- {json_lines: stdout}",)))
+        written(
+            tmp_path / "a.yaml", line, command, StudyDetails("val_loss", "minimize", 9, ("- {json_lines: stdout}",))
+        )
     )
     assert called(spec) == [
         "./train", "optimizer.lr=0.1", "+trainer.max_steps=9", "seed=5", "model.seed=2", "hydra.run.dir=/runs/7",
@@ -378,9 +382,9 @@ def test_what_the_script_requires_and_the_line_lacks_is_to_be_filled_in(tmp_path
     command = draft("./train d --lr 1", text)
     marked = [item.partition(MARK)[2] for item in command.items if MARK in item]
     assert [re.sub(r".*requires ", "", item) for item in marked] == [
-        "--betas BETAS BETAS", "one of --cpu, --gpu", "{a,b}, a word without an option",
+        "--betas BETAS BETAS", "one of --cpu, --gpu", "{a,b}, an argument without an option name",
     ]  # fmt: skip
-    assert not [item for item in command.left if "--betas" in item]
+    assert not [item for item in command.not_offered if "--betas" in item]
     path = written(tmp_path / "a.yaml", "", command)
     lines = path.read_text().splitlines()
     with pytest.raises(StudyError) as caught:
@@ -408,12 +412,12 @@ def goes_on(option: str) -> str:
     """The line of a study that shows an option from which a script may go on."""
     made = read_help(f"usage: train.py\n\noptions:\n  --lr LR  (default: 0.1)\n  {option}\n")
     found = draft("./train --lr 1", made)
-    return next(text for text in [*found.left, *found.items] if f"{option.split()[0]}" in text)
+    return next(text for text in [*found.not_offered, *found.items] if f"{option.split()[0]}" in text)
 
 
 def test_an_option_to_go_on_by_is_shown_as_the_study_writes_it() -> None:
     shown = goes_on("--checkpoint {None}|PATH  (default: None)")
-    assert '(as [--checkpoint, "{trial.resume}"], where `checkpoints`' in shown
+    assert 'to resume stopped trials: [--checkpoint, "{trial.resume}"], if `checkpoints`' in shown
     assert "trial.resume" not in goes_on("--checkpoint PATH  (default: out/ckpt.pt)")
 
 
@@ -431,7 +435,7 @@ OWN_FOLDER = "usage: train.py\n\noptions:\n  --lr LR  (default: 0.1)\n  --workdi
 )
 def test_how_a_program_goes_on_from_its_own_folder_is_said_where_it_has_one(text: str, is_said: bool) -> None:
     made = draft("./train --lr 1", read_help(text))
-    study = study_text("study", ["train"], {}, made, Known(), "study.yaml")
+    study = study_text("study", made, StudyDetails(), line=["train"], environment={}, file="study.yaml")
     assert ('# environment: {GOES_ON_FROM: "{trial.resume}"}' in study) is is_said
     assert ("{trial.resume}" in study) is (is_said or "checkpoint" in text)
 
@@ -441,7 +445,7 @@ def test_how_a_program_goes_on_from_its_own_folder_is_said_where_it_has_one(text
     ["--resume PATH  latest checkpoint (default: none)", "--ckpt_path CKPT_PATH", "--restore-from X  (default: )"],
 )
 def test_each_option_to_go_on_by_is_shown_as_the_study_writes_it(option: str) -> None:
-    assert f'(as [{option.split()[0]}, "{{trial.resume}}"], where' in goes_on(option)
+    assert f'to resume stopped trials: [{option.split()[0]}, "{{trial.resume}}"], if' in goes_on(option)
 
 
 @pytest.mark.parametrize("option", ["--resume-epoch N  (default: 0)", "--resume {allow,never}  (default: never)"])

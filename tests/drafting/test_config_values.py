@@ -1,4 +1,4 @@
-"""Files of options in their formats: what they set, and when that is not known to be all."""
+"""Tests drafting/config_values.py: the values that configuration files set, and when these may not be all."""
 
 from __future__ import annotations
 

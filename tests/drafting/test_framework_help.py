@@ -1,4 +1,4 @@
-"""The help of Hydra and Fire, and what absl, tyro and jsonargparse print otherwise than argparse."""
+"""Tests drafting/framework_help.py: the help of Hydra and Fire, and what absl, tyro and jsonargparse print otherwise than argparse."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_commands_of_fire() -> None:
     assert read_help(text).positionals == ()
 
 
-def test_absl_tells_all_its_flags_but_those_of_its_own(
+def test_absl_shows_all_flags_of_the_program_and_not_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = help_in("absl_flags.py", monkeypatch, capsys, "--helpfull")

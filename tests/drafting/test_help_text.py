@@ -1,4 +1,4 @@
-"""What is read from the help that argparse, click, typer and absl print."""
+"""Tests drafting/help_text.py: what is read from the help that argparse, click, typer and absl print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that a file sets, and `init`: a trial trains with what the line trains with by hand."""
+"""Tests drafting/line_help.py: with a configuration file, too, a trial has the values that the line has in a shell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from study_calls import Called
 
 from tunectl.core.wording import as_text
-from tunectl.drafting.study_draft import BegunStudy, begin_from
+from tunectl.drafting.study_draft import DraftedStudy, StudiedCommand, draft_study
 from tunectl.language.placeholders import command_line
 from tunectl.language.study_spec import StudySpec
 from tunectl.session.checked_study import check_study
@@ -100,9 +100,10 @@ def printed(
     return call
 
 
-def begun(folder: Path, line: str, **more: Any) -> BegunStudy:
+def drafted(folder: Path, line: str, **more: Any) -> DraftedStudy:
     more = {"metric": "loss", "direction": "minimize", "sample": folder / "sample.txt"} | more
-    return begin_from(line, folder / "study.yaml", folder, **more)
+    message = more.pop("message", lambda _text: None)
+    return draft_study(folder / "study.yaml", StudiedCommand(line, folder, **more), message)
 
 
 def parser(*lines: str) -> str:
@@ -123,10 +124,10 @@ def called(spec: StudySpec) -> list[str]:
     return command_line(spec.program.arguments, {name: as_text(value) for name, value in values.items()} | own, values)
 
 
-def ready(study: BegunStudy) -> Path:
+def ready(study: DraftedStudy) -> Path:
     """The study's file; where the line gives no hyperparameter one is added that changes nothing."""
-    if study.marked:
-        assert [text.partition(":")[0] for _, text in study.marked] == ["hyperparameters"]
+    if study.to_fill_in:
+        assert [text.partition(":")[0] for _, text in study.to_fill_in] == ["hyperparameters"]
         text = re.sub(r"hyperparameters: .*", "hyperparameters: {nothing: a}", study.files[0].read_text())
         text = text.replace("  metrics:", '  environment: {NOTHING: "{nothing}"}\n  metrics:', 1)
         study.files[0].write_text(text)
@@ -139,7 +140,7 @@ def test_a_trial_trains_with_the_options_of_the_line(
 ) -> None:
     environment = dict(word.split("=") for word in variables.split())
     command = f"{variables} {PYTHON} two_stage_config.py {line}"
-    study = begun(folder, command)
+    study = drafted(folder, command)
     spec = check_study(ready(study), folder).spec
     assert spec.program is not None
     assert environment.items() <= spec.program.environment.items()
@@ -183,7 +184,7 @@ FRAMEWORKS = [
 def test_a_script_of_any_framework_trains_as_by_hand(
     folder: Path, printed: Callable[..., dict[str, Any]], line: str
 ) -> None:
-    study = begun(folder, f"{PYTHON} {line}")
+    study = drafted(folder, f"{PYTHON} {line}")
     spec = check_study(ready(study), folder).spec
     by_hand = printed([PYTHON, *shlex.split(line)], {})
     # What is the trial's own, where the script has it; a folder that the line does not give may be none by itself.
@@ -196,7 +197,7 @@ def test_a_script_of_any_framework_trains_as_by_hand(
 )
 def test_what_init_offers_may_be_uncommented(folder: Path, printed: Callable[..., dict[str, Any]], line: str) -> None:
     """Every option that is offered, all at once: the script reads what it reads by itself."""
-    study = begun(folder, f"{PYTHON} {line}")
+    study = drafted(folder, f"{PYTHON} {line}")
     text = re.sub(r"^(\s+)# (- [\[{\"].*)$", r"\1\2", study.files[0].read_text(), flags=re.MULTILINE)
     above, below = text.split("  # Not in the line; to study one")
     study.files[0].write_text(above + "  #" + re.sub(r"^  # (\w+: )", r"  \1", below, flags=re.MULTILINE))
@@ -207,7 +208,7 @@ def test_what_init_offers_may_be_uncommented(folder: Path, printed: Callable[...
 
 
 def test_the_head_says_what_comes_from_the_files(folder: Path) -> None:
-    study = begun(folder, f"{PYTHON} two_stage_config.py -c big.yaml other.yaml --lr 0.01")
+    study = drafted(folder, f"{PYTHON} two_stage_config.py -c big.yaml other.yaml --lr 0.01")
     head = study.files[0].read_text().partition("study:")[0]
     assert "# From big.yaml: width: 512, momentum: 0.5.\n" in head
     assert "# From other.yaml: width: 32, lr: 0.7.\n" in head
@@ -218,16 +219,16 @@ def test_the_head_says_what_comes_from_the_files(folder: Path) -> None:
 
 def test_a_file_that_cannot_be_read_leaves_the_length_to_be_filled_in(folder: Path) -> None:
     (folder / "more.yaml").write_text("_base_: big.yaml\n")
-    study = begun(folder, f"{PYTHON} two_stage_config.py --config more.yaml --lr 0.01")
-    assert [text for _, text in study.marked] == [
-        "max_train_steps: goes to --steps; the last step that the command prints, as a whole number"
+    study = drafted(folder, f"{PYTHON} two_stage_config.py --config more.yaml --lr 0.01")
+    assert [text for _, text in study.to_fill_in] == [
+        "max_train_steps: passed to --steps; the last step that the command prints, a whole number"
     ]
-    assert "# From more.yaml: _base_: big.yaml; it may set more than could be read.\n" in study.files[0].read_text()
+    assert "# From more.yaml: _base_: big.yaml; it may set more that init cannot read.\n" in study.files[0].read_text()
     (folder / "torn.yaml").write_text("width: [512\n")
     (folder / "study.yaml").unlink()
-    study = begun(folder, f"{PYTHON} two_stage_config.py --config torn.yaml --lr 0.01")
-    assert study.notes[0].startswith("with the line's own words it shows no help (it ends with exit code 1: ")
-    assert study.notes[0].endswith("does the line run by hand?")
+    study = drafted(folder, f"{PYTHON} two_stage_config.py --config torn.yaml --lr 0.01")
+    assert study.notes[0].startswith("the whole line with --help shows no options (it ended with exit code 1: ")
+    assert study.notes[0].endswith("does it run in a shell?")
 
 
 def test_a_file_that_the_script_reads_by_itself_is_not_overridden_by_a_declared_default(folder: Path) -> None:
@@ -235,23 +236,23 @@ def test_a_file_that_the_script_reads_by_itself_is_not_overridden_by_a_declared_
     (folder / "train.py").write_text(
         parser("--lr 0.1", "--steps 3", "p.set_defaults(**json.load(open('hidden.json')))")
     )
-    study = begun(folder, f"{PYTHON} train.py --lr 0.01")
-    assert [text.partition(":")[0] for _, text in study.marked] == ["max_train_steps"]
+    study = drafted(folder, f"{PYTHON} train.py --lr 0.01")
+    assert [text.partition(":")[0] for _, text in study.to_fill_in] == ["max_train_steps"]
 
 
 def test_data_is_no_file_of_options(folder: Path) -> None:
     (folder / "train.json").write_text(json.dumps({"labels": [1, 2], "rows": 3}))
     (folder / "train.py").write_text(parser("--data None", "--steps 3"))
-    study = begun(folder, f"{PYTHON} train.py --data train.json")
-    assert study.marked == ()
+    study = drafted(folder, f"{PYTHON} train.py --data train.json")
+    assert study.to_fill_in == ()
     assert "From train.json" not in study.files[0].read_text()
     assert "max_train_steps: 3" in study.files[0].read_text()
 
 
 def test_places_that_all_trials_would_share_are_named(folder: Path) -> None:
     (folder / "shared.yaml").write_text("width: 3\ncsv: {save_dir: logs}\nrandom_seed: 4\n")
-    study = begun(folder, f"{PYTHON} two_stage_config.py --config shared.yaml --lr 0.01")
-    assert [note.partition(", and no option")[0] for note in study.notes[:-1]] == [
+    study = drafted(folder, f"{PYTHON} two_stage_config.py --config shared.yaml --lr 0.01")
+    assert [note.partition(", and the help")[0] for note in study.notes[:-1]] == [
         "shared.yaml sets csv.save_dir: logs",
         "shared.yaml sets random_seed: 4",
     ]
@@ -260,8 +261,8 @@ def test_places_that_all_trials_would_share_are_named(folder: Path) -> None:
         "trainer:\n  callbacks:\n    - {class_path: x.Checkpoint, init_args: {dirpath: kept}}\nmodel: {width: 1}\n"
     )
     (folder / "list.yaml").write_text(callbacks)
-    study = begun(folder, f"{PYTHON} lightning_cli.py fit --config list.yaml --trainer.max_epochs 2")
-    assert study.notes[0].startswith("list.yaml sets trainer.callbacks[0].init_args.dirpath: kept, and no option")
+    study = drafted(folder, f"{PYTHON} lightning_cli.py fit --config list.yaml --trainer.max_epochs 2")
+    assert study.notes[0].startswith("list.yaml sets trainer.callbacks[0].init_args.dirpath: kept, and the help")
 
 
 def test_an_option_is_placed_by_name(
@@ -275,7 +276,7 @@ def test_an_option_is_placed_by_name(
     more = ["--metric", "loss", "--direction", "minimize", "--sample", "sample.txt"]
     ended = tunectl("init", "--from", line, "--place", "widht", *more)
     assert (ended.code, (folder / "study.yaml").exists()) == (2, False)
-    assert "--place: the command's help shows no option widht; did you mean width?" in ended.err
+    assert "--place widht: no such option in the command's help; did you mean width?" in ended.err
     ended = tunectl("init", "--from", line, "--place", "width", "--place", "--nesterov", *more)
     assert ended.code == 0, ended.err
     spec = check_study(folder / "study.yaml", folder).spec
@@ -284,49 +285,49 @@ def test_an_option_is_placed_by_name(
     (folder / "study.yaml").unlink()
     ended = tunectl("init", "--from", line.replace("two_stage_config", "hydra_app") + " -m width=4,5", *more)
     assert ended.code == 2
-    assert "with --multirun the line is several trainings" in ended.err
+    assert "with --multirun the command trains several times" in ended.err
 
 
-def test_a_module_is_asked_and_read_as_a_script_is(folder: Path) -> None:
+def test_a_module_is_called_and_read_like_a_script(folder: Path) -> None:
     (folder / "package").mkdir()
     (folder / "package" / "train.py").write_text(parser("--lr 0.1", "--wd 1e-4", "--epochs 3"))
-    study = begun(folder, f"{PYTHON} -m package.train --lr 0.3", place=["wd"])
+    study = drafted(folder, f"{PYTHON} -m package.train --lr 0.3", place=["wd"])
     spec = check_study(study.files[0], folder).spec
     assert (spec.name, spec.training.max_train_steps) == ("train", 3)
     assert spec.names == ("learning_rate", "weight_decay")
     assert called(spec)[:3] == [PYTHON, "-m", "package.train"]
 
 
-def test_help_is_asked_before_the_words_that_are_no_options(folder: Path) -> None:
+def test_help_comes_before_the_words_that_are_not_options(folder: Path) -> None:
     """Behind `--` it would be one of them, and the script would train."""
-    asked: list[str] = []
-    begun(folder, f"{PYTHON} two_stage_config.py --lr 0.1 -- big.yaml", tell=asked.append)
-    assert asked[1].startswith(f"asking {PYTHON} two_stage_config.py --lr 0.1 --help -- big.yaml, for")
+    messages: list[str] = []
+    drafted(folder, f"{PYTHON} two_stage_config.py --lr 0.1 -- big.yaml", message=messages.append)
+    assert messages[1].startswith(f"calling {PYTHON} two_stage_config.py --lr 0.1 --help -- big.yaml (at")
 
 
 def test_a_file_for_a_part_of_the_options(folder: Path) -> None:
     (folder / "model.yaml").write_text("width: 512\nmomentum: 0.5\n")
-    study = begun(folder, f"{PYTHON} lightning_cli.py fit --model model.yaml --model.lr 0.01 --trainer.max_epochs 2")
-    assert study.marked == ()
+    study = drafted(folder, f"{PYTHON} lightning_cli.py fit --model model.yaml --model.lr 0.01 --trainer.max_epochs 2")
+    assert study.to_fill_in == ()
     assert "# From model.yaml: model.width: 512, model.momentum: 0.5.\n" in study.files[0].read_text()
 
 
 @pytest.mark.parametrize(("value", "known"), [("3", True), ("fast", False)])
 def test_an_option_named_like_a_file_of_options_may_hold_a_number(folder: Path, value: str, known: bool) -> None:
     (folder / "train.py").write_text(parser("--num-params None", "--steps 3"))
-    study = begun(folder, f"{PYTHON} train.py --num-params {value}")
-    assert (study.marked == ()) is known
+    study = drafted(folder, f"{PYTHON} train.py --num-params {value}")
+    assert (study.to_fill_in == ()) is known
 
 
-def test_fire_is_not_asked_with_the_words_of_the_line(folder: Path) -> None:
+def test_fire_is_not_called_with_the_words_of_the_line(folder: Path) -> None:
     """It would train: behind other words its --help is that of what the function returns."""
-    asked: list[str] = []
-    begun(folder, f"{PYTHON} fire_cli.py big.yaml --lr=0.3", tell=asked.append)
-    assert [text.partition(", for")[0] for text in asked] == [f"asking {PYTHON} fire_cli.py --help"]
+    messages: list[str] = []
+    drafted(folder, f"{PYTHON} fire_cli.py big.yaml --lr=0.3", message=messages.append)
+    assert [text.partition(" (at")[0] for text in messages] == [f"calling {PYTHON} fire_cli.py --help"]
 
 
 def test_trials_of_hydra_write_to_folders_of_their_own(folder: Path, tunectl: Callable[..., Called]) -> None:
-    begun(folder, f"{PYTHON} hydra_app.py optimizer.lr=0.3", sample=None)
+    drafted(folder, f"{PYTHON} hydra_app.py optimizer.lr=0.3", sample=None)
     text = (folder / "study.yaml").read_text()
     text = re.sub(r"- regex:.*", r"- regex: 'epoch (?P<step>\\d+): loss (?P<loss>\\S+)'", text)
     text = re.sub(

@@ -1,4 +1,4 @@
-"""What is proposed for a sample of a program's output, judged by what a trial would read from it."""
+"""Tests drafting/sample_lines.py and sample_objects.py: entries for samples of output, and what a trial reads by them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_expression_reads_what_the_line_says(line: str, values: dict[str, st
     assert found.groupdict() == values
     assert source.lines == 1
     assert source.metrics == tuple(name.replace("__", "/") for name in values if name != "step")
-    assert reading.missed == ()
+    assert reading.unread == ()
 
 
 HF = """\
@@ -141,7 +141,7 @@ def test_the_bars_of_keras(tmp_path: Path) -> None:
     }
     reading = reading_of(KERAS)
     assert "here 2 in 2 epochs" in reading.sources[0].remark
-    assert reading.missed == ()
+    assert reading.unread == ()
 
 
 def test_the_lines_of_the_imagenet_example(tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_lines_are_read_as_a_person_reads_them(tmp_path: Path, text: str, steps:
     assert told(tmp_path / "a.yaml", text) == steps
 
 
-def test_a_line_that_seems_to_hold_a_metric_and_is_not_read_is_told() -> None:
+def test_a_line_that_seems_to_have_a_metric_and_is_not_read_is_reported() -> None:
     reading = reading_of("loss_weight => 0.1\nstep 1 loss 0.5\nvalid acc => 0.5\nvalid acc => 0.6\ntook => 0.5\n")
-    assert reading.missed == (("valid acc => 0.5", 2),)
+    assert reading.unread == (("valid acc => 0.5", 2),)
 
 
 def test_the_kind_of_line_that_has_the_metric_comes_first_and_the_others_are_read_too() -> None:
@@ -265,7 +265,7 @@ def test_what_may_be_the_training_loss_is_offered_as_that(text: str, metric: str
 
 @pytest.mark.timeout(20)
 def test_a_line_that_says_one_name_many_times_is_passed_over_and_takes_no_time():
-    # Hazard: an expression with the name as often would try all ways to tell the numbers of another line apart.
+    # Hazard: an expression with the name as often would try all ways to distinguish the numbers of another line apart.
     def line(number: int, count: int, end: str) -> str:
         return f"epoch {number} {' '.join(f'iou 0.{number}{place}' for place in range(count))} {end} 0.3"
 

@@ -1,3 +1,5 @@
+"""Tests exchange/foreign_check.py."""
+
 from __future__ import annotations
 
 import math

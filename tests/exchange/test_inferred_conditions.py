@@ -90,3 +90,13 @@ def test_a_trial_that_was_stopped_counts_where_it_has_a_parameter_and_not_where_
 def test_what_is_there_by_chance_is_explained_by_nothing():
     lines = trials({"optimizer": "sgd", "momentum": 0.1}, {"optimizer": "sgd"}, {"optimizer": "adam"})
     assert conditions(lines, DOMAINS)[1][-1] == "momentum"
+
+
+def test_true_and_1_are_two_values_of_a_switch():
+    lines = trials({"flag": True, "width": 64}, {"flag": 1}, {"flag": True, "width": 64})
+    domains = {"flag": ValueSet((True, 1)), "width": FixedValue(64)}
+    found, unexplained = conditions(lines, domains)
+    assert (repr(found), unexplained) == ("{'width': {'flag': (True,)}}", [])
+    both = [*lines, {"flag": 1, "width": 64}, {"flag": 2}]
+    found, _ = conditions(both[:1] + both[3:], {**domains, "flag": ValueSet((True, 1, 2))})
+    assert repr(found) == "{'width': {'flag': (True, 1)}}"

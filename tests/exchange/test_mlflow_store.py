@@ -1,4 +1,7 @@
-"""A study written for MLflow, read back by MLflow."""
+"""A study written for MLflow, read back by MLflow.
+
+Tests exchange/database_errors.py, too.
+"""
 
 from __future__ import annotations
 

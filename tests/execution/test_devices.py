@@ -1,4 +1,7 @@
-"""Which GPUs are found: masks by index, GPU-UUID and MIG-UUID, and what a study asks for, with a made-up driver."""
+"""Which GPUs are found: masks by index, GPU-UUID and MIG-UUID, and what a study asks for, with a made-up driver.
+
+Tests devices.py and nvml.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Random plans, slots, devices, endings, stops and faults through the scheduler: every trial ends in one state."""
+"""Random plans, slots, devices, endings, stops and faults through the scheduler: every trial ends in one state.
+
+Tests scheduler.py and jobs.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fork server loads once is loaded by no trial again."""
+"""Tests worker.py: what the fork server has loaded once, no trial loads again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of processes and groups."""
+"""Processes and their groups, as the kernel shows them. Also tests core/parent_death.py."""
 
 from __future__ import annotations
 

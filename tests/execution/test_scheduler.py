@@ -1,4 +1,4 @@
-"""The trial scheduler on a backend and a clock made for the tests."""
+"""The trial scheduler on a backend and a clock made for the tests. Tests scheduler.py and jobs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files trials write together, as snapshots show it."""
+"""Which files trials write together, as snapshots show it. Tests shared_files.py and folder_snapshot.py."""
 
 from __future__ import annotations
 

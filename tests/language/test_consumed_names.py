@@ -1,4 +1,7 @@
-"""Every hyperparameter is used, and no default of the factory is used silently."""
+"""Every hyperparameter is used, and no default of the factory is used silently.
+
+Tests language/consumed_names.py, language/declared_study.py.
+"""
 
 from __future__ import annotations
 

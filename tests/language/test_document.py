@@ -152,8 +152,8 @@ def test_a_file_of_other_bytes_is_refused_at_the_first_of_them(tmp_path, raw, li
 def test_a_folder_a_missing_file_and_an_odd_name_are_refused(tmp_path):
     for path, message in [
         (tmp_path, "got a folder"),
-        (tmp_path / "none.yaml", "there is no such file"),
-        (tmp_path / "a.yaml" / "b.yaml", "there is no such file"),
+        (tmp_path / "none.yaml", "file not found"),
+        (tmp_path / "a.yaml" / "b.yaml", "file not found"),
         (tmp_path / ("x" * 5_000), "cannot be read: "),
         (tmp_path / "a\0b", "cannot be read: "),
     ]:

@@ -1,4 +1,7 @@
-"""Whatever is in a study file, reading it ends in a study or in problems that have a place in the file."""
+"""Whatever is in a study file, reading it ends in a study or in problems that have a place in the file.
+
+Tests language/study_reader.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Single entries under `hyperparameters:`: roles, domains, scales, names, and the bounds of the training configuration's fields."""
+"""Entries under `hyperparameters:`: roles, domains, scales, names, and the bounds of the training configuration.
+
+Tests language/hyperparameter_reader.py, language/hyperparameter_names.py, language/configuration.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Studies of many values are checked in a time that grows as they do, or are refused with the number that may be."""
+"""Studies of many values are checked in a time that grows with their number, or refused with the number allowed.
+
+Tests language/condition_checks.py, language/hyperparameter_reader.py, space/conditions.py.
+"""
 
 from __future__ import annotations
 

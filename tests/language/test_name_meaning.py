@@ -1,3 +1,5 @@
+"""What names say: which hyperparameters regularise, are shares, sizes, or of the optimizer."""
+
 from __future__ import annotations
 
 import pytest

@@ -54,7 +54,7 @@ def test_only_metrics_are_read_from_a_sample(kind: str) -> None:
     found = read_sample(text)
     assert found is not None
     assert {name for source in found.sources for name in source.metrics} == metrics
-    assert found.missed == ()
+    assert found.unread == ()
 
 
 def test_what_the_user_names_is_a_metric_whatever_its_name() -> None:

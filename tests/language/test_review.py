@@ -1,4 +1,8 @@
-"""Design warnings: for each a study that raises it and a close neighbour that does not."""
+"""Design warnings: for each a study that raises it and a similar study that does not.
+
+Tests language/review.py and its parts: review_context.py, review_roles.py, review_budget.py, review_training.py,
+review_optimizers.py.
+"""
 
 from __future__ import annotations
 
@@ -284,11 +288,11 @@ def test_the_playbook_s_budgets_for_adam():
 )
 def test_what_the_budget_lets_be_tuned_under_adam_is_asked_for(trials, missing):
     found = warnings({"optimizer": "{role: scientific, values: [adam, adamw]}"}, trials=trials)
-    told = [
+    named = [
         line.split(": ")[1].split(" is ")[0].split(" are ")[0] for line in found if "optimizer is scientific" in line
     ]
-    assert sorted(name for names in told for name in names.split(" and ")) == missing
-    assert len(told) == bool(missing)  # one message for the one entry
+    assert sorted(name for names in named for name in names.replace(" and ", ", ").split(", ")) == missing
+    assert len(named) == bool(missing)  # one message for the one entry
 
 
 def test_optimizers_that_are_sampled_share_the_trials():

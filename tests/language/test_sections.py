@@ -1,4 +1,7 @@
-"""The sections of a study but its hyperparameters: keys, types, bounds, defaults, and what belongs elsewhere."""
+"""The sections of a study except its hyperparameters: keys, types, bounds, defaults, and what belongs elsewhere.
+
+Tests language/sections.py, language/study_spec.py, language/hand_written_points.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`workload:` as a mapping: commands and functions of the user's own."""
+"""`workload:` as a mapping: commands and functions of the user's own.
+
+Tests language/workload_section.py, language/command_checks.py, language/placeholders.py.
+"""
 
 from __future__ import annotations
 
@@ -283,7 +286,7 @@ def test_arguments_for_a_trial_that_goes_on_are_left_out_where_one_begins(tmp_pa
     assert problems(content, tmp_path) == []
     program = parse_study(content, tmp_path / "study.yaml").program
     assert program is not None
-    assert (program.takes_resume, program.goes_on, program.checkpoints) == (
+    assert (program.takes_resume, program.can_resume, program.checkpoints) == (
         True,
         True,
         Checkpoints("{trial.dir}/ckpt.pt"),

@@ -1,4 +1,7 @@
-"""The largest batch that pays, on made-up machines whose speed is known."""
+"""The largest batch that pays, on made-up machines whose speed is known.
+
+Tests procedures/batch_size.py; procedure.py is tested by every procedure.
+"""
 
 from __future__ import annotations
 

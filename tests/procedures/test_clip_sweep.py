@@ -1,3 +1,5 @@
+"""Tests procedures/clip_sweep.py, clip_thresholds.py and the figures of clipping in sweep_figures.py."""
+
 from __future__ import annotations
 
 import math

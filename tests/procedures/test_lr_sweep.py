@@ -1,3 +1,7 @@
+"""Tests procedures/lr_sweep.py, lr_options.py, lr_phases.py, lr_verdict.py, fitting_steps.py,
+rate_confirmation.py, rate_judgements.py.
+"""
+
 from __future__ import annotations
 
 import math
@@ -306,7 +310,7 @@ def test_what_regularises_and_does_not_say_when_it_is_off_is_refused_by_name():
     assert "--off: no hyperparameter named dropuot in this configuration" in line
     assert "dropout" in line
     (line,) = LR_SWEEP.problems(spec(values=values, options={**find, "off": {"weight_decay": -1}}))
-    assert "--off: expected weight_decay to be a number at least 0, got -1" in line
+    assert "--off: expected weight_decay to be a number of at least 0, got -1" in line
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""Tests procedures/recipes.py."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Tests procedures/warmup_sweep.py, warmup_search.py, quarter_initialisation.py and recipe_conclusion.py."""
+
 from __future__ import annotations
 
 import math

@@ -1,6 +1,6 @@
 """Reading the metrics that programs print or write.
 
-Tests programs/output_reader.py, programs/metric_files.py and core/printed_numbers.py.
+Tests programs/output_reader.py and programs/metric_files.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tunectl.core.own_code_request import OUTPUT, MetricSource
-from tunectl.core.printed_numbers import number, whole_number
 from tunectl.programs.metric_files import file_source
 from tunectl.programs.output_reader import OutputReader, StepMetrics
 
@@ -74,32 +73,6 @@ def test_dicts_as_python_prints_them_are_read_like_json() -> None:
     assert first == StepMetrics(10, {"loss": 0.5})
     assert math.isnan(second.metrics["loss"])
     assert second.metrics["eval/loss"] == -math.inf
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("0.5", 0.5),
-        (" 0.5,", 0.5),
-        ("12%", 12.0),
-        ("1e-3", 0.001),
-        ("3.", 3.0),
-        ("Infinity", math.inf),
-        ("-inf", -math.inf),
-    ],
-)
-def test_numbers_as_programs_print_them(text: str, value: float) -> None:
-    assert number(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "x", "1_0", "1,500", "0x10", "1,5,5", None, True, [1]])
-def test_values_that_are_not_numbers(text: object) -> None:
-    assert number(text) is None
-
-
-def test_steps_are_whole_and_not_negative() -> None:
-    assert [whole_number(value) for value in ("10", 10, "10.0", "1e3", "0")] == [10, 10, 10, 1000, 0]
-    assert [whole_number(value) for value in ("-1", "0.5", "nan", "inf", "", "1e300", None)] == [None] * 7
 
 
 def rows(path: Path, names: list[str], content: list[dict[str, object]]) -> None:

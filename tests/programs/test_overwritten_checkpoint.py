@@ -205,7 +205,7 @@ def test_the_copy_of_an_evaluation_that_is_repeated_is_removed(acted: Acted) -> 
         acted.saves(step)
     acted.waits(0.5)
     assert [path.read_text() for path in acted.folder.checkpoints.iterdir()] == ["state 2"]
-    acted.collector.goes_on = True
+    acted.collector.resumes_at_unknown_step = True
     acted.collector.add(2, {"loss": 0.6})
     assert acted.ends() == {}
     assert [(item.step, item.metrics["loss"]) for item in acted.collector.measurements()] == [(1, 0.9), (2, 0.6)]

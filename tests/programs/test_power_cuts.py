@@ -219,7 +219,7 @@ def test_after_a_power_cut_at_any_byte_a_trial_resumes_from_what_is_known(
             )
             for step in range(1, 9):
                 (folder.files / f"model-{step}.pt").write_text(str(step))
-            resume, reading, _ = command_trial.gone_on_from(request, folder, lambda: 0.0)
+            resume, reading, _ = command_trial.prepare_attempt(request, folder, lambda: 0.0)
             from_step = 0 if resume is None else resume.step
             assert from_step is not None
             known = {step: metrics["loss"] for step, metrics in reading.collector.evaluations("loss")}
@@ -258,7 +258,7 @@ def test_checkpoints_that_were_put_out_of_the_way_are_removed_when_the_trial_has
     folder.log.write_text(log[: log.index("step 6")])
     (folder.files / ".later").mkdir()
     (folder.files / ".later" / "notes.txt").write_text("the program's own")
-    command_trial.gone_on_from(request, folder, lambda: 0.0)
+    command_trial.prepare_attempt(request, folder, lambda: 0.0)
     assert len(list((folder.files / ".later").glob("model-*"))) > 0
     (programs.folder.path.parent / "program.py.up").touch()
     result = programs.run(replace(request, attempt=2))

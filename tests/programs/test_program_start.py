@@ -13,7 +13,7 @@ import pytest
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.own_code_request import CommandRequest, Program
-from tunectl.programs.program_start import prepared
+from tunectl.programs.program_start import checkpoint_to_resume
 
 
 @pytest.mark.parametrize("name", ["files", "checkpoints"])
@@ -37,8 +37,8 @@ def test_files_of_an_earlier_attempt_that_cannot_be_removed_are_an_error(
     program = Program(("true",), str(tmp_path), ())
     request = CommandRequest("study", 7, 5, program, {}, Objective("loss", "minimize"), 20, 1)
     with pytest.raises(OSError, match="Input/output error"):
-        prepared(request, folder, lambda _point: True)
+        checkpoint_to_resume(request, folder, lambda _point: True)
     monkeypatch.undo()
-    assert prepared(request, folder, lambda _point: True) is None
+    assert checkpoint_to_resume(request, folder, lambda _point: True) is None
     assert not folder.checkpoints.exists()
     assert list(folder.files.iterdir()) == []

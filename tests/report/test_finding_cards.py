@@ -1,3 +1,5 @@
+"""Tests report/finding_cards.py."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,9 @@
+"""Tests report/page.py, page_data.py and page_files.
+
+The model of the page, page_model.py, has no behaviour of its own; study_page.py, which makes it, is tested by
+tests/session/test_internal_errors.py and tests/commands/test_fuzz_reports.py.
+"""
+
 from __future__ import annotations
 
 import base64

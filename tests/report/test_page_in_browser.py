@@ -1,3 +1,5 @@
+"""Tests the scripts in report/page_files as a browser runs them."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests report/layers.py, curve_layers.py, mark_layers.py, axes.py, plot_theme.py and renderer.py."""
+
 from __future__ import annotations
 
 import contextlib

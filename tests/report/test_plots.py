@@ -1,3 +1,8 @@
+"""Tests report/plots.py.
+
+The intervals of axes (intervals.py) are tested by test_plot_layers.py.
+"""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Tests report/trial_tables.py, table.py, parquet.py, markdown.py and answer_tables.py."""
+
 from __future__ import annotations
 
 import csv

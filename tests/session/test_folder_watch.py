@@ -154,7 +154,7 @@ def test_two_trials_that_write_a_file_at_their_common_end_are_warned_of_in_their
     if "may have" in sentence:  # both wrote it before the folder was looked at, else it was seen twice
         assert sentence == (
             "Trials may have overwritten each other's files: model.pt. Both trials that completed were running when it "
-            "was written, and it cannot be seen how many of them wrote it."
+            "was written, so it is not known how many of them wrote it."
         )
     # The next call says it in its findings alone, and the study may say that it is meant.
     again = run(two)

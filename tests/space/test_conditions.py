@@ -1,4 +1,7 @@
-"""Conditions: `when` to any depth, circles, overlaps, values that cannot be, and what makes a setting."""
+"""Conditions: `when` to any depth, circles, overlaps, impossible values, and what makes a setting.
+
+Tests space/conditions.py, space/hyperparameters.py, language/condition_checks.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The random sampler: uniform, independent, and never changing."""
+"""The random sampler: uniform, independent, and never changing.
+
+Tests space/halton.py.
+"""
 
 from __future__ import annotations
 

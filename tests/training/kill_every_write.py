@@ -41,7 +41,7 @@ CASES = {
 
 
 class Countdown:
-    """Ends the process, without any cleaning up, when so many writes have been made."""
+    """Ends the process, without any cleaning up, when this number of writes has been made."""
 
     def __init__(self, writes: int) -> None:
         self.left = writes
@@ -83,7 +83,7 @@ def tearing(countdown: Countdown) -> None:
 
 
 def clock() -> Clock:
-    """A clock that ticks when it is read: `resume.pt` is due at every third evaluation or so, the same in every run."""
+    """A clock that ticks when read: `resume.pt` is written at about every third evaluation, the same in every run."""
     now = iter(range(10**9))
     return Clock(now=lambda: float(next(now)), save_every_seconds=10.0)
 

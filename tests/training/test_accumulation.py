@@ -1,3 +1,5 @@
+"""An update in micro-batches is the update of the whole batch. Tests batches.py, gradients.py and loop.py."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -115,7 +117,7 @@ def test_an_accumulating_trial_that_is_stopped_goes_on_bit_for_bit(folder, tmp_p
     assert comparable(folder) == comparable(whole)
 
 
-def test_a_loss_of_the_wrong_length_is_told_for_a_micro_batch_too():
+def test_a_loss_of_the_wrong_length_is_an_error_for_a_micro_batch_too():
     losses = torch.zeros(4, requires_grad=True)
     with pytest.raises(WorkloadError, match="gave 4 values for a batch of 3 examples"):
         MeanLoss(8).backward(losses * 1, 3)

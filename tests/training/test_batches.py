@@ -129,7 +129,7 @@ def test_a_subclass_of_tensor_dataset_is_asked_for_its_examples():
 
 
 def test_a_small_data_set_of_tensors_is_kept_on_the_gpu_and_a_large_one_on_the_host():
-    # The meta device stands for a GPU: it has no memory, so that its size is a number of the test's.
+    # The meta device takes the place of a GPU: it has no memory, so that its size is a number of the test's.
     tensors, device = (torch.zeros(100, 3), torch.zeros(100, dtype=torch.int64)), torch.device("meta")
     size = 100 * 3 * 4 + 100 * 8
     assert [t.device.type for t in resident(tensors, device, int(size / RESIDENT_PART) + 1)] == ["meta", "meta"]
@@ -249,7 +249,7 @@ def test_a_copied_batch_has_its_own_tensors_and_containers_of_the_same_kinds():
 
 
 @pytest.mark.parametrize("place", [lambda batch: batch["a"], lambda batch: batch["b"][0][1], lambda batch: batch["v"]])
-def test_a_write_into_a_batch_is_seen_wherever_the_tensor_stands(place: Any):
+def test_a_write_into_a_batch_is_seen_wherever_the_tensor_is(place: Any):
     base = torch.zeros(4, 2)
     batch = {"a": torch.zeros(2), "b": [("name", torch.zeros(2))], "v": base[:2]}
     with unwritten(batch, "loss(model, batch)"):

@@ -1,4 +1,7 @@
-"""Calling a factory, and what counts as a workload that can be trained."""
+"""Calling a factory, and what counts as a workload that can be trained.
+
+Tests built_workload.py, and workloads/workload.py with it.
+"""
 
 from __future__ import annotations
 
@@ -85,29 +88,32 @@ def test_a_keyword_that_the_factory_does_not_take_is_its_own_type_error():
 @pytest.mark.parametrize(
     ("made", "found"),
     [
-        (lambda: None, "the factory m:f returned nothing (a return is missing?)"),
-        (lambda: {"model": 1}, "returned a dict"),
-        (lambda: workload(model=lambda x: x), "the workload of m:f has a function as its model"),
-        (lambda: workload(data=[1]), "a list as its data"),
-        (lambda: workload(data={}), "no train split; it has none"),
-        (lambda: workload(data={"train": [1], "test": [1]}), "no valid split; it has train, test"),
-        (lambda: workload(data={"train": [1], "valid": []}), "an empty valid split"),
-        (lambda: workload(data={"train": [1], "valid": iter([1])}), "a list_iterator as valid"),
-        (lambda: workload(data={"train": [1], "valid": {1}}), "a set as valid"),
-        (lambda: workload(data={"train": [1], "valid": NoLength()}), "know its length: FileNotFoundError: index.json"),
-        (lambda: workload(data={"train": [1], "valid": [1], "a/b": [1]}), "a split named 'a/b'"),
-        (lambda: workload(data={"train": [1], "valid": [1], "": [1]}), "a split named ''"),
-        (lambda: workload(data={"train": [1], "valid": [1], 3: [1]}), "a split named 3"),
-        (lambda: workload(loss=None), "a NoneType as its loss"),
-        (lambda: workload(metrics={"error": 1}), "a dict as its metrics"),
-        (lambda: workload(finalize=3), "a int as its finalize"),
-        (lambda: workload(baseline_loss="2.3"), "'2.3' as its baseline_loss"),
-        (lambda: workload(baseline_loss=b"2.3"), "as its baseline_loss"),
-        (lambda: workload(baseline_loss=True), "True as its baseline_loss"),
-        (lambda: workload(baseline_loss=math.nan), "nan as its baseline_loss"),
-        (lambda: workload(baseline_loss=-math.inf), "-inf as its baseline_loss"),
-        (lambda: workload(baseline_loss=10**400), "as its baseline_loss"),
-        (lambda: workload(baseline_loss=torch.ones(2)), "as its baseline_loss"),
+        (lambda: None, "the factory m:f: expected a tunectl.Workload, got None (is a return missing?)"),
+        (lambda: {"model": 1}, "expected a tunectl.Workload, got a dict"),
+        (lambda: workload(model=lambda x: x), "the workload of m:f: model: expected a torch.nn.Module, got a function"),
+        (lambda: workload(data=[1]), "data: expected a dict of datasets by split, got a list"),
+        (lambda: workload(data={}), "data: expected a split 'train', got none"),
+        (lambda: workload(data={"train": [1], "test": [1]}), "data: expected a split 'valid', got train, test"),
+        (lambda: workload(data={"train": [1], "valid": []}), "split 'valid': expected at least one example, got none"),
+        (lambda: workload(data={"train": [1], "valid": iter([1])}), "got a list_iterator"),
+        (lambda: workload(data={"train": [1], "valid": {1}}), "got a set"),
+        (lambda: workload(data={"train": [1], "valid": NoLength()}), "len() raised FileNotFoundError: index.json"),
+        (
+            lambda: workload(data={"train": [1], "valid": [1], "a/b": [1]}),
+            "the name of a split (text without a slash), got 'a/b'",
+        ),
+        (lambda: workload(data={"train": [1], "valid": [1], "": [1]}), "(text without a slash), got ''"),
+        (lambda: workload(data={"train": [1], "valid": [1], 3: [1]}), "(text without a slash), got 3"),
+        (lambda: workload(loss=None), "loss: expected a function, got a NoneType"),
+        (lambda: workload(metrics={"error": 1}), "metrics: expected a function, got a dict"),
+        (lambda: workload(finalize=3), "finalize: expected a function, got a int"),
+        (lambda: workload(baseline_loss="2.3"), "baseline_loss: expected a finite number, got '2.3'"),
+        (lambda: workload(baseline_loss=b"2.3"), "baseline_loss: expected a finite number, got"),
+        (lambda: workload(baseline_loss=True), "expected a finite number, got True"),
+        (lambda: workload(baseline_loss=math.nan), "expected a finite number, got nan"),
+        (lambda: workload(baseline_loss=-math.inf), "expected a finite number, got -inf"),
+        (lambda: workload(baseline_loss=10**400), "baseline_loss: expected a finite number, got"),
+        (lambda: workload(baseline_loss=torch.ones(2)), "baseline_loss: expected a finite number, got"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_name(made: Callable[[], Any], found: str):

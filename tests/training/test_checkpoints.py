@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_version_is_whole_and_not_taken_for_a_damaged_on
     path = tmp_path / "a.pt"
     save(path, {"format": 99})
     with pytest.raises(
-        UnreadableError, match=r"a\.pt is whole, but cannot be loaded: it is not of format 1. It is kept"
+        UnreadableError, match=r"a\.pt is whole, but cannot be loaded: expected format 1, got another one. It is kept"
     ):
         load(path)
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_with_a_type_that_is_not_known_names_the_type_and_what_to_d
         patch.setattr("tunectl.training.saved_state.check", lambda _parts: None)  # as earlier versions saved
         save(path, {"format": 1, "content": {"schedule": Schedule(3)}})
     with pytest.raises(
-        UnreadableError, match=r"it holds test_checkpoints\.Schedule\. .* Remove it to start the trial over"
+        UnreadableError, match=r"it contains test_checkpoints\.Schedule\. .* Remove it to start the trial over"
     ):
         load(path)
     with torch.serialization.safe_globals([Schedule]):  # type: ignore[no-untyped-call]

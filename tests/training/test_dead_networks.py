@@ -1,4 +1,7 @@
-"""Trials of networks that are dead, and of living ones that have hardly learned: what becomes of them at their end."""
+"""Trials of networks that are dead, and of living ones that have hardly learned: what becomes of them at their end.
+
+Tests feasibility.py, input_dependence.py and running_statistics.py.
+"""
 
 from __future__ import annotations
 

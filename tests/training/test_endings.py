@@ -1,3 +1,5 @@
+"""The end of a trial: its last checkpoint, and metrics that are too large. Tests trial.py and evaluation_step.py."""
+
 from __future__ import annotations
 
 import math

@@ -144,7 +144,7 @@ def greedy(model: nn.Module, batch: Any) -> Any:
     return cross_entropy(model, batch)
 
 
-def test_a_loss_that_writes_into_its_batch_is_refused_and_the_data_stand():
+def test_a_loss_that_writes_into_its_batch_is_refused_and_the_data_are_unchanged():
     workload = plain_workload()
     before = workload.data["valid"].tensors[0].clone()
     with pytest.raises(WorkloadError, match=r"loss\(model, batch\) writes into its batch; work on a copy"):
@@ -172,15 +172,18 @@ def test_finalize_adds_to_what_was_averaged():
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (lambda model, batch: {"accuracy": torch.tensor(0.5)}, r"accuracy.*shape \[7\].*found \[\]"),
-        (lambda model, batch: {"m": torch.zeros(7, 2)}, r"found \[7, 2\]"),
+        (lambda model, batch: {"accuracy": torch.tensor(0.5)}, r"accuracy.*shape \[7\].*got \[\]"),
+        (lambda model, batch: {"m": torch.zeros(7, 2)}, r"got \[7, 2\]"),
         (lambda model, batch: {"m": (torch.zeros(7), torch.zeros(3))}, r"weights of metric 'm'"),
-        (lambda model, batch: {"m": [torch.zeros(7), torch.ones(7)]}, r"'m' is a list.*a pair is a tuple \(values, w"),
-        (lambda model, batch: {"m": [[1.0] * 7, np.ones(7)]}, r"'m' is a list.*a pair is a tuple \(values, weights\)"),
-        (lambda model, batch: {"m": ["x"] * 7}, r"the values of metric 'm' are no numbers"),
-        (lambda model, batch: {"m": (torch.zeros(7), None)}, r"the weights of metric 'm' are no numbers"),
-        (lambda model, batch: {"m": torch.zeros(7, dtype=torch.complex64)}, r"metric 'm' must be real.*complex64"),
-        (lambda model, batch: torch.zeros(7), r"must give a dict.*Tensor"),
+        (lambda model, batch: {"m": [torch.zeros(7), torch.ones(7)]}, r"'m': expected values or a tuple \(values, w"),
+        (lambda model, batch: {"m": [[1.0] * 7, np.ones(7)]}, r"'m': expected values or a tuple \(values, weights\)"),
+        (lambda model, batch: {"m": ["x"] * 7}, r"the values of metric 'm': expected numbers"),
+        (lambda model, batch: {"m": (torch.zeros(7), None)}, r"the weights of metric 'm': expected numbers"),
+        (
+            lambda model, batch: {"m": torch.zeros(7, dtype=torch.complex64)},
+            r"metric 'm': expected real numbers, got torch.complex64",
+        ),
+        (lambda model, batch: torch.zeros(7), r"expected a dict.*got Tensor"),
         (lambda model, batch: {3: torch.zeros(7)}, r"names as text.*3"),
     ],
 )
@@ -194,7 +197,7 @@ def test_two_examples_given_as_a_list_are_no_pair_and_negative_weights_are_named
     averages = Averages()
     add_metrics(averages, {"a": [1.0, 2.0], "b": [torch.tensor(1.0), torch.tensor(0.0)]}, 2)
     assert averages.means() == {"a": 1.5, "b": 0.5}
-    with pytest.raises(WorkloadError, match=r"weights of metric 'm' must be at least 0; found -2"):
+    with pytest.raises(WorkloadError, match=r"weights of metric 'm': expected at least 0, got -2"):
         add_metrics(averages, {"m": (torch.ones(2), torch.tensor([1.0, -2.0]))}, 2)
 
 
@@ -210,14 +213,14 @@ def finalized(finalize: Any, offset: float = 0.0) -> Evaluator:
 @pytest.mark.parametrize(
     ("finalize", "message"),
     [
-        (lambda m: None, r"must give a dict of numbers; it gave NoneType"),
-        (lambda m: {"f": "1.5"}, r"must give a dict of numbers; it gave 'f': '1.5'"),
-        (lambda m: {"f": torch.zeros(2)}, r"must give a dict of numbers; it gave 'f'"),
-        (lambda m: {"f": None}, r"must give a dict of numbers; it gave 'f': None"),
-        (lambda m: {"loss": 0.0}, r"'loss' other than the average of that name"),
-        (lambda m: {"minibatch_loss": 0.0}, r"'minibatch_loss', which is the name"),
-        (lambda m: {"a/b": 0.0}, r"names as text without a slash; it gave 'a/b'"),
-        (lambda m: {3: 0.0}, r"names as text without a slash; it gave 3"),
+        (lambda m: None, r"expected a dict of numbers, got NoneType"),
+        (lambda m: {"f": "1.5"}, r"expected a dict of numbers, got 'f': '1.5'"),
+        (lambda m: {"f": torch.zeros(2)}, r"expected a dict of numbers, got 'f'"),
+        (lambda m: {"f": None}, r"expected a dict of numbers, got 'f': None"),
+        (lambda m: {"loss": 0.0}, r"'loss' that differs from the average of this name"),
+        (lambda m: {"minibatch_loss": 0.0}, r"'minibatch_loss', the name"),
+        (lambda m: {"a/b": 0.0}, r"names as text without a slash, got 'a/b'"),
+        (lambda m: {3: 0.0}, r"names as text without a slash, got 3"),
     ],
 )
 def test_what_finalize_gives_wrongly_is_named(finalize: Any, message: str):

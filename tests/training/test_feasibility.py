@@ -289,7 +289,7 @@ def test_few_inputs_that_differ_and_are_learned_are_progress_before_the_loss_is_
 NEVER_BELOW = {"lowest_loss": 2.4, "end_mean": 2.4, "tail_mean": 2.36, "tail_spread": 0.05, "tail_count": 16}
 
 
-def test_without_a_baseline_evaluations_that_were_never_below_step_0_tell_only_once_they_are_of_the_weights():
+def test_without_a_baseline_evaluations_that_were_never_below_step_0_count_only_once_they_are_of_the_weights():
     """Running statistics that lag make a network that learned evaluate badly; the training loss does not know them."""
     losses = dead_network(0)
     assert reason(evidence(losses, **NEVER_BELOW), None) == "no_progress"

@@ -120,7 +120,7 @@ def test_resume_comes_first(functions: Functions) -> None:
         trial.record(1, {"valid/loss": 1.0})
         trial.resume()
 
-    with pytest.raises(RuntimeError, match="comes before the first"):
+    with pytest.raises(RuntimeError, match="before the first"):
         functions.run(train)
 
 
@@ -147,7 +147,7 @@ def test_the_function_may_say_that_the_hyperparameters_cannot_work(functions: Fu
 
 
 @pytest.mark.parametrize("error", [MemoryError("8 GiB"), torch.OutOfMemoryError("CUDA out of memory")])
-def test_memory_that_runs_out_is_told_as_such(functions: Functions, error: Exception) -> None:
+def test_memory_that_runs_out_is_reported_as_such(functions: Functions, error: Exception) -> None:
     def train(trial: Trial, **_values: Any) -> None:
         raise error
 
@@ -169,16 +169,16 @@ def test_a_function_that_was_asked_to_stop_goes_on_later_unless_it_was_through(
     assert (None if result is None else result.state) == state
 
 
-@pytest.mark.parametrize("told", [{}, {"loss": 1.0}])
-def test_a_function_that_never_records_the_objective_is_a_clear_failure(functions: Functions, told: Any) -> None:
-    result = functions.run(lambda trial, **_: trial.record(20, told))
+@pytest.mark.parametrize("recorded", [{}, {"loss": 1.0}])
+def test_a_function_that_never_records_the_objective_is_a_clear_failure(functions: Functions, recorded: Any) -> None:
+    result = functions.run(lambda trial, **_: trial.record(20, recorded))
     assert result is not None
     assert (result.state, result.reason) == ("failed", "no_metric")
     assert "never recorded the objective valid/loss" in result.message
-    assert ("; it recorded loss" in result.message) == bool(told)
+    assert ("; it recorded loss" in result.message) == bool(recorded)
 
 
-def test_what_a_function_tells_by_tunectl_record_is_its_trial_s(functions: Functions) -> None:
+def test_what_a_function_records_by_tunectl_record_belongs_to_its_trial(functions: Functions) -> None:
     def train(trial: Trial, **_values: Any) -> None:
         tunectl.record(1, {"valid/loss": 0.5})
         trial.record(2, {"valid/loss": 0.25})
@@ -187,7 +187,7 @@ def test_what_a_function_tells_by_tunectl_record_is_its_trial_s(functions: Funct
     assert result is not None
     assert (result.state, functions.measured()) == ("completed", [(1, {"valid/loss": 0.5}), (2, {"valid/loss": 0.25})])
     tunectl.record(3, {"valid/loss": 0.1})
-    assert len(functions.measured()) == 2, "outside of it, it is nobody's"
+    assert len(functions.measured()) == 2, "outside of it, nothing is recorded"
 
 
 def test_a_function_that_a_call_does_not_run_is_refused() -> None:
@@ -199,7 +199,7 @@ def test_a_function_that_a_call_does_not_run_is_refused() -> None:
         trial.record(1, {"loss": 1.0})
 
     for function in (trains_nothing, trains_later):
-        with pytest.raises(WorkloadError, match=f"{function.__name__} has `yield` or `async` in it"):
+        with pytest.raises(WorkloadError, match=f"{function.__name__}: expected a plain function"):
             factory_signature(function, takes_trial=True)
     assert factory_signature(trains_nothing).parameters == ("trial",), "a workload's factory is another thing"
 
@@ -272,14 +272,14 @@ def test_a_whole_checkpoint_that_cannot_be_read_stops_the_trial_and_is_never_del
         functions.run(careless, keep_checkpoints=1)
     else:
         with pytest.raises(
-            WorkloadError, match=rf"{path} is whole, but cannot be loaded: it holds .*\.Best\. It is kept"
+            WorkloadError, match=rf"{path} is whole, but cannot be loaded: it contains .*\.Best\. It is kept"
         ):
             functions.run(saving, keep_checkpoints=1)
         assert functions.measured() == measured
     assert path.read_bytes() == before
 
 
-def test_a_checkpoint_later_than_the_recorded_metrics_is_passed_over_and_kept(
+def test_a_checkpoint_later_than_the_recorded_metrics_is_skipped_and_kept(
     functions: Functions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a failing disk may leave them; a power cut cannot."""
@@ -290,6 +290,6 @@ def test_a_checkpoint_later_than_the_recorded_metrics_is_passed_over_and_kept(
     functions.run(saving, keep_checkpoints=3)
     assert [(step, values["from"]) for step, values in functions.measured()] == [(5, 0), (10, 5), (15, 5), (20, 5)]
     said = capsys.readouterr().err
-    assert "checkpoint-10.pt is later than the last of its metrics that is on the disk" in said
+    assert "checkpoint-10.pt is later than the last of its metrics on the disk" in said
     assert "kept as checkpoint-10.pt.kept-1: trial 7 goes on from checkpoint-5.pt" in said
     assert (functions.folder.path / "files" / "checkpoint-10.pt.kept-1").exists()

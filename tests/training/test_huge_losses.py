@@ -1,4 +1,7 @@
-"""Losses whose squares or sums are beyond what a float holds."""
+"""Losses whose squares or sums are beyond what a float holds.
+
+Tests evaluation.py, trial_progress.py and update_series.py.
+"""
 
 from __future__ import annotations
 

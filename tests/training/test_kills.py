@@ -1,3 +1,5 @@
+"""A trial that is killed at any write ends as if it had not been. Tests saved_trial.py, checkpoints.py and trial.py."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Tests optimizers.py and update_rules.py."""
+
 from __future__ import annotations
 
 import copy
@@ -171,7 +173,7 @@ def test_every_optimizer_agrees_with_its_formula_over_50_updates(
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_playbook"])
-def test_rmsprop_has_no_momentum_unless_told(optimizer: str):
+def test_rmsprop_has_no_momentum_unless_it_is_given(optimizer: str):
     found, expected = paths(optimizer, SCHEDULED)
     assert found == pytest.approx(expected, rel=0, abs=1e-12)
     assert TrainingConfiguration.from_hyperparameters({"optimizer": optimizer, "learning_rate": 1}).momentum == 0

@@ -190,7 +190,7 @@ def test_a_gradient_that_no_scale_makes_finite_is_a_nan_gradient(folder):
     assert (result.state, result.reason, result.infeasible_step) == ("infeasible", "nan_gradient", 17)
 
 
-def test_an_operation_that_float16_lacks_is_told_by_the_probe():
+def test_an_operation_that_float16_lacks_is_found_by_the_probe():
     def loss(model: nn.Module, batch: Any) -> Tensor:
         scores = model(batch[0])
         with torch.autocast("cpu", enabled=False):

@@ -51,7 +51,7 @@ def test_a_sound_workload_passes_and_leaves_the_generators_alone(factory: Any, o
     assert frozen(torch.get_rng_state()) == before
 
 
-def test_a_factory_that_raises_is_told_with_type_message_and_the_users_line():
+def test_a_factory_that_raises_is_reported_with_type_message_and_the_users_line():
     def factory() -> Workload:
         raise FileNotFoundError("no such file: /data/train.pt")
 
@@ -68,43 +68,43 @@ def test_the_line_is_the_users_also_when_torch_raised():
     assert f"{Path(__file__)}:{factory.__code__.co_firstlineno + 1}" in refusal(factory)
 
 
-def test_a_wrong_keyword_is_told():
+def test_a_wrong_keyword_is_an_error():
     assert "TypeError" in refusal(plain_workload, arguments={"widht": 3})
 
 
 @pytest.mark.parametrize(
     ("factory", "expected"),
     [
-        (lambda: None, "m:f returned nothing .*; a tunectl.Workload would be right"),
-        (lambda: plain_workload().model, "m:f returned a Sequential"),
-        (changed(model=lambda x: x), "has a function as its model; a torch.nn.Module"),
-        (changed(data={"train": labelled(5)}), "has no valid split; it has train"),
+        (lambda: None, "m:f: expected a tunectl.Workload, got None"),
+        (lambda: plain_workload().model, "m:f: expected a tunectl.Workload, got a Sequential"),
+        (changed(model=lambda x: x), "model: expected a torch.nn.Module, got a function"),
+        (changed(data={"train": labelled(5)}), "expected a split 'valid', got train"),
         (
             changed(data={"trian": labelled(5), "valid": labelled(5)}),
-            "no train split; it has trian, valid; did you mean 'trian'",
+            "expected a split 'train', got trian, valid; did you mean 'trian'",
         ),
-        (changed(data=[1]), "a list as its data; a dict of datasets"),
-        (changed(data={"train": Endless(), "valid": labelled(5)}), "a Endless as train; a map-style dataset"),
-        (changed(data={"train": labelled(5), "valid": labelled(0)}), "an empty valid split"),
-        (changed(loss=None), "a NoneType as its loss; a function"),
-        (changed(data={"train": labelled(5), "valid": labelled(5), "a/b": labelled(5)}), "a split named 'a/b'"),
-        (changed(baseline_loss="2.3"), "'2.3' as its baseline_loss; a finite number"),
-        (changed(baseline_loss=math.nan), "nan as its baseline_loss"),
+        (changed(data=[1]), "expected a dict of datasets by split, got a list"),
+        (changed(data={"train": Endless(), "valid": labelled(5)}), "expected a map-style dataset .*, got a Endless"),
+        (changed(data={"train": labelled(5), "valid": labelled(0)}), "split 'valid': expected at least one example"),
+        (changed(loss=None), "loss: expected a function, got a NoneType"),
+        (changed(data={"train": labelled(5), "valid": labelled(5), "a/b": labelled(5)}), "got 'a/b'"),
+        (changed(baseline_loss="2.3"), "baseline_loss: expected a finite number, got '2.3'"),
+        (changed(baseline_loss=math.nan), "expected a finite number, got nan"),
         (changed(model=nn.Linear(6, 3).requires_grad_(False)), "no trainable parameter"),
         (
             changed(loss=lambda model, batch: cross_entropy(model, batch).mean()),
-            r"shape \[B\]; it gave shape \[\].*reduction",
+            r"shape \[B\], got shape \[\].*reduction",
         ),
-        (changed(loss=lambda model, batch: model(batch[0])), r"it gave shape \[8, 3\]"),
-        (changed(loss=lambda model, batch: cross_entropy(model, batch)[:3]), r"shape \[8\].*it gave shape \[3\]"),
-        (changed(loss=lambda model, batch: 0.5), "it gave float"),
-        (changed(loss=lambda model, batch: batch[1]), "floating-point numbers; it gave torch.int64"),
-        (changed(loss=lambda model, batch: torch.zeros(8)), "without a gradient"),
+        (changed(loss=lambda model, batch: model(batch[0])), r"got shape \[8, 3\]"),
+        (changed(loss=lambda model, batch: cross_entropy(model, batch)[:3]), r"shape \[8\].*got shape \[3\]"),
+        (changed(loss=lambda model, batch: 0.5), "got float"),
+        (changed(loss=lambda model, batch: batch[1]), "floating-point numbers, got torch.int64"),
+        (changed(loss=lambda model, batch: torch.zeros(8)), "expected a tensor with a gradient"),
         (changed(loss=lambda model, batch: model(batch["x"])), "loss.* failed on a batch of 'train': TypeError"),
-        (changed(metrics=lambda model, batch: {"e": torch.zeros(1)}), r"'e' must have one entry per example.*\[16\]"),
+        (changed(metrics=lambda model, batch: {"e": torch.zeros(1)}), r"'e': expected one per example.*\[16\]"),
         (changed(metrics=lambda model, batch: 1 / 0), "metrics.* failed on a batch of 'train': ZeroDivisionError"),
         (changed(metrics=lambda model, batch: {"minibatch_loss": torch.zeros(16)}), "name of a measured series"),
-        (changed(metrics=lambda model, batch: {"loss": torch.zeros(16)}), "give it another name"),
+        (changed(metrics=lambda model, batch: {"loss": torch.zeros(16)}), "use another name"),
         (changed(finalize=lambda metrics: {"f1": metrics["f2"]}), "finalize.* failed.*KeyError"),
     ],
 )
@@ -113,9 +113,9 @@ def test_what_cannot_work_is_named(factory: Any, expected: str):
         probe(make_request(), factory, device="cpu")
 
 
-def test_an_objective_that_is_not_given_is_told_with_what_is():
+def test_an_objective_that_is_not_measured_is_an_error_with_those_that_are():
     message = refusal(plain_workload, objective=Objective("valid/acuracy", "maximize"))
-    assert "'valid/acuracy' is not given" in message
+    assert "got 'valid/acuracy'" in message
     assert "train/loss, train/error_rate, valid/loss, valid/error_rate, train/minibatch_loss" in message
     message = refusal(plain_workload, objective=Objective("valid/error-rate", "minimize"))
     assert "did you mean 'valid/error_rate'" in message
@@ -223,7 +223,7 @@ def test_a_module_whose_state_could_not_be_read_back_is_named_by_the_key():
 
 def test_a_module_that_does_not_take_back_its_own_state_is_named():
     said = refusal(changed(model=Counting({"seen": 3}, takes_it=False)))
-    assert said.startswith("the model does not take back the state that it gives: KeyError")
+    assert said.startswith("the model's load_state_dict() failed on its own state_dict(): KeyError")
     assert "test_probe.py:" in said
 
 

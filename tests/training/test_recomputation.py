@@ -83,7 +83,7 @@ def test_the_blocks_forget_what_they_computed_and_run_twice_only_where_a_gradien
 
 def test_a_workload_without_blocks_is_refused_with_a_message():
     request = make_request(activation_checkpointing="blocks")
-    with pytest.raises(WorkloadError, match=r"activation_checkpointing is blocks, but the workload m:f names none"):
+    with pytest.raises(WorkloadError, match=r"activation_checkpointing is blocks, but the workload m:f has none"):
         probe(request, lambda: blocks_workload(()), device="cpu")
     assert probe(request, blocks_workload, device="cpu") > 0
 

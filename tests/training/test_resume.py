@@ -1,3 +1,5 @@
+"""A trial that goes on from resume.pt ends as if it had not stopped. Tests saved_trial.py, checkpoints.py, trial.py."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -244,7 +246,7 @@ def test_a_resume_of_another_request_is_not_gone_on_from_but_the_number_of_check
     assert comparable(folder)["steps"] == expected["steps"]
 
 
-def test_a_checkpoint_that_somebody_deleted_does_not_hinder(folder: TrialFolder):
+def test_a_checkpoint_that_was_deleted_does_no_harm(folder: TrialFolder):
     request = make_request(objective=Objective("valid/loss", "maximize"))
     assert train_trial(request, folder, stop=StopAt(20)) is None
     for path in folder.checkpoints.iterdir():

@@ -1,4 +1,4 @@
-"""When evaluations tell about the weights, and not about the statistics that layers began with."""
+"""When evaluations depend on the weights, and not on the statistics that layers began with."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ EXTENT = Extent(
 
 
 class Time:
-    """A clock that stands still until something takes time."""
+    """A clock that does not move until something takes time."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -144,7 +144,7 @@ class StopWatch:
         return self.time.seconds
 
 
-def test_a_loss_that_is_not_a_number_is_nobody_s_business(folder):
+def test_a_loss_that_is_not_a_number_does_not_matter(folder):
     time = Time()
     workload = timed(time, 0.0, 0.02)
 
@@ -181,7 +181,7 @@ def test_want_of_memory_is_an_infeasible_batch_size(folder, error):
     assert found.message
 
 
-def test_other_errors_are_told_apart_from_it(folder):
+def test_other_errors_are_distinguished_from_it(folder):
     def failing(error):
         def loss(model, batch):
             raise error

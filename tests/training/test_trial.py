@@ -1,3 +1,5 @@
+"""Tests trial.py, loop.py, training_state.py, trial_progress.py and memory_errors.py."""
+
 from __future__ import annotations
 
 import itertools
@@ -65,7 +67,7 @@ def with_loss(loss: Callable[[nn.Module, Any], Any], **parts: Any) -> Callable[[
 
 
 class Counting:
-    """Counts the training batches that its loss has seen, and acts on the one it is told to."""
+    """Counts the training batches that its loss has seen, and acts on the chosen one."""
 
     def __init__(self, update: int, act: Callable[[Any], Any]) -> None:
         self.left, self.act = update, act

@@ -1,4 +1,4 @@
-"""The digits: the data as scikit-learn has them, and what a trial gets."""
+"""The digits: the data as scikit-learn has them, and what a trial gets. Tests digits.py and classification.py."""
 
 from __future__ import annotations
 

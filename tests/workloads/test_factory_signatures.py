@@ -66,12 +66,12 @@ def test_an_async_factory_is_refused(folder):
 @pytest.mark.parametrize("value", ["3", "'text'", "None", "[1]", "{}", "(1, 2)", "f'{x}'", "a == b"])
 def test_a_plain_value_is_refused(folder, value):
     folder.write("w.py", f"build = {value}")
-    assert "is not a function" in folder.refuse("./w.py:build")
+    assert "expected a function, got a value that is not one" in folder.refuse("./w.py:build")
 
 
 def test_a_module_is_refused(folder):
     folder.write("w.py", "import json as build")
-    assert "is a module" in folder.refuse("./w.py:build")
+    assert "expected a function, got a module" in folder.refuse("./w.py:build")
 
 
 def test_a_lambda_is_read(folder):
@@ -107,7 +107,7 @@ def test_a_lambda_is_read(folder):
         ("a = build\nbuild = a", "assigned"),
     ],
 )
-def test_what_the_source_does_not_tell_is_open_and_says_why(folder, text, reason):
+def test_what_the_source_does_not_show_is_open_and_says_why(folder, text, reason):
     signature = _one(folder, text)
     assert signature.open
     assert reason in signature.reason
@@ -133,7 +133,7 @@ def test_a_class_whose_init_is_all_positional_only_keeps_self_out_of_it(folder):
         "if x:\n    pass\nelse:\n    try:\n        pass\n    except E:\n        def build(a): ...",
     ],
 )
-def test_the_only_def_counts_wherever_it_stands(folder, text):
+def test_the_only_def_counts_wherever_it_is(folder, text):
     signature = _one(folder, text)
     assert (signature.parameters, signature.open) == (("a",), False)
 

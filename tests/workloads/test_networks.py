@@ -166,14 +166,15 @@ def test_dropout_acts_in_training_alone(make):
         ("init_scale_scope", True, "hidden, all"),
     ],
 )
-def test_values_outside_their_range_are_refused_with_what_would_be_right(make, keyword, value, right):
+def test_values_outside_their_range_are_refused_with_what_was_expected(make, keyword, value, right):
     with pytest.raises(ValueError) as caught:
         make(**{keyword: value})
     message = str(caught.value)
-    assert message.startswith(f"{keyword} is {value!r}; ")
+    assert message.startswith(f"{keyword}: expected ")
+    assert message.endswith(f", got {value!r}")
     assert right in message
 
 
 def test_a_network_of_no_convolution_is_refused():
-    with pytest.raises(ValueError, match="num_layers is 0; a whole number, at least 1"):
+    with pytest.raises(ValueError, match="num_layers: expected a whole number, at least 1, got 0"):
         _cnn(num_layers=0)

@@ -136,7 +136,7 @@ def test_a_relative_import_in_a_file_named_by_its_path_says_what_to_do(folder):
     _write(folder, "pack_stub/mod_stub.py", "from . import other\n")
     message = str(_refuse(folder, "./pack_stub/mod_stub.py:build"))
     assert "ImportError" in message
-    assert "package.module:factory would be right" in message
+    assert "write package.module:factory" in message
     assert "mod_stub.py:1" in message
 
 
@@ -152,7 +152,7 @@ def test_a_relative_import_in_a_file_named_by_its_path_says_what_to_do(folder):
         ("raise KeyboardInterrupt\n", "KeyboardInterrupt", 1),
     ],
 )
-def test_what_goes_wrong_on_import_is_told_with_the_users_line(folder, text, error, line):
+def test_what_goes_wrong_on_import_is_reported_with_the_users_line(folder, text, error, line):
     file = _write(folder, "w_stub.py", text)
     raised = _refuse(folder, "./w_stub.py:build")
     assert error in str(raised)
@@ -187,7 +187,7 @@ def test_a_file_mended_after_a_failure_is_loaded(folder):
     assert load_factory(_refer(folder, "./w_stub.py:build"))()[0] == "built"
 
 
-def test_a_missing_file_and_a_missing_module_are_told(folder):
+def test_a_missing_file_and_a_missing_module_are_errors(folder):
     assert "FileNotFoundError" in str(_refuse(folder, "./gone_stub.py:build"))
     assert "No module named 'gone_stub'" in str(_refuse(folder, "gone_stub.inner:build"))
 
@@ -199,7 +199,7 @@ def test_a_missing_factory_gets_the_nearest_name(folder):
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("build = 3\n", "is a int"), ("import json as build\n", "is a module"), ("async def build(): ...\n", "async")],
+    [("build = 3\n", "got a int"), ("import json as build\n", "got a module"), ("async def build(): ...\n", "async")],
 )
 def test_what_cannot_be_called_is_refused(folder, text, found):
     _write(folder, "w_stub.py", text)
@@ -211,7 +211,7 @@ def test_a_module_whose_name_is_taken_already_is_refused(folder):
     _write(folder, "numpy.py")
     message = str(_refuse(folder, "numpy:array"))
     assert str(folder / "numpy.py") in message
-    assert "would be right" in message
+    assert "or rename it" in message
 
 
 def test_a_study_folder_with_a_folder_named_tunectl_still_gets_the_built_in_workloads(folder):
@@ -228,7 +228,7 @@ def test_preload_is_called_where_the_module_has_one(folder):
     preload(_refer(folder, "./none_stub.py:build"))
 
 
-def test_what_preload_raises_is_told(folder):
+def test_what_preload_raises_is_reported(folder):
     file = _write(folder, "w_stub.py", "def preload():\n    open('/nowhere/at/all')\n")
     with pytest.raises(WorkloadError) as caught:
         preload(_refer(folder, "./w_stub.py:build"))

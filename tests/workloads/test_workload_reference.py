@@ -88,50 +88,50 @@ def test_a_factory_name_is_read_in_the_form_in_which_python_reads_names(tmp_path
 @pytest.mark.parametrize(
     ("text", "found", "right"),
     [
-        ("tunectl.workloads.digits", "is not a reference", "tunectl.workloads.digits:mlp"),
-        ("", "is not a reference", "module:factory"),
-        (":mlp", "no module or file before the colon", "module:factory"),
+        ("tunectl.workloads.digits", "expected module:factory", "tunectl.workloads.digits:mlp"),
+        ("", "expected module:factory", "module:factory"),
+        (":mlp", "with no module or file before the colon", "module:factory"),
         ("digits:", "no factory after the colon", "module:factory"),
         (":", "before the colon", "module:factory"),
-        ("digits:m-l-p", "'m-l-p', which is not a name", "module:factory"),
-        ("digits:class", "'class', which is not a name", "module:factory"),
-        ("digits:a.b", "'a.b', which is not a name", "module:factory"),
-        ("digits: mlp", "' mlp', which is not a name", "module:factory"),
-        ("digits:mlp()", "'mlp()', which is not a name", "module:factory"),
-        ("my-module:mlp", "'my-module', which is not a dotted name", "./my_workload.py:factory"),
-        ("a..b:mlp", "'a..b', which is not a dotted name", "module:factory"),
+        ("digits:m-l-p", "'m-l-p' is not a name", "module:factory"),
+        ("digits:class", "'class' is not a name", "module:factory"),
+        ("digits:a.b", "'a.b' is not a name", "module:factory"),
+        ("digits: mlp", "' mlp' is not a name", "module:factory"),
+        ("digits:mlp()", "'mlp()' is not a name", "module:factory"),
+        ("my-module:mlp", "'my-module' is not a dotted name", "./my_workload.py:factory"),
+        ("a..b:mlp", "'a..b' is not a dotted name", "module:factory"),
         ("a.import.b:mlp", "is not a dotted name", "module:factory"),
-        ("a::mlp", "'a:', which is not a dotted name", "module:factory"),
-        ("./my_workload:mlp", "names no .py file", "./my_workload.py:mlp would be right"),
-        ("./:mlp", "names no .py file", "./my_workload.py:factory"),
-        ("..:mlp", "names no .py file", "./my_workload.py:factory"),
-        (".digits:mlp", "names no .py file", "./my_workload.py:factory"),
-        ("./.py:mlp", "names no .py file", "./my_workload.py:factory"),
-        ("./notebook.ipynb:mlp", "names no .py file", "./my_workload.py:factory"),
+        ("a::mlp", "'a:' is not a dotted name", "module:factory"),
+        ("./my_workload:mlp", "expected a .py file", "such as ./my_workload.py:mlp, got"),
+        ("./:mlp", "expected a .py file", "./my_workload.py:factory"),
+        ("..:mlp", "expected a .py file", "./my_workload.py:factory"),
+        (".digits:mlp", "expected a .py file", "./my_workload.py:factory"),
+        ("./.py:mlp", "expected a .py file", "./my_workload.py:factory"),
+        ("./notebook.ipynb:mlp", "expected a .py file", "./my_workload.py:factory"),
         (r"C:\work\my.py:mlp", "a path of Windows", "forward slashes"),
         ("C:/work/my.py:mlp", "a path of Windows", "forward slashes"),
         (r".\my.py:mlp", "a path of Windows", "forward slashes"),
-        ("https://example.org/my.py:mlp", "is not a reference", "module:factory"),
+        ("https://example.org/my.py:mlp", "expected module:factory", "module:factory"),
         ("./a\0b.py:mlp", "control character", "./my_workload.py:factory"),
         ("./a\nb.py:mlp", "control character", "./my_workload.py:factory"),
         ("~no-such-user-here/my.py:mlp", "home", "./my_workload.py:factory"),
     ],
 )
-def test_malformed_text_is_refused_with_what_would_be_right(tmp_path, text, found, right):
+def test_malformed_text_is_refused_with_what_was_expected(tmp_path, text, found, right):
     with pytest.raises(ValueError) as caught:
         _parse(text, tmp_path)
     message = str(caught.value)
     assert repr(text) in message
     assert found in message
     assert right in message
-    assert "would be right" in message
+    assert message.startswith("expected ")
 
 
 def test_understanding_a_reference_loads_neither_torch_nor_numpy():
     subprocess.run([sys.executable, "-c", _NO_TORCH], check=True)
 
 
-def test_a_file_that_is_a_link_finds_what_stands_beside_its_target(tmp_path):
+def test_a_file_that_is_a_link_finds_what_is_beside_its_target(tmp_path):
     for name in ("repository", "study"):
         (tmp_path / name).mkdir()
     (tmp_path / "repository" / "w.py").write_text("import sibling_of_the_target\n")

@@ -200,11 +200,9 @@ def shown(value: object) -> str:
     """A value in a table."""
     if value is None or value == "":
         return "–"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    from tunectl.core.wording import short_number
+    from tunectl.core.wording import short_text
 
-    return short_number(value) if isinstance(value, float) else str(value)
+    return short_text(value)
 
 
 def shown_retrains(planned: int | None, run: int | None = None) -> str:

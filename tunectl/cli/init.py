@@ -1,81 +1,67 @@
-"""`tunectl init`: a study to begin with."""
+"""`tunectl init`: write a first study."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tunectl.cli.console import note, say
 from tunectl.core.proposed_commands import tunectl_command
 
-if TYPE_CHECKING:
-    from tunectl.drafting.study_draft import BegunStudy
-
 
 def init(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where to write it [the current folder].", show_default=False)
+        Path | None, typer.Argument(help="The folder to write to.  [default: current folder]", show_default=False)
     ] = None,
     line: Annotated[
         str | None,
-        typer.Option("--from", metavar="COMMAND", help="A study of this command, such as 'python train.py --lr 0.1'."),
+        typer.Option("--from", metavar="COMMAND", help="Your command, such as 'python train.py --lr 0.1'."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="With --from: the file to write [study.yaml].", show_default=False)
+        Path | None,
+        typer.Option("--out", help="With --from: the file.  [default: study.yaml]", show_default=False),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="With --from: the objective's name.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="With --from: the metric to optimize.")] = None,
     direction: Annotated[str | None, typer.Option("--direction", help="With --from: minimize or maximize.")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="With --from: how many steps a trial trains.", min=1)
+        int | None, typer.Option("--steps", help="With --from: the number of steps of a trial.", min=1)
     ] = None,
     sample: Annotated[
         Path | None,
-        typer.Option("--sample", help="With --from: a file with what the command prints, to find its metrics in."),
+        typer.Option("--sample", help="With --from: a file with output of the command, to find its metrics."),
     ] = None,
     place: Annotated[
         list[str] | None,
         typer.Option(
             "--place",
             metavar="NAME",
-            help="With --from: an option that COMMAND leaves out, to be a hyperparameter too; may be repeated.",
+            help="With --from: another option of the command to make a hyperparameter; can be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Write a study to begin with: one that runs as it stands, or one of your own command."""
+    """Write a first study: an example, or one for your own command."""
     from tunectl.core.errors import UsageError
-    from tunectl.drafting.study_draft import begin_from, begin_study
+    from tunectl.drafting.study_draft import StudiedCommand, draft_study
 
-    if line is None:
-        if any(value is not None for value in (out, metric, direction, steps, sample, place)):
-            raise UsageError("--out, --metric, --direction, --steps, --sample and --place go with --from")
-        _print(begin_study(folder or Path()))
-        return
     if out is not None and folder is not None:
         raise UsageError("give the folder or --out, not both")
     path = out or (folder or Path()) / "study.yaml"
-    begun = begin_from(
-        line,
-        path,
-        Path.cwd(),
-        metric=metric,
-        direction=direction,
-        steps=steps,
-        sample=sample,
-        place=place or (),
-        tell=note,
-    )
-    _print(begun)
-
-
-def _print(begun: BegunStudy) -> None:
-    for text in begun.notes:
+    command = None
+    if line is not None:
+        command = StudiedCommand(line, Path.cwd(), metric, direction, steps, sample, place or ())
+    elif any(value is not None for value in (out, metric, direction, steps, sample, place)):
+        raise UsageError("--out, --metric, --direction, --steps, --sample and --place need --from")
+    drafted = draft_study(path, command, note)
+    for text in drafted.notes:
         note(text)
-    for path in begun.files:
-        say(str(path))
-    for number, text in begun.marked:
+    for file in drafted.files:
+        say(str(file))
+    for number, text in drafted.to_fill_in:
         say(f"  line {number}: {text}")
-    first = "fill in the lines above; then" if begun.marked else "next"
-    file = begun.files[0]
-    say(f"{first}: {tunectl_command('check', file)}, {tunectl_command('run', file)}")
+    first = "fill in the lines above; then run" if drafted.to_fill_in else "next, run"
+    study = drafted.files[0]
+    say(f"{first}:")
+    say(f"  {tunectl_command('check', study)}")
+    say(f"  {tunectl_command('run', study)}")

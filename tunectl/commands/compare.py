@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunectl.analysis.comparison.comparison import Candidate, Comparison, compare, study_deviation
-from tunectl.analysis.findings.finding_evidence import in_words, settings_of
+from tunectl.analysis.findings.finding_evidence import named_values, settings_of
 from tunectl.analysis.results.retrains import best_searched, retrained
 from tunectl.core.errors import UsageError
 from tunectl.core.objective import Objective
@@ -113,7 +113,7 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
             raise UsageError(f"{place}: no trial completed with a value of {objective.metric}")
         settings = settings_of(study.spec, study.trials)
     chosen = best[0]
-    values = in_words(settings[chosen.plan.setting])
+    values = named_values(settings[chosen.plan.setting])
     name = f"{path.name} ({values})" if values else path.name
     again = next((item for item in retrained(study.outcomes) if item.searched is chosen), None)
     ended = [item for item in (again.retrains if again else ()) if item.state in ("completed", "infeasible")]
@@ -141,5 +141,5 @@ def _setting(study: StudySnapshot, asked: str, place: str) -> int:
     for number, values in settings.items():
         if asked == str(number) or words == [f"{name}={as_text(value)}" for name, value in values.items()]:
             return number
-    listed = "\n".join(f"  {number}: {in_words(values)}" for number, values in settings.items())
+    listed = "\n".join(f"  {number}: {named_values(values)}" for number, values in settings.items())
     raise UsageError(f"{place}: setting {asked} not found; the settings are\n{listed}")

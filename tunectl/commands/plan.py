@@ -8,9 +8,10 @@ from typing import Any
 
 from tunectl.core.records import PlannedTrial, Scalar
 from tunectl.core.table_columns import Column
-from tunectl.core.wording import short_number
+from tunectl.core.wording import short_number, short_text
 from tunectl.report.table import Table
 from tunectl.session.checked_study import CheckedStudy
+from tunectl.space.domains import sameness
 
 
 def plan_table(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> Table:
@@ -51,10 +52,8 @@ def plan_summary(checked: CheckedStudy, trials: Sequence[PlannedTrial]) -> list[
 
 
 def _in_words(values: Sequence[Scalar]) -> str:
-    distinct = list(dict.fromkeys(values))
+    distinct = list({sameness(value): value for value in values}.values())
     if len(distinct) <= 6 or not all(isinstance(value, (int, float)) for value in distinct):
-        return ", ".join(short_number(value) if isinstance(value, float) else str(value) for value in distinct[:6]) + (
-            ", …" if len(distinct) > 6 else ""
-        )
+        return ", ".join([*map(short_text, distinct[:6]), *(["…"] if len(distinct) > 6 else [])])
     numbers = [float(value) for value in distinct]
     return f"{short_number(min(numbers))} to {short_number(max(numbers))}"

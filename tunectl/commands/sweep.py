@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunectl.analysis.results.runs import Run, curves_of, joined, told_updates
+from tunectl.analysis.results.runs import Run, curves_of, joined, printed_updates
 from tunectl.core import jsontext, record_checksums
 from tunectl.core.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from tunectl.core.files import write_if_changed
@@ -220,7 +220,7 @@ def _run(folder: TrialFolder, item: TrialOutcome, *, own_code: bool) -> Run:
         best_step=item.best_step,
         baseline_loss=files.result.baseline_loss if files.result else None,
         curves=curves_of(files.measurements),
-        updates=told_updates(files.measurements) if own_code else joined(read_updates(folder)),
+        updates=printed_updates(files.measurements) if own_code else joined(read_updates(folder)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunectl.core.wording import printable
 
-_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps makes one for every call
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)  # json.dumps creates one for every call
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 

@@ -27,8 +27,6 @@ class Objective:
             return math.inf
         return value if self.direction == "minimize" else -value
 
-    loss = cost
-
     def value(self, cost: float) -> float:
         """The metric's value with this cost; of an infinite cost the infinite value that is the worst."""
         return cost if self.direction == "minimize" else -cost

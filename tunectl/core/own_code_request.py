@@ -173,7 +173,7 @@ class Program:
         return any(RESUME in _names(text) for text in texts)
 
     @property
-    def goes_on(self) -> bool:
+    def can_resume(self) -> bool:
         """Whether a stopped trial can resume: steps that are counted need a checkpoint whose step is known."""
         return (
             self.checkpoints is not None and self.takes_resume and not (self.checkpoints.is_one and self.counts_steps)

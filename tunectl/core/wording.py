@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tunectl.core.scalars import scalar
@@ -52,6 +52,16 @@ def short_number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def short_text(value: Any) -> str:
+    """A value for reading: a float as `short_number` has it, anything else as `as_text`."""
+    return short_number(value) if isinstance(value, float) else as_text(value)
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2,000 trials`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -67,13 +77,11 @@ def shown(value: Any) -> str:
     """A value in an error, short: text in quotes, and `a list`, `a mapping` or `nothing` where it is not a scalar."""
     if value is None:
         return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    text = repr(value) if isinstance(value, str) else f"{value}"
+    text = repr(value) if isinstance(value, str) else as_text(value)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 

@@ -1,4 +1,4 @@
-"""The words of a command line: the program, and which of its options each word gives."""
+"""The words of a command line: the program, and the option that each word belongs to."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SHELL = re.compile(r"[|&;<>()]+|\d?>&?\d?.*")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """An option as the line gives it: how it is spelled there, and its values; `joined`: `--lr=0.1` in one word.
+class GivenOption:
+    """An option in the line: how it is spelled there, and its values; `joined`: in one word, `--lr=0.1`.
 
-    What Hydra and others read, `optimizer.lr=0.1`, is an option `optimizer.lr` that is spelled `optimizer.lr=`.
-    `switched` is whether a flag is on. `once`: the line gives it no second time.
+    An override for Hydra and others, `optimizer.lr=0.1`, is an option `optimizer.lr` that is spelled `optimizer.lr=`.
+    `switched` is whether a flag is on. `once`: the line has it only once.
     """
 
     option: Option
@@ -41,21 +41,21 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word that is no option: it stays as it is."""
+    """A word that is not an option: it is kept unchanged."""
 
     text: str
 
 
-Piece = Given | Word
+Piece = GivenOption | Word
 
 
-def of_a_shell(words: Sequence[str]) -> list[str]:
-    """The words that only a shell would understand."""
+def shell_words(words: Sequence[str]) -> list[str]:
+    """The words that have a meaning only in a shell."""
     return [word for word in words if _SHELL.fullmatch(word)]
 
 
-def parted(words: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """A line as the variables set before the program, the words that start it, and its own words.
+def split_command(words: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Split a line into the variables set before the program, the words that start it, and its arguments.
 
     `python -u train.py`, `python -m package.train` and `torchrun --nproc-per-node 2 train.py` start a program.
     """
@@ -74,16 +74,16 @@ def _program_words(words: Sequence[str]) -> int:
             return min(index + 2, len(words))
         if word.endswith(".py"):
             return index + 1
-    # A program that a launcher starts by its name: `uv run train --lr 0.1`.
+    # A program that a launcher starts by name: `uv run train --lr 0.1`.
     plain = [index for index, word in enumerate(words[1:], start=1) if not word.startswith("-")]
     first = [index for index in plain if words[index] not in ("run", "launch")]
     return first[0] + 1 if first and not Path(words[0]).name.startswith(("python", "pypy")) else len(words)
 
 
 def lacks_script(program: Sequence[str], rest: Sequence[str]) -> bool:
-    """Whether the words start an interpreter or a launcher and name nothing that it is to run.
+    """Whether the words start an interpreter or a launcher without anything to run.
 
-    `rest` are the words behind them: what a launcher runs may stand there, behind the value of an option of its own.
+    `rest` are the words after them: a launcher's program may be among these, after the value of a launcher option.
     """
     if not program or not _LAUNCHERS.fullmatch(Path(program[0]).name) or script_of(program) is not None:
         return False
@@ -108,11 +108,11 @@ def module_of(program: Sequence[str]) -> str | None:
     return next((word for before, word in words if before in ("-m", "--module")), None)
 
 
-def given(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
-    """What the words give, and how many of them were read: all, or those before the name of a subcommand.
+def read_words(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
+    """The options and other words, and how many words were read: all, or those before the name of a subcommand.
 
-    `text` None: the program has no help that can be read. An option that the help does not name takes the next word
-    where that is no option.
+    `text` is None if the program has no help that can be read. An option that is not in the help takes the next word
+    as its value, unless that is an option as well.
     """
     known = text or Help()
     pieces: list[Piece] = []
@@ -121,17 +121,17 @@ def given(words: Sequence[str], text: Help | None) -> tuple[list[Piece], int]:
         word = words[index]
         if word == "--":
             pieces += [Word(item) for item in words[index:]]
-            return _told_apart(pieces), len(words)
+            return _with_repeats_marked(pieces), len(words)
         if not _is_option(word):
             if word in known.commands:
-                return _told_apart(pieces), index
+                return _with_repeats_marked(pieces), index
             pieces.append(_word(word, known))
             index += 1
             continue
         piece, used = _option(words[index:], known)
         pieces.append(piece)
         index += used
-    return _told_apart(pieces), index
+    return _with_repeats_marked(pieces), index
 
 
 def _word(text: str, known: Help) -> Piece:
@@ -139,7 +139,7 @@ def _word(text: str, known: Help) -> Piece:
     if override is None:
         return Word(text)
     option = known.option(override[2]) or Option((override[2],), 1, shown=override[2])
-    return Given(option, override[1], (override[3],), joined=True)
+    return GivenOption(option, override[1], (override[3],), joined=True)
 
 
 def _is_option(word: str) -> bool:
@@ -147,13 +147,13 @@ def _is_option(word: str) -> bool:
 
 
 def _option(words: Sequence[str], known: Help) -> tuple[Piece, int]:
-    """The piece that begins with the first word, and how many words it takes."""
+    """The option or word at the beginning, and how many words it takes."""
     spelled, equals, value = words[0].partition("=")
     option = known.option(spelled)
     if option is None and not words[0].startswith("--") and len(words[0]) > 2:
         short = known.option(words[0][:2])
         if short is not None and short.takes == 1:
-            return Given(short, words[0][:2], (words[0][2:],), joined=True), 1
+            return GivenOption(short, words[0][:2], (words[0][2:],), joined=True), 1
     following = 0
     for word in words[1:]:
         if _is_option(word) or (option is None and _OVERRIDE.fullmatch(word)):
@@ -168,43 +168,43 @@ def _option(words: Sequence[str], known: Help) -> tuple[Piece, int]:
         # Fire reads `--amp False` as `--amp=False`.
         return _with_value(option, spelled, words[1]), 2
     if option.takes == 0 and not option.many:
-        return Given(option, spelled, switched=spelled != option.off), 1
+        return GivenOption(option, spelled, switched=spelled != option.off), 1
     taken = following if option.many else min(option.takes, following)
     if taken < option.takes:
-        return Word(words[0]), 1  # a value is missing, or left out by its leave: the word stays what it is
-    return Given(option, spelled, tuple(words[1 : 1 + taken])), 1 + taken
+        return Word(words[0]), 1  # a value is missing, or optional: the word is kept unchanged
+    return GivenOption(option, spelled, tuple(words[1 : 1 + taken])), 1 + taken
 
 
-def _with_value(option: Option, spelled: str, value: str) -> Given:
-    """An option with its value in one word; a flag that is given one, `--amp=false`, takes it as it is."""
-    return Given(replace(option, takes=1, off=None), spelled, (value,), joined=True)
+def _with_value(option: Option, spelled: str, value: str) -> GivenOption:
+    """An option with its value in one word; also a flag with a value, `--amp=false`."""
+    return GivenOption(replace(option, takes=1, off=None), spelled, (value,), joined=True)
 
 
-def _told_apart(pieces: list[Piece]) -> list[Piece]:
-    names = [piece.option.name for piece in pieces if isinstance(piece, Given)]
+def _with_repeats_marked(pieces: list[Piece]) -> list[Piece]:
+    names = [piece.option.name for piece in pieces if isinstance(piece, GivenOption)]
     return [
-        replace(piece, once=False) if isinstance(piece, Given) and names.count(piece.option.name) > 1 else piece
+        replace(piece, once=False) if isinstance(piece, GivenOption) and names.count(piece.option.name) > 1 else piece
         for piece in pieces
     ]
 
 
 def with_source_defaults(text: Help, source: str) -> Help:
-    """The options with the defaults that the script declares, where its help shows none, and whether they repeat.
+    """The options with the defaults in the script's source where the help shows none, and whether they can repeat.
 
-    Read from `add_argument("--lr", default=0.1)` and the like, as far as names and values stand there literally.
+    Read from calls such as `add_argument("--lr", default=0.1)`, if names and values are literals.
     """
     declared, repeated = _declared(source)
     found = []
     for option in text.options:
-        told = next((declared[name] for name in option.names if name in declared), None)
-        fits = told is not None and option.default is None and (option.takes > 0 or option.off is not None)
+        default = next((declared[name] for name in option.names if name in declared), None)
+        fits = default is not None and option.default is None and (option.takes > 0 or option.off is not None)
         repeats = option.repeats or not repeated.isdisjoint(option.names)
-        found.append(replace(option, default=told if fits else option.default, repeats=repeats))
+        found.append(replace(option, default=default if fits else option.default, repeats=repeats))
     return replace(text, options=tuple(found))
 
 
 def _declared(source: str) -> tuple[Mapping[str, str], set[str]]:
-    """Defaults by the spellings of their options, and the spellings of options that may be given several times."""
+    """Defaults by spelling of the option, and the spellings of options that can be given several times."""
     defaults: dict[str, str] = {}
     repeated: set[str] = set()
     try:
@@ -232,6 +232,6 @@ def _declared(source: str) -> tuple[Mapping[str, str], set[str]]:
 
 
 def _repeats(keyword: ast.keyword) -> bool:
-    """Whether an option is declared as one that may be given several times, by argparse or by click."""
+    """Whether argparse or click accepts the option several times."""
     value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
     return (keyword.arg == "action" and value in ("append", "extend")) or (keyword.arg == "multiple" and value is True)

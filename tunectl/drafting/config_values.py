@@ -1,4 +1,4 @@
-"""A file of a program's options, YAML, JSON, TOML, INI, Python or arguments: what it sets, as text."""
+"""Configuration files of programs (YAML, JSON, TOML, INI, Python, arguments): the values that they set, as text."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _MOST_VALUES = 5_000
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """What a file sets: values by dotted name, as text; None where one is no single value that can be given as text.
+    """The values that a file sets, as text, by dotted name; None for a value that cannot be passed as one text.
 
-    `name` is the file as the line names it. `whole`: it names no other file and was read to its end, so what it does
-    not name it does not set. `by_default`: the line does not name it, the program reads it by itself. `words` are the
-    arguments that a file of arguments holds.
+    `name` is the file's name in the line. `whole`: it was read completely and refers to no other file, so it sets
+    nothing else. `by_default`: it is not in the line, the program reads it by default. `words` are the arguments in a
+    file of arguments.
     """
 
     name: str
@@ -47,12 +47,12 @@ class ConfigFile:
 
 
 def names_config(option: str) -> bool:
-    """Whether an option of this name takes a file of options."""
+    """Whether an option of this name takes a configuration file."""
     return _NAMED.fullmatch(option.lstrip("-+")) is not None
 
 
 def read_config(name: str, text: str) -> ConfigFile:
-    """The file `name` of this text; one that cannot be read sets what nobody knows."""
+    """Read the text of the file `name`; a text that cannot be read gives no values and is not `whole`."""
     if name.startswith("@") or PurePath(name).suffix.lower() in (".args", ".flags"):
         return ConfigFile(name, whole=True, words=_arguments(text))
     if name.lower().endswith(".py"):
@@ -67,7 +67,7 @@ def read_config(name: str, text: str) -> ConfigFile:
 
 
 def _arguments(text: str) -> tuple[str, ...]:
-    """The words of a file of arguments, one a line as argparse reads it, or several where a line begins so."""
+    """The words of a file of arguments: one in each line, as argparse reads it, or an option and its value."""
     words: list[str] = []
     for line in text.splitlines():
         if not line.strip() or line.lstrip().startswith(("#", "//")):
@@ -78,7 +78,7 @@ def _arguments(text: str) -> tuple[str, ...]:
 
 
 def _content(name: str, text: str) -> dict[str, Any] | None:
-    """The mapping that a file holds; None where it holds none that can be read."""
+    """The mapping in a file; None if there is none or it cannot be read."""
     ending = PurePath(name).suffix.lower()
     content: Any = None
     try:
@@ -110,7 +110,7 @@ def _ini(text: str) -> dict[str, Any] | None:
 
 
 def _assigned(text: str) -> Iterator[tuple[str, str | None]]:
-    """What a Python file assigns literally, `lr = 0.1` and `config.lr = 0.1`."""
+    """The assignments of literals in a Python file, `lr = 0.1` and `config.lr = 0.1`."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
@@ -127,7 +127,7 @@ def _assigned(text: str) -> Iterator[tuple[str, str | None]]:
 
 
 def flattened(content: Mapping[Any, Any]) -> dict[str, str | None] | None:
-    """The values of a mapping by dotted name, as text; None where there are too many to be options of a program."""
+    """The values of a mapping by dotted name, as text; None if there are more than a program has options."""
     found: dict[str, str | None] = {}
     for name, value in _leaves(content, ""):
         found[name] = value
@@ -139,7 +139,7 @@ def flattened(content: Mapping[Any, Any]) -> dict[str, str | None] | None:
 def _leaves(content: Mapping[Any, Any], prefix: str, depth: int = 0) -> Iterator[tuple[str, str | None]]:
     for name, value in content.items():
         if isinstance(value, dict) and value and depth < 20:
-            # YAML's merge: what it brings belongs to the mapping that it stands in, whose own values come later.
+            # YAML's merge key: its values belong to the mapping that contains it; later values replace them.
             yield from _leaves(value, prefix if name == "<<" else f"{prefix}{name}.", depth + 1)
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
             for index, item in enumerate(value):
@@ -159,16 +159,16 @@ def _text(value: Any) -> str | None:
 def with_config(
     text: Help, files: Sequence[ConfigFile], command: str | None, *, shows_files: bool, is_last: bool = True
 ) -> Help:
-    """The options at the values that they have once the program has read its files, the last of them first.
+    """The help with the values that hold after the program has read its files; later files replace earlier ones.
 
     Args:
         text: the help, with the program's own defaults.
         files: the files that the program reads, in its order.
-        command: the subcommand whose options these are; a file may hold them under its name.
-        shows_files: whether the defaults in the help are those after the files were read.
-        is_last: whether no subcommand follows, so that options which no help lists belong here.
+        command: the subcommand that has these options; a file may have them under its name.
+        shows_files: whether the help already shows the values from the files.
+        is_last: whether no subcommand follows, so that options which are in no help belong here.
 
-    An option that a file sets is not required any more, and none is where a file may set more than can be read.
+    An option that a file sets is no longer required. If a file may set more than can be read, no option is.
     """
     if not files:
         return text
@@ -201,7 +201,7 @@ def _set(option: Option, files: Sequence[ConfigFile], command: str | None, *, kn
 
 
 def key_of(option: Option, file: ConfigFile, command: str | None = None) -> str | None:
-    """The name under which a file sets an option: its own, or one whose last part it is where no other ends so."""
+    """The name under which a file sets an option: the same name, or the only dotted name that ends with it."""
     names = {_plain(name) for name in option.names}
     own = [key for key in file.values if _plain(key.removeprefix(f"{command}.") if command else key) in names]
     if own:
@@ -215,7 +215,7 @@ def _plain(name: str) -> str:
 
 
 def _unlisted(text: Help, files: Sequence[ConfigFile], command: str | None) -> Iterator[Option]:
-    """Options of classes that the file alone names: `--trainer.logger.init_args.save_dir`, which no help lists."""
+    """Options that only the file shows: `--trainer.logger.init_args.save_dir` is in no help."""
     found: dict[str, Option] = {}
     for file in files:
         for key, value in file.values.items():

@@ -1,4 +1,4 @@
-"""The help texts of Hydra and Python Fire, which do not list options as argparse does."""
+"""The help texts of Hydra and Python Fire, whose format differs from argparse's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FIRE_PART = re.compile(r"[A-Z][A-Z ]+")
 
 
 def read_hydra_help(text: str) -> Help | None:
-    """The configuration that Hydra prints, every value of it an option `optimizer.lr=`; None where it is not Hydra's.
+    """The configuration that Hydra prints, with an option `optimizer.lr=` for each value; None for other help texts.
 
-    An application may have a help text of its own without the configuration: then no option is known.
+    An application can replace the help text by one without the configuration: then no option is known.
     """
     if not _HYDRA.search(text):
         return None
@@ -41,7 +41,7 @@ def read_hydra_help(text: str) -> Help | None:
     for name, value in (values or {}).items():
         if name not in groups:
             options.append(Option((name,), 1, default=value, shown=f"{name}={value or ''}", joined=True))
-    # Else its folder is named by the second in which it starts, and trials that start together share one.
+    # Hydra names its folder by the time in seconds: without this, trials that start together would share one.
     options.append(Option(("hydra.run.dir",), 1, shown="hydra.run.dir=DIR", joined=True))
     return Help(tuple(options), framework="hydra")
 
@@ -55,10 +55,10 @@ def _groups(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def read_fire_help(text: str) -> Help | None:
-    """The flags that Python Fire lists for a function or a class; None where the text is not Fire's.
+    """The flags that Python Fire lists for a function or a class; None for other help texts.
 
-    Fire reads a value as Python would: false is text and true as a condition, so a flag that is True or False has no
-    value, `--amp` and `--noamp`; text that looks like a number keeps its quotes.
+    Fire reads values as Python literals: `false` would be a non-empty string, which is true. So a flag that is True or
+    False gets no value (`--amp`, `--noamp`), and text that looks like a number keeps its quotes.
     """
     synopsis = _FIRE.search(text)
     if synopsis is None:
@@ -72,7 +72,7 @@ def read_fire_help(text: str) -> Help | None:
 
 
 def _fire_flags(text: str) -> Iterator[tuple[re.Match[str], Sequence[str]]]:
-    """Every flag with the lines that explain it."""
+    """Each flag with the lines of its explanation."""
     flag: re.Match[str] | None = None
     explained: list[str] = []
     for line in [*text.splitlines(), "END"]:
@@ -96,7 +96,7 @@ def _fire_option(flag: re.Match[str], explained: Sequence[str]) -> Option:
 
 
 def _fire_value(default: str | None) -> str | None:
-    """A default as a flag takes it; None where it is None, or is cut off."""
+    """A default as text for the flag; None if it is None or was cut off."""
     if default is None or default == "None" or default.endswith("..."):
         return None
     value = _literal(default)
@@ -106,7 +106,7 @@ def _fire_value(default: str | None) -> str | None:
 
 
 def _literal(text: str) -> object:
-    """What Fire reads a text as: what Python reads, else the text itself."""
+    """The value that Fire reads: a Python literal, else the text itself."""
     try:
         value: object = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

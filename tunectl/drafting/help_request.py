@@ -1,4 +1,4 @@
-"""A program of the user's asked for its `--help`."""
+"""The help text of a user's program, from calling it with `--help`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tunectl.core.own_code_request import program_path
 from tunectl.core.path_errors import system_reason
 
 LONGEST_SECONDS = 60.0
-"""A script may import large libraries before it reads its options; one that trains instead has none."""
+"""The time limit: a script may import large libraries first, and one without `--help` may begin to train."""
 
 _WIDE = {"COLUMNS": "500", "TERMINAL_WIDTH": "500", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
-"""So that help comes without colours, and without breaks in the middle of it."""
+"""Environment variables for help without colours and without line breaks inside an entry."""
 
 
-def asked_help(
+def request_help(
     program: Sequence[str],
     folder: Path,
     environment: Mapping[str, str],
@@ -28,10 +28,10 @@ def asked_help(
     option: str = "--help",
     after: Sequence[str] = (),
 ) -> tuple[str | None, str]:
-    """What a program prints in `folder` when it is asked for help, None where nothing, and how it failed, "" where not.
+    """Call a program in `folder` for its help: the text, None if it printed none, and why the call failed, or "".
 
-    No shell reads the words. The program has no input, is a process group of its own, and is killed with all it started
-    after `seconds`. `option` is what asks for help, and `after` are words that follow it.
+    The words are not read by a shell. The program has no input and a process group of its own, which is killed after
+    `seconds`. `option` is the help option, and `after` are the words that follow it.
     """
     try:
         process = subprocess.Popen(
@@ -44,18 +44,18 @@ def asked_help(
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return None, f"it cannot be started: {system_reason(error)}"
+        return None, f"it could not be started: {system_reason(error)}"
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return None, f"it had not ended after {seconds:g} seconds, and was killed"
+        return None, f"it was still running after {seconds:g} seconds and was killed"
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     texts = [text.decode("utf-8", "replace") for text in (output, errors)]
-    told = next((text for text in texts if "--" in text), None)
+    found = next((text for text in texts if "--" in text), None)
     if process.returncode == 0:
-        return told, ""
+        return found, ""
     last = [line for text in texts for line in text.splitlines() if line.strip()][-1:]
-    return told, f"it ends with exit code {process.returncode}" + (f": {last[0].strip()}" if last else "")
+    return found, f"it ended with exit code {process.returncode}" + (f": {last[0].strip()}" if last else "")

@@ -1,4 +1,4 @@
-"""What a program's `--help` says of its options, as argparse, click, typer, absl, tyro and others print it."""
+"""The options in the help texts of argparse, click, typer, absl, tyro and others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NONE = frozenset({"", "None", "==SUPPRESS==", "(dynamic)", "null"})
 
 
 def read_help(text: str) -> Help:
-    """The options and subcommands in a help text; what is no help text has none."""
+    """The options and subcommands in a help text; other text gives none."""
     lines = [_BOX.sub(" ", _COLOUR.sub("", line)).rstrip() for line in text.splitlines()]
     plain = "\n".join(lines)
     special = read_fire_help(plain) or read_hydra_help(plain)
@@ -48,13 +48,13 @@ def read_help(text: str) -> Help:
     usage = re.search(r"usage:.*?(?=\n\s*\n|\Z)", "\n".join(lines), re.IGNORECASE | re.DOTALL)
     exclusive = tuple((pair[1], pair[2]) for pair in _EXCLUSIVE.finditer(usage[0])) if usage else ()
     commands = tuple(_commands(lines, usage[0] if usage else ""))
-    told = Help(tuple(options.values()), commands, exclusive, framework=framework)
+    found = Help(tuple(options.values()), commands, exclusive, framework=framework)
     line = _USAGE.search("\n".join(lines))
-    return _with_required(told, line[1]) if line else told
+    return _with_required(found, line[1]) if line else found
 
 
 def _without_absl(lines: list[str]) -> Iterator[str]:
-    """The lines without the flags that absl, in what `--helpfull` prints, has for itself."""
+    """The lines without absl's own flags, which `--helpfull` prints as well."""
     inside = False
     for line in lines:
         if line and not line.startswith(" "):
@@ -69,11 +69,11 @@ def _framework(text: str) -> Framework:
     return "absl" if re.search(r"USAGE: .* \[flags\]|--helpfull", text) else ""
 
 
-def _with_required(told: Help, usage: str) -> Help:
-    """The help with what its usage line shows outside of brackets: the program requires it."""
+def _with_required(text: Help, usage: str) -> Help:
+    """The help with the required options and arguments: those outside of brackets in the usage line."""
     begin = re.search(r"\[(?:-h\b|--help\b|OPTIONS\])", usage)
     if begin is None:
-        return told  # a line of the author's own, in which the program's name cannot be told from its words
+        return text  # an author's own usage line: where the arguments begin is not known
     plain = usage[begin.start() :]
     while (shorter := re.sub(r"\[[^\[\]]*\]", " ", plain)) != plain:
         plain = shorter
@@ -85,24 +85,24 @@ def _with_required(told: Help, usage: str) -> Help:
     while words:
         word = words.pop(0)
         if word.startswith("-") and word != "--":
-            option = told.option(word)
+            option = text.option(word)
             if option is not None:
                 required.add(option.name)
                 del words[: option.takes]
-        elif word not in ("--", "...") and words[:1] != ["..."] and not _names_commands(word, told):
+        elif word not in ("--", "...") and words[:1] != ["..."] and not _names_commands(word, text):
             positionals.append(word.removesuffix("..."))
-    options = tuple(replace(item, required=item.required or item.name in required) for item in told.options)
+    options = tuple(replace(item, required=item.required or item.name in required) for item in text.options)
     one_of = tuple(tuple(group) for group in groups if group)
-    return replace(told, options=options, positionals=tuple(positionals), one_of=one_of)
+    return replace(text, options=options, positionals=tuple(positionals), one_of=one_of)
 
 
-def _names_commands(word: str, told: Help) -> bool:
-    """Whether a word of a usage line, `{train,eval}`, is the place of a subcommand."""
-    return word[:1] == "{" and set(word.strip("{}").split(",")) <= set(told.commands)
+def _names_commands(word: str, text: Help) -> bool:
+    """Whether a word of a usage line, such as `{train,eval}`, lists the subcommands."""
+    return word[:1] == "{" and set(word.strip("{}").split(",")) <= set(text.commands)
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Every option's invocation, and the explanation beside and below it."""
+    """Each option as it is invoked, and the explanation beside and below it."""
     entry: str | None = None
     explanation: list[str] = []
     for line in [*lines, "end"]:
@@ -119,10 +119,10 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """An entry's line as the invocation and what stands beside it, two blanks or more apart."""
+    """Split an entry's line into the invocation and the text beside it, at least two spaces apart."""
     first, *chunks = re.split(r"\s{2,}", line)
     invocation = [first]
-    # In the tables that typer prints, other spellings and what an option takes have columns of their own.
+    # In typer's tables, other spellings and the metavar have columns of their own.
     while chunks and _NAME.fullmatch(chunks[0]):
         invocation.append(chunks.pop(0))
     if chunks and _METAVAR.fullmatch(chunks[0]) and _NAME.fullmatch(invocation[-1]):
@@ -133,17 +133,17 @@ def _parted(line: str) -> tuple[str, str]:
 def _option(entry: str, explanation: str) -> Option | None:
     if absl := _OF_ABSL.match(entry):
         name = f"--{absl[2]}"
-        told = f"{entry[absl.end() :]} {explanation}"
-        listed = re.match(r" *<([^<> ]+)>:", told)
+        explained = f"{entry[absl.end() :]} {explanation}"
+        listed = re.match(r" *<([^<> ]+)>:", explained)
         option = Option(
             (name,),
             0 if absl[1] else 1,
             choices=tuple(listed[1].split("|")) if listed else (),
             off=f"--no{absl[2]}" if absl[1] else None,
-            repeats="repeat this option to specify a list" in told,
+            repeats="repeat this option to specify a list" in explained,
             shown=name,
         )
-        return replace(option, default=_default(option, told))
+        return replace(option, default=_default(option, explained))
     names: list[str] = []
     off: str | None = None
     arguments = ""
@@ -171,7 +171,7 @@ def _option(entry: str, explanation: str) -> Option | None:
 
 
 def _arguments(text: str) -> tuple[int, bool, tuple[str, ...]]:
-    """How many values an option takes, whether it may take more, and among what it chooses."""
+    """How many values an option takes, whether it may take more, and its choices."""
     if not text or text == "<bool>":
         return 0, False, ()
     if text.startswith("<"):
@@ -193,18 +193,18 @@ def _default(option: Option, explanation: str) -> str | None:
     for found in _IN_BRACKETS.finditer(explanation):
         text = found[1].strip().strip("'\"")
     if text is None:
-        # In a sentence whatever follows may be its next word.
-        told = [item[1].rstrip(".").strip("'\"`") for item in _IN_PROSE.finditer(explanation)]
-        text = next((item for item in told if _NUMBER.fullmatch(item) or item in option.choices), None)
+        # In a sentence, the word after "default" may be anything: only a number or a choice counts.
+        words = [item[1].rstrip(".").strip("'\"`") for item in _IN_PROSE.finditer(explanation)]
+        text = next((item for item in words if _NUMBER.fullmatch(item) or item in option.choices), None)
     if option.takes == 0 and not option.many:
         return _switch_default(option, text)
     if text in ("True", "False") and {"true", "false"} <= set(option.choices):
-        text = text.lower()  # shown as Python shows it, and taken as YAML writes it
+        text = text.lower()  # printed as by Python, but the choices are lower case
     return None if text is None or text in _NONE or text.startswith("<") else text
 
 
 def _switch_default(option: Option, text: str | None) -> str | None:
-    """Of a flag that can be turned off; any other is off where it is not given, whatever its target's default is."""
+    """The default of a flag that can be turned off; any other flag is off unless it is in the line."""
     if option.off is None:
         return None
     word = (text or "").lower().lstrip("-")

@@ -1,4 +1,4 @@
-"""What a program says of the options on a line: its help, its subcommands' help, and the files that the line names."""
+"""The options of a command line, from the program's help, its subcommands' help and its configuration files."""
 
 from __future__ import annotations
 
@@ -11,31 +11,39 @@ from pathlib import Path, PurePath
 from tunectl.core import regular_files
 from tunectl.core.scalars import scalar
 from tunectl.drafting.command_draft import Segment
-from tunectl.drafting.command_words import Given, Piece, Word, given, module_of, script_of, with_source_defaults
+from tunectl.drafting.command_words import (
+    GivenOption,
+    Piece,
+    Word,
+    module_of,
+    read_words,
+    script_of,
+    with_source_defaults,
+)
 from tunectl.drafting.config_values import ENDINGS, ConfigFile, key_of, names_config, read_config, with_config
-from tunectl.drafting.help_request import LONGEST_SECONDS, asked_help
+from tunectl.drafting.help_request import LONGEST_SECONDS, request_help
 from tunectl.drafting.help_text import read_help
 from tunectl.drafting.options import Help
-from tunectl.drafting.own_options import is_folder, is_seed
+from tunectl.drafting.per_trial_options import is_folder, is_seed
 
 _DEEPEST = 5
-"""Subcommands of subcommands whose help is asked."""
+"""The number of nested subcommands whose help is read."""
 
 _LONGEST_CONFIG = 1_000_000
-"""Bytes; a longer file is data, and no file of options."""
+"""In bytes; a longer file is data, not a configuration file."""
 
 _REMEDIES = {
     True: "give the program an option for its seed and place {trial.seed}",
-    False: 'place {trial.dir} where an option takes it, or let each trial run in its own folder: folder: "{trial.dir}"',
+    False: 'pass {trial.dir} to an option, or let each trial run in its own folder: folder: "{trial.dir}"',
 }
 
 
 @dataclass(slots=True)
 class LineHelp:
-    """The parts of a line, each with its help, and the files that the program reads its options from.
+    """The parts of a line, each with its help, and the configuration files that the program reads.
 
-    `shown` are the defaults that the help of the line itself shows and that of the program alone does not. `notes` say
-    what could not be asked.
+    `shown` are defaults that only the help of the whole line shows, not that of the program alone. `notes` are
+    messages for the user about help that could not be read.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -45,30 +53,30 @@ class LineHelp:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
-    """How a program is asked: where, with which variables, and whom to tell before."""
+class _HelpReader:
+    """How a program is called for its help: the folder, the environment, and who gets a message before."""
 
     folder: Path
     environment: Mapping[str, str]
-    tell: Callable[[str], None]
+    message: Callable[[str], None]
 
     def help_of(
         self, called: Sequence[str], given: Sequence[str] = (), option: str = "--help"
     ) -> tuple[Help | None, str]:
-        """What the help says, None where it names no options, and then why.
+        """The help, None if it shows no options, and then the reason.
 
-        `given` are words of the line; behind a `--` among them no option is one any more.
+        `given` are words of the line; after a `--` among them, no word is an option.
         """
         cut = given.index("--") if "--" in given else len(given)
         words, after = [*called, *given[:cut]], given[cut:]
-        self.tell(f"asking {shlex.join([*words, option, *after])}, for {LONGEST_SECONDS:g} seconds at most")
-        text, reason = asked_help(words, self.folder, self.environment, option=option, after=after)
-        told = read_help(text) if text is not None else None
-        if told is not None and (told.options or told.commands or told.framework):
+        self.message(f"calling {shlex.join([*words, option, *after])} (at most {LONGEST_SECONDS:g} seconds)")
+        text, reason = request_help(words, self.folder, self.environment, option=option, after=after)
+        found = read_help(text) if text is not None else None
+        if found is not None and (found.options or found.commands or found.framework):
             if option == "--help" and text is not None and "Try --helpfull" in text:
-                return self.help_of(called, given, "--helpfull")[0] or told, ""
-            return told, ""
-        return None, reason or "it names no options"
+                return self.help_of(called, given, "--helpfull")[0] or found, ""
+            return found, ""
+        return None, reason or "it printed no options"
 
 
 def line_help(
@@ -76,42 +84,42 @@ def line_help(
     words: Sequence[str],
     folder: Path,
     environment: Mapping[str, str],
-    tell: Callable[[str], None],
+    message: Callable[[str], None],
 ) -> LineHelp:
-    """Ask the program for its help, and its subcommands for theirs, and read the files of options that the line names.
+    """Read the help of the program and of its subcommands, and the configuration files that the line names.
 
-    Where the line names such files it is asked a second time, with the line's own words before `--help`: many programs
-    then show what the files set. Fire would train instead, and is not.
+    If the line names such files, the program is called a second time with the line's own words before `--help`: many
+    programs then show the values from the files. A Fire program would train instead, so it is not called again.
     """
-    found, asking = LineHelp(), _Asking(folder, environment, tell)
-    called, left = list(program), list(words)
+    found, reader = LineHelp(), _HelpReader(folder, environment, message)
+    called, words = list(program), list(words)
     while True:
-        plain, why = asking.help_of(called)
-        pieces, read = given(left, plain)
+        plain, why = reader.help_of(called)
+        pieces, read = read_words(words, plain)
         files = [*_config_files(pieces, plain or Help(), folder, environment if not found.segments else {})]
         found.files += files
         text = plain
         if _may_change(plain, why, found.files):
-            own, failed = asking.help_of(called, left[:read])
+            own, failed = reader.help_of(called, words[:read])
             text, why = _joined(found, plain, own, pieces), failed or why
             if plain is not None and own is None:
-                found.notes.append(f"with the line's own words it shows no help ({failed}): does the line run by hand?")
-            pieces, read = given(left, text)
+                found.notes.append(f"the whole line with --help shows no options ({failed}): does it run in a shell?")
+            pieces, read = read_words(words, text)
         if text is None:
             found.notes.append(
-                f"{shlex.join(called)} --help shows no options ({why}): only what is in the line is taken"
+                f"{shlex.join(called)} --help shows no options ({why}): the study has only the options in the line"
             )
-        command = left[read] if read < len(left) and len(found.segments) < _DEEPEST else None
+        command = words[read] if read < len(words) and len(found.segments) < _DEEPEST else None
         found.segments.append(Segment(pieces, text or Help(), command))
         if command is None:
             break
-        called, left = [*called, *left[: read + 1]], left[read + 1 :]
+        called, words = [*called, *words[: read + 1]], words[read + 1 :]
     _apply_files(found, _source(program, folder))
     return found
 
 
-def shared_places(segments: Sequence[Segment], files: Sequence[ConfigFile]) -> Iterator[str]:
-    """Seeds and folders that a file sets and no option takes: all trials would have them in common."""
+def values_shared_by_trials(segments: Sequence[Segment], files: Sequence[ConfigFile]) -> Iterator[str]:
+    """Messages about seeds and folders that a file sets and no option changes: all trials would share them."""
     options = [option for segment in segments for option in segment.help.options]
     for file in files:
         taken = {key_of(option, file, segment.command) for segment in segments for option in segment.help.options}
@@ -121,24 +129,24 @@ def shared_places(segments: Sequence[Segment], files: Sequence[ConfigFile]) -> I
                 continue
             if is_seed(key) or is_folder(key):
                 yield (
-                    f"{file.name} sets {key}: {value}, and no option that the help shows takes it, so all trials would "
-                    "share it; " + _REMEDIES[is_seed(key)]
+                    f"{file.name} sets {key}: {value}, and the help shows no option for it, so all trials would share "
+                    "it; " + _REMEDIES[is_seed(key)]
                 )
 
 
 def _may_change(plain: Help | None, why: str, files: Sequence[ConfigFile]) -> bool:
-    """Whether the help may be another with the line's own words before it."""
+    """Whether the help may differ when the line's own words come before it."""
     if plain is None:
-        # A program that wants an option first ends by itself; one that trains when it is asked is not asked again.
+        # A program that requires an option exits; one that begins to train on --help is not called again.
         return why.startswith("it ends with exit code 2" if not files else "it ends with exit code")
     return plain.framework == "hydra" or (plain.framework != "fire" and bool(files))
 
 
 def _joined(found: LineHelp, plain: Help | None, own: Help | None, pieces: Sequence[Piece]) -> Help | None:
-    """The help of the line itself; what its defaults say beyond those of the program alone is noted."""
+    """The help of the whole line; defaults that differ from the program's own go into `found.shown`."""
     if own is None or not (own.options or own.commands):
         return plain
-    by_line = {piece.option.name for piece in pieces if isinstance(piece, Given)}
+    by_line = {piece.option.name for piece in pieces if isinstance(piece, GivenOption)}
     for option in own.options:
         before = plain.option(option.name) if plain is not None and option.name not in by_line else None
         if before is not None and option.default is not None and option.default != before.default:
@@ -147,7 +155,7 @@ def _joined(found: LineHelp, plain: Help | None, own: Help | None, pieces: Seque
 
 
 def _apply_files(found: LineHelp, source: str) -> None:
-    """Put the values of the files in the place of the program's own, in the help of every part of the line."""
+    """Replace the program's defaults by the values from the files, in the help of every part of the line."""
     files, under = list(found.files), None
     for index, segment in enumerate(found.segments):
         text = segment.help if _sets_defaults(source, found) else with_source_defaults(segment.help, source)
@@ -161,18 +169,18 @@ def _apply_files(found: LineHelp, source: str) -> None:
 
 
 def _sets_defaults(source: str, found: LineHelp) -> bool:
-    """Whether a file that neither line nor help names replaces the defaults that the script declares."""
+    """Whether the script reads its defaults from a file that neither the line nor the help names."""
     options = [option for segment in found.segments for option in segment.help.options]
     named = bool(found.files) or any(_is_config(option.names) for option in options)
     return not named and re.search(r"\bset_defaults\(\s*\*\*", source) is not None
 
 
 def _with_words(file: ConfigFile, text: Help) -> ConfigFile:
-    """A file of arguments with what they set."""
+    """A file of arguments, with the values that they set."""
     if not file.words:
         return file
-    pieces, _ = given(file.words, text)
-    options = [piece for piece in pieces if isinstance(piece, Given)]
+    pieces, _ = read_words(file.words, text)
+    options = [piece for piece in pieces if isinstance(piece, GivenOption)]
     values = {
         piece.option.name.lstrip("-"): " ".join(piece.values) if piece.option.takes else str(piece.switched).lower()
         for piece in options
@@ -183,10 +191,10 @@ def _with_words(file: ConfigFile, text: Help) -> ConfigFile:
 def _config_files(
     pieces: Sequence[Piece], text: Help, folder: Path, environment: Mapping[str, str]
 ) -> Iterator[ConfigFile]:
-    """The files of options that the words, the variables set before them, and the program's own defaults name."""
+    """The configuration files named by the words, by the variables before them, and by the program's defaults."""
     if text.framework == "hydra":
-        return  # its help shows the configuration after all of them
-    by_line = {piece.option.name for piece in pieces if isinstance(piece, Given)}
+        return  # its help shows the values after all files were read
+    by_line = {piece.option.name for piece in pieces if isinstance(piece, GivenOption)}
     for option in text.options:
         named = option.default if option.name not in by_line and _is_config(option.names) else None
         if named and (folder / named).is_file():
@@ -202,8 +210,8 @@ def _config_files(
             yield from _files_of(piece, text, folder)
 
 
-def _files_of(piece: Given, text: Help, folder: Path) -> Iterator[ConfigFile]:
-    """The files of options that an option of the line names; of another option a file may be data."""
+def _files_of(piece: GivenOption, text: Help, folder: Path) -> Iterator[ConfigFile]:
+    """The configuration files that an option names; a file of another option may be data."""
     part, is_named = f"{piece.option.name}.", _is_config(piece.option.names)
     for value in piece.values:
         is_file = _has_ending(value) and (folder / value).is_file()
@@ -227,7 +235,7 @@ def _has_ending(text: str) -> bool:
 
 
 def _is_named_file(text: str, folder: Path) -> bool:
-    """Whether a word without an option is a file of options: `@args.txt`, `configs/big.yaml`."""
+    """Whether an argument is a configuration file: `@args.txt`, `configs/big.yaml`."""
     name = text.removeprefix("@")
     return (text.startswith("@") or _has_ending(text)) and bool(name) and (folder / name).is_file()
 
@@ -243,7 +251,7 @@ def _read(name: str, folder: Path) -> ConfigFile:
 
 
 def _source(program: Sequence[str], folder: Path) -> str:
-    """The text of the script, or of the module's file below the folder where the line is run."""
+    """The source of the script, or of the module in the folder where the line is run."""
     paths = [script] if (script := script_of(program)) is not None else []
     if not paths and (module := module_of(program)) is not None:
         path = PurePath(*module.split("."))

@@ -1,4 +1,4 @@
-"""The options of a program: how each is spelled, what it takes, and what it is by itself."""
+"""The options of a program: spellings, values and defaults."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 Framework = Literal["", "hydra", "fire", "absl", "jsonargparse"]
-"""What prints a help text and reads the command line, where that makes a difference to how options are given."""
+"""The library that reads the command line, if options are written differently for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option of a program.
 
-    `names` are its spellings. `takes` is how many values follow it: none for a flag; `many`: at least so many.
-    `off` is the spelling that turns a flag off (`--no-amp`). `default` is text as the help shows it, None where the
-    help shows none; of a flag with an `off` it is "true" or "false". `repeats`: it may be given several times, and its
-    values are a list. `required`: the program does not start without it. `shown` is how the help shows the option.
-    `joined`: its value is in the same word, `lr=0.1` or `--lr=0.1`. `source` is the file that sets the default, ""
-    where the program does.
+    `names` are its spellings. `takes` is how many values follow it, 0 for a flag; with `many` there may be more.
+    `off` is the spelling that turns a flag off (`--no-amp`). `default` is its text in the help, None if the help shows
+    none; for a flag with an `off` it is "true" or "false". `repeats`: it can be given several times, and its values
+    are a list. `required`: the program does not start without it. `shown` is its text in the help. `joined`: its value
+    is in the same word, `lr=0.1` or `--lr=0.1`. `source` is the file that sets the default, "" if the program does.
     """
 
     names: tuple[str, ...]
@@ -35,16 +34,16 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The spelling that says most: the first long one."""
+        """The first long spelling, else the first one."""
         return next((name for name in self.names if name.startswith("--")), self.names[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What a help text says: the options, the names of subcommands, and spellings of which only one may be given.
+    """A help text: the options, the names of subcommands, and pairs of options that exclude each other.
 
-    `positionals` are the words that the program requires beside its options, `one_of` options of which it wants one.
-    `framework` is what prints the text, "" where that makes no difference.
+    `positionals` are the required arguments beside the options, `one_of` groups of options of which one is required.
+    `framework` is the library that printed the text, "" if that makes no difference.
     """
 
     options: tuple[Option, ...] = ()
@@ -55,7 +54,7 @@ class Help:
     framework: Framework = ""
 
     def rivals(self, option: Option) -> set[str]:
-        """The names of the options that cannot be given beside this one."""
+        """The names of the options that this one excludes."""
         group = {option.name}
         pairs = [{found.name for name in pair if (found := self.option(name))} for pair in self.exclusive]
         while grown := [pair for pair in pairs if pair & group and not pair <= group]:
@@ -63,7 +62,7 @@ class Help:
         return group - {option.name}
 
     def option(self, name: str) -> Option | None:
-        """The option of this spelling, or of a long one that begins so and is the only one."""
+        """The option with this spelling, or the only long option that begins with it."""
         for option in self.options:
             if name in (*option.names, option.off):
                 return option

@@ -1,4 +1,4 @@
-"""What an option's name says about how it may be searched: a proposed role, range and scale."""
+"""Proposed search spaces: role, range and scale of a hyperparameter, by its name and value."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tunectl.language.study_edit import in_flow
 _POSITIVE = re.compile(
     r"(?:.*_)?(?:lr|learning_rate|wd|weight_decay|l1|l2|eps|epsilon|grad_clip|clip_norm|grad_norm|clip)"
 )
-"""What counts by its order of magnitude."""
+"""Names of hyperparameters that are searched on a logarithmic scale."""
 
 _NEAR_ONE = re.compile(r"(?:.*_)?(?:momentum|beta_?[12]|betas_[12]|ema_decay|polyak_decay|rho)")
 _BESIDE_TRAINING = re.compile(
     "verbose|debug|quiet|silent|cuda|gpu|mps|cpu|device|save|log|progress|eval|test|dry|resume|download|wandb|tensorboard"
     "|profile|distributed|ddp|overwrite|force|cache|deterministic|pin_memory|skip|hub|benchmark|compile|print|plot"
 )
-"""Flags of which nobody asks what they do to a metric."""
+"""Flags that do not change how the model is trained."""
 
 _WHEN_ZERO = (1e-6, 1e-2)
 _MOST_CHOICES = 8
 
 
 def proposal(name: str, value: Scalar, choices: Sequence[str] = ()) -> str:
-    """The entry that would let a hyperparameter vary, as YAML on one line; "" where its name and value say nothing.
+    """An entry with which a hyperparameter would vary, as YAML on one line; "" if its name and value suggest none.
 
-    A range reaches a factor of ten to either side of the value.
+    A range extends from a tenth of the value to ten times the value.
     """
     lower = name.lower()
     if isinstance(value, bool):
@@ -59,5 +59,5 @@ def _rounded(value: float) -> float:
 
 
 def _below_one(gap: float) -> float:
-    """1 minus the gap, without the digits that the subtraction adds."""
+    """1 minus the gap, without rounding errors."""
     return round(1 - gap, 8)

@@ -1,28 +1,28 @@
-"""What `tunectl init` writes where there is no script yet: a study, and the workload that it trains."""
+"""The example that `tunectl init` writes: a study and the workload that it trains."""
 
 STUDY = """\
-# A study that runs as it stands:
-#   tunectl check study.yaml     is it right, and well designed?
+# An example study, ready to run:
+#   tunectl check study.yaml     checks it and its design
 #   tunectl run study.yaml       trains it (under a minute on two cores) and says what it found
-# Every hyperparameter has a role: scientific (what you ask about), nuisance (optimised over, so that the comparison is
-# fair) or fixed (what the answer holds for).
+# Every hyperparameter has a role: scientific (the question), nuisance (tuned for each setting, so that the comparison
+# is fair) or fixed (the same in all trials).
 study: first-study                        # its folder will be runs/first-study
 goal: Does tanh or relu reach the lower validation error on two spirals in 300 steps?
 workload: ./workload.py:spirals           # the function in the file beside this one that builds what is trained
 objective: {metric: valid/error_rate, direction: minimize}
 training:
-  max_train_steps: 300                    # updates of a trial
+  max_train_steps: 300                    # optimizer updates in each trial
   eval_every: 20
 hyperparameters:
   activation: {role: scientific, values: [relu, tanh]}                 # the question: two settings
   learning_rate: {role: nuisance, range: [1e-3, 1e-1], scale: log}     # its best value differs between them
-  hidden: {role: fixed, value: 32}                                     # a keyword of spirals() in workload.py
+  hidden: {role: fixed, value: 32}                                     # an argument of spirals() in workload.py
   optimizer: adam                                                      # a bare value is fixed
   batch_size: 64
-search: {trials: 8}                       # for each setting; raise it later, and the first eight are kept
+search: {trials: 8}                       # for each setting; if you raise it later, the first eight are kept
 """
 WORKLOAD = '''\
-"""What the study beside this file trains: a small network tells two spirals apart."""
+"""The workload of the study beside this file: a small network learns to separate two spirals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def points(count: int, seed: int) -> TensorDataset:
-    """`count` noisy points on two spirals, half of them on each; the same in every trial."""
+    """`count` noisy points, half on each of two spirals; the same in every trial."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.arange(count) % 2
     turn = 0.25 + torch.rand(count, generator=generator)
@@ -54,7 +54,7 @@ def load() -> dict[str, TensorDataset]:
 
 
 def preload() -> None:
-    """Called once, before the trials start: what is cached here they all share."""
+    """Called once before the trials start: they share the data that is cached here."""
     load()
 
 
@@ -65,13 +65,13 @@ def loss(model: nn.Module, batch: list[Tensor]) -> Tensor:
 
 
 def metrics(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
-    """What is measured beside the loss, again one value per example; its mean over a split is `valid/error_rate`."""
+    """Other metrics, again one value per example; the mean over the valid split is `valid/error_rate`."""
     inputs, labels = batch
     return {"error_rate": (model(inputs).argmax(dim=1) != labels).float()}
 
 
 def spirals(*, activation: str, hidden: int = 32) -> tunectl.Workload:
-    """The factory: its keywords are hyperparameters. Torch is seeded by then, so the model follows the trial's seed."""
+    """The factory: its arguments are hyperparameters. Torch has the trial's seed when it is called."""
     layer = ACTIVATIONS[activation]
     model = nn.Sequential(nn.Linear(2, hidden), layer(), nn.Linear(hidden, hidden), layer(), nn.Linear(hidden, 2))
     return tunectl.Workload(
@@ -79,6 +79,6 @@ def spirals(*, activation: str, hidden: int = 32) -> tunectl.Workload:
         data=load(),
         loss=loss,
         metrics=metrics,
-        baseline_loss=math.log(2),  # of the best constant answer: finds networks that learn nothing
+        baseline_loss=math.log(2),  # of the best constant prediction: shows which networks learn nothing
     )
 '''

@@ -1,4 +1,4 @@
-"""The text of a study of a command: the line's options fixed, others offered, what is not known to be filled in."""
+"""The text of a command's study: options in the line are fixed, others are offered, unknown values are marked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunectl.core.proposed_commands import tunectl_command
 from tunectl.core.wording import printable
 from tunectl.drafting.command_draft import MARK, DraftedCommand, Entry
 from tunectl.drafting.config_values import ConfigFile
-from tunectl.drafting.own_options import escaped
+from tunectl.drafting.per_trial_options import escaped
 from tunectl.language.placeholders import DIR
 from tunectl.language.study_edit import in_flow
 
@@ -21,13 +21,12 @@ _MOST_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the user knows of a command that no help tells; None where it is not known.
+class StudyDetails:
+    """What a study needs beside the command and its help; None for what is not known.
 
-    `metrics` are lines of `workload.metrics`, found in a sample of the command's output, and `names` those that they
-    give, where `metric` is not among them. `folder` is where it runs,
-    relative to the study file. `files` are those that it reads its options from, and `shown` the defaults that its help
-    shows with this line and not without it.
+    `metrics` are lines of `workload.metrics`, made from a sample of the command's output, and `names` the metrics that
+    they give, if `metric` is not among them. `folder` is where the command runs, relative to the study file. `files`
+    are its configuration files, and `shown` the defaults that its help shows only together with this line.
     """
 
     metric: str | None = None
@@ -41,75 +40,80 @@ class Known:
 
 
 def study_text(
-    name: str, line: Sequence[str], environment: Mapping[str, str], draft: DraftedCommand, known: Known, file: str
+    name: str,
+    draft: DraftedCommand,
+    details: StudyDetails,
+    *,
+    line: Sequence[str],
+    environment: Mapping[str, str],
+    file: str,
 ) -> str:
-    """The study of a command; lines that are to be filled in bear MARK."""
-    told = printable(shlex.join(line))
+    """The study of a command; lines for the user to fill in are marked with MARK."""
     lines = [
-        f"# A study of: {told}",
-        *_head(draft, known, file),
+        f"# A study of: {printable(shlex.join(line))}",
+        *_head(draft, details, file),
         f"study: {in_flow(name)}",
-        "goal:    # the question that the study answers, in a sentence",
+        "goal:    # the question that the study answers, in one sentence",
         "workload:",
         "  command:",
         *(f"    {item}" for item in draft.items),
         *_left_out(draft),
-        *([f"  folder: {in_flow(known.folder)}"] if known.folder != "." else []),
+        *([f"  folder: {in_flow(details.folder)}"] if details.folder != "." else []),
         *(
             [f"  environment: {in_flow({key: escaped(text) for key, text in environment.items()})}"]
             if environment
             else []
         ),
-        *_metrics(known),
-        '  # checkpoints: "{trial.dir}/checkpoint-{step}.pt"    # of these files the best and the last are kept',
+        *_metrics(details),
+        '  # checkpoints: "{trial.dir}/checkpoint-{step}.pt"    # tunectl keeps the best and the last of these files',
         *_own_resume(draft),
-        '  # infeasible: {exit_codes: [3], patterns: ["out of memory"]}    # ends that are the hyperparameters\' fault',
+        '  # infeasible: {exit_codes: [3], patterns: ["out of memory"]}    # failures caused by the hyperparameters',
         "objective:",
-        _metric(known),
-        f"  direction: {known.direction}" if known.direction else f"  direction:    {MARK}: minimize or maximize",
+        _metric(details),
+        f"  direction: {details.direction}" if details.direction else f"  direction:    {MARK}: minimize or maximize",
         "training:",
-        *_training(draft, known),
+        *_training(draft, details),
         *_hyperparameters(draft),
-        "search: {trials: 1}    # as soon as something is nuisance: some 20, for each scientific setting",
+        "search: {trials: 1}    # with nuisance hyperparameters: about 20, for each scientific setting",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _own_resume(draft: DraftedCommand) -> list[str]:
-    """How a program goes on that by itself looks into its folder, where it has no option for that."""
+    """How a program without a resume option goes on, if it looks for checkpoints in its folder."""
     own, resume = f"{{{DIR}}}", f"{{{RESUME}}}"
     writes = any(own in text for text in draft.items if not text.startswith("#"))
-    if not writes or any(resume in text for text in [*draft.items, *draft.left]):
+    if not writes or any(resume in text for text in [*draft.items, *draft.not_offered]):
         return []
     return [
-        f"  # A program that by itself goes on from what is in its folder, {own}, needs this beside checkpoints;",
-        "  # else a trial that was stopped begins anew, in an empty folder:",
+        f"  # If the program resumes from checkpoints that it finds in its folder, {own}, add this beside checkpoints;",
+        "  # without it, a trial that was stopped starts again in an empty folder:",
         f'  # environment: {{GOES_ON_FROM: "{resume}"}}',
     ]
 
 
-def _head(draft: DraftedCommand, known: Known, file: str) -> Iterator[str]:
+def _head(draft: DraftedCommand, details: StudyDetails, file: str) -> Iterator[str]:
     text = (
-        "The options in the line are fixed at their values: as it is, the study is one training. Mark what you ask "
-        "about as scientific and what is to be optimised as nuisance (some have a proposal), and raise trials. "
+        "The options in the line are fixed, so this study trains once. Change the role of hyperparameters: scientific "
+        "for the question, nuisance for what is tuned (some have a proposal), and raise trials. "
     )
     if draft.offered:
         text += (
-            "Every other option keeps the value that the program gives it; to study one, uncomment its entry under "
-            "hyperparameters and its line under command (or name it to init: --place NAME). "
+            "For all other options the program's own defaults are used; to study one, uncomment its entry under "
+            "hyperparameters and its line under command (or call init with --place NAME). "
         )
     text += f"First complete the lines marked FILL IN; then: {printable(tunectl_command('check', file))}"
     yield from _comment(text)
-    for config in known.files:
+    for config in details.files:
         yield from _comment(_says(config))
-    listed = {_plain(name) for config in known.files for name in config.values}
-    others = {name: value for name, value in known.shown.items() if _plain(name) not in listed}
+    listed = {_plain(name) for config in details.files for name in config.values}
+    others = {name: value for name, value in details.shown.items() if _plain(name) not in listed}
     if others:
-        yield from _comment(f"By its help, this line also sets {_listed(others)}.")
-    if known.files:
+        yield from _comment(f"According to the help, this line also sets {_listed(others)}.")
+    if details.files:
         yield from _comment(
-            "The program reads its files itself. What is placed under command wins over them: so do the trial's own "
-            "seed, folder and length."
+            "The program reads these files itself. Options under command override them; so do the seed, the folder "
+            "and the number of steps of each trial."
         )
 
 
@@ -117,8 +121,8 @@ def _says(config: ConfigFile) -> str:
     name = printable(config.name)
     read = " (read by default)" if config.by_default else ""
     if not config.values:
-        return f"{name}{read} sets options that init cannot read: their values are not known here."
-    rest = "" if config.whole else "; it may set more than could be read"
+        return f"{name}{read} sets options that init cannot read, so their values are missing here."
+    rest = "" if config.whole else "; it may set more that init cannot read"
     return f"From {name}{read}: {_listed(config.values)}{rest}."
 
 
@@ -137,43 +141,43 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _left_out(draft: DraftedCommand) -> list[str]:
-    if not draft.left:
+    if not draft.not_offered:
         return []
-    return ["    # Not in the line, and without a value that could be offered here:"] + [
-        f"    #   {printable(text)}" for text in draft.left
+    return ["    # Not in the line, and without a value that init could offer:"] + [
+        f"    #   {printable(text)}" for text in draft.not_offered
     ]
 
 
-def _metrics(known: Known) -> list[str]:
-    if known.metrics:
-        return ["  metrics:", *(f"    {line}" for line in known.metrics)]
-    metric = known.metric or "val_loss"
+def _metrics(details: StudyDetails) -> list[str]:
+    if details.metrics:
+        return ["  metrics:", *(f"    {line}" for line in details.metrics)]
+    metric = details.metric or "val_loss"
     word, group = re.sub(r"\W", "_", metric), re.sub(r"\W", "_", metric.replace("/", "__"))
     word, group = (word, group) if group.isidentifier() else ("val_loss", "val_loss")
     return [
         "  metrics:",
-        f'    # A line such as "step 100 loss 0.25 {word} 0.31" is read by',
+        f'    # To read lines such as "step 100 loss 0.25 {word} 0.31":',
         rf"    #   - regex: 'step (?P<step>\d+) loss (?P<train_loss>\S+) {word} (?P<{group}>\S+)'",
-        '    # (__ in a group stands for /). Other places: {json_lines: stdout}, {csv: "{trial.dir}/metrics.csv"} and',
-        '    # {tensorboard: "{trial.dir}"}; tunectl.record(step, {"val_loss": 0.31}) in the program needs no entry.',
-        f"    - regex:    {MARK}: an expression for the lines in which the command prints its step and its metrics",
+        '    # (__ in a group means /). Other sources: {json_lines: stdout}, {csv: "{trial.dir}/metrics.csv"} and',
+        '    # {tensorboard: "{trial.dir}"}; or call tunectl.record(step, {"val_loss": 0.31}) in the program.',
+        f"    - regex:    {MARK}: a regular expression for the lines with a step and metrics in the output",
     ]
 
 
-def _metric(known: Known) -> str:
-    if known.metric and not known.names:
-        return f"  metric: {in_flow(known.metric)}"
-    among = f" (the sample has {printable(', '.join(known.names))})" if known.names else ""
+def _metric(details: StudyDetails) -> str:
+    if details.metric and not details.names:
+        return f"  metric: {in_flow(details.metric)}"
+    among = f" (found in the sample: {printable(', '.join(details.names))})" if details.names else ""
     return f"  metric:    {MARK}: the metric to select by{among}"
 
 
-def _training(draft: DraftedCommand, known: Known) -> list[str]:
+def _training(draft: DraftedCommand, details: StudyDetails) -> list[str]:
     option, count = draft.steps or ("", None)
-    steps = known.steps if known.steps is not None else count
-    unit = f"goes to {option}; " if option else ""
+    steps = details.steps if details.steps is not None else count
+    unit = f"passed to {option}; " if option else ""
     if steps is None:
-        return [f"  max_train_steps:    {MARK}: {unit}the last step that the command prints, as a whole number"]
-    return [f"  max_train_steps: {steps}    # {unit}in the unit in which the command prints its steps"]
+        return [f"  max_train_steps:    {MARK}: {unit}the last step that the command prints, a whole number"]
+    return [f"  max_train_steps: {steps}    # {unit}in the unit of the steps that the command prints"]
 
 
 def _hyperparameters(draft: DraftedCommand) -> list[str]:
@@ -183,7 +187,7 @@ def _hyperparameters(draft: DraftedCommand) -> list[str]:
         lines = [f"hyperparameters:    {MARK}: uncomment at least one, here and under command"]
     else:
         return [
-            f"hyperparameters:    {MARK}: a name with its value, such as {{learning_rate: 0.1}}, placed in the command"
+            f"hyperparameters:    {MARK}: names and values, such as {{learning_rate: 0.1}}, and placeholders in command"
         ]
     if draft.offered:
         lines.append("  # Not in the line; to study one, uncomment it here and under command:")

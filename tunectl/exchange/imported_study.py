@@ -69,7 +69,9 @@ def imported(study: ForeignStudy, seed_of: Callable[[int], int]) -> ImportedStud
     values = [_values(study, trial, names, domains) for trial in study.trials]
     whole = [trial.state == "complete" for trial in study.trials]
     whens, unexplained = conditions(values, domains, whole)
-    rule, shift = _rule(study), 0 if study.steps_from_zero else _shift(study)
+    # Here steps count finished updates, and 0 is before any: a first evaluation at step 0 moves to step 1.
+    is_early = any(step == 0 for trial in study.trials for step in trial.curve)
+    rule, shift = _rule(study), int(is_early and not study.steps_from_zero)
     metric = metric_name(study.metric)
     trials = [
         _trial(trial, index, values[index], metric, rule, shift, seed_of(index))
@@ -94,11 +96,6 @@ def _values(
         for parameter in study.parameters
         if parameter.name in trial.params
     }
-
-
-def _shift(study: ForeignStudy) -> int:
-    """1 where the first evaluation is called step 0: here steps count finished updates, and 0 is before any."""
-    return int(any(step == 0 for trial in study.trials for step in trial.curve))
 
 
 def _rule(study: ForeignStudy) -> Rule:

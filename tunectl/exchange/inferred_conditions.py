@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunectl.core.records import Scalar
-from tunectl.space.domains import Domain
+from tunectl.space.domains import Domain, is_among, sameness
 from tunectl.space.hyperparameters import holds
 
 _MOST_VALUES = 30
@@ -25,7 +25,9 @@ def conditions(
     it ended before it asked for one, so it counts only where it has the parameter. A condition must hold in exactly
     those counted trials that have the parameter. Only sets and short whole-number ranges can be switches.
     """
-    switches = [name for name, domain in domains.items() if _may_switch(domain)]
+    switches = [
+        name for name, domain in domains.items() if domain.varies and domain.few_values(_MOST_VALUES) is not None
+    ]
     found: dict[str, When] = {}
     unexplained = []
     certain = whole if any(whole) else [True] * len(trials)
@@ -42,10 +44,6 @@ def conditions(
     return found, unexplained
 
 
-def _may_switch(domain: Domain) -> bool:
-    return domain.varies and domain.few_values(_MOST_VALUES) is not None
-
-
 def _explained(
     name: str, trials: Sequence[Values], present: Sequence[bool], switches: Sequence[str], found: Mapping[str, When]
 ) -> When | None:
@@ -57,8 +55,9 @@ def _explained(
         with_it = [trial for trial, there in zip(trials, present, strict=True) if there]
         if not with_it or any(switch not in trial for trial in with_it):
             continue
-        values = tuple(sorted({trial[switch] for trial in with_it}, key=lambda value: (str(type(value)), value)))
-        if any(switch not in trial or trial[switch] not in values for trial in trials):
+        distinct = {sameness(trial[switch]): trial[switch] for trial in with_it}
+        values = tuple(sorted(distinct.values(), key=lambda value: (str(type(value)), value)))
+        if any(switch not in trial or not is_among(trial[switch], values) for trial in trials):
             explaining[switch] = values
     for switch, values in explaining.items():
         if _explains({switch: values}, trials, present):

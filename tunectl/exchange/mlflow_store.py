@@ -124,18 +124,13 @@ def _write_runs(client: MlflowClient, experiment: str, study: ExportedStudy, wri
     ended = [trial.ended for trial in trials if trial.ended is not None]
     tags = {f"tunectl.{name}": as_json(value)[:_LONGEST_TAG] for name, value in study.facts().items()}
     first = _milliseconds(min(started, default=0.0))
-    parent = client.create_run(
-        experiment, start_time=first, run_name=study.spec.name, tags=tags | _note(study.spec.goal)
-    )
+    note = {_NOTE: study.spec.goal} if study.spec.goal else {}
+    parent = client.create_run(experiment, start_time=first, run_name=study.spec.name, tags=tags | note)
     written.append(parent.info.run_id)
     for trial in trials:
         _write_trial(client, experiment, parent.info.run_id, trial, written)
     state = "FINISHED" if len(ended) == len(study.trials) else "RUNNING"
     client.set_terminated(parent.info.run_id, state, end_time=_milliseconds(max(ended, default=0.0)))
-
-
-def _note(text: str) -> dict[str, str]:
-    return {_NOTE: text} if text else {}
 
 
 def _write_trial(client: MlflowClient, experiment: str, parent: str, trial: ExportedTrial, written: list[str]) -> None:

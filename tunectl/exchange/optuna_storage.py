@@ -160,7 +160,7 @@ def _frozen(
 def _value(study: ExportedStudy, outcome: TrialOutcome) -> float | None:
     if outcome.state != "infeasible":
         return outcome.best_value
-    return math.inf if study.objective.direction == "minimize" else -math.inf
+    return study.objective.value(math.inf)
 
 
 def _state(trial: ExportedTrial) -> TrialState:

@@ -34,7 +34,11 @@ def write_tensorboard(study: ExportedStudy, folder: Path) -> int:
     with needed("tensorboard"):
         from tensorboard.plugins.hparams import summary_v2
     varying, trials = dimensions(study), study.launched
-    metrics = sorted({name for trial in trials for name in trial.reached()}, key=_objective_first(study))
+    first = (f"best/{study.objective.metric}", "final_value")
+    metrics = sorted(
+        {name for trial in trials for name in trial.reached()},
+        key=lambda name: (first.index(name) if name in first else len(first), name),
+    )
     shown = _shown(trials)
     config = summary_v2.hparams_config_pb(
         hparams=[_declared(item) for item in varying] + [summary_v2.HParam(name) for name in shown],
@@ -45,11 +49,6 @@ def write_tensorboard(study: ExportedStudy, folder: Path) -> int:
     for trial in trials:
         _write_events(folder / trial.name, trial.started or 0.0, _events(study, trial, shown))
     return len(trials)
-
-
-def _objective_first(study: ExportedStudy) -> Any:
-    first = (f"best/{study.objective.metric}", "final_value")
-    return lambda name: (first.index(name) if name in first else len(first), name)
 
 
 def _declared(item: Dimension) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tunectl.core.errors import PathKey, Problem
 from tunectl.core.records import Scalar
-from tunectl.core.wording import counted
+from tunectl.core.wording import counted, listed
 from tunectl.language.name_meaning import is_of_optimizer, is_off
 from tunectl.language.optimizer_traits import OptimizerName, is_optimizer, optimizers_with, traits
 from tunectl.language.review_context import Context, can_differ, scientific
@@ -71,10 +71,10 @@ def _say_untuned(
         for name, under, _, _ in found:
             unders.setdefault(name, []).append(under)
         item, trials = found[0][2], min(trials for *_, trials in found)
-        parts = [f"be tuned under {' and '.join(names)}" for names in unders.values()]
+        parts = [f"be tuned under {listed(names)}" for names in unders.values()]
         what = f"it {parts[0]}" if len(parts) == 1 else ", ".join(map(" ".join, zip(unders, parts, strict=True)))
         message = (
-            f"{' and '.join(unders)} {'is' if len(unders) == 1 else 'are'} {'fixed' if item else 'left out'} while "
+            f"{listed(list(unders))} {'is' if len(unders) == 1 else 'are'} {'fixed' if item else 'left out'} while "
             f"{subject}: {counted(trials, 'trial')} {'lets' if trials == 1 else 'let'} {what}, and a comparison is "
             "fair only when each optimizer is tuned as well as the other; make "
             f"{'it a nuisance' if len(unders) == 1 else 'them nuisances'}"
@@ -127,10 +127,9 @@ def _is_switch(item: Hyperparameter) -> bool:
 
 
 def _shared(name: str, optimizers: list[str]) -> str:
-    named = " and ".join([", ".join(optimizers[:-1]), optimizers[-1]])
     return (
-        f"one range of {name} for {named}: the same value has another effect with each, so a range that is right for "
-        f"one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
+        f"one range of {name} for {listed(optimizers)}: the same value has another effect with each, so a range "
+        f"that is right for one favours it; write an alternative for each, with when: {{optimizer: {optimizers[0]}}}"
     )
 
 

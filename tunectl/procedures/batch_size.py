@@ -207,15 +207,12 @@ def _goes_up(spec: BatchSize, measured: Sequence[Throughput]) -> bool:
     if not measured:
         return True
     last = measured[-1]
-    if not last.fits or 2 * last.batch_size > _largest(spec, measured):
-        return False
-    paid = [pays(measured, place) for place in range(len(measured))]
-    return any(paid[-PATIENCE:])
-
-
-def _largest(spec: BatchSize, measured: Sequence[Throughput]) -> float:
     known = [item.examples for item in measured if item.examples is not None]
-    return min([*known, spec.options.high or np.inf])
+    largest = min([*known, spec.options.high or np.inf])
+    if not last.fits or 2 * last.batch_size > largest:
+        return False
+    paid = [pays(measured, index) for index in range(len(measured))]
+    return any(paid[-PATIENCE:])
 
 
 def _goes_down(spec: BatchSize, measured: Sequence[Throughput]) -> bool:
@@ -227,10 +224,10 @@ def _goes_down(spec: BatchSize, measured: Sequence[Throughput]) -> bool:
     return best_batch(measured) is lowest and lowest.batch_size // 2 >= LEAST_SMALLER
 
 
-def pays(measured: Sequence[Throughput], place: int) -> bool:
+def pays(measured: Sequence[Throughput], index: int) -> bool:
     """Whether a batch gives clearly more throughput than every smaller one; the smallest that fits does."""
-    item = measured[place]
-    smaller = [before for before in measured[:place] if before.fits]
+    item = measured[index]
+    smaller = [before for before in measured[:index] if before.fits]
     if not item.fits or not smaller:
         return item.fits
     fastest_smaller = max(smaller, key=lambda before: before.rate)
@@ -240,7 +237,7 @@ def pays(measured: Sequence[Throughput], place: int) -> bool:
 
 def best_batch(measured: Sequence[Throughput]) -> Throughput | None:
     """The largest batch that still pays; None where none fits. `measured` by batch size."""
-    return next((measured[place] for place in reversed(range(len(measured))) if pays(measured, place)), None)
+    return next((measured[index] for index in reversed(range(len(measured))) if pays(measured, index)), None)
 
 
 def conclude(spec: BatchSize, results: Results) -> Conclusion:
@@ -267,8 +264,8 @@ def conclude(spec: BatchSize, results: Results) -> Conclusion:
 def gains(measured: Sequence[Throughput]) -> list[float | None]:
     """How many times the throughput of the next smaller batch each has; None where there is none to compare with."""
     found: list[float | None] = []
-    for place, item in enumerate(measured):
-        before = measured[place - 1] if place else None
+    for index, item in enumerate(measured):
+        before = measured[index - 1] if index else None
         found.append(item.rate / before.rate if before is not None and before.fits and item.fits else None)
     return found
 
@@ -308,14 +305,14 @@ def _beyond(spec: BatchSize, measured: Sequence[Throughput], best: Throughput) -
 
 def _held_up(measured: Sequence[Throughput]) -> str:
     """A sentence on the first doubling that does not nearly double the throughput, "" without one."""
-    for place, gain in enumerate(gains(measured)):
+    for index, gain in enumerate(gains(measured)):
         if gain is None or gain >= NEARLY_DOUBLE:
             continue
-        item, before = measured[place], measured[place - 1]
+        item, before = measured[index], measured[index - 1]
         grows = f"from {before.batch_size} to {item.batch_size} the throughput grows {gain:.2f} times"
         if item.wait >= MUCH_WAITING:
             return f"Input bottleneck: {grows}, and {item.wait:.0%} of the time is spent waiting for data{_mend(item)}."
-        if place == 1:
+        if index == 1:
             return (
                 f"Already {grows}, with {item.wait:.0%} of the time spent waiting for data: that is the limit of the "
                 "computation, not of the input."

@@ -219,13 +219,13 @@ def _largest(objective: Objective, again: Sequence[Judged]) -> Judged | None:
     best = chosen(again, objective)
     if best is None:
         return None
-    worst = max(best.losses(objective))
+    worst = max(best.costs(objective))
     as_good = [
         item
         for item in again
         if (item.recipe.levers.clip or 0.0) > (best.recipe.levers.clip or 0.0)
-        and all(math.isfinite(loss) for loss in item.losses(objective))
-        and statistics.median(item.losses(objective)) <= worst
+        and all(math.isfinite(cost) for cost in item.costs(objective))
+        and statistics.median(item.costs(objective)) <= worst
     ]
     largest = max((item.recipe.levers.clip or 0.0 for item in as_good), default=None)
     return chosen([item for item in as_good if item.recipe.levers.clip == largest], objective) or best
@@ -264,8 +264,8 @@ def _on_top(spec: ClipSweep, results: Results, typical: _Typical) -> tuple[list[
         return wishes, None
     run = most_stable(results, SMALL_NORMS)
     found = thresholds(run) if run is not None else []
-    place = typical.thresholds.index(levers.clip)
-    return wishes, replace(smaller, clip=found[place]) if found else None
+    index = typical.thresholds.index(levers.clip)
+    return wishes, replace(smaller, clip=found[index]) if found else None
 
 
 def conclude(spec: ClipSweep, results: Results) -> Conclusion:

@@ -69,13 +69,11 @@ def problems(spec: LrSweep) -> list[str]:
     if spec.options.find_max_train_steps:
         off = switched_off(spec)
         found += [
-            _question(name, value) for name, value in spec.values.items() if name not in off and _asks(name, value)
+            _question(name, value)
+            for name, value in spec.values.items()
+            if name not in off and regularises(name) is not False and not is_off(value)
         ]
     return found
-
-
-def _asks(name: str, value: Scalar) -> bool:
-    return regularises(name) is not False and not is_off(value)
 
 
 def _question(name: str, value: Scalar) -> str:

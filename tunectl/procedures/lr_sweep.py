@@ -139,12 +139,6 @@ def _judgements(spec: LrSweep, swept: Mapping[float, Sequence[Run]]) -> list[Rat
     return with_lost(judgements, swept, spec.objective) if spec.own_code else judgements
 
 
-def _all_judgements(spec: LrSweep, results: Results) -> list[RateJudgement]:
-    """The judgements by all runs of a rate, those under fresh seeds included."""
-    again = {item.rate: item.runs for item in confirmed(results, _swept(results))}
-    return _judgements(spec, {**_swept(results), **again})
-
-
 def _learns(spec: LrSweep, results: Results) -> bool:
     """Whether the best rate of the sweep may be better than a constant prediction: what is not known may be."""
     swept = _swept(results)
@@ -210,22 +204,15 @@ def _above(spec: LrSweep, results: Results, best: float) -> list[Wish]:
     """The rates far above the best one at which the sweep did not train."""
     trained = list(_swept(results))
     wanted = [rounded(best * factor) for factor in FAR_ABOVE]
-    missing = [rate for rate in wanted if not any(_close(rate, other) for other in trained)]
+    missing = [rate for rate in wanted if not any(abs(math.log(rate / other)) < math.log(1.1) for other in trained)]
     return _grid(spec, results, ABOVE, missing)
-
-
-def _close(rate: float, other: float) -> bool:
-    return abs(math.log(rate / other)) < math.log(1.1)
 
 
 def _early(spec: LrSweep, best: float) -> list[Wish]:
     """The beginning of a full-length run: its schedule is the study's, its warmup runs before and is not counted."""
     training = {"stop_after": EARLY_STEPS, "eval_every": 1, "eval_from": spec.prepended_warmup, "keep_checkpoints": 1}
-    return repeats(EARLY, 0, _early_changes(spec, best), {**_training(spec), **training})
-
-
-def _early_changes(spec: LrSweep, best: float) -> dict[str, Scalar | None]:
-    return {**_schedule(spec), "learning_rate": rounded(best * EARLY_FACTOR)}
+    changes = {**_schedule(spec), "learning_rate": rounded(best * EARLY_FACTOR)}
+    return repeats(EARLY, 0, changes, {**_training(spec), **training})
 
 
 def _early_runs(results: Results, best: float) -> list[Run]:
@@ -256,8 +243,11 @@ def problems(spec: LrSweep) -> list[str]:
 
 def conclude(spec: LrSweep, results: Results) -> Conclusion:
     """The best rate, the smallest unstable one above it, and what that means."""
-    judgements = _all_judgements(spec, results)
-    nominal = best_rate(_judgements(spec, _swept(results)))
+    swept = _swept(results)
+    again = confirmed(results, swept)
+    # By all runs of a rate, those under fresh seeds included.
+    judgements = _judgements(spec, {**swept, **{item.rate: item.runs for item in again}})
+    nominal = best_rate(_judgements(spec, swept))
     candidate = _candidate(spec, results)
     learned = _learned(spec, candidate)
     best = candidate if learned.better is not False else None
@@ -267,7 +257,7 @@ def conclude(spec: LrSweep, results: Results) -> Conclusion:
         nominal=nominal,
         unstable=_unstable(judgements, candidate, learns=best is not None),
         learning=learned,
-        again=confirmed(results, _swept(results)),
+        again=again,
         as_good=_as_good(spec, results, best),
         early=_early_instability(spec, results, best.rate) if best is not None else None,
         extended=any(key[0] in phases for key in results for phases in EXTENSIONS),

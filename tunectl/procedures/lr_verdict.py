@@ -120,7 +120,10 @@ def _nothing(spec: LrSweep, found: Found) -> str:
 
 
 def _of_best(spec: LrSweep, found: Found, best: Confirmed) -> list[str]:
-    parts = [_best_itself(spec, found, best) + _edge(found), *_certainty(found, best)]
+    (judgement,) = [item for item in found.judgements if item.rate == best.rate]
+    value = short_number(judgement.best) if judgement.best is not None else "not finite"
+    first = f"The best learning rate is {best.rate:g} ({spec.objective.metric} {value}){_edge(found)}"
+    parts = [first, *_certainty(found, best)]
     if found.learning.better is None:
         parts.append(
             "Whether that is better than a constant prediction is not known: there is no baseline_loss, and no "
@@ -133,12 +136,6 @@ def _of_best(spec: LrSweep, found: Found, best: Confirmed) -> list[str]:
     elif found.extended:
         parts.append("The sweep was too narrow at first and was extended.")
     return [*parts, *_range_test(spec, best.rate)]
-
-
-def _best_itself(spec: LrSweep, found: Found, best: Confirmed) -> str:
-    (judgement,) = [item for item in found.judgements if item.rate == best.rate]
-    value = short_number(judgement.best) if judgement.best is not None else "not finite"
-    return f"The best learning rate is {best.rate:g} ({spec.objective.metric} {value})"
 
 
 def _edge(found: Found) -> str:

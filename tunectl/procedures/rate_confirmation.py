@@ -53,7 +53,7 @@ class Confirmed:
     def is_as_good_as(self, best: Confirmed, objective: Objective) -> bool:
         """Whether the fresh seeds cannot distinguish the two; a pair of runs has the same seed."""
         pairs = [
-            (here.loss(objective), there.loss(objective)) for here, there in zip(self.fresh, best.fresh, strict=False)
+            (here.cost(objective), there.cost(objective)) for here, there in zip(self.fresh, best.fresh, strict=False)
         ]
         worse = [here - there for here, there in pairs if math.isfinite(here) and math.isfinite(there)]
         if len(worse) < 2:
@@ -74,8 +74,8 @@ def contenders(swept: Mapping[float, Sequence[Run]], objective: Objective) -> li
         return []
     first = ranked[0][2]
     rates = sorted(swept)
-    place = rates.index(first)
-    near = [_finite(swept[rate], objective) for rate in rates[max(0, place - 1) : place + 2]]
+    index = rates.index(first)
+    near = [_finite(swept[rate], objective) for rate in rates[max(0, index - 1) : index + 2]]
     variances = [statistics.variance(values) for values in near if len(values) > 1]
     error = math.sqrt(statistics.fmean(variances) * 2 / len(swept[first])) if variances else 0.0
     limit = statistics.fmean(_finite(swept[first], objective)) + APART * error
@@ -84,12 +84,12 @@ def contenders(swept: Mapping[float, Sequence[Run]], objective: Objective) -> li
 
 
 def _rank(rate: float, runs: Sequence[Run], objective: Objective) -> tuple[float, float, float]:
-    losses = [run.loss(objective) for run in runs]
+    losses = [run.cost(objective) for run in runs]
     return statistics.fmean(losses), statistics.median(losses), rate
 
 
 def _finite(runs: Sequence[Run], objective: Objective) -> list[float]:
-    return [loss for run in runs if math.isfinite(loss := run.loss(objective))]
+    return [loss for run in runs if math.isfinite(loss := run.cost(objective))]
 
 
 def confirming(
@@ -105,7 +105,8 @@ def confirming(
     if not first:
         return []
     tried = list(first)
-    lower = [rate for rate in reversed(rates) if rate < min(first) and _is_sound(swept[rate])][:MORE_LOWER]
+    lower = [rate for rate in reversed(rates) if rate < min(first) and all(run.feasible for run in swept[rate])]
+    del lower[MORE_LOWER:]
     while True:
         wishes = [
             Wish(CONFIRMED, rates.index(rate), repeat, {**changes, "learning_rate": rate}, training)
@@ -117,10 +118,6 @@ def confirming(
         if any(item.rate in tried and not item.lost for item in confirmed(results, swept)):
             return wishes
         tried.append(lower.pop(0))
-
-
-def _is_sound(runs: Sequence[Run]) -> bool:
-    return all(run.feasible for run in runs)
 
 
 def confirmed(results: Results, swept: Mapping[float, Sequence[Run]]) -> list[Confirmed]:

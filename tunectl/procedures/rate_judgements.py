@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tunectl.analysis.results.runs import Run
-from tunectl.analysis.updates.instability import EARLY_FRACTION, Period, early_updates, instability
+from tunectl.analysis.updates.instability import EARLY_FRACTION, UnstablePeriod, early_updates, instability
 from tunectl.core.objective import Objective
 from tunectl.procedures.procedure import Results, majority, runs_of
 
@@ -100,10 +100,10 @@ def judge_rate(rate: float, runs: Sequence[Run], objective: Objective, updates: 
     None where not every update is measured.
     """
     begins = [onsets(run, updates) for run in runs]
-    value = statistics.median(run.loss(objective) for run in runs)
+    value = statistics.median(run.cost(objective) for run in runs)
     best = None
     if math.isfinite(value):
-        best = value if objective.direction == "minimize" else -value
+        best = objective.value(value)
     return RateJudgement(
         rate=rate,
         runs=len(runs),
@@ -131,7 +131,7 @@ def onsets(run: Run, updates: int | None) -> frozenset[Onset]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _periods(run: Run) -> tuple[Period, ...]:
+def _periods(run: Run) -> tuple[UnstablePeriod, ...]:
     return tuple(instability(run.updates.loss, baseline=run.baseline_loss))
 
 
@@ -173,7 +173,7 @@ def _costs(run: Run, objective: Objective) -> list[float]:
     if len(run.updates.loss):
         return [float(value) for value in run.updates.loss]
     steps, values = run.curve(objective.metric)
-    return [objective.loss(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
+    return [objective.cost(float(value)) for step, value in zip(steps, values, strict=True) if step > 0]
 
 
 def best_rate(judgements: Iterable[RateJudgement]) -> RateJudgement | None:

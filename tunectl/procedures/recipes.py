@@ -91,9 +91,9 @@ class Judged:
         levers = replace(self.recipe.levers, clip=math.inf) if self.is_idle else self.recipe.levers
         return replace(self.recipe, levers=levers).settings(spec)
 
-    def losses(self, objective: Objective) -> list[float]:
+    def costs(self, objective: Objective) -> list[float]:
         """The cost of the best value of each run, infinite for an infeasible one."""
-        return [run.loss(objective) for run in self.runs]
+        return [run.cost(objective) for run in self.runs]
 
     def median(self, objective: Objective) -> float | None:
         """The median of the best values in the objective's own sign, None where most runs were infeasible."""
@@ -103,7 +103,7 @@ class Judged:
         """What each run reached, at which rate and with which warmup."""
         values = [
             short_number(run.best_value)
-            if run.best_value is not None and math.isfinite(run.loss(objective))
+            if run.best_value is not None and math.isfinite(run.cost(objective))
             else run.reason or "no finite value"
             for run in self.runs
         ]
@@ -111,7 +111,7 @@ class Judged:
 
     def is_cautious(self, best: Judged, objective: Objective) -> bool:
         """Whether the rate is lower than the best one's, no seed is lost, and the values are not clearly worse."""
-        mine, theirs = self.losses(objective), best.losses(objective)
+        mine, theirs = self.costs(objective), best.costs(objective)
         if self.recipe.rate >= best.recipe.rate or not all(map(math.isfinite, (*mine, *theirs))):
             return False
         worse = [here - there for here, there in zip(mine, theirs, strict=True)]
@@ -122,8 +122,8 @@ class Judged:
         """The lower the better: by the worst seed, then the median; of equals the levers that change less, such as the
         shorter warmup, then the lower rate.
         """
-        losses = self.losses(objective)
-        return max(losses), statistics.median(losses), *self.recipe.levers.rank, self.recipe.rate
+        costs = self.costs(objective)
+        return max(costs), statistics.median(costs), *self.recipe.levers.rank, self.recipe.rate
 
 
 def candidates(results: Results, phases: Mapping[int, Levers], objective: Objective) -> list[Recipe]:
@@ -137,11 +137,11 @@ def candidates(results: Results, phases: Mapping[int, Levers], objective: Object
     phase = next(phase for phase, levers in phases.items() if levers == first.levers)
     runs = runs_by_rate(results, phase)
     rates = sorted(runs)
-    place = rates.index(first.rate)
-    is_below_a_sound_one = place + 1 < len(rates) and all(run.feasible for run in runs[rates[place + 1]])
+    index = rates.index(first.rate)
+    is_below_a_sound_one = index + 1 < len(rates) and all(run.feasible for run in runs[rates[index + 1]])
     if is_below_a_sound_one or len(rates) == 1:
         return found
-    below = rates[place - 1] if place > 0 else first.rate**2 / rates[place + 1]
+    below = rates[index - 1] if index > 0 else first.rate**2 / rates[index + 1]
     return [first, Recipe(first.levers, rounded(math.sqrt(first.rate * below))), *found[1 : CANDIDATES - 1]]
 
 
@@ -171,12 +171,12 @@ def safest(
     for phase, levers in phases.items():
         of_phase = []
         for rate, runs in runs_by_rate(results, phase).items():
-            losses = [run.loss(objective) for run in runs]
+            losses = [run.cost(objective) for run in runs]
             if math.isfinite(statistics.median(losses)):
                 key = (statistics.fmean(losses), statistics.median(losses), *levers.rank, rate)
                 of_phase.append((key, Recipe(levers, rate)))
         of_phase.sort(key=lambda item: item[0])
-        ranked += [((float(place > 0), *key), recipe) for place, (key, recipe) in enumerate(of_phase)]
+        ranked += [((float(index > 0), *key), recipe) for index, (key, recipe) in enumerate(of_phase)]
     return [recipe for _, recipe in sorted(ranked, key=lambda item: item[0])[:count]]
 
 
@@ -248,7 +248,7 @@ def _cell(runs: Sequence[Run], objective: Objective) -> object:
 
 
 def _median(runs: Sequence[Run], objective: Objective) -> float | None:
-    loss = statistics.median(run.loss(objective) for run in runs)
+    loss = statistics.median(run.cost(objective) for run in runs)
     if not math.isfinite(loss):
         return None
-    return loss if objective.direction == "minimize" else -loss
+    return objective.value(loss)

@@ -224,9 +224,10 @@ def conclude(spec: WarmupSweep, results: Results) -> Conclusion:
     every = sweeps if smaller is None else {**sweeps, SMALL: smaller}
     found = _Found(without, with_it, small, best, smaller is not None)
     too_long = found.adopt and best is not None and (best.recipe.levers.warmup or 0) > LONG_PART * spec.max_train_steps
+    with_warmup = Recipe(replace(held.levers, warmup=held.warmup), held.base)
     answers = {
         **going_on(spec, results, best, without, every, unstable=spec.options.unstable_lr),
-        "held": {**_held_recipe(held).settings(spec), "post_warmup_steps": stretch(held.warmup)},
+        "held": {**with_warmup.settings(spec), "post_warmup_steps": stretch(held.warmup)},
         "compared": compared(spec, [without, with_it, small]),
         "raise_max_train_steps": too_long,
     }
@@ -270,10 +271,6 @@ class _Found:
     def adopt(self) -> bool:
         """Whether the best is another than the one without warmup."""
         return self.best is not None and self.best is not self.without
-
-
-def _held_recipe(held: Held) -> Recipe:
-    return Recipe(replace(held.levers, warmup=held.warmup), held.base)
 
 
 def _column(phase: int, levers: Levers) -> str:

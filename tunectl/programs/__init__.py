@@ -1,1 +1,4 @@
-"""A trial that is a program or a function of the user's own."""
+"""Trials of the user's own code.
+
+A command is how the user's program is started as a process; a function is the user's Python function. Own code is both.
+"""

@@ -34,8 +34,8 @@ class Collector:
     the n-th value of a metric is of step n. With `counts` this is known from the start; else the metrics wait until
     `finish`. The first NaN of a metric for which `ends_on_nan` is true is kept in `first_nan`.
 
-    With `goes_on` the program resumed from a step that is not known. Then the first step with new metrics removes all
-    that an earlier attempt printed from that step on, and sets `was_cut`.
+    `resumes_at_unknown_step`: the first step with new metrics then removes everything that an earlier attempt printed
+    from that step on, and sets `was_cut`.
     """
 
     now_seconds: Callable[[], float]
@@ -46,7 +46,7 @@ class Collector:
     last_step: int | None = None
     names: set[str] = field(default_factory=set)
     first_nan: tuple[int, str] | None = None
-    goes_on: bool = False
+    resumes_at_unknown_step: bool = False
     was_cut: bool = False
     _changed: set[int] = field(default_factory=set)
     _counts: dict[str, int] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Collector:
         new = {name: value for name, value in metrics.items() if not _same(known.metrics.get(name), value)}
         if not new:
             return
-        if self.goes_on:
+        if self.resumes_at_unknown_step:
             self._cut(step)
             known, new = self._of(step), dict(metrics)
         known.metrics |= new
@@ -154,7 +154,7 @@ class Collector:
                     del self.steps[step]
 
     def _cut(self, step: int) -> None:
-        self.goes_on, self.was_cut = False, True
+        self.resumes_at_unknown_step, self.was_cut = False, True
         for later in [at for at in self.steps if at >= step]:
             del self.steps[later]
         self._changed = {at for at in self._changed if at < step}

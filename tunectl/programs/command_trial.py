@@ -34,9 +34,9 @@ from tunectl.programs.overwritten_checkpoint import OverwrittenCheckpoint
 from tunectl.programs.program_outcome import outcome_of
 from tunectl.programs.program_start import (
     Resume,
+    checkpoint_to_resume,
     mark_of,
     placeholder_values,
-    prepared,
     remove_put_away,
     started,
     write_hyperparameters,
@@ -72,7 +72,7 @@ def run_command(
     because the machine was short of something else.
     """
     began = time.monotonic()
-    resume, reading, kept_bytes = gone_on_from(request, folder, lambda: time.monotonic() - began)
+    resume, reading, kept_bytes = prepare_attempt(request, folder, lambda: time.monotonic() - began)
     values = placeholder_values(request, folder, resume)
     write_hyperparameters(request, Path(values["trial.hyperparameters"]))
     offset = os.fstat(log).st_size
@@ -82,7 +82,7 @@ def run_command(
         # Metrics of the attempt before are written before the beginning of this one is noted.
         reading.collector.write(measurements)
         flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
-        note_beginning(folder, beginning, durable=request.program.goes_on)
+        note_beginning(folder, beginning, durable=request.program.can_resume)
         seconds.startup_seconds += time.monotonic() - began
         running = RunningProgram(
             request=request,
@@ -231,7 +231,7 @@ def _beginning(resume: Resume | None, folder: TrialFolder, offset: int) -> Begin
 
 def _flusher(request: CommandRequest, folder: TrialFolder, resume: Resume | None) -> Flusher | None:
     """The flusher of the trial's lines, if the trial can resume; notes that they are on the disk so far."""
-    if not request.program.goes_on:
+    if not request.program.can_resume:
         return None
     point = None if resume is None else SavedPoint.of(resume.number, resume.path)
     note_flushed(folder, point)
@@ -270,7 +270,7 @@ def _is_known(
     return is_known
 
 
-def gone_on_from(
+def prepare_attempt(
     request: CommandRequest, folder: TrialFolder, now_seconds: Callable[[], float]
 ) -> tuple[Resume | None, Reading, int]:
     """The checkpoint from which the program resumes, None if it starts over; the readers, with the metrics up to that
@@ -284,7 +284,9 @@ def gone_on_from(
     is_whole = is_there and noted is not None and noted.is_all
     # Without a power cut everything that was written is there, but the last line may be incomplete after a kill.
     is_safe = is_whole or (is_there and noted is not None and noted.is_of_this_boot)
-    resume = prepared(request, folder, (lambda _point: True) if is_safe else _is_known(request, folder, before, noted))
+    resume = checkpoint_to_resume(
+        request, folder, (lambda _point: True) if is_safe else _is_known(request, folder, before, noted)
+    )
     reading = reading_of(request, placeholder_values(request, folder, resume), now_seconds)
     if resume is None:
         return None, reading, 0
@@ -294,7 +296,7 @@ def gone_on_from(
     write_measurements(folder, kept)
     reading.collector.begin_with(kept)
     is_log_whole = reading.catch_up(folder, step, before, measurements, is_whole=is_whole)
-    reading.collector.goes_on = resume.step is None
+    reading.collector.resumes_at_unknown_step = resume.step is None
     for _, file in reading.all_files:
         file.go_on_from(resume.step or 0)
     reading.reader.go_on_from(resume.step or 0)

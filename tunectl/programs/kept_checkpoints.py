@@ -207,7 +207,7 @@ class KeptCheckpoints:
             real_folders.remove(link, self.folder.study)
 
     def _counts(self, value: float | None) -> bool:
-        return self.objective.loss(value) < float("inf")
+        return self.objective.cost(value) < float("inf")
 
     def _link(self, step: int, path: Path) -> Path:
         return self.folder.checkpoints / f"step-{step:08d}{path.suffix if not path.is_dir() else ''}"

@@ -1,4 +1,4 @@
-"""What it means for a trial of own code if its objective was printed but has no value that counts."""
+"""The result of a trial of own code whose objective was printed but has no value that counts."""
 
 from __future__ import annotations
 

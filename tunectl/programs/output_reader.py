@@ -105,7 +105,7 @@ class OutputReader:
         return [*(item[2] for item in self._patterns), *(item[1] for item in self._json)]
 
     def go_on_from(self, step: int) -> None:
-        """Count from a step on, where steps are counted, since earlier output is not read again."""
+        """Count from a step on, if steps are counted, since earlier output is not read again."""
         for steps in self._all_steps:
             steps.restart(step)
             steps.has_found = True

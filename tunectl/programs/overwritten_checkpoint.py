@@ -351,7 +351,7 @@ class OverwrittenCheckpoint:
         """Whether an evaluation is among the best so far."""
         steps = {*self.copies, step} & collector.steps.keys() - {0}
         return step in sorted(steps, key=lambda at: self._rank(collector, at))[: self.keep] and math.isfinite(
-            self.objective.loss(collector.value(step, self.objective.metric))
+            self.objective.cost(collector.value(step, self.objective.metric))
         )
 
     def _rank(self, collector: Collector, step: int) -> tuple[float, int]:

@@ -52,7 +52,9 @@ class Resume(NamedTuple):
     is_log_whole: bool = True
 
 
-def prepared(request: CommandRequest, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]) -> Resume | None:
+def checkpoint_to_resume(
+    request: CommandRequest, folder: TrialFolder, is_safe: Callable[[SavedPoint], bool]
+) -> Resume | None:
     """The checkpoint from which the program resumes, None if there is none or the program takes none.
 
     Without a checkpoint, all files of earlier attempts are removed. A checkpoint for which `is_safe` is false is put
@@ -64,7 +66,7 @@ def prepared(request: CommandRequest, folder: TrialFolder, is_safe: Callable[[Sa
         with contextlib.suppress(FileNotFoundError), real_folders.opened(path, folder.study):
             pass
     checkpoints = request.program.checkpoints
-    if request.program.goes_on and checkpoints is not None:
+    if request.program.can_resume and checkpoints is not None:
         values = placeholder_values(request, folder, None)
         if checkpoints.is_one:
             chosen = _sound_one(Path(filled(checkpoints.path, values)), folder, is_safe)
@@ -118,7 +120,7 @@ def _put_away(path: Path, folder: TrialFolder) -> None:
 def remove_put_away(request: CommandRequest, folder: TrialFolder) -> None:
     """Remove the checkpoints that were put away, once the trial has its result without them."""
     checkpoints = request.program.checkpoints
-    if checkpoints is None or not request.program.goes_on:
+    if checkpoints is None or not request.program.can_resume:
         return
     values = placeholder_values(request, folder, None)
     if checkpoints.is_one:

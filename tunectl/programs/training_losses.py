@@ -104,7 +104,7 @@ def _improves(measurements: Sequence[Measurement], objective: Objective) -> bool
     """Whether the objective improves on the whole, if it is another metric."""
     evaluations = sorted((item for item in measurements if item.kind == EVALUATION.name), key=lambda item: item.step)
     values = [item.metrics[objective.metric] for item in evaluations if objective.metric in item.metrics]
-    costs = [objective.loss(value) for value in values]
+    costs = [objective.cost(value) for value in values]
     if objective.metric == TRAINING_LOSS or len(costs) < FEWEST_FOR_TREND or not all(map(math.isfinite, costs)):
         return False
     return _direction(costs) <= -TREND

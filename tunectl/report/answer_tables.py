@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.retrains import Retrained
 from tunectl.analysis.search.isolation import Isolation
 from tunectl.core.table_columns import Cell, Column
@@ -44,7 +44,7 @@ def isolation_table(found: Sequence[Isolation]) -> Table:
     return Table(columns, rows)
 
 
-def best_trials_table(evidence: Evidence) -> Table:
+def best_trials_table(evidence: StudyEvidence) -> Table:
     """The best trials of each setting, the best first, with the hyperparameters that vary."""
     names = list(dict.fromkeys(item.name for item in evidence.spec.hyperparameters if item.varies))
     columns = (

@@ -37,10 +37,6 @@ def wrapped(text: str, columns: int = TITLE_COLUMNS) -> list[str]:
     return textwrap.wrap(text, columns) or [""]
 
 
-def _axis_title(text: str) -> list[str]:
-    return textwrap.wrap(text, _AXIS_COLUMNS, max_lines=_MOST_LINES, placeholder="…") or [""]
-
-
 def position(value: float | str | None, axis: Axis, categories: Sequence[str] = ()) -> float | None:
     """The number at which the value is drawn, None where the axis has no position for it.
 
@@ -100,8 +96,9 @@ class DrawnAxis:
     def encoding(self, field: str) -> dict[str, Any]:
         """The position channel of a Vega-Lite layer whose rows have their positions under `field`."""
         shown = self.interval
+        title = textwrap.wrap(self.axis.title, _AXIS_COLUMNS, max_lines=_MOST_LINES, placeholder="…") or [""]
         scale: dict[str, Any] = {"domain": [shown.low, shown.high], "nice": False}
-        ticks: dict[str, Any] = {"title": _axis_title(self.axis.title), "labelOverlap": True}
+        ticks: dict[str, Any] = {"title": title, "labelOverlap": True}
         match self.axis.scale:
             case "linear":
                 scale["zero"] = False

@@ -51,7 +51,9 @@ def curves(figure: CurvesFigure, *, interactive: bool) -> DrawnLayers:
     layers = [_front(rows[False], front, x, y, figure, interactive)]
     if rows[True]:
         layers.insert(0, _behind(rows[True], x, y, interactive))
-    if alone := _alone(rows[False]):
+    pieces = Counter(row["line"] for row in rows[False])
+    # Points that have no neighbour to draw a line to.
+    if alone := [row for row in rows[False] if pieces[row["line"]] == 1]:
         dots = {"type": "point", "shape": "circle", "size": 12, "strokeWidth": 1.6}
         layers.append(layer(dots, {name: layers[-1]["encoding"][name] for name in ("x", "y", "color")}, alone))
     dimmed = len(figure.curves) - len(front)
@@ -74,12 +76,6 @@ def _rows(number: int, curve: Curve, line: Line, most: int, x: DrawnAxis, figure
     same = {"series": curve.series, "label": curve.label, "trial": curve.trial}
     same["dash"] = figure.dashed_name if curve.dashed else figure.solid_name
     return [{"x": at, "y": up, "line": f"{number}.{piece}", **same} for piece, (at, up) in _pieces(few)]
-
-
-def _alone(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points that have no neighbour to draw a line to."""
-    pieces = Counter(row["line"] for row in rows)
-    return [row for row in rows if pieces[row["line"]] == 1]
 
 
 def _front(

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from tunectl.analysis.findings.findings import Change, Finding, Level, with_advice_once
-from tunectl.core.wording import short_number
+from tunectl.core.wording import short_text
 from tunectl.language.study_edit import in_flow
 
 _LEVELS: tuple[Level, ...] = ("warning", "note")
@@ -74,16 +74,12 @@ def number_text(value: Any) -> str:
     match value:
         case None:
             return "–"
-        case bool():
-            return "true" if value else "false"
-        case int():
+        case int() if not isinstance(value, bool):
             return f"{value:,}"
-        case float():
-            return short_number(value)
         case list() | tuple():
             return ", ".join(number_text(item) for item in value)
         case _:
-            return str(value)
+            return short_text(value)
 
 
 def _code_html(text: str) -> str:

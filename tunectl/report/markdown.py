@@ -16,8 +16,10 @@ def markdown_bytes(table: Table) -> bytes:
     widths = [max(3, *(len(row[position]) for row in cells)) for position in range(len(table.columns))]
     right = [_is_numeric(column, position, table) for position, column in enumerate(table.columns)]
     lines = [_line(row, widths, right) for row in cells]
-    rule = "| " + " | ".join(_rule(width, is_right) for width, is_right in zip(widths, right, strict=True)) + " |"
-    lines.insert(1, rule)
+    dashes = [
+        "-" * (width - 1) + ":" if is_right else "-" * width for width, is_right in zip(widths, right, strict=True)
+    ]
+    lines.insert(1, f"| {' | '.join(dashes)} |")
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -32,10 +34,6 @@ def _line(row: list[str], widths: list[int], right: list[bool]) -> str:
         for text, width, is_right in zip(row, widths, right, strict=True)
     ]
     return "| " + " | ".join(padded) + " |"
-
-
-def _rule(width: int, is_right: bool) -> str:
-    return "-" * (width - 1) + ":" if is_right else "-" * width
 
 
 def _is_numeric(column: Column, position: int, table: Table) -> bool:

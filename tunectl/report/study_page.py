@@ -14,13 +14,13 @@ from tunectl.analysis.figures.study_figures import (
     axis_figures,
     best_step_figure,
     budget_figure,
-    drawn,
+    chosen_runs,
     isolation_figures,
     measured_curves,
     training_curves,
     update_figures,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.outcomes import SettingSummary
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
@@ -64,7 +64,7 @@ class PageContent:
     hyperparameters make, and `provenance` the records of the calls of `tunectl run`, the last one last.
     """
 
-    evidence: Evidence
+    evidence: StudyEvidence
     outcomes: Sequence[TrialOutcome]
     settings: Sequence[SettingSummary]
     scientific: Sequence[str]
@@ -77,8 +77,8 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
     A figure, table or trial that fails is left out.
     """
     evidence = content.evidence
-    shown = {run.plan.trial for run in drawn(evidence, evidence.runs, MOST_TRIALS)}
-    opening = drawn(evidence, evidence.runs, MOST_DETAILS)
+    shown = {run.plan.trial for run in chosen_runs(evidence, evidence.runs, MOST_TRIALS)}
+    opening = chosen_runs(evidence, evidence.runs, MOST_DETAILS)
     left_out = len(evidence.runs) - len(shown)
     return StudyPage(
         title=evidence.spec.name,
@@ -86,7 +86,11 @@ def study_page(folder: StudyFolder, content: PageContent, attempt: Attempt) -> S
         facts=list(_facts(content)),
         findings=(),
         sections=_sections(content, shown, attempt),
-        trials=_details(folder, opening, attempt),
+        trials=[
+            detail
+            for run in opening
+            if (detail := attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None))
+        ],
         thinned=(
             f"{len(shown):,} of {len(evidence.runs):,} trials are shown here: the best, and others evenly; "
             "tables/trials.csv has all."
@@ -122,74 +126,100 @@ def _facts(content: PageContent) -> Iterator[tuple[str, str]]:
         yield "notes", evidence.spec.notes
 
 
-def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> list[Section]:
-    evidence = content.evidence
-    outcomes = [item for item in content.outcomes if item.plan.trial in shown]
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Makes figures and tables of the page; what fails or is empty is left out."""
 
-    def figures(name: str, work: Callable[[], Sequence[Figure]]) -> list[Figure]:
-        return list(attempt(f"the {name} plot", work, ()))
+    attempt: Attempt
 
-    def table(caption: str, work: Callable[[], Table], *, of_trials: bool = False) -> list[PageTable]:
-        found = attempt(f"the table {caption!r}", work, None)
+    def figures(self, name: str, work: Callable[[], Sequence[Figure]]) -> list[Figure]:
+        """The figures that `work` returns; `name` says in the fault what failed."""
+        return list(self.attempt(f"the {name} plot", work, ()))
+
+    def table(self, caption: str, work: Callable[[], Table], *, of_trials: bool = False) -> list[PageTable]:
+        """The table that `work` returns, [] where it has no row."""
+        found = self.attempt(f"the table {caption!r}", work, None)
         return [PageTable(caption, found, of_trials)] if found is not None and found.rows else []
 
+
+def _sections(content: PageContent, shown: Container[int], attempt: Attempt) -> list[Section]:
+    parts = _Parts(attempt)
+    outcomes = [item for item in content.outcomes if item.plan.trial in shown]
     sections = [
-        Section(
-            "Settings",
-            "Each setting of the scientific hyperparameters, by its best feasible trial.",
-            tables=[
-                *table("Settings", lambda: settings_table(content.settings, content.scientific)),
-                *table("The best trials of each setting", lambda: best_trials_table(evidence), of_trials=True),
-                *table(
-                    "Trials trained again, with fresh seeds",
-                    lambda: retrains_table(retrained(outcomes)),
-                    of_trials=True,
-                ),
-            ],
-        ),
-        Section(
-            "Isolation",
-            "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
-            "away. A curve within the noise of retraining says that the hyperparameter matters little.",
-            figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
-            table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
-        ),
-        Section(
-            "Hyperparameter axes",
-            "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
-            "red crosses are infeasible trials.",
-            figures("hyperparameter axis", lambda: axis_figures(evidence)),
-        ),
-        Section(
-            "Training curves",
-            "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
-            "end, and for those that were done early.",
-            figures("training curve", lambda: training_curves(evidence))
-            + figures("best step", lambda: _of_one(best_step_figure(evidence))),
-        ),
-        Section(
-            "Budget",
-            "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
-            "trials will gain little.",
-            figures("budget", lambda: _of_one(budget_figure(evidence))),
-        ),
-        Section(
-            "Updates",
-            "What the updates of the best trials looked like.",
-            figures("update", lambda: update_figures(evidence)),
-        ),
-        *(
-            Section(kind.heading, kind.text, figures(kind.name, partial(measured_curves, evidence, kind)))
-            for kind in MEASUREMENT_KINDS.values()
-            if kind.heading
-        ),
+        _settings_section(content, outcomes, parts),
+        *_search_sections(content, parts),
+        *_training_sections(content, parts),
         Section(
             "Trials",
             "All trials.",
-            tables=table("Trials", lambda: _without_empty(trials_table(outcomes, evidence.spec.names)), of_trials=True),
+            tables=parts.table(
+                "Trials", lambda: _without_empty(trials_table(outcomes, content.evidence.spec.names)), of_trials=True
+            ),
         ),
     ]
     return _with_own_names([section for section in sections if section.figures or section.tables])
+
+
+def _settings_section(content: PageContent, outcomes: Sequence[TrialOutcome], parts: _Parts) -> Section:
+    """What each setting reached."""
+    return Section(
+        "Settings",
+        "Each setting of the scientific hyperparameters, by its best feasible trial.",
+        tables=[
+            *parts.table("Settings", lambda: settings_table(content.settings, content.scientific)),
+            *parts.table(
+                "The best trials of each setting", lambda: best_trials_table(content.evidence), of_trials=True
+            ),
+            *parts.table(
+                "Trials trained again, with fresh seeds", lambda: retrains_table(retrained(outcomes)), of_trials=True
+            ),
+        ],
+    )
+
+
+def _search_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
+    """What the hyperparameters do."""
+    evidence = content.evidence
+    yield Section(
+        "Isolation",
+        "What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised "
+        "away. A curve within the noise of retraining says that the hyperparameter matters little.",
+        parts.figures("isolation", lambda: isolation_figures(evidence, isolations(evidence))),
+        parts.table("The best trial of each value", lambda: isolation_table(isolations(evidence))),
+    )
+    yield Section(
+        "Hyperparameter axes",
+        "Every trial's best value against each hyperparameter. The best trials should lie well inside the range; "
+        "red crosses are infeasible trials.",
+        parts.figures("hyperparameter axis", lambda: axis_figures(evidence)),
+    )
+
+
+def _training_sections(content: PageContent, parts: _Parts) -> Iterator[Section]:
+    """How the trials trained, and what else they measured."""
+    evidence = content.evidence
+    yield Section(
+        "Training curves",
+        "The best trials in front, the others behind. Look for overfitting, for curves that still fall at the "
+        "end, and for those that were done early.",
+        parts.figures("training curve", lambda: training_curves(evidence))
+        + parts.figures("best step", lambda: _of_one(best_step_figure(evidence))),
+    )
+    yield Section(
+        "Budget",
+        "How good the best trial would have been had fewer been run. Where the boxes have stopped falling, more "
+        "trials will gain little.",
+        parts.figures("budget", lambda: _of_one(budget_figure(evidence))),
+    )
+    yield Section(
+        "Updates",
+        "What the updates of the best trials looked like.",
+        parts.figures("update", lambda: update_figures(evidence)),
+    )
+    for kind in MEASUREMENT_KINDS.values():
+        if kind.heading:
+            curves = parts.figures(kind.name, partial(measured_curves, evidence, kind))
+            yield Section(kind.heading, kind.text, curves)
 
 
 def _of_one(figure: Figure | None) -> Sequence[Figure]:
@@ -197,7 +227,7 @@ def _of_one(figure: Figure | None) -> Sequence[Figure]:
 
 
 def _with_own_names(sections: Sequence[Section]) -> list[Section]:
-    """The same sections with no two figures of one name: each is a file, and a place in the page."""
+    """The same sections with no two figures of one name: each is a file and an anchor in the page."""
     taken: set[str] = set()
 
     def named(figure: Figure) -> Figure:
@@ -211,15 +241,10 @@ def _with_own_names(sections: Sequence[Section]) -> list[Section]:
 
 
 def _without_empty(table: Table) -> Table:
-    kept = [place for place in range(len(table.columns)) if any(row[place] is not None for row in table.rows)]
+    kept = [index for index in range(len(table.columns)) if any(row[index] is not None for row in table.rows)]
     return Table(
-        tuple(table.columns[place] for place in kept), [tuple(row[place] for place in kept) for row in table.rows]
+        tuple(table.columns[index] for index in kept), [tuple(row[index] for index in kept) for row in table.rows]
     )
-
-
-def _details(folder: StudyFolder, runs: Sequence[Run], attempt: Attempt) -> list[TrialDetail]:
-    details = [attempt(f"the details of trial {run.plan.trial}", partial(_detail, folder, run), None) for run in runs]
-    return [detail for detail in details if detail is not None]
 
 
 def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
@@ -241,7 +266,7 @@ def _thinned(values: Sequence[_T]) -> list[_T]:
     if len(values) <= _CURVE_POINTS:
         return list(values)
     last = len(values) - 1
-    return [values[place * last // (_CURVE_POINTS - 1)] for place in range(_CURVE_POINTS)]
+    return [values[index * last // (_CURVE_POINTS - 1)] for index in range(_CURVE_POINTS)]
 
 
 def _tail(path: Path, within: Path) -> str:

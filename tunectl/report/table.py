@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunectl.core.table_columns import Cell, Column
-from tunectl.core.wording import short_number
+from tunectl.core.wording import as_text, short_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +27,12 @@ def exact(cell: Cell) -> str:
 
     Booleans are `true` and `false`, as in the study file; non-finite numbers `nan`, `inf` and `-inf`.
     """
-    match cell:
-        case None:
-            return ""
-        case bool():
-            return "true" if cell else "false"
-        case float():
-            return repr(cell)
-        case _:
-            return str(cell)
+    return "" if cell is None else as_text(cell)
 
 
 def short(cell: Cell) -> str:
     """The cell for reading: floats with four digits."""
-    return short_number(cell) if isinstance(cell, float) and math.isfinite(cell) else exact(cell)
+    return "" if cell is None else short_text(cell)
 
 
 def csv_bytes(table: Table) -> bytes:

@@ -34,7 +34,7 @@ def stop_in_words(spec: StudySpec) -> str:
     """What happens to the running trials when a run stops, in words."""
     if spec.kind == "function":
         return "the running trials may save; those that do not will start over"
-    if spec.program is None or spec.program.goes_on:
+    if spec.program is None or spec.program.can_resume:
         return "saving the running trials"
     return "ending the running trials; they will start over"
 

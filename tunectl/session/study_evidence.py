@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.outcomes import reselected
 from tunectl.analysis.results.runs import MeasuredCurve, Run, UpdateSeries, curves_of, curves_of_columns, joined
 from tunectl.core.errors import FolderError, UsageError
@@ -45,7 +45,7 @@ def read_evidence(
     outcomes: Sequence[TrialOutcome],
     curves: Mapping[int, Mapping[str, MeasuredCurve]],
     objective: Objective,
-) -> Evidence:
+) -> StudyEvidence:
     """The evidence of a study with these outcomes; curves that are not among `curves` are read from trial folders."""
     # Proposed commands name the user's study file, not its copy: a workload may be given relative to its folder.
     spec = replace(spec, label=str(original_study_file(folder) or spec.file))
@@ -54,7 +54,7 @@ def read_evidence(
         _run(folder, item, curves.get(item.plan.trial), with_updates=item.plan.trial in telling) for item in outcomes
     ]
     written, shared_folders = read_written(folder.written)
-    return Evidence(
+    return StudyEvidence(
         spec, objective, tuple(runs), frozenset(telling), str(folder.path), tuple(written.values()), shared_folders
     )
 
@@ -122,7 +122,7 @@ class ObjectiveChoice:
     checkpoint: CheckpointRule | None = None
 
 
-def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[Evidence, Sequence[TrialOutcome]]:
+def evidence_of(study: StudySnapshot, choice: ObjectiveChoice) -> tuple[StudyEvidence, Sequence[TrialOutcome]]:
     """The evidence and the outcomes of a study by the chosen objective; raises UsageError if no trial measured it."""
     folder, spec, outcomes = study.folder, study.spec, study.outcomes
     curves = known_curves(study.index, outcomes)

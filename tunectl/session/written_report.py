@@ -10,7 +10,7 @@ from typing import Any
 
 from tunectl.analysis.figures.figures import Figure
 from tunectl.analysis.figures.study_figures import slug
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.findings.study_findings import study_findings
 from tunectl.analysis.results.outcomes import SettingSummary, settings_summary
@@ -73,7 +73,7 @@ class StudyReport:
 
 def write_report(
     folder: StudyFolder,
-    evidence: Evidence,
+    evidence: StudyEvidence,
     outcomes: Sequence[TrialOutcome],
     *,
     draw: bool,
@@ -149,7 +149,7 @@ def _page_text(page: StudyPage, faults: Faults, action: str) -> tuple[str, Seque
 
 
 def _write_tables(
-    folder: StudyFolder, evidence: Evidence, outcomes: Sequence[TrialOutcome], variant: str, faults: Faults
+    folder: StudyFolder, evidence: StudyEvidence, outcomes: Sequence[TrialOutcome], variant: str, faults: Faults
 ) -> list[Path]:
     tables: dict[str, Callable[[], Table]] = {
         "isolation": lambda: isolation_table(isolations(evidence)),

@@ -1,4 +1,4 @@
-"""Polyak averaging: an exponential average of the weights, which is what is evaluated."""
+"""Polyak averaging: an exponential average of the weights, which is evaluated in their place."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class WeightAverages:
     """a <- decay * a + (1 - decay) * w after every update, one average for each trained parameter.
 
-    The averages start as the weights at step 0, not as zeros, so nothing has to be corrected: they are always a
-    weighted mean of the weights so far, those of the start included (after t updates with weight decay^t). Buffers,
+    The averages start as the weights at step 0, not as zeros, so no correction is needed: they are always a weighted
+    mean of the weights so far; those of step 0 have the weight decay^t after t updates. Buffers,
     such as batch normalisation's running means, are not averaged. Polyak and Juditsky, "Acceleration of stochastic
     approximation by averaging" (1992); the exponential form is that of torch.optim.swa_utils and most others.
     """
@@ -24,12 +24,12 @@ class WeightAverages:
         self._new = 1.0 - decay
 
     def update(self) -> None:
-        """Take in the weights after an update."""
+        """Update the averages after an update of the weights."""
         torch._foreach_lerp_(self._averages, self._weights, self._new)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[list[Tensor]]:
-        """Within the block the model's weights are the averages; gives its own, which it has again afterwards."""
+        """Within the block the model has the averages as its weights; gives the trained ones, restored after it."""
         raw = [weight.clone() for weight in self._weights]
         torch._foreach_copy_(self._weights, self._averages)
         try:
@@ -38,7 +38,7 @@ class WeightAverages:
             torch._foreach_copy_(self._weights, raw)
 
     def load(self, raw: Sequence[Tensor]) -> None:
-        """Take the model's weights for the averages and give it its own back."""
+        """Take the model's weights as the averages, and set the model's weights to `raw`, the trained ones."""
         torch._foreach_copy_(self._averages, self._weights)
         for weight, own in zip(self._weights, raw, strict=True):
             weight.copy_(own)

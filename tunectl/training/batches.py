@@ -1,6 +1,4 @@
-"""The batches of training: the batch of update t is a function of the trial's seed and t, however and wherever it is
-made.
-"""
+"""The batches of training. The batch of update t is a function of the trial's seed and t, whatever makes it."""
 
 from __future__ import annotations
 
@@ -25,33 +23,33 @@ _BLOCK_BYTES = 2**25
 _BLOCK_UPDATES = 256
 
 RESIDENT_PART = 0.05
-"""A data set of tensors that takes no more than this part of a GPU's memory is kept there while a trial trains.
+"""A data set of tensors is kept on the GPU during a trial where it takes at most this part of the memory.
 
-Gathering the batches of a small convolutional network on the host took as long as the updates themselves; and where
-trials share a GPU, each has its own copy.
+Gathering the batches of a small convolutional network on the host took as long as the updates themselves. Where trials
+share a GPU, each has its own copy.
 """
 
 
 class Batches(Protocol):
-    """Where the loop takes its batches from; updates are asked for in order, from the one it was made for."""
+    """The source of the loop's batches. Updates are taken in order, beginning with the one it was made for."""
 
     def take(self, update: int) -> Any:
         """The batch of an update on the trial's device; where it is divided, the list of its micro-batches."""
 
     def close(self) -> None:
-        """End what the source started (loader processes)."""
+        """End the processes that the source started."""
 
 
 class DataOrder:
-    """An endless stream of examples: one permutation of the data set after the other.
+    """An endless stream of examples: a permutation of the data set for each epoch.
 
-    Epoch e's permutation is a function of (seed, e). Update t takes the stream's positions t * B to t * B + B - 1:
-    batches are always full, across the end of an epoch too, and where a batch is larger than the data set.
+    The permutation of epoch e is a function of (seed, e). Update t takes the stream's positions t * B to t * B + B - 1,
+    so batches are always full: across the end of an epoch, and where a batch is larger than the data set.
     """
 
     def __init__(self, seed: int, size: int, batch_size: int) -> None:
         if size < 1:
-            raise WorkloadError("the split `train` is empty")
+            raise WorkloadError("the split 'train': expected at least one example, got none")
         self._seed, self._size, self._batch_size = seed, size, batch_size
         self._epoch = -1
         self._permutation = np.empty(0, np.int64)
@@ -75,9 +73,7 @@ class DataOrder:
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """The batch on a device: tensors inside mappings, lists and (named) tuples are moved, everything else stays as it
-    is.
-    """
+    """The batch on a device: tensors in mappings, lists and (named) tuples are moved, other values stay as they are."""
     if device.type == "cpu":
         return batch
 
@@ -89,8 +85,8 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 
 def copied(batch: Any) -> Any:
-    """The batch with its own memory: tensors and the mappings, lists and tuples that hold them are copied, everything
-    else is shared.
+    """The batch with its own memory: tensors and the mappings, lists and tuples around them are copied, other values
+    are shared.
     """
     return _mapped(batch, Tensor.clone)
 
@@ -110,7 +106,7 @@ def _mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
     if isinstance(batch, Tensor):
-        # The others count no writes.
+        # Inference tensors do not count writes.
         if not batch.is_inference():
             yield batch
     elif isinstance(batch, (Mapping, list, tuple)):
@@ -120,9 +116,9 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def unwritten(batch: Any, what: str) -> Iterator[None]:
-    """Raise WorkloadError where the block writes into a tensor of the batch; `what` names the call in the message.
+    """Raise WorkloadError where the block writes into a tensor of the batch; `what` is the call in the message.
 
-    Torch counts the writes of its own operations; it does not see those by way of numpy or `.data`.
+    Torch counts the writes of its own operations, but not those through numpy or `.data`.
     """
     watched = [(tensor, tensor._version) for tensor in _tensors(batch)]
     yield
@@ -133,7 +129,7 @@ def unwritten(batch: Any, what: str) -> Iterator[None]:
 class MicroBatches:
     """Collates the examples of an update into micro-batches: a list of batches of these sizes.
 
-    The examples are drawn as for the whole batch, so that it is divided and not another one.
+    The examples are drawn as for the whole batch, so that the micro-batches together are the same batch.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -150,9 +146,7 @@ Collate = Callable[[Any], Any]
 def drawn(
     dataset: Dataset[Any], examples: Sequence[int], seeds: np.random.SeedSequence, collate: Collate = default_collate
 ) -> Any:
-    """The batch of these examples, by default collation, drawn under these seeds; the global generators stand as
-    before.
-    """
+    """The batch of these examples, drawn with these seeds; the global generators are as before afterwards."""
     with host_randomness(seeds):
         fetch_all = getattr(dataset, "__getitems__", None)
         found = fetch_all(list(examples)) if fetch_all else [dataset[index] for index in examples]
@@ -160,9 +154,7 @@ def drawn(
 
 
 def plain_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
-    """The tensors of a plain TensorDataset, whose batches can be cut out without asking for single examples; else
-    None.
-    """
+    """The tensors of a plain TensorDataset, whose batches can be taken without single examples; else None."""
     if type(dataset) is not TensorDataset:
         return None
     tensors: tuple[Tensor, ...] = dataset.tensors
@@ -178,13 +170,13 @@ def resident(tensors: Sequence[Tensor], device: torch.device, memory_bytes: int)
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """All the memory of a GPU: unlike what is free, the same for every trial."""
+    """The total memory of a GPU, which unlike the free memory is the same for every trial."""
     return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
 
 
 class TensorBatches:
-    """Batches of a plain TensorDataset: the examples of many updates are gathered at once, and each batch is a view of
-    them, each micro-batch a view of that.
+    """Batches of a plain TensorDataset: the examples of many updates are gathered together; each batch is a view of
+    them, and each micro-batch a view of the batch.
     """
 
     def __init__(
@@ -204,8 +196,8 @@ class TensorBatches:
 
     def take(self, update: int) -> list[Any]:
         """The batch of an update: a list of tensors, as default collation gives it; or its micro-batches."""
-        # Blocks begin at fixed updates, also in a resumed trial: a batch then lies at the same offset in memory, on
-        # which the last bit of a matrix product can depend.
+        # Blocks begin at fixed updates, also in a resumed trial: the last bit of a matrix product can depend on the
+        # offset of the batch in memory.
         block, place = divmod(update, self._updates)
         if block != self._block:
             self._gather(block)
@@ -216,7 +208,7 @@ class TensorBatches:
         return [list(part) for part in zip(*parts, strict=True)]
 
     def _gather(self, block: int) -> None:
-        # The block before is let go first: two at once would be two in memory.
+        # The last block is released first, so that the memory never holds two.
         self._views = []
         examples = torch.from_numpy(self._order.examples(block * self._updates, self._updates))
         with torch.no_grad():
@@ -226,7 +218,7 @@ class TensorBatches:
         self._block = block
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Does nothing: no process was started."""
 
 
 class DrawnBatches:
@@ -249,7 +241,7 @@ class DrawnBatches:
         return moved(drawn(self._dataset, examples, seeds, self._collate), self._device)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Does nothing: no process was started."""
 
 
 class _DrawnByKey(Dataset[Any]):
@@ -263,12 +255,12 @@ class _DrawnByKey(Dataset[Any]):
         try:
             return drawn(self._dataset, examples, sequence(self._seed, self._purpose, number), self._collate)
         except Infeasible as reason:
-            # Thrown across, it would come back with the loader's traceback as its reason.
+            # Raised in this process, it would arrive with the loader's traceback as its reason.
             return reason
         except Exception:
             raise
         except BaseException:
-            # What would end the process without a word: torch raises it again in the trial's.
+            # It would end this process without a message; torch raises it again in the trial's process.
             return ExceptionWrapper(where="in a data-loader process")  # type: ignore[no-untyped-call]
 
 
@@ -277,9 +269,9 @@ def _unchanged(batch: Any) -> Any:
 
 
 class LoadedBatches:
-    """Batches drawn by loader processes, in the order of their keys and equal to those drawn here.
+    """Batches drawn by loader processes, in the order of their keys, equal to those drawn in this process.
 
-    `keys` gives (number of the batch, examples) for every batch that will be asked for.
+    `keys` gives (number of the batch, examples) for every batch that will be taken.
     """
 
     def __init__(
@@ -299,7 +291,7 @@ class LoadedBatches:
             collate_fn=_unchanged,
             num_workers=workers,
             pin_memory=device.type == "cuda",
-            # Its own generator, or making the iterator would draw from the global one.
+            # With its own generator: otherwise making the iterator would draw from the global one.
             generator=torch.Generator(),
             worker_init_fn=EndWithTrial(os.getpid()),
             multiprocessing_context="fork" if sys.platform == "linux" else None,
@@ -318,7 +310,7 @@ class LoadedBatches:
     def close(self) -> None:
         """End the loader processes and wait for them."""
         batches, self._batches = self._batches, iter(())
-        # Left to the garbage collector, they would live as long as a traceback that names the iterator.
+        # Without this they would live as long as a traceback that refers to the iterator.
         shutdown = getattr(batches, "_shutdown_workers", None)
         if shutdown is not None:
             shutdown()
@@ -335,7 +327,7 @@ def training_batches(
     data_workers: int,
     micro_batch_sizes: Sequence[int] = (),
 ) -> Batches:
-    """The batches of updates `first_update` to `total_updates` - 1, by the fastest way that the data set allows.
+    """The batches of updates `first_update` to `total_updates` - 1, in the fastest way for the data set.
 
     With `micro_batch_sizes`, which sum to `batch_size`, each comes divided into a list of micro-batches.
     """

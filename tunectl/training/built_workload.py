@@ -1,4 +1,4 @@
-"""Building what a request asks for: the workload by its factory, checked to be one."""
+"""Builds the workload of a request by its factory, and checks that it can be trained."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ NEEDED_SPLITS = ("train", "valid")
 
 
 def factory_arguments(factory: Callable[..., Any], request: TrialRequest) -> dict[str, Any]:
-    """The keywords for the factory: the request's, and a `seed` for the model's initialisation where it asks for one
-    by name.
+    """The keywords for the factory: the request's, and a `seed` for the model's initialisation where it has a parameter
+    of that name.
     """
     arguments = dict(request.arguments)
     try:
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return arguments
-    asked = parameters.get("seed")
-    by_name = asked is not None and asked.kind in (asked.KEYWORD_ONLY, asked.POSITIONAL_OR_KEYWORD)
-    if by_name and "seed" not in arguments:
+    seed = parameters.get("seed")
+    by_keyword = seed is not None and seed.kind in (seed.KEYWORD_ONLY, seed.POSITIONAL_OR_KEYWORD)
+    if by_keyword and "seed" not in arguments:
         arguments["seed"] = short_seed(request.seed, Purpose.MODEL)
     return arguments
 
@@ -41,7 +41,7 @@ def factory_arguments(factory: Callable[..., Any], request: TrialRequest) -> dic
 def build_workload(factory: Callable[..., Any], request: TrialRequest, device: torch.device) -> Workload:
     """Call the factory under the seed for model initialisation and move the model to the device.
 
-    Raises WorkloadError where what it gives is not a workload that can be trained; its own exceptions pass.
+    Raises WorkloadError where the factory gives no workload that can be trained; exceptions of the factory pass.
     """
     seed_everything(sequence(request.seed, Purpose.MODEL), device)
     workload = checked_workload(factory(**factory_arguments(factory, request)), request.workload.text)
@@ -49,7 +49,7 @@ def build_workload(factory: Callable[..., Any], request: TrialRequest, device: t
     if request.configuration.get("activation_checkpointing") == "blocks":
         if not workload.blocks:
             raise WorkloadError(
-                f"activation_checkpointing is blocks, but the workload {request.workload.text} names none; name them in"
+                f"activation_checkpointing is blocks, but the workload {request.workload.text} has none; give them by"
                 " Workload(blocks=...), or leave activation_checkpointing out"
             )
         recompute(workload.blocks)
@@ -57,7 +57,7 @@ def build_workload(factory: Callable[..., Any], request: TrialRequest, device: t
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The words "did you mean" with the nearest of the names, nothing where none is near."""
+    """The text "; did you mean X?" with the nearest of the names; "" where none is near."""
     found = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
@@ -67,8 +67,8 @@ def checked_workload(found: Any, name: str) -> Workload:
     workload that can be trained.
     """
     if not isinstance(found, Workload):
-        what = "nothing (a return is missing?)" if found is None else f"a {type(found).__name__}"
-        raise WorkloadError(f"the factory {name} returned {what}; a tunectl.Workload would be right")
+        what = "None (is a return missing?)" if found is None else f"a {type(found).__name__}"
+        raise WorkloadError(f"the factory {name}: expected a tunectl.Workload, got {what}")
     wrong = (
         _wrong_parts(found)
         or _wrong_splits(found.data)
@@ -77,18 +77,18 @@ def checked_workload(found: Any, name: str) -> Workload:
         or _wrong_baseline(found.baseline_loss)
     )
     if wrong:
-        raise WorkloadError(f"the workload of {name} {wrong}")
+        raise WorkloadError(f"the workload of {name}: {wrong}")
     return found if found.baseline_loss is None else replace(found, baseline_loss=float(found.baseline_loss))
 
 
-# Below, what keeps a workload from being trained, in words; "" where nothing does. Users' objects may be anything.
+# Each of the functions below gives what is wrong with a part of a workload; "" where nothing is. Any object may come.
 
 
 def _wrong_parts(workload: Any) -> str:
     if not isinstance(workload.model, nn.Module):
-        return f"has a {type(workload.model).__name__} as its model; a torch.nn.Module would be right"
+        return f"model: expected a torch.nn.Module, got a {type(workload.model).__name__}"
     if not isinstance(workload.data, Mapping):
-        return f"has a {type(workload.data).__name__} as its data; a dict of datasets by split would be right"
+        return f"data: expected a dict of datasets by split, got a {type(workload.data).__name__}"
     return ""
 
 
@@ -96,18 +96,18 @@ def _wrong_splits(data: Mapping[Any, Any]) -> str:
     for split in NEEDED_SPLITS:
         if split not in data:
             given = ", ".join(map(str, data)) or "none"
-            return f"has no {split} split; it has {given}{nearest(split, map(str, data))}"
+            return f"data: expected a split {split!r}, got {given}{nearest(split, map(str, data))}"
     for split, dataset in data.items():
         if not isinstance(split, str) or not split or "/" in split:
-            return f"has a split named {split!r}; text without a slash would be right"
+            return f"data: expected the name of a split (text without a slash), got {split!r}"
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
-            return f"has a {type(dataset).__name__} as {split}; a map-style dataset (len and []) would be right"
+            return f"data, split {split!r}: expected a map-style dataset (len and []), got a {type(dataset).__name__}"
         try:
             size = len(dataset)
         except Exception as error:
-            return f"has a {split} split that does not know its length: {type(error).__name__}: {error}"
+            return f"data, split {split!r}: len() raised {type(error).__name__}: {error}"
         if size < 1:
-            return f"has an empty {split} split; at least one example would be right"
+            return f"data, split {split!r}: expected at least one example, got none"
     return ""
 
 
@@ -115,26 +115,26 @@ def _wrong_functions(workload: Any) -> str:
     for field in ("loss", "metrics", "finalize"):
         function = getattr(workload, field)
         if not callable(function) and (function is not None or field == "loss"):
-            return f"has a {type(function).__name__} as its {field}; a function would be right"
+            return f"{field}: expected a function, got a {type(function).__name__}"
     return ""
 
 
 def _wrong_blocks(workload: Any) -> str:
     if not isinstance(workload.blocks, Iterable):
-        return f"has a {type(workload.blocks).__name__} as its blocks; a sequence of modules would be right"
+        return f"blocks: expected a sequence of modules, got a {type(workload.blocks).__name__}"
     modules = set(workload.model.modules())
     for block in workload.blocks:
         if not isinstance(block, nn.Module) or block not in modules:
-            return f"has a {type(block).__name__} among its blocks that is no module of its model"
+            return f"blocks: expected modules of the model, got a {type(block).__name__} that is not one"
     return ""
 
 
 def _wrong_baseline(baseline_loss: Any) -> str:
     if baseline_loss is None:
         return ""
-    # float() would read text; a bool is a slip, not a loss.
+    # float() would read text; a bool is a mistake, not a loss.
     finite = False
     if not isinstance(baseline_loss, (str, bytes, bytearray, bool)):
         with contextlib.suppress(Exception):
             finite = math.isfinite(float(baseline_loss))
-    return "" if finite else f"has {baseline_loss!r} as its baseline_loss; a finite number would be right"
+    return "" if finite else f"baseline_loss: expected a finite number, got {baseline_loss!r}"

@@ -1,10 +1,10 @@
-"""The checkpoints of a trial: the N best by the objective (the N last where it counts by its end), and the one from
+"""The checkpoints of a trial: the N best by the objective (the N last under the rule `final`), and `resume.pt`, from
 which an interrupted trial goes on.
 
-What makes a kill at any moment harmless: a checkpoint is written before the measurement line that names it; a file
-that a written `resume.pt`, or the one before it, lists is removed only when neither does any more; and training is
-deterministic, so that everything later than `resume.pt` comes again, byte for byte, once the files are cut back to
-where it stood.
+A kill at any moment is harmless for three reasons. A checkpoint is written before the measurement line that names it. A
+file that `resume.pt` or the one before it lists is removed only when neither lists it any more. And training is
+deterministic: once the files are cut back to the length that `resume.pt` has recorded, all that was later is written
+again, byte for byte.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _RESUME_PARTS = (
     "measurements_offset",
     "steps_offset",
 )
-"""The parts without which a trial cannot go on; more may be there."""
+"""The parts that a trial needs to go on; there may be more."""
 
 
 class UnusableResume(Exception):  # noqa: N818  (a condition: the trial starts from the beginning)
-    """`resume.pt` cannot be gone on from; the text says why."""
+    """A trial cannot go on from `resume.pt`; the text says why."""
 
 
 class UnreadableError(WorkloadError):
-    """A checkpoint is whole, as its checksum shows, and cannot be read by this version or without types it holds."""
+    """A checkpoint is whole by its checksum, but this version, or the types that are known here, cannot read it."""
 
 
 class _Checked:
-    """Passes writes on, sums them up, and remembers the OSError that torch.save turns into a RuntimeError."""
+    """Passes writes on, computes their checksum, and keeps the OSError that torch.save turns into a RuntimeError."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -103,7 +103,7 @@ def save(path: Path, content: Mapping[str, Any], within: Path | None = None) -> 
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the file ends with the checksum of what stands before it."""
+    """Whether the file ends with the checksum of the content before it."""
     with regular_files.opened(path) as file:
         left, checksum = os.fstat(file.fileno()).st_size - len(_trailer(0)), 0
         while left > 0:
@@ -116,8 +116,8 @@ def _is_whole(path: Path) -> bool:
 def load(path: Path) -> dict[str, Any]:
     """The named parts of a checkpoint, on the CPU, without running code from the file.
 
-    Raises UnusableResume with the reason where the file is damaged or cannot be opened, UnreadableError where it is
-    whole and cannot be read all the same: then what was saved is there, and nobody but the user can say what to do.
+    Raises UnusableResume with the reason where the file is damaged or cannot be opened. Raises UnreadableError where it
+    is whole but cannot be read: then the saved state is there, and the user has to decide what to do.
     """
     try:
         is_whole = _is_whole(path)
@@ -128,11 +128,11 @@ def load(path: Path) -> dict[str, Any]:
             raise
         if isinstance(error, OSError):
             raise UnusableResume(f"{path.name} cannot be read ({error})") from error
-        raise UnreadableError(_unreadable(path, f"it holds {saved_state.unknown_types(path, error)}")) from error
+        raise UnreadableError(_unreadable(path, f"it contains {saved_state.unknown_types(path, error)}")) from error
     if not is_whole:
         raise UnusableResume(f"{path.name} is damaged")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UnreadableError(_unreadable(path, f"it is not of format {FORMAT}"))
+        raise UnreadableError(_unreadable(path, f"expected format {FORMAT}, got another one"))
     return content
 
 
@@ -145,12 +145,12 @@ def _unreadable(path: Path, why: str) -> str:
 
 
 def identity(request: TrialRequest) -> str:
-    """What a request must share with the one of `resume.pt`: everything but what may change between two calls."""
+    """The part of a request that must be the same as in `resume.pt`: all that may not change between two calls."""
     return jsontext.encode({key: value for key, value in sorted(request.to_json().items()) if key not in _MAY_CHANGE})
 
 
 def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:
-    """Write `resume.pt`, keeping the one before it; raises OSError where the disk is full: then that one is there."""
+    """Write `resume.pt` and keep the one before it; raises OSError where the disk is full, and the last one is kept."""
     with contextlib.suppress(FileNotFoundError):
         real_folders.move(folder.resume, folder.previous_resume, folder.study)
     save(folder.resume, parts, folder.study)
@@ -159,9 +159,9 @@ def save_resume(folder: TrialFolder, parts: Mapping[str, Any]) -> None:
 def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str], None]) -> dict[str, Any] | None:
     """The parts of `resume.pt`, or of the one before it where that cannot be used; None where there is none.
 
-    Only the one that was read stays under its name. What is passed over is told to `say`. Raises UnusableResume where
-    all that is there is damaged, of another request, or ahead of the lines that are on the disk, and UnreadableError
-    where one is whole and cannot be read.
+    Only the one that was read keeps its name. `say` gets a line where the first one is skipped. Raises UnusableResume
+    where each is damaged, of another request, or ahead of the lines on the disk, and UnreadableError where one is whole
+    but cannot be read.
     """
     reason = None
     for path in (folder.resume, folder.previous_resume):
@@ -186,7 +186,7 @@ def load_resume(folder: TrialFolder, request: TrialRequest, say: Callable[[str],
 
 
 def keep_resume(folder: TrialFolder) -> str:
-    """Give what a trial does not go on from another name, but for damaged files; says which, "" where there is none."""
+    """Rename whole files from which a trial does not go on; gives the new names as text, "" where there are none."""
     return _kept_aside([folder.resume, folder.previous_resume], folder)
 
 
@@ -196,7 +196,7 @@ def _kept_aside(paths: Iterable[Path], folder: TrialFolder) -> str:
 
 
 def set_aside(path: Path, folder: TrialFolder) -> Path:
-    """Give a file of the trial a name under which nothing looks for it, and that no other file has."""
+    """Rename a file of the trial to `<name>.kept-<number>`, which no other file has."""
     names = (path.with_name(f"{path.name}.kept-{number}") for number in itertools.count(1))
     free = next(name for name in names if not os.path.lexists(name))  # a link to nothing is something, too
     real_folders.move(path, free, folder.study)
@@ -204,7 +204,7 @@ def set_aside(path: Path, folder: TrialFolder) -> Path:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether the file is known not to be what was saved; one that cannot be opened may be whole."""
+    """Whether the file is known to differ from what was saved; one that cannot be opened may be whole."""
     try:
         return not _is_whole(path)
     except OSError:
@@ -220,13 +220,13 @@ def _usable_parts(path: Path, folder: TrialFolder, request: TrialRequest) -> dic
         raise UnusableResume(f"{path.name} belongs to another request")
     for lines, offset in ((folder.measurements, parts["measurements_offset"]), (folder.steps, parts["steps_offset"])):
         if not holds(lines, offset):
-            raise UnusableResume(f"{lines.name} holds less than {path.name} knows of")
+            raise UnusableResume(f"{lines.name} is shorter than {path.name} recorded")
     return parts
 
 
 def remove_resume(folder: TrialFolder) -> None:
-    """Leave nothing to go on from."""
-    # In this order: the newer one, should it stay alone, is the one to go on from.
+    """Remove `resume.pt` and the one before it."""
+    # In this order: if only one stays, it must be the newer one.
     real_folders.remove(folder.previous_resume, folder.study)
     real_folders.remove(folder.resume, folder.study)
 
@@ -234,14 +234,14 @@ def remove_resume(folder: TrialFolder) -> None:
 class BestCheckpoints:
     """The files of the N best evaluations, best first by the objective; a tie goes to the earlier step.
 
-    Where a trial counts by its last evaluation (the rule `final`), the later one is the better, whatever its value.
+    Under the rule `final`, where the last evaluation counts, a later one is better, whatever its value.
     """
 
     def __init__(
         self, folder: TrialFolder, objective: Objective, keep: int, entries: Sequence[tuple[int, float]] = ()
     ) -> None:
         self._folder, self._objective, self._keep = folder, objective, keep
-        # A file that somebody deleted cannot come back; those better than it will come again.
+        # A file that was deleted cannot come back; better ones will be written.
         self._entries = [(step, value) for step, value in entries if folder.checkpoint(step).exists()]
         self._sort()
         self._listed_in_resume = {step for step, _ in entries}
@@ -258,9 +258,9 @@ class BestCheckpoints:
         return (-step, 0) if self._objective.checkpoint == "final" else self._objective.rank(value, step)
 
     def offer(self, step: int, value: float | None, write: Callable[[Path], None]) -> str | None:
-        """Let `write` make the file of this evaluation if it is among the best; gives its name, else None."""
+        """Write the file of this evaluation by `write` where it is among the best; gives its name, else None."""
         by_value = self._objective.checkpoint == "best"
-        if value is None or (by_value and self._objective.loss(value) == float("inf")):
+        if value is None or (by_value and self._objective.cost(value) == float("inf")):
             return None
         candidates = sorted([*self._entries, (step, value)], key=self._rank)
         if step not in [kept for kept, _ in candidates[: self._keep]]:
@@ -275,25 +275,25 @@ class BestCheckpoints:
         return list(self._entries)
 
     def hold(self, steps: Iterable[int]) -> None:
-        """Keep the files of these steps, and only of these, for a trial that may go back to where they are the best."""
+        """Keep the files of these steps, and of no others, for a trial that may go back to where they are the best."""
         self._held = set(steps)
 
     def go_back(self, entries: Sequence[tuple[int, float]]) -> None:
-        """Take these (step, value), as `entries` gave them, for the best again."""
+        """Set the best back to these (step, value), as `entries` gave them."""
         self._entries = [(step, value) for step, value in entries if self._folder.checkpoint(step).exists()]
         self._sort()
 
     def resume_written(self) -> None:
-        """Take note that the `resume.pt` on the disk lists the entries of now, and the one before it those of then."""
+        """Note that `resume.pt` on the disk lists the present entries, and the one before it those that it listed."""
         self._listed_in_previous = self._listed_in_resume
         self._listed_in_resume = {step for step, _ in self._entries}
 
     def previous_removed(self) -> None:
-        """Take note that there is no `resume.pt` but the last one."""
+        """Note that the `resume.pt` before the last one was removed."""
         self._listed_in_previous = set()
 
     def resume_removed(self) -> None:
-        """Take note that there is no `resume.pt` any more."""
+        """Note that there is no `resume.pt` any more."""
         self._listed_in_resume, self._listed_in_previous = set(), set()
 
     def prune(self) -> None:

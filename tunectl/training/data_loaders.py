@@ -1,4 +1,4 @@
-"""The data-loader processes of a trial: they end with it, and their death is not its fault."""
+"""The data-loader processes of a trial: they end with it, and the trial does not fail where one of them dies."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from tunectl.core.errors import LoaderError
 from tunectl.core.parent_death import die_with_parent
 
-# How torch begins when it says so, from wherever in this process SIGCHLD found it (torch.utils.data._utils.
-# signal_handling) or a batch was waited for (torch.utils.data.dataloader).
+# The beginning of torch's message. It raises it in the handler of SIGCHLD (torch.utils.data._utils.signal_handling),
+# wherever this process is, or while it waits for a batch (torch.utils.data.dataloader).
 _DIED = re.compile(r"DataLoader worker \(pid")
 _HUNG_UP = (ConnectionError, EOFError, FileNotFoundError)
 
 
 class EndWithTrial:
-    """What a loader process does first, as torch's `worker_init_fn`: it dies with the process `trial`.
+    """The `worker_init_fn` of a loader process: it dies with the process `trial`.
 
-    By itself it would notice after seconds, or never while its data set waits for something.
+    Without it, the process would notice the trial's end after seconds, or never while its data set waits.
     """
 
     def __init__(self, trial: int) -> None:
@@ -29,9 +29,9 @@ class EndWithTrial:
 
 
 def loader_death(error: BaseException) -> str | None:
-    """What torch says of a loader process that died, where this exception came of it; else None.
+    """Torch's message about a loader process that died, where it caused this exception; else None.
 
-    It is raised wherever this process stands: in the workload's code too, which may have made another exception of it.
+    Torch raises it wherever this process is: also in the workload's code, which may turn it into another exception.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -45,22 +45,22 @@ def loader_death(error: BaseException) -> str | None:
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Raise LoaderError where a batch cannot be fetched since the process that holds its memory is gone.
+    """Raise LoaderError where a batch cannot be fetched because the process with its memory has ended.
 
-    Torch looks for dead loaders then, but one may have closed its sockets and not be dead yet.
+    Torch checks for dead loaders then, but one may have closed its sockets and still be ending.
     """
     try:
         yield
     except _HUNG_UP as error:
-        # Thus torch begins when it hands on what the data set raised.
+        # Torch's prefix for an exception of the data set itself.
         if str(error).startswith("Caught "):
             raise
-        raise LoaderError(f"a data-loader process hung up: {type(error).__name__}: {error}") from error
+        raise LoaderError(f"a data-loader process closed its connection: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
-def loader_deaths_told() -> Iterator[None]:
-    """Raise LoaderError instead of what the death of a loader process brought about."""
+def loader_deaths_raised() -> Iterator[None]:
+    """Raise LoaderError in place of any exception that the death of a loader process caused."""
     try:
         yield
     except LoaderError:

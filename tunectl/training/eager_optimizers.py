@@ -15,11 +15,11 @@ _ASKED_TO_IMPORT = ("step", "add_param_group", "state_dict", "load_state_dict", 
 
 
 def eager(optimizer_type: type[OptimizerType]) -> type[OptimizerType]:
-    """The same optimizer, whose methods do not import `torch._dynamo` when they are first called.
+    """The same optimizer class, whose methods do not import `torch._dynamo` when they are first called.
 
-    torch wraps them so that `torch.compile` leaves them alone, which imports the compiler: one to three
-    seconds at the start of every run, for nothing where nobody compiles an update. The methods are torch's own,
-    unwrapped, `step` without gradients as in torch. In a torch that does not wrap them this is the class as it is.
+    torch wraps these methods so that `torch.compile` does not compile them, which imports the compiler: one to three
+    seconds at the start of every run, although updates are not compiled here. The methods are torch's, unwrapped,
+    `step` without gradients as in torch. In a version of torch that does not wrap them, the class is unchanged.
     """
     if optimizer_type not in _MADE:
         plain = {name: inspect.unwrap(getattr(optimizer_type, name)) for name in _ASKED_TO_IMPORT}

@@ -1,4 +1,4 @@
-"""Evaluating a model on the splits of its workload: exact averages, and nothing changed by it."""
+"""Evaluates a model on the splits of its workload: exact averages, without a change of the trial's state."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tunectl.training.seeds import TRAIN_SAMPLE_SEED, Purpose, randomness, seque
 from tunectl.workloads.workload import Workload
 
 NOT_EVALUATED = "test"
-"""The split that waits until somebody asks for it."""
+"""The split that is not evaluated during training."""
 
 MEASURED_SERIES = ("minibatch_loss", "skipped_updates")
-"""Under `train/`, what the updates leave: no metric may have such a name."""
+"""The metrics of the updates under `train/`; no metric of a workload may have such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class LossSummary:
 
 @dataclass(frozen=True, slots=True)
 class SplitEvaluation:
-    """A split's averages by metric name (`loss` always), and its loss as `loss` gave it."""
+    """A split's averages by metric name (`loss` always), and the mean and spread of its loss."""
 
     metrics: dict[str, float]
     loss: LossSummary
@@ -46,8 +46,8 @@ class SplitEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """What is evaluated, and how: the splits with their data, the batch size, where the randomness comes from, and the
-    precision of loss and metrics (averages are float64 always).
+    """What is evaluated, and how: the splits with their data, the batch size, the seed, and the precision of loss and
+    metrics (averages are always float64).
     """
 
     workload: Workload
@@ -91,7 +91,7 @@ class Averages:
     def add(self, name: str, values: Any, weights: Any = None) -> None:
         """Add a batch: values of shape [B] (any number type or bool), weights of the same shape or None for ones.
 
-        A value of weight zero does not count, whatever it is (padding is often NaN).
+        A value of weight zero does not count, even where it is NaN, as padding often is.
         """
         numbers = torch.as_tensor(values).detach().to(torch.float64)
         if weights is None:
@@ -109,15 +109,15 @@ class Averages:
 
 
 def checked_losses(losses: Any) -> Tensor:
-    """The losses of a batch; raises WorkloadError where they are no tensor of shape [B]."""
+    """The losses of a batch; raises WorkloadError where they are not a tensor of shape [B]."""
     if not isinstance(losses, Tensor):
         raise WorkloadError(
-            f"loss(model, batch) must give a tensor of shape [B], a value per example; it gave {type(losses).__name__}"
+            f"loss(model, batch): expected a tensor of shape [B], a value per example, got {type(losses).__name__}"
         )
     if losses.ndim != 1:
         hint = " (a mean over the batch: use reduction='none')" if losses.ndim == 0 else ""
         raise WorkloadError(
-            f"loss(model, batch) must give one value per example, shape [B]; it gave shape {list(losses.shape)}{hint}"
+            f"loss(model, batch): expected one value per example, shape [B], got shape {list(losses.shape)}{hint}"
         )
     return losses
 
@@ -126,13 +126,13 @@ def _checked(name: str, what: str, values: Any, examples: int) -> Tensor:
     try:
         numbers = values if isinstance(values, Tensor) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise WorkloadError(f"{what} of metric {name!r} are no numbers: {error}") from error
+        raise WorkloadError(f"{what} of metric {name!r}: expected numbers: {error}") from error
     if numbers.is_complex():
-        raise WorkloadError(f"{what} of metric {name!r} must be real numbers; found {numbers.dtype}")
+        raise WorkloadError(f"{what} of metric {name!r}: expected real numbers, got {numbers.dtype}")
     if tuple(numbers.shape) != (examples,):
         raise WorkloadError(
-            f"{what} of metric {name!r} must have one entry per example, shape [{examples}] for this batch;"
-            f" found {list(numbers.shape)}"
+            f"{what} of metric {name!r}: expected one per example, shape [{examples}] for this batch,"
+            f" got {list(numbers.shape)}"
         )
     return numbers
 
@@ -142,26 +142,26 @@ def _is_series(value: Any) -> bool:
 
 
 def add_metrics(averages: Averages, given: Any, examples: int, *, check_weights: bool = True) -> None:
-    """Add what `metrics(model, batch)` gave for a batch; raises WorkloadError where it is not as `Workload` says.
+    """Add what `metrics(model, batch)` gave for a batch; raises WorkloadError where it is not as `Workload` requires.
 
-    `check_weights` looks for negative weights, which waits for the device.
+    `check_weights` tests for negative weights, which waits for the device.
     """
     if not isinstance(given, Mapping):
-        raise WorkloadError(
-            f"metrics(model, batch) must give a dict of per-example values; it gave {type(given).__name__}"
-        )
+        raise WorkloadError(f"metrics(model, batch): expected a dict of per-example values, got {type(given).__name__}")
     for name, value in given.items():
         if not isinstance(name, str) or not name:
-            raise WorkloadError(f"metrics(model, batch) must give names as text; it gave {name!r}")
+            raise WorkloadError(f"metrics(model, batch): expected names as text, got {name!r}")
         if name == "loss":
             continue
         if isinstance(value, list) and len(value) == 2 and all(map(_is_series, value)):
-            raise WorkloadError(f"metric {name!r} is a list of two series; a pair is a tuple (values, weights)")
+            raise WorkloadError(
+                f"metric {name!r}: expected values or a tuple (values, weights), got a list of two series"
+            )
         if isinstance(value, tuple) and len(value) == 2:
             values = _checked(name, "the values", value[0], examples)
             weights = _checked(name, "the weights", value[1], examples)
             if check_weights and bool((weights < 0).any()):
-                raise WorkloadError(f"the weights of metric {name!r} must be at least 0; found {weights.min().item()}")
+                raise WorkloadError(f"the weights of metric {name!r}: expected at least 0, got {weights.min().item()}")
             averages.add(name, values, weights)
         else:
             averages.add(name, _checked(name, "the values", value, examples))
@@ -169,10 +169,10 @@ def add_metrics(averages: Averages, given: Any, examples: int, *, check_weights:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module, seeds: np.random.SeedSequence, device: torch.device) -> Iterator[None]:
-    """Evaluation mode without gradients, under fixed seeds; afterwards training mode and all generators as before.
+    """Evaluation mode without gradients, with fixed seeds; afterwards training mode, and all generators as before.
 
-    `no_grad`, not `inference_mode`: what a module computes and keeps (a table of positions) could not be trained
-    through later.
+    `no_grad` and not `inference_mode`: a tensor that a module computes and keeps (a table of positions) could not be
+    used in training later.
     """
     model.eval()
     try:
@@ -188,11 +188,11 @@ def _batches(evaluator: Evaluator, dataset: Dataset[Any]) -> Iterator[Any]:
     tensors = plain_tensors(dataset)
     if tensors is not None:
         for start in starts:
-            # A copy: a loss that writes into its batch must not write into the data.
+            # A copy, so that a loss that writes into its batch does not change the data.
             yield [moved(tensor[start : start + step].detach().clone(), evaluator.device) for tensor in tensors]
         return
     keys = ((number, list(range(start, min(start + step, size)))) for number, start in enumerate(starts))
-    # Processes for a batch or two would cost more than they bring.
+    # For a batch or two, processes would take more time than they save.
     if evaluator.data_workers > 0 and len(starts) > evaluator.data_workers:
         source = LoadedBatches(
             dataset, keys, evaluator.seed, Purpose.EVALUATION, evaluator.device, evaluator.data_workers
@@ -213,14 +213,14 @@ def _evaluate_split(evaluator: Evaluator, dataset: Dataset[Any], derived_names: 
     examples, cast = 0, casting(evaluator.precision, evaluator.device)
     with contextlib.closing(_batches(evaluator, dataset)) as batches:  # type: ignore[type-var]
         for batch in batches:
-            # What the loss changes, the metrics would see.
+            # The metrics get the same batch.
             with unwritten(batch, "loss(model, batch)"), cast:
                 given = workload.loss(workload.model, batch)
             losses = checked_losses(given).detach().to(torch.float64)
             averages.add("loss", losses)
             if not examples:
-                # Squares about a value near the mean: about zero, a large mean would swallow a small spread. In units
-                # of the losses' size: a square of 1e160 is beyond what a float holds.
+                # Deviations from a value near the mean: a large mean would hide a small spread. In units of the losses'
+                # size: the square of 1e160 is larger than a float can be.
                 shift, unit = losses.mean(), losses.abs().max()
                 unit = torch.where(unit > 0, unit, 1.0)
             deviations = (losses - shift) / unit
@@ -244,16 +244,16 @@ def _loss_summary(means: Mapping[str, float], moments: Mapping[str, float], exam
 
 
 def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float]:
-    """The averages of a split and what `finalize` derives from them.
+    """The averages of a split with those that `finalize` derives from them.
 
-    Raises WorkloadError where it gives no dict of numbers, or a name that is taken or cannot be one; its own
-    exceptions pass.
+    Raises WorkloadError where it gives no dict of numbers, or a name that exists already or is not allowed; exceptions
+    of `finalize` pass.
     """
     if workload.finalize is None:
         return means
     derived = workload.finalize(dict(means))
     if not isinstance(derived, Mapping):
-        raise WorkloadError(f"finalize(metrics) must give a dict of numbers; it gave {type(derived).__name__}")
+        raise WorkloadError(f"finalize(metrics): expected a dict of numbers, got {type(derived).__name__}")
     found = dict(means)
     for name, value in derived.items():
         number = _derived(name, value)
@@ -261,28 +261,28 @@ def with_derived(workload: Workload, means: dict[str, float]) -> dict[str, float
             found[name] = number
         elif not (math.isclose(number, means[name]) or (math.isnan(number) and math.isnan(means[name]))):
             raise WorkloadError(
-                f"finalize(metrics) gives a {name!r} other than the average of that name; give it another name"
+                f"finalize(metrics) gives a {name!r} that differs from the average of this name; use another name"
             )
     return found
 
 
 def _derived(name: Any, value: Any) -> float:
-    """A derived metric as a number; raises WorkloadError where its name or its value cannot be one."""
+    """A derived metric as a number; raises WorkloadError where its name or its value is not allowed."""
     if not isinstance(name, str) or not name or "/" in name:
-        raise WorkloadError(f"finalize(metrics) must give names as text without a slash; it gave {name!r}")
+        raise WorkloadError(f"finalize(metrics): expected names as text without a slash, got {name!r}")
     if name in MEASURED_SERIES:
-        raise WorkloadError(f"finalize(metrics) gives {name!r}, which is the name of a measured series")
+        raise WorkloadError(f"finalize(metrics) gives {name!r}, the name of a measured series; use another name")
     try:
         if isinstance(value, (str, bytes, bytearray)):  # float() would read text
             raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise WorkloadError(f"finalize(metrics) must give a dict of numbers; it gave {name!r}: {value!r}") from error
+        raise WorkloadError(f"finalize(metrics): expected a dict of numbers, got {name!r}: {value!r}") from error
 
 
 def _with_known(workload: Workload, means: dict[str, float], derived_names: Sequence[str]) -> dict[str, float]:
-    """As `with_derived`; where a ruined model's averages cannot be computed with (exp of a huge loss), the names known
-    from before are NaN.
+    """As `with_derived`; where the averages of a ruined model are too large for it (exp of a huge loss), the names
+    known from before are NaN.
     """
     try:
         return with_derived(workload, means)
@@ -293,11 +293,11 @@ def _with_known(workload: Workload, means: dict[str, float], derived_names: Sequ
 
 
 def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = None) -> dict[str, SplitEvaluation]:
-    """Evaluate every split, each under the same fixed seed, so that no split's numbers depend on another's being there.
+    """Evaluate every split, each with the same fixed seed, so that no split's numbers depend on the other splits.
 
-    `derived_names`, by split, remembers from one evaluation to the next what `finalize` adds: those metrics are NaN
-    where it fails for arithmetic reasons. Raises WorkloadError where loss, metrics or finalize do not give what
-    `Workload` says, and where the loss writes into its batch.
+    `derived_names`, by split, keeps the names that `finalize` adds from one evaluation to the next: these metrics are
+    NaN where it fails for arithmetic reasons. Raises WorkloadError where loss, metrics or finalize do not give what
+    `Workload` requires, and where the loss writes into its batch.
     """
     found = {}
     known = {} if derived_names is None else derived_names
@@ -309,13 +309,13 @@ def evaluate(evaluator: Evaluator, derived_names: dict[str, list[str]] | None = 
 
 
 def fixed_batch(evaluator: Evaluator, examples: int, first: int | None = None) -> Any:
-    """A batch of at most `examples` examples spread evenly over the evaluated sample of `train`, on the device.
+    """A batch of at most `examples` examples, spread evenly over the evaluated sample of `train`, on the device.
 
-    Of these the `first` ones alone where that is given.
+    `first`: only this number of them, the first ones.
     """
     dataset = evaluator.splits["train"]
     size = len(dataset)  # type: ignore[arg-type]
-    # Not np.unique, which imports numpy.ma at its first call: in every trial, 20 ms and more.
+    # np.unique would import numpy.ma at its first call: 20 ms and more in every trial.
     chosen = sorted(set(np.linspace(0, size - 1, min(size, examples)).astype(np.int64).tolist()))
     return moved(drawn(dataset, chosen[:first], sequence(evaluator.seed, Purpose.EVALUATION)), evaluator.device)
 
@@ -324,5 +324,5 @@ def fixed_batch_losses(evaluator: Evaluator, batch: Any) -> Tensor:
     """The losses of the fixed batch in evaluation mode, shape [examples], on the device."""
     model, cast = evaluator.workload.model, casting(evaluator.precision, evaluator.device)
     with evaluating(model, sequence(evaluator.seed, Purpose.EVALUATION), evaluator.device), cast:
-        # Copies: the loss may write into its batch, and may give a buffer that it fills anew each time.
+        # Copies: the loss may write into its batch, and may give a buffer that it fills again at each call.
         return evaluator.workload.loss(model, copied(batch)).detach().clone()

@@ -1,4 +1,4 @@
-"""An evaluation on the way: measured, its checkpoint kept, its line written, in an order that makes a kill harmless."""
+"""An evaluation during training: measurement, checkpoint and line, in an order in which a kill is harmless."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tunectl.training.update_series import BadUpdate
 def measure(state: TrialState) -> BadUpdate | None:
     """Evaluate the model of this step, keep its checkpoint if it is among the best, and write the measurement.
 
-    The order makes a kill harmless: checkpoint, line, `resume.pt` when it is due (always after the last step), pruning.
-    Gives what a trial that may recover from it has to recover from. Raises WorkloadError where the objective's metric
-    is not among those measured.
+    The order makes a kill harmless: checkpoint, line, `resume.pt` where the clock says so (always after the last step),
+    pruning. Gives the update from which the trial must recover, if any. Raises WorkloadError where the objective's
+    metric was not measured.
     """
     progress, request = state.progress, state.request
     progress.train_seconds += state.clock.lap()
@@ -42,9 +42,9 @@ def measure(state: TrialState) -> BadUpdate | None:
     )
     state.measurements.append(line.to_json())
     bad = judge_and_keep(state)
-    due = progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save)
-    # One that has to recover from here goes on from an earlier state.
-    if due and bad is None:
+    must_save = progress.step == state.total_steps or (progress.step > 0 and state.clock.now() >= state.clock.next_save)
+    # A trial that must recover continues from an earlier state.
+    if must_save and bad is None:
         save_resume(state)
     state.best.prune()
     progress.eval_seconds += state.clock.lap()
@@ -52,7 +52,7 @@ def measure(state: TrialState) -> BadUpdate | None:
 
 
 def _metrics(state: TrialState, evaluations: dict[str, SplitEvaluation]) -> dict[str, float]:
-    """The metrics of an evaluation by split/name, with those that the updates before it left."""
+    """The metrics of an evaluation by split/name, with those of the updates since the last one."""
     metrics = {
         f"{split}/{name}": value for split, found in evaluations.items() for name, value in found.metrics.items()
     }
@@ -66,6 +66,4 @@ def _metrics(state: TrialState, evaluations: dict[str, SplitEvaluation]) -> dict
 
 def missing_metric(metric: str, given: list[str]) -> str:
     """The message for an objective that is not measured."""
-    return (
-        f"objective.metric {metric!r} is not given by the workload; it gives {', '.join(given)}{nearest(metric, given)}"
-    )
+    return f"objective.metric: expected one of {', '.join(given)}, got {metric!r}{nearest(metric, given)}"

@@ -1,4 +1,4 @@
-"""A trial that is a function of the user's own, called with a `Trial`."""
+"""A trial that calls a Python function of the user with a `Trial`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHECKPOINTS = "{trial.dir}/checkpoint-{step}.pt"
 
 
 class NotANumberError(Infeasible):
-    """The objective that was recorded is no number; ends the function."""
+    """The recorded objective is not a number; ends the function."""
 
     def __init__(self, step: int, metric: str) -> None:
         super().__init__("nan_metric")
@@ -38,15 +38,15 @@ class NotANumberError(Infeasible):
 
 
 class Trial:
-    """What a training function is given: where it runs, what it tells, what it saves and goes on from.
+    """The argument of a training function: its device and folder, recorded metrics, and saved states.
 
     Attributes:
         id: the trial's number in the study.
-        seed: its own seed. Torch, NumPy and random are seeded with it before the function is called.
+        seed: the trial's seed. Torch, NumPy and random are seeded with it before the function is called.
         device: "cpu", or "cuda:0", the one GPU that the trial sees.
-        dir: a folder for the function's own files; an attempt that goes on finds what the one before left.
-        hyperparameters: all that are active in this trial.
-        max_train_steps: how many steps the study gives a trial.
+        dir: a folder for the function's own files; it keeps the files of earlier attempts.
+        hyperparameters: the active ones of this trial.
+        max_train_steps: the number of steps of a trial in this study.
     """
 
     def __init__(self, request: FunctionRequest, folder: TrialFolder, device: str, stop: Callable[[], bool]) -> None:
@@ -68,29 +68,29 @@ class Trial:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the run was asked to stop: save, and return."""
+        """Whether a stop was requested: save, and return."""
         return self._stop()
 
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record the metrics of a step, by `split/name`: numbers, or what `float` takes, or arrays of one element.
+        """Record the metrics of a step, by `split/name`: numbers, objects that `float` accepts, or arrays of one
+        element.
 
-        Raises Infeasible where the objective is NaN, which ends the trial with that result.
+        Raises Infeasible where the objective is NaN, which ends the trial as infeasible.
         """
         self._collector.add(whole_step(step), numbers(metrics))
         self._write()
-        self.refuse_what_is_no_number()
+        self.raise_if_nan()
 
-    def refuse_what_is_no_number(self) -> None:
+    def raise_if_nan(self) -> None:
         """Raise Infeasible where the objective that was recorded is NaN."""
         if self._collector.first_nan is not None:
             raise NotANumberError(*self._collector.first_nan)
 
     def save(self, step: int, content: Any) -> Path:
-        """Save what the trial can go on from after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths
-        in dicts and lists.
+        """Save the state after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths in dicts and lists.
 
-        The best by the objective and the last are kept; gives the file. Raises UnsavableError, and saves nothing, where
-        something could not be read back by `resume`.
+        Gives the file. The files that are best by the objective and the last one are kept. Raises UnsavableError, and
+        saves nothing, where `resume` could not read a value back.
         """
         from tunectl.training.checkpoints import FORMAT, save
 
@@ -103,10 +103,10 @@ class Trial:
         return path
 
     def _flush_records(self, step: int) -> None:
-        """Write what was recorded, and flush it to the disk if that takes little of the trial's time.
+        """Write what was recorded, and flush it to the disk where that takes little of the trial's time.
 
-        It is on the disk before what goes on from it: a power cut must not take it alone. Where it is not flushed, the
-        last checkpoint before which it was is spared, and `resume` passes over the later ones after a power cut.
+        A power cut must not remove records alone, which a saved checkpoint relies on. Where they are not flushed, the
+        last checkpoint before which they were is kept, and after a power cut `resume` skips the later ones.
         """
         file = self._file if self._file is not None else self._open([])
         self._collector.write(file)
@@ -119,39 +119,39 @@ class Trial:
             self._flushed_at = step
 
     def resume(self) -> Any:
-        """What was last saved by an earlier attempt, on the CPU; None where nothing was, and the trial begins.
+        """The state that an earlier attempt saved last, on the CPU; None where there is none, and the trial begins.
 
-        What was recorded after that step is forgotten. To be called before anything is recorded. A file that is
-        damaged, or later than what is known of the recorded metrics, is passed over for the one before it. Raises
-        UnreadableError where one is whole and cannot be read.
+        Metrics that were recorded after that step are removed. To be called before anything is recorded. Where a file
+        is damaged, or later than the metrics on the disk, the one before it is used. Raises UnreadableError where a
+        file is whole and cannot be read.
         """
         if self._file is not None:
-            raise RuntimeError("trial.resume() comes before the first trial.record() and trial.save()")
+            raise RuntimeError("call trial.resume() before the first trial.record() and trial.save()")
         from tunectl.training.checkpoints import UnreadableError, UnusableResume, load, set_aside
 
         measurements = read_trial(self._folder).measurements
-        passed_over = ""
+        skipped = ""
         for step, path in sorted(self._kept.pattern.found().items(), reverse=True):
             try:
                 parts = load(path)
                 known = [item for item in measurements if item.step <= step]
                 if (parts.get("recorded") or 0) > max((item.step for item in known), default=0):
-                    raise UnusableResume(f"{path.name} is later than the last of its metrics that is on the disk")
+                    raise UnusableResume(f"{path.name} is later than the last of its metrics on the disk")
             except UnusableResume as reason:
-                passed_over = f"{reason} and is kept as {set_aside(path, self._folder).name}"
+                skipped = f"{reason} and is kept as {set_aside(path, self._folder).name}"
                 continue
             except UnreadableError:
                 self._kept.spared.add(step)  # also where the function goes on all the same
                 raise
-            self._say_passed_over(passed_over, f"goes on from {path.name}")
+            self._print_skipped(skipped, f"goes on from {path.name}")
             self._open(known)
             return parts["content"]
-        self._say_passed_over(passed_over, "starts from the beginning")
+        self._print_skipped(skipped, "starts from the beginning")
         return None
 
-    def _say_passed_over(self, passed_over: str, instead: str) -> None:
-        if passed_over:
-            sys.stderr.write(f"tunectl: {passed_over}: trial {self.id} {instead}\n")
+    def _print_skipped(self, skipped: str, instead: str) -> None:
+        if skipped:
+            sys.stderr.write(f"tunectl: {skipped}: trial {self.id} {instead}\n")
 
     def _open(self, kept: list[Any]) -> LineFile:
         write_measurements(self._folder, kept)
@@ -187,7 +187,7 @@ class Trial:
 
     @property
     def metrics(self) -> set[str]:
-        """The names of all that was recorded."""
+        """The names of all recorded metrics."""
         return self._collector.names
 
 
@@ -200,9 +200,9 @@ def run_function(
     stop: Callable[[], bool],
     seconds: TrialSeconds,
 ) -> TrialResult | None:
-    """Call the function of a trial and judge how it ends; None where it was stopped before it was through.
+    """Call the function of a trial and judge how it ends; None where it was stopped before its last step.
 
-    Raises what the function raises, but for what is a result: Infeasible, and memory that ran out.
+    Raises what the function raises, except for results of its hyperparameters: Infeasible, and memory that ran out.
     """
     began = time.monotonic()
     trial = Trial(request, folder, device, stop)
@@ -225,7 +225,7 @@ def run_function(
     try:
         with contextlib.closing(trial), received_by(trial.record):
             _call(function, trial, request)
-            trial.refuse_what_is_no_number()
+            trial.raise_if_nan()
     except NotANumberError as error:
         seconds.train_seconds += time.monotonic() - began
         return result("infeasible", error.reason, error.message, error.step)
@@ -246,7 +246,7 @@ def run_function(
 def _ended_well(
     trial: Trial, request: FunctionRequest, folder: TrialFolder, result: Callable[..., TrialResult]
 ) -> TrialResult:
-    """The result of a function that came to its end; `result` makes one."""
+    """The result of a function that returned; `result` makes one."""
     metric = request.objective.metric
     if metric not in trial.metrics:
         recorded = f"; it recorded {', '.join(sorted(trial.metrics))}" if trial.metrics else ""
@@ -261,8 +261,8 @@ def _ended_well(
 def _call(function: Callable[..., Any], trial: Trial, request: FunctionRequest) -> None:
     try:
         function(trial, **request.hyperparameters)
-    except SystemExit as wish:
-        if wish.code not in (None, 0):  # a script's way to say that it is through
+    except SystemExit as request:
+        if request.code not in (None, 0):  # a script may end with sys.exit(0)
             raise
 
 

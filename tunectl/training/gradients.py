@@ -1,4 +1,4 @@
-"""The gradient of an update, its norm, clipping by it, and the change it makes: without waiting for the device."""
+"""Gradients of an update, their norm, clipping, and the size of the update, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _CLIP_EPSILON = 1e-6
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """The gradients that the last backward pass gave; parameters that took no part in it are skipped."""
+    """The gradients of the last backward pass, without parameters that have none."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def tensor_norms(grads: Sequence[Tensor]) -> Sequence[Tensor]:
     """The Euclidean norm of each gradient, as 0-dimensional tensors on its device."""
     if any(grad.is_sparse for grad in grads):
-        # A sparse gradient may name a row twice: only the sums are its entries.
+        # A sparse gradient may have a row twice: its entries are the sums.
         grads = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
     return torch._foreach_norm(list(grads)) if grads else ()
 
@@ -36,7 +36,7 @@ def total_norm(norms: Sequence[Tensor]) -> Tensor:
 def clip(grads: Sequence[Tensor], norm: Tensor, max_norm: float) -> None:
     """Scale the gradients in place by min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does.
 
-    `norm` is their global norm, shape []. A norm that is not finite makes them so too, and is found by what records it.
+    `norm` is their global norm, shape []. A norm that is not finite makes the gradients so; it is found in the series.
     """
     if grads:
         torch._foreach_mul_(list(grads), torch.clamp(max_norm / (norm + _CLIP_EPSILON), max=1.0))
@@ -46,8 +46,8 @@ _NO_START: tuple[None, bool] = (None, False)
 
 
 class MeanLoss:
-    """Starts the backward passes of an update from the mean of its losses, without a mean node, which would cost a
-    twentieth of a small update.
+    """Starts the backward passes of an update from the mean of its losses, without a node for the mean in the graph,
+    which would take a twentieth of the time of a small update.
     """
 
     def __init__(self, batch_size: int, scale: Tensor | None = None) -> None:
@@ -72,7 +72,7 @@ class MeanLoss:
         self._sum = part if self._sum is None else self._sum + part
 
     def take_sum(self) -> Tensor:
-        """The sum of all losses since it was last asked for, shape [], in single precision at least."""
+        """The sum of all losses since the last call, shape [], in single precision at least."""
         taken, self._sum = self._sum, None
         assert taken is not None
         return taken
@@ -86,10 +86,10 @@ class MeanLoss:
 
 
 class UpdateRatio:
-    """How far one update moves the weights of two or more axes: the norm of their change over their norm before it.
+    """The size of an update of the weights with two or more axes: the norm of their change over their norm before it.
 
-    The norms are taken over all of these weights together: the ratio does not depend on how they are divided into
-    tensors, and a matrix of zeros, such as a last layer may be at the start, does not make it infinite.
+    The norms are taken over all of these weights together. So the ratio does not depend on the division into tensors,
+    and a matrix of zeros, as a last layer may be at the start, does not make it infinite.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -1,8 +1,8 @@
-"""Do a model's predictions depend on the input? Seen by exchanging them between the examples of a batch.
+"""Tests whether a model's predictions depend on the input, by exchanging them between the examples of a batch.
 
-A dead network predicts the same for every example, so each example's loss stays as it is when it is given another
-example's prediction. Nothing has to be known about the batch, the outputs or the loss: a batch does not say which of
-its tensors are inputs and which are targets, but what the model gives comes from the inputs.
+A dead network predicts the same for every example, so the loss of an example does not change when it gets another
+example's prediction. The test needs to know nothing about the batch, the outputs or the loss: a batch does not say
+which of its tensors are inputs and which are targets, but the model's outputs come from the inputs.
 """
 
 from __future__ import annotations
@@ -40,20 +40,19 @@ class NotExchanged:
 def exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     """How the losses of examples of train change when their predictions are exchanged.
 
-    In evaluation mode, but for batch normalisation, which takes the batch's own statistics: after few updates its
-    running ones may be far from what the network has been trained with. Nothing changes in the model, and no random
-    generator moves.
+    In evaluation mode, except that batch normalisation uses the statistics of the batch: after few updates its running
+    ones may be far from those in training. The model and the random generators are unchanged afterwards.
 
-    Returns why where it cannot be known: fewer than two examples, a loss that does not call the model or reads some of
-    its parameters past it, outputs without an axis over the examples, outputs that already are the losses, losses that
-    are not finite, or an exception of the workload's code.
+    Gives NotExchanged where it cannot be known: there are fewer than two examples, the loss does not call the model or
+    uses some of its parameters directly, the outputs have no axis over the examples or are the losses themselves, the
+    losses are not finite, or the workload's code raised an exception.
     """
     try:
         return _exchange(evaluator)
     except Exception as error:
-        # The trial is over: what the workload's code makes of this is no reason to lose it.
-        said = next(iter(str(error).strip().splitlines()), "")
-        return NotExchanged(f"{type(error).__name__}: {said}" if said else type(error).__name__, is_error=True)
+        # The trial has ended; an exception of the workload's code in this test must not lose it.
+        line = next(iter(str(error).strip().splitlines()), "")
+        return NotExchanged(f"{type(error).__name__}: {line}" if line else type(error).__name__, is_error=True)
 
 
 def _exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
@@ -68,13 +67,13 @@ def _exchange(evaluator: Evaluator) -> Exchange | NotExchanged:
     if not seen.tensors:
         return NotExchanged("the loss calls no module of the model")
     if not seen.covers(model):
-        return NotExchanged("the loss reads parameters of the model past its modules")
+        return NotExchanged("the loss uses parameters of the model without calling its modules")
     axes = _axes(evaluator, most, seen.tensors, examples)
     if not any(axes):
         return NotExchanged("the model's outputs have no axis over the examples")
     found = []
-    # Each other's, in one cycle through all; then that of one example for all: a loss that compares the predictions of
-    # the batch with its targets as a whole does not change under the first.
+    # First each example gets another one's, in one cycle through all; then all get that of one example: a loss that
+    # compares all predictions of the batch with all targets does not change under the first exchange.
     for partners in (_cycle(len(own)).to(own.device), torch.zeros(len(own), dtype=torch.int64, device=own.device)):
         with _outputs_exchanged(model, axes, partners):
             losses = _losses(evaluator, batch)
@@ -111,8 +110,8 @@ def _batch_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def _cycle(examples: int) -> Tensor:
-    """For each example another: one cycle through all in a random order, so that no example meets itself again when a
-    model is called, and its outputs exchanged, several times in a row.
+    """A partner for each example: one cycle through all in a random order, so that no example gets its own output where
+    several calls in a row are exchanged.
     """
     order = np.random.Generator(np.random.PCG64(TRAIN_SAMPLE_SEED)).permutation(examples)
     partners = np.empty(examples, dtype=np.int64)
@@ -122,10 +121,10 @@ def _cycle(examples: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """Where the examples are in a tensor: one place each along an axis, or several.
+    """The positions of the examples in a tensor: one for each along an axis, or several.
 
-    Several, as for the loss of every token, are beside each other (`together`), or one place of every example follows
-    the other (`apart`), as where time is the first axis before the two are flattened.
+    Several positions of an example, as for the loss of every token, are next to each other (`together`), or alternate
+    with those of the other examples (`apart`), as where time is the first of two axes that were flattened.
     """
 
     axis: int
@@ -145,8 +144,8 @@ class _Axis:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What an output was: its shape, and for each axis in which an example may have several places the sums over all
-    other axes.
+    """An output: its shape, and for each axis in which an example may have several positions the sums over all other
+    axes.
     """
 
     shape: tuple[int, ...]
@@ -155,7 +154,7 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Outputs:
-    """The tensors that the outermost calls gave, in their order, and the modules that were called."""
+    """The tensors that the outermost calls gave, in order, and the modules that were called."""
 
     tensors: list[_Seen] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)
@@ -167,10 +166,10 @@ class _Outputs:
 
 
 def _axes(evaluator: Evaluator, most: int, seen: Sequence[_Seen], examples: int) -> list[_Axis | None]:
-    """Where the examples are in each output: along the axis that is shorter when the batch is.
+    """The positions of the examples in each output: along the axis that is shorter for a smaller batch.
 
-    Its length alone does not say it: a sequence may be as long as the batch, or there may be as many classes. Where the
-    model takes no batch of another size, it does, if only one axis has it.
+    The length alone is not enough: a sequence may be as long as the batch, or there may be as many classes. Where the
+    model does not accept a batch of another size, the length decides, if only one axis has it.
     """
     fewer = max(2, examples // 8) if examples > 2 else 1
     try:
@@ -202,18 +201,18 @@ def _axis(whole: _Seen, part: _Seen, examples: int, fewer: int) -> _Axis | None:
             known, shown = whole.sums[axis], part.sums[axis]
             together = float((known[: count * fewer] - shown).abs().sum())
             apart = float((known.view(count, -1)[:, :fewer] - shown.view(count, -1)).abs().sum())
-            # What is no number in the outputs is no number in the losses.
+            # A NaN in the outputs gives NaN losses, which are found later.
             return _Axis(axis, "apart" if apart < together else "together")
     return None
 
 
 @contextlib.contextmanager
 def _outputs_seen(model: nn.Module, examples: int) -> Iterator[_Outputs]:
-    """Within the block what every outermost call of the model, or of a module in it, gives is noted."""
+    """Within the block the outputs of every outermost call of the model, or of a module in it, are noted."""
     outputs = _Outputs()
 
     def note(value: Tensor) -> Tensor:
-        # Where the first axis is the batch's, as nearly always, nothing is summed.
+        # Nothing is summed where the first axis is the batch's, as in most models.
         first = value.shape[0] == examples
         several = [
             axis for axis, size in enumerate(value.shape) if not first and size > examples and size % examples == 0
@@ -253,7 +252,7 @@ def _sums_along(value: Tensor, axis: int) -> Tensor:
 
 @contextlib.contextmanager
 def _at_outermost_calls(model: nn.Module, leave: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
-    """Within the block `leave` is called with every outermost module and its output, which what it gives replaces."""
+    """Within the block `leave` is called with every outermost module and its output, and may give another output."""
     depth = 0
 
     def entered(*_: Any) -> None:
@@ -276,7 +275,7 @@ def _at_outermost_calls(model: nn.Module, leave: Callable[[nn.Module, Any], Any]
 
 
 def _with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The output with `change` made to each of its tensors that has an axis."""
+    """The output with `change` applied to each of its tensors that has an axis."""
     if isinstance(value, Tensor):
         return change(value) if value.ndim else value
     if isinstance(value, Mapping):

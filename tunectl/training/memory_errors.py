@@ -1,4 +1,4 @@
-"""How memory that runs out reads."""
+"""Recognises errors that mean that memory ran out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""How errors of memory read that torch raises as plain RuntimeErrors."""
+"""The texts of memory errors that torch raises as plain RuntimeErrors."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the device's or the host's memory did not suffice."""
+    """Whether an exception means that the device or the host had not enough memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, OSError):
@@ -26,8 +26,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def has_asked_for_too_much(error: BaseException) -> bool:
-    """Whether a computation asked for more memory than there is, which is a result of its hyperparameters.
+    """Whether a computation needed more memory than there is, which is a result of its hyperparameters.
 
-    A system that had none left for a process or a file (OSError) says nothing about them.
+    An OSError, where the system had no memory left for a process or a file, is not.
     """
     return is_out_of_memory(error) and not isinstance(error, OSError)

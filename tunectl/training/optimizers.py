@@ -1,4 +1,4 @@
-"""The optimizers by name: torch's own, and the rules of update_rules."""
+"""The optimizers by name: torch's, and the rules in update_rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def parameter_groups(parameters: Sequence[nn.Parameter], configuration: TrainingConfiguration) -> list[dict[str, Any]]:
-    """The groups of an optimizer: with the scope `matrices`, weight decay spares parameters of fewer than two axes."""
+    """The groups of an optimizer; with the scope `matrices`, parameters with fewer than two axes have no decay."""
     decay = configuration.weight_decay
     if configuration.weight_decay_scope == "all":
         return [{"params": list(parameters), "weight_decay": decay}]
@@ -36,7 +36,7 @@ def parameter_groups(parameters: Sequence[nn.Parameter], configuration: Training
 
 
 def _is_dense(parameter: Tensor) -> bool:
-    """Whether the elements fill one block of memory, each its own place, in whatever order of the axes."""
+    """Whether the elements fill one block of memory without gaps or overlaps, in any order of the axes."""
     expected = 1
     for stride, size in sorted(zip(parameter.stride(), parameter.shape, strict=True)):
         if size > 1 and stride != expected:
@@ -46,10 +46,10 @@ def _is_dense(parameter: Tensor) -> bool:
 
 
 def can_fuse(model: nn.Module) -> bool:
-    """Whether torch's fused kernels take this model: real floating-point parameters on the CPU or CUDA, none a view
-    with gaps or overlaps, which those kernels would walk through as one block and train wrongly without a word.
+    """Whether torch's fused kernels can train this model: real floating-point parameters on the CPU or CUDA, and no
+    views with gaps or overlaps, which these kernels would treat as one block and train wrongly without an error.
 
-    They are two to four times as fast as the loops over parameters; their results agree to rounding.
+    They are two to four times as fast as loops over the parameters; the results agree up to rounding.
     """
     return all(
         parameter.is_floating_point()
@@ -61,12 +61,12 @@ def can_fuse(model: nn.Module) -> bool:
 
 
 def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG001
-    """Before an update: what torch's fused kernels refuse and its loops over parameters take.
+    """Prepare an update for cases that torch's fused kernels do not support and its loops over parameters do.
 
-    Where a gradient is sparse, all groups let go of those kernels for good. No module says so beforehand
-    (`functional.embedding(..., sparse=True)`), and torch's own refusal may come when one group is updated already. A
-    parameter that takes part later than others gets a velocity of zero, from which its first update is the same. Both
-    are part of the optimizer's state, so that a resumed trial goes on with them.
+    Where a gradient is sparse, no group uses those kernels any more. This cannot be known before
+    (`functional.embedding(..., sparse=True)`), and torch's error may come when one group has been updated. A parameter
+    that gets its first gradient later than others gets a velocity of zero, with which its first update is the same.
+    Both are in the optimizer's state, so that a resumed trial has them too.
     """
     states, groups = optimizer.state, optimizer.param_groups
     all_moved = len(states) == sum([len(group["params"]) for group in groups])
@@ -80,7 +80,7 @@ def _prepare_fused(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> 
             return
         if not all_moved and group.get("momentum"):
             at_rest = [p for p in trained if states.get(p, {}).get("momentum_buffer") is None]
-            # Nor would they fill the velocity of an update that loss scaling skips.
+            # With loss scaling too: the kernels do not set the velocity in an update that is skipped.
             if len(at_rest) < len(trained) or hasattr(optimizer, "found_inf"):
                 for parameter in at_rest:
                     states[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -91,8 +91,8 @@ def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> to
     each update.
 
     sgd, momentum and nesterov are torch.optim.SGD, rmsprop and adam are RMSprop and Adam, adamw is AdamW; nadam, lamb
-    and the rules named after the playbook are those of update_rules. Nesterov's rule with momentum 0 is plain SGD,
-    which torch wants said so. Raises WorkloadError where nothing can be trained.
+    and the playbook's rules are in update_rules. Nesterov's rule with momentum 0 is plain SGD, for which torch does not
+    accept `nesterov=True`. Raises WorkloadError where no parameter can be trained.
 
     What weight_decay w does to the weights v:
 

@@ -13,16 +13,16 @@ from tunectl.language.configuration import Precision
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _FIRST_SCALE, _GROWTH, _BACKOFF, _GROWTH_UPDATES = 2.0**16, 2.0, 0.5, 2000
-"""Those of torch.amp.GradScaler: the scale doubles after 2,000 updates without an overflow and halves at each one."""
+"""As in torch.amp.GradScaler: the scale doubles after 2,000 updates without an overflow and halves at each one."""
 
 _LEAST_SCALE = 1.0
-"""A gradient that is not finite under a smaller scale than this is not the scale's fault."""
+"""Below this scale, a gradient that is not finite has another cause than the scale."""
 
 
 def casting(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The context in which a loss or a metric is computed; it may be entered again and again, not within itself.
+    """The context in which a loss or a metric is computed; it can be entered again, but not within itself.
 
-    float32 changes nothing, whatever the workload computes in. Raises RuntimeError where the device has no autocast.
+    float32 changes nothing. Raises RuntimeError where the device has no autocast.
     """
     if precision == "float32":
         return contextlib.nullcontext()
@@ -30,11 +30,11 @@ def casting(precision: Precision, device: torch.device) -> contextlib.AbstractCo
 
 
 class LossScaler:
-    """Dynamic loss scaling: float16 gradients that would vanish are computed of the loss times `scale`.
+    """Dynamic loss scaling: gradients are computed from the loss times `scale`, so that they do not vanish in float16.
 
-    An update whose gradient overflows is skipped: neither weights nor the optimizer's state change. What torch's
-    GradScaler asks the device at every update stays on it: fused optimizers skip by themselves, and the scale is
-    adapted there. Only for the other optimizers does `step` wait, as GradScaler does.
+    An update whose gradient overflows is skipped: neither the weights nor the optimizer's state change. Unlike torch's
+    GradScaler, this does not wait for the device at every update: fused optimizers skip by themselves, and the scale is
+    adapted on the device. For other optimizers `step` waits, as GradScaler does.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -43,7 +43,7 @@ class LossScaler:
         self._overflow = torch.zeros_like(self.scale)
 
     def unscale(self, grads: Sequence[Tensor]) -> None:
-        """Divide the gradients in place by the scale, and see whether all of them are finite."""
+        """Divide the gradients in place by the scale, and note on the device whether all of them are finite."""
         self._overflow = torch.zeros_like(self.scale)
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for grad in grads:
@@ -54,7 +54,7 @@ class LossScaler:
     def step(self, optimizer: torch.optim.Optimizer, grads: Sequence[Tensor]) -> Tensor:
         """Let the optimizer update its parameters unless the unscaled gradients overflowed, and adapt the scale.
 
-        Gives 1 where the update was skipped for the scale's sake, else 0, shape [].
+        Gives 1 where the update was skipped because of the scale, else 0, shape [].
         """
         overflow = self._overflow
         fused = all(group.get("fused") for group in optimizer.param_groups)
@@ -76,6 +76,6 @@ class LossScaler:
         return {"scale": self.scale.cpu(), "good_updates": self._good_updates.cpu()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` gave."""
         self.scale.copy_(state["scale"])
         self._good_updates.copy_(state["good_updates"])

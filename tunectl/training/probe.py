@@ -1,4 +1,4 @@
-"""Trying a workload before anything is created: one small batch through everything that a trial will ask of it."""
+"""Tries a workload before anything is created: one small batch through all that a trial does."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from tunectl.training.seeds import Purpose, randomness, sequence
 from tunectl.workloads.workload import Workload
 
 SMALL_BATCH = 32
-"""The probe takes at most so many examples of a split."""
+"""The largest number of examples that the probe takes of a split."""
 
 
 def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, device: str) -> int:
     """Build the workload and take one small batch through loss, optimizer, metrics and finalize.
 
-    Gives the size in bytes of a checkpoint's tensors, 0 where that cannot be known.
+    Gives the size in bytes of a checkpoint's tensors, 0 where it cannot be known.
 
-    Raises WorkloadError, with a message for people, where something cannot work: an exception of the user's code (with
-    its place), no Workload, no `train` or `valid`, a loss or metrics that are not one value per example, an objective
-    that is not measured. `Infeasible` and memory that does not suffice are no errors of the workload: these
-    hyperparameters would give an infeasible trial.
+    Raises WorkloadError where the workload cannot work: an exception of the user's code (with its place), no Workload,
+    no `train` or `valid`, a loss or metrics that are not one value per example, an objective that is not measured.
+    `Infeasible` and too little memory are no errors of the workload: with these hyperparameters the trial would be
+    infeasible.
     """
     target = torch.device(device)
     seeds = sequence(request.seed, Purpose.TRAINING)
@@ -75,15 +75,15 @@ def _reported(what: str) -> Iterator[None]:
     except (Infeasible, WorkloadError, OSError) as error:
         if type(error) in (Infeasible, WorkloadError):
             raise
-        raise WorkloadError(_told(what, error)) from error
-    except BaseException as error:  # also what the user's code raises to end the process
-        raise WorkloadError(_told(what, error)) from error
+        raise WorkloadError(_message(what, error)) from error
+    except BaseException as error:  # user code may raise SystemExit or another one to end the process
+        raise WorkloadError(_message(what, error)) from error
 
 
-def _told(what: str, error: BaseException) -> str:
+def _message(what: str, error: BaseException) -> str:
     place = user_frame(error)
-    told = f"{what}: {exception_line(error)}"
-    return f"{told} ({place})" if place else told
+    message = f"{what}: {exception_line(error)}"
+    return f"{message} ({place})" if place else message
 
 
 def _batch(dataset: Dataset[Any], examples: list[int], request: TrialRequest, device: torch.device) -> Any:
@@ -101,12 +101,16 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
     with _reported("the optimizer cannot be made"):
         optimizer = make_optimizer(workload.model, configuration)
     workload.model.train()
-    with _reported("loss(model, batch) failed on a batch of 'train'"), unwritten(batch, "loss(model, batch)"):
-        losses = _loss(workload, batch, request, device)
+    with (
+        _reported("loss(model, batch) failed on a batch of 'train'"),
+        unwritten(batch, "loss(model, batch)"),
+        _cast(request, device),
+    ):
+        losses = workload.loss(workload.model, batch)
     _check_losses(losses, len(examples), needs_gradient=True)
     with _reported("the gradient of the loss cannot be taken"):
         MeanLoss(len(examples)).backward(losses, len(examples))
-    # Without a step: at this trial's learning rate a sound workload's metrics may be asked about a ruined model.
+    # The weights must not change: with this trial's learning rate, metrics could fail on a ruined model.
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     with _reported("the optimizer cannot update the model"):
@@ -116,18 +120,13 @@ def _probe_training(workload: Workload, request: TrialRequest, device: torch.dev
 
 
 def _saved_and_loaded(workload: Workload, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What a checkpoint holds of model and optimizer, once it is clear that a trial could go on from it."""
-    with _reported("the model does not give its state"):
+    """The parts of a checkpoint for model and optimizer, after a test that a trial could go on from them."""
+    with _reported("the model's state_dict() failed"):
         state = {"model": workload.model.state_dict(), "optimizer": optimizer.state_dict()}
     saved_state.check(state)
-    with _reported("the model does not take back the state that it gives"):
+    with _reported("the model's load_state_dict() failed on its own state_dict()"):
         workload.model.load_state_dict(state["model"])
     return state
-
-
-def _loss(workload: Workload, batch: Any, request: TrialRequest, device: torch.device) -> Any:
-    with _cast(request, device):
-        return workload.loss(workload.model, batch)
 
 
 def _cast(request: TrialRequest, device: torch.device) -> AbstractContextManager[Any]:
@@ -147,13 +146,13 @@ def _check_losses(losses: Tensor, examples: int, *, needs_gradient: bool) -> Non
     checked_losses(losses)
     if losses.shape[0] != examples:
         raise WorkloadError(
-            f"loss(model, batch) must give one value per example, shape [{examples}] for this batch;"
-            f" it gave shape {list(losses.shape)}"
+            f"loss(model, batch): expected one value per example, shape [{examples}] for this batch,"
+            f" got shape {list(losses.shape)}"
         )
     if not losses.is_floating_point():
-        raise WorkloadError(f"loss(model, batch) must give floating-point numbers; it gave {losses.dtype}")
+        raise WorkloadError(f"loss(model, batch): expected floating-point numbers, got {losses.dtype}")
     if needs_gradient and not losses.requires_grad:
-        raise WorkloadError("loss(model, batch) gives a tensor without a gradient: nothing can be trained by it")
+        raise WorkloadError("loss(model, batch): expected a tensor with a gradient, got one that requires none")
 
 
 def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.device) -> list[str] | None:
@@ -174,7 +173,7 @@ def _probe_metrics(workload: Workload, request: TrialRequest, device: torch.devi
 
 
 def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tuple[list[str], bool]:
-    """The names of a split's metrics, and whether `finalize` could say its own on so few examples."""
+    """The names of a split's metrics, and whether they include those of `finalize`, which can fail on few examples."""
     averages = Averages()
     with _reported(f"loss(model, batch) failed on a batch of {split!r}"):
         losses = workload.loss(workload.model, batch)
@@ -189,7 +188,7 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
         with _reported(f"finalize(metrics) failed on the metrics of {split!r}"):
             return list(with_derived(workload, averages.means())), True
     except WorkloadError as error:
-        # A division by zero may be the fault of few examples: an F1 without positives.
+        # A division by zero may come from the small number of examples: an F1 without positives.
         if isinstance(error.__cause__, ArithmeticError):
             return list(averages.means()), False
         raise
@@ -198,13 +197,15 @@ def _split_metrics(workload: Workload, split: str, batch: Any, size: int) -> tup
 def _check_reserved(found: Any, losses: Tensor) -> None:
     for name in MEASURED_SERIES:
         if name in found:
-            raise WorkloadError(f"metrics(model, batch) gives {name!r}, which is the name of a measured series")
+            raise WorkloadError(
+                f"metrics(model, batch) gives {name!r}, the name of a measured series; use another name"
+            )
     if "loss" not in found:
         return
     values = torch.as_tensor(found["loss"]) if not isinstance(found["loss"], tuple) else None
     same = values is not None and values.shape == losses.shape
     if not same or not torch.allclose(values.to(losses), losses, rtol=1e-3, equal_nan=True):  # type: ignore[union-attr]
         raise WorkloadError(
-            "metrics(model, batch) gives a 'loss' other than what loss(model, batch) gives, which is always measured;"
-            " give it another name"
+            "metrics(model, batch) gives a 'loss' that differs from loss(model, batch), which is always measured;"
+            " use another name"
         )

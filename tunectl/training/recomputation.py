@@ -1,4 +1,4 @@
-"""Activation checkpointing: the blocks of a model forget what they computed and compute it again for the gradient."""
+"""Activation checkpointing: blocks of a model drop their activations and compute them again for the gradient."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(blocks: Sequence[nn.Module]) -> None:
-    """Let each of these modules keep its inputs alone until the backward pass, which runs its forward again.
+    """Let each of these modules keep only its inputs until the backward pass, which runs its forward again.
 
-    All results are the same bit for bit: the second run draws what the first drew, and meets the module's buffers as
-    the first met them; afterwards they are as they were before it (batch normalisation would count its batch twice).
-    Forward is run once where no gradient is taken. Chen et al., "Training deep nets with sublinear memory cost" (2016).
+    All results are the same bit for bit: the second forward draws the same random numbers and starts with the same
+    buffers as the first; afterwards the buffers are as before it (batch normalisation would count its batch twice).
+    Forward runs once where no gradient is taken. Chen et al., "Training deep nets with sublinear memory cost" (2016).
     """
     for block in dict.fromkeys(blocks):
         block.forward = _recomputing(block, block.forward)
@@ -34,14 +34,14 @@ def _recomputing(block: nn.Module, forward: Callable[..., Any]) -> Callable[...,
 
 
 class _BufferKeeper:
-    """The buffers of a block at its first run, for the second."""
+    """The buffers of a block at its first forward, for the second."""
 
     def __init__(self, block: nn.Module) -> None:
         self._block = block
         self._at_first = self._taken()
 
     def contexts(self) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-        """The contexts of the first run and of the second."""
+        """The contexts of the first forward and of the second."""
         return contextlib.nullcontext(), self._as_at_first()
 
     @contextlib.contextmanager
@@ -66,5 +66,5 @@ class _BufferKeeper:
 def _put(taken: list[tuple[nn.Module, str, Tensor, Tensor]]) -> None:
     for module, name, buffer, content in taken:
         module._buffers[name] = buffer
-        # By .data: nothing that the gradient needs is changed by putting back what was there.
+        # By .data, so that autograd does not take restoring the values for a change.
         buffer.data.copy_(content)

@@ -1,11 +1,11 @@
 """Going back to the last good state when a trial becomes unstable, for trials that ask for it.
 
-A state is good where an evaluation found it so: a finite training loss that is not far above the one at step 0. The
-last one is kept in memory, and in `resume.pt`: a trial that was stopped recovers from the same one. `resume.pt` itself
-could not serve, since when it is written depends on the clock.
+A state is good where its evaluation found a finite training loss that is not far above the one at step 0. The last good
+state is kept in memory and in `resume.pt`, so that a trial that was stopped recovers from the same one. `resume.pt`
+alone would not do: when it is written depends on the clock.
 
-Going back forgets the abandoned stretch: measurements, series and checkpoints are those of one training, with the
-recoveries left out. What was abandoned, and why, stands in recoveries.jsonl.
+The updates after the good state are removed: measurements, series and checkpoints are those of one training without
+them. What was removed, and why, is in recoveries.jsonl.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def can_recover(state: TrialState) -> bool:
 
 
 def judge_and_keep(state: TrialState) -> BadUpdate | None:
-    """Look at the state that was just evaluated: a good one is kept to go back to, another is what to recover from.
+    """Judge the state that was just evaluated: keep a good one, or give the update to recover from.
 
     It is bad where the training loss is not finite, or where the rule of `diverged` holds for the mean minibatch loss
-    of the last updates (as many as that rule takes at the end, at least 10). To be called at every evaluation; gives
-    None, and keeps nothing, where the trial may not (any more) recover, and None where there is nothing to go back to.
+    of the last updates (as many as that rule uses at the end, at least 10). To be called at every evaluation. Gives
+    None where the state is good, where the trial may not recover (any more), and where there is no good state.
     """
     if not can_recover(state):
         state.good = None
@@ -44,7 +44,7 @@ def judge_and_keep(state: TrialState) -> BadUpdate | None:
     if smoothed is not None and is_diverged(smoothed, start.mean, start.spread):
         return None if state.good is None else BadUpdate(progress.step - 1, "diverged", smoothed)
     if is_diverged(end.mean, start.mean, start.spread):
-        # It may be on its way back down, or off: nothing to go back to.
+        # It may be recovering by itself, or diverging: neither good nor bad.
         return None
     state.good = kept(state)
     state.best.hold(step for step, _ in state.best.entries())
@@ -52,10 +52,10 @@ def judge_and_keep(state: TrialState) -> BadUpdate | None:
 
 
 def go_back(state: TrialState, bad: BadUpdate) -> bool:
-    """Put the trial back to its last good state, with a smaller learning rate; gives whether it may and could.
+    """Set the trial back to its last good state, with a smaller learning rate; gives false where it cannot recover.
 
-    The caller gives it batches from there on. A kill at any moment is harmless: the line of recoveries.jsonl counts
-    when `resume.pt` does, and the lines of the abandoned stretch are cut off only when it no longer counts on them.
+    The caller makes new batches from there on. A kill at any moment is harmless: the line of recoveries.jsonl is valid
+    only with the new `resume.pt`, and the removed lines are cut off only after it is written.
     """
     good, recovery, progress = state.good, state.request.recovery, state.progress
     if good is None or recovery is None or state.recoveries is None or not can_recover(state):
@@ -77,7 +77,7 @@ def go_back(state: TrialState, bad: BadUpdate) -> bool:
     load_parts(state, good)
     state.best.go_back(good["best"])
     save_as_resume(state, {**good, "progress": progress.state()})
-    # The one before counts on lines that are about to go.
+    # The resume.pt before it needs the lines that are removed now.
     real_folders.remove(state.folder.previous_resume, state.folder.study)
     state.best.previous_removed()
     state.measurements.cut(good["measurements_offset"])
@@ -87,6 +87,6 @@ def go_back(state: TrialState, bad: BadUpdate) -> bool:
 
 
 def rate_factor(state: TrialState) -> float:
-    """What the recoveries so far have multiplied the learning rate by."""
+    """The factor by which the recoveries so far have reduced the learning rate."""
     recovery = state.request.recovery
     return 1.0 if recovery is None else float(recovery.learning_rate_factor**state.progress.recoveries)

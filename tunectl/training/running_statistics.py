@@ -1,4 +1,4 @@
-"""Whether the statistics that layers collect while they train, and evaluate by, have come to where the batches are."""
+"""Whether the running statistics of layers, which they use in evaluation mode, still depend on their start."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch.nn.modules.batchnorm import _NormBase
 from tunectl.training.feasibility import Statistics
 
 USUAL_MOMENTUM = 0.1
-"""That of torch's batch normalisation; taken for layers of the user's own, of which nothing is known."""
+"""The default of torch's batch normalisation; used for other layers with buffers, whose momentum is not known."""
 
 SHARE_OF_THE_START = 1e-4
-"""The statistics have settled when what they began with has less than this share in them after half of the updates, as
-the losses of the second half are looked at: 176 updates at a momentum of 0.1.
+"""The statistics have settled when the share of their start values is smaller than this after half of the updates, as
+the losses of the second half are judged: 176 updates at a momentum of 0.1.
 
-On digits, networks with batch normalisation that learned (by Adam, at rates of 1e-4 to 1e-2) first came below their
-evaluation of step 0 after 10 to 90 updates; at a rate of 1e-5 some had not after 120.
+On digits, networks with batch normalisation that learned (by Adam, at rates of 1e-4 to 1e-2) were first below their
+evaluation of step 0 after 10 to 90 updates; at a rate of 1e-5 some were not after 120.
 """
 
 
 def running_statistics(model: nn.Module, updates: int) -> Statistics:
-    """Whether evaluations of the model tell about its weights after so many updates, or about its start."""
+    """The state of the model's running statistics after this number of updates: none, lagging or settled."""
     momenta = _momenta(model)
     if not momenta:
         return "none"
@@ -29,7 +29,7 @@ def running_statistics(model: nn.Module, updates: int) -> Statistics:
 
 
 def _momenta(model: nn.Module) -> list[float]:
-    """The momentum of each layer that keeps numbers beside its parameters; a plain average counts as a usual one."""
+    """The momentum of each layer with buffers of numbers; that of a plain average counts as the usual one."""
     found = []
     for layer in model.modules():
         numbers = [item for item in layer.buffers(recurse=False) if torch.is_floating_point(item)]

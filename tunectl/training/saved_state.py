@@ -1,10 +1,10 @@
-"""What a checkpoint may hold: what can be read back without running code that the file names.
+"""The values that a checkpoint may contain: those that can be read back without running code from the file.
 
-torch reads tensors, numbers, texts, dicts, lists, tuples and sets so. Further types, which only hold values, are
-allowed here: NumPy's scalars and arrays, dates, paths, namespaces, deques. Everything else is refused when it is saved,
-by the key under which it lies: otherwise it would be found out only when a trial is to go on from the file.
+torch reads tensors, numbers, texts, dicts, lists, tuples and sets in this way. More types that only hold values are
+allowed here: NumPy's scalars and arrays, dates, paths, namespaces, deques. Any other value is an error when it is
+saved, with its key; otherwise it would be found only when a trial goes on from the file.
 
-This module takes the place of `pickle` where torch saves: torch asks such a module for its `Pickler`.
+This module is also the `pickle_module` of torch.save, which uses its `Pickler`.
 """
 
 from __future__ import annotations
@@ -36,25 +36,27 @@ from tunectl.core.errors import WorkloadError
 
 _NUMPY_TYPES = frozenset(np.dtype(code).type for code in np.typecodes["All"]) - {np.object_, np.void}
 _PLAIN = frozenset({type(None), bool, float, complex, str, bytes, *_NUMPY_TYPES})
-"""The types of which every value is read back, whatever it is."""
+"""Types whose values can always be read back."""
 
 _NUMBER_KINDS = "biufc"
 _TENSORS = (torch.Tensor, nn.Parameter)
 _CONTAINERS = (dict, OrderedDict, list, tuple, deque)
-_LARGEST_INT = 2**2000  # torch's reader knows whole numbers of at most 255 bytes
+_LARGEST_INT = 2**2000  # torch's reader accepts whole numbers of at most 255 bytes
 _RIGHT = "tensors, numbers, texts, NumPy arrays, dates and paths, in dicts, lists, tuples and sets"
 _REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 
 class UnsavableError(WorkloadError):
-    """Something is to be saved that could not be read back."""
+    """A value that could not be read back was to be saved."""
 
 
 class Pickler(pickle.Pickler):
-    """Writes deques and defaultdicts whole: torch's reader appends to lists, and sets the items of dicts, alone."""
+    """Writes deques and defaultdicts as arguments: torch's reader can append only to lists, and set items only of
+    dicts.
+    """
 
     def reducer_override(self, value: Any) -> Any:
-        """How a value is made again."""
+        """The call that makes a value again."""
         if type(value) is deque:
             return deque, (list(value), value.maxlen)
         if type(value) is defaultdict:
@@ -64,7 +66,7 @@ class Pickler(pickle.Pickler):
 
 @cache
 def _allowed() -> tuple[Any, ...]:
-    """What makes values when a file is read, beside what torch allows anyway."""
+    """The functions and types that may make values when a file is read, in addition to torch's."""
     numpy_makers = (np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0], np.ndarray, np.dtype)
     numpy_dtypes = {type(np.dtype(code)) for code in np.typecodes["All"]}
     dates = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
@@ -79,30 +81,30 @@ def write(content: Any, file: Any) -> None:
 
 
 def _allowing() -> AbstractContextManager[None]:
-    """Within the block torch reads what is allowed here, too; what the user's code has allowed stays so afterwards."""
+    """Within the block torch also reads what is allowed here; what the user's code has allowed stays so."""
     return safe_globals([maker for maker in _allowed() if maker not in get_safe_globals()])
 
 
 def read(file: Any) -> Any:
-    """What an archive holds, on the CPU, without running code from the file; raises what torch.load raises."""
+    """The content of an archive, on the CPU, without running code from the file; raises what torch.load raises."""
     with _allowing():
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def unknown_types(path: Path, error: Exception) -> str:
-    """The types for which a whole file cannot be read, as far as torch knows them; else what it says of the error."""
+    """The types for which a whole file cannot be read, where torch names them; else the type of the error."""
     try:
         with _allowing():
             names = sorted(get_unsafe_globals_in_checkpoint(path))
     except Exception:  # a file in torch's old format
         names = _REFUSED.findall(str(error))
-    return ", ".join(names) or f"what raises {type(error).__name__}"
+    return ", ".join(names) or f"a value that raises {type(error).__name__}"
 
 
 def check(parts: Mapping[str, Any]) -> None:
     """Raise UnsavableError, with the key and the type, where a part could not be read back.
 
-    What is not plainly read back is written and read as it will be.
+    A value of a type that is not known here is written and read back to find out.
     """
     doubtful = [item for name, part in parts.items() for item in _doubtful(part, name, set())]
     if not doubtful or _why_not([_small(item.value) for item in doubtful]) is None:
@@ -128,7 +130,7 @@ def _is_plain_array(value: Any) -> bool:
 
 
 def _are_plain(values: Collection[Any]) -> bool:
-    """Whether all are known to be plain: a quick look at long lists."""
+    """Whether all values are known to be plain; a fast check for long lists."""
     value_types = {*map(type, values)}
     return value_types <= _PLAIN or (
         value_types == {int} and min(values) > -_LARGEST_INT and max(values) < _LARGEST_INT
@@ -136,13 +138,13 @@ def _are_plain(values: Collection[Any]) -> bool:
 
 
 def _doubtful(value: Any, path: str, seen: set[int]) -> Iterator[_Item]:
-    """What of a nested value is not plainly read back."""
+    """The parts of a nested value that are not known to be read back."""
     if _is_plain(value) or _is_plain_tensor(value) or _is_plain_array(value):
         return
     if type(value) not in _CONTAINERS or (type(value) is deque and id(value) in seen):
         yield _Item(path, value)  # a deque that contains itself cannot be written
         return
-    if id(value) in seen:  # also what contains itself
+    if id(value) in seen:  # also a value that contains itself
         return
     seen.add(id(value))
     if isinstance(value, (list, tuple, deque)) and _are_plain(value):
@@ -157,7 +159,7 @@ def _is_plain_tensor(value: Any) -> bool:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a container holds, each with how it is reached from the container."""
+    """The values in a container, each with its path from the container."""
     if isinstance(value, Mapping):
         yield from ((f"'s key {key!r}", key) for key in value if not _is_plain(key))
         yield from ((f"[{key!r}]", child) for key, child in value.items())
@@ -170,7 +172,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _small(value: Any) -> Any:
-    """The same without its numbers, which are read back whatever they are."""
+    """The same value, an array without its numbers, which can always be read back."""
     is_array = type(value) is np.ndarray and value.ndim > 0 and not value.dtype.hasobject
     return value[:0] if is_array else value
 
@@ -190,9 +192,9 @@ def _why_not(value: Any) -> str | None:
 
 
 def _fault(item: _Item, around: frozenset[int]) -> str | None:
-    """What is wrong with a value that is not plainly read back, by the innermost key that is at fault.
+    """What is wrong with a value, by the innermost key at fault; None where it can be read back.
 
-    `around`: the ids of what it lies in, which may be itself.
+    `around`: the ids of the containers that it is in, which may be itself.
     """
     if _why_not(_small(item.value)) is None:
         return None
@@ -219,7 +221,7 @@ def _inner(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _remedy(value: Any) -> str:
-    """What would be right in its place."""
+    """What to save in its place."""
     if isinstance(value, torch.Tensor):
         return "save a plain tensor: it.as_subclass(torch.Tensor), or its parts"
     if isinstance(value, enum.Enum):

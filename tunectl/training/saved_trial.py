@@ -1,4 +1,4 @@
-"""What a trial saves of itself, and how it goes on from that: checkpoints for use, `resume.pt`, the last good state."""
+"""Saves and restores a trial: checkpoints of the model, `resume.pt`, and the last good state in memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tunectl.training.training_state import TrialState
 
 @contextlib.contextmanager
 def evaluated_weights(state: TrialState) -> Iterator[dict[str, Any]]:
-    """Within the block the model has the weights that are evaluated; gives the part that keeps the trained ones where
-    they are others.
+    """Within the block the model has the weights that are evaluated; gives the part of a checkpoint with the trained
+    weights, where they differ.
     """
     if state.averages is None:
         yield {}
@@ -53,7 +53,7 @@ def _parts(state: TrialState) -> Iterator[dict[str, Any]]:
 
 
 def checkpoint_writer(state: TrialState, metrics: Mapping[str, float]) -> Callable[[Path], None]:
-    """What writes a checkpoint for use: the model (as evaluated), the optimizer, where they stand, the metrics.
+    """The function that writes a checkpoint: the model (as evaluated), the optimizer, the step, and the metrics.
 
     Where weights are averaged, `model` holds the averages and `raw_weights` the weights in training, in the order of
     the model's trained parameters.
@@ -67,9 +67,7 @@ def checkpoint_writer(state: TrialState, metrics: Mapping[str, float]) -> Callab
 
 
 def save_resume(state: TrialState) -> None:
-    """Write `resume.pt`: all that the rest of the trial depends on. The lines that it counts on are on the disk before
-    it is.
-    """
+    """Write `resume.pt`: all that the rest of the trial depends on. The lines that it needs are flushed first."""
     with _parts(state) as parts:
         save_as_resume(state, parts)
 
@@ -94,7 +92,7 @@ def sync_lines(state: TrialState) -> None:
 
 
 def kept(state: TrialState) -> dict[str, Any]:
-    """The trial as it stands, in the host's memory: later updates do not change it."""
+    """A copy of the trial's present state in the host's memory, which later updates do not change."""
     with _parts(state) as parts:
         copy: dict[str, Any] = _copied(parts)
         return copy
@@ -111,9 +109,9 @@ def _copied(value: Any) -> Any:
 
 
 def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
-    """Put model, optimizer, averages, loss scale, waiting series and random generators where `parts` left them."""
+    """Restore model, optimizer, averages, loss scale, unread series and random generators from `parts`."""
     state.workload.model.load_state_dict(parts["model"])
-    # A copy: the optimizer would take the tensors themselves.
+    # A copy, because the optimizer would keep these tensors themselves.
     state.optimizer.load_state_dict(_copied(parts["optimizer"]))
     if state.averages is not None:
         state.averages.load(parts["raw_weights"])
@@ -124,7 +122,7 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
 
 
 def stop(state: TrialState) -> None:
-    """Save a trial that is told to stop, at the update it has come to."""
+    """Save a trial that was asked to stop, at its present update."""
     state.progress.train_seconds += state.clock.lap()
     save_resume(state)
     state.best.prune()

@@ -9,13 +9,13 @@ from tunectl.language.configuration import TrainingConfiguration
 
 
 def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
-    """The factor of a schedule `updates` updates after its warmup and the stretch that follows it, in [0, 1].
+    """The factor of a schedule in [0, 1], `updates` updates after its warmup and the constant rate that follows it.
 
-    linear and cosine fall to `end_learning_rate_factor` over T = decay_steps updates, by default all that are left, and
-    stay there. step is multiplied by `decay_factor` every decay_steps updates, by default a third of all that are left,
-    so that it drops twice. inverse_sqrt is sqrt(T / (T + s)), T = decay_steps, by default the warmup's length (at least
-    1), so that the rate is base * sqrt(W / t) as Vaswani et al. have it. range_test rises exponentially from
-    `range_test_low` to the base rate, which the last update has.
+    linear and cosine fall to `end_learning_rate_factor` over T = decay_steps updates (default: all that are left), and
+    stay there. step is multiplied by `decay_factor` every decay_steps updates (default: a third of all that are left,
+    so that it drops twice). inverse_sqrt is sqrt(T / (T + s)), T = decay_steps (default: the warmup's length, at least
+    1), so that the rate is base * sqrt(W / t) as in Vaswani et al. range_test rises exponentially from `range_test_low`
+    to the base rate at the last update.
     """
     end = configuration.end_learning_rate_factor
     match configuration.schedule:
@@ -40,22 +40,22 @@ def decay_factor(configuration: TrainingConfiguration, max_train_steps: int, upd
 
 
 def _left(configuration: TrainingConfiguration, max_train_steps: int) -> int:
-    """The number of updates after the warmup and the stretch that follows it."""
+    """The number of updates after the warmup and the constant rate that follows it."""
     warmup = configuration.warmup_steps if configuration.warmup == "within" else 0
     return max_train_steps - warmup - configuration.post_warmup_steps
 
 
 def _progress(configuration: TrainingConfiguration, max_train_steps: int, updates: int) -> float:
     whole = configuration.decay_steps or _left(configuration, max_train_steps)
-    # A warmup that fills everything leaves no update to decay in.
+    # A warmup as long as the training leaves no update for the decay.
     return min(updates / whole, 1.0) if whole > 0 else 0.0
 
 
 def learning_rate(configuration: TrainingConfiguration, max_train_steps: int, update: int) -> float:
     """The learning rate of update t, counted from 0.
 
-    Linear warmup: base * t / W while t < W, so that the first update has rate 0 and update W has the base rate; the
-    base rate for `post_warmup_steps` P updates more; then the schedule's decay at t - W - P.
+    Linear warmup: base * t / W while t < W, so that the first update has rate 0 and update W the base rate. Then the
+    base rate for P = `post_warmup_steps` updates, then the schedule's decay at t - W - P.
     """
     base, warmup = configuration.learning_rate, configuration.warmup_steps
     if update < warmup:

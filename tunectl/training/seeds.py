@@ -1,4 +1,4 @@
-"""Randomness of a trial: one seed for each purpose, and states that can be saved, set and put back."""
+"""Random numbers of a trial: a seed for each purpose, and generator states that can be saved and restored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What a seed is for; the numbers are part of every trial's outcome and never change."""
+    """The purpose of a seed. The numbers are part of every trial's result and never change."""
 
     MODEL = 1
     ORDER = 2
@@ -23,9 +23,7 @@ class Purpose(IntEnum):
 
 
 TRAIN_SAMPLE_SEED = 20230119
-"""Draws the examples of `train` that are evaluated: the same in every trial, so that trials are compared on the same
-examples.
-"""
+"""The seed for the evaluated examples of `train`: the same in every trial, so that trials are compared on them."""
 
 
 def sequence(seed: int, purpose: Purpose, *indices: int) -> np.random.SeedSequence:
@@ -34,12 +32,12 @@ def sequence(seed: int, purpose: Purpose, *indices: int) -> np.random.SeedSequen
 
 
 def short_seed(seed: int, purpose: Purpose) -> int:
-    """An int in [0, 2^32) for a workload's factory: what numpy's and scikit-learn's legacy seeding accept."""
+    """An int in [0, 2^32) for a workload's factory, as numpy's legacy seeding and scikit-learn accept it."""
     return int(sequence(seed, purpose).generate_state(1, np.uint32)[0])
 
 
 def seed_host(seeds: np.random.SeedSequence) -> None:
-    """Seed the host's global generators: torch (CPU), numpy and random, each with words of its own."""
+    """Seed the host's global generators: torch (CPU), numpy and random, each with different words."""
     words = seeds.generate_state(8, np.uint32)
     torch.default_generator.manual_seed(int(words[0]) | int(words[1]) << 32)
     np.random.seed(words[2:6])
@@ -69,7 +67,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put back what `random_state` gave; a device's is left out where the trial goes on on another kind of device."""
+    """Restore what `random_state` gave; without the GPU's state where the trial continues on a CPU, or the reverse."""
     torch.default_generator.set_state(state["torch"])
     keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
@@ -81,7 +79,7 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 @contextlib.contextmanager
 def host_randomness(seeds: np.random.SeedSequence) -> Iterator[None]:
-    """Run the block under these seeds of the host's generators; afterwards they stand as before it."""
+    """Run the block with the host's generators seeded; afterwards their states are as before it."""
     torch_state, numpy_state, python_state = (
         torch.default_generator.get_state(),
         np.random.get_state(),
@@ -98,7 +96,7 @@ def host_randomness(seeds: np.random.SeedSequence) -> Iterator[None]:
 
 @contextlib.contextmanager
 def randomness(seeds: np.random.SeedSequence, device: torch.device) -> Iterator[None]:
-    """Like `host_randomness`, for the device's generator too."""
+    """As `host_randomness`, and for the device's generator too."""
     cuda_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
         with host_randomness(seeds):

@@ -1,4 +1,4 @@
-"""The throughput of training: the loop of every trial, timed, with weights that stay where they are."""
+"""Measures the throughput of training: the loop of every trial, timed, with a learning rate of 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, LoadedBatches, training_batches
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints
-from tunectl.training.data_loaders import loader_deaths_told
+from tunectl.training.data_loaders import loader_deaths_raised
 from tunectl.training.evaluation import Evaluator
 from tunectl.training.loop import train
 from tunectl.training.memory_errors import is_out_of_memory
@@ -33,18 +33,18 @@ from tunectl.training.update_series import StepSeries
 from tunectl.workloads.workload import Workload
 
 PREFETCHED = 2
-"""So many batches each loader process makes in advance: torch's default."""
+"""The number of batches that each loader process makes in advance: torch's default."""
 
 _NO_ROOM = ("std::bad_alloc", "could not create a primitive", "could not create a memory", "can't start new thread")
-"""How libraries fail under a memory limit, beside those ways that memory_errors.is_out_of_memory knows."""
+"""Texts of errors under a memory limit, in addition to those in memory_errors."""
 
 _NO_ROOM_FOR_LOADERS = "Bus error"
-"""How a loader process dies where the memory that it shares with the trial is full."""
+"""The end of a loader process where the memory that it shares with the trial is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long is measured: blocks of updates, after a warm-up that does not count.
+    """The length of a measurement: blocks of updates, after a warm-up that does not count.
 
     The warm-up takes `warmup_updates` and `warmup_seconds`, or, where updates are slow, `slow_warmup_seconds`, but
     never fewer than `least_warmup_updates`. A block ends with the first update after `block_seconds`. The blocks take
@@ -62,34 +62,34 @@ class Extent:
 
 
 class _Enough(Exception):  # noqa: N818  (the end of the measurement, no error)
-    """All is measured."""
+    """The measurement is complete."""
 
 
 class _Stopped(Exception):  # noqa: N818
-    """A stop was asked for."""
+    """A stop was requested."""
 
 
 class Waits(Protocol):
-    """Sums up how long the computation waited for its batches."""
+    """Adds up the time that the computation waits for its batches."""
 
     def begin(self) -> None:
-        """A batch is asked for."""
+        """A batch is requested."""
 
     def end(self) -> None:
         """The batch is there."""
 
     def take(self) -> float:
-        """Seconds since this was last asked, when the device has done all that it was given."""
+        """Seconds of waiting since the last call, when the device has finished its work."""
 
 
 class HostWaits:
-    """Where the host computes, or nothing is computed while a batch is made."""
+    """For a host that computes, or does not compute while a batch is made."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._began, self._seconds = now, 0.0, 0.0
 
     def begin(self) -> None:
-        """A batch is asked for."""
+        """A batch is requested."""
         self._began = self._now()
 
     def end(self) -> None:
@@ -97,15 +97,15 @@ class HostWaits:
         self._seconds += self._now() - self._began
 
     def take(self) -> float:
-        """Seconds since this was last asked."""
+        """Seconds of waiting since the last call."""
         taken, self._seconds = self._seconds, 0.0
         return taken
 
 
 class DeviceWaits:
-    """Where a GPU computes: how long it has nothing to do between two updates, the copying of the batch included.
+    """For a GPU: how long it is idle between two updates, including the copy of the batch.
 
-    The host runs ahead of it; a batch that is slow to come and still comes in time costs nothing.
+    The host runs ahead of the GPU; a batch that comes before the GPU needs it is no waiting.
     """
 
     def __init__(self, event: Callable[[], Any] | None = None) -> None:
@@ -113,7 +113,7 @@ class DeviceWaits:
         self._pairs: list[tuple[Any, Any]] = []
 
     def begin(self) -> None:
-        """A batch is asked for."""
+        """A batch is requested."""
         pair = (self._event(), self._event())
         pair[0].record()
         self._pairs.append(pair)
@@ -123,15 +123,15 @@ class DeviceWaits:
         self._pairs[-1][1].record()
 
     def take(self) -> float:
-        """Seconds since this was last asked."""
+        """Seconds of waiting since the last call."""
         pairs, self._pairs = self._pairs, []
         return float(sum(first.elapsed_time(second) for first, second in pairs)) / 1000.0
 
 
 class TimedBatches:
-    """The batches of a trial; between two of them lies an update, and every so many updates a block is measured.
+    """The batches of a trial, one for each update; times blocks of updates between them.
 
-    Ends the training that asks for them by an exception: all is measured, or a stop was asked for.
+    Ends the training by an exception: _Enough when all is measured, _Stopped when a stop was requested.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class TimedBatches:
         stop: Callable[[], bool],
         measured: Callable[[int, int, float, float], None],
     ) -> None:
-        """`measured` is told of each block: the updates until now, those in it, seconds, seconds of waiting."""
+        """`measured` is called for each block: updates so far, updates in the block, seconds, seconds of waiting."""
         self._inner, self._now, self._synchronise, self._waits = inner, now, synchronise, waits
         self._extent, self._most_updates, self._stop, self._measured = extent, most_updates, stop, measured
         self._warm = False
@@ -157,7 +157,7 @@ class TimedBatches:
         """The batch of an update."""
         if self._stop():
             raise _Stopped
-        # The host's clock, which is ahead of the device: asking that one would disturb what is timed.
+        # The host's clock, which is ahead of the device: waiting for the device would change the timing.
         lapsed = self._now() - self._began
         last = update >= self._most_updates
         if not self._warm:
@@ -200,7 +200,7 @@ class TimedBatches:
         self._measured(update, update - self._first, seconds, self._waits.take())
 
     def close(self) -> None:
-        """End what the source started."""
+        """End the processes that the source started."""
         self._inner.close()
 
 
@@ -215,13 +215,13 @@ def run_throughput(
     clock: Clock | None = None,
     extent: Extent | None = None,
 ) -> TrialResult | None:
-    """Train for a while as a trial would, and measure how fast; gives None when `stop()` became true.
+    """Train for some time as a trial would, and measure the speed; gives None where `stop()` became true.
 
-    The weights stay as they are: every update is computed with a learning rate of 0, so that nothing diverges (numbers
-    that are not finite would change no speed, but denormal ones would). At most `max_train_steps` updates are measured.
-    A block of updates is a measurement with the metrics `throughput/examples_per_second`, `…/seconds_per_step`,
-    `…/data_wait_fraction`, `…/data_workers` and `…/train_examples`. Infeasible is only what does not fit into memory,
-    and what the workload raises as Infeasible. Nothing is gone on with: a trial that was stopped is measured anew.
+    Every update has a learning rate of 0, so that the weights do not change and nothing diverges (denormal numbers
+    would change the speed). At most `max_train_steps` updates are measured. A block of updates is a measurement with
+    the metrics `throughput/examples_per_second`, `…/seconds_per_step`, `…/data_wait_fraction`, `…/data_workers` and
+    `…/train_examples`. The result is infeasible where the memory is too small, or the workload raises Infeasible. A
+    trial that was stopped is measured again from the beginning.
     """
     torch.backends.cudnn.benchmark = False
     clock = clock or Clock()
@@ -229,7 +229,7 @@ def run_throughput(
     progress, lines = TrialProgress(evaluated_step=0), LineFile(folder.measurements)
     reason = message = ""
     try:
-        with loader_deaths_told(), contextlib.ExitStack() as stack:
+        with loader_deaths_raised(), contextlib.ExitStack() as stack:
             stack.callback(lines.close)
             state = _assembled(request, folder, workload_factory, torch.device(device), progress, lines)
             stack.callback(state.close)
@@ -239,7 +239,7 @@ def run_throughput(
     except Infeasible as error:
         reason = message = error.reason
     except Exception as error:
-        reason, message = "out_of_memory", _want_of_memory(error)
+        reason, message = "out_of_memory", _lack_of_memory(error)
         if not message:
             raise
     finally:
@@ -265,14 +265,14 @@ def _assembled(
     progress: TrialProgress,
     lines: LineFile,
 ) -> TrialState:
-    """The trial that the request describes, with weights that will not move and nothing evaluated on the way."""
+    """The trial of the request, with a learning rate of 0 and without evaluations."""
     if request.memory_limit_bytes is not None and device.type == "cuda":
-        # On the host the limit is the process's own.
+        # On the host the whole process has the limit.
         part = request.memory_limit_bytes / torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, part), device)
     asked = TrainingConfiguration(**request.configuration)
     still = replace(asked, learning_rate=0.0, schedule="constant", warmup_steps=0, post_warmup_steps=0)
-    # Long enough for none of the evaluations that come in the second half of a trial.
+    # Twice as many, so that the fixed batch, used in the second half of a trial, is never evaluated.
     updates = 2 * (request.max_train_steps + 1)
     workload = build_workload(factory, request, device)
     parameters = trainable_parameters(workload.model)
@@ -309,7 +309,7 @@ def _assembled(
 
 
 def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, stop: Callable[[], bool]) -> None:
-    """Run the loop of every trial until all is measured; raises _Stopped when a stop was asked for."""
+    """Run the training loop until all is measured; raises _Stopped where a stop was requested."""
     workers = state.request.data_workers if isinstance(state.batches, LoadedBatches) else 0
     examples = len(state.workload.data["train"])  # type: ignore[arg-type]
     began = clock.now()
@@ -330,7 +330,7 @@ def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, st
         now=clock.now,
         synchronise=torch.cuda.synchronize if on_gpu else _nothing,
         waits=DeviceWaits() if on_gpu else HostWaits(clock.now),
-        # What the loaders have made in advance at the start comes faster than they can go on.
+        # The batches that loaders made in advance at the start come faster than the later ones.
         extent=replace(extent, least_warmup_updates=extent.least_warmup_updates + workers * PREFETCHED),
         most_updates=most_updates,
         stop=stop,
@@ -338,20 +338,20 @@ def _time(state: TrialState, clock: Clock, extent: Extent, most_updates: int, st
     )
     with contextlib.suppress(_Enough):
         while True:
-            # It comes back where a loss is not finite, which here is nobody's business.
+            # It returns where a loss is not finite, which does not matter here.
             train(state, _never)
 
 
 def _nothing() -> None:
-    """On the host, what was computed is computed."""
+    """On the host there is nothing to wait for."""
 
 
 def _never() -> bool:
     return False
 
 
-def _want_of_memory(error: Exception) -> str:
-    """In one line what there was no room for; "" where it was something else."""
+def _lack_of_memory(error: Exception) -> str:
+    """The first line of an error of memory; "" for another error."""
     said = str(error).strip()
     short = isinstance(error, RuntimeError) and any(text in said for text in _NO_ROOM)
     full = isinstance(error, LoaderError) and _NO_ROOM_FOR_LOADERS in said

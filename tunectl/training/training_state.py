@@ -1,4 +1,4 @@
-"""A trial in training: its parts, and what its updates leave."""
+"""The state of a trial in training: its parts, its files and its clock."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tunectl.training.update_series import BadUpdate, StepSeries
 from tunectl.workloads.workload import Workload
 
 SAVE_COST = 0.02
-"""The part of a trial's time that writing `resume.pt` may take: where one takes long, the next comes later."""
+"""The part of a trial's time that writing `resume.pt` may take; where one takes long, the next is written later."""
 
 
 @dataclass(slots=True)
 class Clock:
-    """Divides a trial's time into training and evaluation, and says when `resume.pt` is due.
+    """Divides a trial's time into training and evaluation, and decides when `resume.pt` is written.
 
-    `now` gives seconds and never goes back. `save_every_seconds`: 0 saves at every evaluation.
+    `now` gives seconds and never decreases. `save_every_seconds`: 0 saves at every evaluation.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -50,7 +50,7 @@ class Clock:
         return self.lap_began - began
 
     def saved(self, began: float) -> None:
-        """Take note of a save that began then and is done now."""
+        """Note a save that began at `began` and ends now."""
         now = self.now()
         self.next_save = now + max(
             self.save_every_seconds, (now - began) / SAVE_COST if self.save_every_seconds else 0.0
@@ -62,8 +62,8 @@ class TrialState:
     """The parts of a trial in training.
 
     `scaler` is there in float16 only, `averages` where weights are averaged, `recoveries` and `good` where the trial
-    may recover: the file of what it recovered from, and the last good state (as saving.kept gives it). `notes` are for
-    the result of a trial that completes.
+    may recover: the file of recoveries, and the last good state (from saved_trial.kept). `notes` are for the result of
+    a trial that completes.
     """
 
     request: TrialRequest
@@ -90,16 +90,16 @@ class TrialState:
 
     @property
     def total_steps(self) -> int:
-        """The number of updates in all, those of the schedule that the trial does not reach left out."""
+        """The number of updates of the trial, which may be fewer than those of the schedule."""
         return self.configuration.total_steps(self.request.trained_steps)
 
     def must_evaluate(self) -> bool:
-        """Whether the model of this step is to be evaluated and has not been: step 0, multiples of eval_every (from
-        eval_from on), the last step.
+        """Whether this step has an evaluation that was not done yet: step 0, multiples of eval_every (from eval_from
+        on), and the last step.
         """
         step, request = self.progress.step, self.request
-        in_turn = step % request.eval_every == 0 and (step == 0 or step >= request.eval_from)
-        return step != self.progress.evaluated_step and (in_turn or step == self.total_steps)
+        is_regular = step % request.eval_every == 0 and (step == 0 or step >= request.eval_from)
+        return step != self.progress.evaluated_step and (is_regular or step == self.total_steps)
 
     def close(self) -> None:
         """End loader processes and close files."""

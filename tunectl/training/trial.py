@@ -1,11 +1,11 @@
-"""One trial from its request to its result."""
+"""A trial from its request to its result."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from tunectl.training.averaging import WeightAverages
 from tunectl.training.batches import Batches, training_batches
 from tunectl.training.built_workload import build_workload
 from tunectl.training.checkpoints import BestCheckpoints, UnusableResume, keep_resume, load_resume, remove_resume
-from tunectl.training.data_loaders import loader_death, loader_deaths_told
+from tunectl.training.data_loaders import loader_death, loader_deaths_raised
 from tunectl.training.evaluation import Evaluator, evaluated_splits, fixed_batch
 from tunectl.training.feasibility import FIXED_BATCH_EXAMPLES, judge, tail_updates
 from tunectl.training.input_dependence import NotExchanged, exchange
@@ -64,14 +64,14 @@ def run_trial(
     seconds: TrialSeconds,
     clock: Clock | None = None,
 ) -> TrialResult | None:
-    """Train one trial, from its beginning or from where `resume.pt` left it, and say how it ended.
+    """Train one trial, from its beginning or from its `resume.pt`, and give its result.
 
-    Gives None when `stop()` became true: everything is saved, and the same call goes on from there. The caller writes
-    the result. Hyperparameters that cannot work give an infeasible result: a loss or a gradient that is not finite, a
-    training loss that ends far above where it began or flat at the loss of a constant prediction, `Infeasible` raised
-    by the workload, memory that does not suffice. Other exceptions of the workload's code pass; OSError passes where
-    the folder cannot be written, LoaderError where a data-loader process died. `seconds` comes with the startup's; when
-    an exception passes, it holds what was spent on training and evaluation until then.
+    Gives None where `stop()` became true: the state is saved, and the same call goes on from there. The caller writes
+    the result. It is infeasible where the hyperparameters cannot work: a loss or a gradient is not finite, the training
+    loss ends far above its start or flat at the loss of a constant prediction, the workload raises `Infeasible`, or the
+    memory is too small. Other exceptions of the workload's code pass, and so do OSError where the folder cannot be
+    written, and LoaderError where a data-loader process died. `seconds` has the start-up time; also where an exception
+    passes, the times of training and evaluation are added to it.
     """
     torch.backends.cudnn.benchmark = False
     attempt = _Attempt(
@@ -82,7 +82,7 @@ def run_trial(
         seconds,
         clock if clock is not None else Clock(),
     )
-    with loader_deaths_told():
+    with loader_deaths_raised():
         try:
             return _run(attempt, stop, fresh=False)
         except UnusableResume as reason:
@@ -109,10 +109,10 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
     attempt.clock.start()
     progress = TrialProgress()
     try:
-        # Before the workload is built: what earlier attempts took counts even when that fails.
+        # Before the workload is built: the time of earlier attempts counts even where building fails.
         parts = None if fresh else load_resume(attempt.folder, attempt.request, _say)
         if parts is not None:
-            progress = _fitting(partial(_saved_progress, parts, attempt.device))
+            progress = _fitting(partial(TrialProgress.from_state, parts["progress"], attempt.device))
         _account(attempt.seconds, progress)
         workload = build_workload(attempt.factory, attempt.request, attempt.device)
         with contextlib.ExitStack() as stack:
@@ -135,10 +135,6 @@ def _run(attempt: _Attempt, stop: Callable[[], bool], *, fresh: bool) -> TrialRe
         return _result(attempt, progress, _Verdict(progress.step, "out_of_memory", first_line(error)))
 
 
-def _saved_progress(parts: dict[str, Any], device: torch.device) -> TrialProgress:
-    return TrialProgress.from_state(parts["progress"], device)
-
-
 def _account(seconds: TrialSeconds, progress: TrialProgress) -> None:
     seconds.train_seconds, seconds.eval_seconds = progress.train_seconds, progress.eval_seconds
 
@@ -150,12 +146,10 @@ def _assembled(
     progress: TrialProgress,
     stack: contextlib.ExitStack,
 ) -> TrialState:
-    """The trial where the parts of `resume.pt` leave it, or at its beginning; raises UnusableResume where they do not
-    fit.
-    """
+    """The trial in the state of these parts of `resume.pt`, or at its beginning; raises UnusableResume."""
     request, folder, device = attempt.request, attempt.folder, attempt.device
     if parts is None:
-        # Before the lines are cut: a resume.pt that outlived them would claim what is gone.
+        # Before the lines are cut: a resume.pt that is left would rely on lines that are not there.
         remove_resume(folder)
     configuration = TrainingConfiguration(**request.configuration)
     evaluator = _evaluator(workload, request, configuration, device)
@@ -179,7 +173,7 @@ def _assembled(
         recoveries=_recoveries(folder, request, parts),
         good=parts["good"] if parts and request.recovery else None,
         clock=attempt.clock,
-        # The last: it may start processes, which nobody would end if something after it failed.
+        # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
     )
     stack.callback(state.close)
@@ -237,7 +231,7 @@ def _fitting(load: Callable[[], _T]) -> _T:
 
 
 def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
-    """Train, going back where the trial is to recover."""
+    """Train; go back to the last good state where the trial must recover."""
     while True:
         ending = _trained_once(state, stop)
         if not isinstance(ending, BadUpdate) or not go_back(state, ending):
@@ -247,7 +241,7 @@ def _trained(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
 
 
 def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verdict:
-    """Train; an exception that the hyperparameters are to blame for becomes the verdict."""
+    """Train; an exception that the hyperparameters caused becomes the verdict."""
     try:
         return train(state, stop)
     except Exception as error:
@@ -255,11 +249,11 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
         with contextlib.suppress(Exception):  # the error that is being handled is the one to report
             bad = flush(state)
         if bad is not None:
-            # What raised was the user's code at work on what is no number any more.
+            # The user's code raised because it computed with values that are not finite.
             return bad
         died = loader_death(error)
         if died is not None:
-            # Before all other readings: what the workload's code made of it says nothing about the hyperparameters.
+            # First of all: an exception that the workload made of it says nothing about the hyperparameters.
             state.progress.train_seconds += state.clock.lap()
             raise LoaderError(died) from error
         step = state.progress.step
@@ -267,7 +261,9 @@ def _trained_once(state: TrialState, stop: Callable[[], bool]) -> Ending | _Verd
             return _Verdict(step, error.reason, error.reason)
         if has_asked_for_too_much(error):
             return _Verdict(step, "out_of_memory", first_line(error))
-        if not isinstance(error, (OSError, WorkloadError)) and not _is_finite(state.parameters):
+        if not isinstance(error, (OSError, WorkloadError)) and not all(
+            bool(torch.isfinite(parameter).all()) for parameter in state.parameters
+        ):
             return BadUpdate(step, "nan_loss", math.nan)
         state.progress.train_seconds += state.clock.lap()
         raise
@@ -283,15 +279,15 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
         message = f"the {what} of update {ending.update} is {ending.value}"
         ending = _Verdict(ending.update, ending.reason, message)
     if isinstance(ending, _Verdict):
-        # No resume.pt is written at this end, and result.json must not outlive the lines that it judges.
+        # No resume.pt is written here, and the lines must be on the disk before the result.json about them.
         sync_lines(state)
         if ending.reason != "out_of_memory":
-            # Nothing is left to go on with; one that ran out of memory may be tried again alone.
+            # The trial has ended for good; one that ran out of memory may be tried again alone.
             remove_resume(state.folder)
             state.best.resume_removed()
             state.best.prune()
         return ending
-    # Its end is saved: the state before it is of no more use.
+    # The end is saved: the state before it is not needed any more.
     real_folders.remove(state.folder.previous_resume, state.folder.study)
     state.best.previous_removed()
     state.best.prune()
@@ -299,7 +295,7 @@ def _verdict(state: TrialState, ending: Ending | _Verdict) -> _Verdict | None:
 
 
 def _judged(state: TrialState) -> _Verdict | None:
-    """The verdict on a trial that came to its end; where its predictions could not be exchanged, it says why."""
+    """The verdict on a trial after its last step; where predictions could not be exchanged, the message says why."""
     judged = state.request.no_progress
     exchanged = exchange(state.evaluator) if judged else None
     unseen = exchanged if isinstance(exchanged, NotExchanged) else None
@@ -319,18 +315,18 @@ def _judged(state: TrialState) -> _Verdict | None:
 
 
 def _marked(state: TrialState, verdict: _Verdict | None) -> _Verdict | None:
-    """The verdict on a trial that went back: it did not train at its nominal learning rate, and is infeasible there."""
+    """The verdict on a trial that recovered: infeasible, since it did not end with its nominal learning rate."""
     progress = state.progress
     if progress.first_bad_update is None:
         return verdict
     times = "once" if progress.recoveries == 1 else f"{progress.recoveries} times"
-    told = (
+    history = (
         f"unstable at update {progress.first_bad_update}; it went back to a good state {times} and ended with"
         f" {rate_factor(state):.4g} times its learning rate"
     )
     if verdict is None:
-        return _Verdict(progress.first_bad_update, "recovered", told)
-    return replace(verdict, message=f"{verdict.message} ({told})")
+        return _Verdict(progress.first_bad_update, "recovered", history)
+    return replace(verdict, message=f"{verdict.message} ({history})")
 
 
 def _result(attempt: _Attempt, progress: TrialProgress, verdict: _Verdict | None) -> TrialResult:
@@ -346,7 +342,3 @@ def _result(attempt: _Attempt, progress: TrialProgress, verdict: _Verdict | None
         startup_seconds=attempt.seconds.startup_seconds,
         device=str(attempt.device),
     )
-
-
-def _is_finite(parameters: Sequence[torch.Tensor]) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)

@@ -1,4 +1,4 @@
-"""How far a trial is, and what its end is judged by: plain numbers that `resume.pt` keeps."""
+"""The progress of a trial and the numbers from which its end is judged; `resume.pt` keeps them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def total(numbers: Sequence[float]) -> float:
 
 @dataclass(slots=True)
 class TrialProgress:
-    """The state of a trial beside its model, optimizer and generators.
+    """The state of a trial without its model, optimizer and generators.
 
     `step` counts finished updates; `evaluated_step` is the last evaluation's, None before the first. `interval_*` sum
     the minibatch losses since the last evaluation, `tail_*` those of the last updates of the trial
@@ -79,12 +79,12 @@ class TrialProgress:
             self.recent_losses = [*self.recent_losses, *block.losses][-self.recent_updates :]
 
     def smoothed_loss(self) -> float | None:
-        """The mean of the recent minibatch losses; None where they are fewer than 10 and than are wanted."""
+        """The mean of the recent minibatch losses; None where there are fewer than 10 (or than `recent_updates`)."""
         count = len(self.recent_losses)
         return total(self.recent_losses) / count if count and count >= min(10, self.recent_updates) else None
 
     def go_back(self, state: dict[str, Any], bad_update: int, device: torch.device) -> None:
-        """Take up an earlier state because of this update; time that was spent stays spent."""
+        """Restore an earlier state because of this update; the time that was used still counts."""
         earlier = TrialProgress.from_state(state, device)
         earlier.recoveries = self.recoveries + 1
         earlier.first_bad_update = bad_update if self.first_bad_update is None else self.first_bad_update
@@ -93,7 +93,7 @@ class TrialProgress:
             setattr(self, item.name, getattr(earlier, item.name))
 
     def interval_mean(self) -> float | None:
-        """The mean minibatch loss since it was last asked for; None where there was no update."""
+        """The mean minibatch loss since the last call; None where there was no update."""
         if self.interval_updates == 0:
             return None
         mean = self.interval_loss_sum / self.interval_updates
@@ -112,7 +112,7 @@ class TrialProgress:
     def evidence(
         self, total_steps: int, exchange: Exchange | None = None, *, statistics: Statistics = "none"
     ) -> TrialEvidence:
-        """What the end is judged by; to be asked for after the evaluation at the last step."""
+        """The measurements from which the end is judged. To be called after the evaluation at the last step."""
         unknown = LossSummary(math.nan, math.nan, 0)
         start, end = self.start or unknown, self.end or unknown
         mean = self.tail_loss_sum / self.tail_count if self.tail_count else math.nan

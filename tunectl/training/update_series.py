@@ -1,4 +1,4 @@
-"""Loss and gradient norm of every update, kept on the device and written in blocks: no update waits for them."""
+"""Loss and gradient norm of every update, kept on the device and read in blocks, so that no update waits for them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from tunectl.training.gradients import total_norm
 
 BLOCK_UPDATES = 500
-"""A block holds at most so many updates: a loss that is not finite is found no later."""
+"""The largest number of updates in a block; a loss that is not finite is found at its end at the latest."""
 
 _PENDING_NORMS = 2048
-"""Single norms are joined when so many wait, which bounds the small tensors alive."""
+"""The number of single norms that are joined into one tensor, which limits the number of small tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadUpdate:
-    """The first update whose loss or gradient norm is not finite; to a trial that may recover, the last one before an
-    evaluation that found it diverged.
+    """The first update whose loss or gradient norm is not finite; in a trial that may recover, also the last one before
+    an evaluation that found it diverged.
     """
 
     update: int
@@ -50,9 +50,9 @@ class Block:
         return len(self.losses)
 
     def first_bad(self) -> BadUpdate | None:
-        """The first update that is not finite; where loss and gradient are bad at once, it is the loss's.
+        """The first update that is not finite; the reason is the loss where loss and gradient are both not finite.
 
-        A gradient that overflowed under loss scaling is none: its update was skipped.
+        A gradient that overflowed under loss scaling does not count: its update was skipped.
         """
         for place, (loss, norm) in enumerate(zip(self.losses, self.gradient_norms, strict=True)):
             if not math.isfinite(loss):
@@ -77,7 +77,7 @@ class Block:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The line of steps.jsonl; `skipped` stands there only where something was."""
+        """The line of steps.jsonl; `skipped` is in it only where an update was skipped."""
         skipped = {"skipped": self.skipped} if self.skipped else {}
         return {
             "first": self.first,
@@ -94,9 +94,9 @@ class Block:
 class StepSeries:
     """The updates since the last block, as tensors on the device.
 
-    The loss is kept as the sum over the batch (a mean node would cost a twentieth of a small update), the gradient
-    norm as the norms of its tensors. They are joined at the same counts of updates whenever a trial was interrupted,
-    so the last bits agree.
+    The loss is kept as the sum over the batch (a node for the mean would take a twentieth of the time of a small
+    update), the gradient norm as the norms of its tensors. They are joined at the same updates in an interrupted trial,
+    so that the last bits are the same.
     """
 
     def __init__(self, batch_size: int, max_norm: float | None, first: int = 0) -> None:
@@ -150,7 +150,7 @@ class StepSeries:
         self._norms, self._norm_counts = [], []
 
     def take(self) -> Block:
-        """The block of all updates since the last one, read from the device once; they are forgotten here."""
+        """The block of all updates since the last one, read from the device; the series is empty afterwards."""
         if not self._loss_sums:
             return Block(self._first, [], [], [], [])
         self._join()
@@ -171,7 +171,7 @@ class StepSeries:
         return [change / norm if norm != 0 else math.nan if change == 0 else math.inf for change, norm in pairs]
 
     def state(self) -> dict[str, Any]:
-        """All that waits here, as plain numbers, lists and tensors on the CPU."""
+        """All updates that were not taken yet, as plain numbers, lists and tensors on the CPU."""
         empty = torch.empty(0)
         return {
             "first": self._first,
@@ -186,7 +186,7 @@ class StepSeries:
         }
 
     def load_state(self, state: dict[str, Any], device: torch.device) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` gave."""
         self._first = int(state["first"])
         self._loss_sums = list(state["loss_sums"].to(device).unbind())
         self._rates = list(state["learning_rates"])

@@ -1,4 +1,4 @@
-"""What the built-in workloads share: labelled tensors, cross-entropy, the error rate."""
+"""The parts that the built-in workloads share: labelled tensors, cross-entropy, the error rate."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def error_rate(model: nn.Module, batch: list[Tensor]) -> dict[str, Tensor]:
 
 
 def classification(model: nn.Module, data: Mapping[str, TensorDataset], baseline_loss: float) -> Workload:
-    """The workload of this model on these splits; its metrics are `loss` (measured always) and `error_rate`, its blocks
-    the model's own children that are sequences of modules.
+    """The workload of this model on these splits; its metrics are `loss` (always measured) and `error_rate`, its blocks
+    the children of the model that are sequences of modules.
     """
     return Workload(
         model=model,

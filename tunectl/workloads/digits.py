@@ -1,4 +1,4 @@
-"""Handwritten digits: the 1,797 images of 8x8 pixels that scikit-learn carries.
+"""Handwritten digits: the 1,797 images of 8x8 pixels in scikit-learn.
 
 Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998 (its
 test part).
@@ -82,7 +82,7 @@ def cnn(
 
 
 def preload() -> None:
-    """Read the images once; all trials of the process, and of its forks, share them."""
+    """Read the images once, for all trials of the process and of its forks."""
     load()
 
 
@@ -90,9 +90,9 @@ def preload() -> None:
 def load() -> LabelledSplits:
     """The digits (shape [1, 8, 8]), centred and scaled, in 1,197 training, 300 validation and 300 test examples.
 
-    One mean and one standard deviation, those of all training pixels, serve for every pixel: scaling pixel by pixel
-    would blow up those that are almost always 0. The split is a permutation pinned by NumPy's frozen RandomState and
-    never depends on a study's seeds.
+    All pixels have the same mean and standard deviation, those of all training pixels: scaling each pixel alone would
+    make those very large that are almost always 0. The split is a permutation by NumPy's frozen RandomState and does
+    not depend on a study's seeds.
     """
     images, labels = read_images()
     order = np.random.RandomState(SPLIT_SEED).permutation(len(labels))

@@ -1,4 +1,4 @@
-"""What a factory takes, read from the syntax of its `def`."""
+"""Reads what a factory takes from the syntax of its `def`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunectl.core.path_errors import path_error
 from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.workloads.module_sources import ModuleSource, find_module, nearest
 
-_MOST_HOPS = 10
+_MAX_HOPS = 10
 _Function = ast.FunctionDef | ast.Lambda
 _NOT_CALLABLE = (
     ast.Constant,
@@ -28,7 +28,7 @@ _NOT_CALLABLE = (
     ast.GeneratorExp,
     ast.Compare,
 )
-# With any of these a module may hold names that its statements do not show.
+# With a call of these a module may have names that are not in its statements.
 _HIDDEN_NAMES = frozenset({"exec", "globals", "vars"})
 
 
@@ -47,7 +47,7 @@ class _Binding:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """Where the reading stands: the module read, the workload it began with, the names passed on the way."""
+    """The state of the reading: the module, the workload it began with, and the names that were followed so far."""
 
     source: ModuleSource
     reference: WorkloadReference
@@ -57,9 +57,8 @@ class _Search:
 def signature_in(source: ModuleSource, reference: WorkloadReference) -> FactorySignature:
     """The signature of the reference's factory in this source file.
 
-    Follows `from x import factory` and `factory = other_name` while their source can be found. Raises WorkloadError,
-    worded for people, where the file cannot be read as Python, binds no such name, or binds it to what cannot be
-    called by keywords.
+    Follows `from x import factory` and `factory = other_name` where their source can be found. Raises WorkloadError
+    where the file is not Python, has no such name, or the name is something that cannot be called by keywords.
     """
     tree = _parse(source, reference.text)
     search = _Search(source, reference)
@@ -85,14 +84,14 @@ def _parse(source: ModuleSource, text: str) -> ast.Module:
         place = f"{file}:{error.lineno}" if error.lineno else str(file)
         raise WorkloadError(f"{text}: {place}: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        # Bytes that are not text, a null byte, an expression nested beyond what Python reads.
+        # Bytes that are not text, a null byte, or an expression with too many levels for Python.
         raise WorkloadError(f"{text}: {file} cannot be read as Python: {error}") from error
     except OSError as error:
         raise path_error(f"{text}: {file}", "read", error, WorkloadError) from error
 
 
 def _signature(tree: ast.Module, name: str, search: _Search) -> FactorySignature | None:
-    """The signature of `name` in this module; None where the module certainly does not have it."""
+    """The signature of `name` in this module; None where the module surely does not have it."""
     bindings = [binding for bound, binding in _all_bindings(tree) if bound == name]
     for index in range(len(bindings) - 1, -1, -1):
         if not bindings[index].conditional:
@@ -110,10 +109,10 @@ def _signature(tree: ast.Module, name: str, search: _Search) -> FactorySignature
 def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Search) -> FactorySignature:
     value = binding.value
     place = f"{search.source.file}:{binding.line}"
-    wrong = f"{search.reference.text}: {place}: {name} is"
+    expected = f"{search.reference.text}: {place}: {name}: expected a function, got"
     match value:
         case ast.AsyncFunctionDef():
-            raise WorkloadError(f"{wrong} async; a plain def would be right")
+            raise WorkloadError(f"{expected} an async def")
         case ast.FunctionDef() | ast.Lambda():
             return _signature_of_function(value, binding.line, search, bound=search.reference.kind == "function")
         case ast.ClassDef():
@@ -121,19 +120,17 @@ def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Searc
         case ast.ImportFrom():
             return _imported(value, name, binding, search)
         case ast.Import():
-            raise WorkloadError(f"{wrong} a module; a function would be right")
+            raise WorkloadError(f"{expected} a module")
         case ast.Name(id=other) if (str(search.source.file), other) not in search.hops:
             further = replace(search, hops=(*search.hops, (str(search.source.file), other)))
             return _signature(tree, other, further) or _unknown(f"{name} is assigned", search, binding.line)
     if isinstance(value, _NOT_CALLABLE):
-        raise WorkloadError(f"{wrong} not a function; a def that returns a tunectl.Workload would be right")
+        raise WorkloadError(f"{expected} a value that is not one")
     return _unknown(f"{name} is assigned", search, binding.line)
 
 
 def _signature_of_function(function: _Function, line: int, search: _Search, *, bound: bool = False) -> FactorySignature:
-    """What this function takes by keyword; `bound`: its first parameter is filled already (self,
-    or a training function's trial).
-    """
+    """What this function takes by keyword; `bound`: without its first parameter (self, or the trial)."""
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + [*arguments.defaults]
@@ -142,7 +139,7 @@ def _signature_of_function(function: _Function, line: int, search: _Search, *, b
     if nameless[skipped:]:
         raise WorkloadError(
             f"{search.reference.text}: {search.source.file}:{line}: {nameless[skipped]} is positional-only "
-            "(before the /) and has no default; arguments come by keyword, so a def without the / would be right"
+            "(before the /) and has no default; arguments are passed by keyword: remove the /"
         )
     pairs = list(zip(positional, defaults, strict=True))[max(skipped, len(arguments.posonlyargs)) :]
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
@@ -167,7 +164,7 @@ def _signature_of_function(function: _Function, line: int, search: _Search, *, b
 
 
 def _signature_of_class(definition: ast.ClassDef, search: _Search) -> FactorySignature:
-    """A class is called as its `__init__` is, where nothing else has a hand in it."""
+    """The signature of a class: that of its `__init__`, where no `__new__`, decorator or metaclass changes it."""
     inits = [item for item in definition.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
     news = any(isinstance(item, ast.FunctionDef) and item.name == "__new__" for item in definition.body)
     if len(inits) == 1 and not news and not definition.decorator_list and not definition.keywords:
@@ -180,7 +177,7 @@ def _imported(statement: ast.ImportFrom, name: str, binding: _Binding, search: _
     dotted = "." * statement.level + (statement.module or "")
     unknown = _unknown(f"{name} is imported from {dotted}", search, binding.line)
     module = _absolute(statement, search.source)
-    if module is None or len(search.hops) >= _MOST_HOPS:
+    if module is None or len(search.hops) >= _MAX_HOPS:
         return unknown
     try:
         source = find_module(module, search.reference.search_path, search.reference.text)
@@ -255,7 +252,7 @@ def _bindings(statements: Sequence[ast.stmt], conditional: bool) -> Iterator[tup
 
 
 def _inner_bindings(statement: ast.stmt, conditional: bool) -> Iterator[tuple[str, _Binding]]:
-    # The body of a `with` always runs; those of the others may not.
+    # The body of a `with` always runs; the other bodies may not.
     conditional = conditional or not isinstance(statement, ast.With)
     for field in ("body", "orelse", "finalbody"):
         yield from _bindings(getattr(statement, field, []), conditional)

@@ -1,8 +1,8 @@
-"""MNIST-1D: ten one-dimensional shapes, made hard to tell apart by a published recipe, 5,000 examples of 40 numbers.
+"""MNIST-1D: ten one-dimensional shapes, made hard to distinguish by a published method; 5,000 examples of 40 numbers.
 
-Greydanus and Kobak, "Scaling down deep learning with MNIST-1D" (ICML 2024, arXiv:2011.14439). The recipe's constants,
-the order of its transformations and of its random draws are followed, so the examples equal those of the reference
-implementation (PyPI: mnist1d) at its own seed, 42, up to rounding.
+Greydanus and Kobak, "Scaling down deep learning with MNIST-1D" (ICML 2024, arXiv:2011.14439). The constants, the order
+of the transformations and that of the random draws are the same, so the examples equal those of the reference
+implementation (PyPI: mnist1d) at its seed, 42, up to rounding.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _PADDED_LENGTH = len(_SHAPES[0]) + _PADDING[1]
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """The random numbers of every example, in the recipe's order; one row an example."""
+    """The random numbers of every example, in the order of the reference implementation; one row an example."""
 
     padding: NDArray[np.int64]
     scale: Array
@@ -93,7 +93,7 @@ def mlp(
 
 
 def preload() -> None:
-    """Generate the examples once; all trials of the process, and of its forks, share them."""
+    """Generate the examples once, for all trials of the process and of its forks."""
     load()
 
 
@@ -101,8 +101,8 @@ def preload() -> None:
 def load() -> LabelledSplits:
     """MNIST-1D (shape [40]) in 3,000 training, 1,000 validation and 1,000 test examples.
 
-    The test examples are the recipe's own; training and validation divide its 4,000 training examples, which come
-    shuffled.
+    The test examples are those of the reference implementation; its 4,000 training examples, which are shuffled, are
+    divided into training and validation.
     """
     inputs, labels = generate()
     cuts = [TRAIN_EXAMPLES, TRAIN_EXAMPLES + VALID_EXAMPLES]
@@ -125,13 +125,13 @@ def generate(seed: int = SEED) -> tuple[Array, NDArray[np.int64]]:
     signals += _NOISE * draws.noise
     signals -= _SHEAR * (draws.shear[:, None] - 0.5) * np.linspace(-0.5, 0.5, _PADDED_LENGTH)
     signals = _resample(signals, np.linspace(0, _PADDED_LENGTH - 1, LENGTH)[None, :])
-    # One mean and one standard deviation for the whole data set, test examples included, as the recipe has it.
+    # One mean and one standard deviation for the whole data set, with the test examples, as in the reference.
     signals = (signals - signals.mean()) / signals.std()
     return signals[draws.order], labels[draws.order]
 
 
 def _templates() -> Array:
-    """The shapes, shape [10, 12]: standardised, beginning at 0, a sixth as high."""
+    """The shapes, shape [10, 12]: standardised, shifted to begin at 0, divided by 6."""
     heights = np.array(_SHAPES, dtype=np.float64)
     heights -= heights.mean(axis=1, keepdims=True)
     heights /= heights.std(axis=1, keepdims=True)
@@ -156,7 +156,7 @@ def _draw(random: np.random.RandomState) -> _Draws:
 
 
 def _stretch(signals: Array, padding: NDArray[np.int64]) -> Array:
-    """Append `padding` zeros to each signal, then stretch all to one length: so the shapes differ in width."""
+    """Append `padding` zeros to each signal, then stretch all to the same length: the shapes differ in width."""
     padded = np.zeros((len(signals), _PADDED_LENGTH))
     padded[:, : signals.shape[1]] = signals
     last = signals.shape[1] + padding - 1
@@ -184,7 +184,7 @@ def _smooth(noise: Array) -> Array:
     kernel /= kernel.sum()
     mirrored = np.pad(noise, ((0, 0), (_SMOOTHING_RADIUS, _SMOOTHING_RADIUS)), mode="symmetric")
     smoothed = np.zeros_like(noise)
-    # A sum of shifted copies rather than a matrix product: those may start threads, after which forking is unsafe.
+    # A sum of shifted copies, since a matrix product may start threads, after which forking is unsafe.
     for shift, weight in enumerate(kernel):
         smoothed += weight * mirrored[:, shift : shift + noise.shape[1]]
     return smoothed

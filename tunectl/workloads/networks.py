@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 """The activations by their names in a study."""
 
 NORMALIZATIONS = ("none", "batch", "layer")
-"""The normalizations by their names in a study; they stand between a hidden layer and its activation."""
+"""The normalizations by their names in a study; they come between a hidden layer and its activation."""
 
 INITS = {"he_normal": 2.0, "lecun_normal": 1.0}
 """The initialisations by their names in a study: a weight's variance times its layer's fan_in.
@@ -26,7 +26,7 @@ He et al. (2015, "Delving deep into rectifiers", eq. 10); LeCun et al. (1998, "E
 """
 
 INIT_SCALE_SCOPES = ("hidden", "all")
-"""What `init_scale` scales, by its name in a study: see `initialize`."""
+"""The names in a study for what `init_scale` scales: see `initialize`."""
 
 
 def multilayer_perceptron(
@@ -45,9 +45,9 @@ def multilayer_perceptron(
     """A perceptron with `num_layers` hidden layers of `width` units; 0 hidden layers make it linear.
 
     It flattens its input, shape [B, ...] with `inputs` numbers an example, and gives scores, shape [B, outputs]. A
-    hidden layer with all that belongs to it is a sequence within the sequence.
-    Weights are drawn from torch's global generator, see `initialize`. Raises ValueError where a value is outside its
-    range or a name is unknown.
+    hidden layer with its normalization, activation and dropout is a sequence in the sequence. Weights are drawn from
+    torch's global generator, see `initialize`. Raises ValueError where a value is outside its range or a name is not
+    known.
     """
     _check_sizes(num_layers, 0, width)
     _check_choices(activation=activation, normalization=normalization, init=init, init_scale_scope=init_scale_scope)
@@ -85,10 +85,9 @@ def convolutional_network(
     """A network of `num_layers` 3x3 convolutions with `width` channels and a linear layer on top.
 
     Images are square with one channel, shape [B, 1, side, side]; scores have shape [B, outputs]. Max pooling halves
-    the side after the middle convolution (of an odd number: the one in the middle) and after the last one; one
-    convolution is pooled once. Layer normalization is taken over channels and pixels. Weights and errors are as in
-    `multilayer_perceptron`, but `num_layers` is at least 1. A convolution with all that belongs to it is a sequence
-    within the sequence.
+    the side after convolution ceil(num_layers / 2) and after the last one; a single convolution is pooled once. Layer
+    normalization is over channels and pixels. Weights and errors are as in `multilayer_perceptron`, but `num_layers` is
+    at least 1. A convolution with its normalization, activation, pooling and dropout is a sequence in the sequence.
     """
     _check_sizes(num_layers, 1, width)
     _check_choices(activation=activation, normalization=normalization, init=init, init_scale_scope=init_scale_scope)
@@ -115,11 +114,10 @@ def convolutional_network(
 
 
 def initialize(network: nn.Sequential, init: str, init_scale: float, init_scale_scope: str) -> nn.Sequential:
-    """Draw every weight from a normal distribution of the variance that `init` names, see INITS; biases are 0.
+    """Draw every weight from a normal distribution with the variance of `init`, see INITS; biases are 0.
 
-    `init_scale` multiplies the weights of the hidden layers where `init_scale_scope` is hidden: the scale is about what
-    they pass on. Where it is all, it multiplies every parameter: the output layer's weights and the factors of
-    normalizations, too.
+    `init_scale` multiplies the weights of the hidden layers where `init_scale_scope` is hidden. Where it is all, it
+    multiplies every parameter, with the output layer's weights and the factors of normalizations.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     for layer in layers:
@@ -137,7 +135,7 @@ def initialize(network: nn.Sequential, init: str, init_scale: float, init_scale_
 def _check_sizes(num_layers: int, fewest_layers: int, width: int) -> None:
     for name, count, fewest in (("num_layers", num_layers, fewest_layers), ("width", width, 1)):
         if not isinstance(count, int) or isinstance(count, bool) or count < fewest:
-            raise ValueError(f"{name} is {count!r}; a whole number, at least {fewest}, would be right")
+            raise ValueError(f"{name}: expected a whole number, at least {fewest}, got {count!r}")
 
 
 def _check_choices(**chosen: object) -> None:
@@ -148,14 +146,14 @@ def _check_choices(**chosen: object) -> None:
         ("init_scale_scope", INIT_SCALE_SCOPES),
     ):
         if chosen[name] not in choices:
-            raise ValueError(f"{name} is {chosen[name]!r}; one of {', '.join(choices)} would be right")
+            raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {chosen[name]!r}")
 
 
 def _check_numbers(dropout: float, init_scale: float) -> None:
     if not _is_number(dropout) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout!r}; a number at least 0 and below 1 would be right")
+        raise ValueError(f"dropout: expected a number, at least 0 and below 1, got {dropout!r}")
     if not _is_number(init_scale) or not 0 < init_scale < math.inf:
-        raise ValueError(f"init_scale is {init_scale!r}; a number above 0 would be right")
+        raise ValueError(f"init_scale: expected a number above 0, got {init_scale!r}")
 
 
 def _is_number(value: object) -> bool:

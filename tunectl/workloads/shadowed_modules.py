@@ -1,4 +1,4 @@
-"""Files of the user's that are called like a module which is loaded already: an import gives that one."""
+"""Files of the user with the name of a module that is loaded already, which an import gives instead of the file."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-_MOST_TOLD = 5
+_MAX_LINES = 5
 
 
 def shadowed(folders: Sequence[str], loaded: Mapping[str, ModuleType] | None = None) -> list[str]:
-    """A sentence for each file or package in these folders whose name a module from elsewhere has, the first ones.
+    """A line for each file or package in these folders that a loaded module from elsewhere hides; the first five.
 
-    What is in the folders comes before what is installed, so that a script run by Python would get it; here torch,
-    NumPy and tunectl are loaded before a folder of the user's is looked in.
+    A script that Python runs would get the file, since its folder comes before installed packages. Here torch, NumPy
+    and tunectl are imported before the user's folders are on the path.
     """
     modules = sys.modules if loaded is None else loaded
-    told = []
+    lines = []
     for folder in folders:
         for name, file in sorted(_modules_in(folder)):
             module = modules.get(name)
             origin = getattr(module, "__file__", None)
             if module is None or not isinstance(origin, str) or _is_same(file, origin):
                 continue
-            told.append(
-                f"{file} has the name of a module that is loaded already, {origin}: `import {name}` gives that one; "
-                "rename the file if it is the one that is meant"
+            lines.append(
+                f"{file} has the name of a module that is loaded already, {origin}: `import {name}` gives that module; "
+                "rename the file to import it"
             )
-    return told[:_MOST_TOLD]
+    return lines[:_MAX_LINES]
 
 
 def _modules_in(folder: str) -> list[tuple[str, str]]:
-    """The modules in a folder by their names, with their files."""
+    """The modules in a folder: name and file of each."""
     found = []
     try:
         with os.scandir(folder) as entries:

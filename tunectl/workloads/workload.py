@@ -13,24 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a factory returns: all that a trial trains and measures.
+    """What a factory returns: the model, the data and the functions with which a trial trains and measures.
 
     Attributes:
-        model: a torch module on the CPU; the trial moves it to its device. data: map-style torch datasets by split:
-        `train` and `valid`, more if wanted; `test` is never evaluated during a study.
-            A batch is what torch's default collation makes of the examples.
+        model: a torch module on the CPU; the trial moves it to its device.
+        data: map-style torch datasets by split: `train`, `valid`, and further ones; `test` is not evaluated during a
+        study. Batches are made by torch's default collation.
         loss: `loss(model, batch)` gives one value per example, shape [B]. Neither it nor `metrics` may write into the
-        batch, which both see: work on a copy.
+        batch, which both get: work on a copy.
         metrics: `metrics(model, batch)` gives a dict of per-example values, shape [B], or of pairs (values, weights) of
-        the same shape, each a tuple and no weight negative; they are averaged over the split by weight. None: no metric
-        but `loss`, which is always measured.
-        baseline_loss: the loss of the best constant prediction (for labels their entropy), in the unit of `loss`.
-        finalize: derives further metrics from a split's averages (`{"perplexity": exp(loss)}`); the dict of numbers
-        that it returns is added, under names that are not taken, without a slash. Where the averages of a ruined model
-        are too large for it (ArithmeticError) or not finite (ValueError), they are NaN.
-        blocks: modules of the model, run one after the other, that `activation_checkpointing: blocks` lets forget what
-        they computed until their gradient is taken. What they compute must depend on their inputs, their parameters and
-        buffers, and torch's random generators alone.
+        the same shape, each a tuple and no weight negative; they are averaged over the split by weight. None: only
+        `loss`, which is always measured. baseline_loss: the loss of the best constant prediction (for labels their
+        entropy), in the unit of `loss`. finalize: derives more metrics from a split's averages (`{"perplexity":
+        exp(loss)}`); it returns a dict of numbers with new names without a slash. They are NaN where the averages of a
+        ruined model are too large for it (ArithmeticError) or not finite (ValueError). blocks: modules of the model
+        that are called one after the other; with `activation_checkpointing: blocks` they drop their activations and
+        compute them again for the gradient. Their results must depend only on their inputs, parameters and buffers, and
+        torch's random generators.
     """
 
     model: nn.Module

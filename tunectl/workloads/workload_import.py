@@ -1,4 +1,4 @@
-"""Imports the user's module and finds its factory; for the processes that train, never for the runner's."""
+"""Imports the user's module and finds its factory, in the processes that train; the runner never does this."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tunectl.workloads.workload import Workload
 def load_factory(reference: WorkloadReference) -> Callable[..., Workload]:
     """Import the workload's module and give its factory.
 
-    Puts `reference.search_path` in front of sys.path. Raises WorkloadError, worded for people and with the exception
-    as its cause, where the module cannot be imported or holds no such callable.
+    Puts `reference.search_path` at the front of sys.path. Raises WorkloadError, with the exception as its cause, where
+    the module cannot be imported or has no such callable.
     """
     module = _load_module(reference)
     try:
@@ -39,17 +39,14 @@ def load_factory(reference: WorkloadReference) -> Callable[..., Workload]:
             f"workload {reference.text}: {_origin(module)} has no {reference.factory}{close}"
         ) from error
     if not callable(factory):
-        raise WorkloadError(
-            f"workload {reference.text}: {reference.factory} is a {type(factory).__name__}, not a function; "
-            "a def that returns a tunectl.Workload would be right"
-        )
+        raise WorkloadError(f"workload {reference.text}: expected a function, got a {type(factory).__name__}")
     if inspect.iscoroutinefunction(factory):
-        raise WorkloadError(f"workload {reference.text}: {reference.factory} is async; a plain def would be right")
+        raise WorkloadError(f"workload {reference.text}: expected a plain def, got an async one")
     return factory  # type: ignore[no-any-return]
 
 
 def preload(reference: WorkloadReference) -> None:
-    """Import the workload's module and call its `preload()`, where it has one; once before trials are forked.
+    """Import the workload's module and call its `preload()`, if it has one, once before trials are forked.
 
     Raises WorkloadError as `load_factory` does, and where `preload()` raises.
     """
@@ -59,21 +56,21 @@ def preload(reference: WorkloadReference) -> None:
         return
     try:
         function()
-    except BaseException as error:  # also what the user's code raises to end the process
+    except BaseException as error:  # user code may raise SystemExit or another one to end the process
         raise _failure(reference, "preload() raised", error) from error
 
 
 def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False) -> FactorySignature:
-    """What a loaded factory takes; open where it takes any keyword, or where Python cannot tell.
+    """What a loaded factory takes; open where it takes any keyword, or where its signature is not known.
 
-    `takes_trial`: it is a training function, whose first parameter is the trial; raises WorkloadError for one that a
-    call does not run.
+    `takes_trial`: it is a training function, whose first parameter is the trial. Raises WorkloadError for a generator
+    or a coroutine function, which a call does not run.
     """
     plain = inspect.unwrap(factory)
     if takes_trial and (inspect.isgeneratorfunction(plain) or inspect.iscoroutinefunction(plain)):
         raise WorkloadError(
-            f"{getattr(plain, '__name__', 'the function')} has `yield` or `async` in it: calling it trains nothing; "
-            "let it be a plain function that returns when it is through"
+            f"{getattr(plain, '__name__', 'the function')}: expected a plain function that returns at the end of the "
+            "training, got one with `yield` or `async`, which a call does not run"
         )
     try:
         parameters = [*inspect.signature(factory).parameters.values()][1 if takes_trial else 0 :]
@@ -93,7 +90,7 @@ def factory_signature(factory: Callable[..., Any], *, takes_trial: bool = False)
 
 
 def _load_module(reference: WorkloadReference) -> ModuleType:
-    # The arguments of this process are tunectl's own: a script that parses them, at its top or later, has none.
+    # The arguments of this process are tunectl's: a script that parses its arguments on import must find none.
     sys.argv = [reference.file or reference.text.partition(":")[0]]
     front = list(reference.search_path)
     sys.path[:] = front + [folder for folder in sys.path if folder not in front]
@@ -105,9 +102,9 @@ def _load_module(reference: WorkloadReference) -> ModuleType:
         module = importlib.import_module(reference.module)
     except WorkloadError:
         raise
-    except BaseException as error:  # also what the user's code raises to end the process
+    except BaseException as error:  # user code may raise SystemExit or another one to end the process
         raise _failure(reference, "cannot be imported:", error) from error
-    _refuse_another(reference, module)
+    _check_same_module(reference, module)
     return module
 
 
@@ -127,16 +124,16 @@ def _load_file(file: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    # What exec_module left there counts: a module may put something else in its own place.
+    # A module may replace itself in sys.modules while it is executed.
     return sys.modules.get(name, module)
 
 
 def _module_name(file: Path) -> str:
-    """The name under which a file is loaded: its own, or one with a hash of its path.
+    """The module name for a file: that of the file, or one with a hash of its path.
 
-    Its own name, where `import name` finds this very file, lets siblings import it, and lets processes that are not
-    forked (data loaders, on some systems) unpickle its classes: they get sys.path. A file named like an installed
-    package, or like a module of Python's, must not take that one's place.
+    The file's name is used where `import name` finds this file. Then modules beside it can import it, and processes
+    that are not forked (data loaders on some systems) can unpickle its classes, since they get sys.path. A file with
+    the name of an installed package, or of a standard module, must not replace it.
     """
     name = file.parent.name if file.name == "__init__.py" else file.stem
     own = PathFinder.find_spec(name, [str(file.parent)]) if _is_name(name) else None
@@ -177,8 +174,8 @@ def _is_same(origin: str, file: Path) -> bool:
     return Path(origin).resolve() == file.resolve()
 
 
-def _refuse_another(reference: WorkloadReference, module: ModuleType) -> None:
-    """Refuse a module that was loaded before `search_path` was there and hides the one that the study means."""
+def _check_same_module(reference: WorkloadReference, module: ModuleType) -> None:
+    """Raise where a module that was loaded before hides the one that is on the `search_path`."""
     top = module.__name__.partition(".")[0]
     loaded = sys.modules.get(top)
     folders = list(reference.search_path)
@@ -186,8 +183,8 @@ def _refuse_another(reference: WorkloadReference, module: ModuleType) -> None:
     if meant is None or meant.origin is None or loaded is None or _is_from(loaded, Path(meant.origin)):
         return
     raise WorkloadError(
-        f"workload {reference.text}: {top} means {meant.origin}, but {_origin(loaded)} has that name already; "
-        "the path of the file (./folder/name.py:factory), or another name, would be right"
+        f"workload {reference.text}: expected {top} to be {meant.origin}, got {_origin(loaded)}, which is loaded "
+        "already; write the path of the file (./folder/name.py:factory), or rename it"
     )
 
 
@@ -199,5 +196,5 @@ def _failure(reference: WorkloadReference, what: str, error: BaseException) -> W
     place = user_frame(error)
     text = f"workload {reference.text}: {what} {exception_line(error)}"
     if isinstance(error, ImportError) and "relative import" in str(error):
-        text += "; a file named by its path is in no package: package.module:factory would be right"
+        text += "; a file given by its path is not part of a package: write package.module:factory"
     return WorkloadError(f"{text} ({place})" if place else text)

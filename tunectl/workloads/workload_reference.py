@@ -1,6 +1,6 @@
-"""What a study's `workload:` names, understood without importing anything of the user's.
+"""Reads the reference under a study's `workload:` without importing the user's code.
 
-`tunectl check` uses this; it loads no torch.
+`tunectl check` uses this; it does not load torch.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from tunectl.core.records import FactorySignature, WorkloadReference
 from tunectl.workloads.factory_signatures import signature_in
 from tunectl.workloads.module_sources import find_source
 
-_EXAMPLES = "module:factory (such as tunectl.workloads.digits:mlp) or ./my_workload.py:factory would be right"
+_EXPECTED = "expected module:factory (such as tunectl.workloads.digits:mlp) or ./my_workload.py:factory"
 
 
 def parse_reference(text: str, study_file: Path, current_folder: Path) -> WorkloadReference:
-    """The reference that `module:factory` or `path/to/file.py:factory` stands for.
+    """The reference for the text `module:factory` or `path/to/file.py:factory`.
 
-    Paths are relative to the study file. `search_path` is the file's own folder (where a file is named), that of the
-    file that it is a link to, the study's and the current one, each once. Symbolic links on the way to a folder are
-    followed, so that `..` means what it means to the system. Whether anything exists there is not looked at. Raises
-    ValueError, worded for people, where the text is neither form.
+    Paths are relative to the study file. `search_path` is the file's folder (where a file is given), the folder of the
+    file that it links to, the study's folder and the current one, each once. Symbolic links to a folder are followed,
+    so that `..` has the same meaning as for the system. Does not test whether the file exists. Raises ValueError where
+    the text has neither form.
     """
     where, colon, factory = text.rpartition(":")
     if not colon or "://" in text:
-        raise ValueError(f"{text!r} is not a reference to a factory; {_EXAMPLES}")
+        raise ValueError(f"{_EXPECTED}, got {text!r}")
     if not where or not factory:
         missing = "factory after the colon" if where else "module or file before the colon"
-        raise ValueError(f"{text!r} has no {missing}; {_EXAMPLES}")
+        raise ValueError(f"{_EXPECTED}, got {text!r} with no {missing}")
     if not _is_name(factory):
-        raise ValueError(f"{text!r} asks for {factory!r}, which is not a name in Python; {_EXAMPLES}")
+        raise ValueError(f"{_EXPECTED}, got {text!r}: {factory!r} is not a name in Python")
     folders = [_real(Path(study_file).parent), _real(current_folder)]
     if _looks_like_a_file(where):
         file = _file(text, where, folders[0])
-        # Beside a link to a file in a repository may stand what it imports, or beside the file itself.
+        # The modules that it imports may be beside a link to the file, or beside the file itself.
         folders[:0] = [str(file.parent), *([_real(file.resolve().parent)] if file.is_symlink() else [])]
         return WorkloadReference(
             text=text, factory=_normal(factory), file=str(file), search_path=tuple(dict.fromkeys(folders))
         )
     if not all(_is_name(part) for part in where.split(".")):
-        raise ValueError(f"{text!r} asks for the module {where!r}, which is not a dotted name; {_EXAMPLES}")
+        raise ValueError(f"{_EXPECTED}, got {text!r}: {where!r} is not a dotted name")
     return WorkloadReference(
         text=text, factory=_normal(factory), module=where, search_path=tuple(dict.fromkeys(folders))
     )
 
 
 def read_signature(reference: WorkloadReference) -> FactorySignature:
-    """What the factory takes, read from its source: nothing is imported and nothing is run.
+    """What the factory takes, read from its source; nothing is imported or run.
 
     Raises WorkloadError where the module, the file or the factory does not exist, where the source is not Python, and
-    where the factory cannot be called by keywords. Where the source cannot tell, the signature is `open` and says
-    why.
+    where the factory cannot be called by keywords. Where the source is not enough to know it, the signature is `open`
+    and has the reason.
     """
     found = find_source(reference)
     if found.file is None:
@@ -68,19 +68,19 @@ def _looks_like_a_file(where: str) -> bool:
 def _file(text: str, where: str, study_folder: str) -> Path:
     if "\\" in where or re.match(r"[A-Za-z]:/", where):
         raise ValueError(
-            f"{text!r} looks like a path of Windows; ./my_workload.py:factory, with forward slashes, would be right"
+            f"expected a path with forward slashes, such as ./my_workload.py:factory, got {text!r}, a path of Windows"
         )
     if any(ord(character) < 32 for character in where):
-        raise ValueError(f"{text!r} has a control character in its path; {_EXAMPLES}")
+        raise ValueError(f"{_EXPECTED}, got {text!r} with a control character")
     try:
         path = Path(study_folder, Path(where).expanduser())
     except RuntimeError as error:
-        raise ValueError(f"{text!r}: {error}; {_EXAMPLES}") from error
+        raise ValueError(f"{_EXPECTED}, got {text!r}: {error}") from error
     name = path.name if where.endswith(path.name) else ""
     if not name.endswith(".py") or name == ".py":
         stem = where.rpartition("/")[2]
         hint = f"{where}.py:{text.rpartition(':')[2]}" if _is_name(stem) else "./my_workload.py:factory"
-        raise ValueError(f"{text!r} names no .py file; {hint} would be right (for a package: package.module:factory)")
+        raise ValueError(f"expected a .py file, such as {hint}, got {text!r} (for a package: package.module:factory)")
     return Path(_real(path.parent), name)
 
 

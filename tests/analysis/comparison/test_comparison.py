@@ -1,4 +1,4 @@
-"""Adopt or not: the rank test against scipy's, the verdicts against made-up retrains."""
+"""Tests comparison/comparison.py: the rank test against scipy, the verdicts on made-up retrains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunectl.analysis.comparison.comparison import Candidate, compare, rank_test, retrains_to_tell
+from tunectl.analysis.comparison.comparison import Candidate, compare, rank_test, retrains_needed
 
 
 def candidate(*losses: float) -> Candidate:
@@ -48,18 +48,18 @@ def test_retrains_that_are_all_better_are_adopted_and_all_worse_are_not():
     assert compare(new, old).verdict == "do not adopt"
 
 
-def test_overlapping_retrains_are_not_enough_and_it_says_how_many_would_be():
+def test_overlapping_retrains_are_not_enough_and_the_number_needed_is_given():
     found = compare(candidate(0.30, 0.31, 0.32), candidate(0.25, 0.33, 0.31))
     assert found.verdict == "not enough evidence"
     assert found.more is not None
     deviation = np.sqrt((np.var([0.30, 0.31, 0.32], ddof=1) + np.var([0.25, 0.33, 0.31], ddof=1)) / 2)
-    assert found.more == retrains_to_tell(found.improvement, deviation)
+    assert found.more == retrains_needed(found.improvement, deviation)
 
 
 @pytest.mark.parametrize("difference", [0.75, -1.25, 2.0])
-def test_with_the_retrains_asked_for_the_difference_is_found_in_four_of_five_cases(difference):
+def test_with_the_proposed_retrains_the_difference_is_found_in_four_of_five_cases(difference):
     """By simulation, judged by scipy's exact test: with them it is, and with three quarters of them it is not."""
-    needed = retrains_to_tell(difference, 1.0)
+    needed = retrains_needed(difference, 1.0)
     assert needed is not None
     for count, enough in ((needed, True), (needed - math.ceil(needed / 4), False)):
         old, new = np.random.default_rng(count).normal(size=(2, count, 4000))
@@ -68,15 +68,15 @@ def test_with_the_retrains_asked_for_the_difference_is_found_in_four_of_five_cas
         assert (0.77 <= power <= 0.9) if enough else power < 0.75
 
 
-def test_fewer_than_three_retrains_never_tell_and_no_difference_asks_for_none():
+def test_at_least_three_retrains_are_proposed_and_none_without_a_difference():
     assert compare(candidate(0.3, 0.31), candidate(0.1, 0.11)).verdict == "not enough evidence"
-    assert retrains_to_tell(9.0, 1.0) == retrains_to_tell(1.0, 0.0) == 3
-    assert retrains_to_tell(0.0, 1.0) is None
-    assert retrains_to_tell(math.inf, 1.0) is None
+    assert retrains_needed(9.0, 1.0) == retrains_needed(1.0, 0.0) == 3
+    assert retrains_needed(0.0, 1.0) is None
+    assert retrains_needed(math.inf, 1.0) is None
 
 
 @pytest.mark.parametrize("losses", [(), (0.2,)])
-def test_with_one_run_the_variance_is_unknown(losses):
+def test_with_one_retrain_the_variance_is_unknown(losses):
     found = compare(candidate(0.3, 0.31, 0.32), candidate(*losses))
     assert found.verdict == "not enough evidence"
     assert "varianc" in found.reason
@@ -86,8 +86,8 @@ def test_with_one_run_the_variance_is_unknown(losses):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ((0.1, 0.2), (), "b has no retrains, so that the variance is unknown: retrain its best trial 5 times"),
-        ((0.1,), (), "a has one retrain and b has no retrains, so that the variance is unknown: "
+        ((0.1, 0.2), (), "b has no retrains, so the variance is unknown: retrain its best trial 5 times"),
+        ((0.1,), (), "a has one retrain and b has no retrains, so the variance is unknown: "
                      "retrain the best trial of each 5 times"),
     ],
 )  # fmt: skip
@@ -102,6 +102,6 @@ def test_an_infeasible_retrain_is_worse_than_any_other_and_leaves_no_mean():
     assert candidate(math.inf, 0.1).retrain_deviation is None
 
 
-def test_equal_retrains_ask_for_no_number_of_more():
+def test_equal_retrains_propose_no_number_of_more():
     found = compare(candidate(0.1, 0.1, 0.1), candidate(0.1, 0.1, 0.1))
     assert (found.verdict, found.improvement, found.interval, found.more) == ("not enough evidence", 0, (0, 0), None)

@@ -1,4 +1,4 @@
-"""Whether anything was learned, on curves made by formula: guesses, memorised noise, slow learners, wild beginnings."""
+"""Tests curves/learning.py on curves made by formula: guesses, memorised noise, slow learners, wild initialisations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_guesses_are_no_better_than_a_constant_though_the_best_of_thirty_looks_s
         assert learning(runs, LOSS).better is False, first
 
 
-def test_noise_that_is_learned_by_heart_is_nothing_learned() -> None:
+def test_memorised_noise_does_not_count_as_learned() -> None:
     runs = [
         run(s, train__loss=fall(2.4, 0.01, s), valid__loss=5 - fall(2.6, 0.1, s), valid__error_rate=guesses(s))
         for s in range(5)
@@ -107,7 +107,7 @@ def test_every_seed_at_the_error_of_the_commonest_class_is_a_constant_prediction
     assert learning(runs, ERROR).better is False
 
 
-def test_without_a_baseline_it_is_held_against_step_0_and_without_that_nothing_is_said() -> None:
+def test_without_a_baseline_step_0_is_compared_and_without_step_0_the_answer_is_unknown() -> None:
     better = [run(s, baseline=None, valid__error_rate=fall(0.9, 0.3, s)) for s in range(3)]
     level = [run(s, baseline=None, valid__error_rate=guesses(s)) for s in range(3)]
     assert learning(better, ERROR).better is True
@@ -116,7 +116,7 @@ def test_without_a_baseline_it_is_held_against_step_0_and_without_that_nothing_i
     assert learning([], ERROR).better is None
 
 
-def test_a_maximised_objective_is_read_the_other_way() -> None:
+def test_a_maximised_objective_counts_in_the_other_direction() -> None:
     accuracy = Objective("valid/error_rate", "maximize")
     runs = [run(s, baseline=None, valid__error_rate=1 - fall(0.9, 0.3, s)) for s in range(3)]
     found = learning(runs, accuracy)

@@ -1,4 +1,4 @@
-"""From where on trials no longer improve, and what is advised there."""
+"""Tests curves/saturation.py and `saturated-early` of curves/training_length.py: the advice too."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from curve_cases import CLEAN_SHAPES, STEPS, clean_pair, curves_study, flat_from
+from simulated_studies import findings_of
 
 from tunectl.analysis.curves.training_length import saturated_early
-from tunectl.analysis.findings.curve_findings import curve_findings
 from tunectl.analysis.findings.update_findings import loss_plateau
 from tunectl.analysis.results.runs import UpdateSeries
 
@@ -34,7 +34,7 @@ def test_saturation_is_found_wherever_it_begins_with_steps_that_reach_beyond_it(
 
 
 @pytest.mark.parametrize("begin", [0.1, 0.3, 0.5])
-def test_where_the_net_underfits_the_advice_is_decay_and_never_fewer_steps_or_a_higher_rate(begin):
+def test_if_the_network_underfits_the_advice_is_decay_and_never_fewer_steps_or_a_higher_rate(begin):
     found = [finding for seed in range(6) for finding in saturated_early(flat_study(seed, begin, level=0.5))]
     assert len(found) >= 5
     for finding in found:
@@ -44,7 +44,7 @@ def test_where_the_net_underfits_the_advice_is_decay_and_never_fewer_steps_or_a_
         assert 0.4 < finding.numbers["training_error_left_as_share"] < 0.6
 
 
-def test_a_plateau_of_trials_that_are_said_to_have_saturated_is_not_said_again():
+def test_saturated_trials_have_no_second_finding_about_a_plateau():
     evidence = flat_study(3, 0.2, level=0.5)
     updates = np.arange(STEPS)
     loss = (1.3 + np.clip(1 - updates / 400, 0, 1)) * np.exp(0.05 * np.random.default_rng(61).normal(size=STEPS))
@@ -69,5 +69,5 @@ def test_clean_curves_have_neither_saturated_nor_turned_up(shape):
     for seed in range(12):
         generator = np.random.default_rng([seed, 62])
         pairs = [clean_pair(generator, shape, evaluations=int(generator.choice([10, 20, 50])) if seed % 2 else 20)]
-        alarms += any(f.id in ("saturated-early", "overfitting") for f in curve_findings(curves_study([pairs])))
+        alarms += bool(findings_of(curves_study([pairs]), "saturated-early", "overfitting"))
     assert alarms == 0

@@ -8,13 +8,13 @@ import pytest
 from tunectl.analysis.curves.thinned_curves import with_extremes
 
 
-def test_a_short_curve_is_left_alone():
+def test_a_short_curve_is_not_thinned():
     steps, values = np.arange(100.0), np.arange(100.0)
     assert with_extremes(steps, values, 100)[1] is values
 
 
 @pytest.mark.parametrize("length", [101, 1000, 100_003])
-def test_the_ends_the_best_every_spike_and_every_gap_of_a_long_curve_stay(length):
+def test_thinning_keeps_the_ends_the_best_every_spike_and_every_gap_of_a_long_curve(length):
     generator = np.random.default_rng(length)
     steps, values = np.cumsum(generator.integers(1, 2**30, size=length)).astype(float), generator.normal(size=length)
     best, spike, gap = (length * place // 10 for place in (2, 5, 7))

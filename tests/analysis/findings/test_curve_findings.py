@@ -1,4 +1,7 @@
-"""What the curves of the good trials say, on studies with one planted flaw and on healthy ones that look like it."""
+"""Tests findings/curve_findings.py, and in curves: training_length, overfitting, good_trials, good_curves and others.
+
+The studies have one planted flaw, or are healthy and look similar.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,26 @@ import numpy as np
 import pytest
 from builders import study
 from planted_curves import CURVE_FLAWS, HEALTHY, healthy_evidence, planted_evidence
-from simulated_studies import rewritten, simulated_evidence
+from simulated_studies import findings_of, rewritten, simulated_evidence
 
 from tunectl.analysis.curves.curve_shapes import Share, loss_curve, pooled
 from tunectl.analysis.curves.good_trials import decays_to_zero, good_trials
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import period
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
-from tunectl.analysis.findings.curve_findings import curve_findings, late_variance, train_loss_rising
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.curve_findings import late_variance, train_loss_rising
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import PlannedTrial
 
 STEPS = np.arange(0, 2001, 100.0)
 
 
-def found(evidence: Evidence) -> dict:
+def curve_findings(evidence: StudyEvidence) -> list:
+    return findings_of(evidence, *(flaw for flaw in CURVE_FLAWS if flaw != "overfitting-elsewhere"))
+
+
+def found(evidence: StudyEvidence) -> dict:
     return {finding.id: finding for finding in curve_findings(evidence)}
 
 
@@ -39,9 +46,9 @@ def run_of(trial: int, valid, train=None, **changes) -> Run:
     return replace(Run(plan, "completed", best_value=best, curves=curves), **changes)
 
 
-def evidence_of(runs) -> Evidence:
+def evidence_of(runs) -> StudyEvidence:
     spec = study()
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def falling(time: float, level: float = 0.05, seed: int = 0, scatter: float = 0.0) -> np.ndarray:
@@ -63,17 +70,17 @@ def test_a_planted_flaw_is_found_with_the_trials_that_show_it(flaw, seed):
 
 @pytest.mark.parametrize("kind", HEALTHY)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_healthy_curves_say_nothing(kind, seed):
+def test_healthy_curves_have_no_finding(kind, seed):
     assert found(healthy_evidence(kind, seed)) == {}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_clean_studies_say_nothing_of_their_curves(seed):
+def test_clean_studies_have_no_finding_about_curves(seed):
     assert found(simulated_evidence(seed, trials=20)) == {}
 
 
 @pytest.mark.parametrize("flaw", ["overfitting", "still-improving", "late-variance", "periodic-evaluations"])
-def test_an_accuracy_to_maximise_tells_the_same_flaws(flaw):
+def test_an_accuracy_to_maximise_shows_the_same_flaws(flaw):
     assert flaw in found(planted_evidence(flaw, 3, trials=16, direction="maximize"))
 
 
@@ -86,7 +93,7 @@ def test_under_a_schedule_that_decays_to_zero_late_progress_is_a_note_without_a_
         assert "longer" in finding.action
 
 
-def test_under_a_constant_schedule_late_progress_asks_for_twice_the_steps():
+def test_under_a_constant_schedule_late_progress_proposes_twice_the_steps():
     evidence = planted_evidence("still-improving", 4, trials=16)
     steps = evidence.spec.training.max_train_steps
     changes = {name: found(evidence)[name].changes[0] for name in ("still-improving", "best-step-late")}
@@ -159,7 +166,7 @@ def test_a_few_examples_of_a_small_validation_set_are_no_overfitting(examples, o
     assert bool(overfitting(evidence_of([run_of(0, np.round(wrong) / 500, train)]))) == overfits
 
 
-def test_overfitting_is_a_note_where_the_study_asks_about_regularisation():
+def test_overfitting_is_a_note_if_regularisation_is_scientific():
     evidence = planted_evidence("overfitting", 5, trials=12, settings=1)
     asked = study(
         {
@@ -180,7 +187,7 @@ def test_a_regulariser_that_is_tuned_already_is_not_added_again():
     assert "tune the regularisation" in finding.action
 
 
-def test_late_variance_asks_for_a_decaying_rate_or_an_average_where_it_decays_already():
+def test_late_variance_proposes_a_decaying_rate_or_an_average_if_it_decays_already():
     constant = late_variance(planted_evidence("late-variance", 6, trials=16))[0]
     decaying = late_variance(planted_evidence("late-variance", 6, trials=16, schedule="cosine"))[0]
     assert [(change.path[1], change.value) for change in constant.changes] == [("schedule", "cosine")]
@@ -204,7 +211,7 @@ def test_steps_are_halved_only_where_every_setting_has_saturated():
 
 
 @pytest.mark.parametrize(("share", "begin"), [(0.0045, 0.1), (0.0055, 0.2)])
-def test_half_a_per_cent_of_the_gain_after_a_beginning_is_not_saturated_there_however_noisy(share, begin):
+def test_a_gain_of_half_a_per_cent_is_not_saturated_even_if_noisy(share, begin):
     """Two errors are 0.8 % of the gain here, so that the level that counts as settled decides alone."""
     alternating = 0.001 * np.where(np.arange(20) % 2, 1.0, -1.0)
     level = np.where(np.arange(20) < 6, 0.5 + share * 0.4, 0.5)
@@ -217,14 +224,14 @@ def test_half_a_per_cent_of_the_gain_after_a_beginning_is_not_saturated_there_ho
     assert finding.numbers["saturated_by_share"] == begin
 
 
-def test_what_has_settled_on_one_split_alone_is_not_saturated():
+def test_a_trial_that_has_settled_on_one_split_alone_is_not_saturated():
     runs = [run_of(i, falling(0.01, seed=i, scatter=0.01), falling(0.4, level=0.0)) for i in range(6)]
     assert saturated_early(evidence_of(runs)) == []
     both = [run_of(i, falling(0.01, seed=i, scatter=0.01), falling(0.01, seed=9 + i, scatter=0.01)) for i in range(6)]
     assert [finding.id for finding in saturated_early(evidence_of(both))] == ["saturated-early"]
 
 
-def test_a_best_step_in_the_first_tenth_by_overfitting_is_not_mended_by_fewer_steps():
+def test_a_best_step_in_the_first_tenth_by_overfitting_does_not_propose_fewer_steps():
     valid = np.concatenate([[0.9, 0.12, 0.1], np.linspace(0.11, 0.3, 18)])
     train = falling(0.1, level=0.0)
     [finding] = best_step_early(evidence_of([run_of(i, valid, train) for i in range(4)]))
@@ -285,7 +292,7 @@ def test_a_period_that_fits_no_whole_number_of_times_is_found_in_few_evaluations
         assert seen.evaluations == pytest.approx(length, rel=0.12)
 
 
-def test_the_chance_of_a_period_in_white_noise_is_honest():
+def test_the_chance_of_a_period_in_white_noise_is_correct():
     """P values below 5 % come in about 5 % of the cases, never in more."""
     generator = np.random.default_rng(9)
     chances = [period(list(generator.normal(size=(count, 31)))).chance for count in (1, 3) for _ in range(250)]
@@ -305,7 +312,7 @@ def test_noise_that_lasts_is_no_period(lasting):
     assert alarms <= 3
 
 
-def test_what_is_too_short_or_constant_has_no_period():
+def test_a_short_or_constant_curve_has_no_period():
     assert period([]) is None
     assert period([np.arange(12.0)]) is None
     assert period([np.full(30, 0.25)]) is None
@@ -366,7 +373,7 @@ def test_nothing_divides_by_zero_or_warns(runs):
         assert finding.to_json()
 
 
-def test_under_an_objective_of_the_train_split_the_validation_twin_tells_of_overfitting():
+def test_with_an_objective_of_the_train_split_overfitting_is_found_on_the_validation_split():
     evidence = planted_evidence("overfitting", 5, trials=12, settings=1)
     other = replace(evidence, objective=replace(evidence.objective, metric="train/loss"))
     [finding] = overfitting(rewritten(other, lambda run: run))

@@ -1,4 +1,4 @@
-"""What is said of files that several trials write."""
+"""Tests findings/file_findings.py: files that several trials write."""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ def test_overwritten_files_are_one_warning_with_their_trials_and_the_remedy() ->
     assert (found.id, found.level) == ("shared-files", "warning")
     assert found.sentence == ("Trials overwrite each other's files: a.pt (trials 0 and 3), b.pt (trials 0 and 3).")
     assert found.action == (
-        'Give each trial a folder of its own: `folder: "{trial.dir}"` under workload (this takes another name '
-        "under study, as all trials must be trained again); if it is meant, say so: "
-        "`shared_files: [a.pt, b.pt]` under workload."
+        'Give each trial its own folder: `folder: "{trial.dir}"` under workload (with a new name under study, because '
+        "all trials must be trained again); if it is intended, write `shared_files: [a.pt, b.pt]` under workload."
     )
     assert list(found.trials) == [0, 3]
 
 
-def test_at_most_ten_names_are_told() -> None:
+def test_at_most_ten_names_are_listed() -> None:
     (found,) = file_findings(own(), shared(*(f"out/{number:02}.pt" for number in range(25))))
     assert found.sentence.count(".pt") == 10
     assert "and 15 more" in found.sentence
@@ -57,7 +56,7 @@ def test_at_most_ten_names_are_told() -> None:
 )
 def test_the_option_that_names_the_folder_is_the_remedy(arguments: tuple[str, ...], path: str, remedy: str) -> None:
     (found,) = file_findings(own(*arguments), shared(path))
-    assert f"Give each trial a folder of its own: {remedy}" in found.action
+    assert f"Give each trial its own folder: {remedy}" in found.action
 
 
 def test_what_is_appended_or_identical_is_a_note() -> None:
@@ -67,12 +66,12 @@ def test_what_is_appended_or_identical_is_a_note() -> None:
     assert "vocab" in found[0].sentence
 
 
-def test_a_file_of_one_trial_is_nothing() -> None:
+def test_a_file_of_one_trial_is_no_finding() -> None:
     assert file_findings(own(), [WrittenFile("a.pt", Mark(1, 2, 3), frozenset({1}), worst="overwritten")]) == []
 
 
 @pytest.mark.parametrize("pattern", ["out/*.pt", "out/a.pt", "./out", "*.pt", "out/"])
-def test_what_is_meant_is_not_told(pattern: str) -> None:
+def test_intended_files_are_no_finding(pattern: str) -> None:
     assert file_findings(own(more=f"shared_files: ['{pattern}']"), shared("out/a.pt")) == []
 
 
@@ -84,7 +83,7 @@ def test_fewer_folders_than_trials_are_a_warning() -> None:
     assert file_findings(own(more="shared_files: [outputs]"), [], folders) == []
 
 
-def test_a_function_has_a_folder_of_its_trial_s_own() -> None:
+def test_a_function_is_advised_to_write_to_the_trial_s_own_folder() -> None:
     (found,) = file_findings(own(workload="{function: './m.py:f'}"), shared("a.pt"))
     assert found.action.startswith("Write to trial.dir")
 
@@ -128,7 +127,7 @@ def test_files_that_trials_may_have_overwritten_are_one_warning_and_never_stop_a
     assert (found.id, found.level, found.trials) == ("shared-files", "warning", (0, 1, 2))
     assert found.sentence == (
         "Trials may have overwritten each other's files: a.pt, b.pt. All 3 trials that completed were running when "
-        "these were written, and it cannot be seen how many trials wrote each file."
+        "they were written, so it is not known how many trials wrote each file."
     )
     assert "{trial.dir}" in found.action
     assert must_stop(spec, unclear("a.pt")) == []

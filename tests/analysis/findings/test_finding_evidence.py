@@ -1,4 +1,4 @@
-"""Evidence: curves from columns, which trials count, the axes of conditional hyperparameters."""
+"""Tests findings/finding_evidence.py and results/runs.py: curves, trials, axes of hyperparameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from builders import NUISANCE_RATE, study
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run, curves_of, curves_of_columns
 from tunectl.core.records import Measurement, PlannedTrial
 from tunectl.space.trial_plan import plan_trials
@@ -38,7 +38,7 @@ def test_only_searched_trials_that_ended_by_their_hyperparameters_are_judged():
     spec = study({"learning_rate": NUISANCE_RATE}, search="{trials: 5}")
     states: list[Any] = ["completed", "infeasible", "failed", "running", "completed"]
     plans = [*plan_trials(spec)[:4], PlannedTrial(4, 0, 0, 1, (), {"learning_rate": 0.1}, 7, "retrain")]
-    evidence = Evidence(
+    evidence = StudyEvidence(
         spec, spec.objective, tuple(Run(plan, state) for plan, state in zip(plans, states, strict=True))
     )
     assert [run.plan.trial for run in evidence.searched] == [0, 1]
@@ -56,7 +56,7 @@ def test_each_alternative_of_a_name_is_an_axis_with_its_own_trials_and_scale():
         },
         search="{trials: 4}",
     )
-    evidence = Evidence(spec, spec.objective, tuple(Run(plan, "completed") for plan in plan_trials(spec)))
+    evidence = StudyEvidence(spec, spec.objective, tuple(Run(plan, "completed") for plan in plan_trials(spec)))
     optimizer, sgd, adam = evidence.axes
     assert [axis.key for axis in (optimizer, sgd, adam)] == [
         "optimizer",
@@ -72,7 +72,7 @@ def test_each_alternative_of_a_name_is_an_axis_with_its_own_trials_and_scale():
 
 def test_a_study_without_scientific_values_has_one_setting_called_all_trials():
     spec = study({"learning_rate": NUISANCE_RATE}, search="{trials: 2}")
-    evidence = Evidence(spec, spec.objective, tuple(Run(plan, "pending") for plan in plan_trials(spec)))
+    evidence = StudyEvidence(spec, spec.objective, tuple(Run(plan, "pending") for plan in plan_trials(spec)))
     assert evidence.setting_name(0) == "all trials"
     assert dict(evidence.by_setting) == {0: ()}
     assert [len(axis.positions) for axis in evidence.axes] == [0]

@@ -1,4 +1,4 @@
-"""Findings as they are shown: advice once, and the command that follows it."""
+"""Tests findings/findings.py and findings/study_findings.py: repeated advice, and the command that follows it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_the_same_advice_is_given_once_and_then_by_the_name_of_the_finding_that_
     assert page.count("max_train_steps") == 1
 
 
-def test_advice_with_other_numbers_is_not_the_same_nor_is_none_at_all():
+def test_advice_with_other_numbers_and_missing_advice_are_not_repeated_advice():
     more = (Change(("training", "max_train_steps"), 20, "they still improve"),)
     different = [of("still-improving"), of("best-step-late", changes=more), of("a", "", ()), of("b", "", ())]
     assert with_advice_once(different) == different
 
 
-def test_findings_that_ask_for_another_study_name_the_command_that_writes_it():
+def test_findings_that_propose_another_study_name_the_command_that_writes_it():
     evidence = replace(planted_evidence("still-improving", 4, trials=16), folder="runs/my study")
     late = {item.id: item for item in study_findings(evidence)}["still-improving"]
     assert late.command == "tunectl next 'runs/my study'"

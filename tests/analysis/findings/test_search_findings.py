@@ -1,4 +1,7 @@
-"""What a study says about its search: infeasible trials, settings that cannot be told apart, and the notes."""
+"""Tests findings/search_findings.py, comparison/not_distinguishable.py and updates/stability_edge.py.
+
+Infeasible trials, settings that are not distinguishable, and the notes.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated_studies import Response, Shape, evidence_of, simulated_evidence
+from simulated_studies import Response, Shape, evidence_of, findings_of, simulated_evidence
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
-from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings, search_findings
+from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.jsontext import encode
 from tunectl.core.objective import Objective
 
 SEEDS = range(703, 709)  # one study in forty has no edge that is sure enough
+
+
+def search_findings(evidence):
+    return findings_of(
+        evidence,
+        *("infeasible-fraction", "stability-edge", "search-boundary"),
+        *("search-boundary of the scientific hyperparameters", "settings-not-distinguishable"),
+        *("sampled-enough", "insensitive", "fixed-caveat"),
+    )
 
 
 def ids(findings, level=None):
@@ -82,7 +94,7 @@ def test_a_stability_edge_is_no_boundary_and_asks_for_a_sweep_at_the_best_trials
         assert finding.hyperparameters == ("learning_rate",)
 
 
-def test_trials_lost_beyond_a_stability_edge_are_not_told_a_second_time():
+def test_infeasible_trials_beyond_a_stability_edge_are_no_second_finding():
     for seed in range(2):
         evidence = study(seed=seed, trials=30, names=("learning_rate",), edge=0.5, strengths={"learning_rate": 1.0},
                          optima={"learning_rate": 0.8})  # fmt: skip
@@ -90,7 +102,7 @@ def test_trials_lost_beyond_a_stability_edge_are_not_told_a_second_time():
         assert ids(search_findings(evidence), "warning") == {"stability-edge"}
 
 
-def test_infeasible_trials_far_from_the_best_are_no_edge_but_say_where_to_cut_when_they_are_many():
+def test_many_infeasible_trials_far_from_the_best_are_no_edge_but_show_where_to_cut_the_range():
     evidence = lose(study(trials=30), lambda run: run.plan.hyperparameters["learning_rate"] > 0.1)
     evidence = replace(
         evidence,
@@ -118,7 +130,7 @@ def test_few_infeasible_trials_are_not_many():
     assert finding.numbers["reasons"] == {"nan_loss": 12}
 
 
-def test_a_study_without_a_feasible_trial_says_so_and_nothing_of_its_best():
+def test_a_study_without_a_feasible_trial_says_only_that():
     findings = search_findings(lose(study(settings=2), lambda run: True))
     assert ids(findings) == {"infeasible-fraction", "sampled-enough", "fixed-caveat"}
     assert "bug" in findings[0].action
@@ -132,7 +144,7 @@ def test_a_setting_without_a_feasible_trial_is_worse_than_the_others():
     assert findings[0].settings == (1,)
 
 
-def test_settings_are_told_apart_or_not_by_the_trials_at_shared_points():
+def test_settings_are_compared_by_the_trials_at_shared_points():
     assert settings_findings(study(settings=3)) == []
     (finding,) = settings_findings(study(settings=3, offsets=(0.0, 0.0, 1.0)))
     assert set(finding.settings) == {0, 1}
@@ -141,7 +153,7 @@ def test_settings_are_told_apart_or_not_by_the_trials_at_shared_points():
 
 
 @pytest.mark.parametrize("trials", [1, 2, 4])
-def test_settings_with_a_few_trials_are_never_told_apart(trials):
+def test_settings_with_a_few_trials_are_never_distinguished(trials):
     (finding,) = settings_findings(study(settings=2, offsets=(0.0, 3.0), trials=trials))
     assert "too few" in finding.sentence
     (change,) = finding.changes
@@ -149,12 +161,12 @@ def test_settings_with_a_few_trials_are_never_told_apart(trials):
     assert change.value >= 10
 
 
-def test_equal_results_in_every_trial_are_not_told_apart():
+def test_equal_results_in_every_trial_are_not_distinguished():
     evidence = study(settings=2)
     equal = replace(evidence, runs=tuple(replace(run, best_value=0.1) for run in evidence.runs))
     (finding,) = settings_findings(equal)
     assert finding.numbers["difference"] == 0
-    assert "choose by cost" in finding.action
+    assert "choose the cheaper one" in finding.action
     assert ids(search_findings(equal), "warning") == {"settings-not-distinguishable"}
 
 
@@ -177,7 +189,7 @@ def test_retrains_that_confirm_the_best_setting_end_the_warning(of_the_best, of_
 
 
 def two_retrained(first, second):
-    """A study whose settings cannot be told apart, with retrains of the best one and the other; their trials."""
+    """A study with settings that are not distinguishable, and retrains of the best one and the other; their trials."""
     evidence = replace(study(settings=2, offsets=(0.0, 0.0)), folder="runs/one")
     best, other = sorted(
         (evidence.ranked(runs)[0] for runs in evidence.by_setting.values()), key=lambda run: run.best_value
@@ -196,7 +208,7 @@ def test_where_retrains_find_the_other_setting_better_the_warning_says_so_and_po
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
-def test_where_retrains_leave_it_open_more_of_them_are_asked_for_than_there_are_and_no_trials(count):
+def test_if_retrains_do_not_decide_more_of_them_are_proposed_and_no_trials(count):
     losses = [0.1 + 0.05 * (n % 3) for n in range(count)]
     evidence, *_ = two_retrained(losses, [loss + 0.01 for loss in losses])
     (finding,) = settings_findings(evidence)
@@ -205,13 +217,13 @@ def test_where_retrains_leave_it_open_more_of_them_are_asked_for_than_there_are_
     assert finding.command == f"tunectl retrain runs/one --each-setting --repeats {finding.numbers['retrains_to_tell']}"
 
 
-def test_retrains_of_one_setting_alone_leave_it_to_the_trials():
+def test_with_retrains_of_one_setting_alone_the_trials_decide():
     evidence, *_ = two_retrained([0.1, 0.11, 0.12], [])
     (finding,) = settings_findings(evidence)
-    assert "cannot be told from" in finding.sentence
+    assert "may be no better than" in finding.sentence
 
 
-def test_retrains_give_the_variance_and_how_many_would_tell():
+def test_retrains_give_the_variance_and_how_many_are_needed():
     evidence = study(settings=2, offsets=(0.0, 0.0))
     assert retrain_deviation(evidence) is None
     evidence = retrained(retrained(evidence, 0, [0.1, 0.2]), 3, [0.3, 0.3, 0.3])
@@ -231,11 +243,11 @@ def test_sampled_enough_speaks_of_each_setting_in_the_objectives_own_numbers():
         assert medians == sorted(medians)
         assert medians[-1] <= finding.numbers["best"] <= 1
         assert finding.numbers["expected_gain_of_doubling"] >= 0
-        assert "extrapolation" in finding.sentence
+        assert "(extrapolated)" in finding.sentence
         assert finding.level == "note"
 
 
-def test_sampled_enough_asks_for_more_only_where_that_promises_something():
+def test_sampled_enough_proposes_more_trials_only_if_they_are_expected_to_gain():
     generator = np.random.default_rng(0)
     evidence = study(trials=40)
     values = {
@@ -253,7 +265,7 @@ def test_sampled_enough_asks_for_more_only_where_that_promises_something():
     assert sampled_enough_findings(study(trials=1))[0].changes[0].value == 10
 
 
-def test_an_objective_that_is_negative_and_one_asked_for_afterwards_are_taken():
+def test_a_negative_objective_and_one_chosen_later_are_accepted():
     evidence = study(settings=2)
     negative = replace(evidence, runs=tuple(replace(run, best_value=run.best_value - 100) for run in evidence.runs))
     assert ids(search_findings(negative), "warning") == ids(search_findings(evidence), "warning")
@@ -266,7 +278,7 @@ def test_an_objective_that_is_negative_and_one_asked_for_afterwards_are_taken():
 
 
 @pytest.mark.parametrize("state", ["pending", "failed", "running"])
-def test_a_study_without_an_ended_trial_says_nothing(state):
+def test_a_study_without_an_ended_trial_has_no_finding(state):
     evidence = study(settings=2)
     waiting = replace(evidence, runs=tuple(replace(run, state=state, best_value=None) for run in evidence.runs))
     assert search_findings(waiting) == []
@@ -280,7 +292,7 @@ def test_the_caveat_names_what_is_fixed_and_warns_of_a_fixed_learning_rate():
     assert "make learning_rate a nuisance" in rate.action
 
 
-def test_values_are_written_as_in_the_tables_and_of_a_few_trials_half_as_many_is_not_spoken_of():
+def test_values_are_written_as_in_the_tables_and_half_of_a_few_trials_is_not_mentioned():
     evidence = study(settings=2, trials=3, offsets=(0.0, 3.0), direction="maximize")
     large = [replace(run, best_value=9517.0 - 973 * run.plan.trial) for run in evidence.runs]
     findings = search_findings(replace(evidence, runs=tuple(large)))
@@ -289,7 +301,7 @@ def test_values_are_written_as_in_the_tables_and_of_a_few_trials_half_as_many_is
     assert best == f"The best of 3 trials of {evidence.setting_name(0)} reached 9517."
 
 
-def test_where_trials_are_too_few_to_say_all_findings_ask_for_as_many():
+def test_with_too_few_trials_all_findings_propose_the_same_number():
     findings = search_findings(study(settings=2, trials=3, offsets=(0.0, 3.0)))
     asked = {finding.id: [change.value for change in finding.changes] for finding in findings if finding.changes}
     assert asked["sampled-enough"] == asked["settings-not-distinguishable"] == [10]

@@ -1,4 +1,4 @@
-"""What the series of every update say of the good trials, with one planted flaw and without any."""
+"""Tests findings/update_findings.py: the series of the good trials, with one planted flaw and without any."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 from builders import study
 from loss_curves import calm
 from planted_curves import UPDATE_FLAWS, planted_evidence, with_updates_changed
-from simulated_studies import simulated_evidence
+from simulated_studies import findings_of, simulated_evidence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.update_findings import (
     clipping_too_aggressive,
     diverging,
     gradient_outliers,
     loss_plateau,
     loss_spikes,
-    update_findings,
     update_ratio,
 )
 from tunectl.analysis.results.runs import Run, UpdateSeries
@@ -27,17 +26,21 @@ from tunectl.core.records import PlannedTrial
 SMALL = {"trials": 10, "settings": 1, "max_train_steps": 1000, "updates_of": 4}
 
 
-def found(evidence: Evidence) -> dict:
+def update_findings(evidence: StudyEvidence) -> list:
+    return findings_of(evidence, *UPDATE_FLAWS)
+
+
+def found(evidence: StudyEvidence) -> dict:
     return {finding.id: finding for finding in update_findings(evidence)}
 
 
-def changed(evidence: Evidence, **changes) -> Evidence:
+def changed(evidence: StudyEvidence, **changes) -> StudyEvidence:
     return replace(
         evidence, runs=tuple(with_updates_changed(run, **changes) if len(run.updates) else run for run in evidence.runs)
     )
 
 
-def evidence_of(losses, *, grad_clip_norm=None, **series) -> Evidence:
+def evidence_of(losses, *, grad_clip_norm=None, **series) -> StudyEvidence:
     """A study of completed trials, the best first, with these minibatch losses."""
     spec = study() if grad_clip_norm is None else study({"grad_clip_norm": str(grad_clip_norm)})
     runs = []
@@ -52,7 +55,7 @@ def evidence_of(losses, *, grad_clip_norm=None, **series) -> Evidence:
             skipped=np.zeros(count, dtype=bool),
         )
         runs.append(Run(plan, "completed", best_value=0.1 + trial, updates=replace(updates, **series)))
-    return Evidence(spec, spec.objective, tuple(runs), frozenset(range(len(runs))), folder="runs/a study")
+    return StudyEvidence(spec, spec.objective, tuple(runs), frozenset(range(len(runs))), folder="runs/a study")
 
 
 @pytest.mark.parametrize("flaw", UPDATE_FLAWS)
@@ -66,7 +69,7 @@ def test_a_planted_flaw_of_the_updates_is_found(flaw, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_clean_studies_say_nothing_of_their_updates(seed):
+def test_clean_studies_have_no_finding_about_updates(seed):
     assert found(simulated_evidence(seed, **SMALL)) == {}
 
 
@@ -94,7 +97,7 @@ def test_what_the_bad_trials_of_a_wide_search_show_is_no_finding():
     assert found(evidence_of(losses)) == {}
 
 
-def test_early_spikes_want_a_warmup_and_later_ones_clipping():
+def test_the_advice_for_early_spikes_is_a_warmup_and_for_later_ones_clipping():
     generator = np.random.default_rng(2)
     early, late = ([calm(generator, 1000) for _ in range(3)] for _ in range(2))
     for loss in early:
@@ -124,7 +127,7 @@ def test_a_loss_that_comes_back_is_not_diverging():
     assert diverging(evidence_of(back)) == []
 
 
-def test_outliers_that_are_clipped_or_skipped_are_taken_care_of():
+def test_outliers_that_are_clipped_or_skipped_are_no_finding():
     evidence = planted_evidence("gradient-outliers", 1, **SMALL)
     assert gradient_outliers(evidence)
     for way in ("clipped", "skipped"):
@@ -153,7 +156,7 @@ def test_large_first_gradients_and_the_tail_of_small_batches_are_no_outliers():
     assert finding.numbers["times_those_around"] == pytest.approx(12, rel=0.3)
 
 
-def test_half_of_the_updates_clipped_is_the_limit_and_the_threshold_asked_for_is_the_90th_percentile():
+def test_half_of_the_updates_clipped_is_the_limit_and_the_proposed_threshold_is_the_90th_percentile():
     generator = np.random.default_rng(4)
     norms = np.exp(0.3 * generator.normal(size=600))
     losses = [calm(generator, 600) for _ in range(3)]

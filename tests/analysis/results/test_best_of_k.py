@@ -1,4 +1,4 @@
-"""The best of k of n trials, exact: checked by trying every draw, and by drawing."""
+"""The best of k of n trials is exact: checked by trying every draw, and by drawing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of two settings wins with k points each: exact, against every draw tried."""
+"""Which of two settings wins with k points each: exact, checked by trying every draw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_chance_to_win_is_that_of_every_draw_tried_with_ties_and_infeasible_
         assert chance_to_win(first, second, k) == pytest.approx(wanted, abs=1e-12)
 
 
-def test_settings_that_share_no_points_are_drawn_from_each_for_itself():
+def test_settings_that_share_no_points_are_drawn_independently():
     generator = np.random.default_rng(1)
     for _ in range(50):
         sizes, k = generator.integers(3, 6, size=2), int(generator.integers(1, 4))
@@ -44,41 +44,41 @@ def test_a_setting_that_is_better_at_every_point_is_preferred_and_equal_ones_are
     losses = generator.uniform(1, 5, size=20)
     better = paired_best(dict(enumerate(losses)), dict(enumerate(1.1 * losses)))
     assert (better.points, better.k) == (20, 10)
-    assert better.tells
+    assert better.has_winner
     assert better.wins == pytest.approx(1)
     same = paired_best(dict(enumerate(losses)), dict(enumerate(losses)))
     assert same.wins == 0.5
-    assert not same.tells
+    assert not same.has_winner
     assert same.times is None
 
 
-def test_equal_settings_are_told_apart_in_at_most_one_of_ten_studies():
+def test_equal_settings_are_distinguished_in_at_most_one_of_ten_studies():
     generator = np.random.default_rng(3)
     told = [
-        paired_best(dict(enumerate(generator.normal(size=24))), dict(enumerate(generator.normal(size=24)))).tells
+        paired_best(dict(enumerate(generator.normal(size=24))), dict(enumerate(generator.normal(size=24)))).has_winner
         for _ in range(400)
     ]
     assert np.mean(told) <= 0.1
 
 
-def test_few_trials_tell_nothing_and_none_cannot_be_compared():
+def test_few_trials_do_not_decide_and_none_cannot_be_compared():
     assert paired_best({}, {0: 1.0}) is None
     one = paired_best({0: 1.0}, {0: 9.0})
-    assert (one.points, one.k, one.wins, one.quarter, one.tells) == (1, 1, 1.0, None, False)
+    assert (one.points, one.k, one.wins, one.quarter, one.has_winner) == (1, 1, 1.0, None, False)
     lost = paired_best(dict.fromkeys(range(8), math.inf), dict.fromkeys(range(8), math.inf))
-    assert (lost.wins, lost.tells) == (0.5, False)
+    assert (lost.wins, lost.has_winner) == (0.5, False)
     nothing = paired_best(dict.fromkeys(range(8), math.nan), dict.fromkeys(range(8), 1.0))
-    assert (nothing.wins, nothing.tells) == (0.0, True)
+    assert (nothing.wins, nothing.has_winner) == (0.0, True)
 
 
-def test_more_trials_are_promised_to_tell_only_where_their_number_has_helped():
+def test_more_trials_are_proposed_only_where_their_number_has_helped():
     generator = np.random.default_rng(4)
     losses = np.sort(generator.uniform(0, 1, size=24))
     slightly = paired_best(dict(enumerate(losses)), dict(enumerate(generator.permutation(losses) + 0.02)))
     assert slightly.times is None or 1 < slightly.times <= 16
 
 
-def test_many_points_are_no_trouble():
+def test_many_points_can_be_compared():
     generator = np.random.default_rng(5)
     first, second = generator.normal(size=(2, 10_000))
     assert 0 <= chance_to_win(first, second, 5_000) <= 1

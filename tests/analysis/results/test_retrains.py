@@ -1,4 +1,4 @@
-"""Retrains: which trials they belong to, and what they come to."""
+"""Retrains: the trials that they belong to, and their results."""
 
 from __future__ import annotations
 

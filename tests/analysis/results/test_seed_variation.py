@@ -1,4 +1,4 @@
-"""Repeats that are exactly alike: one run seen several times, and no evidence of anything."""
+"""Tests results/seed_variation.py and findings/seed_findings.py: retrains that are exactly equal are no evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builders import study
 
 from tunectl.analysis.comparison.comparison import Candidate, compare
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
@@ -34,9 +34,9 @@ def run(trial: int, values: list[float], *, state="completed", extra=None, **whe
     return Run(plan(trial, **where), state, best_value=min(values), best_step=1, curves=curves)
 
 
-def evidence_of(*runs: Run) -> Evidence:
+def evidence_of(*runs: Run) -> StudyEvidence:
     spec = study({"learning_rate": "{role: nuisance, range: [0.1, 1]}"}, search="{trials: 4}")
-    return Evidence(spec, spec.objective, runs)
+    return StudyEvidence(spec, spec.objective, runs)
 
 
 def test_different_seeds_with_the_very_same_numbers_are_identical():

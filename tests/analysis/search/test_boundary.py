@@ -1,4 +1,7 @@
-"""`search-boundary`: found where the best lies beyond a range, silent on flat responses, few trials and own ends."""
+"""Tests search/boundary.py, search/crowding.py, search/scientific_ends.py and comparison/setting_axes.py.
+
+`search-boundary` is found if the best is beyond a range, and not for flat responses, few trials and natural bounds.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from simulated_studies import DOMAINS, Response, Shape, evidence_of, simulated_evidence
 
 from tunectl.analysis.comparison.setting_axes import setting_axes
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.boundary import crowded_ends, search_boundary_findings
 from tunectl.analysis.search.scientific_ends import scientific_end_findings
@@ -67,15 +70,15 @@ def test_a_set_of_numbers_has_its_ends_whatever_the_order_in_the_file():
 
 
 @pytest.mark.parametrize("place", [0.3, 0.7])
-def test_a_best_place_inside_the_range_is_none(place):
+def test_a_best_place_inside_the_range_is_no_boundary(place):
     assert not any(found_in(SEEDS, place, strength=2.0))
 
 
-def test_a_best_place_at_a_fifth_of_the_range_is_none_where_many_trials_show_it():
+def test_a_best_place_at_a_fifth_of_the_range_is_no_boundary_if_many_trials_show_it():
     assert not any(found_in([7], 0.2, strength=2.0, trials=300))
 
 
-def test_a_flat_response_few_trials_and_a_plateau_are_none():
+def test_a_flat_response_few_trials_and_a_plateau_are_no_boundary():
     assert not any(found_in(SEEDS, 0.5, strength=0.0))
     assert not any(found_in(SEEDS, -0.5, trials=4))
     assert not any(found_in(SEEDS, 0.5, strength=2.0, plateaus={"learning_rate": 0.5}))
@@ -96,7 +99,7 @@ def test_trials_in_perfect_order_are_found_from_five_on(trials, others):
     assert finding.changes[0].value[0] < 1e-3
 
 
-def test_settings_that_agree_are_found_where_none_of_them_could_be_alone():
+def test_settings_that_agree_are_found_where_none_of_them_would_be_alone():
     names = ("learning_rate", "weight_decay", "momentum")
     (finding,) = search_boundary_findings(in_order(names, 5, settings=4))
     assert finding.settings == (0, 1, 2, 3)
@@ -159,7 +162,7 @@ def test_settings_that_crowd_the_same_end_are_one_finding():
     assert len(finding.changes) == 1
 
 
-def test_a_maximised_objective_says_the_same():
+def test_a_maximised_objective_has_the_same_findings():
     for seed in range(3):
         minimised, maximised = (
             search_boundary_findings(bowl(seed, -0.5, direction=direction)) for direction in ("minimize", "maximize")
@@ -167,7 +170,7 @@ def test_a_maximised_objective_says_the_same():
         assert [finding.hyperparameters for finding in minimised] == [finding.hyperparameters for finding in maximised]
 
 
-def test_infeasible_trials_at_the_end_say_that_the_range_does_not_go_on_there():
+def test_infeasible_trials_at_the_end_prevent_a_wider_range_there():
     assert not any(found_in(SEEDS, 1.3, edge=0.9))
 
 
@@ -192,7 +195,7 @@ def two_sided(seed, lows, highs):
     return replace(evidence, runs=tuple(runs))
 
 
-def test_both_ends_of_one_range_ask_for_one_range():
+def test_both_ends_of_one_range_propose_one_range():
     findings = search_boundary_findings(two_sided(0, {0}, {1}))
     assert {finding.numbers["end"] for finding in findings} == {"low", "high"}
     low, high = (finding.changes for finding in findings)
@@ -217,7 +220,7 @@ search: {{trials: {trials}}}
         Run(plan, "completed", best_value=float(errors[plan.setting] * np.exp(0.1 * generator.normal())), best_step=50)
         for plan in plan_trials(spec)
     ]
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def test_a_scientific_number_that_is_best_at_its_end_is_found():

@@ -1,4 +1,4 @@
-"""Nuisance hyperparameters that make no difference, on simulated studies in which one does, or does not."""
+"""Nuisance hyperparameters that make no difference, in simulated studies in which one does, or does not."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NAMES = ("learning_rate", "weight_decay")
 
 
 def simulated(seed, strength, trials=120, settings=1):
-    """A study whose learning rate matters, and whose weight decay matters by so much."""
+    """A study whose learning rate has an effect, and whose weight decay has an effect of this strength."""
     strengths = {"learning_rate": 1.0, "weight_decay": strength}
     response = Response({"learning_rate": 0.6, "weight_decay": 0.4}, strengths, tuple(0.3 * np.arange(settings)))
     return evidence_of(seed, Shape(names=NAMES, trials=trials, settings=settings), response)
 
 
 def uniform(generator, _rate, _decay):
-    """A loss that nothing matters to."""
+    """A loss on which nothing has an effect."""
     return generator.uniform()
 
 
@@ -34,27 +34,27 @@ def raised(evidence):
     return [finding.hyperparameters for finding in insensitive_findings(evidence)]
 
 
-def test_what_makes_no_difference_is_named_in_most_studies_and_what_does_never():
+def test_a_hyperparameter_without_effect_is_named_in_most_studies_and_one_with_effect_never():
     assert sum(raised(simulated(seed, 0.0)) == [("weight_decay",)] for seed in range(12)) >= 9
     assert all(raised(simulated(seed, 0.15)) == [] for seed in range(12))
 
 
-def test_few_trials_say_nothing():
+def test_few_trials_give_no_finding():
     assert all(raised(simulated(seed, 0.0, trials=30)) == [] for seed in range(5))
 
 
-def test_where_noise_would_hide_any_effect_nothing_is_said():
+def test_if_noise_would_hide_any_effect_there_is_no_finding():
     assert all(raised(study_of_losses(seed, 60, uniform)) == [] for seed in range(5))
 
 
-def test_an_effect_that_is_nothing_but_an_interaction_is_seen():
+def test_an_effect_that_is_only_an_interaction_is_detected():
     def crossed(generator, rate, decay):
         return float((rate > 0.5) == (decay > 0.5)) + generator.normal()
 
     assert all(raised(study_of_losses(seed, 400, crossed)) == [] for seed in range(3))
 
 
-def test_an_effect_among_the_good_trials_alone_is_seen_where_all_together_hide_it():
+def test_an_effect_among_the_good_trials_alone_is_detected():
     evidence = study_of_losses(0, 160, rises(more=lambda rate, decay: 0.05 * (decay - 0.5) * (abs(rate - 0.5) < 0.2)))
     (axis,) = [axis for axis in evidence.axes if axis.key == "weight_decay"]
     everywhere, better = hyperparameter_effects(evidence, axis)
@@ -63,7 +63,7 @@ def test_an_effect_among_the_good_trials_alone_is_seen_where_all_together_hide_i
     assert raised(evidence) == []
 
 
-def test_settings_are_judged_together_and_one_that_needs_it_is_enough():
+def test_settings_are_judged_together_and_one_with_an_effect_is_enough():
     assert raised(simulated(2, 0.0, trials=80, settings=2)) == [("weight_decay",)]
     evidence = simulated(2, 0.0, trials=80, settings=2)
     needs = {run.plan.trial for run in evidence.by_setting[1]}
@@ -79,7 +79,7 @@ def test_settings_are_judged_together_and_one_that_needs_it_is_enough():
 
 
 def rises(**others):
-    """A loss with an effect of the learning rate, noise, and what else is asked for."""
+    """A loss with an effect of the learning rate, noise, and the given effect."""
 
     def loss(generator, rate, decay):
         return 1 + 4 * (rate - 0.5) ** 2 + 0.03 * generator.normal() + others["more"](rate, decay)
@@ -97,14 +97,14 @@ def rises(**others):
     ],
     ids=["by the sign of another", "among the good ones alone", "in the middle", "lost in a corner"],
 )
-def test_an_effect_that_hides_is_seen(more):
+def test_a_hidden_effect_is_detected(more):
     for seed in range(3):
         assert raised(study_of_losses(seed, 160, rises(more=more))) == []
     assert raised(study_of_losses(0, 160, rises(more=lambda _rate, _decay: 0.0))) == [("weight_decay",)]
 
 
 def test_the_chance_is_that_of_a_permutation_test():
-    """Of studies in which nothing matters so few have a small chance as the chance says."""
+    """Of studies without any effect no more have a small chance than the chance says."""
     chances = []
     for seed in range(60):
         evidence = study_of_losses(seed, 60, uniform)
@@ -128,7 +128,7 @@ def test_the_next_round_fixes_it_where_the_best_trial_has_it():
     assert (fixed.role, fixed.domain.value) == ("fixed", pytest.approx(best, rel=0.01))
 
 
-def test_a_learning_rate_and_what_decides_about_others_are_never_fixed():
+def test_a_learning_rate_and_hyperparameters_that_others_depend_on_are_never_fixed():
     nothing = study_of_losses(0, 120, uniform)
     assert ("learning_rate",) not in raised(nothing)
     spec = study(
@@ -157,14 +157,14 @@ def test_one_hyperparameter_is_left_to_be_searched():
 
 
 @pytest.mark.parametrize("values", ["[2]", "[relu]", "[true]"])
-def test_a_set_of_one_value_says_nothing_whatever_the_number_of_trials(values):
+def test_a_set_with_one_value_in_all_trials_is_no_finding(values):
     spec = study(
         {"learning_rate": NUISANCE_RATE, "odd": f"{{role: nuisance, values: {values}}}"}, search="{trials: 45}"
     )
     assert insensitive_findings(study_of_losses(0, 45, lambda generator, rate, _: 0.1 + (rate - 0.5) ** 2, spec)) == []
 
 
-def test_of_a_set_of_which_one_value_alone_is_feasible_nothing_is_said():
+def test_a_set_with_one_feasible_value_is_no_finding():
     spec = study(
         {"learning_rate": NUISANCE_RATE, "weight_decay": "{role: nuisance, values: [0, 1]}"}, search="{trials: 90}"
     )

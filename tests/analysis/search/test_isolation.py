@@ -1,4 +1,4 @@
-"""Isolation: the best trial of each value, nuisance optimised away; ranges in buckets of equal width on their scale."""
+"""Isolation: the best trial of each value over all nuisance values; ranges in buckets of equal width on their scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from builders import NUISANCE_RATE, study
 
 from tunectl.analysis.figures.study_figures import isolation_figures
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import isolations
 from tunectl.core.records import PlannedTrial
@@ -19,13 +19,13 @@ from tunectl.report.plots import vega_lite
 from tunectl.space.trial_plan import plan_trials
 
 
-def evidence(spec: StudySpec, value: Callable[[PlannedTrial], float | None]) -> Evidence:
+def evidence(spec: StudySpec, value: Callable[[PlannedTrial], float | None]) -> StudyEvidence:
     runs = []
     for plan in plan_trials(spec):
         found = value(plan)
         state: Any = "completed" if found is not None else "infeasible"
         runs.append(Run(plan, state, best_value=found if found is not None else 0.0, best_step=50))
-    return Evidence(spec, spec.objective, tuple(runs))
+    return StudyEvidence(spec, spec.objective, tuple(runs))
 
 
 def test_each_value_of_a_scientific_set_has_its_best_trial():
@@ -41,7 +41,7 @@ def test_each_value_of_a_scientific_set_has_its_best_trial():
     ]
 
 
-def test_a_value_without_a_feasible_trial_stands_there_without_a_best():
+def test_a_value_without_a_feasible_trial_is_listed_without_a_best_one():
     hyperparameters = {"optimizer": "{role: scientific, values: [sgd, adam]}", "learning_rate": NUISANCE_RATE}
     spec = study(hyperparameters, search="{trials: 2}")
     (found,) = isolations(evidence(spec, lambda plan: None if plan.setting == 1 else 0.5))
@@ -60,7 +60,7 @@ def test_a_scientific_range_is_cut_into_buckets_of_equal_width_on_its_scale():
         assert item.best.best_value == min(inside) == item.value
 
 
-def test_a_value_at_the_end_of_a_range_falls_into_its_last_bucket():
+def test_a_value_at_the_end_of_a_range_is_in_its_last_bucket():
     points = "[{learning_rate: 1.0e-4}, {learning_rate: 1.0e-3}, {learning_rate: 1.0}]"
     spec = study(
         {"learning_rate": "{role: scientific, range: [1e-4, 1], scale: log}"},
@@ -85,7 +85,7 @@ def test_nuisance_and_fixed_hyperparameters_are_not_isolated():
     assert isolations(evidence(spec, lambda _: 0.5)) == []
 
 
-def test_a_value_that_is_written_like_an_edge_falls_into_the_bucket_that_begins_there():
+def test_a_value_equal_to_an_edge_is_in_the_bucket_that_begins_there():
     rates = [1e-5, 1e-4, 1e-3, 1e-2]
     points = ", ".join(f"{{learning_rate: {rate}}}" for rate in rates for _ in range(5))
     spec = study(
@@ -130,7 +130,7 @@ def test_one_of_several_optimizers_is_no_switch():
     assert [item.baselines for item in found] == [(), ()]
 
 
-def with_retrains(found: Evidence, *deviations: float) -> Evidence:
+def with_retrains(found: StudyEvidence, *deviations: float) -> StudyEvidence:
     first = found.runs[0]
     again = tuple(
         replace(

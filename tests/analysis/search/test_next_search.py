@@ -1,4 +1,4 @@
-"""The next round: what findings agree on, and where they conflict."""
+"""The next round: the changes on which findings agree, and their conflicts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def finding(name: str, *changes: Change) -> Finding:
     return Finding(name, "warning", "something is so", "do something", changes=changes)
 
 
-def test_a_change_that_nobody_disputes_is_made_with_its_reason():
+def test_an_undisputed_change_is_made_with_its_reason():
     changes, conflicts = agreed_changes(SPEC, [finding("search-boundary", Change(RATE, [1e-5, 1], "the best crowd"))])
     assert conflicts == []
     assert [(item.change.path, item.change.value, item.findings) for item in changes] == [
@@ -44,8 +44,8 @@ def test_a_range_narrowed_by_one_finding_and_widened_by_another_is_a_conflict():
     changes, (conflict,) = agreed_changes(SPEC, [finding("one", wide), finding("two", narrow)])
     assert changes == []
     assert str(conflict) == (
-        "hyperparameters.learning_rate.range: the findings do not agree: one asks for [1e-05, 1]; "
-        "two asks for [0.001, 0.1]; decide by hand"
+        "hyperparameters.learning_rate.range: the findings do not agree: one proposes [1e-05, 1]; "
+        "two proposes [0.001, 0.1]; decide by hand"
     )
 
 
@@ -67,7 +67,7 @@ def test_a_hyperparameter_that_one_finding_fixes_and_another_widens_is_a_conflic
     assert [name for name, _ in conflict.wanted] == ["insensitive", "search-boundary"]
 
 
-def test_findings_that_want_the_same_are_one_change():
+def test_findings_that_propose_the_same_are_one_change():
     change = Change(STEPS, 4000, "still falling")
     changes, conflicts = agreed_changes(SPEC, [finding("a", change), finding("b", change)])
     assert (len(changes), conflicts) == (1, [])

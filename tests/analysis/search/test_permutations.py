@@ -39,7 +39,7 @@ def test_the_approximation_for_many_agrees_with_drawing(count):
         assert chance_of_pairing(left, at_share) == pytest.approx(share, rel=0.35)
 
 
-def test_a_column_that_does_not_vary_shows_nothing():
+def test_a_constant_column_shows_nothing():
     assert chance_of_pairing(np.ones(9), np.arange(9.0)) == 1
     assert chance_of_pairing(np.arange(9.0), np.zeros(9)) == 1
     assert chance_of_pairing(np.array([1.0]), np.array([2.0])) == 1

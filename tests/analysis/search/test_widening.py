@@ -1,4 +1,4 @@
-"""Where a range goes on beyond an end, and where it is at its own."""
+"""How far a range is widened at an end, and where it is at its natural bound."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def listed(name, *values):
         (listed("num_layers", 1, 2, 3), None, [1, 2, 3, 4]),
     ],
 )
-def test_a_domain_goes_on_by_its_own_scale_as_far_as_its_nature_lets_it(item, low, high):
+def test_a_domain_is_widened_on_its_own_scale_within_its_natural_bounds(item, low, high):
     for end, wanted in (("low", low), ("high", high)):
         found = wider(item, end)
         if wanted is None:
@@ -66,7 +66,7 @@ def test_whole_numbers_stay_whole(item):
         assert all(isinstance(value, int) for value in wider(item, end).value)
 
 
-def test_what_is_proposed_holds_what_was_searched():
+def test_the_proposed_domain_contains_the_searched_one():
     item = listed("x", 1, 2, 5)
     assert all(any(same(value, other) for other in wider(item, "high").value) for value in item.domain.values)
 

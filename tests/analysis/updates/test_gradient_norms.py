@@ -15,7 +15,7 @@ def clean_norms(seed, updates=2000):
     return 10 * np.exp(-np.arange(updates) / (updates / 4.6)) * np.exp(0.3 * generator.normal(size=updates))
 
 
-def test_planted_huge_gradients_are_found_wherever_the_level_is():
+def test_planted_huge_gradients_are_found_at_any_level():
     norms = clean_norms(0)
     planted = [3, 500, 1200, 1201, 1999]
     norms[planted] *= 50
@@ -29,7 +29,7 @@ def test_clean_norms_have_next_to_no_outliers():
     assert sum(len(outlier_norms(clean_norms(seed)).updates) for seed in range(20)) <= 4
 
 
-def test_norms_that_are_not_finite_are_outliers_and_no_part_of_the_typical_one():
+def test_norms_that_are_not_finite_are_outliers_and_not_part_of_the_typical_norm():
     norms = np.concatenate([np.full(50, 2.0), [math.nan, math.inf]])
     found = outlier_norms(norms)
     assert (found.updates, found.typical) == ((50, 51), 2.0)
@@ -37,7 +37,7 @@ def test_norms_that_are_not_finite_are_outliers_and_no_part_of_the_typical_one()
     assert outlier_norms(np.zeros(0)).share == 0
 
 
-def test_zero_norms_and_equal_norms_are_taken():
+def test_zero_norms_and_equal_norms_are_accepted():
     assert outlier_norms(np.zeros(100)).updates == ()
     assert outlier_norms(np.full(100, 3.0)).updates == ()
     assert outlier_norms(np.concatenate([np.full(99, 3.0), [300.0]])).updates == (99,)

@@ -12,7 +12,7 @@ SEEDS = 120
 
 
 @pytest.mark.parametrize(("curve", "when"), [(catapult, "early"), (mid_rise, "mid"), (dies, "mid"), (climbs, "mid")])
-def test_a_planted_rise_is_found_in_19_of_20_curves_and_told_early_from_mid(curve, when):
+def test_a_planted_rise_is_found_in_19_of_20_curves_as_early_or_mid(curve, when):
     found = 0
     for seed in range(SEEDS // 4):
         loss, _ = curve(np.random.default_rng(seed))
@@ -36,7 +36,7 @@ def test_noise_at_the_floor_of_small_batches_is_no_instability(baseline):
     assert alarms == 0
 
 
-def test_a_single_outlying_minibatch_is_no_period():
+def test_a_single_outlying_minibatch_is_no_instability():
     loss = calm(np.random.default_rng(0), 600)
     loss[[5, 200, 201, 400]] *= 100
     assert instability(loss) == []
@@ -48,7 +48,7 @@ def test_a_monotone_loss_however_slow_and_a_constant_one_are_stable():
         assert instability(loss) == []
 
 
-def test_a_converged_loss_may_wander_over_orders_of_magnitude():
+def test_a_converged_loss_may_vary_over_orders_of_magnitude():
     t = np.arange(1000)
     loss = LN_10 * np.exp(-t / 20) + 1e-6 * 10 ** (2 * np.sin(t / 50))
     assert instability(loss) == []
@@ -124,5 +124,5 @@ def test_early_is_the_first_hundred_updates_or_the_first_twentieth():
 
 
 @pytest.mark.parametrize("updates", range(12))
-def test_series_of_any_length_are_taken(updates):
+def test_series_of_any_length_are_accepted(updates):
     assert instability(np.linspace(2.0, 1.0, updates)) == []

@@ -67,7 +67,7 @@ def test_a_loss_that_stops_being_finite_ends_the_curve():
 
 
 @pytest.mark.parametrize("loss", [np.full(100, math.nan), np.full(100, 2.3), np.zeros(100), np.zeros(0)])
-def test_where_there_is_nothing_to_see_nothing_is_suggested(loss):
+def test_without_any_fall_nothing_is_suggested(loss):
     found = range_suggestion(np.geomspace(1e-7, 1, 100)[: len(loss)], loss)
     assert (found.clear, found.suggestion, bool(found.why)) == (False, None, True)
 
@@ -131,10 +131,10 @@ def test_a_wild_loss_that_never_comes_below_that_of_a_constant_prediction_is_unc
     loss = 80 - 70 / (1 + np.exp(-(np.log10(rates) + 4) * 4))
     found = range_suggestion(rates, loss, math.log(10))
     assert (found.clear, found.suggestion) == (False, None)
-    assert "does not come below 2.3" in found.why
+    assert "does not fall below 2.3" in found.why
 
 
-def test_losses_that_are_not_positive_are_no_hindrance():
+def test_losses_may_be_zero_or_negative():
     rates = np.geomspace(1e-7, 10, 300)
     assert range_suggestion(rates, curve(rates, 1e-3) - 5).suggestion == pytest.approx(1e-3, rel=0.25)
     loss = wild(rates, 80.0, np.random.default_rng(1))

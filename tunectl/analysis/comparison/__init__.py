@@ -1,1 +1,1 @@
-"""Settings compared: whether the evidence distinguishes them."""
+"""The comparison of settings: whether the trials and retrains distinguish them."""

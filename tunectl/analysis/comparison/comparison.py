@@ -1,8 +1,8 @@
-"""Whether to adopt a change: a candidate against what is in use, from fresh retrains of the best trial of each.
+"""Whether to adopt a change: a candidate is compared with the current choice, by retrains of the best trial of each.
 
 Deep Learning Tuning Playbook, "Determining whether to adopt a training pipeline change or hyperparameter
-configuration": a difference counts where it is larger than what retraining the same configuration (*trial variance*)
-and searching again (*study variance*) give by chance.
+configuration": a difference counts if it is larger than what retraining the same configuration (*trial variance*) and
+searching again (*study variance*) give by chance.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from tunectl.analysis.results.runs import LARGEST
 from tunectl.analysis.results.seed_variation import NO_VARIATION
 from tunectl.analysis.search.permutations import ranks
 
-Verdict = Literal["adopt", "do not adopt", "not enough evidence"]
+AdoptionVerdict = Literal["adopt", "do not adopt", "not enough evidence"]
 
 LEVEL = 0.05
-"""A difference that chance gives less often than this counts."""
+"""A difference counts if chance gives it less often than this."""
 
 POWER = 0.8
-"""With the retrains asked for, a true difference as large as the one seen would be found this often."""
+"""With the proposed number of retrains, a true difference as large as the measured one is found this often."""
 
 FEWEST_RETRAINS = 3
-"""Of twice so many values the lowest come first by chance in 1 of 20 cases: fewer retrains never tell."""
+"""With 3 retrains of each, all those of one are better by chance in 1 of 20 cases; with fewer, more often."""
 
 FIRST_RETRAINS = 5
-"""How many are asked for first: fewer say little about their own variance."""
+"""The number of retrains that is proposed first: fewer say little about their own variance."""
 
 _NORMAL = statistics.NormalDist()
 _MOST_ARRANGEMENTS = 50_000
@@ -42,11 +42,11 @@ _FEWEST_SEARCHED = 4
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One side of a comparison: the value of the best trial of its search, and those of that trial's retrains.
+    """One side of a comparison: the value of the best trial of its search, and the costs of that trial's retrains.
 
     `losses` are the retrains as numbers to minimise, infinite for those that ended without a value. `study_deviation`
-    is the standard deviation of the best of the search that drawing other points would give, None where unknown.
-    `identical`: the retrains, under different seeds, are exactly alike, so that they are no sample of anything.
+    is the standard deviation of the search's best trial if other points were drawn, None if unknown. `identical`: the
+    retrains have different seeds and exactly the same results, so they are no sample.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Candidate:
 
     @property
     def lacks_retrains(self) -> bool:
-        """Whether there are too few retrains to know a variance."""
+        """Whether there are too few retrains to compute a variance."""
         return len(self.losses) < 2
 
     @property
     def retrain_deviation(self) -> float | None:
-        """The standard deviation of the retrains (n - 1), None with fewer than two, with one that has no value,
-        and where seeds change nothing.
+        """The standard deviation of the retrains (n - 1); None with fewer than two, if one has no value, and if seeds
+        change nothing.
         """
         if self.identical or self.lacks_retrains or not all(map(math.isfinite, self.losses)):
             return None
@@ -71,10 +71,10 @@ class Candidate:
 
 
 def study_deviation(losses: Sequence[float]) -> float | None:
-    """The standard deviation of the best of half of a search's trials, over which half is drawn.
+    """The standard deviation of the best of half of a search's trials, over all halves.
 
-    It is what another draw of points would change by chance, and somewhat more than for the whole search. None with
-    fewer than four trials, and where all of a half may be infeasible.
+    It is the change that other points would give by chance, a little larger than for the whole search. None with fewer
+    than four trials, and if all trials of a half may be infeasible.
     """
     if len(losses) < _FEWEST_SEARCHED:
         return None
@@ -88,16 +88,16 @@ def study_deviation(losses: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the retrains of two candidates say.
+    """The result of comparing the retrains of two candidates.
 
-    `improvement` is by how much the mean loss of the new one is lower, None where a retrain has no value; `interval`
-    are the bounds of its 90 % confidence interval (Welch). `p_better` is how often chance alone ranks the new one's
-    retrains so high, `p_worse` so low (exact rank test, one-sided); None without retrains. `more` is the number of
-    retrains of each that would tell a difference as large as the one seen, None where that cannot be known.
-    `seeds_change_nothing` are the names of the candidates whose retrains are identical: more retrains would not help.
+    `improvement` is the fall of the mean cost from the old to the new one, None if a retrain has no value; `interval`
+    is its 90 % confidence interval (Welch). `p_better` is how often chance alone ranks the new one's retrains so high,
+    `p_worse` so low (exact rank test, one-sided); None without retrains. `more` is the number of retrains of each with
+    which a difference as large as the measured one would be found, None if that is not known. `seeds_change_nothing`
+    are the names of the candidates whose retrains are identical: more retrains would not help.
     """
 
-    verdict: Verdict
+    verdict: AdoptionVerdict
     reason: str
     improvement: float | None = None
     interval: tuple[float, float] | None = None
@@ -108,17 +108,22 @@ class Comparison:
 
 
 def compare(old: Candidate, new: Candidate) -> Comparison:
-    """Judge whether to adopt `new` in place of `old`; needs two retrains of each at the least."""
+    """Judge whether to adopt `new` in place of `old`; at least two retrains of each are necessary."""
     identical = tuple(candidate.name for candidate in (old, new) if candidate.identical)
     if identical:
         reason = f"{NO_VARIATION} ({' and '.join(identical)})"
         return Comparison("not enough evidence", reason, seeds_change_nothing=identical)
     lacking = [candidate for candidate in (old, new) if candidate.lacks_retrains]
     if lacking:
-        return Comparison("not enough evidence", _what_is_lacking(lacking))
+        names = [
+            f"{candidate.name} has {'one retrain' if candidate.losses else 'no retrains'}" for candidate in lacking
+        ]
+        which = "its best trial" if len(lacking) == 1 else "the best trial of each"
+        reason = f"{' and '.join(names)}, so the variance is unknown: retrain {which} {FIRST_RETRAINS} times"
+        return Comparison("not enough evidence", reason)
     p_better, p_worse = rank_test(new.losses, old.losses), rank_test(old.losses, new.losses)
     improvement, interval = _improvement(old.losses, new.losses)
-    verdict: Verdict = "not enough evidence"
+    verdict: AdoptionVerdict = "not enough evidence"
     if p_better <= LEVEL:
         verdict, reason = "adopt", f"its retrains are better, which chance alone gives with p = {p_better:.3g}"
     elif p_worse <= LEVEL:
@@ -129,17 +134,11 @@ def compare(old: Candidate, new: Candidate) -> Comparison:
     return Comparison(verdict, reason, improvement, interval, p_better, p_worse, more)
 
 
-def _what_is_lacking(lacking: Sequence[Candidate]) -> str:
-    names = [f"{candidate.name} has {'one retrain' if candidate.losses else 'no retrains'}" for candidate in lacking]
-    which = "its best trial" if len(lacking) == 1 else "the best trial of each"
-    return f"{' and '.join(names)}, so that the variance is unknown: retrain {which} {FIRST_RETRAINS} times"
-
-
 def rank_test(lower: Sequence[float], higher: Sequence[float]) -> float:
     """The one-sided p-value of the rank-sum test that `lower` tends to be below `higher`.
 
-    Exact under ties, by all arrangements; by the normal approximation with its correction for ties where there are too
-    many of those. Infinite values are ties at the end.
+    Exact also with ties, from all arrangements; with too many arrangements, the normal approximation with its
+    correction for ties. Infinite values are ties at the end.
     """
     values = np.array([*lower, *higher], dtype=float)
     rank = ranks(values)
@@ -177,16 +176,16 @@ def _more_retrains(old: Candidate, new: Candidate, improvement: float | None) ->
     if improvement is None or None in deviations:
         return None
     variance = sum(deviation**2 for deviation in deviations if deviation is not None) / 2
-    wanted = retrains_to_tell(improvement, math.sqrt(variance))
+    wanted = retrains_needed(improvement, math.sqrt(variance))
     return None if wanted is None else max(wanted, len(old.losses) + 1, len(new.losses) + 1)
 
 
-def retrains_to_tell(difference: float, deviation: float) -> int | None:
-    """How many retrains of each of two trials `compare` needs to see a difference of their means, with POWER.
+def retrains_needed(difference: float, deviation: float) -> int | None:
+    """The number of retrains of each of two trials with which `compare` finds a difference of their means, with POWER.
 
-    `deviation` is the standard deviation from retrain to retrain. It is the size for a one-sided test of two means at
-    LEVEL, over the rank test's relative efficiency for normal values, 3/pi, and one more for the few values that its p
-    can take. None where there is no difference to see.
+    `deviation` is the standard deviation between retrains. It is the sample size of a one-sided test of two means at
+    LEVEL, divided by the rank test's relative efficiency for normal values, 3/pi, plus one because its p takes few
+    values. None if there is no difference to find.
     """
     if difference == 0 or not math.isfinite(difference):
         return None

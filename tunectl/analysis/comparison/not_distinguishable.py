@@ -1,4 +1,4 @@
-"""`settings-not-distinguishable`: the best of the trials of two settings overlap too much to prefer either."""
+"""`settings-not-distinguishable`: the best trials of two settings overlap too much to prefer one of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tunectl.analysis.comparison.comparison import (
     Candidate,
     Comparison,
     compare,
-    retrains_to_tell,
+    retrains_needed,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
-from tunectl.analysis.findings.seed_findings import repeats, seed_findings
-from tunectl.analysis.results.paired_best import FEWEST_POINTS, PairedBest, paired_best
+from tunectl.analysis.findings.seed_findings import ended_retrains, seed_findings
+from tunectl.analysis.results.paired_best import FEWEST_PAIRED_POINTS, PairedBest, paired_best
 from tunectl.analysis.results.runs import LARGEST, Run
 from tunectl.analysis.results.seed_variation import runs_are_identical
 from tunectl.core.proposed_commands import tunectl_command
@@ -25,22 +25,23 @@ from tunectl.core.wording import counted, short_number
 
 _MOST_NAMED = 3
 _MOST_TIMES = 4.0
-"""More than so many times the trials are said, but not asked for."""
+"""If more than this many times the trials are needed, the sentence says so, and no change proposes it."""
 
 ENOUGH_POINTS = 10
-"""What is asked for where there are too few points to say anything."""
+"""The number of points that is proposed where there are too few to say anything."""
 
 
-def settings_findings(evidence: Evidence) -> list[Finding]:
-    """A warning that names the best setting and those from which it cannot be told; none where it can be told from all.
+def settings_findings(evidence: StudyEvidence) -> list[Finding]:
+    """`settings-not-distinguishable`, a warning: the best setting, and those that may be as good, if there are any.
 
     Every other setting is compared with the best one by the best of half of their trials, paired by point; retrains of
-    the best trials of both, where there are some, can confirm what these leave open.
+    the best trials of both, if there are some, can decide what these leave open.
     """
-    best_of = {setting: evidence.ranked(runs)[0] for setting, runs in evidence.by_setting.items() if _any(runs)}
+    feasible = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
+    best_of = {setting: runs[0] for setting, runs in feasible.items() if runs}
     if len(evidence.settings) < 2 or not best_of:
         return []
-    order = sorted(best_of, key=lambda setting: (best_of[setting].loss(evidence.objective), setting))
+    order = sorted(best_of, key=lambda setting: (best_of[setting].cost(evidence.objective), setting))
     compared = {}
     for setting, runs in evidence.by_setting.items():
         if setting != order[0] and runs:
@@ -49,7 +50,7 @@ def settings_findings(evidence: Evidence) -> list[Finding]:
     alike = {
         setting: found
         for setting, found in sorted(compared.items(), key=lambda entry: entry[1].wins if entry[1] else 0.0)
-        if found is not None and not found.tells and setting in best_of
+        if found is not None and not found.has_winner and setting in best_of
     }
     return [
         *_unjudged(evidence, order[0], best_of, {key: found for key, found in alike.items() if judged[key] is None}),
@@ -57,33 +58,29 @@ def settings_findings(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _by_retrains(evidence: Evidence, best: Run, other: Run) -> Comparison | None:
-    """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None where those
+def _by_retrains(evidence: StudyEvidence, best: Run, other: Run) -> Comparison | None:
+    """Whether to adopt the best trial in place of another, as `tunectl compare` judges their retrains; None if those
     cannot be judged.
     """
-    again = repeats(evidence)
+    again = ended_retrains(evidence)
     sides = [again.get((run.plan.setting, run.plan.point), []) for run in (other, best)]
     if min(map(len, sides)) < 2 or any(runs_are_identical(runs) for runs in sides):
         return None
-    old, new = (Candidate("", 0.0, tuple(run.loss(evidence.objective) for run in runs)) for runs in sides)
+    old, new = (Candidate("", 0.0, tuple(run.cost(evidence.objective) for run in runs)) for runs in sides)
     return compare(old, new)
 
 
-def _any(runs: Sequence[Run]) -> bool:
-    return any(run.feasible and run.best_value is not None and math.isfinite(run.best_value) for run in runs)
+def by_point(evidence: StudyEvidence, setting: int) -> dict[int, float]:
+    """The costs of a setting's searched trials by their point."""
+    return {run.plan.point: run.cost(evidence.objective) for run in evidence.by_setting.get(setting, ())}
 
 
-def by_point(evidence: Evidence, setting: int) -> dict[int, float]:
-    """The losses of a setting's searched trials by their point."""
-    return {run.plan.point: run.loss(evidence.objective) for run in evidence.by_setting.get(setting, ())}
-
-
-def retrain_deviation(evidence: Evidence) -> float | None:
-    """The standard deviation from retrain to retrain of one trial, over all trials that have two or more; else None."""
+def retrain_deviation(evidence: StudyEvidence) -> float | None:
+    """The standard deviation between retrains of one trial, over all trials that have two or more; None without any."""
     samples = []
-    for runs in repeats(evidence).values():
-        losses = [loss for run in runs if abs(loss := run.loss(evidence.objective)) < LARGEST]
-        # Where seeds change nothing, a deviation of 0 says nothing about luck.
+    for runs in ended_retrains(evidence).values():
+        losses = [loss for run in runs if abs(loss := run.cost(evidence.objective)) < LARGEST]
+        # If seeds change nothing, a deviation of 0 says nothing about luck.
         if len(losses) > 1 and not runs_are_identical(runs):
             samples.append(np.array(losses))
     freedom = sum(len(losses) - 1 for losses in samples)
@@ -93,15 +90,15 @@ def retrain_deviation(evidence: Evidence) -> float | None:
 
 
 def _unjudged(
-    evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]
+    evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]
 ) -> Iterator[Finding]:
-    """The finding about settings whose retrains say nothing yet, if there are some."""
+    """The finding about settings whose retrains say nothing yet, if there are any."""
     if not alike:
         return
     deviation = retrain_deviation(evidence)
     closest, compared = next(iter(alike.items()))
-    difference = best_of[closest].loss(evidence.objective) - best_of[best].loss(evidence.objective)
-    retrains = retrains_to_tell(difference, deviation) if deviation is not None else None
+    difference = best_of[closest].cost(evidence.objective) - best_of[best].cost(evidence.objective)
+    retrains = retrains_needed(difference, deviation) if deviation is not None else None
     changes = _more_trials(evidence, alike)
     yield Finding(
         id="settings-not-distinguishable",
@@ -128,20 +125,21 @@ def _unjudged(
     )
 
 
-def _sentence(evidence: Evidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
+def _sentence(evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], alike: Mapping[int, PairedBest]) -> str:
     values = {setting: short_number(best_of[setting].best_value or 0.0) for setting in (best, *alike)}
     others = _listed([f"{evidence.setting_name(setting)} ({values[setting]})" for setting in alike])
     points = next(iter(alike.values())).points
-    few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_POINTS else ""
+    few = f": {counted(points, 'trial')} of each are too few" if points < FEWEST_PAIRED_POINTS else ""
     few = few.replace("are too", "is too") if points == 1 else few
-    return f"{evidence.setting_name(best)} has the best trial ({values[best]}), but cannot be told from {others}{few}."
+    name = evidence.setting_name(best)
+    return f"{name} has the best trial ({values[best]}), but may be no better than {others}{few}."
 
 
 def _judged(
-    evidence: Evidence, best: int, best_of: Mapping[int, Run], judged: Mapping[int, Comparison]
+    evidence: StudyEvidence, best: int, best_of: Mapping[int, Run], judged: Mapping[int, Comparison]
 ) -> Iterator[Finding]:
     """The findings about settings that the retrains do not confirm to be worse: those that they find better, and those
-    that they do not tell apart. More trials of the search are no answer to either.
+    that they do not distinguish from the best. More trials of the search would not help with either.
     """
     name, value = evidence.setting_name(best), short_number(best_of[best].best_value or 0.0)
     for verdict in ("do not adopt", "not enough evidence"):
@@ -151,13 +149,13 @@ def _judged(
         found, others = judged[settings[0]], _listed([evidence.setting_name(setting) for setting in settings])
         if verdict == "do not adopt":
             ending = f"but when both are trained again {others} is better."
-            action = "judge by the retrains: the trial that was selected was also the luckiest"
+            action = "trust the retrains: the trial that was selected was also the luckiest"
         else:
-            ending = f"but retrains of both do not tell it from {others}."
+            ending = f"but retrains of both do not distinguish it from {others}."
             action = (
-                "their retrains are alike: choose by cost"
+                "their retrains are equally good: choose the cheaper one"
                 if found.more is None
-                else f"about {found.more} retrains of each would tell a difference of that size"
+                else f"with about {found.more} retrains of each a difference of that size would be found"
             )
         yield Finding(
             id="settings-not-distinguishable",
@@ -177,7 +175,7 @@ def _judged(
         )
 
 
-def _command_on(evidence: Evidence, best: int, other: int, found: Comparison) -> str:
+def _command_on(evidence: StudyEvidence, best: int, other: int, found: Comparison) -> str:
     if not evidence.folder:
         return ""
     if found.more is not None:
@@ -190,7 +188,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
+def _more_trials(evidence: StudyEvidence, alike: Mapping[int, PairedBest]) -> tuple[Change, ...]:
     search = evidence.spec.search
     sampled = any(item.has_coordinate for item in evidence.spec.hyperparameters)
     if search.trials is None or not sampled or search.sampler not in ("halton", "random"):
@@ -198,27 +196,29 @@ def _more_trials(evidence: Evidence, alike: Mapping[int, PairedBest]) -> tuple[C
     needed = _times(alike)
     if needed is None or (needed > _MOST_TIMES and not _few(alike)):
         return ()
-    reason = "so many are expected to tell the settings apart, as far as that can be extrapolated"
+    reason = "with this number the settings are expected to differ clearly (extrapolated)"
     return (Change(("search", "trials"), math.ceil(search.trials * needed), reason),)
 
 
 def _few(alike: Mapping[int, PairedBest]) -> bool:
-    return min(found.points for found in alike.values()) < FEWEST_POINTS
+    return min(found.points for found in alike.values()) < FEWEST_PAIRED_POINTS
 
 
 def _times(alike: Mapping[int, PairedBest]) -> float | None:
-    """How many times the trials are needed to tell those that more trials would tell; None where there are none."""
-    # What too few trials say about still more cannot be read off them.
-    times = [ENOUGH_POINTS / one.points if one.points < FEWEST_POINTS else one.times for one in alike.values()]
+    """How many times the trials are needed for the settings that more trials can distinguish; None without any."""
+    # Too few trials do not say how many more are needed.
+    times = [ENOUGH_POINTS / one.points if one.points < FEWEST_PAIRED_POINTS else one.times for one in alike.values()]
     return max((number for number in times if number is not None), default=None)
 
 
-def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | None, difference: float) -> str:
-    """What retrains could say."""
+def _of_retrains(evidence: StudyEvidence, retrains: int | None, deviation: float | None, difference: float) -> str:
+    """The advice about retrains."""
     if difference == 0:
-        return "their best trials are equal: choose by cost"
+        return "their best trials are equal: choose the cheaper one"
     if retrains is not None:
-        return f"{retrains} retrains of the best trial of each would tell a difference of {short_number(difference, 2)}"
+        return (
+            f"with {retrains} retrains of the best trial of each a difference of {short_number(difference, 2)} is found"
+        )
     if deviation is not None:
         return "retrain the best trial of each"
     if seed_findings(evidence):
@@ -228,14 +228,14 @@ def _of_retrains(evidence: Evidence, retrains: int | None, deviation: float | No
 
 def _action(changes: Sequence[Change], times: float | None, last: str) -> str:
     if changes:
-        return f"search.trials: {changes[0].value} is expected to tell (an extrapolation); or {last}"
-    much = (
-        "more trials are not expected to tell" if times is None else f"it would take some {times:.0f} times the trials"
-    )
-    return f"{much} (an extrapolation); {last}"
+        return f"set search.trials to {changes[0].value}, which is expected to decide it (extrapolated); or {last}"
+    much = "more trials are not expected to decide it" if times is None else f"about {times:.0f} times the trials"
+    if times is not None:
+        much += " would be needed"
+    return f"{much} (extrapolated); {last}"
 
 
-def _command(evidence: Evidence, changes: Sequence[Change]) -> str:
+def _command(evidence: StudyEvidence, changes: Sequence[Change]) -> str:
     if changes:
         return tunectl_command("run", evidence.spec.label)
     if not evidence.folder or seed_findings(evidence):

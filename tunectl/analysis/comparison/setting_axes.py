@@ -1,4 +1,4 @@
-"""Each ordered hyperparameter within each setting: where its trials lie, how good they are, and what else varies."""
+"""Each ordered hyperparameter in each setting: the positions of its trials, their costs, and what else varies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.crowding import AdjustedScores, adjusted_scores
 from tunectl.core.records import Scalar
@@ -22,10 +22,10 @@ FEWEST_VALUES = 3
 
 @dataclass(frozen=True, eq=False)
 class SettingAxis:
-    """The searched trials of a setting in which an ordered hyperparameter is active, in the order of their ids.
+    """The searched trials of a setting in which an ordered hyperparameter is active, by id.
 
-    `positions`, shape [trials], lie in [0, 1] from the low end to the high one; those of a set follow its values'
-    order as numbers. `losses` are to minimise, infinite for infeasible trials. `others` are the columns of the other
+    `positions`, shape [trials], are in [0, 1] from the low end to the high one; those of a set follow the order of its
+    numbers. `losses` are numbers to minimise, infinite for infeasible trials. `others` are the columns of the other
     hyperparameters, each of shape [trials].
     """
 
@@ -44,7 +44,7 @@ class SettingAxis:
 
     @cached_property
     def scores(self) -> AdjustedScores:
-        """How the feasible trials compare, the other hyperparameters accounted for."""
+        """How the feasible trials compare, corrected for the other hyperparameters."""
         return adjusted_scores(
             self.losses[self.feasible],
             self.positions[self.feasible],
@@ -52,23 +52,26 @@ class SettingAxis:
         )
 
 
-def is_ordered(item: Hyperparameter) -> bool:
-    """Whether a hyperparameter's values have an order with two ends: those of a range, or of three numbers or more."""
+def has_two_ends(item: Hyperparameter) -> bool:
+    """Whether a hyperparameter's values have an order with two ends: a range, or a set of at least three numbers."""
     listed = item.domain.listed
     return listed is None or len(item.domain.numbers) == len(listed) >= FEWEST_VALUES
 
 
-def setting_axes(evidence: Evidence) -> list[SettingAxis]:
-    """Every ordered hyperparameter that is sampled within the settings, in each setting that has trials of it."""
+def setting_axes(evidence: StudyEvidence) -> list[SettingAxis]:
+    """Every ordered hyperparameter that is sampled within the settings, in each setting with trials of it."""
     sampled = [axis for axis in evidence.axes if axis.hyperparameter.has_coordinate]
     row = {run.plan.trial: place for place, run in enumerate(evidence.searched)}
     settings = np.array([run.plan.setting for run in evidence.searched], dtype=int)
-    losses = evidence.losses(evidence.searched)
+    losses = evidence.costs(evidence.searched)
     rows = [np.array([row[run.plan.trial] for run in axis.runs], dtype=int) for axis in sampled]
-    columns = [_columns(axis, own, len(losses)) for axis, own in zip(sampled, rows, strict=True)]
+    columns = [
+        [_with_gaps(values, own, len(losses)) for values in regressors(axis)]
+        for axis, own in zip(sampled, rows, strict=True)
+    ]
     found = []
     for place, axis in enumerate(sampled):
-        if not is_ordered(axis.hyperparameter):
+        if not has_two_ends(axis.hyperparameter):
             continue
         others = [column for other, owned in enumerate(columns) if other != place for column in owned]
         own_settings, positions = settings[rows[place]], ordered_positions(axis)
@@ -90,7 +93,7 @@ def setting_axes(evidence: Evidence) -> list[SettingAxis]:
 
 
 def ordered_positions(axis: HyperparameterAxis) -> Floats:
-    """The positions, those of a numeric set by the order of its numbers, whatever that of the file is."""
+    """The positions; those of a numeric set follow the order of its numbers, not that of the file."""
     domain = axis.hyperparameter.domain
     if not isinstance(domain, ValueSet):
         return axis.positions
@@ -99,15 +102,10 @@ def ordered_positions(axis: HyperparameterAxis) -> Floats:
     return np.array([places[float(value)] for value in axis.values], dtype=float)
 
 
-def _columns(axis: HyperparameterAxis, rows: NDArray[np.int_], count: int) -> list[Floats]:
-    """What stands for a hyperparameter in a regression, each of shape [searched], NaN where it is not active."""
-    return [_spread(values, rows, count) for values in regressors(axis)]
-
-
 def regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
-    """What stands for a hyperparameter in a regression: its positions, or for a category a column a value but one."""
+    """The columns of a hyperparameter in a regression: its positions, or one column for each category but the first."""
     domain = axis.hyperparameter.domain
-    if is_ordered(axis.hyperparameter):
+    if has_two_ends(axis.hyperparameter):
         yield ordered_positions(axis)
     elif isinstance(domain, ValueSet):
         of_value = np.rint(axis.positions * len(domain.values) - 0.5).astype(int)
@@ -115,13 +113,14 @@ def regressors(axis: HyperparameterAxis) -> Iterator[Floats]:
             yield (of_value == value).astype(float)
 
 
-def _spread(values: Floats, rows: NDArray[np.int_], count: int) -> Floats:
+def _with_gaps(values: Floats, rows: NDArray[np.int_], count: int) -> Floats:
+    """The values in their rows of a column of shape [searched], NaN where the hyperparameter is not active."""
     column = np.full(count, np.nan)
     column[rows] = values
     return column
 
 
 def _filled(column: Floats) -> Floats:
-    """The column with its mean where the hyperparameter is not active, so that nothing is explained by it there."""
+    """The column with its mean where the hyperparameter is not active, so that it explains nothing there."""
     known = np.isfinite(column)
     return np.where(known, column, column[known].mean() if known.any() else 0.0)

@@ -1,4 +1,4 @@
-"""Which metrics of a study tell how it validates and how it fits, and their curves in the good trials."""
+"""The metrics of a study that show how well it validates and how well it fits, and their curves in the good trials."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tunectl.analysis.curves.curve_shapes import LossCurve, loss_curve
 from tunectl.analysis.curves.good_trials import Shown, good_trials, shown_by_most
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Run
 
 GoodCurves = Mapping[int, Mapping[Run, LossCurve]]
@@ -15,14 +15,14 @@ GoodCurves = Mapping[int, Mapping[Run, LossCurve]]
 TRAIN_LOSSES = ("train/loss", "train/minibatch_loss")
 
 
-def valid_metric(evidence: Evidence) -> str:
-    """The objective's metric; its twin on the validation split where the objective is one of the training split."""
+def valid_metric(evidence: StudyEvidence) -> str:
+    """The objective's metric; where the objective is one of the training split, the same metric of validation."""
     split, _, name = evidence.objective.metric.partition("/")
     return f"valid/{name}" if split == "train" else evidence.objective.metric
 
 
-def train_metric(evidence: Evidence, run: Run) -> str:
-    """The objective's twin on the training split, or else the training loss; of those that the trial has."""
+def train_metric(evidence: StudyEvidence, run: Run) -> str:
+    """The objective's metric on the training split, or else the training loss, whichever the trial has."""
     name = evidence.objective.metric.partition("/")[2]
     return next((metric for metric in (f"train/{name}", *TRAIN_LOSSES) if metric in run.curves), TRAIN_LOSSES[0])
 
@@ -32,16 +32,16 @@ def train_loss_metric(run: Run) -> str:
     return next((metric for metric in TRAIN_LOSSES if metric in run.curves), TRAIN_LOSSES[0])
 
 
-def curve_of(evidence: Evidence, run: Run, metric: str) -> LossCurve | None:
-    """A metric's curve; the objective's name, on whatever split, goes in the objective's direction."""
+def curve_of(evidence: StudyEvidence, run: Run, metric: str) -> LossCurve | None:
+    """A metric's curve; a metric with the objective's name has its direction, on any split."""
     name = metric.partition("/")[2]
     maximize = evidence.objective.direction == "maximize" and name == evidence.objective.metric.partition("/")[2]
     baseline = run.baseline_loss if name in ("loss", "minibatch_loss") and not maximize else None
     return loss_curve(run, metric, maximize=maximize, baseline=baseline)
 
 
-def learned_curves(evidence: Evidence, metric: Callable[[Run], str] | None = None) -> GoodCurves:
-    """The curves of the good trials that learned anything; of the objective, or of what each trial's `metric` is."""
+def learned_curves(evidence: StudyEvidence, metric: Callable[[Run], str] | None = None) -> GoodCurves:
+    """The curves of the good trials that learned anything: of the objective, or of the metric that `metric` names."""
     found: dict[int, dict[Run, LossCurve]] = {}
     for setting, runs in good_trials(evidence).items():
         names = {run: metric(run) if metric is not None else evidence.objective.metric for run in runs}
@@ -50,7 +50,7 @@ def learned_curves(evidence: Evidence, metric: Callable[[Run], str] | None = Non
     return found
 
 
-def shown_by_curves(curves: GoodCurves, telling: Mapping[Run, float]) -> Shown | None:
-    """The settings in which most of the trials with such curves are among `telling`."""
+def shown_by_curves(curves: GoodCurves, strength: Mapping[Run, float]) -> Shown | None:
+    """The settings in which most of the trials with such curves have a `strength`, as `shown_by_most`."""
     judged = {setting: tuple(own) for setting, own in curves.items()}
-    return shown_by_most(judged, {run.plan.trial: value for run, value in telling.items()})
+    return shown_by_most(judged, {run.plan.trial: value for run, value in strength.items()})

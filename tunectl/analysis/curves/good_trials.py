@@ -1,4 +1,4 @@
-"""The trials that a finding about training is decided by, and how many of them must show it."""
+"""The good trials, by which findings about training are decided, and how many of them must show a thing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change
 from tunectl.analysis.results.runs import Run
 from tunectl.core.proposed_commands import tunectl_command
@@ -17,18 +17,18 @@ from tunectl.space.domains import FixedValue
 
 GOOD_PART = 0.25
 FEWEST_GOOD = 3
-"""The good trials of a setting are its best quarter, at least so many: the playbook looks at the curves of "at least
-the best few trials", and the rest of a wide search is expected to train badly.
+"""The good trials of a setting are its best quarter, but at least this many: the playbook looks at the curves of "at
+least the best few trials", and the other trials of a wide search are expected to train badly.
 """
 
 MOST_GOOD = 50
-"""More would not decide otherwise."""
+"""More trials would not change the result."""
 
 DECAYED = 0.1
-"""A schedule decays to zero where it ends at this part of the base rate or below."""
+"""A schedule decays to zero if it ends at this part of the base rate or below."""
 
 
-def good_trials(evidence: Evidence) -> Mapping[int, tuple[Run, ...]]:
+def good_trials(evidence: StudyEvidence) -> Mapping[int, tuple[Run, ...]]:
     """The good trials of each setting that has a feasible one, the best first."""
     found = {}
     for setting, runs in evidence.by_setting.items():
@@ -46,7 +46,7 @@ def most(showing: int, good: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Settings in which most of the good trials show something: `runs` show it, the most telling first.
+    """The settings in which most of the good trials show something; `runs` are those that show it, the clearest first.
 
     `good` counts the good trials of these settings.
     """
@@ -62,7 +62,7 @@ class Shown:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers of trials as a finding has them."""
+        """The numbers of trials, as a finding lists them."""
         return {"trials_showing": len(self.runs), "good_trials": self.good}
 
     @property
@@ -72,33 +72,33 @@ class Shown:
 
     @property
     def them(self) -> str:
-        """`most good trials`, or what stands for them where there is one alone."""
+        """`most good trials`, `all good trials`, or `the only good trial`."""
         if self.good == 1:
             return "the only good trial"
         return "all good trials" if len(self.runs) == self.good else "most good trials"
 
     def they(self, one: str, many: str) -> str:
-        """The verb that goes with `them`: that of one trial, or of many."""
+        """The verb that goes with `them`: singular for one trial, else plural."""
         return one if self.good == 1 else many
 
 
-def shown_by_most(good: Mapping[int, Sequence[Run]], telling: Mapping[int, float]) -> Shown | None:
-    """The settings in which most of the `good` trials are among `telling` (by id: the larger, the more telling)."""
+def shown_by_most(good: Mapping[int, Sequence[Run]], strength: Mapping[int, float]) -> Shown | None:
+    """The settings in which most of the `good` trials have a `strength`, by id: how clearly they show a thing."""
     settings, runs, count = [], [], 0
     for setting, own in good.items():
-        showing = [run for run in own if run.plan.trial in telling]
+        showing = [run for run in own if run.plan.trial in strength]
         if showing and most(len(showing), len(own)):
             settings.append(setting)
             runs += showing
             count += len(own)
     if not settings:
         return None
-    runs.sort(key=lambda run: (-telling[run.plan.trial], run.plan.trial))
+    runs.sort(key=lambda run: (-strength[run.plan.trial], run.plan.trial))
     return Shown(tuple(settings), tuple(runs), count)
 
 
-def in_settings(evidence: Evidence, settings: Sequence[int]) -> str:
-    """` (optimizer=adam)`, where the study has other settings too."""
+def in_settings(evidence: StudyEvidence, settings: Sequence[int]) -> str:
+    """` (optimizer=adam)` where the study has other settings too, else nothing."""
     if len(evidence.settings) < 2 or len(settings) == len(evidence.by_setting):
         return ""
     names = [evidence.setting_name(setting) for setting in settings[:3]]
@@ -118,16 +118,16 @@ def decays_to_zero(values: Mapping[str, Scalar], max_train_steps: int) -> bool:
     return False
 
 
-def sweep_command(evidence: Evidence, procedure: str, run: Run) -> str:
-    """The command of a procedure about the study, what else varies taken from a trial."""
+def sweep_command(evidence: StudyEvidence, procedure: str, run: Run) -> str:
+    """The command of a procedure for this study, with the other hyperparameters' values taken from a trial."""
     others_vary = any(axis.hyperparameter.name != "learning_rate" for axis in evidence.axes)
     values = ["--values-from", f"{evidence.folder}/{run.plan.trial}"] if evidence.folder and others_vary else []
     return tunectl_command(procedure, evidence.spec.label, *values)
 
 
-def fixed_field(evidence: Evidence, name: str, value: Scalar, reason: str) -> Change | None:
+def fixed_field(evidence: StudyEvidence, name: str, value: Scalar, reason: str) -> Change | None:
     """The change that gives a field of the training configuration another fixed value; None where the study varies it,
-    or has alternatives of it.
+    or has several alternatives of it.
     """
     known = evidence.spec.alternatives(name)
     if name not in FIELDS or len(known) > 1 or (known and not isinstance(known[0].domain, FixedValue)):

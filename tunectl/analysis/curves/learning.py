@@ -1,4 +1,4 @@
-"""Whether training taught a network more than a constant prediction knows."""
+"""Whether a network learned more than a constant prediction."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.objective import Objective
 
 LEAST_BETTER = 0.01
-"""A loss is clearly below that of a constant prediction by this part of it at the least: the labels of another split
-are distributed a little otherwise than those of train, for which the constant is known ...
+"""A loss is clearly below that of a constant prediction by at least this part of it: the labels of another split are
+distributed slightly differently from those of train, for which the constant is known ...
 """
 
 ERRORS = 3.0
 """... and by this number of standard errors over the seeds."""
 
 CHANCE_DEVIATIONS = 3.0
-"""Another metric is clearly better than at step 0 by this number of deviations of what untrained networks have there
-under several seeds: that is how much a guess varies on this split, and the best of dozens of guesses lies 2 to 3 above.
+"""Another metric is clearly better than at step 0 by this number of standard deviations of untrained networks with
+different seeds: guesses vary by that much on this split, and the best of dozens of guesses is 2 to 3 of them better.
 """
 
 CHANCE_LEVEL = 0.05
-"""Of few seeds, that deviation is taken as large as it may be: only at this level would it be larger."""
+"""With few seeds the upper limit of that deviation is used: it is larger only with this probability."""
 
 
 LEAST_GAIN = 0.1
@@ -35,12 +35,12 @@ LEAST_GAIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What the runs of one configuration reached, by the objective, and against what it was held.
+    """The values that the runs of one configuration reached, and the values that they are compared with.
 
-    `better` says whether that is clearly better than a constant prediction, None where it cannot be known. `reached`
-    is the mean of the objective over the seeds, each at the step that is best for the others; `at_start` its mean at
-    step 0. `loss` is the mean loss of the objective's split in the same places, `baseline` that of the best constant
-    prediction. None where there is none.
+    `better` says whether they are clearly better than a constant prediction, None if that cannot be known. `reached`
+    is the mean of the objective over the seeds, each at the step that is best for the others; `at_start` is its mean at
+    step 0. `loss` is the mean loss of the objective's split at the same steps, `baseline` the loss of the best constant
+    prediction. Each is None where it is not known.
     """
 
     better: bool | None
@@ -51,17 +51,18 @@ class Learning:
 
 
 def learning(runs: Sequence[Run], objective: Objective) -> Learning:
-    """Whether the runs of one configuration under several seeds are better than a constant prediction.
+    """Whether the runs of one configuration, with several seeds, are better than a constant prediction.
 
-    The best of many evaluations of a network that only guesses looks better than a guess. So each run is read at the
-    step at which the *others* have their best mean.
+    The best of many evaluations of a network that only guesses looks better than a guess. So the value of each run is
+    taken at the step at which the *other* runs have their best mean.
 
-    Where the loss of a constant prediction is known, a run is better when its losses on `train` and on the objective's
-    split are clearly below it, or when an objective that is no loss is clearly better than before training (a badly
-    scaled network may predict well with a loss far above that of a constant). Where it is not known, the objective
-    must be better than at step 0: not by less than ERRORS standard errors and LEAST_GAIN, and surely so where it is by
-    more than these errors and by more than guesses vary or LEAST_GAIN. Between the two, of one run alone, and without
-    an evaluation at step 0 and without a baseline, nothing is said.
+    Where the loss of a constant prediction is known, the runs are better if their losses on `train` and on the
+    objective's split are clearly below it, or if an objective that is not this loss is clearly better than before
+    training (a badly scaled network may predict well with a loss far above that of a constant). Where it is not known,
+    the objective is compared with step 0. It is better if the gain is more than ERRORS standard errors, and more than
+    the variation of guesses or LEAST_GAIN; it is not better if the gain is less than both ERRORS standard errors and
+    LEAST_GAIN. `better` is None between the two, for a single run, and where neither a baseline nor an evaluation at
+    step 0 exists.
     """
     usable = [run for run in runs if run.feasible and len(_after_start(run, objective.metric)[0])]
     if len(usable) < 2:
@@ -74,7 +75,7 @@ def learning(runs: Sequence[Run], objective: Objective) -> Learning:
     split_loss = f"{objective.metric.partition('/')[0]}/loss"
     losses = [_value_at(run, split_loss, place) for run, place in pairs]
     train = [_value_at(run, "train/loss", place) for run, place in pairs]
-    gains = [objective.loss(start) - objective.loss(value) for start, value in zip(starts, reached, strict=True)]
+    gains = [objective.cost(start) - objective.cost(value) for start, value in zip(starts, reached, strict=True)]
     known = all(map(math.isfinite, gains))
     if baseline is not None and all(map(math.isfinite, losses)):
         by_loss = all(_clearly_below(values, baseline) for values in (train, losses) if all(map(math.isfinite, values)))
@@ -99,7 +100,7 @@ def _after_start(run: Run, metric: str) -> tuple[Floats, Floats]:
 
 
 def _best_step(runs: Sequence[Run], objective: Objective) -> float:
-    """The step at which the mean of the objective over these runs is best, of those that they share."""
+    """The step, of those that these runs share, at which the mean of the objective over them is best."""
     curves = [_after_start(run, objective.metric) for run in runs]
     shared: list[float] = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves)) or curves[0][0])
     sign = 1.0 if objective.direction == "minimize" else -1.0
@@ -109,7 +110,7 @@ def _best_step(runs: Sequence[Run], objective: Objective) -> float:
 
 
 def _value_at(run: Run, metric: str, step: float) -> float:
-    """The metric at the evaluation nearest to a step; NaN where there is none."""
+    """The metric at the evaluation nearest to a step; NaN if there is none."""
     steps, values = _after_start(run, metric)
     return float(values[np.argmin(np.abs(steps - step))]) if len(steps) else math.nan
 
@@ -125,14 +126,14 @@ def _clearly_below(values: Sequence[float], baseline: float) -> bool:
 
 
 def _beyond_chance(gains: Sequence[float], starts: Sequence[float], reached: Sequence[float]) -> bool:
-    """Whether the gain is more than guesses vary by; every seed at one value is a constant prediction."""
+    """Whether the gain is more than guesses vary by; no if all seeds reach one value, that of a constant prediction."""
     if len(set(reached)) == 1:
         return False
     return statistics.fmean(gains) > _chance(starts) and _positive(gains)
 
 
 def _chance(starts: Sequence[float]) -> float:
-    """How far guesses may lie apart, by the upper end of the confidence interval of their deviation."""
+    """How far apart guesses may be, from the upper end of the confidence interval of their deviation."""
     from scipy import special
 
     freedom = len(starts) - 1

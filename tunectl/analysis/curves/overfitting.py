@@ -1,8 +1,8 @@
 """`overfitting`: the validation error turns up while the training error does not.
 
 Deep Learning Tuning Playbook, "Examining the training curves": "problematic overfitting occurs when the validation
-error starts increasing at some point during training". In the best trial of a setting it spoils the comparison of
-settings; in others it favours whatever regularises by making training worse, a small learning rate for one.
+error starts increasing at some point during training". In the best trial of a setting it makes the comparison of
+settings unfair; in others it favours whatever regularises by making training worse, such as a small learning rate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tunectl.analysis.curves.curve_shapes import LossCurve, Turn
 from tunectl.analysis.curves.good_curves import curve_of, train_metric, valid_metric
 from tunectl.analysis.curves.good_trials import in_settings
 from tunectl.analysis.curves.rises import lasting_rise
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.regularisers import regularisers
@@ -23,43 +23,43 @@ from tunectl.core.wording import counted
 from tunectl.space.domains import FixedValue
 
 SURE = 5.0
-"""A rise from the lowest level counts from so many standard errors on: the lowest of many is low by chance."""
+"""A rise from the lowest level counts from this many standard errors on: the lowest of many is low by chance."""
 
 CHANCE = 0.005
-"""So does a trend to the end that comes by chance in one such curve of so many: far fewer than one clean study in
-twenty has it in a best trial, with as many settings as a study has.
+"""A trend to the end counts too if chance gives it with at most this probability in one curve. With as many settings as
+a study has, far fewer than one clean study in twenty then has it in a best trial.
 """
 
 LARGE_PART = 0.02
 LARGE_RATIO = 0.15
-"""It is large at this part of what was gained, or, where zero is the best there could be, at this part of the lowest
-level (and a quarter of LARGE_PART): an error rate that rises from 3 to 4 % rises by a third.
+"""A rise is large if it is this part of the gain, or, where zero is the best possible value, this part of the lowest
+level (and a quarter of LARGE_PART of the gain): an error rate that rises from 3 to 4 % rises by a third.
 """
 
 FEWEST_QUANTA = 6
-"""It is one of so many examples at least: by a sign test five that all change to the wrong side may do so by chance."""
+"""A rise is at least this many examples: by a sign test five that all change to the wrong side may do so by chance."""
 
 TRAIN_RISE_PART = 0.01
-"""A training error that rises by more of its gain (and than noise) makes it an instability, not overfitting."""
+"""If the training error rises by more than this part of its gain, and than noise, training is unstable instead."""
 
 SEEMING = 0.5
-"""A best trial that shows so much of it is not held against others that show it clearly."""
+"""A best trial that shows this part of the evidence counts as seeming to overfit where other trials clearly do."""
 
 COMMON_PART = 0.05
 FEWEST_ELSEWHERE = 2
-"""Outside the best trials, so many of the feasible ones overfit at least: of hundreds one may by chance."""
+"""Apart from the best trials, at least this many of the feasible ones overfit: one of hundreds may by chance."""
 
 MOST_EXAMINED = 1000
-"""So many trials are looked at outside the best ones, evenly by rank: more would not decide otherwise."""
+"""Apart from the best trials, at most this many are examined, evenly by rank: more would not change the result."""
 
 ADDED_WEIGHT_DECAY = {"role": "nuisance", "range": [1e-6, 1e-2], "scale": "log"}
 ADDED_DECOUPLED_DECAY = {"role": "nuisance", "range": [1e-3, 1.0], "scale": "log"}
-"""AdamW's decay is multiplied by the learning rate alone and wants larger values."""
+"""AdamW multiplies the decay by the learning rate alone, so it needs larger values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Overfit:
-    """A trial whose validation metric turned up: where it was lowest, by how much it rose, how sure that is."""
+    """A trial whose validation metric turned up: the step of its lowest level, the rise, and how certain that is."""
 
     run: Run
     turned_at: float
@@ -70,9 +70,9 @@ class Overfit:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Which trials overfit, the most telling first: the best of settings, others, and bests that only seem to.
+    """The trials that overfit, the clearest first: best trials of settings, other trials, and best trials that seem to.
 
-    `settings` counts the bests, `examined` the others that were looked at.
+    `settings` counts the best trials, `examined` the other trials that were examined.
     """
 
     in_best: list[Overfit]
@@ -83,11 +83,11 @@ class Places:
 
     @property
     def shown(self) -> list[Overfit]:
-        """Those that the finding is about."""
+        """The trials that the finding is about."""
         return self.in_best or self.elsewhere
 
     def sentence_start(self, names: str) -> str:
-        """Where it is, with the `names` of settings."""
+        """The beginning of the sentence: where overfitting was found, with the `names` of settings."""
         others = f"{len(self.elsewhere)} of the {counted(self.examined, 'feasible trial')} beside the best"
         if not self.in_best:
             return f"In {others}"
@@ -96,14 +96,14 @@ class Places:
 
     @property
     def sentence_end(self) -> str:
-        """What cannot be said of the best trials."""
+        """The end of the sentence: what is uncertain about the best trials."""
         if not self.seeming:
             return "."
-        return f"; {'the best trial seems' if self.settings == 1 else 'best trials seem'} to do so, too."
+        return f"; {'the best trial seems' if self.settings == 1 else 'best trials seem'} to do so too."
 
 
 def overfit(run: Run, valid: LossCurve | None, train: LossCurve | None, sure: float = 1.0) -> Overfit | None:
-    """How a trial overfits, None where it does not, or where its curves do not tell; `sure` as for `_turned`."""
+    """How a trial overfits; None if it does not, or if its curves do not show it. `sure` is that of `_turned`."""
     turn = _turned(valid, sure) if valid is not None and valid.learned else None
     if valid is None or turn is None or train is None:
         return None
@@ -120,9 +120,9 @@ def overfit(run: Run, valid: LossCurve | None, train: LossCurve | None, sure: fl
 
 
 def _turned(valid: LossCurve, sure: float) -> Turn | None:
-    """Where a curve turned up for sure, by its medians or by the trend to its end; None where it did not.
+    """Where a curve turned up for certain, by its medians or by the trend to its end; None if it did not.
 
-    With `sure` below 1 less is enough: that part of the standard errors, that power of the chance.
+    With `sure` below 1 less is required: that part of the standard errors, that power of the chance.
     """
     turn, trend = valid.turn(), lasting_rise(valid)
     if turn is not None and turn.deviations >= sure * SURE:
@@ -135,8 +135,8 @@ def _parts(window: tuple[float, float], curve: LossCurve) -> tuple[float, float]
     return (low - 0.5) / curve.total, high / curve.total
 
 
-def overfitting(evidence: Evidence) -> list[Finding]:
-    """`overfitting`, in the best trial of a setting, else in a number of the feasible ones."""
+def overfitting(evidence: StudyEvidence) -> list[Finding]:
+    """`overfitting`: in the best trial of a setting, or else in several of the other feasible trials."""
     ranked = {setting: evidence.ranked(runs) for setting, runs in evidence.by_setting.items()}
     best = [runs[0] for runs in ranked.values() if runs]
     in_best = _overfitting(evidence, best)
@@ -151,13 +151,13 @@ def overfitting(evidence: Evidence) -> list[Finding]:
     return [_finding(evidence, Places(in_best, elsewhere, seeming, len(best), len(examined)))]
 
 
-def _overfitting(evidence: Evidence, runs: Sequence[Run], sure: float = 1.0) -> list[Overfit]:
-    """Those of the trials that overfit, the most telling first."""
+def _overfitting(evidence: StudyEvidence, runs: Sequence[Run], sure: float = 1.0) -> list[Overfit]:
+    """Those of the trials that overfit, the clearest first."""
     metric = valid_metric(evidence)
     found = []
     for run in runs:
         valid = curve_of(evidence, run, metric)
-        # Most trials end near their lowest level: the train curve is not even made.
+        # Most trials end near their lowest level and need no curve of the training split.
         if valid is None or valid.medians[-1] - valid.medians.min() <= LARGE_PART / 4 * valid.gain:
             continue
         item = overfit(run, valid, curve_of(evidence, run, train_metric(evidence, run)), sure)
@@ -166,7 +166,7 @@ def _overfitting(evidence: Evidence, runs: Sequence[Run], sure: float = 1.0) -> 
     return sorted(found, key=lambda item: (-item.rise_share, item.run.plan.trial))
 
 
-def _finding(evidence: Evidence, places: Places) -> Finding:
+def _finding(evidence: StudyEvidence, places: Places) -> Finding:
     worst = places.shown[0]
     known = regularisers(evidence.spec)
     # "It would not be surprising if low-strength settings of those regularization parameters" overfitted.
@@ -198,9 +198,9 @@ def _finding(evidence: Evidence, places: Places) -> Finding:
     )
 
 
-def _action(evidence: Evidence, places: Places, *, expected: bool, adds: bool) -> str:
+def _action(evidence: StudyEvidence, places: Places, *, expected: bool, adds: bool) -> str:
     if expected:
-        return "nothing, where these trials have little of the regularisation that the study asks about"
+        return "nothing to do if these trials have little of the regularisation that the study compares"
     before = (
         "before the settings are compared" if places.in_best and len(evidence.settings) > 1 else "in the next round"
     )
@@ -210,14 +210,14 @@ def _action(evidence: Evidence, places: Places, *, expected: bool, adds: bool) -
         why = (
             ""
             if places.in_best or places.seeming
-            else ": the best trials may be those that regularise in other ways, by a small rate"
+            else ": the best trials may regularise in another way, such as a small learning rate"
         )
-        return f"tune the regularisation better (more of it), or add another kind of it, {before}{why}"
+        return f"tune the regularisation better (more of it), or add another kind, {before}{why}"
     return f"add regularisation {before} (weight decay, dropout, label smoothing)"
 
 
-def _changes(evidence: Evidence, run: Run) -> tuple[Change, ...]:
-    """Weight decay to be tuned, where the study has nothing that regularises and varies."""
+def _changes(evidence: StudyEvidence, run: Run) -> tuple[Change, ...]:
+    """A nuisance weight decay, where nothing in the study that regularises varies."""
     own = evidence.spec.alternatives("weight_decay")
     if any(item.varies for item in regularisers(evidence.spec)) or len(own) > 1:
         return ()

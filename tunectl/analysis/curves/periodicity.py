@@ -1,4 +1,4 @@
-"""Whether evaluations go up and down with a period: a sign of data in an order that comes again."""
+"""Whether evaluations go up and down with a period: a sign of data in an order that repeats."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 from tunectl.analysis.curves.curve_shapes import detrended
 from tunectl.analysis.results.runs import Floats
 
-FEWEST_EVALUATIONS = 13
-"""Fewer evaluations leave too little beside the trend and a period to tell one from noise."""
+FEWEST_FOR_A_PERIOD = 13
+"""With fewer evaluations a period cannot be separated from the trend and the noise."""
 
 LEAST_CYCLES = 2.5
-"""A period is seen so many times at least; what comes less often is the trend's."""
+"""A period must be seen at least this many times; what is slower belongs to the trend."""
 
 _MOST_CORRELATED = 0.9
 
 _TREND_TERMS = 4
 _PLACES_A_CYCLE = 8
-"""So finely are the numbers of cycles tried: the best of them lies within a hundredth of the true maximum."""
+"""Numbers of cycles are tried in steps of 1 / _PLACES_A_CYCLE: the best is within a hundredth of the true maximum."""
 
 _LONG = 4096
 
 _NARROWER = 1.5
-"""So much faster than for untrended curves does the power change with the frequency, taken generously: with it noise
-of 13 to 50 evaluations reaches a chance no more often than that chance says.
+"""How much faster than for curves without a trend the power changes with the frequency, with a reserve: with it the
+noise of 13 to 50 evaluations reaches a chance no more often than that chance says.
 """
 
 
 @dataclass(frozen=True)
 class Period:
-    """A period of `evaluations` evaluations, the chance of so clear a one, and its part of the variance."""
+    """A period of `evaluations` evaluations, the chance of such a clear one, and its part of the variance."""
 
     evaluations: float
     chance: float
@@ -41,14 +41,14 @@ class Period:
 
 
 def period(curves: Sequence[Floats]) -> Period | None:
-    """The period that evenly spaced curves of one length have in common; None where they are too short, or constant.
+    """The common period of evenly spaced curves of one length; None where they are too short, or constant.
 
-    Of each curve the correlation of neighbours (a positive one of the first order, so that slow noise is no period) is
-    taken away. At each frequency a sine is fitted beside the trend (a cubic); the share g that it takes of what the
-    trend leaves of n points has, in white noise, the chance (1 - g)^((n - 6) / 2) to be so large. Their combination
-    over the curves (Fisher's) is exact; that the best of all frequencies is taken is accounted for by how often the
-    power rises through a level between them (Baluev, "Assessing the statistical significance of periodogram peaks",
-    2008).
+    First the correlation of neighbours is removed from each curve (a positive one of the first order, so that slow
+    noise is not taken for a period). At each frequency a sine is fitted together with the trend (a cubic). The sine
+    takes a share g of what the trend leaves of n points; in white noise a share is as large with the chance
+    (1 - g)^((n - 6) / 2). These chances are combined over the curves by Fisher's method, which is exact. The best of
+    all frequencies is taken; this is corrected for by how often the power rises through a level between them (Baluev,
+    "Assessing the statistical significance of periodogram peaks", 2008).
     """
     white = [rest for curve in curves if (rest := _whitened(curve)) is not None]
     if not white:
@@ -64,7 +64,7 @@ def period(curves: Sequence[Floats]) -> Period | None:
 
 def _whitened(curve: Floats) -> Floats | None:
     """The curve without the correlation of neighbours; None where it is too short, or constant."""
-    if len(curve) < FEWEST_EVALUATIONS:
+    if len(curve) < FEWEST_FOR_A_PERIOD:
         return None
     rest = detrended(curve)
     size = float(rest @ rest)
@@ -75,27 +75,27 @@ def _whitened(curve: Floats) -> Floats | None:
 
 
 def _cycles(length: int) -> Floats:
-    """The numbers of cycles in so many points that are tried; at every second point the sine would be all zeros."""
+    """The numbers of cycles in `length` points that are tried; at half of `length` every sine would be zero."""
     places_a_cycle = _transformed(length) / length
     most = (length - 1) / 2
     return np.arange(math.ceil(LEAST_CYCLES * places_a_cycle), math.floor(most * places_a_cycle) + 1) / places_a_cycle
 
 
 def _transformed(length: int) -> int:
-    """Of how many points the Fourier transform is that has so many places for each cycle of a series.
+    """The length of the Fourier transform that has _PLACES_A_CYCLE places for each cycle of a series.
 
-    Of a long series half as many are enough, and a power of two: another number may take ten times as long.
+    For a long series half as many places are enough, at a power of two: another length may take ten times as long.
     """
     points = _PLACES_A_CYCLE * length
     return points if length < _LONG else 1 << (points // 2 - 1).bit_length()
 
 
 def _power_shares(white: Floats, cycles: Floats) -> Floats:
-    """The share of each curve's variance about its trend that a sine takes, shape [curves, cycles].
+    """The share of each curve's variance around its trend that a sine takes, shape [curves, cycles].
 
-    At c cycles in n points, with w = exp(-2 pi i c / n), everything that the fit of a cosine and a sine beside the
-    trend needs is a sum of x(t) w^t. For all cycles at once these are the Fourier transform of the series with zeros
-    behind it: n log n, where a table of all sines at all cycles is n squared.
+    At c cycles in n points, with w = exp(-2 pi i c / n), the fit of a cosine and a sine together with the trend needs
+    only sums of x(t) w^t. For all cycles together they are the Fourier transform of the series with zeros appended: it
+    takes n log n, while a table of all sines at all cycles takes n squared.
     """
     length = white.shape[1]
     trend = np.linalg.qr(np.vander(np.linspace(-1.0, 1.0, length), _TREND_TERMS))[0]
@@ -110,7 +110,7 @@ def _power_shares(white: Floats, cycles: Floats) -> Floats:
         cosine -= along.real**2
         sine -= along.imag**2
         both += along.real * along.imag
-    rest = sine - both**2 / cosine  # of the sine beside the cosine
+    rest = sine - both**2 / cosine  # what the cosine leaves of the sine
     shares = []
     for curve in white:
         straight = curve - trend @ (curve @ trend)
@@ -122,7 +122,7 @@ def _power_shares(white: Floats, cycles: Floats) -> Floats:
 
 
 def _chance_of_highest(surprise: float, curves: int, cycles: float) -> float:
-    """The chance that the sum of so many exponential variables exceeds a level somewhere over so many cycles."""
+    """The chance that the sum of `curves` exponential variables exceeds a level somewhere in a range of cycles."""
     if surprise <= curves:  # below its mean, where it is anywhere
         return 1.0
     crossings = math.exp((curves - 0.5) * math.log(surprise) - surprise - math.lgamma(curves))
@@ -130,7 +130,7 @@ def _chance_of_highest(surprise: float, curves: int, cycles: float) -> float:
 
 
 def _erlang_tail(count: int, at: float) -> float:
-    """The chance that the sum of so many exponential variables of mean 1 exceeds `at`."""
+    """The chance that the sum of `count` exponential variables of mean 1 exceeds `at`."""
     if at <= 0:
         return 1.0
     terms = np.array([k * math.log(at) - math.lgamma(k + 1) for k in range(count)])

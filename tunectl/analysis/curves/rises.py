@@ -1,4 +1,4 @@
-"""Whether a curve rises from some evaluation to its end: a trend test of every tail of it."""
+"""Whether a curve rises from some evaluation to its end: a trend test on each of its tails."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from tunectl.analysis.curves.curve_shapes import FEWEST_FOR_A_TURN, LossCurve, Turn
 from tunectl.analysis.results.runs import Floats
 
-FEWEST_IN_TAIL = 4
-"""Of fewer evaluations a straight line leaves one to tell the noise from, or none."""
+FEWEST_FOR_A_LINE = 4
+"""With fewer evaluations a straight line leaves too few degrees of freedom to measure the noise."""
 
 MOST_TAILS = 40
-"""So many tails are tried, evenly by their beginning: those between them differ little."""
+"""At most this many tails are tried, evenly by their start: those between them hardly differ."""
 
 BINOMIAL_WEIGHT = 10
 BINOMIAL_AGREES = 2.0
-"""Where the scatter about the line is that of counts among so many examples, up to this factor, the binomial variance
-counts as known from so many evaluations more. Where it is less, evaluations of the same examples share their errors.
+"""Where the scatter around the line agrees with the binomial variance of an error rate up to BINOMIAL_AGREES, that
+variance is averaged in with the weight of BINOMIAL_WEIGHT evaluations. A scatter below it is possible: evaluations of
+the same examples share their errors.
 """
 
 _MOST_CORRELATED = 0.9
@@ -26,19 +27,19 @@ _FEWEST_FOR_CORRELATION = 8
 
 
 def lasting_rise(curve: LossCurve) -> tuple[Turn, float] | None:
-    """The rise to the end of a curve that is the least likely by chance, with that chance; None without any rise.
+    """The rise to the end of a curve that is least likely by chance, with that chance; None if nothing rises.
 
-    Through each tail goes a straight line; its slope has Student's t distribution where the level stays, with the
-    scatter about the line as the noise. Noise that lasts from one evaluation to the next makes the error larger and
-    its degrees of freedom fewer. The chance is multiplied by the number of tails (Bonferroni). The turn's rise and
-    lowest level are those of the line.
+    A straight line is fitted to each tail. Where the level stays constant, its slope has Student's t distribution, with
+    the scatter around the line as the noise. Noise that lasts over several evaluations increases the error and reduces
+    its degrees of freedom. The chance is multiplied by the number of tails (Bonferroni). The turn's rise and lowest
+    level are those of the line.
     """
     from scipy.special import stdtr
 
     count = len(curve.losses)
     if count < FEWEST_FOR_A_TURN:
         return None
-    last = count - FEWEST_IN_TAIL
+    last = count - FEWEST_FOR_A_LINE
     starts = np.unique(np.linspace(0, last, min(last + 1, MOST_TAILS)).round().astype(int))
     best: tuple[float, float, int, float, float] | None = None
     for start in starts:
@@ -62,7 +63,7 @@ def lasting_rise(curve: LossCurve) -> tuple[Turn, float] | None:
 
 
 def _trend(curve: LossCurve, start: int) -> tuple[float, float, float, float]:
-    """A tail's straight line: its first level, its rise, that in standard errors, and their degrees of freedom."""
+    """A tail's straight line: its first level, its rise, the rise in standard errors, their degrees of freedom."""
     steps, losses = curve.steps[start:], curve.losses[start:]
     place = steps - steps.mean()
     square = float(place @ place)
@@ -83,7 +84,7 @@ def _trend(curve: LossCurve, start: int) -> tuple[float, float, float, float]:
 
 
 def _variance(rest: Floats, level: float, quantum: float) -> tuple[float, float]:
-    """The variance of an evaluation about the line, and its degrees of freedom."""
+    """The variance of an evaluation around the line, and its degrees of freedom."""
     freedom = float(len(rest) - 2)
     least = max(quantum / 2, 1e-9 * abs(level)) ** 2
     variance = max(float(rest @ rest) / freedom, least)
@@ -96,9 +97,9 @@ def _variance(rest: Floats, level: float, quantum: float) -> tuple[float, float]
 
 
 def _lasting(rest: Floats) -> float:
-    """By how much noise that lasts from one evaluation to the next raises the variance of a slope; 1 where not.
+    """The factor by which noise that lasts over several evaluations raises the variance of a slope; 1 without any.
 
-    The correlation r of neighbours comes out too low by about (2 + 4 r) / n in what a line leaves of n values: the line
+    In the n residuals of a line the correlation r of neighbours is too low by about (2 + 4 r) / n, because the line
     takes some of the slow noise with it.
     """
     count, size = len(rest), float(rest @ rest)

@@ -14,12 +14,12 @@ NORMAL_95 = 1.645
 """The 95th percentile of the normal distribution."""
 
 START_UPDATES = 5
-"""The level at the beginning is the median of so many losses."""
+"""The level at the beginning is the median of this many losses."""
 
 NEAR_ZERO = 1e-2
 BASELINE_NEAR_ZERO = 5e-2
-"""Losses below this part of the loss at the beginning, or of the loss of a constant prediction, count as no loss: small
-batches of a converged model wander there over orders of magnitude. The first is the smaller as a bad initialisation may
+"""Losses below this part of the loss at the beginning, or of the loss of a constant prediction, count as zero: small
+batches of a converged model vary there over orders of magnitude. The first is smaller because a bad initialisation may
 begin at a hundred times the second.
 """
 
@@ -28,16 +28,16 @@ _VALUES_AT_ONCE = 1_000_000
 
 
 def finite_part(series: Floats) -> Floats:
-    """The series up to its first value that is not finite, or as good as infinite."""
+    """The series up to its first value that is NaN, infinite, or too large to compute with."""
     bad = np.flatnonzero(~usable(series))
     return series[: bad[0]] if len(bad) else series
 
 
 def near_zero(loss: Floats, baseline: float | None = None) -> float | None:
-    """Below what a loss counts as none; None where it is not known, the loss at the beginning not being positive.
+    """The loss below which a loss counts as zero; None if the loss at the beginning is not positive.
 
     BASELINE_NEAR_ZERO of the smaller of `baseline` and the loss at the beginning (the median of START_UPDATES), or
-    NEAR_ZERO of the latter where `baseline` is None or not positive.
+    NEAR_ZERO of the latter if `baseline` is None or not positive.
     """
     start = float(np.median(loss[:START_UPDATES])) if len(loss) else 0.0
     if start <= 0:
@@ -48,11 +48,11 @@ def near_zero(loss: Floats, baseline: float | None = None) -> float | None:
 
 
 def log_loss(loss: Floats, none: float | None) -> Floats:
-    """The loss on a scale on which a factor is a distance: ln(loss + none), shape [updates]; all finite.
+    """The loss on a scale on which equal factors are equal distances: ln(loss + none), shape [updates]; all finite.
 
-    `none` (see `near_zero`) keeps a converged loss from going up by factors that mean nothing. A loss that becomes
-    negative has no zero to count factors from: its lowest value takes that place, and `none` is a tenth of the
-    distance of its 10th and 90th percentiles; so too where `none` is None.
+    `none` (see `near_zero`) prevents large factors between losses that are practically zero. If a loss becomes
+    negative, its lowest value replaces zero, and `none` is a tenth of the distance of its 10th and 90th percentiles;
+    also if `none` is None.
     """
     if not len(loss):
         return np.zeros(0)
@@ -66,14 +66,14 @@ def log_loss(loss: Floats, none: float | None) -> Floats:
 def running_median(series: Floats, width: int) -> Floats:
     """The medians of all windows of `width`, shape [n - width + 1].
 
-    In memory and time that grow with n alone, also where the width does.
+    Memory and time grow with n, even if the width does too.
     """
     if (len(series) - width + 1) * width <= _VALUES_AT_ONCE:
         return np.asarray(np.median(sliding_window_view(series, width), axis=1))
     from scipy.ndimage import rank_filter
 
     middles = [rank_filter(series, rank, size=width) for rank in {(width - 1) // 2, width // 2}]
-    # What it gives for a place is of the window around it, from width // 2 before it on.
+    # scipy's window for a place begins width // 2 before it.
     first = width // 2
     return np.asarray(sum(middles)[first : first + len(series) - width + 1] / len(middles))
 
@@ -88,8 +88,8 @@ def windowed_median(series: Floats, width: int, hop: int = 1) -> Floats:
 def windowed_level(series: Floats, width: int) -> tuple[Floats, Floats]:
     """Median and upward spread of every window of `width`, shape [n - width + 1] each.
 
-    The spread is the standard deviation by the median absolute deviation, or by the distance of the 95th percentile
-    where that is more: minibatch losses near zero have a long tail upwards.
+    The spread is the standard deviation from the median absolute deviation, or from the distance of the 95th percentile
+    if that is larger: minibatch losses near zero have a long upper tail.
     """
     levels, spreads = [], []
     for windows in _parts(sliding_window_view(series, width)):
@@ -106,7 +106,7 @@ def _parts(windows: Floats) -> list[Floats]:
 
 
 def _sorted_quantile(rows: Floats, quantile: float) -> Floats:
-    """The quantile of each row of a sorted array, as np.quantile has it; sorting once is several times faster."""
+    """The quantile of each row of a sorted array, as np.quantile computes it, but without sorting again."""
     place = quantile * (rows.shape[1] - 1)
     low = int(place)
     high = min(low + 1, rows.shape[1] - 1)
@@ -114,7 +114,7 @@ def _sorted_quantile(rows: Floats, quantile: float) -> Floats:
 
 
 def deviation(differences: Floats) -> float:
-    """The standard deviation of the noise whose differences of independent pairs these are, robustly."""
+    """A robust standard deviation of noise, from the differences of independent pairs."""
     if len(differences) < 2:
         return 0.0
     centred = differences - np.median(differences)

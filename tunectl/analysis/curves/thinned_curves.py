@@ -1,4 +1,4 @@
-"""Long curves, thinned to points that look like all of them."""
+"""Long curves with fewer points that look the same."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import numpy as np
 
 from tunectl.analysis.results.runs import Floats, MeasuredCurve, usable
 
-MOST_POINTS = 20_000
-"""Curves up to this length are left alone. A plot shows a tenth of these points, so that nothing is lost in it."""
+MOST_CURVE_POINTS = 20_000
+"""Curves up to this length are not thinned. A plot shows a tenth of these points, so nothing visible is lost."""
 
 _POINTS_OF_A_STRETCH = 5
 
 
-def with_extremes(steps: Floats, values: Floats, most: int = MOST_POINTS) -> MeasuredCurve:
-    """At most about `most` points of a curve, both arrays of shape [points].
+def with_extremes(steps: Floats, values: Floats, most: int = MOST_CURVE_POINTS) -> MeasuredCurve:
+    """About `most` points of a curve at most, as two arrays of shape [points].
 
-    Of each of many stretches of as many points the first, the lowest, the highest and the last are kept, and the first
-    that cannot be drawn (it is not finite): with them the ends, the best value, every spike and every gap.
+    The curve is cut into pieces of equal length. Of each the first, the lowest, the highest and the last point are
+    kept, and the first that cannot be drawn (it is not finite): so the ends, the best value, every spike and every gap
+    remain.
     """
     if len(values) <= most:
         return steps, values
@@ -32,7 +33,7 @@ def with_extremes(steps: Floats, values: Floats, most: int = MOST_POINTS) -> Mea
 
 
 def _of_stretches(values: Floats, begins: np.ndarray[tuple[int], np.dtype[np.intp]], length: int) -> Floats:
-    """The place of the first lowest value of each stretch."""
+    """The index of the first lowest value of each piece."""
     whole = len(values) // length
     places = begins[:whole] + values[: whole * length].reshape(whole, length).argmin(axis=1)
     if whole == len(begins):

@@ -1,1 +1,1 @@
-"""The data of figures."""
+"""The content of the plots, as plain data that `report` draws."""

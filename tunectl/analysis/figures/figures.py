@@ -1,4 +1,4 @@
-"""What a picture shows, as plain data: made by who computes it, drawn by `report`."""
+"""The content of a plot, as plain data: computed in `analysis` and `procedures`, drawn by `report`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ AxisScale = Literal["linear", "log", "one_minus_log", "category"]
 class Axis:
     """An axis: its title, with the unit, and its scale.
 
-    `one_minus_log` is logarithmic in 1 - value and reads in values, as momentum is searched. `category` has a place for
-    each of `categories`, in their order. `searched` are the ends of the range that was searched, which the axis shows
-    whether values lie there or not.
+    `one_minus_log` is logarithmic in 1 - value and is labelled with values, as momentum is searched. `category` has a
+    place for each of `categories`, in their order. `searched` are the ends of the searched range; the axis shows all of
+    it, even where no values are.
     """
 
     title: str
@@ -26,10 +26,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A trial on an axis plot. `y` None: infeasible, drawn as a cross at the edge of what the others reached.
+    """A trial on an axis plot. `y` None: infeasible, drawn as a cross at the edge of the values of the others.
 
-    `x` is a category's name on an axis of those. `series` groups points by colour; `label` is shown when the point is
-    pointed at. `trial` is the id by which a page marks the same trial everywhere, None where it is of several.
+    `x` is a category's name on a category axis. `series` groups points by colour; `label` is shown when the mouse is
+    over the point. `trial` is the id by which a page highlights the same trial everywhere, None for several trials.
     """
 
     x: float | str
@@ -43,9 +43,9 @@ class Point:
 class Curve:
     """A line through (x, y), both of the same length; values that are not finite interrupt it.
 
-    `series` groups curves by colour, `label` names one in the legend's tooltip. A `dimmed` curve is background, drawn
-    thin and grey behind the others; a `dashed` one is the second of a pair (train beside validation). `trial` is as in
-    Point.
+    `series` groups curves by colour, `label` is the curve's name in the tooltip. A `dimmed` curve is background, drawn
+    thin and grey behind the others; a `dashed` one is the second of a pair (training with validation). `trial` is as
+    in Point.
     """
 
     x: Sequence[float]
@@ -59,7 +59,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A value worth a rule across the plot, on the x axis or the y axis, with its name."""
+    """A value at which a line is drawn across the plot, on the x axis or the y axis, with its name."""
 
     value: float
     name: str
@@ -68,7 +68,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of the y axis that is shaded across the plot, from `low` to `high`; `name` is said below the title."""
+    """A band of the y axis that is shaded across the plot, from `low` to `high`; `name` is shown below the title."""
 
     low: float
     high: float
@@ -77,7 +77,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class PointsFigure:
-    """Trials on one axis: `name` is the file's, without suffix. `series` are the legend's entries in their order."""
+    """Trials on one axis: `name` is the file's name without suffix, `legend` the title of the legend."""
 
     name: str
     title: str
@@ -91,7 +91,7 @@ class PointsFigure:
 
 @dataclass(frozen=True, slots=True)
 class CurvesFigure:
-    """Curves over a common axis. `solid_name` and `dashed_name` say in the legend what dashes mean, if any."""
+    """Curves over a common axis. `solid_name` and `dashed_name` explain the dashes in the legend, if there are any."""
 
     name: str
     title: str
@@ -106,7 +106,7 @@ class CurvesFigure:
 
 @dataclass(frozen=True, slots=True)
 class HistogramFigure:
-    """How often values lie where."""
+    """The distribution of values over one axis."""
 
     name: str
     title: str
@@ -117,7 +117,7 @@ class HistogramFigure:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A distribution at one place of the x axis: its quartiles, and the whiskers' ends. `series` groups by colour."""
+    """A distribution at one place of the x axis: its quartiles and the ends of its whiskers; `series` is the colour."""
 
     x: float | str
     low: float
@@ -130,7 +130,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class BoxesFigure:
-    """Distributions side by side; boxes of several series at one place stand next to each other."""
+    """Distributions side by side; boxes of several series at one place are drawn next to each other."""
 
     name: str
     title: str

@@ -13,6 +13,7 @@ import numpy as np
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation
 from tunectl.analysis.curves.thinned_curves import with_extremes
+from tunectl.analysis.curves.training_length import EARLY_BEST, LATE_BEST
 from tunectl.analysis.figures.figures import (
     Axis,
     AxisScale,
@@ -27,38 +28,34 @@ from tunectl.analysis.figures.figures import (
     Point,
     PointsFigure,
 )
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.best_of_k import best_by_budget
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.isolation import Isolation
+from tunectl.analysis.updates.gradient_norms import CLIP_PERCENTILE
 from tunectl.core.measurement_kinds import MeasurementKind
 from tunectl.core.objective import Objective
 from tunectl.core.wording import as_text, counted, short_number
 
-MOST_POINTS = 1000
-"""So many trials are drawn on an axis plot at most: the best of them, and others evenly."""
+MOST_AXIS_TRIALS = 1000
+"""At most this many trials are drawn on an axis plot: the best ones, and others evenly by id."""
 
-MOST_CURVES = 60
-"""So many curves are drawn at most: with more the background is a blot."""
+MOST_BACKGROUND_CURVES = 60
+"""At most this many curves are drawn: with more the background is unreadable."""
 
 MOST_SERIES = 8
-"""More colours than these are not told apart: such settings share one."""
+"""More colours cannot be distinguished: then several settings share one."""
 
 FRONT = 4
-"""The best so many curves stand in front."""
+"""At most this many of the best curves are drawn in front."""
 
-PERCENTILE = 90.0
-"""The playbook's starting point for a clipping threshold."""
-
-EARLY, LATE = 0.10, 0.75
-"""The playbook: a best step in the first 10 % of training, or in its last quarter, says that its length is wrong."""
 
 _LOG_SPAN = 30.0
 """An axis of positive values that span more than this factor is logarithmic."""
 
 
-def series_names(evidence: Evidence) -> Mapping[int, str]:
-    """The colour group of each setting: its name, or that of fewer scientific values where there are many settings."""
+def series_names(evidence: StudyEvidence) -> Mapping[int, str]:
+    """The colour group of each setting: its name, or part of its name if there are many settings."""
     settings = evidence.settings
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
     for count in range(len(names), 0, -1):
@@ -71,13 +68,13 @@ def series_names(evidence: Evidence) -> Mapping[int, str]:
     return dict.fromkeys(settings, "")
 
 
-def axis_figures(evidence: Evidence) -> list[PointsFigure]:
+def axis_figures(evidence: StudyEvidence) -> list[PointsFigure]:
     """The basic hyperparameter axis plots: each trial's best value against one hyperparameter, on its own scale."""
     series = series_names(evidence)
     return [_axis_figure(evidence, axis, series) for axis in evidence.axes if axis.runs]
 
 
-def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
+def _axis_figure(evidence: StudyEvidence, axis: HyperparameterAxis, series: Mapping[int, str]) -> PointsFigure:
     name = axis.hyperparameter.name
     points = [
         Point(
@@ -87,7 +84,7 @@ def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[i
             trial_label(run),
             run.plan.trial,
         )
-        for run in drawn(evidence, axis.runs, MOST_POINTS)
+        for run in chosen_runs(evidence, axis.runs, MOST_AXIS_TRIALS)
     ]
     return PointsFigure(
         f"axis-{slug(axis.key)}",
@@ -99,7 +96,7 @@ def _axis_figure(evidence: Evidence, axis: HyperparameterAxis, series: Mapping[i
     )
 
 
-def isolation_figures(evidence: Evidence, found: Sequence[Isolation]) -> list[PointsFigure]:
+def isolation_figures(evidence: StudyEvidence, found: Sequence[Isolation]) -> list[PointsFigure]:
     """The isolation plots: for each value (or bucket) of a scientific hyperparameter its best trial."""
     figures = []
     for item in found:
@@ -126,7 +123,7 @@ def isolation_figures(evidence: Evidence, found: Sequence[Isolation]) -> list[Po
 
 
 def _baseline_marks(item: Isolation) -> list[Mark]:
-    """A line at what the trials without the hyperparameter reach."""
+    """A line at the best value of the trials without the hyperparameter."""
     return [
         Mark(
             one.best.best_value,
@@ -138,20 +135,20 @@ def _baseline_marks(item: Isolation) -> list[Mark]:
     ]
 
 
-def _retrain_bands(evidence: Evidence, item: Isolation) -> list[Band]:
-    """The deviation from retrain to retrain, about each baseline, or about the best trial where there is none."""
+def _retrain_bands(evidence: StudyEvidence, item: Isolation) -> list[Band]:
+    """The deviation between retrains, around each baseline, or around the best trial if there is no baseline."""
     deviation = retrain_deviation(evidence)
     best = evidence.ranked([one.best for one in item.baselines or item.values if one.best is not None])
     if not deviation:
         return []
     about = best if item.baselines else best[:1]
     where = "the line" if item.baselines else "the best"
-    name = f"grey: ± {short_number(deviation, 2)}, the standard deviation of retrains, about {where}"
+    name = f"grey: ± {short_number(deviation, 2)}, the standard deviation of retrains, around {where}"
     values = [run.best_value for run in about if run.best_value is not None]
     return [Band(value - deviation, value + deviation, name) for value in values]
 
 
-def training_curves(evidence: Evidence) -> list[CurvesFigure]:
+def training_curves(evidence: StudyEvidence) -> list[CurvesFigure]:
     """Training curves: the best trials in front, the rest dimmed; validation solid and training dashed."""
     metrics = [evidence.objective.metric]
     if "valid/loss" not in metrics and any("valid/loss" in run.curves for run in evidence.searched):
@@ -160,7 +157,7 @@ def training_curves(evidence: Evidence) -> list[CurvesFigure]:
     return [figure for figure in figures if figure is not None]
 
 
-def measured_curves(evidence: Evidence, kind: MeasurementKind) -> list[CurvesFigure]:
+def measured_curves(evidence: StudyEvidence, kind: MeasurementKind) -> list[CurvesFigure]:
     """The metrics of measurements of a kind by step: the best trials in front, the rest dimmed."""
     figures = (_curves_of(evidence, kind.column(metric.name), Axis(metric.title)) for metric in kind.metrics)
     return [figure for figure in figures if figure is not None]
@@ -172,9 +169,9 @@ def _twin(metric: str) -> str:
     return f"train/{bare}" if split != "train" else ""
 
 
-def _curves_of(evidence: Evidence, metric: str, axis: Axis, *, twin: str = "") -> CurvesFigure | None:
+def _curves_of(evidence: StudyEvidence, metric: str, axis: Axis, *, twin: str = "") -> CurvesFigure | None:
     front = front_runs(evidence)
-    behind = [run for run in drawn(evidence, evidence.searched, MOST_CURVES) if run not in front]
+    behind = [run for run in chosen_runs(evidence, evidence.searched, MOST_BACKGROUND_CURVES) if run not in front]
     curves = [_curve(run, metric, "", dimmed=True) for run in behind if metric in run.curves]
     for run in front:
         name = _front_name(evidence, run)
@@ -201,7 +198,7 @@ def _curve(run: Run, metric: str, series: str, *, dimmed: bool = False, dashed: 
     return Curve(steps.tolist(), values.tolist(), series, label, run.plan.trial, dimmed, dashed)
 
 
-def update_figures(evidence: Evidence) -> list[Figure]:
+def update_figures(evidence: StudyEvidence) -> list[Figure]:
     """Gradient norm and learning rate of every update of the best trials, and the histogram of the best one's norms."""
     front = [run for run in front_runs(evidence) if len(run.updates)]
     if not front:
@@ -209,7 +206,9 @@ def update_figures(evidence: Evidence) -> list[Figure]:
     best = front[0]
     norms = best.updates.gradient_norm[np.isfinite(best.updates.gradient_norm)]
     clip = best.plan.hyperparameters.get("grad_clip_norm")
-    marks = [Mark(float(np.percentile(norms, PERCENTILE)), f"{PERCENTILE:g}th percentile")] if len(norms) else []
+    marks = (
+        [Mark(float(np.percentile(norms, CLIP_PERCENTILE)), f"{CLIP_PERCENTILE:g}th percentile")] if len(norms) else []
+    )
     if isinstance(clip, int | float):
         marks.append(Mark(float(clip), "grad_clip_norm"))
     step = Axis("step (optimizer updates)")
@@ -225,7 +224,7 @@ def update_figures(evidence: Evidence) -> list[Figure]:
         ),
         HistogramFigure(
             "gradient-norm-histogram",
-            f"How often which gradient norm, trial {best.plan.trial}",
+            f"Distribution of the gradient norm, trial {best.plan.trial}",
             Axis("gradient norm (L2, all parameters)", _scale(norms.tolist())),
             norms.tolist(),
             marks,
@@ -239,15 +238,17 @@ def update_figures(evidence: Evidence) -> list[Figure]:
     return figures
 
 
-def _series(evidence: Evidence, run: Run, values: Sequence[float]) -> Curve:
+def _series(evidence: StudyEvidence, run: Run, values: Sequence[float]) -> Curve:
     name = _front_name(evidence, run)
     return Curve(list(range(len(values))), values, name, trial_label(run), run.plan.trial)
 
 
-def best_step_figure(evidence: Evidence) -> PointsFigure | None:
-    """Where in training each feasible trial was at its best."""
+def best_step_figure(evidence: StudyEvidence) -> PointsFigure | None:
+    """The step of the best evaluation of each feasible trial."""
     runs = [
-        run for run in drawn(evidence, evidence.searched, MOST_POINTS) if run.feasible and run.best_step is not None
+        run
+        for run in chosen_runs(evidence, evidence.searched, MOST_AXIS_TRIALS)
+        if run.feasible and run.best_step is not None
     ]
     if not runs:
         return None
@@ -263,13 +264,13 @@ def best_step_figure(evidence: Evidence) -> PointsFigure | None:
         Axis("best step (optimizer updates)"),
         value_axis(evidence.objective, [point.y for point in points]),
         points,
-        [Mark(EARLY * steps, f"first {EARLY:.0%}"), Mark(LATE * steps, f"last {1 - LATE:.0%}")],
+        [Mark(EARLY_BEST * steps, f"first {EARLY_BEST:.0%}"), Mark(LATE_BEST * steps, f"last {1 - LATE_BEST:.0%}")],
         legend="setting" if len(set(series.values())) > 1 else "",
     )
 
 
-def budget_figure(evidence: Evidence) -> BoxesFigure | None:
-    """The playbook's figure 3: what the best of k trials would have been, by k, from all ways to draw them."""
+def budget_figure(evidence: StudyEvidence) -> BoxesFigure | None:
+    """The playbook's figure 3: the best of k trials, by k, over all ways to draw them."""
     series = series_names(evidence)
     groups: dict[str, list[Run]] = {}
     for setting, runs in evidence.by_setting.items():
@@ -277,7 +278,7 @@ def budget_figure(evidence: Evidence) -> BoxesFigure | None:
     boxes = []
     for name, of_group in groups.items():
         counts = thinned_budgets(len(of_group))
-        for item in best_by_budget(evidence.losses(of_group), counts) if counts else ():
+        for item in best_by_budget(evidence.costs(of_group), counts) if counts else ():
             low, lower, median, upper, high = (_value(evidence.objective, loss) for loss in item.quantiles)
             boxes.append(Box(str(item.trials), low, lower, median, upper, high, name))
     if len(boxes) < 2:
@@ -295,25 +296,25 @@ def budget_figure(evidence: Evidence) -> BoxesFigure | None:
 
 
 def thinned_budgets(trials: int) -> list[int]:
-    """The numbers of trials that have a box: doublings from 1, and half of the trials."""
+    """The numbers of trials that get a box: powers of two from 1 on, and half of the trials."""
     most = trials // 2
     return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), *([most] if most else [])})
 
 
 def _value(objective: Objective, loss: float) -> float:
-    return loss if objective.direction == "minimize" else -loss
+    return objective.value(loss)
 
 
-def front_runs(evidence: Evidence) -> list[Run]:
-    """The trials that stand in front, the best first: the best of each setting, or the best few of the only one."""
+def front_runs(evidence: StudyEvidence) -> list[Run]:
+    """The trials that are drawn in front, the best first: the best of each setting, or the best few of a single one."""
     by_setting = [evidence.ranked(runs) for runs in evidence.by_setting.values()]
     if len(by_setting) == 1:
         return by_setting[0][:FRONT]
     return evidence.ranked([runs[0] for runs in by_setting if runs])[:FRONT]
 
 
-def drawn(evidence: Evidence, runs: Sequence[Run], most: int) -> list[Run]:
-    """At most so many of the runs, by id: the better half of those drawn are the best, the others are taken evenly."""
+def chosen_runs(evidence: StudyEvidence, runs: Sequence[Run], most: int) -> list[Run]:
+    """At most `most` of the runs, by id: the best ones for half of them, and others evenly from the rest."""
     if len(runs) <= most:
         return list(runs)
     best = evidence.ranked(runs)[: most // 2]
@@ -324,13 +325,13 @@ def drawn(evidence: Evidence, runs: Sequence[Run], most: int) -> list[Run]:
     return [run for run in runs if run.plan.trial in chosen]
 
 
-def _front_name(evidence: Evidence, run: Run) -> str:
+def _front_name(evidence: StudyEvidence, run: Run) -> str:
     name = evidence.setting_name(run.plan.setting)
     return f"trial {run.plan.trial}" + (f" ({name})" if len(evidence.settings) > 1 else "")
 
 
 def trial_label(run: Run) -> str:
-    """A trial and its hyperparameters in a line."""
+    """A trial and its hyperparameters in one line."""
     values = ", ".join(
         f"{name} {short_number(value)}" if isinstance(value, float) else f"{name} {as_text(value)}"
         for name, value in run.plan.hyperparameters.items()
@@ -367,5 +368,5 @@ def _place(axis: HyperparameterAxis, value: object) -> float | str:
 
 
 def slug(text: str) -> str:
-    """Text as part of a file's name."""
+    """Text made safe as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

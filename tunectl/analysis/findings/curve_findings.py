@@ -1,4 +1,4 @@
-"""What the training curves of the good trials say: overfitting, variance late in training, a training loss that rises.
+"""What the curves of the good trials show: variance late in training, a training loss that rises, periods.
 
 The questions are those of the Deep Learning Tuning Playbook, "Examining the training curves".
 """
@@ -19,64 +19,59 @@ from tunectl.analysis.curves.good_curves import (
     train_loss_metric,
 )
 from tunectl.analysis.curves.good_trials import decays_to_zero, fixed_field, good_trials, in_settings, most
-from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.periodicity import Period, period
-from tunectl.analysis.curves.training_length import LENGTH_FINDINGS
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.core.wording import counted, short_number
 
 NOISY_PART = 0.04
 NOISY_RATIO = 0.25
-"""Step-to-step variance is high where the standard deviation is this part of what was gained, or, where zero is the
-best there could be, this part of the level (and a quarter of NOISY_PART).
+"""The variance from evaluation to evaluation is high where its standard deviation is this part of the gain; or, where
+zero is the best possible value, this part of the level (and a quarter of NOISY_PART of the gain).
 """
 
-LATE = 0.6
-"""Late in training is after this part of it."""
+LATE_PART = 0.6
+"""What comes after this part of training is late."""
 
 RISING_PART = 0.05
 RISING_ERRORS = 4.0
-"""The training loss rose where it ends above its lowest level by this part of what it gained, and so many errors."""
+"""The training loss has risen where it ends above its lowest level by this part of its gain, and by this number of
+standard errors.
+"""
 
 SURE_PERIOD = 2e-3
 MOSTLY_THERE = 0.9
 PERIOD_SHARE = 0.3
 PERIOD_PART = 0.003
-"""A period counts where so clear a one comes by chance in one study of 500, where it makes up so much of the variance
-about the trend, and moves the curve by this part of what it gained (in standard deviation). Most evaluations must be
-there: where holes are filled in the noise is no longer white.
+"""A period counts where chance gives such a clear one in one study of 500, where it makes up PERIOD_SHARE of the
+variance around the trend, and where it moves the curve by PERIOD_PART of its gain (as a standard deviation). Most
+evaluations must exist: where gaps are filled in, the noise is no longer white.
 """
 
 
-def curve_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about curves, the length of training among them."""
-    return [finding for find in CURVE_FINDINGS.values() for finding in find(evidence)]
-
-
-def train_loss_rising(evidence: Evidence) -> list[Finding]:
+def train_loss_rising(evidence: StudyEvidence) -> list[Finding]:
     """`train-loss-rising`: the training loss of most good trials ends clearly above its lowest level."""
     curves = learned_curves(evidence, train_loss_metric)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     for own in curves.values():
         for run, curve in own.items():
             turn = curve.turn()
             share = turn.rise / curve.gain if turn is not None and turn.deviations > RISING_ERRORS else 0.0
             if share > RISING_PART:
-                telling[run] = share
-    shown = shown_by_curves(curves, telling)
+                strength[run] = share
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
-    rise = float(np.median([telling[run] for run in shown.runs]))
+    rise = float(np.median([strength[run] for run in shown.runs]))
     return [
         Finding(
             id="train-loss-rising",
             level="warning",
             sentence=f"The training loss of {shown.them}{in_settings(evidence, shown.settings)} rises again, by "
             f"{rise:.0%} of what it had gained.",
-            action="look for a bug in the training pipeline first (data order, augmentation or a loss that changes, a "
-            "schedule that rises); else training is unstable: lower the learning rate, or decay it",
+            action="look first for a bug in the training pipeline (data order, augmentation, a loss that changes, a "
+            "schedule that rises); otherwise training is unstable: lower the learning rate, or let it decay",
             settings=shown.settings,
             trials=shown.trials,
             numbers={
@@ -88,30 +83,30 @@ def train_loss_rising(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def late_variance(evidence: Evidence) -> list[Finding]:
-    """`late-variance`: the objective of most good trials of a setting jumps from evaluation to evaluation, late."""
+def late_variance(evidence: StudyEvidence) -> list[Finding]:
+    """`late-variance`: late in training the objective of most good trials of a setting jumps between evaluations."""
     curves = _learned_late(evidence)
-    telling: dict[Run, float] = {}
+    strength: dict[Run, float] = {}
     deviations: dict[Run, float] = {}
     for own in curves.values():
         for run, curve in own.items():
-            deviation = curve.late_deviation(LATE) or 0.0
+            deviation = curve.late_deviation(LATE_PART) or 0.0
             ratio = _noisiness(curve, deviation)
             if ratio > 1:
-                telling[run], deviations[run] = ratio, deviation
-    shown = shown_by_curves(curves, telling)
+                strength[run], deviations[run] = ratio, deviation
+    shown = shown_by_curves(curves, strength)
     if shown is None:
         return []
     deviation = float(np.median([deviations[run] for run in shown.runs]))
-    changes = _calming(evidence, shown.runs)
+    changes = _changes_against_variance(evidence, shown.runs)
     return [
         Finding(
             id="late-variance",
             level="warning",
             sentence=f"Late in training {evidence.objective.metric} of {shown.them}"
-            f"{in_settings(evidence, shown.settings)} still varies from evaluation to evaluation with a standard "
-            f"deviation of {short_number(deviation, 2)}: which trial is best depends on a lucky step.",
-            action="let the learning rate decay, average the weights (polyak_decay), or take a larger batch or a "
+            f"{in_settings(evidence, shown.settings)} still varies from evaluation to evaluation, with a standard "
+            f"deviation of {short_number(deviation, 2)}: which trial is best depends on luck.",
+            action="let the learning rate decay, average the weights (polyak_decay), or use a larger batch or a "
             "larger validation set",
             settings=shown.settings,
             trials=shown.trials,
@@ -125,44 +120,44 @@ def late_variance(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _learned_late(evidence: Evidence) -> GoodCurves:
-    """The good trials whose curve fell by more than a little, however noisy it is, with enough late evaluations."""
+def _learned_late(evidence: StudyEvidence) -> GoodCurves:
+    """The good trials whose curve fell by more than its noise and has enough late evaluations."""
     found: dict[int, dict[Run, LossCurve]] = {}
     for setting, runs in good_trials(evidence).items():
         curves = {run: curve_of(evidence, run, evidence.objective.metric) for run in runs}
         found[setting] = {
             run: curve
             for run, curve in curves.items()
-            if curve is not None and curve.gain > curve.noise and curve.late_deviation(LATE) is not None
+            if curve is not None and curve.gain > curve.noise and curve.late_deviation(LATE_PART) is not None
         }
     return found
 
 
 def _noisiness(curve: LossCurve, deviation: float) -> float:
-    """A deviation in parts of what is high."""
+    """A late deviation divided by the smallest one that counts as high."""
     part = deviation / curve.gain / NOISY_PART
-    level, _ = curve.level(LATE, 1.0)
+    level, _ = curve.level(LATE_PART, 1.0)
     if not curve.ratio_scale or level <= 0:
         return part
     return max(part, min(deviation / level / NOISY_RATIO, 4 * part))
 
 
-def _calming(evidence: Evidence, runs: Sequence[Run]) -> tuple[Change, ...]:
+def _changes_against_variance(evidence: StudyEvidence, runs: Sequence[Run]) -> tuple[Change, ...]:
     steps = evidence.spec.training.max_train_steps
     decaying = [run for run in runs if decays_to_zero(run.plan.hyperparameters, steps)]
     if most(len(decaying), len(runs)):
-        change = fixed_field(evidence, "polyak_decay", 0.99, "averages away what varies from step to step")
+        change = fixed_field(evidence, "polyak_decay", 0.99, "averages out the variance from step to step")
     else:
-        change = fixed_field(evidence, "schedule", "cosine", "a rate that decays calms the last steps")
+        change = fixed_field(evidence, "schedule", "cosine", "with a decaying rate the last steps vary less")
     return () if change is None else (change,)
 
 
-def periodic_evaluations(evidence: Evidence) -> list[Finding]:
-    """`periodic-evaluations`: the good trials go up and down with one period, on the objective or in training."""
+def periodic_evaluations(evidence: StudyEvidence) -> list[Finding]:
+    """`periodic-evaluations`: the good trials go up and down with one period, in the objective or the training loss."""
     metrics = dict.fromkeys((evidence.objective.metric, *TRAIN_LOSSES))
     found = []
     for metric in metrics:
-        for runs, curves, spacing in _alike(evidence, metric):
+        for runs, curves, spacing in _comparable_curves(evidence, metric):
             seen = period(curves)
             if seen is not None:
                 found.append((seen, runs, metric, spacing))
@@ -181,8 +176,8 @@ def _period_finding(seen: Period, runs: Sequence[Run], metric: str, spacing: flo
         level="warning",
         sentence=f"{metric} of the good trials goes up and down with a period of {seen.evaluations:.1f} evaluations "
         f"({seen.evaluations * spacing:,.0f} steps): a sign of a bug in the data.",
-        action="see whether the training data come in an order that repeats (not shuffled, or sorted), whether the "
-        "validation data change from evaluation to evaluation, and how an epoch's length compares with the period",
+        action="check whether the training data come in an order that repeats (sorted, or not shuffled), whether the "
+        "validation data change from evaluation to evaluation, and how the length of an epoch compares with the period",
         settings=tuple(sorted({run.plan.setting for run in runs})),
         trials=tuple(run.plan.trial for run in runs),
         numbers={
@@ -195,8 +190,8 @@ def _period_finding(seen: Period, runs: Sequence[Run], metric: str, spacing: flo
     )
 
 
-def _alike(evidence: Evidence, metric: str) -> Iterator[tuple[list[Run], list[Floats], float]]:
-    """The curves of good trials on an even grid, after the first descent, those together that could share a period."""
+def _comparable_curves(evidence: StudyEvidence, metric: str) -> Iterator[tuple[list[Run], list[Floats], float]]:
+    """The curves of good trials on an even grid, after the first descent, in groups that could share a period."""
     groups: dict[tuple[int, float, object], list[tuple[Run, Floats]]] = {}
     for runs in good_trials(evidence).values():
         for run in runs:
@@ -210,23 +205,10 @@ def _alike(evidence: Evidence, metric: str) -> Iterator[tuple[list[Run], list[Fl
             values = np.interp(grid, curve.steps, curve.losses)
             if np.count_nonzero(curve.steps >= grid.min(initial=curve.total)) < MOSTLY_THERE * len(grid):
                 continue
-            if _moves(values, PERIOD_PART * curve.gain):
+            # The mean of the second differences grows with the movement around the trend.
+            bends = np.diff(values, 2)
+            if len(bends) and np.abs(bends).mean() > PERIOD_PART * curve.gain:
                 key = (len(grid), spacing, run.plan.hyperparameters.get("batch_size"))
                 groups.setdefault(key, []).append((run, values))
     for (_, spacing, _), members in groups.items():
         yield [run for run, _ in members], [values for _, values in members], spacing
-
-
-def _moves(values: Floats, least: float) -> bool:
-    """Whether a curve moves about its trend by this standard deviation."""
-    bends = np.diff(values, 2)
-    return bool(len(bends) and np.abs(bends).mean() > least)
-
-
-CURVE_FINDINGS: FindingFunctions = {
-    "overfitting": overfitting,
-    "train-loss-rising": train_loss_rising,
-    **LENGTH_FINDINGS,
-    "late-variance": late_variance,
-    "periodic-evaluations": periodic_evaluations,
-}

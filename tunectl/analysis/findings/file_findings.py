@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tunectl.analysis.findings.findings import Finding, FindingFunctions, Level
+from tunectl.analysis.findings.findings import Finding, Level
 from tunectl.core.own_code_request import OUTPUT
 from tunectl.language.placeholders import DIR, names_in
 from tunectl.language.study_spec import StudySpec
@@ -26,14 +26,14 @@ _WRITES = re.compile(r"save|out|dir|write|log", re.IGNORECASE)
 def file_findings(
     spec: StudySpec, written: Sequence[WrittenFile], folders: SharedFolders | None = None
 ) -> list[Finding]:
-    """What is to be said of files that more than one trial wrote, or may have, beside those meant to be shared."""
+    """Findings about files that more than one trial wrote, or may have written, and that are not in `shared_files`."""
     return [*shared_findings(spec, written, folders), *unclear_findings(spec, written)]
 
 
 def shared_findings(
     spec: StudySpec, written: Sequence[WrittenFile], folders: SharedFolders | None = None
 ) -> list[Finding]:
-    """What is to be said of files that more than one trial wrote."""
+    """Findings about files that more than one trial wrote."""
     by_path = sorted(written, key=lambda item: item.path)
     shared = [item for item in by_path if item.is_shared and not _is_meant(spec, item.path)]
     lost = [item for item in shared if item.how == "overwritten"]
@@ -43,18 +43,18 @@ def shared_findings(
     elif folders is not None and not _is_meant(spec, folders.example):
         sentence = (
             f"{folders.trials} trials made {folders.folders} folder{'s' if folders.folders > 1 else ''} such as "
-            f"{folders.example}, so that some wrote into the same one."
+            f"{folders.example}, so some trials wrote into the same folder."
         )
         numbers = {"trials": folders.trials, "folders": folders.folders}
         found.append(Finding(SHARED_FILES, "warning", sentence, _remedy(spec, [folders.example]), numbers=numbers))
     mild = [item for item in shared if item.how != "overwritten"]
     if mild:
-        found.append(_finding(spec, "note", "Several trials write the same files, and what was there stays", mild))
+        found.append(_finding(spec, "note", "Several trials write the same files, without losing what was there", mild))
     return found
 
 
 def unclear_findings(spec: StudySpec, written: Sequence[WrittenFile]) -> list[Finding]:
-    """A warning about files of which it cannot be known whether several trials wrote them."""
+    """A warning about files that several trials may have written: which trials did cannot be known."""
     by_path = sorted(written, key=lambda item: item.path)
     unclear = [item for item in by_path if item.unclear and not item.is_shared and not _is_meant(spec, item.path)]
     if not unclear:
@@ -62,9 +62,9 @@ def unclear_findings(spec: StudySpec, written: Sequence[WrittenFile]) -> list[Fi
     trials = sorted(frozenset[int]().union(*(item.unclear for item in unclear)))
     paths = [item.path for item in unclear]
     every = "Both" if len(trials) == 2 else f"All {len(trials)}"
-    end = "when it was written, and it cannot be seen how many of them wrote it"
+    end = "when it was written, so it is not known how many of them wrote it"
     if len(unclear) > 1:
-        end = "when these were written, and it cannot be seen how many trials wrote each file"
+        end = "when they were written, so it is not known how many trials wrote each file"
     return [
         Finding(
             id=SHARED_FILES,
@@ -79,10 +79,10 @@ def unclear_findings(spec: StudySpec, written: Sequence[WrittenFile]) -> list[Fi
 
 
 def must_stop(spec: StudySpec, written: Sequence[WrittenFile]) -> list[WrittenFile]:
-    """The overwritten files that trials read: where metrics are read from, or what a program goes on from."""
-    # Where nothing is left of which one trial may be the only writer, there is no doubt.
+    """The overwritten files that trials read: sources of metrics, and files that a program continues from."""
+    # `alone`: perhaps a single trial wrote all that was overwritten.
     lost = [item for item in written if item.how == "overwritten" and not item.alone and not _is_meant(spec, item.path)]
-    return [item for item in lost if _is_read(spec, item) or _is_gone_on_from(spec, item)]
+    return [item for item in lost if _is_read(spec, item) or _is_resumed_from(spec, item)]
 
 
 def _is_meant(spec: StudySpec, path: str) -> bool:
@@ -97,13 +97,13 @@ def _is_read(spec: StudySpec, item: WrittenFile) -> bool:
     places = [source.where for source in spec.program.sources if source.kind != "regex" and source.where != OUTPUT]
     places += [spec.program.checkpoints.path] if spec.program.checkpoints is not None else []
     path = str(Path(spec.program.folder) / item.path)
-    # What is in a trial's own folder is not watched.
+    # Files in a trial's own folder are not watched.
     patterns = [str(Path(spec.program.folder) / _PLACEHOLDER.sub("*", place)) for place in places if DIR not in place]
     return any(fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*") for pattern in patterns)
 
 
-def _is_gone_on_from(spec: StudySpec, item: WrittenFile) -> bool:
-    """Whether an option that says what to go on from names the file."""
+def _is_resumed_from(spec: StudySpec, item: WrittenFile) -> bool:
+    """Whether an option such as --resume or --init_from names the file."""
     return any(
         value.removeprefix("./") == item.path and _RESUMES.search(option) and not _WRITES.search(option)
         for option, value in _options(spec)
@@ -135,7 +135,7 @@ def _finding(spec: StudySpec, level: Level, what: str, shared: Sequence[WrittenF
         sentence=f"{what}: {_named([f'{item.path}{_by(item)}' for item in shared])}.",
         action=_remedy(spec, paths)
         if level == "warning"
-        else f"Nothing is to be done; `shared_files: [{_common(paths)}]` under workload says that it is meant.",
+        else f"Nothing to do; if it is intended, write `shared_files: [{_common(paths)}]` under workload.",
         trials=tuple(trials),
         numbers={"files": len(shared)},
     )
@@ -154,42 +154,31 @@ def _by(item: WrittenFile) -> str:
 
 
 def _remedy(spec: StudySpec, paths: Sequence[str]) -> str:
-    meant = f"if it is meant, say so: `shared_files: [{_common(paths)}]` under workload"
+    meant = f"if it is intended, write `shared_files: [{_common(paths)}]` under workload"
     if spec.program is None:
-        return f"Write to trial.dir, a folder of the trial's own; {meant}."
+        return f"Write to trial.dir, the trial's own folder; {meant}."
     option = next((text for path in paths for text in [_option_of(spec, path)] if text), "")
-    own = f"Give each trial a folder of its own: `{option}`" if option else "Give each trial a folder of its own"
+    own = f"Give each trial its own folder: `{option}`" if option else "Give each trial its own folder"
     how = ', or `folder: "{trial.dir}"` under workload' if option else ': `folder: "{trial.dir}"` under workload'
-    again = "this takes another name under study, as all trials must be trained again"
+    again = "with a new name under study, because all trials must be trained again"
     return f"{own}{how} ({again}); {meant}."
 
 
 def _option_of(spec: StudySpec, path: str) -> str:
     """The option that names the file or a folder that it is in, with the trial's own folder as its value."""
+    arguments = " ".join(str(item) for item in (spec.program.arguments if spec.program is not None else ()))
     for option, value in _options(spec):
         place = value.removeprefix("./").rstrip("/")
         if option and place and not names_in(value) and (path == place or path.startswith(place + "/")):
             own = "{trial.dir}" if path != place else "{trial.dir}/" + Path(place).name
-            return (
-                f"{option}={own}"
-                if not option.startswith("-") or f"{option}={value}" in _texts(spec)
-                else f"{option} {own}"
-            )
+            joined = not option.startswith("-") or f"{option}={value}" in arguments
+            return f"{option}={own}" if joined else f"{option} {own}"
     return ""
 
 
-def _texts(spec: StudySpec) -> str:
-    return " ".join(str(item) for item in (spec.program.arguments if spec.program is not None else ()))
-
-
 def _common(paths: Sequence[str]) -> str:
-    """A pattern for the files: their one name, or the folder that all are in."""
+    """A pattern for the files: the name of a single file, or the folder that all are in."""
     if len(paths) == 1:
         return paths[0]
     homes = {path.split("/", 1)[0] for path in paths}
     return f"{homes.pop()}/*" if len(homes) == 1 and all("/" in path for path in paths) else ", ".join(list(paths)[:3])
-
-
-FILE_FINDINGS: FindingFunctions = {
-    SHARED_FILES: lambda evidence: file_findings(evidence.spec, evidence.written, evidence.shared_folders)
-}

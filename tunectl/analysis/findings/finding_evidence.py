@@ -1,4 +1,4 @@
-"""What a study's findings rest on: its spec, the question asked of it, and every trial with its curves."""
+"""What the findings about a study are based on: its spec, its objective, and every trial with its curves."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tunectl.store.written_files import SharedFolders, WrittenFile
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """A study's trials as they stand, under one objective: the study's own, or another one asked for afterwards.
+class StudyEvidence:
+    """The trials of a study at this moment, under one objective: the study's own, or another one asked for later.
 
-    `runs` are all planned trials by id, the unfinished and failed ones included; their best values are those under
-    `objective`. Reading the series of every update is slow, so that only some runs have them (`updates_read` by id).
-    `folder` is the study folder as a command names it. `written` are the files that trials of own code wrote where they
-    run, `shared_folders` what is known of folders that they should have made for themselves.
+    `runs` are all planned trials by id, also the unfinished and the failed ones; their best values are those under
+    `objective`. It takes long to read the series of every update, so only some runs have them (`updates_read` by id).
+    `folder` is the study folder as commands name it. `written` are the files that trials of own code wrote in their
+    working folder, `shared_folders` the folders there that several trials may have made.
     """
 
     spec: StudySpec
@@ -38,12 +38,12 @@ class Evidence:
 
     @cached_property
     def searched(self) -> tuple[Run, ...]:
-        """The trials of the search that came to an end by their hyperparameters: completed and infeasible ones."""
+        """The trials of the search whose result comes from their hyperparameters: completed and infeasible ones."""
         return tuple(run for run in self.runs if run.plan.kind == "search" and run.state in ("completed", "infeasible"))
 
     @cached_property
     def by_setting(self) -> Mapping[int, tuple[Run, ...]]:
-        """`searched` by setting, each setting that has planned trials in its order, also without an ended one."""
+        """`searched` by setting, in the order of the settings; empty for a setting without an ended trial."""
         found: dict[int, list[Run]] = {run.plan.setting: [] for run in self.runs}
         for run in self.searched:
             found[run.plan.setting].append(run)
@@ -66,24 +66,24 @@ class Evidence:
 
     def setting_name(self, setting: int) -> str:
         """A setting by its scientific values, `optimizer=adam, width=64`; "all trials" where there are none."""
-        return in_words(self.settings.get(setting, {})) or "all trials"
+        return named_values(self.settings.get(setting, {})) or "all trials"
 
-    def losses(self, runs: Sequence[Run]) -> Floats:
+    def costs(self, runs: Sequence[Run]) -> Floats:
         """The best values as numbers to minimise, shape [runs]; infinite for infeasible trials."""
-        return np.array([run.loss(self.objective) for run in runs], dtype=float)
+        return np.array([run.cost(self.objective) for run in runs], dtype=float)
 
     def ranked(self, runs: Sequence[Run]) -> list[Run]:
-        """The feasible runs that have a value, the best first, of equals the one with the smaller id."""
-        feasible = [run for run in runs if np.isfinite(run.loss(self.objective))]
-        return sorted(feasible, key=lambda run: (run.loss(self.objective), run.plan.trial))
+        """The feasible runs that have a value, the best first; of equal ones the smaller id first."""
+        feasible = [run for run in runs if np.isfinite(run.cost(self.objective))]
+        return sorted(feasible, key=lambda run: (run.cost(self.objective), run.plan.trial))
 
 
 @dataclass(frozen=True, eq=False)
 class HyperparameterAxis:
-    """A varying hyperparameter and the searched trials in which it is active, in the order of their ids.
+    """A hyperparameter that varies and the searched trials in which it is active, by id.
 
-    `values` are those of the trials; `positions`, shape [runs], say where they lie in the domain on its own scale: 0 at
-    the low end of a range and 1 at the high one, for a set the middle of the value's share.
+    `values` are those of the trials; `positions`, shape [runs], are their places in the domain on its own scale: 0 is
+    the low end of a range and 1 the high end; a value of a set has the middle of its share.
     """
 
     hyperparameter: Hyperparameter
@@ -93,7 +93,7 @@ class HyperparameterAxis:
 
     @property
     def key(self) -> str:
-        """Its name in findings."""
+        """The hyperparameter's name in findings."""
         return self.hyperparameter.key
 
     def of_setting(self, setting: int) -> NDArray[np.bool_]:
@@ -112,7 +112,7 @@ def settings_of(spec: StudySpec, trials: Sequence[PlannedTrial]) -> dict[int, Ma
     return dict(sorted(found.items()))
 
 
-def in_words(values: Mapping[str, Scalar]) -> str:
+def named_values(values: Mapping[str, Scalar]) -> str:
     """Hyperparameters as `optimizer=adam, width=64`."""
     return ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
 

@@ -1,13 +1,10 @@
-"""What a study says: findings, each with what it rests on and what to do next."""
+"""Findings: what is wrong or worth knowing about a study, with the numbers behind it and what to do next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from tunectl.analysis.findings.finding_evidence import Evidence
+from typing import Any, Literal
 
 Level = Literal["warning", "note"]
 
@@ -23,14 +20,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a study says about itself.
+    """One thing that is wrong or worth knowing about a study.
 
-    A `warning` says that something is wrong, a `note` what to bear in mind. `settings` are numbers of settings,
-    `hyperparameters` keys (`learning_rate[optimizer=adam]`), `trials` ids of the trials that show it best, the most
-    telling first; each empty where it concerns none or all. `numbers` are those that it rests on, by name, with their
-    unit in the name. `sureness` says how sure it is, in words, with its number (`p = 0.003`, `3 of 4 good trials`).
+    A `warning` is about something wrong, a `note` about something to keep in mind. `settings` are numbers of settings,
+    `hyperparameters` are keys (`learning_rate[optimizer=adam]`), `trials` are ids of trials, the clearest case first;
+    each is empty where the finding is about none or about all. `numbers` are the numbers behind it, by name, with their
+    unit in the name. `sureness` says in words how certain it is, with a number (`p = 0.003`, `3 of 4 good trials`).
     `sentence` is one plain sentence. `action` says what to do next; `command` is the command that does it and `changes`
-    are those of the study file, where there are such.
+    are the changes to the study file, where there are any.
     """
 
     id: str
@@ -53,7 +50,7 @@ class Finding:
 
 
 def with_advice_once(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings as they are shown: what one advises that an earlier one did is said by a reference to it."""
+    """The findings as they are shown: advice that an earlier finding gave already is replaced by a reference to it."""
     first: dict[tuple[str, str, str], str] = {}
     shown = []
     for finding in findings:
@@ -64,7 +61,3 @@ def with_advice_once(findings: Sequence[Finding]) -> list[Finding]:
             first[advice] = finding.id
             shown.append(finding)
     return shown
-
-
-FindingFunctions = Mapping[str, "Callable[[Evidence], Sequence[Finding]]"]
-"""What looks for findings, each under the name that is shown where it fails."""

@@ -1,17 +1,17 @@
-"""What repeats with fresh seeds say of the seeds themselves."""
+"""Whether retrains with different seeds differ at all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.results.seed_variation import NO_VARIATION, PASS_THE_SEED, runs_are_identical
 
 
-def repeats(evidence: Evidence) -> dict[tuple[int, int], list[Run]]:
-    """The ended retrains of each trial that was trained again, by its (setting, point)."""
+def ended_retrains(evidence: StudyEvidence) -> dict[tuple[int, int], list[Run]]:
+    """The ended retrains of each trial that was trained again, by (setting, point)."""
     found: dict[tuple[int, int], list[Run]] = {}
     for run in evidence.runs:
         if run.plan.kind == "retrain" and run.state in ("completed", "infeasible"):
@@ -19,11 +19,11 @@ def repeats(evidence: Evidence) -> dict[tuple[int, int], list[Run]]:
     return found
 
 
-def seed_findings(evidence: Evidence) -> list[Finding]:
-    """A warning where the retrains of a trial, each under a seed of its own, are exactly alike."""
+def seed_findings(evidence: StudyEvidence) -> list[Finding]:
+    """`seed-without-effect`, a warning: retrains of a trial with different seeds measured exactly the same."""
     searched = {(run.plan.setting, run.plan.point): run for run in evidence.searched}
     alike: dict[int, Sequence[Run]] = {}
-    for key, runs in repeats(evidence).items():
+    for key, runs in ended_retrains(evidence).items():
         group = runs if len(runs) > 1 or key not in searched else [searched[key], *runs]
         if runs_are_identical(group):
             first = searched.get(key, group[0])
@@ -37,15 +37,12 @@ def seed_findings(evidence: Evidence) -> list[Finding]:
         Finding(
             id="seed-without-effect",
             level="warning",
-            sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; repeats are no "
-            "evidence then, and `compare` gives no verdict.",
-            action=f"{PASS_THE_SEED}; where it does, let it print more digits, or a metric that is not at its limit",
+            sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; so retrains are no "
+            "evidence, and `compare` gives no verdict.",
+            action=f"{PASS_THE_SEED}; if it does so already, print more digits, or a metric that is not at its limit",
             settings=tuple(sorted({group[0].plan.setting for group in alike.values()})),
             trials=tuple(alike),
             numbers={"seeds": most, "trials": len(alike)},
             sureness="every number of every evaluation is the same",
         )
     ]
-
-
-SEED_FINDINGS: FindingFunctions = {"seed-without-effect": seed_findings}

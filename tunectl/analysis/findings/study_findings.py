@@ -1,92 +1,96 @@
-"""All that a study says about itself."""
+"""The list of all findings, in order of importance, and the findings of one study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from tunectl.analysis.curves.step_units import STEP_FINDINGS
-from tunectl.analysis.findings.curve_findings import CURVE_FINDINGS
-from tunectl.analysis.findings.file_findings import FILE_FINDINGS, SHARED_FILES
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Finding, FindingFunctions
-from tunectl.analysis.findings.search_findings import SEARCH_FINDINGS
-from tunectl.analysis.findings.seed_findings import SEED_FINDINGS
-from tunectl.analysis.findings.update_findings import UPDATE_FINDINGS
+from tunectl.analysis.comparison.not_distinguishable import settings_findings
+from tunectl.analysis.curves.overfitting import overfitting
+from tunectl.analysis.curves.step_units import steps_do_not_fit, steps_from_zero
+from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
+from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
+from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Finding
+from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings
+from tunectl.analysis.findings.seed_findings import seed_findings
+from tunectl.analysis.findings.update_findings import (
+    clipping_too_aggressive,
+    diverging,
+    gradient_outliers,
+    loss_plateau,
+    loss_spikes,
+    update_ratio,
+)
+from tunectl.analysis.search.boundary import search_boundary_findings
+from tunectl.analysis.search.insensitive import insensitive_findings
+from tunectl.analysis.search.scientific_ends import scientific_end_findings
+from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.proposed_commands import tunectl_command
 
-IMPORTANCE = (
-    # Trials that overwrite each other's files are none of their own.
-    SHARED_FILES,
-    # A bug in the data or most trials lost: nothing else counts before that is mended.
-    "steps-do-not-fit",
-    "periodic-evaluations",
-    # Without it, no deviation, comparison or verdict rests on anything.
-    "seed-without-effect",
-    "infeasible-fraction",
-    "diverging",
-    "stability-edge",
-    "train-loss-rising",
-    "overfitting",
-    "search-boundary",
-    "saturated-early",
-    "best-step-early",
-    "still-improving",
-    "best-step-late",
-    "plateau",
-    "loss-spikes",
-    "gradient-outliers",
-    "clipping-too-aggressive",
-    "late-variance",
-    "settings-not-distinguishable",
-    "update-ratio",
-    "sampled-enough",
-    "insensitive",
-    "fixed-caveat",
-    "steps-from-zero",
-)
-"""The findings' ids, what is to be mended first standing first: what comes later may follow from it."""
-
-
-FINDINGS: FindingFunctions = {
-    **FILE_FINDINGS,
-    **STEP_FINDINGS,
-    **SEED_FINDINGS,
-    **SEARCH_FINDINGS,
-    **CURVE_FINDINGS,
-    **UPDATE_FINDINGS,
+FINDINGS: Mapping[str, Callable[[StudyEvidence], Sequence[Finding]]] = {
+    # The results of trials that overwrite each other's files cannot be trusted.
+    SHARED_FILES: lambda evidence: file_findings(evidence.spec, evidence.written, evidence.shared_folders),
+    # A bug in the data, or most trials infeasible: nothing else matters until that is fixed.
+    "steps-do-not-fit": steps_do_not_fit,
+    "periodic-evaluations": periodic_evaluations,
+    # Where seeds change nothing, no deviation, comparison or verdict has a basis.
+    "seed-without-effect": seed_findings,
+    "infeasible-fraction": infeasible_fraction_findings,
+    "diverging": diverging,
+    "stability-edge": stability_edge_findings,
+    "train-loss-rising": train_loss_rising,
+    "overfitting": overfitting,
+    "search-boundary": search_boundary_findings,
+    "search-boundary of the scientific hyperparameters": scientific_end_findings,
+    "saturated-early": saturated_early,
+    "best-step-early": best_step_early,
+    "still-improving": still_improving,
+    "best-step-late": best_step_late,
+    "plateau": loss_plateau,
+    "loss-spikes": loss_spikes,
+    "gradient-outliers": gradient_outliers,
+    "clipping-too-aggressive": clipping_too_aggressive,
+    "late-variance": late_variance,
+    "settings-not-distinguishable": settings_findings,
+    "update-ratio": update_ratio,
+    "sampled-enough": sampled_enough_findings,
+    "insensitive": insensitive_findings,
+    "fixed-caveat": fixed_caveat_findings,
+    "steps-from-zero": steps_from_zero,
 }
+"""The function of each finding, by the finding's id: what should be fixed first comes first, because a later finding
+may only be its consequence. Where two functions make findings of one id, the second has a longer name.
+"""
 
 
 class Attempt(Protocol):
-    """How a finding is looked for: what `work` returns, or `instead` where it fails and that is passed over."""
+    """How a finding's function is called: returns what `work` returns, or `instead` if it fails."""
 
     def __call__(
         self, name: str, work: Callable[[], Sequence[Finding]], instead: Sequence[Finding]
     ) -> Sequence[Finding]:
-        """The findings of the function with this name."""
+        """Return the findings of the function with this name."""
 
 
-def study_findings(evidence: Evidence, attempt: Attempt | None = None) -> list[Finding]:
-    """The findings of a study, the warnings before the notes, each by importance.
+def study_findings(evidence: StudyEvidence, attempt: Attempt | None = None) -> list[Finding]:
+    """The findings of a study: the warnings before the notes, each in the order of FINDINGS.
 
-    One that fails raises, unless an `attempt` passes over it and keeps what went wrong.
+    An error in a finding's function is raised, unless `attempt` catches it.
     """
     found: list[Finding] = []
     for name, find in FINDINGS.items():
         found += find(evidence) if attempt is None else attempt(f"the finding {name}", partial(find, evidence), ())
-    return sorted((_with_next(evidence, finding) for finding in found), key=_rank)
+    order = {name: place for place, name in enumerate(FINDINGS)}
+    found.sort(key=lambda finding: (finding.level != "warning", order.get(finding.id, len(order))))
+    return [_with_next_command(evidence, finding) for finding in found]
 
 
-def _with_next(evidence: Evidence, finding: Finding) -> Finding:
-    """The finding with the command that writes a study with its changes, where it names no other."""
+def _with_next_command(evidence: StudyEvidence, finding: Finding) -> Finding:
+    """The finding with the command that writes a new study with its changes, unless it has a command already."""
     if finding.command or not finding.changes or not evidence.folder:
         return finding
     return replace(finding, command=tunectl_command("next", evidence.folder))
-
-
-def _rank(finding: Finding) -> tuple[bool, int]:
-    place = IMPORTANCE.index(finding.id) if finding.id in IMPORTANCE else len(IMPORTANCE)
-    return finding.level != "warning", place

@@ -1,7 +1,7 @@
-"""What the series of every update say of the good trials: spikes, outlier gradients, plateaus, clipping, update sizes.
+"""What the series of all updates show for the good trials: spikes, outlier gradients, plateaus, clipping, update sizes.
 
-The detectors are those of `detection`, `instability` and `gradient_norms`; here is decided what they mean for a study:
-at the edge of a wide search trials are expected to train badly, so that only what most of the good trials show counts.
+`detection`, `instability` and `gradient_norms` find such things in one trial; this module decides what they mean for a
+study. At the edges of a wide search trials are expected to train badly, so only what most good trials show counts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tunectl.analysis.curves.good_trials import (
 from tunectl.analysis.curves.saturation import BEGINNINGS, FAR_FROM_FITTED, UNDERFIT_ACTION, decay_instead, late_from
 from tunectl.analysis.curves.smoothing import finite_part, log_loss, near_zero, windowed_median
 from tunectl.analysis.curves.training_length import saturated_early
-from tunectl.analysis.findings.finding_evidence import Evidence
-from tunectl.analysis.findings.findings import Change, Finding, FindingFunctions
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
+from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run, usable
-from tunectl.analysis.updates.detection import Spike, diverged, explosion, plateau, spikes
+from tunectl.analysis.updates.detection import diverged, explosion, plateau, spikes
 from tunectl.analysis.updates.gradient_norms import (
     AGGRESSIVE_FRACTION,
     CLIP_PERCENTILE,
@@ -37,45 +37,40 @@ from tunectl.analysis.updates.gradient_norms import (
 from tunectl.analysis.updates.instability import LEAST_FACTOR, early_updates, instability
 
 FEWEST_UPDATES = 60
-"""In fewer updates nothing is looked for."""
+"""A trial with fewer updates is not judged."""
 
 MOST_JUDGED = 24
-"""So many trials are judged at most (of each setting one at least): each takes tens of milliseconds."""
+"""At most this many trials are judged, but at least one of each setting: each takes tens of milliseconds."""
 
 FEWEST_OUTLIERS = 3
 OUTLIER_SHARE = 1e-3
 FAR_OUT = 5.0
-SETTLING_PART = 0.05
-"""A trial has outlier gradients where there are so many of them, and of all its updates such a part, at so many times
-the norm of those around them, after this part of training: the first gradients are large and soon fall, and those of
-small batches vary by a factor of two or three.
+FIRST_GRADIENTS_PART = 0.05
+"""A trial has outlier gradients where, after FIRST_GRADIENTS_PART of training, at least FEWEST_OUTLIERS norms, and
+OUTLIER_SHARE of all, are FAR_OUT times the norm of those around them. The first gradients are large and soon fall, and
+those of small batches vary by a factor of two or three.
 """
 
 PLATEAU_FALL, PLATEAU_BOUND = 0.01, 0.03
 PLATEAU_AFTER = 0.1
-"""A plateau reaches from one of BEGINNINGS to the end, and is a trouble where the data are far from fitted. In so
-much of training after its beginning no more than PLATEAU_FALL of all that was gained was left to gain, and
-within two standard errors no more than PLATEAU_BOUND.
+"""A plateau goes from one of BEGINNINGS to the end, and is a problem where the data are far from fitted. After its
+first PLATEAU_AFTER of training the loss fell by at most PLATEAU_FALL of its whole gain, and by at most PLATEAU_BOUND if
+two standard errors are added.
 """
 
 TYPICAL_RATIO = 1e-3
 FAR_RATIO = 10.0
-"""An update moves the weights by about a thousandth of their norm; ten times as much is far from it."""
+"""An update usually moves the weights by about a thousandth of their norm; ten times as much is far from usual."""
 
 MID_TRAINING = (0.25, 0.75)
 FEWEST_RATIOS = 3
 
 
-def update_findings(evidence: Evidence) -> list[Finding]:
-    """All findings about updates, of the trials whose updates were read."""
-    return [finding for find in UPDATE_FINDINGS.values() for finding in find(evidence)]
-
-
 Good = Mapping[int, Sequence[Run]]
 
 
-def _good_read(evidence: Evidence) -> Good:
-    """The good trials of which the updates were read, by setting."""
+def _good_read(evidence: StudyEvidence) -> Good:
+    """The good trials whose updates were read, by setting."""
     found = {
         setting: [run for run in runs if run.plan.trial in evidence.updates_read and len(run.updates) >= FEWEST_UPDATES]
         for setting, runs in good_trials(evidence).items()
@@ -85,16 +80,16 @@ def _good_read(evidence: Evidence) -> Good:
     return {setting: runs[:most] for setting, runs in found.items()}
 
 
-def _telling(good: Good, look: Callable[[Run], float | None]) -> dict[int, float]:
-    """How clearly each trial shows something, by id; those that do not are left out."""
+def _strengths(good: Good, look: Callable[[Run], float | None]) -> dict[int, float]:
+    """How clearly each trial shows something, by id; trials that do not show it are left out."""
     seen = {run.plan.trial: look(run) for runs in good.values() for run in runs}
     return {trial: value for trial, value in seen.items() if value is not None}
 
 
-def diverging(evidence: Evidence) -> list[Finding]:
-    """`diverging`: the minibatch loss of most good trials goes up and never comes back."""
+def diverging(evidence: StudyEvidence) -> list[Finding]:
+    """`diverging`: the minibatch loss of most good trials goes up and does not come back down."""
     good = _good_read(evidence)
-    shown = shown_by_most(good, _telling(good, _growth))
+    shown = shown_by_most(good, _strengths(good, _growth))
     if shown is None:
         return []
     first = _growth(shown.runs[0]) or 1.0
@@ -103,9 +98,9 @@ def diverging(evidence: Evidence) -> list[Finding]:
             id="diverging",
             level="warning",
             sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} goes up and does not "
-            f"come back, by a factor of {first:.3g} in trial {shown.trials[0]}: training diverges, and the best "
-            f"checkpoints are those before.",
-            action="find the learning rate at which training becomes unstable, and stay below it, or let it decay",
+            f"come back down, by a factor of {first:.3g} in trial {shown.trials[0]}: training diverges, and the best "
+            f"checkpoints are from before.",
+            action="find the learning rate at which training becomes unstable and stay below it, or let it decay",
             settings=shown.settings,
             trials=shown.trials,
             numbers={"largest_factor": first, **_counts(shown)},
@@ -116,7 +111,7 @@ def diverging(evidence: Evidence) -> list[Finding]:
 
 
 def _growth(run: Run) -> float | None:
-    """By what factor a loss lies up at the end; None where it came back, or never rose."""
+    """The factor by which the loss ends above its lowest level; None where it came back down, or never rose."""
     loss = run.updates.loss
     if not _ends_up(loss, run.baseline_loss):
         return None
@@ -133,7 +128,7 @@ def _growth(run: Run) -> float | None:
 
 
 def _ends_up(loss: Floats, baseline: float | None) -> bool:
-    """Whether a loss ends above its lowest level by what `instability` asks for; looked at first as it is quick."""
+    """Whether a loss ends above its lowest level as far as `instability` requires; a quick check to be made first."""
     finite = finite_part(loss)
     width = max(10, len(finite) // 20)
     if len(finite) < len(loss) or len(finite) < width:
@@ -142,14 +137,18 @@ def _ends_up(loss: Floats, baseline: float | None) -> bool:
     return bool(levels[-1] - levels.min() > math.log(LEAST_FACTOR))
 
 
-def loss_spikes(evidence: Evidence) -> list[Finding]:
-    """`loss-spikes`: the minibatch loss of most good trials rises suddenly, here and there."""
+def loss_spikes(evidence: StudyEvidence) -> list[Finding]:
+    """`loss-spikes`: the minibatch loss of most good trials has sudden rises."""
     good = _good_read(evidence)
     found = {run: spikes(run.updates.loss, baseline=run.baseline_loss) for run in _all(good)}
-    shown = shown_by_most(good, _telling(good, lambda run: len(found[run]) or None))
+    shown = shown_by_most(good, _strengths(good, lambda run: len(found[run]) or None))
     if shown is None:
         return []
-    early = [run for run in shown.runs if _mostly_early(run, found[run])]
+    early = [
+        run
+        for run in shown.runs
+        if 2 * sum(spike.start < early_updates(len(run.updates)) for spike in found[run]) > len(found[run])
+    ]
     all_early = len(early) == len(shown.runs)
     count = sum(len(found[run]) for run in shown.runs)
     return [
@@ -159,9 +158,9 @@ def loss_spikes(evidence: Evidence) -> list[Finding]:
             sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} has sudden spikes, "
             f"{len(found[shown.runs[0]])} of them in trial {shown.trials[0]}"
             f"{', early in training' if all_early else ''}.",
-            action="find the warmup that takes them away"
+            action="find the warmup that removes them"
             if all_early
-            else "find the clipping threshold that takes them away, or lower the learning rate",
+            else "find the clipping threshold that removes them, or lower the learning rate",
             settings=shown.settings,
             trials=shown.trials,
             numbers={"spikes": count, "trials_with_early_spikes": len(early), **_counts(shown)},
@@ -171,16 +170,11 @@ def loss_spikes(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _mostly_early(run: Run, found: Sequence[Spike]) -> bool:
-    until = early_updates(len(run.updates))
-    return 2 * sum(spike.start < until for spike in found) > len(found)
-
-
-def gradient_outliers(evidence: Evidence) -> list[Finding]:
-    """`gradient-outliers`: most good trials have gradients, unclipped ones, with norms far above those around."""
+def gradient_outliers(evidence: StudyEvidence) -> list[Finding]:
+    """`gradient-outliers`: most good trials have unclipped gradients with norms far above those around them."""
     good = _good_read(evidence)
     found = {run: _outliers(run) for run in _all(good)}
-    shown = shown_by_most(good, _telling(good, lambda run: found[run][0] or None))
+    shown = shown_by_most(good, _strengths(good, lambda run: found[run][0] or None))
     if shown is None:
         return []
     first = shown.runs[0]
@@ -191,8 +185,7 @@ def gradient_outliers(evidence: Evidence) -> list[Finding]:
             level="warning",
             sentence=f"{share:.1%} of the gradients of trial {shown.trials[0]} are outliers, up to {largest:.3g} times "
             f"the norms around them, and {shown.them}{in_settings(evidence, shown.settings)} "
-            f"{shown.they('has', 'have')} some: they can make "
-            f"training unstable in its middle.",
+            f"{shown.they('has', 'have')} some: they can make training unstable.",
             action="clip the gradients just above the typical norm",
             settings=shown.settings,
             trials=shown.trials,
@@ -204,9 +197,9 @@ def gradient_outliers(evidence: Evidence) -> list[Finding]:
 
 
 def _outliers(run: Run) -> tuple[float, float]:
-    """The share of the updates whose norms lie far out, unclipped; how many times those around it the largest is."""
+    """The share of updates with unclipped outlier norms, and the largest of these in units of the norms around it."""
     updates = run.updates
-    norms, first = updates.gradient_norm, SETTLING_PART * len(updates)
+    norms, first = updates.gradient_norm, FIRST_GRADIENTS_PART * len(updates)
     seen = [update for update in outlier_norms(norms).updates if update >= first and usable(norms[update])]
     loose = [update for update in seen if not updates.clipped[update] and not updates.skipped[update]]
     finite = np.where(usable(norms), norms, np.nan)
@@ -218,22 +211,25 @@ def _outliers(run: Run) -> tuple[float, float]:
     return len(far) / len(updates), float(max(far))
 
 
-def clipping_too_aggressive(evidence: Evidence) -> list[Finding]:
+def clipping_too_aggressive(evidence: StudyEvidence) -> list[Finding]:
     """`clipping-too-aggressive`: more than half of the updates of most good trials are clipped."""
     good = _good_read(evidence)
-    shown = shown_by_most(good, _telling(good, _clipped_too_often))
+    fractions = {run: clipped_fraction(run.updates) for run in _all(good)}
+    often = {run.plan.trial: part for run, part in fractions.items() if part > AGGRESSIVE_FRACTION}
+    shown = shown_by_most(good, often)
     if shown is None:
         return []
     best = next(run for runs in good.values() for run in runs if run in shown.runs)
-    fraction = clipped_fraction(shown.runs[0].updates)
-    change = _looser(evidence, best)
+    fraction = fractions[shown.runs[0]]
+    change = _higher_threshold(evidence, best)
     return [
         Finding(
             id="clipping-too-aggressive",
             level="warning",
             sentence=f"{fraction:.0%} of the updates of trial {shown.trials[0]} are clipped, and more than half of "
-            f"them in {shown.them}{in_settings(evidence, shown.settings)}: a strange way to lower the learning rate.",
-            action="raise the threshold to just above the typical norm, and lower the learning rate where it needs it",
+            f"them in {shown.them}{in_settings(evidence, shown.settings)}: this only lowers the learning rate, in a "
+            "roundabout way.",
+            action="raise the threshold to just above the typical norm, and lower the learning rate if necessary",
             settings=shown.settings,
             hyperparameters=tuple(item.key for item in evidence.spec.alternatives("grad_clip_norm")),
             trials=shown.trials,
@@ -249,13 +245,8 @@ def clipping_too_aggressive(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _clipped_too_often(run: Run) -> float | None:
-    fraction = clipped_fraction(run.updates)
-    return fraction if fraction > AGGRESSIVE_FRACTION else None
-
-
-def _looser(evidence: Evidence, best: Run) -> Change | None:
-    """The threshold that the norms of the best trial ask for, where the study has one fixed value."""
+def _higher_threshold(evidence: StudyEvidence, best: Run) -> Change | None:
+    """The clipping threshold that the norms of the best trial suggest, where the study has one fixed value."""
     threshold = clip_threshold(best.updates.gradient_norm)
     if threshold is None or not evidence.spec.alternatives("grad_clip_norm"):
         return None
@@ -264,10 +255,10 @@ def _looser(evidence: Evidence, best: Run) -> Change | None:
     return fixed_field(evidence, "grad_clip_norm", value, reason)
 
 
-def loss_plateau(evidence: Evidence) -> list[Finding]:
+def loss_plateau(evidence: StudyEvidence) -> list[Finding]:
     """`plateau`: the minibatch loss of most good trials of a setting stops falling in the first half, far from fitted.
 
-    Settings of which `saturated-early` says so are left to it.
+    Settings for which `saturated-early` says the same are left out.
     """
     said = {setting for finding in saturated_early(evidence) for setting in finding.settings}
     good = {setting: runs for setting, runs in _good_read(evidence).items() if setting not in said}
@@ -282,7 +273,7 @@ def loss_plateau(evidence: Evidence) -> list[Finding]:
             id="plateau",
             level="warning",
             sentence=f"The minibatch loss of {shown.them}{in_settings(evidence, shown.settings)} stops falling within "
-            f"the first {begin:.0%} of training, at {level:.0%} of where it began in trial {shown.trials[0]}.",
+            f"the first {begin:.0%} of training, at {level:.0%} of its first level in trial {shown.trials[0]}.",
             action=UNDERFIT_ACTION,
             settings=shown.settings,
             trials=shown.trials,
@@ -294,10 +285,10 @@ def loss_plateau(evidence: Evidence) -> list[Finding]:
 
 
 def _stuck(run: Run) -> tuple[float, float] | None:
-    """Where the earliest plateau far from fitted begins, and its level, both as parts: of training, and of the loss at
-    the beginning (of a constant prediction where that is lower).
+    """Where the earliest plateau far from fitted begins, as a part of training, and its level, as a part of the loss at
+    the beginning (or of a constant prediction, if that is lower).
     """
-    # A plateau from an early part on is one from the last on, too.
+    # A plateau from an early part on is also one from a later part on.
     if _stuck_from(run, BEGINNINGS[-1]) is None:
         return None
     found = ((begin, _stuck_from(run, begin)) for begin in BEGINNINGS)
@@ -322,12 +313,12 @@ def _stuck_from(run: Run, begin: float) -> float | None:
     return found.level / start if is_flat else None
 
 
-def update_ratio(evidence: Evidence) -> list[Finding]:
-    """`update-ratio`, a note: in most good trials updates move the weights far more, or less, than is usual."""
+def update_ratio(evidence: StudyEvidence) -> list[Finding]:
+    """`update-ratio`, a note: in most good trials updates move the weights far more, or far less, than usual."""
     good = _good_read(evidence)
     ratios = {run: _mid_ratio(run) for run in _all(good)}
-    large = shown_by_most(good, _telling(good, lambda run: _far(ratios[run], 1.0)))
-    small = shown_by_most(good, _telling(good, lambda run: _far(ratios[run], -1.0)))
+    large = shown_by_most(good, _strengths(good, lambda run: _far(ratios[run], 1.0)))
+    small = shown_by_most(good, _strengths(good, lambda run: _far(ratios[run], -1.0)))
     return [
         _ratio_finding(evidence, shown, ratios, too_large=shown is large)
         for shown in (large, small)
@@ -335,14 +326,16 @@ def update_ratio(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _ratio_finding(evidence: Evidence, shown: Shown, ratios: Mapping[Run, float | None], *, too_large: bool) -> Finding:
+def _ratio_finding(
+    evidence: StudyEvidence, shown: Shown, ratios: Mapping[Run, float | None], *, too_large: bool
+) -> Finding:
     ratio = float(np.median([ratios[run] or 0.0 for run in shown.runs]))
     return Finding(
         id="update-ratio",
         level="note",
         sentence=f"In the middle of training an update moves the weights of {shown.them}"
         f"{in_settings(evidence, shown.settings)} by {ratio:.1g} of their norm; about {TYPICAL_RATIO:g} is usual.",
-        action=f"see whether a {'lower' if too_large else 'higher'} learning rate trains better",
+        action=f"check whether a {'lower' if too_large else 'higher'} learning rate trains better",
         settings=shown.settings,
         trials=shown.trials,
         numbers={"median_update_ratio": ratio, **_counts(shown)},
@@ -352,7 +345,7 @@ def _ratio_finding(evidence: Evidence, shown: Shown, ratios: Mapping[Run, float 
 
 
 def _mid_ratio(run: Run) -> float | None:
-    """The median of the update ratios in the middle of training, None with too few."""
+    """The median of the update ratios in the middle of training; None if there are too few."""
     at, ratios = run.updates.update_ratio_steps, run.updates.update_ratio
     low, high = (part * len(run.updates) for part in MID_TRAINING)
     chosen: Floats = ratios[(at >= low) & (at <= high) & usable(ratios)]
@@ -372,13 +365,3 @@ def _all(good: Good) -> list[Run]:
 
 def _counts(shown: Shown) -> dict[str, int]:
     return {"trials_showing": len(shown.runs), "good_trials_read": shown.good}
-
-
-UPDATE_FINDINGS: FindingFunctions = {
-    "diverging": diverging,
-    "loss-spikes": loss_spikes,
-    "gradient-outliers": gradient_outliers,
-    "clipping-too-aggressive": clipping_too_aggressive,
-    "plateau": loss_plateau,
-    "update-ratio": update_ratio,
-}

@@ -1,1 +1,1 @@
-"""Trials and their results: the best of each setting, retrains, the spread of seeds."""
+"""Trials and their results: the best of each setting, retrains, the variation between seeds."""

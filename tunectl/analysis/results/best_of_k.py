@@ -1,8 +1,8 @@
-"""What the best of k trials would have been: the playbook's "how many trials are needed", exactly, by order statistics.
+"""The best of k trials: the playbook's "how many trials are needed", computed exactly from order statistics.
 
 Deep Learning Tuning Playbook, figure 3: different budgets are simulated by drawing from the trials of a study, and the
-best of each draw is shown as a box plot. All draws of k of the n trials are equally probable here, none being drawn
-twice; an infeasible trial is a draw of the worst value. k goes up to n/2: beyond it most draws share the best trial.
+best of each draw is shown as a box plot. Here all draws of k different trials of the n are equally probable; an
+infeasible trial is a draw of the worst value. k goes up to n/2: beyond that most draws contain the same best trial.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The whiskers, the quartiles and the median of a box plot."""
 
 MOST_BUDGETS = 40
-"""A curve needs no more points, however many trials there are."""
+"""A curve needs no more points, even with many more trials."""
 
 _FEWEST_TO_EXTRAPOLATE = 8
-"""The gains of two doublings below half of the trials are due."""
+"""With fewer trials there are no two doublings below half of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestOfK:
-    """The distribution of the lowest loss of `trials` trials.
+    """The distribution of the lowest cost of `trials` trials.
 
-    `expected` is its mean, infinite where all can be infeasible, the probability of which is `all_infeasible`.
-    `quantiles` are those at QUANTILES, infinite likewise.
+    `expected` is its mean, infinite where all of them may be infeasible; the probability of that is `all_infeasible`.
+    `quantiles` are those at QUANTILES; they may be infinite too.
     """
 
     trials: int
@@ -40,25 +40,25 @@ class BestOfK:
 
     @property
     def median(self) -> float:
-        """The loss that half of such studies would reach."""
+        """The cost that half of such studies would reach."""
         return self.quantiles[QUANTILES.index(0.5)]
 
 
 def best_of_k(losses: Floats, k: int) -> tuple[Floats, Floats]:
-    """The sorted losses and the probability of each to be the lowest of k drawn trials, both of shape [trials].
+    """The sorted costs and the probability of each to be the lowest of k drawn trials, both of shape [trials].
 
-    `losses` are numbers to minimise; NaN counts as infinite, as an infeasible trial does. The lowest of the draw is the
+    `losses` are numbers to minimise; NaN counts as infinite, as for an infeasible trial. The lowest of the draw is the
     i-th of n in order, from 0 on, with probability C(n-1-i, k-1) / C(n, k). Raises ValueError unless 1 <= k <= n.
     """
     count = len(losses)
     if not 1 <= k <= count:
-        raise ValueError(f"between 1 and {count} trials can be drawn, found {k}")
+        raise ValueError(f"expected a number of trials between 1 and {count}, got {k}")
     ordered = np.sort(np.where(np.isnan(losses), np.inf, losses))
     return ordered, _chances(count, k)
 
 
 def _chances(count: int, k: int) -> Floats:
-    # Of C(n-i, k) / C(n, k), the probability that the draw leaves the first i out; in logarithms, as they are huge.
+    # Differences of C(n-i, k) / C(n, k), the probability that the first i are not drawn; in logarithms, as it is huge.
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
     left = np.arange(count, k - 1, -1)
     beyond = np.zeros(count + 1)
@@ -67,7 +67,7 @@ def _chances(count: int, k: int) -> Floats:
 
 
 def budgets(trials: int) -> list[int]:
-    """The numbers of trials k, increasing, for which the best is shown: from 1 up to half of the trials."""
+    """The numbers of trials k for which the best is shown, increasing: from 1 to half of the trials."""
     most = max(1, trials // 2) if trials else 0
     if most <= MOST_BUDGETS:
         return list(range(1, most + 1))
@@ -75,13 +75,13 @@ def budgets(trials: int) -> list[int]:
 
 
 def best_by_budget(losses: Floats, counts: Sequence[int] | None = None) -> list[BestOfK]:
-    """The distribution of the best for each number of trials, by default for `budgets` of them; [] without a trial."""
+    """The distribution of the best for each number of trials, by default for `budgets`; [] without any trial."""
     found = []
     for k in budgets(len(losses)) if counts is None else counts:
         values, chances = best_of_k(losses, k)
         feasible = np.isfinite(values)
         reached = np.cumsum(chances)
-        # The sum may end a rounding error below 1.
+        # Rounding may leave the sum a little below 1.
         places = [min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1) for share in QUANTILES]
         expected = float(values[feasible] @ chances[feasible])
         missing = float(chances[~feasible].sum())
@@ -97,11 +97,11 @@ def best_by_budget(losses: Floats, counts: Sequence[int] | None = None) -> list[
 
 
 def expected_gain_of_doubling(losses: Floats) -> float | None:
-    """By how much twice the trials would be expected to lower the best loss: an extrapolation, never a measurement.
+    """The expected fall of the best cost with twice as many trials: an extrapolation, never a measurement.
 
-    For a smooth response the expected best of k trials approaches its limit by a power of k, so that every doubling
-    gains the same part of what the one before it gained. That part and the gain are those of the last two doublings up
-    to half of the feasible trials. None for fewer than 8 of them.
+    For a smooth response the expected best of k trials approaches its limit by a power of k, so each doubling gains the
+    same part of what the one before it gained. That part and the gain are taken from the last two doublings up to half
+    of the feasible trials. None for fewer than 8 of them.
     """
     feasible = losses[np.isfinite(losses)]
     count = len(feasible)

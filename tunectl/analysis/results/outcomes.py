@@ -1,4 +1,4 @@
-"""A trial, and a setting, as the tables show them."""
+"""The outcome of a trial and the summary of a setting, as the tables show them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def outcome(
     existing_checkpoints: Container[str] = (),
     damage: str = "",
 ) -> TrialOutcome:
-    """How a trial stands: `state` is (state, reason, message), from `trial_state` or from who knows that it is running.
+    """The outcome of a trial; `state` is (state, reason, message), from `trial_state`, or that of a running trial.
 
-    Infeasible, failed and unfinished trials keep the best value they reached; only who compares trials leaves them out.
-    `best_checkpoint` is relative to the study folder. `damage` says what of its files could not be read.
+    Infeasible, failed and unfinished trials keep the best value they reached; comparisons leave them out.
+    `best_checkpoint` is relative to the study folder. `damage` says which of its files could not be read.
     """
     selection = select(files.measurements, objective, existing_checkpoints)
     result, name = files.result, selection.best_checkpoint
@@ -52,10 +52,10 @@ def outcome(
 
 
 def _path_of(checkpoint: str | None, plan: PlannedTrial) -> str | None:
-    """Where the checkpoint of this name is, relative to the study folder."""
+    """The path of the checkpoint with this name, relative to the study folder."""
     if checkpoint is None:
         return None
-    # A name may be the path of a file beside `checkpoints`: `../files/model-10.pt`.
+    # A name may be the path of a file outside `checkpoints`: `../files/model-10.pt`.
     return posixpath.normpath((StudyFolder(Path()).trial(plan.trial).checkpoints / checkpoint).as_posix())
 
 
@@ -65,7 +65,7 @@ def reselected(
     objective: Objective,
     existing_checkpoints: Container[str] = (),
 ) -> TrialOutcome:
-    """The same trial under another objective: its best and final values are those of that one."""
+    """The same trial under another objective, with the best and final values of that one."""
     selection = select(measurements, objective, existing_checkpoints)
     name = selection.best_checkpoint
     return replace(
@@ -81,9 +81,9 @@ def reselected(
 
 @dataclass(frozen=True, slots=True)
 class SettingSummary:
-    """A setting: its active scientific values, how its trials ended, and the best completed one (None without one).
+    """A setting: its active scientific values, how its trials ended, and the best completed one (None without any).
 
-    Retrains are no trials of the search and are not counted.
+    Retrains are not trials of the search, and are not counted.
     """
 
     setting: int
@@ -100,10 +100,10 @@ class SettingSummary:
 def settings_summary(
     outcomes: Iterable[TrialOutcome], scientific: Sequence[str], objective: Objective
 ) -> list[SettingSummary]:
-    """One summary a setting, by its number; `scientific` are the hyperparameters whose values make the settings.
+    """One summary for each setting, by its number; the values of the hyperparameters `scientific` make the settings.
 
     The best trial is a completed one: infeasible and failed trials are never the best, and unfinished ones would be
-    compared on unequal budgets. Of equal trials the one with the smallest id is taken.
+    compared after less training. Of equal trials the one with the smallest id is taken.
     """
     by_setting: dict[int, list[TrialOutcome]] = {}
     for item in outcomes:
@@ -130,20 +130,20 @@ def _summary(
 
 
 def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> TrialOutcome | None:
-    """The completed trial with the best value, of equals the one with the smallest id; None without one.
+    """The completed trial with the best value, of equal ones the one with the smallest id; None without any.
 
-    Retrains are no candidates: with them a trial that was trained more often would win by luck.
+    Retrains are left out: with them a trial that was trained more often could win by luck.
     """
     completed = [
         item
         for item in outcomes
-        if item.state == "completed" and item.plan.kind != "retrain" and objective.loss(item.best_value) < math.inf
+        if item.state == "completed" and item.plan.kind != "retrain" and objective.cost(item.best_value) < math.inf
     ]
     return min(completed, key=lambda item: objective.rank(item.best_value, item.plan.trial), default=None)
 
 
 def _shared_values(trials: list[Mapping[str, Scalar]], names: Sequence[str]) -> dict[str, Scalar]:
-    """The values that all trials of a setting share: an alternative of a name may be sampled within the setting."""
+    """The values that all trials of a setting share; a name may also have an alternative that varies in the setting."""
     first = trials[0]
     return {
         name: first[name]

@@ -1,4 +1,4 @@
-"""Which of two settings wins with k trials each, and how sure that is: drawn anew from the trials that there are."""
+"""Which of two settings has the better best of k trials, and how certain that is, from draws of the existing trials."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tunectl.analysis.results.best_of_k import best_of_k, budgets
 from tunectl.analysis.results.runs import Floats
 
 PREFERRED = 0.985
-"""One setting is preferred where it wins in so many of the draws: two equal ones reach it in about one of twenty."""
+"""A setting is preferred if it wins in this share of the draws: of two equal ones about one in twenty reaches it."""
 
-FEWEST_POINTS = 5
+FEWEST_PAIRED_POINTS = 5
 """With fewer points one of two equal settings wins every draw in a quarter of all studies."""
 
 _NORMAL = NormalDist()
 _MOST_TIMES = 16
-"""More than so many times the trials are no plan but a sign that nothing is to be told."""
+"""If more than this many times the trials were needed, no number is given: the settings hardly differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedBest:
     """How two settings compare when each has the same k of the `points` that they share.
 
-    `wins` is the share of the draws in which the first has the better best trial, half of the ties counted; `quarter`
-    the same with half as many. `times` is how many times the trials would be needed for `wins` to reach PREFERRED as it
-    has grown from `quarter`, None where it does not grow or more than 16 times would be.
+    `wins` is the share of the draws in which the first has the better best trial, a tie counted as half; `quarter` is
+    the same with half as many points. `times` is how many times the trials would be needed for `wins` to reach
+    PREFERRED, growing as it has grown from `quarter`; None if it does not grow, or above 16.
     """
 
     points: int
@@ -40,17 +40,17 @@ class PairedBest:
     times: float | None
 
     @property
-    def tells(self) -> bool:
-        """Whether one of the two is to be preferred."""
-        return self.points >= FEWEST_POINTS and max(self.wins, 1 - self.wins) >= PREFERRED
+    def has_winner(self) -> bool:
+        """Whether one of the two settings is to be preferred."""
+        return self.points >= FEWEST_PAIRED_POINTS and max(self.wins, 1 - self.wins) >= PREFERRED
 
 
 def paired_best(left: Mapping[int, float], right: Mapping[int, float]) -> PairedBest | None:
-    """Compares two settings by the losses of their trials at each point; None where one has no trial.
+    """Compare two settings by the costs of their trials at each point; None if one has no trial.
 
-    All draws of k = n/2 of the n shared points are equally probable, so that what a bootstrap would estimate is exact.
-    Of one shared point k is 1. Infinite losses (infeasible trials) never win. Settings that hardly share points (those
-    written by hand) are drawn from each for itself, n being the smaller number of trials.
+    All draws of k = n/2 of the n shared points are equally probable, so the result is what a bootstrap would estimate.
+    With one shared point k is 1. Infinite costs (infeasible trials) never win. Settings that share few points (those
+    written by hand) are drawn independently, and n is the smaller number of trials.
     """
     shared = sorted(left.keys() & right.keys())
     fewer = min(len(left), len(right))
@@ -78,13 +78,13 @@ def chance_to_win(first: Floats, second: Floats, k: int) -> float:
     """
     points = len(first)
     if not 1 <= k <= points:
-        raise ValueError(f"between 1 and {points} points can be drawn, found {k}")
+        raise ValueError(f"expected a number of points between 1 and {points}, got {k}")
     first, second = (np.where(np.isnan(side), np.inf, side) for side in (first, second))
     lowest = np.minimum(first, second)
     values = np.unique(lowest[np.isfinite(lowest)])
     higher = points - np.searchsorted(np.sort(lowest), values, side="right")
-    # A value leads alone in the draws of the points above it and of those that one setting alone brings to it, at least
-    # one of these.
+    # A value is the lowest of one setting alone in draws of the points above it and of points where that setting alone
+    # has it, with at least one of the latter.
     lead = 0.0
     for sign, own, other in ((1, first, second), (-1, second, first)):
         alone = np.sort(own[own < other])
@@ -103,7 +103,7 @@ def _share_of_draws(points: int, among: NDArray[np.int_], k: int) -> Floats:
 
 
 def chance_to_win_apart(first: Floats, second: Floats, k: int) -> float:
-    """The same where the settings share no points: k trials of each are drawn for themselves."""
+    """The same for settings that share no points: k trials of each are drawn independently."""
     values, chances = best_of_k(first, k)
     others, other_chances = best_of_k(second, k)
     reached = np.concatenate([[0.0], np.cumsum(other_chances)])

@@ -1,7 +1,7 @@
-"""Trials trained again with fresh seeds: how much of a result is luck.
+"""Trials trained again with new seeds: how much of a result is luck.
 
-Deep Learning Tuning Playbook, "Determining whether to adopt": *trial variance* is what retraining one configuration
-gives. The trial that was selected is no sample of it: it was selected for having been lucky.
+Deep Learning Tuning Playbook, "Determining whether to adopt": *trial variance* is the variance between retrains of one
+configuration. The selected trial itself is left out: it was selected because it was lucky.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tunectl.core.records import TrialOutcome
 class Retrained:
     """A trial of the search and its retrains, in the order of their repeats, finished or not.
 
-    `values` are the best values of the completed ones; `mean` is theirs, None without one; `standard_deviation` (with
-    n - 1) is None with fewer than two, and where seeds change nothing. `lost` counts the retrains that ended without a
-    value: infeasible and failed.
+    `values` are the best values of the completed ones; `mean` is their mean, None without any; `standard_deviation`
+    (with n - 1) is None with fewer than two, and if seeds change nothing. `lost` is the number of retrains that ended
+    without a value: infeasible and failed ones.
     """
 
     searched: TrialOutcome
@@ -42,7 +42,7 @@ class Retrained:
 
     @property
     def identical(self) -> bool:
-        """Whether seeds change nothing: the retrains are exactly alike, or the only one is exactly as its trial was."""
+        """Whether seeds change nothing: the retrains are exactly equal, or a single one equals the trial itself."""
         ended = [item for item in self.retrains if item.state in ("completed", "infeasible")]
         return outcomes_are_identical(ended if len(ended) > 1 else [self.searched, *ended])
 
@@ -53,7 +53,7 @@ class Retrained:
 
     @property
     def standard_deviation(self) -> float | None:
-        """The standard deviation of the values, unbiased in its square."""
+        """The standard deviation of the values, with n - 1."""
         return statistics.stdev(self.values) if len(self.values) > 1 and not self.identical else None
 
 
@@ -70,10 +70,10 @@ def retrained(outcomes: Sequence[TrialOutcome]) -> list[Retrained]:
 
 
 def best_searched(outcomes: Sequence[TrialOutcome], objective: Objective, count: int) -> list[TrialOutcome]:
-    """The best `count` completed trials of the search, the best first, of equals the one with the smaller id."""
+    """The best `count` completed trials of the search, the best first; of equal ones the smaller id first."""
     found = [
         item
         for item in outcomes
-        if item.plan.kind == "search" and item.state == "completed" and objective.loss(item.best_value) < math.inf
+        if item.plan.kind == "search" and item.state == "completed" and objective.cost(item.best_value) < math.inf
     ]
     return sorted(found, key=lambda item: objective.rank(item.best_value, item.plan.trial))[:count]

@@ -1,4 +1,4 @@
-"""A trial as a procedure and the findings look at it: its plan, how it ended, and its series as arrays."""
+"""A trial as procedures and findings need it: its plan, how it ended, and its series as arrays."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MeasuredCurve = tuple[Floats, Floats]
 
 
 LARGEST = 1e150
-"""What is larger overflows when it is squared: such a value counts as infinite."""
+"""A larger value overflows when it is squared, and counts as infinite."""
 
 
 def usable(values: Floats) -> NDArray[np.bool_]:
-    """Which of the values can be worked with: those that are finite and smaller than LARGEST, shape of `values`."""
+    """Which values can be computed with: those that are finite and smaller than LARGEST, shape of `values`."""
     return np.asarray(np.abs(values) < LARGEST)
 
 
@@ -36,12 +36,12 @@ def _no_floats() -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSeries:
-    """What every update left, each array of shape [updates], in the order of the updates from 0 on.
+    """The measurements of every update, each array of shape [updates], in the order of the updates from 0 on.
 
-    `loss` is the minibatch loss, `gradient_norm` the unclipped global norm; where a trial ended by a value that is not
-    finite, that value is the last. `clipped` says whether the gradient was scaled down, `skipped` whether the update
-    was skipped because a float16 gradient overflowed (its norm is not finite). `update_ratio`, of the updates
-    `update_ratio_steps`, is how far an update moved the weights of two or more axes, relative to their norm.
+    `loss` is the minibatch loss, `gradient_norm` the unclipped global norm; if a value that is not finite ended the
+    trial, it is the last one. `clipped` says whether the gradient was scaled down, `skipped` whether the update was
+    skipped because a float16 gradient overflowed (its norm is not finite). `update_ratio`, at the updates
+    `update_ratio_steps`, is the size of an update of the weights with two or more axes, relative to their norm.
     """
 
     loss: Floats = field(default_factory=_no_floats)
@@ -57,7 +57,7 @@ class UpdateSeries:
 
 
 def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
-    """The series of consecutive blocks; a block that does not begin where the last one ended ends the series."""
+    """The series of consecutive blocks, up to the first block that does not begin where the one before it ended."""
     whole: list[UpdateBlock] = []
     updates = 0
     for block in blocks:
@@ -78,19 +78,19 @@ def joined(blocks: Sequence[UpdateBlock]) -> UpdateSeries:
     )
 
 
-def told_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
-    """What own code told of its updates: the training loss and the gradient norm, wherever it told both or one.
+def printed_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
+    """The training loss and the gradient norm that own code printed, at each step with at least one of them.
 
-    Unlike those of our loop they are not of every update. Where one is never told the series has NaN for it.
+    Unlike those of the built-in loop they are not of every update. A series is NaN where it was not printed.
     """
     rows = [
         (item.metrics.get("train/loss"), item.gradient_norm)
         for item in sorted(measurements, key=lambda item: item.step)
         if item.kind == EVALUATION.name and item.step > 0
     ]
-    told = [(loss, norm) for loss, norm in rows if loss is not None or norm is not None]
-    loss, norm = (np.array([math.nan if row[place] is None else row[place] for row in told]) for place in (0, 1))
-    if not told or np.isnan(loss).all():
+    printed = [(loss, norm) for loss, norm in rows if loss is not None or norm is not None]
+    loss, norm = (np.array([math.nan if row[place] is None else row[place] for row in printed]) for place in (0, 1))
+    if not printed or np.isnan(loss).all():
         loss = np.zeros(0)
     return UpdateSeries(loss=loss, gradient_norm=norm, learning_rate=np.full(len(norm), math.nan))
 
@@ -137,11 +137,11 @@ def curves_of_columns(names: Sequence[str], columns: Sequence[Sequence[Any]]) ->
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One trial with all that it left; compared by identity, so that what is found in it can be kept.
+    """One trial with its results; compared by identity, so that it can be a key for what was computed from it.
 
-    `best_value` is that of retrospective selection under the objective that is asked for, None where nothing finite was
-    measured. `baseline_loss` is the workload's, None where it has none. `curves` are the evaluations by metric;
-    `updates` are empty where they were not read.
+    `best_value` is that of retrospective selection under the objective in question, None if nothing finite was
+    measured. `baseline_loss` is the workload's, None if it has none. `curves` are the evaluations by metric; `updates`
+    are empty if they were not read.
     """
 
     plan: PlannedTrial
@@ -156,13 +156,13 @@ class Run:
 
     @property
     def feasible(self) -> bool:
-        """Whether the trial came to its end; a failed one is not to be asked."""
+        """Whether the trial completed."""
         return self.state == "completed"
 
     def curve(self, metric: str) -> MeasuredCurve:
         """The steps and values of a metric over the evaluations, each of shape [evaluations], by step."""
         return self.curves.get(metric, (_no_floats(), _no_floats()))
 
-    def loss(self, objective: Objective) -> float:
-        """The best value as a number to minimise; infinite for an infeasible trial, and where nothing was measured."""
-        return objective.loss(self.best_value) if self.feasible else math.inf
+    def cost(self, objective: Objective) -> float:
+        """The best value as a number to minimise; infinite for an infeasible trial, and if nothing was measured."""
+        return objective.cost(self.best_value) if self.feasible else math.inf

@@ -1,4 +1,4 @@
-"""Whether trials that differ in their seed alone differ in what they measured: if not, repeats are no evidence."""
+"""Whether trials that differ only in their seed measured anything different: if not, retrains are no evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PASS_THE_SEED = (
     "pass the seed to the program with {trial.seed} in its command (or let it read TUNECTL_TRIAL_SEED; in a function, "
     "trial.seed), and let it seed everything that is random"
 )
-"""What to do about it."""
+"""The advice that goes with it."""
 
 _Measured = tuple[object, ...]
 
@@ -22,8 +22,8 @@ _Measured = tuple[object, ...]
 def outcomes_are_identical(outcomes: Sequence[TrialOutcome]) -> bool:
     """Whether trials of one configuration with different seeds ended with exactly the same numbers.
 
-    Compared are the best and the last evaluation and every metric at the best one, except timers and their like, which
-    change from run to run whatever the seed. A trial without a value shows that the seeds do matter.
+    The best and the last evaluation and every metric at the best one are compared, except timers and similar numbers
+    that change each time. A trial without a value shows that seeds do matter.
     """
     return _identical([(item.plan.seed, _of_outcome(item)) for item in outcomes])
 
@@ -45,7 +45,7 @@ def _of_outcome(item: TrialOutcome) -> _Measured | None:
 
 
 def _metrics(metrics: Mapping[str, float]) -> _Measured:
-    # As text, in which one NaN is like another.
+    # As text, because NaN is not equal to NaN.
     return tuple(sorted((name, repr(value)) for name, value in metrics.items() if is_metric(name.rpartition("/")[2])))
 
 

@@ -13,11 +13,11 @@ from tunectl.core.records import Measurement
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What one trial comes to under an objective.
+    """The result of one trial under an objective.
 
-    `best_*` are those of the evaluation that counts, None where none does. `final_*` are those of the last evaluation,
-    whatever its value: it may be NaN or infinite, and is None where the metric was not measured then. `best_checkpoint`
-    is a file's name.
+    `best_*` are those of the evaluation that counts, None if there is none. `final_*` are those of the last evaluation,
+    whatever its value: it may be NaN or infinite, and is None if the metric was not measured then. `best_checkpoint`
+    is the name of a file.
     """
 
     best_step: int | None = None
@@ -33,10 +33,10 @@ def select(
 ) -> Selection:
     """Choose the evaluation by which a trial counts.
 
-    It is the one with the best finite value after step 0, the earlier one of equals; where the objective's checkpoint
-    is "final", the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the
-    `existing_checkpoints`. Measurements may come in any order, each (step, kind) once. Other kinds do not count; what
-    they measured at the step of the chosen evaluation is among its metrics.
+    It is the one with the best finite value after step 0, of equal ones the first; if the objective's checkpoint is
+    "final", it is the last one after step 0, if its value is finite. Its checkpoint is named only if it is among the
+    `existing_checkpoints`. Measurements may come in any order, each (step, kind) once. Only evaluations are chosen;
+    what other kinds measured at the same step is among the metrics.
     """
     evaluations: list[Measurement] = []
     others: list[Measurement] = []
@@ -67,7 +67,7 @@ def _at_step(chosen: Measurement, others: Iterable[Measurement]) -> Mapping[str,
 
 def _chosen(evaluations: list[Measurement], objective: Objective) -> Measurement | None:
     candidates = evaluations[-1:] if objective.checkpoint == "final" else evaluations
-    losses = [objective.loss(item.metrics.get(objective.metric)) for item in candidates]
+    losses = [objective.cost(item.metrics.get(objective.metric)) for item in candidates]
     least = min(losses, default=math.inf)
-    # Of equals the first: they are in the order of their steps.
+    # Of equal ones the first, because they are in the order of their steps.
     return candidates[losses.index(least)] if least < math.inf else None

@@ -1,4 +1,4 @@
-"""`search-boundary`: the best trials crowd one end of a range, and it might go on getting better beyond it."""
+"""`search-boundary`: the best trials crowd one end of a range, and results may get better beyond it."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.setting_axes import SettingAxis
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats
-from tunectl.analysis.search.crowding import FEWEST_TRIALS, Crowding, combined_chance, crowding, family_wise
+from tunectl.analysis.search.crowding import FEWEST_FOR_A_CROWD, Crowding, combined_chance, crowding, family_wise
 from tunectl.analysis.search.permutations import drawn_orders
 from tunectl.analysis.search.widening import End, Wider, wider
 from tunectl.analysis.updates.stability_edge import SearchPlaces, search_places, shown_value
 from tunectl.core.records import Scalar
 from tunectl.space.hyperparameters import Hyperparameter
 
-SURE_CROWD = 0.04
-SURE_CROWD_OF_FIVE = 0.049
-"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end so much by accident. Of
-five trials one order in 120 is perfect: with three hyperparameters the second allows that, with four and more it does
-where the losses follow the positions best, see `_chance_of_best_order`.
+SURE_END_CROWD = 0.04
+SURE_END_CROWD_OF_FIVE = 0.049
+"""The chance, over all hyperparameters, settings and ends, that the best trials crowd an end as much by accident. Of
+five trials one order in 120 is perfect: with three hyperparameters the second limit accepts it, with four and more only
+where the costs follow the positions best, see `_chance_of_best_order`.
 """
 
-SURE_TREND = 0.02
-"""The chance of such an improvement within the part next to the end: without one, as on a plateau that reaches the end,
-nothing better is to be expected beyond it.
+SURE_END_TREND = 0.02
+"""The chance of such an improvement within the part next to the end. Without an improvement, as on a plateau that
+reaches the end, nothing better is to be expected beyond it.
 """
 
 FEW_NEAR = 5
-SURE_TREND_OF_FEW = 0.05
-"""The same where so few trials lie in that part that only two of their 120 orders, or none, would be as rare."""
+SURE_END_TREND_OF_FEW = 0.05
+"""The same if at most FEW_NEAR trials are in that part: of their 120 orders at most two are as rare as 0.02."""
 
-_RAREST_OF_FIVE = 1 / math.factorial(FEWEST_TRIALS) + 1e-9
+_RAREST_OF_FIVE = 1 / math.factorial(FEWEST_FOR_A_CROWD) + 1e-9
 
 _OUTERMOST = 0.15
 _LOST = 0.4
-"""Where so many of the outermost trials are infeasible, the end is one of feasibility, not of the range."""
+"""If this part of the outermost trials is infeasible, the end is a limit of feasibility, not of the range."""
 
 
 @dataclass(frozen=True, eq=False)
 class CrowdedEnd:
-    """An end that the best trials of a setting crowd; `chance` is that of such a crowd over all that is asked."""
+    """An end that the best trials of a setting crowd; `chance` is that of such a crowd at any end in the study."""
 
     axis: SettingAxis
     end: End
@@ -59,10 +59,10 @@ class CrowdedEnd:
         return [self.axis.runs[feasible[place]].plan.trial for place in self.crowd.best_places]
 
 
-def search_boundary_findings(evidence: Evidence) -> list[Finding]:
+def search_boundary_findings(evidence: StudyEvidence) -> list[Finding]:
     """`search-boundary`, one for each end of a hyperparameter that is crowded in some setting.
 
-    A warning, or a note where the end is the hyperparameter's own and nothing lies beyond it.
+    It is a warning, or a note if the hyperparameter can have no value beyond the end.
     """
     crowds: dict[tuple[Any, ...], list[CrowdedEnd]] = {}
     for crowd in crowded_ends(search_places(evidence)):
@@ -73,10 +73,10 @@ def search_boundary_findings(evidence: Evidence) -> list[Finding]:
 
 
 def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
-    """The ends that the best trials crowd, by hyperparameter and setting, that are no thresholds of feasibility.
+    """The ends that the best trials crowd, by hyperparameter and setting, except thresholds of feasibility.
 
-    Each end of each hyperparameter is a question in each setting, and where there are several settings one more in all
-    of them together: what none of few trials can say alone, several settings that agree can.
+    Each end of each hyperparameter is one test in each setting, and, with several settings, one more in all of them
+    together: settings with few trials that agree can show what none of them shows alone.
     """
     found: dict[tuple[Any, ...], list[tuple[SettingAxis, End, Crowding]]] = {}
     for axis in places.axes:
@@ -90,15 +90,15 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
     crowds = []
     for (path, _), asked in found.items():
         together = combined_chance([crowd.chance_of_crowd for _, _, crowd in asked])
-        agree = family_wise(together, questions) <= SURE_CROWD
+        agree = family_wise(together, questions) <= SURE_END_CROWD
         for axis, end, crowd in asked:
             chance = family_wise(together if agree else crowd.chance_of_crowd, questions)
-            sure = SURE_CROWD
-            if len(axis.scores.normal) == FEWEST_TRIALS:
-                sure = SURE_CROWD_OF_FIVE
+            sure = SURE_END_CROWD
+            if len(axis.scores.normal) == FEWEST_FOR_A_CROWD:
+                sure = SURE_END_CROWD_OF_FIVE
                 if chance > sure and crowd.chance_of_crowd <= _RAREST_OF_FIVE:
                     chance = _chance_of_best_order(axis, end, everything, questions)
-            is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_CROWD and _gets_better(crowd)
+            is_crowd = chance <= sure and crowd.chance_of_crowd <= SURE_END_CROWD and _gets_better(crowd)
             if is_crowd and (path, axis.setting, end) not in at_edges and not _is_lost(axis, end):
                 crowds.append(CrowdedEnd(axis, end, crowd, chance))
     return crowds
@@ -107,18 +107,19 @@ def crowded_ends(places: SearchPlaces) -> list[CrowdedEnd]:
 def _chance_of_best_order(
     axis: SettingAxis, end: End, everything: Sequence[tuple[SettingAxis, End]], questions: int
 ) -> float:
-    """How probable it is that any end of the same five trials has a perfect order in which losses follow positions so.
+    """The chance that any end of the same five trials has a perfect order in which the costs follow the positions as
+    well.
 
-    With many hyperparameters too many orders are perfect for some end. All orders of the losses are tried for all ends
-    at once: of those that are perfect somewhere some correlate less than the one that is seen. The ends of other trials
-    are further questions.
+    With many hyperparameters too many orders are perfect for some end. All orders of the costs are tried at all ends
+    together: of those that are perfect somewhere, some correlate less than the order in question. The ends of other
+    trials are further tests.
     """
     same = [
         (_from_end(other, at), other.losses[other.feasible])
         for other, at in everything
         if other.setting == axis.setting and _feasible_trials(other) == _feasible_trials(axis)
     ]
-    orders = drawn_orders(FEWEST_TRIALS)
+    orders = drawn_orders(FEWEST_FOR_A_CROWD)
     best = np.full(len(orders), -1.0)
     for positions, losses in same:
         outwards = np.argsort(positions, kind="stable")
@@ -135,15 +136,15 @@ def _feasible_trials(axis: SettingAxis) -> list[int]:
 
 
 def _correlations(losses: Floats, positions: Floats) -> Floats:
-    """Pearson's correlations of rows of losses, shape [orders, trials], with positions; shape [orders]."""
+    """Pearson's correlations of rows of costs, shape [orders, trials], with positions; shape [orders]."""
     left, right = losses - losses.mean(axis=1, keepdims=True), positions - positions.mean()
     spread = np.sqrt((left**2).sum(axis=1) * (right**2).sum())
     return np.asarray(left @ right / np.maximum(spread, 1e-300))
 
 
 def _gets_better(crowd: Crowding) -> bool:
-    """Whether results get better towards the end, as far as so many trials can show it."""
-    sure = SURE_TREND_OF_FEW if crowd.near <= FEW_NEAR else SURE_TREND
+    """Whether results get better towards the end, as far as these trials can show it."""
+    sure = SURE_END_TREND_OF_FEW if crowd.near <= FEW_NEAR else SURE_END_TREND
     return (crowd.chance_of_trend <= sure or crowd.in_order) and crowd.outer > crowd.uniform
 
 
@@ -158,20 +159,20 @@ def _crowding(axis: SettingAxis, end: End) -> Crowding | None:
 
 
 def _from_end(axis: SettingAxis, end: End) -> Floats:
-    """How far the feasible trials are from an end."""
+    """The distance of the feasible trials from an end."""
     positions = axis.positions[axis.feasible]
     return positions if end == "low" else 1 - positions
 
 
 def _is_lost(axis: SettingAxis, end: End) -> bool:
-    """Whether the trials next to an end are infeasible too often for the range to go on there."""
+    """Whether the trials next to an end are infeasible too often for a wider range to be of use."""
     order = np.argsort(axis.positions if end == "low" else -axis.positions, kind="stable")
     outermost = order[: max(3, round(_OUTERMOST * len(order)))]
     return float(np.mean(~axis.feasible[outermost])) >= _LOST
 
 
 def _joined(ends: Mapping[tuple[Any, ...], Wider | None]) -> dict[Any, Wider]:
-    """One domain for each hyperparameter, which goes on beyond both of its ends where both are crowded."""
+    """One wider domain for each hyperparameter, wider at both of its ends if both are crowded."""
     found: dict[Any, Wider] = {}
     for (path, end), item in ends.items():
         if item is None:
@@ -187,7 +188,7 @@ def _joined(ends: Mapping[tuple[Any, ...], Wider | None]) -> dict[Any, Wider]:
     return found
 
 
-def _finding(evidence: Evidence, crowds: Sequence[CrowdedEnd], joined: Wider | None, own: Wider | None) -> Finding:
+def _finding(evidence: StudyEvidence, crowds: Sequence[CrowdedEnd], joined: Wider | None, own: Wider | None) -> Finding:
     crowds = sorted(crowds, key=lambda item: item.chance)
     first = crowds[0]
     item, crowd = first.axis.hyperparameter, first.crowd
@@ -195,12 +196,12 @@ def _finding(evidence: Evidence, crowds: Sequence[CrowdedEnd], joined: Wider | N
     value = end_value(item, first.end)
     named = [evidence.setting_name(each.axis.setting) for each in crowds if evidence.settings[each.axis.setting]]
     of_settings = f" of {' and of '.join(named[:3])}" + (" and others" if len(named) > 3 else "") if named else ""
-    accounted = ", the other hyperparameters accounted for" if first.axis.others else ""
+    accounted = ", corrected for the other hyperparameters" if first.axis.others else ""
     return Finding(
         id="search-boundary",
         level="warning" if own is not None else "note",
         sentence=f"The best trials{of_settings} crowd the {first.end} end of {item.key}: {crowd.outer} of the best "
-        f"{crowd.best} lie in the {end} quarter of its scale, where {crowd.uniform:.1f} would by chance{accounted}, "
+        f"{crowd.best} are in the {end} quarter of its scale, where {crowd.uniform:.1f} would be by chance{accounted}, "
         f"and results still get better towards {shown_value(value)}.",
         action=_action(item, own, joined, shown_value(value)),
         settings=tuple(each.axis.setting for each in crowds),
@@ -227,7 +228,7 @@ def end_value(item: Hyperparameter, end: End) -> Scalar:
 
 def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: str) -> str:
     if own is None or joined is None:
-        return f"nothing lies beyond {at}: consider to fix {item.key} there, and to search the others more densely"
+        return f"no value lies beyond {at}: consider fixing {item.key} there, to search the others more densely"
     listed = ", ".join(shown_value(value) for value in joined.value)
     return f"search {item.key} in [{listed}], in a new study"
 
@@ -235,4 +236,4 @@ def _action(item: Hyperparameter, own: Wider | None, joined: Wider | None, at: s
 def _changes(item: Hyperparameter, own: Wider | None, joined: Wider | None) -> tuple[Change, ...]:
     if own is None or joined is None:
         return ()
-    return (Change((*item.path, joined.key), joined.value, "the best trials crowd the end of what was searched"),)
+    return (Change((*item.path, joined.key), joined.value, "the best trials crowd the end of the searched range"),)

@@ -1,9 +1,9 @@
-"""Do the best trials crowd one end of an axis more than uniform points would, and is it better still towards that end?
+"""Whether the best trials crowd one end of an axis more than uniform points would, and get better towards that end.
 
 Deep Learning Tuning Playbook, "Identifying bad search space boundaries": "if the best points cluster towards the edge
-of a search space (in some dimension), then the search space boundaries might need to be expanded". How near is near is
-not a matter of a fixed distance: the positions of the best are compared with those that the same points would have if
-the hyperparameter did not matter.
+of a search space (in some dimension), then the search space boundaries might need to be expanded". No fixed distance
+counts as near: the positions of the best trials are compared with those that the same points would have if the
+hyperparameter did not matter.
 """
 
 from __future__ import annotations
@@ -27,53 +27,53 @@ from tunectl.analysis.search.permutations import (
     ranks,
 )
 
-FEWEST_TRIALS = 5
-"""With fewer trials even a perfect order comes by chance more often than one study in 20, with two ends to look at."""
+FEWEST_FOR_A_CROWD = 5
+"""With fewer trials even a perfect order comes by chance in more than one study in 20, as there are two ends."""
 
 _TRIALS_A_COLUMN, _FEWEST_ADJUSTED = 2.5, 12
-"""With fewer trials a column, or in all, what the others seem to explain is mostly noise, and trials in perfect order
-are missed: nothing is accounted for.
+"""With fewer trials for each column, or in all, what the others seem to explain is mostly noise, and trials in perfect
+order would be missed: then nothing is corrected for.
 """
 
 _REFITTED_UP_TO = 150
-"""In more trials what is accounted for takes so little off each that what is left can be permuted itself."""
+"""With more trials the correction of each trial is so small that the corrected scores themselves can be permuted."""
 
 _LOGISTIC = 1.702
-"""The logistic function of 1.702 x is the normal distribution's to 0.01."""
+"""The logistic function of 1.702 x equals the normal distribution function within 0.01."""
 
 _FEWEST_IN_ORDER = 2
 
 NEARNESS = 6
-"""A trial at position u counts as near the end by (1 - u)^6. Trials about a best place further than 0.28 from the end
-then count for no more than uniform ones do, so that a best place well inside is never taken for a crowd at the end.
+"""A trial at distance u counts as near the end by (1 - u)^6. Trials around a best place further than 0.28 from the end
+then count no more than uniform ones, so a best place well inside is never taken for a crowd at the end.
 """
 
 WIDEST_PART = 0.5
 NARROWEST_PART = 0.25
 _PART_OF_ONE = 2.5
-"""How much of the axis next to the end is asked for a trend: 2.5 / sqrt(trials), half of it up to 25 trials. The more
-trials there are, the nearer to the end a best place inside the range can be told from one beyond.
+"""The part of the axis next to the end that is tested for a trend: 2.5 / sqrt(trials), which is half of the axis up to
+25 trials. With more trials a best place inside the range can be distinguished nearer to the end.
 """
 
 WORTH_ASKING = 0.1
-"""With no sign of a crowd no trend is looked for."""
+"""If a crowd is less certain than this, no trend is tested."""
 
 OUTER = 0.25
-"""The part of the axis in which the best trials are counted, for the sentence."""
+"""The part of the axis in which the best trials are counted for the sentence."""
 
 _RIDGE = 2.0
-"""So many trials' worth of doubt about each effect of the other hyperparameters."""
+"""The ridge penalty on each effect of the other hyperparameters, as a number of trials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crowding:
-    """How the best trials lie towards one end.
+    """How closely the best trials lie to one end.
 
-    `chance_of_crowd`: the probability of such a crowd, did the hyperparameter not matter. `chance_of_trend`: that of
-    such an improvement towards the end within the part next to it, 1 where there is no sign of a crowd; `in_order`
-    says that each of the `near` trials there is better than all that are further from the end, which few cannot exceed.
-    Of the `best` trials `outer` lie in the outer quarter, `uniform` of them would by chance. `best_places`, shape
-    [best], are where they lie in `positions`.
+    `chance_of_crowd`: the probability of such a crowd if the hyperparameter did not matter. `chance_of_trend`: the
+    probability of such an improvement towards the end within the part next to it, 1 if there is no sign of a crowd;
+    `in_order` says that each of the `near` trials there is better than all that are further from the end: a few trials
+    cannot show more. Of the `best` trials `outer` are in the outer quarter, and `uniform` would be by chance.
+    `best_places`, shape [best], are their indices in `positions`.
     """
 
     chance_of_crowd: float
@@ -88,10 +88,10 @@ class Crowding:
 
 @dataclass(frozen=True, eq=False)
 class AdjustedScores:
-    """How good trials are, the other hyperparameters accounted for.
+    """How good trials are, corrected for the other hyperparameters.
 
-    `normal`, shape [trials], are the normal scores of the losses, the lower the better. `explained`, shape [trials,
-    trials], takes normal scores to what the others explain of them; None where there are no others.
+    `normal`, shape [trials], are the normal scores of the costs, lower being better. `explained`, shape [trials,
+    trials], maps normal scores to the part that the others explain; None if there are no others.
     """
 
     normal: Floats
@@ -99,16 +99,16 @@ class AdjustedScores:
 
     @cached_property
     def values(self) -> Floats:
-        """The scores less what the others explain, shape [trials]."""
+        """The scores without the part that the others explain, shape [trials]."""
         return self._adjusted(self.normal)
 
     @cached_property
     def chance_of_nearness(self) -> Callable[[Floats], float]:
-        """How probable it is that trials which are as good lie as near to an end; takes nearness, shape [trials].
+        """The probability that trials as good as these lie as near to an end; takes nearness, shape [trials].
 
-        The permutation test of the sum of nearness times goodness. The losses are paired with the trials at random and
-        the others' part is taken off anew each time: where it takes much off, as with few trials and many
-        hyperparameters, what is left is no random order of what was left before, and to permute that finds too much.
+        This is the permutation test of the sum of nearness times goodness. The costs are paired with the trials at
+        random, and the part of the others is subtracted anew each time: where that part is large, as with few trials
+        and many hyperparameters, the corrected scores are not in random order, and permuting them finds too much.
         """
         if self.explained is None or len(self.normal) > _REFITTED_UP_TO:
             return partial(chance_of_pairing, _goodness(self.values))
@@ -133,11 +133,11 @@ class AdjustedScores:
         return self._refitted(drawn_orders(len(self.normal)))
 
     def _refitted(self, orders: NDArray[np.uint16]) -> Floats:
-        """How good the trials would be with the losses in these orders, shape [orders, trials]."""
+        """How good the trials would be with the costs in these orders, shape [orders, trials]."""
         return _goodness(self._adjusted(self.normal[orders]))
 
     def chosen(self, which: NDArray[np.bool_]) -> AdjustedScores:
-        """Those of some of the trials, as they are."""
+        """The same for some of the trials, with their corrected scores."""
         return AdjustedScores(self.values[which], None)
 
     def _adjusted(self, normal: Floats) -> Floats:
@@ -145,21 +145,21 @@ class AdjustedScores:
 
 
 def _goodness(scores: Floats) -> Floats:
-    """Close to -ln(rank / trials), Savage's scores, in which how good the very best are weighs most; shape of `scores`.
+    """About -ln(rank / trials) (Savage's scores), which give most weight to the very best; shape of `scores`.
 
-    A smooth function of the scores, so that equal ones are equal; their spread is set to 1 first.
+    A smooth function of the scores, so that equal scores give equal results; their deviation is set to 1 first.
     """
     deviation = np.maximum(scores.std(axis=-1, keepdims=True), 1e-12)
     return np.asarray(np.logaddexp(0.0, -_LOGISTIC * scores / deviation))
 
 
 def crowding(scores: AdjustedScores, positions: Floats) -> Crowding | None:
-    """How the trials with the lowest scores crowd the end at position 0; None for too few trials.
+    """How the trials with the lowest scores crowd the end at position 0; None if there are too few trials.
 
-    `positions` have the shape [trials]; equal scores share what they claim.
+    `positions` have the shape [trials].
     """
     count = len(positions)
-    if count < FEWEST_TRIALS:
+    if count < FEWEST_FOR_A_CROWD:
         return None
     values = scores.values
     near = positions <= min(max(_PART_OF_ONE / math.sqrt(count), NARROWEST_PART), WIDEST_PART)
@@ -188,11 +188,11 @@ def is_in_order(values: Floats, positions: Floats) -> bool:
 
 
 def adjusted_scores(losses: Floats, own: Floats, others: Sequence[Floats]) -> AdjustedScores:
-    """Normal scores of the losses less what the other hyperparameters explain of them; shape [trials].
+    """Normal scores of the costs, and the part of them that the other hyperparameters explain.
 
-    A quadratic in `own` (shape [trials]) and in each of the `others` is fitted together, by ridge regression, and the
-    part of the others is taken off, unless trials are too few for that. Each of them is a column of positions, or of
-    zeros and ones for a category.
+    A quadratic in `own` (shape [trials]) and in each of the `others` is fitted by ridge regression; the part of the
+    others is the correction, unless there are too few trials for it. Each of them is a column of positions, or of zeros
+    and ones for a category.
     """
     scores = normal_scores(losses)
     columns = [_standardised(power) for column in (own, *others) for power in (column, (column - column.mean()) ** 2)]
@@ -201,7 +201,7 @@ def adjusted_scores(losses: Floats, own: Floats, others: Sequence[Floats]) -> Ad
         return AdjustedScores(scores, None)
     matrix = np.array([column for _, column in kept]).T
     ridge = max(_RIDGE, len(kept) / 2) * np.eye(len(kept))
-    # The columns have no mean, so that the scores' own does not matter.
+    # The columns have mean 0, so the mean of the scores has no influence.
     effects = np.linalg.solve(matrix.T @ matrix + ridge, matrix.T)
     effects[[place < 2 for place, _ in kept]] = 0.0
     return AdjustedScores(scores, np.asarray(matrix @ effects))
@@ -213,12 +213,12 @@ def _standardised(column: Floats) -> Floats | None:
 
 
 def family_wise(chance: float, tests: int) -> float:
-    """The chance that the best of so many independent tests is as good as this one (Šidák)."""
+    """The chance that the best of `tests` independent tests is as good as this one (Šidák)."""
     return -math.expm1(tests * math.log1p(-min(chance, 1 - 1e-16)))
 
 
 def combined_chance(chances: Sequence[float]) -> float:
-    """The chance of independent tests that agree, all taken together (Fisher): that of a chi-squared variable."""
+    """The chance of independent tests that agree, taken together (Fisher): the tail of a chi-squared variable."""
     half = -sum(math.log(max(chance, 1e-300)) for chance in chances)
     terms, term = 1.0, 1.0
     for place in range(1, len(chances)):

@@ -1,9 +1,9 @@
-"""`insensitive`: nuisance hyperparameters whose choice makes no difference that the trials could tell.
+"""`insensitive`: nuisance hyperparameters whose value makes no difference that the trials could show.
 
 Deep Learning Tuning Playbook, "Identifying scientific, nuisance, and fixed hyperparameters": a nuisance hyperparameter
-may be fixed where the caveat that this puts on the conclusions costs less than searching it; the less it interacts
-with the others, the less harm is done. That nothing was seen counts only where enough trials were there to see it, and
-an effect may hide in an interaction, or among the good trials alone.
+may be fixed if the caveat that this adds to the conclusions costs less than searching it; the less it interacts with
+the others, the less harm is done. The absence of an effect counts only if there are enough trials to show one, and an
+effect may be hidden in an interaction, or among the good trials alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunectl.analysis.comparison.setting_axes import regressors
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Floats, Run
 from tunectl.analysis.search.permutations import normal_scores
@@ -28,37 +28,37 @@ from tunectl.space.domains import Range
 from tunectl.space.hyperparameters import Hyperparameter
 
 NEVER_FIXED = frozenset({"learning_rate"})
-"""Nearly every change wants its own learning rate: where it seems to make no difference something else is wrong."""
+"""Nearly every change needs its own learning rate: if it seems to make no difference, something else is wrong."""
 
-FEWEST_TRIALS = 40
+FEWEST_FOR_AN_EFFECT = 40
 """Fewer trials cannot show an effect, its interactions and its absence."""
 
 NO_SIGN = 0.1
-"""What random pairings of its values with the trials give less often than this is a sign of an effect."""
+"""An effect that random pairings of values and trials give less often than this is a sign of a real one."""
 
 MOST_UNSEEN = 0.06
 MOST_UNSEEN_AMONG_BETTER = 0.1
-"""So much of the variance of how good trials are may be an effect that they could not tell from chance; among the
-better half, where nothing else explains much either, somewhat more.
+"""An effect that the trials cannot distinguish from chance may be at most this part of the variance; among the better
+half, where nothing else explains much either, it may be a little more.
 """
 
 _SEEN, _SEEN_PER_ROOT = 6.3, 4.5
-"""An effect of m terms is seen at NO_SIGN in 19 of 20 cases where its sum of squares is 6.3 + 4.5 sqrt(m) times the
-noise's variance (the non-central F distribution with many degrees of freedom, within 4 % up to 40 terms).
+"""An effect of m terms is detected at NO_SIGN in 19 of 20 cases if its sum of squares is 6.3 + 4.5 sqrt(m) times the
+variance of the noise (the non-central F distribution with many degrees of freedom, within 4 % up to 40 terms).
 """
 
-MOST_TRIALS = 400
-"""Of more trials the first are judged, which cover the space as all do."""
+MOST_FOR_AN_EFFECT = 400
+"""With more trials the first ones are judged; they cover the space as evenly as all."""
 
 _DRAWS = (40, 160)
 
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What a hyperparameter explains of how good trials are, beside all others.
+    """What a hyperparameter explains of how good trials are, in addition to all others.
 
-    `share` is that of the variance, `chance` how often random pairings reach it, and `unseen` the share that so many
-    trials could not have told from chance.
+    `share` is its part of the variance, `chance` how often random pairings reach it, and `unseen` the largest part that
+    these trials could not have distinguished from chance.
     """
 
     share: float
@@ -66,8 +66,8 @@ class Effect:
     unseen: float
 
 
-def insensitive_findings(evidence: Evidence) -> list[Finding]:
-    """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the surest first."""
+def insensitive_findings(evidence: StudyEvidence) -> list[Finding]:
+    """`insensitive`, a note for each nuisance hyperparameter that might be fixed, the most certain first."""
     parents = {name for item in evidence.spec.hyperparameters for name in item.when}
     found: list[tuple[HyperparameterAxis, Sequence[Effect]]] = []
     for axis in evidence.axes:
@@ -79,38 +79,38 @@ def insensitive_findings(evidence: Evidence) -> list[Finding]:
     found.sort(key=lambda pair: -min(one.chance for one in pair[1]))
     sampled = sum(item.has_coordinate for item in evidence.spec.hyperparameters)
     return [
-        # One is left to be searched, that of which it is least sure.
+        # One remains to be searched: the one that is least certain.
         _finding(evidence, axis, effects, may_change=place + 1 < sampled)
         for place, (axis, effects) in enumerate(found)
     ]
 
 
 def _say_nothing(effects: Sequence[Effect]) -> bool:
-    """Whether neither is a sign of an effect, and both could have been."""
+    """Whether no effect is a sign of a real one, although each could have been detected."""
     limits = (MOST_UNSEEN, MOST_UNSEEN_AMONG_BETTER)[: len(effects)]
     seen = [one.chance > NO_SIGN and one.unseen <= most for one, most in zip(effects, limits, strict=True)]
     return bool(seen) and all(seen)
 
 
-def hyperparameter_effects(evidence: Evidence, axis: HyperparameterAxis) -> Sequence[Effect]:
-    """The effect of a hyperparameter over its trials, and over the better half of them; none where they are too few.
+def hyperparameter_effects(evidence: StudyEvidence, axis: HyperparameterAxis) -> Sequence[Effect]:
+    """The effect of a hyperparameter over its trials, and over the better half of them; none if they are too few.
 
     Infeasible trials count as the worst.
     """
-    runs = axis.runs[:MOST_TRIALS]
-    if len(runs) < FEWEST_TRIALS:
+    runs = axis.runs[:MOST_FOR_AN_EFFECT]
+    if len(runs) < FEWEST_FOR_AN_EFFECT:
         return ()
     settings = np.array([run.plan.setting for run in runs])
-    losses = evidence.losses(runs)
+    losses = evidence.costs(runs)
     medians = {setting: np.median(losses[settings == setting]) for setting in np.unique(settings).tolist()}
     better = np.isfinite(losses) & (losses <= np.array([medians[setting] for setting in settings.tolist()]))
-    if np.count_nonzero(better) < FEWEST_TRIALS / 2:
+    if np.count_nonzero(better) < FEWEST_FOR_AN_EFFECT / 2:
         return ()
     others = [column for other in evidence.axes if other is not axis for column in _columns(other, runs)]
     others += [(settings == setting).astype(float) for setting in list(medians)[1:]]
     own = np.array(list(regressors(axis))).reshape(-1, len(axis.runs))[:, : len(runs)]
     if not any(np.ptp(column[better]) > 0 for column in own):
-        return ()  # one value alone: another was not tried, or did badly
+        return ()  # a single value: others were not tried, or did badly
     return [
         _effect(_scores(losses[chosen], settings[chosen]), own[:, chosen], [column[chosen] for column in others])
         for chosen in (np.full(len(runs), True), better)
@@ -127,7 +127,7 @@ def _scores(losses: Floats, settings: NDArray[np.int_]) -> Floats:
 
 
 def _columns(axis: HyperparameterAxis, runs: Sequence[Run]) -> list[Floats]:
-    """What stands for a hyperparameter in a regression over these runs: its mean where it is not active."""
+    """The columns of a hyperparameter in a regression over these runs, with the mean where it is not active."""
     if not axis.hyperparameter.has_coordinate or not axis.runs:
         return []
     place = {run.plan.trial: at for at, run in enumerate(axis.runs)}
@@ -142,7 +142,7 @@ def _columns(axis: HyperparameterAxis, runs: Sequence[Run]) -> list[Floats]:
 
 
 def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> Effect:
-    """The effect of the columns `own`, shape [columns, trials], on the scores: alone, squared, times each other."""
+    """The effect of the columns `own`, shape [columns, trials], on the scores: linear, squared, and in products."""
     count = len(scores)
     beside = _basis([np.ones(count), *_with_products(others)], count)
     rest = scores - beside @ (beside.T @ scores)
@@ -164,7 +164,7 @@ def _effect(scores: Floats, own: Floats, others: Sequence[Floats]) -> Effect:
 
 
 def _terms(own: Floats, curved: NDArray[np.bool_], others: Floats) -> Floats:
-    """What could show an effect, shape [..., terms, trials], of own columns of shape [..., columns, trials]."""
+    """The terms of an effect, shape [..., terms, trials], of own columns of shape [..., columns, trials]."""
     centred = own - own.mean(axis=-1, keepdims=True)
     products = (centred[..., :, None, :] * others).reshape(*own.shape[:-2], -1, own.shape[-1])
     return np.concatenate([centred, centred[..., curved, :] ** 2, products], axis=-2)
@@ -184,17 +184,19 @@ def _with_products(columns: Sequence[Floats]) -> list[Floats]:
 
 
 def _basis(columns: Sequence[Floats], count: int) -> Floats:
-    """An orthonormal basis of what the columns span, at most a third as many as there are trials, the first first."""
+    """An orthonormal basis of the span of the first columns, at most a third as many as there are trials."""
     kept = np.array(columns[: max(1, count // 3)]).T
     left, sizes, _ = np.linalg.svd(kept, full_matrices=False)
     return np.asarray(left[:, sizes > 1e-9 * sizes[0]])
 
 
-def _finding(evidence: Evidence, axis: HyperparameterAxis, effects: Sequence[Effect], *, may_change: bool) -> Finding:
+def _finding(
+    evidence: StudyEvidence, axis: HyperparameterAxis, effects: Sequence[Effect], *, may_change: bool
+) -> Finding:
     item = axis.hyperparameter
     best = evidence.ranked(axis.runs)[0]
     value = _rounded(item, best.plan.hyperparameters[item.name])
-    runs, (everywhere, better) = len(axis.runs[:MOST_TRIALS]), effects
+    runs, (everywhere, better) = len(axis.runs[:MOST_FOR_AN_EFFECT]), effects
     alone = (
         "" if len(evidence.settings) > 1 else "; whether it interacts with what you ask about next was not seen here"
     )
@@ -202,11 +204,11 @@ def _finding(evidence: Evidence, axis: HyperparameterAxis, effects: Sequence[Eff
     return Finding(
         id="insensitive",
         level="note",
-        sentence=f"Which value {item.key} has makes no difference that {counted(runs, 'trial')} could tell: an effect "
-        f"of {everywhere.unseen:.0%} of the variance between them would have been seen, or one of {better.unseen:.0%} "
-        f"between those of the better half.",
-        action=f"fix {item.key} near {shown_value(value)}, as the best trial has it, to search the others more densely"
-        f"{alone}",
+        sentence=f"{counted(runs, 'trial').capitalize()} show no difference between the values of {item.key}: an "
+        f"effect of {everywhere.unseen:.0%} of the variance between them would have been detected, or one of "
+        f"{better.unseen:.0%} between those of the better half.",
+        action=f"fix {item.key} near {shown_value(value)}, the value of the best trial, to search the others more "
+        f"densely{alone}",
         hyperparameters=(item.key,),
         trials=(best.plan.trial,),
         numbers={
@@ -219,13 +221,13 @@ def _finding(evidence: Evidence, axis: HyperparameterAxis, effects: Sequence[Eff
             "unseen_share": everywhere.unseen,
             "unseen_share_among_better_half": better.unseen,
         },
-        sureness=f"p = {min(one.chance for one in effects):.2g} of an effect, permuted",
-        changes=() if by_hand else (Change(item.path, _fixed(item, value), "makes no difference that could be told"),),
+        sureness=f"p = {min(one.chance for one in effects):.2g} of an effect (permutation test)",
+        changes=() if by_hand else (Change(item.path, _fixed(item, value), "no difference between its values found"),),
     )
 
 
 def _rounded(item: Hyperparameter, value: Scalar) -> Scalar:
-    """A sampled value with three digits, where those still lie in its range."""
+    """A sampled value rounded to three digits, if the result is still in its range."""
     if not isinstance(value, float) or not isinstance(item.domain, Range):
         return value
     short = float(f"{value:.3g}")

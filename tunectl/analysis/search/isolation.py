@@ -1,4 +1,4 @@
-"""What each value of a scientific hyperparameter reaches when the nuisance hyperparameters are optimised away.
+"""The best result with each value of a scientific hyperparameter, over all values of the nuisance hyperparameters.
 
 Deep Learning Tuning Playbook, "Isolation plots": the best trial of each value; a range is cut into buckets.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tunectl.analysis.findings.finding_evidence import Evidence, HyperparameterAxis
+from tunectl.analysis.findings.finding_evidence import HyperparameterAxis, StudyEvidence
 from tunectl.analysis.results.runs import Run
 from tunectl.core.records import Scalar
 from tunectl.core.wording import as_text
@@ -20,15 +20,15 @@ from tunectl.space.hyperparameters import Hyperparameter
 
 MOST_BUCKETS = 8
 TRIALS_A_BUCKET = 5
-"""A bucket of a range is to hold so many trials on average: the best of fewer is mostly luck."""
+"""A bucket of a range holds at least this many trials on average: the best of fewer is mostly luck."""
 
 
 @dataclass(frozen=True, slots=True)
 class Isolated:
     """One value, or one bucket [low, high) of a range (the last one with its end), and the best trial in it.
 
-    `value` is the value itself, or the best trial's where it is a bucket; `place` is how it is shown. `best` is None
-    where no trial in it is feasible. `trials` counts the searched ones in it, `infeasible` those among them.
+    `value` is the value itself, or for a bucket that of the best trial; `place` is its name in the plot. `best` is None
+    if no trial in it is feasible. `trials` counts the searched ones in it, `infeasible` the infeasible ones of them.
     """
 
     value: Scalar | None
@@ -45,7 +45,7 @@ class Isolation:
     """A scientific hyperparameter with its values or buckets in order.
 
     `baselines` are the trials without it: those with a fixed alternative of it (weight decay 0), and those in which the
-    switch that it hangs on is off.
+    switch that it depends on is off.
     """
 
     axis: HyperparameterAxis
@@ -53,7 +53,7 @@ class Isolation:
     baselines: tuple[Isolated, ...] = ()
 
 
-def isolations(evidence: Evidence) -> list[Isolation]:
+def isolations(evidence: StudyEvidence) -> list[Isolation]:
     """One for each scientific hyperparameter that varies, in the order of the study."""
     return [
         Isolation(axis, tuple(_isolated(evidence, axis)), tuple(_baselines(evidence, axis)))
@@ -62,7 +62,7 @@ def isolations(evidence: Evidence) -> list[Isolation]:
     ]
 
 
-def _isolated(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
+def _isolated(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[Isolated]:
     domain = axis.hyperparameter.domain
     values: Sequence[Scalar] = domain.listed or ()
     if isinstance(domain, Range):
@@ -75,7 +75,7 @@ def _isolated(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
     ]
 
 
-def _baselines(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
+def _baselines(evidence: StudyEvidence, axis: HyperparameterAxis) -> list[Isolated]:
     item = axis.hyperparameter
     inside = {run.plan.trial for run in axis.runs}
     groups: dict[tuple[str, Scalar], list[Run]] = {}
@@ -90,7 +90,7 @@ def _baselines(evidence: Evidence, axis: HyperparameterAxis) -> list[Isolated]:
 
 
 def _without(spec: StudySpec, item: Hyperparameter, values: Mapping[str, Scalar]) -> tuple[str, Scalar] | None:
-    """What a trial has in place of a scientific hyperparameter: its fixed value, or the switch that is off."""
+    """What a trial has instead of a scientific hyperparameter: its fixed value, or the switch that is off."""
     if item.name in values:
         value = values[item.name]
         fixed = [other.domain for other in spec.alternatives(item.name) if not other.varies]
@@ -103,11 +103,11 @@ def _without(spec: StudySpec, item: Hyperparameter, values: Mapping[str, Scalar]
     return None
 
 
-def _buckets(evidence: Evidence, axis: HyperparameterAxis, domain: Range) -> list[Isolated]:
+def _buckets(evidence: StudyEvidence, axis: HyperparameterAxis, domain: Range) -> list[Isolated]:
     count = max(2, min(MOST_BUCKETS, len(axis.runs) // TRIALS_A_BUCKET))
     scale = Range(domain.low, domain.high, domain.scale)
     edges = [domain.low, *(_edge(scale, place / count) for place in range(1, count)), domain.high]
-    # By the edges between buckets, so that a value at the range's very end falls into the last one.
+    # Only the edges between buckets are compared, so a value at the end of the range is in the last bucket.
     of_run = [bisect.bisect_right(edges[1:-1], float(value)) for value in axis.values]
     found = []
     for bucket, (low, high) in enumerate(pairwise(edges)):
@@ -119,14 +119,14 @@ def _buckets(evidence: Evidence, axis: HyperparameterAxis, domain: Range) -> lis
 
 
 def _edge(scale: Range, place: float) -> float:
-    """An edge between two buckets; 0.001 where the scale's exponentials make it 0.0010000000000000002."""
+    """An edge between two buckets; 0.001 if the scale's exponentials give 0.0010000000000000002."""
     exact = float(scale.from_unit(place))
     short = float(f"{exact:.12g}")
-    # In a range that is hardly wider than a rounding error there is none to leave out.
+    # In a range that is hardly wider than a rounding error, rounding would move the edge too far.
     return short if abs(short - exact) < 1e-9 * (scale.high - scale.low) else exact
 
 
-def _summary(evidence: Evidence, runs: Sequence[Run], value: Scalar | None) -> Isolated:
+def _summary(evidence: StudyEvidence, runs: Sequence[Run], value: Scalar | None) -> Isolated:
     ranked = evidence.ranked(runs)
     place = "" if value is None else as_text(value)
     return Isolated(value, place, ranked[0] if ranked else None, len(runs), sum(not run.feasible for run in runs))

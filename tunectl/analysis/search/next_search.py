@@ -1,4 +1,4 @@
-"""The next round of a study: what its findings recommend to change, where they agree."""
+"""The next round of a study: the changes that its findings propose, if they agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunectl.space.domains import Range
 
 @dataclass(frozen=True, slots=True)
 class AgreedChange:
-    """A change that all findings which speak of its place agree on; `findings` are their ids."""
+    """A change on which all findings about its place agree; `findings` are their ids."""
 
     change: Change
     findings: tuple[str, ...]
@@ -22,21 +22,21 @@ class AgreedChange:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Findings that want different things of one place: what each wants, by its id."""
+    """Findings that propose different changes of one place: what each proposes, by its id."""
 
     path: PathKey
     wanted: tuple[tuple[str, Any], ...]
 
     def __str__(self) -> str:
-        wishes = "; ".join(f"{name} asks for {value}" for name, value in self.wanted)
+        wishes = "; ".join(f"{name} proposes {value}" for name, value in self.wanted)
         return f"{dotted(self.path)}: the findings do not agree: {wishes}; decide by hand"
 
 
 def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[AgreedChange], list[Conflict]]:
-    """What the findings want changed, place by place in the order of the findings, and where they conflict.
+    """The changes that the findings propose, place by place in the order of the findings, and their conflicts.
 
-    Of a range that several findings widen the widest ends count; of a number of trials that several raise the largest.
-    A change of a whole hyperparameter conflicts with one inside it.
+    If several findings widen a range, the widest ends count; if several raise a number of trials, the largest. A change
+    of a whole hyperparameter conflicts with one inside it.
     """
     wanted: dict[PathKey, list[tuple[str, Change]]] = {}
     for finding in findings:
@@ -54,13 +54,13 @@ def agreed_changes(spec: StudySpec, findings: Sequence[Finding]) -> tuple[list[A
             reason = "; ".join(dict.fromkeys(change.reason for _, change in wishes))
             agreed.append(AgreedChange(Change(path, value, reason), tuple(dict.fromkeys(name for name, _ in wishes))))
     inside = {conflict.path for conflict in conflicts}
-    # The outer one of a pair is not made either.
+    # A change of the whole hyperparameter is not made either.
     clear = [item for item in agreed if not any(path[: len(item.change.path)] == item.change.path for path in inside)]
     return clear, conflicts
 
 
 def _common_value(spec: StudySpec, path: PathKey, values: Sequence[Any]) -> Any:
-    """The value that does what each of these wants; None where there is none."""
+    """The value that satisfies all of these; None if there is none."""
     if all(value == values[0] for value in values):
         return values[0]
     if path == ("search", "trials"):

@@ -1,4 +1,4 @@
-"""Ranks, and permutation tests on them: how often would chance pair two columns as well as they are paired?"""
+"""Ranks, and permutation tests on them: how often chance pairs two columns at least as well as they are paired."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tunectl.analysis.results.runs import Floats
 _NORMAL = NormalDist()
 
 _ALL_PERMUTATIONS = 7
-"""Up to so many numbers every permutation is tried: 5,040."""
+"""For up to this many numbers every permutation is tried: 5,040."""
 
 FIRST_DRAWN = 1_000
 _DRAWN_PERMUTATIONS = 10_000
 ENOUGH_EXCEEDING = 50
-"""Where so many of the first ones exceed the sum, nothing hangs on knowing the chance better."""
+"""If this many of the first permutations reach the sum, a more exact chance makes no difference."""
 
 _DRAWN_UP_TO = 400
-"""With more numbers the approximation is good to a few per cent far into the tail, and drawing is slow."""
+"""With more numbers the approximation is good to a few per cent far into the tail, and permuting is slow."""
 
 _WORTH_DRAWING = 0.3
-"""Above this chance, by the approximation, nothing hangs on the exact figure."""
+"""Above this chance, by the approximation, a more exact one makes no difference."""
 
 
 def ranks(values: Floats) -> Floats:
-    """The rank of each value from 1 on, equal values sharing the mean of theirs; shape [values]."""
+    """The rank of each value from 1 on, with the mean rank for equal values; shape [values]."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[place]
 
@@ -42,10 +42,10 @@ def normal_scores(values: Floats) -> Floats:
 
 
 def chance_of_pairing(left: Floats, right: Floats) -> float:
-    """How probable a sum of products as large as this one is, were the columns paired at random; in (0, 1].
+    """The chance that a sum of products is as large as this one if the columns are paired at random; in (0, 1].
 
-    The one-sided permutation test of a linear statistic, of columns of one length: exact for few numbers, drawn (always
-    the same way) for some, by the first three moments for many. 1 where one of the columns does not vary.
+    The one-sided permutation test of a linear statistic, for columns of one length: exact for few numbers, from drawn
+    permutations (always the same ones) for more, from the first three moments for many. 1 if a column is constant.
     """
     count = len(left)
     if count < 2:
@@ -67,13 +67,13 @@ def chance_of_pairing(left: Floats, right: Floats) -> float:
     if exceeding < ENOUGH_EXCEEDING:
         exceeding, draws = int(np.count_nonzero(right[orders] @ left >= enough)), len(orders)
     drawn = (1 + exceeding) / (1 + draws)
-    # Where no draw reaches it, the approximation, which errs upwards here, says more than the number of draws does.
+    # If no draw reaches it, the approximation, which errs upwards here, is closer than one over the number of draws.
     return min(drawn, approximate) if exceeding == 0 else drawn
 
 
 @lru_cache(maxsize=16)
 def drawn_orders(count: int) -> NDArray[np.uint16]:
-    """Orders of so many numbers, shape [orders, count]: every one of up to 7 numbers, else always the same 10,000."""
+    """Orders of `count` numbers, shape [orders, count]: all of up to 7 numbers, else always the same 10,000."""
     if count <= _ALL_PERMUTATIONS:
         return np.array(list(permutations(range(count))), dtype=np.uint16)
     places = np.tile(np.arange(count, dtype=np.uint16), (_DRAWN_PERMUTATIONS, 1))
@@ -81,7 +81,7 @@ def drawn_orders(count: int) -> NDArray[np.uint16]:
 
 
 def is_every_order(count: int) -> bool:
-    """Whether `drawn_orders` are all orders of so many numbers, and not a sample of them."""
+    """Whether `drawn_orders` are all orders of `count` numbers, and not a sample of them."""
     return count <= _ALL_PERMUTATIONS
 
 

@@ -8,5 +8,5 @@ from tunectl.space.hyperparameters import Hyperparameter
 
 
 def regularisers(spec: StudySpec) -> tuple[Hyperparameter, ...]:
-    """The hyperparameters known to regularise: by their names, or because the study says at what value they are off."""
+    """The hyperparameters that regularise: known by name, or because the study gives the value that turns them off."""
     return tuple(item for item in spec.hyperparameters if regularises(item.name) or item.off is not None)

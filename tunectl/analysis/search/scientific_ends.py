@@ -1,12 +1,12 @@
-"""`search-boundary` for the question itself: the best setting has the lowest or the highest of its numbers."""
+"""`search-boundary` for a scientific hyperparameter: the best setting has the lowest or the highest of its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from tunectl.analysis.comparison.not_distinguishable import by_point
-from tunectl.analysis.comparison.setting_axes import is_ordered
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.comparison.setting_axes import has_two_ends
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.paired_best import PREFERRED, PairedBest, paired_best
 from tunectl.analysis.search.boundary import end_value
@@ -16,13 +16,13 @@ from tunectl.core.records import Scalar
 from tunectl.space.domains import same
 from tunectl.space.hyperparameters import Hyperparameter
 
-FEWEST_POINTS = 8
-"""With fewer points one of several equal settings beats all others by luck too often."""
+FEWEST_POINTS_AT_END = 8
+"""With fewer points one of several equal settings is better than all others by luck too often."""
 
 
-def scientific_end_findings(evidence: Evidence) -> list[Finding]:
-    """A warning for each ordered scientific set at whose end the best setting stands, clearly better than the others
-    that differ from it in this hyperparameter alone; none where nothing lies beyond that end.
+def scientific_end_findings(evidence: StudyEvidence) -> list[Finding]:
+    """A warning for each ordered scientific set at whose end the best setting is, if that is clearly better than the
+    settings that differ from it in this hyperparameter alone; none if no value lies beyond that end.
     """
     ranked = evidence.ranked(evidence.searched)
     if not ranked:
@@ -30,7 +30,7 @@ def scientific_end_findings(evidence: Evidence) -> list[Finding]:
     found = []
     for item in evidence.spec.hyperparameters:
         at = ranked[0].plan.hyperparameters.get(item.name)
-        if not item.makes_settings or not is_ordered(item) or at is None:
+        if not item.makes_settings or not has_two_ends(item) or at is None:
             continue
         ends: tuple[End, ...] = ("low", "high")
         for end in ends:
@@ -40,7 +40,7 @@ def scientific_end_findings(evidence: Evidence) -> list[Finding]:
     return found
 
 
-def _of_end(evidence: Evidence, item: Hyperparameter, end: End, best: int, beyond: Wider) -> list[Finding]:
+def _of_end(evidence: StudyEvidence, item: Hyperparameter, end: End, best: int, beyond: Wider) -> list[Finding]:
     compared = _compared(evidence, item, best)
     if len(compared) < 2 or any(found is None or not _is_clear(found) for found in compared.values()):
         return []
@@ -59,12 +59,14 @@ def _of_end(evidence: Evidence, item: Hyperparameter, end: End, best: int, beyon
             trials=tuple(run.plan.trial for run in evidence.ranked(evidence.by_setting[best])[:1]),
             numbers={"end": end, "end_value": end_value(item, end), "wins": wins},
             sureness=f"it wins at least {min(wins.values()):.1%} of the draws against each other value",
-            changes=(Change((*item.path, beyond.key), beyond.value, "the best value is the last of those compared"),),
+            changes=(
+                Change((*item.path, beyond.key), beyond.value, f"the best value is the {end}est of those compared"),
+            ),
         )
     ]
 
 
-def _compared(evidence: Evidence, item: Hyperparameter, best: int) -> dict[int, PairedBest | None]:
+def _compared(evidence: StudyEvidence, item: Hyperparameter, best: int) -> dict[int, PairedBest | None]:
     """The best setting against those that differ from it in this hyperparameter alone, by setting."""
     values = evidence.settings[best]
     return {
@@ -80,4 +82,4 @@ def _differ_in(values: Mapping[str, Scalar], others: Mapping[str, Scalar]) -> se
 
 
 def _is_clear(found: PairedBest) -> bool:
-    return found.points >= FEWEST_POINTS and found.wins >= PREFERRED
+    return found.points >= FEWEST_POINTS_AT_END and found.wins >= PREFERRED

@@ -1,6 +1,4 @@
-"""Where a range or an ordered set can go on beyond an end: on its own scale, as far as the hyperparameter's nature lets
-it.
-"""
+"""How far a range or an ordered set can be widened at an end: on its own scale, within the hyperparameter's bounds."""
 
 from __future__ import annotations
 
@@ -19,24 +17,24 @@ from tunectl.space.hyperparameters import Hyperparameter
 End = Literal["low", "high"]
 
 MOST_DECADES = 1.5
-"""A logarithmic range grows by as much as it spans, but by no more than a factor of 30 at once."""
+"""A logarithmic range is widened by its own width, but at most by a factor of 30 at once."""
 
 FEWEST_DECADES = 0.5
-"""And by no less than a factor of 3: less is hardly another range."""
+"""And at least by a factor of 3: with less it would hardly be another range."""
 
 _NEAR_BOUND = 0.05
-"""An end within this part of the range's width of a natural bound stands at it."""
+"""An end that is within this part of the range's width of a natural bound counts as being at the bound."""
 
 _CLOSEST_TO_ONE = 1e-5
-"""A fraction that only comes near 1 (momentum, an average's decay) is not taken nearer than this at once."""
+"""A fraction that can only approach 1 (momentum, the decay of an average) is not moved nearer than this at once."""
 
 _LARGEST = 1e300
-"""Near the largest float the width of a range overflows: nothing goes on beyond this."""
+"""Near the largest float the width of a range overflows: nothing is widened beyond this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Between which numbers a hyperparameter can lie by its nature; an open end is not itself a value."""
+    """The smallest and the largest number that a hyperparameter can have; an open end is not itself a value."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -46,14 +44,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Wider:
-    """What to put at which key of the hyperparameter's entry (`range` or `values`)."""
+    """The new entry of the hyperparameter: its key (`range` or `values`) and its value."""
 
     key: str
     value: list[Any]
 
 
 def natural_bounds(item: Hyperparameter) -> Bounds:
-    """Those of the training configuration's field; of a workload's own hyperparameter what its kind and name tell."""
+    """The bounds of a field of the training configuration; for other hyperparameters those that name and type imply."""
     rule = FIELDS.get(item.name)
     if rule is not None:
         low, high = (-math.inf if rule.low is None else rule.low), (math.inf if rule.high is None else rule.high)
@@ -65,7 +63,7 @@ def natural_bounds(item: Hyperparameter) -> Bounds:
     if min(numbers) == 0:
         return Bounds(low=0.0)
     if min(numbers) > 0:
-        # A count begins at 1; a positive number may be asked to go nearer to zero, not to cross it.
+        # A count begins at 1; a positive number may be tried nearer to zero, but not below.
         return Bounds(low=1.0) if whole else Bounds(low=0.0, low_open=True)
     return Bounds()
 
@@ -75,7 +73,7 @@ def _numbers(item: Hyperparameter) -> Sequence[float]:
 
 
 def wider(item: Hyperparameter, end: End) -> Wider | None:
-    """The domain that goes on beyond an end of an ordered one; None where that end is the hyperparameter's own."""
+    """The domain of an ordered hyperparameter, wider at one end; None if no value lies beyond that end."""
     bounds = natural_bounds(item)
     if item.off is not None and isinstance(item.off, (int, float)):
         number = float(item.off)
@@ -100,7 +98,7 @@ def _wider_range(domain: Range, bounds: Bounds, end: End) -> Wider | None:
         return None
     beyond = _beyond(domain, end)
     if (end == "low" and beyond <= bound) or (end == "high" and beyond >= bound):
-        # Towards an end that is no value itself nine tenths of the way are gone.
+        # Towards an end that is not itself a value, go nine tenths of the way.
         beyond = bound + (at - bound) / 10 if is_open or (domain.scale == "log" and bound <= 0) else bound
     if abs(beyond) > _LARGEST:
         return None
@@ -112,7 +110,7 @@ def _wider_range(domain: Range, bounds: Bounds, end: End) -> Wider | None:
 
 
 def _beyond(domain: Range, end: End) -> float:
-    """The end moved outwards by the width of the range on its scale, within reason."""
+    """The end moved outwards by the width of the range on its scale, within limits."""
     low, high = float(domain.low), float(domain.high)
     match domain.scale:
         case "log":
@@ -126,7 +124,7 @@ def _beyond(domain: Range, end: End) -> float:
 
 
 def _rounded(number: float, domain: Range) -> float:
-    """To what a person would write: two digits on a scale of factors, a thousandth of the width on a linear one."""
+    """Rounded as a person would write it: to two digits on a scale of factors, to a thousandth of a linear range."""
     match domain.scale:
         case "log":
             return float(f"{number:.2g}")

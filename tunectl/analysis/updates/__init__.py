@@ -1,1 +1,1 @@
-"""What the losses and gradient norms of single updates show: instability and its edge."""
+"""What the losses and gradient norms of single updates show: instability, spikes, and thresholds of stability."""

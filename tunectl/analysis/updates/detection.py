@@ -1,14 +1,13 @@
-"""What goes wrong in training, found in the loss and the gradient norm of every update after the run.
+"""What goes wrong in training, detected after the trial in the loss and the gradient norm of every update.
 
 All functions take the minibatch losses (or unclipped gradient norms) of the updates from 0 on, shape [updates], and
-depend on nothing else. A value that is not finite ends what is looked at, and counts as having gone up.
+depend on nothing else. A series is used up to its first value that is not finite, which counts as a rise.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -21,19 +20,19 @@ from tunectl.analysis.curves.smoothing import (
     windowed_level,
     windowed_median,
 )
-from tunectl.analysis.results.runs import Floats, MeasuredCurve, Run, UpdateSeries, usable
+from tunectl.analysis.results.runs import Floats, MeasuredCurve, Run, usable
 
 SPIKE_WINDOW = 50
-"""A spike is measured against the median of so many updates before it: a median of fewer has a poor deviation."""
+"""A spike is compared with the median of this many updates before it: fewer give a poor deviation."""
 
 SPIKE_DEVIATIONS = 8.0
-"""A spike rises above that level by so many robust standard deviations of the log loss ..."""
+"""A spike rises above that level by this many robust standard deviations of the log loss ..."""
 
 SPIKE_FACTOR = 2.0
-"""... and by at least this factor: a converged full-batch loss has next to no deviation."""
+"""... and by at least this factor: a converged full-batch loss has almost no deviation."""
 
 _FIRST_STRIDE = 5
-"""Before the first window is full, the level is taken anew every so many updates."""
+"""Before the first window is full, the level is computed again at every _FIRST_STRIDE-th update."""
 
 _FIRST_LOOK = 256
 
@@ -41,66 +40,38 @@ EXPLOSION_FACTOR = 1e3
 """Three orders of magnitude: no healthy loss or gradient norm ends so far above its lowest level."""
 
 EXPLOSION_NEAR_ZERO = 1e-2
-"""That level is at least this part of the one at the beginning, so that it is ten times the beginning at the least."""
+"""That level is at least this part of the first one, so an explosion ends at least ten times above the beginning."""
 
 DIVERGED_FACTOR = 2.0
 DIVERGED_DEVIATIONS = 5.0
-"""Without the spread of the examples' losses at step 0, `diverged` begins at twice the first minibatch loss, and so
-many deviations of the last losses; with it, at so many of those deviations, as in `training.feasibility`.
+"""A loss has diverged when it ends above this factor of the first minibatch loss and above that loss by this many
+standard deviations of the last losses. (`core.divergence` has the rule for the loss at step 0 of all examples.)
 """
 
-LEAST_SPREAD = 0.05
-"""The least such standard deviation, relative to the mean, as in `training.feasibility`."""
 
 FLAT_FALL = 0.01
-"""A loss that falls by less than this part of itself over the stretch counts as flat whatever its noise."""
+"""A loss that falls by less than this part of itself over the stretch counts as flat, whatever its noise."""
 
 FLAT_ERRORS = 3.0
-"""A fall of less than so many standard errors is noise ..."""
+"""A fall of less than this number of standard errors is noise ..."""
 
 FLAT_RESOLUTION = 0.2
-"""... unless so many are more than this part of the level: then the noise hides any answer."""
+"""... unless that many are more than this part of the level: then there is too much noise to decide."""
 
 FLAT_BLOCKS = 20
-"""The stretch is cut into so many blocks, whose medians are taken as independent."""
+"""The stretch is cut into this many blocks, whose medians are taken as independent."""
 
 PLATEAU_FRACTION = 1 / 3
-LEAST_UPDATES = 60
-"""In fewer updates no plateau is looked for: a block needs three of them for a median."""
-
-
-@dataclass(frozen=True, slots=True)
-class NonFinite:
-    """The first update at which `series` was NaN or infinite, with that value."""
-
-    update: int
-    series: Literal["loss", "gradient_norm"]
-    value: float
-
-
-def non_finite(updates: UpdateSeries) -> NonFinite | None:
-    """The first NaN or infinity; at the same update the loss's comes first."""
-    found: list[NonFinite] = []
-    for name, values in (("loss", updates.loss), ("gradient_norm", updates.gradient_norm)):
-        bad = np.flatnonzero(~usable(values))
-        if name == "gradient_norm":
-            bad = np.setdiff1d(bad, np.flatnonzero(updates.skipped))
-        if len(bad):
-            found.append(NonFinite(int(bad[0]), name, float(values[bad[0]])))  # type: ignore[arg-type]
-    return min(found, key=lambda item: item.update, default=None)
+FEWEST_FOR_A_PLATEAU = 60
+"""With fewer updates there is no plateau: a block needs three of them for a median."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spike:
-    """A sudden rise: its first update, the highest one, the loss there and the level before (in the loss's unit).
-
-    `recovered` is the first update back near the level, None where there is none.
-    """
+    """A sudden rise: its first update, its highest update, and the first one back near the level before it, if any."""
 
     start: int
     peak: int
-    peak_loss: float
-    level: float
     recovered: int | None
 
 
@@ -109,9 +80,9 @@ def spikes(loss: Floats, *, baseline: float | None = None, window: int = SPIKE_W
 
     With y = ln(loss + `near_zero`), a spike begins at the update t where y(t) exceeds the median of
     y(t - window .. t - 1) by more than SPIKE_DEVIATIONS times their robust standard deviation and by more than
-    ln SPIKE_FACTOR. It ends where y is back within half of that of the level before. The first updates are judged
-    against those before them, from the tenth on; what goes up earlier is `instability`'s. A value that is not finite
-    is no spike (see `non_finite`).
+    ln SPIKE_FACTOR. It ends where y comes back down to half of that above the earlier level. The first updates are
+    compared with those before them, from the tenth on; `instability` finds earlier rises. A value that is not finite
+    is no spike.
     """
     finite = finite_part(loss)
     least = min(10, window)
@@ -127,18 +98,15 @@ def spikes(loss: Floats, *, baseline: float | None = None, window: int = SPIKE_W
             continue
         end = _first_at_most(y, start, levels[start] + needed[start] / 2)
         peak = start + int(np.argmax(y[start:end]))
-        before = float(np.median(finite[max(0, start - window) : start]))
-        found.append(
-            Spike(start, peak, float(finite[peak]), before, end if end < len(y) else None),
-        )
+        found.append(Spike(start, peak, end if end < len(y) else None))
         until = end
     return found
 
 
 def _first_at_most(y: Floats, start: int, most: float) -> int:
-    """The first place from `start` on with a value of at most `most`; the length where there is none."""
+    """The first place from `start` on with a value of at most `most`; the length if there is none."""
     length = _FIRST_LOOK
-    # A little at a time: thousands of spikes would each look through all that follows.
+    # In growing steps: with thousands of spikes, each would otherwise compare all that follows.
     while start < len(y):
         found = np.flatnonzero(y[start : start + length] <= most)
         if len(found):
@@ -154,7 +122,7 @@ def _levels_before(y: Floats, window: int, least: int) -> tuple[Floats, Floats]:
     for at in range(least, end, _FIRST_STRIDE):
         level, spread = windowed_level(y[:at], at)
         till = min(at + _FIRST_STRIDE, end)
-        # A deviation from few values may be far too small by chance: the fewer, the more is asked for.
+        # The deviation of a few values may be far too small by chance, so it is enlarged.
         levels[at:till], spreads[at:till] = level[0], spread[0] * math.sqrt(window / at)
     if len(y) > window:
         levels[window:], spreads[window:] = windowed_level(y[:-1], window)
@@ -163,20 +131,20 @@ def _levels_before(y: Floats, window: int, least: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, slots=True)
 class Explosion:
-    """Growth that does not come back: the update where it began, and by what factor it grew (it may be infinite)."""
+    """Growth that does not come back: the update where it began, and its factor (which may be infinite)."""
 
     start: int
     factor: float
 
 
 def explosion(series: Floats) -> Explosion | None:
-    """Growth of a gradient norm or a loss over orders of magnitude, to infinity or to the end of the series.
+    """Growth of a gradient norm or a loss by orders of magnitude, to infinity or to the end of the series.
 
-    The level grown from is the lowest median of 5 updates (of fewer where there are fewer than 20), or
-    EXPLOSION_NEAR_ZERO of the first value where that is more. The level at the end is the median of as many, or
-    infinite where the series ends in a value that is not finite after it rose to ten times the level at least (a NaN
-    out of nowhere is no growth). It exploded when the one is EXPLOSION_FACTOR times the other, and began after the
-    last update within ten times the level.
+    The level before is the lowest median of 5 updates (of fewer if there are fewer than 20), but at least
+    EXPLOSION_NEAR_ZERO of the first value. The level at the end is the median of as many, or infinite if the series
+    ends in a value that is not finite after it rose to at least ten times the level before (a single NaN is no growth).
+    It is an explosion if the second is EXPLOSION_FACTOR times the first; it begins after the last update within ten
+    times the level before.
     """
     finite = finite_part(series)
     if not len(finite) or not (finite > 0).any():
@@ -194,25 +162,20 @@ def explosion(series: Floats) -> Explosion | None:
     return Explosion(start, factor) if factor >= EXPLOSION_FACTOR else None
 
 
-def diverged(loss: Floats, start_mean: float | None = None, start_spread: float | None = None) -> bool:
-    """Whether the loss ends far above its level at the beginning, or not finite.
+def diverged(loss: Floats) -> bool:
+    """Whether the loss ends far above its first value, or ends in a value that is not finite.
 
-    Compares the mean of the last twentieth of the updates (at least 10) with `start_mean` + 5·max(`start_spread`, 5 %
-    of it), mean and standard deviation of the examples' losses at step 0: the verdict of `training.feasibility`.
-    Where the series is all there is: with the loss of the first update (no update had been made for it) plus the
-    larger of |that loss| and 5 deviations of the last updates.
+    The mean of the last twentieth of the updates (at least 10) is compared with the loss of the first update, which is
+    the loss of the untrained network. It must be higher by |first loss| and by 5 standard deviations of the noise of
+    the last updates.
     """
     if not len(loss):
         return False
     tail = loss[-min(len(loss), max(10, len(loss) // 20)) :]
     if not usable(tail).all():
         return True
-    if start_mean is None or start_spread is None:
-        noise = deviation(np.diff(tail))
-        return bool(
-            tail.mean() > loss[0] + max((DIVERGED_FACTOR - 1) * abs(float(loss[0])), DIVERGED_DEVIATIONS * noise)
-        )
-    return bool(tail.mean() > start_mean + DIVERGED_DEVIATIONS * max(start_spread, LEAST_SPREAD * abs(start_mean)))
+    noise = deviation(np.diff(tail))
+    return bool(tail.mean() > loss[0] + max((DIVERGED_FACTOR - 1) * abs(float(loss[0])), DIVERGED_DEVIATIONS * noise))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +189,15 @@ class Plateau:
 def plateau(loss: Floats, *, baseline: float | None = None, fraction: float = PLATEAU_FRACTION) -> Plateau | None:
     """The stretch at the end over which the loss no longer falls, if it is at least `fraction` of the series.
 
-    The last `fraction` is cut into FLAT_BLOCKS blocks. It is flat when the difference of the means of its first and
-    its last half of block medians is below FLAT_FALL of the level, or below FLAT_ERRORS standard errors, these being
-    small enough to see a fall by FLAT_RESOLUTION; a rise by more is no plateau either. A level below `near_zero` is no
+    The last `fraction` is cut into FLAT_BLOCKS blocks. It is flat if the mean of the block medians differs between its
+    two halves by less than FLAT_FALL of the level, or by less than FLAT_ERRORS standard errors, if these are small
+    enough to detect a fall by FLAT_RESOLUTION; a larger rise is no plateau either. A level below `near_zero` is no
     plateau: the loss has converged. The stretch begins with the first block of that size from which on the medians of
     five blocks stay within twice that tolerance, or FLAT_ERRORS deviations of the blocks, of the level.
     """
     finite = finite_part(loss)
     stretch = int(len(finite) * fraction)
-    if len(finite) < len(loss) or stretch < LEAST_UPDATES:
+    if len(finite) < len(loss) or stretch < FEWEST_FOR_A_PLATEAU:
         return None
     size = stretch // FLAT_BLOCKS
     medians = windowed_median(finite[len(finite) % size :], size, size)
@@ -254,45 +217,24 @@ def plateau(loss: Floats, *, baseline: float | None = None, fraction: float = PL
 
 
 def _flat_tolerance(blocks: Floats, level: float) -> float | None:
-    """The difference of the two halves' means that is still flat; None where the noise hides any answer."""
+    """The difference of the two halves' means that still counts as flat; None if there is too much noise to decide."""
     error = 2.0 * deviation(np.diff(blocks)) / math.sqrt(len(blocks))
     if FLAT_ERRORS * error > FLAT_RESOLUTION * abs(level):
         return None
     return max(FLAT_FALL * abs(level), FLAT_ERRORS * error)
 
 
-def ends_flat_at(loss: Floats, level: float, tolerance: float = 0.1) -> bool:
-    """Whether the loss ends at the loss of a constant prediction: a dead network, without any NaN.
-
-    Over the last quarter the mean lies at most `tolerance`·|level| above `level` (the noise of the biases keeps a dead
-    network a little above it) and not below it by more than FLAT_ERRORS standard errors and 0.1 % of it (as in
-    `training.feasibility`), and the means of the quarter's halves fall by less than twice that.
-    Noise that would hide more than `tolerance` gives no answer: False.
-    """
-    tail = loss[-max(1, len(loss) // 4) :]
-    if len(tail) < 2 * START_UPDATES or not usable(tail).all():
-        return False
-    half = len(tail) // 2
-    near = max(1e-3 * abs(level), FLAT_ERRORS * float(tail.std(ddof=1)) / math.sqrt(len(tail)))
-    if near > tolerance * abs(level):
-        return False
-    falls = float(tail[:half].mean() - tail[half:].mean())
-    return bool(level - near <= tail.mean() <= level + tolerance * abs(level) + near and falls <= 2 * near)
-
-
 @dataclass(frozen=True, slots=True)
 class PerfectFit:
-    """The first evaluation at which the model fits its training data, and the one before it: it does so between them,
-    or at `step`.
-    """
+    """The first evaluation at which the model fits its training data, and the one before it."""
 
     step: int
     before: int
 
 
 def misfit(run: Run, metric: str | None = None) -> MeasuredCurve:
-    """What a perfect fit brings to 0, or below a threshold: the metric that is named, else `train/error_rate`, or
-    1 - `train/accuracy` where that is what is measured; empty where it is not measured.
+    """The metric that is 0, or below a threshold, for a perfect fit: the named one, else `train/error_rate`, or
+    1 - `train/accuracy` if that was measured instead; empty if neither was.
     """
     if metric is not None:
         return run.curve(metric)
@@ -304,9 +246,9 @@ def misfit(run: Run, metric: str | None = None) -> MeasuredCurve:
 
 
 def fits_perfectly(run: Run, metric: str | None = None, threshold: float = 0.0) -> PerfectFit | None:
-    """When the model first fits its training data after step 0, None where it never does.
+    """When the model first fits its training data after step 0; None if it never does.
 
-    That is where `misfit` is 0, or at most `threshold` where its metric is named. Deviations below 1e-9 are rounding.
+    That is where `misfit` is 0, or at most `threshold` if a metric is named. Deviations below 1e-9 are rounding.
     """
     steps, values = misfit(run, metric)
     fitting = np.flatnonzero((steps > 0) & (values <= (1e-9 if metric is None else threshold)))

@@ -1,4 +1,4 @@
-"""What the unclipped gradient norms of the updates say: outliers, the clipping threshold, how much was clipped."""
+"""What the unclipped gradient norms of the updates show: outliers, a clipping threshold, how much is clipped."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tunectl.analysis.curves.smoothing import MAD_TO_DEVIATION, windowed_median
 from tunectl.analysis.results.runs import Floats, UpdateSeries, usable
 
 OUTLIER_WINDOW = 101
-"""Norms are compared with so many around them, as the typical norm changes by orders of magnitude over training."""
+"""A norm is compared with this many around it, because the typical norm changes by orders of magnitude in training."""
 
 OUTLIER_DEVIATIONS = 6.0
-"""An outlier's logarithm lies so many robust standard deviations above the median of the window; fewer would find some
-among thousands of clean norms.
+"""The logarithm of an outlier is this many robust standard deviations above the median of the window; a smaller number
+would find some among thousands of clean norms.
 """
 
 OUTLIER_FACTOR = 2.0
-"""An outlier is at least so many times the median: clipping just above the typical norm leaves the rest alone."""
+"""An outlier is at least this many times the median: clipping just above the typical norm does not change the rest."""
 
 CLIP_PERCENTILE = 90.0
 """The playbook's first threshold, "Gradient clipping"."""
 
 AGGRESSIVE_FRACTION = 0.5
-"""Where more of the updates are clipped, clipping is a strange way to lower the learning rate; source as above."""
+"""If more of the updates are clipped, clipping only lowers the learning rate; source as above."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutlierNorms:
-    """The updates whose norm lies far above those around it; what share of the updates they are; the median norm.
+    """The updates whose norm is far above those around it; their share of all updates; the median norm.
 
     A norm that is not finite counts as an outlier.
     """
@@ -45,9 +45,9 @@ class OutlierNorms:
 def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
     """The updates whose gradient norm is an outlier, shape [updates].
 
-    An outlier's ln(norm) exceeds the median of the OUTLIER_WINDOW finite, positive norms around it (all of them where
-    there are fewer) by more than OUTLIER_DEVIATIONS robust standard deviations, and by ln OUTLIER_FACTOR. `typical`
-    is the median over all finite norms, NaN without any.
+    The logarithm of an outlier exceeds the median of the OUTLIER_WINDOW finite, positive norms around it (all of them
+    if there are fewer) by more than OUTLIER_DEVIATIONS robust standard deviations, and by ln OUTLIER_FACTOR. `typical`
+    is the median over all finite norms, NaN if there are none.
     """
     finite = usable(gradient_norm)
     typical = float(np.median(gradient_norm[finite])) if finite.any() else math.nan
@@ -59,7 +59,7 @@ def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
         levels = windowed_median(logs, width)
         place = np.clip(np.arange(len(logs)) - width // 2, 0, len(levels) - 1)
         away = logs - levels[place]
-        # The spread is wanted around the few alone that are high enough.
+        # The spread is computed only around the few that are high enough.
         high = np.flatnonzero(away > math.log(OUTLIER_FACTOR))
         around = sliding_window_view(np.abs(away), width)[place[high]]
         outlying[positive[high]] = away[high] > OUTLIER_DEVIATIONS * MAD_TO_DEVIATION * np.median(around, axis=1)
@@ -68,7 +68,7 @@ def outlier_norms(gradient_norm: Floats) -> OutlierNorms:
 
 
 def clip_threshold(gradient_norm: Floats, percentile: float = CLIP_PERCENTILE) -> float | None:
-    """The percentile of the finite unclipped norms, None where there is no finite one above 0."""
+    """The percentile of the finite unclipped norms; None if no finite norm is above 0."""
     finite = gradient_norm[usable(gradient_norm)]
     if not (finite > 0).any():
         return None

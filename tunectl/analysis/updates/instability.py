@@ -1,4 +1,4 @@
-"""Loss instability: the loss goes up, not down, during a period of training."""
+"""Loss instability: periods of training in which the loss goes up instead of down."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from tunectl.analysis.curves.smoothing import MAD_TO_DEVIATION, finite_part, log
 from tunectl.analysis.results.runs import Floats
 
 LEAST_FACTOR = 1.5
-"""The smoothed loss has to rise by this factor above its lowest value so far ..."""
+"""The smoothed loss must rise by this factor above its lowest value so far ..."""
 
 DEVIATIONS = 8.0
-"""... and by so many deviations of its noise. The lowest of thousands of noisy values and the highest lie 6 to 8 of
-them apart by chance."""
+"""... and by this many deviations of its noise. Of thousands of noisy values the highest is 6 to 8 deviations above the
+lowest by chance.
+"""
 
 EARLY_UPDATES = 100
 EARLY_FRACTION = 0.05
-"""Early instability begins in the first 100 updates or the first twentieth, whichever is longer: catapults come within
-tens of updates of the beginning whatever the length of training, and the share keeps the word's sense in long runs
-(it is also the longest warmup that the playbook accepts without more steps).
+"""Early instability begins in the first 100 updates or the first twentieth, whichever is longer. Catapults come within
+tens of updates of the beginning, however long training is; in long training the share keeps the meaning of the word
+(and it is the longest warmup that the playbook accepts without more steps).
 """
 
 _FIRST_WIDTH, _FIRST_UPDATES = 3, 20
@@ -34,16 +35,15 @@ _WINDOWS = 8
 _NOISE_UPDATES = 50
 _LONGEST_TAIL = 3.0
 _FIRST_NOISE = 0.65
-"""The first loss is single, no median; but it is one, not the lowest of thousands: DEVIATIONS times this suffice."""
+"""The first loss is a single value, no median, but not the lowest of thousands: this part of DEVIATIONS is enough."""
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class UnstablePeriod:
     """A period in which the loss was up: from update `start` to `end` (None: it never came back down).
 
-    `peak` is the update of the highest smoothed loss; `factor` is how far the smoothed loss there, plus `near_zero`,
-    lies above its lowest before, `level`; it is infinite where the loss stopped being finite. `when` is told by
-    `start`.
+    `peak` is the update of the highest smoothed loss; `level` is the lowest smoothed loss before. `factor` is their
+    ratio, with `near_zero` added to both; it is infinite if the loss stopped being finite. `when` depends on `start`.
     """
 
     start: int
@@ -55,7 +55,7 @@ class Period:
 
 
 def early_updates(updates: int) -> int:
-    """How many of so many updates count as the early ones."""
+    """How many updates of this total count as early."""
     return max(EARLY_UPDATES, math.ceil(EARLY_FRACTION * updates))
 
 
@@ -65,26 +65,26 @@ def instability(
     baseline: float | None = None,
     total_updates: int | None = None,
     least_factor: float = LEAST_FACTOR,
-) -> list[Period]:
-    """The periods in which the loss went up, not down: catapults, blow-ups, rises to the loss of a dead network.
+) -> list[UnstablePeriod]:
+    """The periods in which the loss went up: catapults, blow-ups, rises to the loss of a dead network.
 
-    With y = ln(loss + near_zero) and running medians of y over 5 (during the early updates only), 9, 27, 81, ...
-    updates, up to an eighth of the series: a period is found where such a median exceeds the lowest one before it by
-    more than ln `least_factor` and by more than DEVIATIONS of its noise. The noise is that of the median of so many
-    independent values of the deviation that neighbouring updates show, or the deviation that neighbouring medians
-    show where that is more (noise of an epoch's length), each taken around that place and around the lowest. It begins
-    after the last median within half of the threshold and ends with the next one. A few updates that are high do not
-    move a median: they are `spikes`. A loss that stops being finite is a period from where it last was low, with an
-    infinite factor. Narrow medians find short and early periods, wide ones those that noise would hide.
+    With y = ln(loss + near_zero), running medians of y are computed over 5 (during the early updates only), 9, 27, 81,
+    ... updates, up to an eighth of the series. A period is found where such a median exceeds the lowest one before it
+    by more than ln `least_factor` and by more than DEVIATIONS of its noise. The noise is the deviation of neighbouring
+    updates, as it remains in the median, or the deviation of neighbouring medians if that is larger (noise of an
+    epoch's length); the larger of that around the place and that around the lowest median counts. A period begins after
+    the last median within half of the threshold and ends with the next one. A few high updates do not move a median:
+    they are `spikes`. A loss that stops being finite is a period from its last low value on, with an infinite factor.
+    Narrow medians find short and early periods; wide ones find those that are hidden in noise.
 
-    `near_zero` is that of `smoothing`. `total_updates` (default: the length of the series) is what was planned.
+    `near_zero` is that of `smoothing`. `total_updates` (default: the length of the series) is the planned number.
     """
     finite = finite_part(loss)
     if not len(finite):
-        return [Period(0, 0, None, math.nan, math.inf, "early")] if len(loss) else []
+        return [UnstablePeriod(0, 0, None, math.nan, math.inf, "early")] if len(loss) else []
     early = early_updates(max(len(loss), total_updates or 0))
     y = log_loss(finite, near_zero(finite, baseline))
-    found: list[Period] = []
+    found: list[UnstablePeriod] = []
     for width, until in _widths(len(finite), early):
         for period in _periods(y[:until], finite, width, early, math.log(least_factor)):
             near = [other for other in found if _overlap(period, other)]
@@ -96,7 +96,7 @@ def instability(
 
 
 def _widths(updates: int, early: int) -> Sequence[tuple[int, int]]:
-    """The widths of the medians, each with the number of updates that it is looked for in."""
+    """The widths of the medians, each with the number of updates in which it is used."""
     widths = [(_FIRST_WIDTH, _FIRST_UPDATES), (_EARLY_WIDTH, early)]
     width = _WIDTH
     while width * _WINDOWS <= updates:
@@ -105,16 +105,16 @@ def _widths(updates: int, early: int) -> Sequence[tuple[int, int]]:
     return widths
 
 
-def _end(period: Period) -> float:
+def _end(period: UnstablePeriod) -> float:
     return math.inf if period.end is None else period.end
 
 
-def _overlap(one: Period, other: Period) -> bool:
+def _overlap(one: UnstablePeriod, other: UnstablePeriod) -> bool:
     return one.start <= _end(other) and other.start <= _end(one)
 
 
-def _joined(narrower: Sequence[Period], wider: Period) -> Period:
-    """One period of those that overlap: the narrower medians know better where it begins and how high it rises."""
+def _joined(narrower: Sequence[UnstablePeriod], wider: UnstablePeriod) -> UnstablePeriod:
+    """One period from those that overlap: the narrower medians show better where it begins and how high it rises."""
     if not narrower:
         return wider
     first = min(narrower, key=lambda period: period.start)
@@ -123,7 +123,7 @@ def _joined(narrower: Sequence[Period], wider: Period) -> Period:
     return replace(first, end=end, peak=highest.peak, level=highest.level, factor=highest.factor)
 
 
-def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float) -> list[Period]:
+def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float) -> list[UnstablePeriod]:
     """The periods that the medians of this width show."""
     if len(y) < width:
         return []
@@ -131,14 +131,14 @@ def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float)
     smooth = windowed_median(y, width, hop)
     places = np.arange(len(smooth)) * hop + width // 2
     if width <= _EARLY_WIDTH:
-        # The first loss is that of the initial network: a catapult may begin with the first update.
+        # The first loss is that of the untrained network: a catapult may begin with the first update.
         smooth, places = np.concatenate([y[:1], smooth]), np.concatenate([[0], places])
     lowest = np.minimum.accumulate(smooth)
     rise = smooth - lowest
     noise = _noise(y, smooth, width, places)
     at_lowest = _place_of_lowest(smooth)
     needed = np.maximum(least_rise, DEVIATIONS * np.maximum(noise, noise[at_lowest]))
-    found: list[Period] = []
+    found: list[UnstablePeriod] = []
     until = 0
     calm = np.flatnonzero(rise <= needed / 2)
     for alarm in np.flatnonzero(rise > needed).tolist():
@@ -152,7 +152,7 @@ def _periods(y: Floats, loss: Floats, width: int, early: int, least_rise: float)
         level, factor = _loss_at(loss, places[at_lowest[peak]], width), math.exp(min(float(rise[peak]), 700.0))
         cut_short = len(y) < len(loss) and not comes_back
         period_end = None if end == len(rise) and not cut_short else int(places[min(end, len(rise) - 1)])
-        found.append(Period(start, int(places[peak]), period_end, level, factor, _when(start, early)))
+        found.append(UnstablePeriod(start, int(places[peak]), period_end, level, factor, _when(start, early)))
         until = end
     return found
 
@@ -175,9 +175,9 @@ def _place_of_lowest(smooth: Floats) -> NDArray[np.intp]:
 def _noise(y: Floats, smooth: Floats, width: int, places: NDArray[np.intp]) -> Floats:
     """The deviation of the smoothed values, at each of them."""
     single = _tail(np.diff(y)) * _local_deviation(np.diff(y), max(_NOISE_UPDATES, width))
-    # The median of n normal values varies by sqrt(pi/2) of what their mean does.
+    # The standard error of a median of n normal values is sqrt(pi/2) times that of their mean.
     of_medians = math.sqrt(math.pi / 2 / width) * single[np.minimum(places.astype(int), len(single) - 1)]
-    # A width apart: noise that lasts longer than an update does not average out within a window.
+    # Differences of medians a width apart: noise that lasts longer than an update does not average out in a window.
     lag = math.ceil(width / max(1, width // _EARLY_WIDTH))
     if len(smooth) >= 4 * lag:
         between = _local_deviation(smooth[lag:] - smooth[:-lag], max(2 * _NOISE_UPDATES, 12 * lag))
@@ -188,7 +188,7 @@ def _noise(y: Floats, smooth: Floats, width: int, places: NDArray[np.intp]) -> F
 
 
 def _tail(differences: Floats) -> float:
-    """How much wider the noise is than its middle says: 1 for a normal distribution, at most _LONGEST_TAIL."""
+    """How much wider the noise is than its middle suggests: 1 for a normal distribution, at most _LONGEST_TAIL."""
     if len(differences) < 2 * _NOISE_UPDATES:
         return 1.0
     middle, outer = np.quantile(np.abs(differences), [0.5, 0.9])
@@ -197,10 +197,10 @@ def _tail(differences: Floats) -> float:
 
 
 def _local_deviation(differences: Floats, width: int) -> Floats:
-    """The deviation of the noise around each difference, from `width` of them, robustly.
+    """A robust deviation of the noise around each difference, from `width` of them.
 
-    The smaller of two that agree on noise: the median absolute difference from the local median, which a steady fall
-    does not raise, and the median fall, which growth does not raise; there is none where hardly anything falls.
+    The smaller of two that agree on pure noise: the median absolute difference from the local median, which a steady
+    fall does not raise, and the median fall, which growth does not raise and which is 0 where hardly anything falls.
     """
     width = min(width, len(differences))
     if width < 2:
@@ -209,14 +209,14 @@ def _local_deviation(differences: Floats, width: int) -> Floats:
     windows = sliding_window_view(differences, width)[::hop]
     middles = np.arange(len(windows)) * hop + width // 2
     away = np.median(np.abs(windows - np.median(windows, axis=1, keepdims=True)), axis=1)
-    # The quantile that is the median fall where half of the differences are falls.
+    # The quantile that is the median fall if half of the differences are falls.
     fall = np.maximum(-np.quantile(windows, 0.25, axis=1), 0.0)
     noise = MAD_TO_DEVIATION / math.sqrt(2.0) * np.minimum(away, fall)
     return np.asarray(np.interp(np.arange(len(differences)), middles, noise))
 
 
-def _with_blow_up(found: list[Period], loss: Floats, y: Floats, early: int) -> list[Period]:
-    """The periods with that at whose end the loss is no longer finite."""
+def _with_blow_up(found: list[UnstablePeriod], loss: Floats, y: Floats, early: int) -> list[UnstablePeriod]:
+    """The periods, with the one at whose end the loss is no longer finite."""
     last = [period for period in found if period.end is None]
     if last:
         start, level = last[-1].start, last[-1].level
@@ -225,4 +225,4 @@ def _with_blow_up(found: list[Period], loss: Floats, y: Floats, early: int) -> l
         start = int(np.flatnonzero(y <= lowest + math.log(LEAST_FACTOR))[-1])
         level = float(loss[start])
     rest = [period for period in found if period.end is not None and period.end <= start]
-    return [*rest, Period(start, len(loss), None, level, math.inf, _when(start, early))]
+    return [*rest, UnstablePeriod(start, len(loss), None, level, math.inf, _when(start, early))]

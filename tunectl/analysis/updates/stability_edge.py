@@ -1,4 +1,4 @@
-"""Infeasible trials: how many there are, and whether they lie beyond a threshold with the best trials next to it.
+"""Infeasible trials: how many there are, and whether they are beyond a threshold with the best trials next to it.
 
 Deep Learning Tuning Playbook, "Identifying bad search space boundaries": "if all trials are infeasible for learning
 rates greater than some threshold value, and if the best performing trials have learning rates at the edge of that
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tunectl.analysis.comparison.setting_axes import SettingAxis, setting_axes
-from tunectl.analysis.findings.finding_evidence import Evidence
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Change, Finding
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.search.crowding import Crowding, crowding, family_wise
@@ -31,23 +31,23 @@ FEWEST_BEYOND = 3
 """Fewer infeasible trials do not show a threshold."""
 
 MOSTLY = 0.8
-"""Beyond the threshold so many of the trials are infeasible at least, below it no more than the rest of this."""
+"""Beyond the threshold at least this part of the trials is infeasible, below it at most the rest of this."""
 
 SURE_EDGE = 0.01
-"""The chance, over all axes and settings, that infeasible trials lie together at an end so much by accident."""
+"""The chance, over all axes and settings, that infeasible trials gather at an end as much by accident."""
 
-SURE_CROWD = 0.05
-SURE_TREND = 0.05
-"""The chances that the best feasible trials lie at the threshold, and get better towards it, by accident; asked only
+SURE_EDGE_CROWD = 0.05
+SURE_EDGE_TREND = 0.05
+"""The chances that the best feasible trials are at the threshold, and get better towards it, by accident; tested only
 where there is a threshold.
 """
 
 MANY = 0.4
-"""The playbook speaks of a very large fraction; learning rates searched as widely as they should be lose some 20 %."""
+"""The playbook says "a very large fraction"; of learning rates searched as widely as they should be some 20 % fail."""
 
 COMMON = 0.2
 SURE_FRACTION = 0.01
-"""So probable at most must this many infeasible trials be, were a fifth usual."""
+"""As many infeasible trials must have at most this probability if a fifth of all trials (COMMON) were infeasible."""
 
 _MOST_NAMED = 3
 
@@ -56,9 +56,9 @@ _MOST_NAMED = 3
 class StabilityEdge:
     """A threshold in a setting beyond which trials are infeasible, towards an end of an axis.
 
-    `last_feasible` is the value next to it on the feasible side, `first_infeasible` that on the other one. `beyond` of
-    `trials_beyond` trials beyond it are infeasible. `chance` is that of the separation, over all axes and settings.
-    `crowd` says how the feasible trials crowd the threshold, None for too few.
+    `last_feasible` is the value next to it on the feasible side, `first_infeasible` the one on the other side. `beyond`
+    of the `trials_beyond` trials beyond it are infeasible. `chance` is that of the separation, over all axes and
+    settings. `crowd` says how the feasible trials crowd the threshold, None if they are too few.
     """
 
     axis: SettingAxis
@@ -71,33 +71,33 @@ class StabilityEdge:
     crowd: Crowding | None
 
     def is_next_to_the_best(self, edges: int) -> bool:
-        """Whether the best trials lie next to it, `edges` thresholds having been looked at."""
+        """Whether the best trials are next to it, corrected for testing `edges` thresholds."""
         crowd = self.crowd
         return (
             crowd is not None
-            and family_wise(crowd.chance_of_crowd, edges) <= SURE_CROWD
-            and crowd.chance_of_trend <= SURE_TREND
+            and family_wise(crowd.chance_of_crowd, edges) <= SURE_EDGE_CROWD
+            and crowd.chance_of_trend <= SURE_EDGE_TREND
             and crowd.outer > crowd.uniform
         )
 
 
 @dataclass(frozen=True, eq=False)
 class SearchPlaces:
-    """Where the trials of a search lie: every ordered axis in every setting, and the thresholds of feasibility."""
+    """The trials of a search by ordered axis and setting, and the thresholds of feasibility."""
 
     axes: tuple[SettingAxis, ...]
     edges: tuple[StabilityEdge, ...]
 
 
 @lru_cache(maxsize=1)
-def search_places(evidence: Evidence) -> SearchPlaces:
-    """What the findings about ranges share; found once for all of them."""
+def search_places(evidence: StudyEvidence) -> SearchPlaces:
+    """The axes and thresholds that the findings about ranges share; computed once for all of them."""
     axes = setting_axes(evidence)
     return SearchPlaces(tuple(axes), tuple(stability_edges(axes)))
 
 
 def stability_edges(axes: Sequence[SettingAxis]) -> list[StabilityEdge]:
-    """The thresholds of feasibility, at most one an axis and setting."""
+    """The thresholds of feasibility, at most one for each axis and setting."""
     asked = [axis for axis in axes if not axis.feasible.all() and axis.feasible.any()]
     found = []
     for axis in asked:
@@ -107,7 +107,7 @@ def stability_edges(axes: Sequence[SettingAxis]) -> list[StabilityEdge]:
 
 
 def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
-    # Seen from the other end, so that the threshold is always in the direction of growing positions.
+    # Positions are reversed for the low end, so the threshold is always towards larger positions.
     positions = axis.positions if end == "high" else 1 - axis.positions
     lost = (~axis.feasible).astype(float)
     if lost.sum() < FEWEST_BEYOND:
@@ -120,7 +120,7 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
     beyond = np.cumsum(lost[::-1])[::-1]
     right = beyond + np.concatenate([[0.0], np.cumsum(1 - lost)[:-1]])
     right[1:][np.diff(at) == 0] = -1
-    right[0] = -1  # some trial lies below
+    right[0] = -1  # at least one trial is below
     cut = int(np.argmax(right))
     below_lost, count = lost[:cut].mean(), len(at) - cut
     if beyond[cut] < FEWEST_BEYOND or beyond[cut] < MOSTLY * count or below_lost > 1 - MOSTLY:
@@ -141,7 +141,7 @@ def _edge(axis: SettingAxis, end: End, tests: int) -> StabilityEdge | None:
     )
 
 
-def stability_edge_findings(evidence: Evidence) -> list[Finding]:
+def stability_edge_findings(evidence: StudyEvidence) -> list[Finding]:
     """`stability-edge`, one for each hyperparameter: infeasible beyond a threshold, and the best trials next to it."""
     edges = search_places(evidence).edges
     found: dict[tuple[Any, ...], list[StabilityEdge]] = {}
@@ -151,7 +151,7 @@ def stability_edge_findings(evidence: Evidence) -> list[Finding]:
     return [_edge_finding(evidence, own) for own in found.values()]
 
 
-def _edge_finding(evidence: Evidence, edges: Sequence[StabilityEdge]) -> Finding:
+def _edge_finding(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> Finding:
     edge = min(edges, key=lambda edge: (float(edge.axis.losses.min()), edge.axis.setting))
     edges = [edge, *(other for other in edges if other is not edge)]
     key, crowd = edge.axis.hyperparameter.key, edge.crowd
@@ -161,9 +161,9 @@ def _edge_finding(evidence: Evidence, edges: Sequence[StabilityEdge]) -> Finding
     return Finding(
         id="stability-edge",
         level="warning",
-        sentence=f"{_edge_sentence(evidence, edges)}: training is held back by instability.",
-        action="look for the unstable rate with lr-sweep, then open higher rates with warmup-sweep (or clip the "
-        "gradients), before the range is changed"
+        sentence=f"{_edge_sentence(evidence, edges)}: instability prevents better results.",
+        action="find the unstable rate with lr-sweep, then make higher rates possible with warmup-sweep (or clip the "
+        "gradients), before changing the range"
         if is_rate
         else f"make training more stable (a warmup, clipped gradients, a lower learning rate), then search {key} again",
         settings=tuple(each.axis.setting for each in edges),
@@ -183,7 +183,7 @@ def _edge_finding(evidence: Evidence, edges: Sequence[StabilityEdge]) -> Finding
     )
 
 
-def _edge_sentence(evidence: Evidence, edges: Sequence[StabilityEdge]) -> str:
+def _edge_sentence(evidence: StudyEvidence, edges: Sequence[StabilityEdge]) -> str:
     edge = edges[0]
     amount = "All" if edge.beyond == edge.trials_beyond else f"{edge.beyond} of"
     where = f"{shown_value(edge.first_infeasible)} or {'above' if edge.end == 'high' else 'below'}"
@@ -194,12 +194,12 @@ def _edge_sentence(evidence: Evidence, edges: Sequence[StabilityEdge]) -> str:
     named = " and ".join(others[:_MOST_NAMED]) + (" and others" if len(others) > _MOST_NAMED else "")
     return (
         f"{amount} {counted(edge.trials_beyond, 'trial')}{of_setting_words(evidence, edge.axis.setting)} with "
-        f"{edge.axis.hyperparameter.key} at {where} are infeasible, and the best trials lie next to that threshold"
-        + (f"; so it is with {named}" if named else "")
+        f"{edge.axis.hyperparameter.key} at {where} are infeasible, and the best trials are next to that threshold"
+        + (f"; the same holds for {named}" if named else "")
     )
 
 
-def _sweep_command(evidence: Evidence, best: Run) -> str:
+def _sweep_command(evidence: StudyEvidence, best: Run) -> str:
     varying = {axis.hyperparameter.name for axis in evidence.axes} - {"learning_rate"}
     values = [f"{name}={_exact(value)}" for name, value in best.plan.hyperparameters.items() if name in varying]
     return tunectl_command("lr-sweep", evidence.spec.label, *(word for value in values for word in ("--at", value)))
@@ -209,10 +209,10 @@ def _exact(value: Scalar) -> str:
     return f"{value:.6g}" if isinstance(value, float) and float(f"{value:.6g}") != value else as_text(value)
 
 
-def infeasible_fraction_findings(evidence: Evidence) -> list[Finding]:
-    """`infeasible-fraction`: so many trials are infeasible that the search space is to be changed, or a bug found.
+def infeasible_fraction_findings(evidence: StudyEvidence) -> list[Finding]:
+    """`infeasible-fraction`: a large part of the trials is infeasible: the search space is wrong, or there is a bug.
 
-    Not said of a setting where nearly all of them lie beyond a stability edge: that asks for stable training first.
+    A setting where nearly all of them are beyond a stability edge is left out: first training must become stable there.
     """
     edges = search_places(evidence).edges
     explained = Counter[int]()
@@ -235,11 +235,11 @@ def infeasible_fraction_findings(evidence: Evidence) -> list[Finding]:
 
 
 def _fraction_finding(
-    evidence: Evidence, concerned: Mapping[int, Sequence[Run]], edges: Sequence[StabilityEdge]
+    evidence: StudyEvidence, concerned: Mapping[int, Sequence[Run]], edges: Sequence[StabilityEdge]
 ) -> Finding:
     lost = [run for runs in concerned.values() for run in runs if not run.feasible]
     shares = [_share_words(evidence, setting, runs) for setting, runs in concerned.items()]
-    more = f", and so in {len(shares) - _MOST_NAMED} more settings" if len(shares) > _MOST_NAMED else ""
+    more = f", and the same in {len(shares) - _MOST_NAMED} more settings" if len(shares) > _MOST_NAMED else ""
     reasons = Counter(run.reason for run in lost).most_common()
     named = ", ".join(f"{reason} {count}" for reason, count in reasons)
     trials = sum(len(runs) for runs in concerned.values())
@@ -268,10 +268,10 @@ def _fraction_finding(
 
 
 def _too_many(lost: int, trials: int, tests: int) -> bool:
-    """Whether so many lost trials are many, and no accident in one of so many settings."""
+    """Whether `lost` of the trials are a large part, and no accident in one of `tests` settings."""
     if trials == 0 or lost < MANY * trials:
         return False
-    # The binomial probability of so many or more, each term from the one before it.
+    # The binomial probability of `lost` or more, each term from the one before it.
     term, found = (1 - COMMON) ** trials, 0.0
     for count in range(trials + 1):
         found += term if count >= lost else 0.0
@@ -279,7 +279,7 @@ def _too_many(lost: int, trials: int, tests: int) -> bool:
     return family_wise(found, tests) <= SURE_FRACTION
 
 
-def _share_words(evidence: Evidence, setting: int, runs: Sequence[Run]) -> str:
+def _share_words(evidence: StudyEvidence, setting: int, runs: Sequence[Run]) -> str:
     lost = sum(not run.feasible for run in runs)
     amount = f"all {counted(len(runs), 'trial')}" if lost == len(runs) else f"{lost} of {len(runs)} trials"
     return f"{amount}{of_setting_words(evidence, setting)} are infeasible"
@@ -295,11 +295,11 @@ def _fraction_action(edges: Sequence[StabilityEdge], *, all_lost: bool) -> str:
         f"{shown_value(edge.first_infeasible)} {'on' if edge.end == 'high' else ''}".strip()
         for edge in edges[:_MOST_NAMED]
     ]
-    return f"leave out where they lie ({'; '.join(where)}), or make training stable there"
+    return f"leave out the values where they are ({'; '.join(where)}), or make training stable there"
 
 
 def _narrower(edges: Sequence[StabilityEdge]) -> list[Change]:
-    """The ranges that end at the threshold, where the best trials do not lie next to it in any setting."""
+    """The ranges cut off at the threshold, unless the best trials are next to it in some setting."""
     best_next = {edge.axis.hyperparameter.path for edge in edges if edge.is_next_to_the_best(len(edges))}
     by_path: dict[tuple[str | int, ...], list[StabilityEdge]] = {}
     for edge in edges:
@@ -328,6 +328,6 @@ def shown_value(value: Scalar) -> str:
     return f"{value:.3g}" if isinstance(value, float) else as_text(value)
 
 
-def of_setting_words(evidence: Evidence, setting: int) -> str:
-    """` of optimizer=adam`; nothing where all trials are of one setting."""
+def of_setting_words(evidence: StudyEvidence, setting: int) -> str:
+    """` of optimizer=adam`; nothing if all trials are of one setting."""
     return f" of {evidence.setting_name(setting)}" if evidence.settings.get(setting) else ""

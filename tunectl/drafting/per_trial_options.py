@@ -1,4 +1,4 @@
-"""The options that take what is the trial's own: its seed, its length, and a folder for what it writes."""
+"""The options with a different value in each trial: the seed, the length of training, and the output folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from tunectl.core.scalars import scalar
-from tunectl.drafting.command_words import Given, Piece
+from tunectl.drafting.command_words import GivenOption, Piece
 from tunectl.drafting.options import Help, Option
 
 _NOT_OF_TRAINING = re.compile(
     "data|split|sched|warm|decay|lr|eval|val|test|model|net|diffus|sampl|log|ema|early|check|callback|save"
 )
-"""What a dotted name may say before `seed` or `steps`: that it is another seed, or the length of something else."""
+"""Parts of a dotted name before `seed` or `steps` that show it is not the seed or the length of training."""
 
 _STEPS = (
     "max_train_steps", "max_steps", "train_steps", "training_steps", "num_train_steps", "num_training_steps",
@@ -35,7 +35,7 @@ _CHECKPOINT = re.compile(
     r"(?:(?:load|init|start|continue|begin|from)_(?:from_)?)?(?:checkpoint|ckpt)(?:_(?:path|file|name))?"
     r"|(?:load|init|start|continue)_(?:from|path|file)"
 )
-"""What names a checkpoint to go on from where the program begins without one; else it may be a file to write."""
+"""Names of a checkpoint to resume from, if the default is none; else it may be a file to write."""
 
 _NONE = ("", "none", "null")
 _OF_A_RUN = re.compile(r"(?:train\w*|run|args|experiment|exp|config|cfg|checkpoint\w*|ckpt)")
@@ -43,7 +43,7 @@ _OUTPUTS = (*_FOLDERS, *_VAGUE_OUTPUTS, "output_path", "save_path", "save_to")
 
 
 def last_part(name: str) -> str:
-    """The last part of a dotted name, `max_steps` of `--trainer.max_steps`; what has no dots is its own last part."""
+    """The last part of a dotted name, `max_steps` of `--trainer.max_steps`; the whole name if it has no dots."""
     return re.sub(r"\W", "_", name.lstrip("-").rpartition(".")[2])
 
 
@@ -57,8 +57,8 @@ def is_folder(name: str) -> bool:
     return _output(name, "") in _FOLDERS
 
 
-def goes_on(option: Option) -> bool:
-    """Whether an option names, by its name, the checkpoint from which the program goes on."""
+def names_resume_checkpoint(option: Option) -> bool:
+    """Whether an option takes, judged by its name, the checkpoint from which the program resumes."""
     if option.takes != 1 or option.many or {choice.lower() for choice in option.choices} - set(_NONE):
         return False
     before, _, last = option.name.lstrip("-").lower().rpartition(".")
@@ -72,9 +72,9 @@ def _is_of_training(name: str) -> bool:
 
 
 def _output(name: str, value: str) -> str:
-    """The name by which an option is known as one for the program's output, "" where it is none.
+    """The name that marks an option as one for the program's output, "" if it is not.
 
-    The name is its last part, or of `hydra.run.dir` the last two. A dotted `decoder.output` must hold a path.
+    The name is its last part, or for `hydra.run.dir` the last two. A dotted `decoder.output` must have a path as value.
     """
     last = last_part(name).lower()
     if last in _OUTPUTS:
@@ -84,8 +84,8 @@ def _output(name: str, value: str) -> str:
     return two if two in _FOLDERS else ""
 
 
-def own_text(piece: Given, steps: Given | None) -> str | None:
-    """The placeholder for the trial's own value that an option takes, None where it takes none."""
+def per_trial_value(piece: GivenOption, steps: GivenOption | None) -> str | None:
+    """The placeholder for an option with a value for each trial, None for other options."""
     value = piece.values[0] if piece.values else ""
     if piece.option.takes != 1 or len(piece.values) > 1:
         return None
@@ -100,36 +100,37 @@ def own_text(piece: Given, steps: Given | None) -> str | None:
     return None
 
 
-def takes_own(option: Option, steps: Given | None) -> bool:
-    """Whether an option that the line does not give takes a value of the trial's own.
+def takes_per_trial_value(option: Option, steps: GivenOption | None) -> bool:
+    """Whether an option that is not in the line gets a value for each trial.
 
-    An output whose name is vague, `--out`, must hold a default; a value that the program derives from another,
+    An output option with a vague name, `--out`, needs a default; a default that refers to another value,
     `${hydra:runtime.output_dir}`, follows that one.
     """
     if option.takes != 1 or option.many or "${" in (option.default or ""):
         return False
     if (steps is not None and option.name == steps.option.name) or is_seed(option.name):
         return True
-    return is_folder(option.name) or (option.default is not None and own_text(by_default(option), steps) is not None)
+    has_value = option.default is not None and per_trial_value(by_default(option), steps) is not None
+    return has_value or is_folder(option.name)
 
 
-def by_default(option: Option) -> Given:
-    """The option as it would be given at its default."""
-    return Given(option, option.name, () if option.default is None else (option.default,), joined=option.joined)
+def by_default(option: Option) -> GivenOption:
+    """The option as it would be written with its default."""
+    return GivenOption(option, option.name, () if option.default is None else (option.default,), joined=option.joined)
 
 
-def steps_option(segments: Sequence[tuple[Sequence[Piece], Help]]) -> Given | None:
-    """The option that says how long to train: one that the line gives, else one whose default does, else one at all."""
-    found: list[tuple[int, int, Given]] = []
+def steps_option(segments: Sequence[tuple[Sequence[Piece], Help]]) -> GivenOption | None:
+    """The option for the length of training: one in the line, else one with a default, else any."""
+    found: list[tuple[int, int, GivenOption]] = []
     for pieces, text in segments:
-        stands = [piece for piece in pieces if isinstance(piece, Given)]
-        by_line = {piece.option.name for piece in stands}
+        in_line = [piece for piece in pieces if isinstance(piece, GivenOption)]
+        by_line = {piece.option.name for piece in in_line}
         rest = [
             by_default(option)
             for option in text.options
             if option.name not in by_line and not text.rivals(option) & by_line
         ]
-        for rank, items in ((0, stands), (1, rest)):
+        for rank, items in ((0, in_line), (1, rest)):
             for item in items:
                 name = last_part(item.option.name).lower()
                 if name not in _STEPS or item.option.takes != 1 or item.option.many or not item.once:
@@ -142,12 +143,12 @@ def steps_option(segments: Sequence[tuple[Sequence[Piece], Help]]) -> Given | No
 
 
 def count(text: str) -> int | None:
-    """A whole number of at least 1 as a text says it, None where it says another thing."""
+    """The whole number of at least 1 in a text, None for other text."""
     value = scalar(text)
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 2**53
     return int(value) if whole and value == int(value) else None  # type: ignore[arg-type]
 
 
 def escaped(text: str) -> str:
-    """The text with its braces doubled, so that none opens a placeholder."""
+    """The text with its braces doubled, so that it has no placeholder."""
     return text.replace("{", "{{").replace("}", "}}")

@@ -1,3 +1,5 @@
+"""Tests procedures/range_test.py."""
+
 from __future__ import annotations
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""A file in the study's folder that is called like a module of Python's takes nothing's place in tunectl and torch."""
+"""A file in the study's folder with the name of a standard module replaces nothing in tunectl and torch."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def torch_raises() -> None:
 
 @pytest.mark.parametrize("made_of_it", [Infeasible("the solver failed"), ValueError("no"), MemoryError("much")])
 def test_what_the_workload_makes_of_the_death_is_not_taken_for_a_verdict(made_of_it: Exception, folder: TrialFolder):
-    # Torch raises from a signal handler, so wherever the workload stands, and the workload may catch it.
+    # Torch raises from a signal handler, so wherever the workload is, and the workload may catch it.
     calls = 0
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
@@ -157,7 +157,7 @@ def test_an_error_of_the_data_set_is_the_data_set_s(text: str):
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "socket")])
 def test_a_loader_that_hangs_up_before_torch_sees_it_dead_has_died(error: Exception):
-    with pytest.raises(LoaderError, match="hung up"), fetching():
+    with pytest.raises(LoaderError, match="closed its connection"), fetching():
         raise error
 
 

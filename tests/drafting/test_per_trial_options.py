@@ -1,17 +1,17 @@
-"""Which options take what is the trial's own, by their names and defaults."""
+"""Tests drafting/per_trial_options.py: which options get a value for each trial, by name and default."""
 
 from __future__ import annotations
 
 import pytest
 
 from tunectl.drafting.help_text import read_help
-from tunectl.drafting.own_options import goes_on
+from tunectl.drafting.per_trial_options import names_resume_checkpoint
 
 
 def is_taken(option: str) -> bool:
     """Whether a checkpoint to go on from is what this option of a help text takes."""
     found = read_help(f"usage: train.py\n\noptions:\n  --lr LR  (default: 0.1)\n  {option}\n")
-    return goes_on(next(item for item in found.options if item.name == option.split()[0]))
+    return names_resume_checkpoint(next(item for item in found.options if item.name == option.split()[0]))
 
 
 @pytest.mark.parametrize(

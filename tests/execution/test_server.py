@@ -1,4 +1,4 @@
-"""What the fork server does with the runner's orders, without its process."""
+"""What the fork server does with the runner's messages, without its process. Tests server.py and process_launch.py."""
 
 from __future__ import annotations
 
