@@ -127,7 +127,7 @@ def test_a_study_file_that_was_changed_in_the_folder_is_said(folder: StudyFolder
     with Index.open_for_writing(folder.index) as index:
         index.put_fingerprints({"study.yaml": "another one's"})
     (line,) = said_of(folder)
-    assert line.startswith(f"warning: {folder.study}: has changed since the last run")
+    assert line.startswith(f"warning: {folder.study}: has been changed since the last run")
 
 
 def test_a_folder_that_lost_its_plan_is_listed_with_what_is_wrong(folder: StudyFolder) -> None:

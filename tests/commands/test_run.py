@@ -150,7 +150,7 @@ def test_a_folder_of_something_else_is_refused(write_study: Write, tunectl: Call
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
     called = tunectl("run", write_study(), "--dir", tmp_path / "mine")
     assert called.code == 3
-    assert "no study folder" in called.err
+    assert "not a study folder" in called.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
