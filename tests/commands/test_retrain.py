@@ -128,7 +128,7 @@ def test_settings_are_named_by_number_or_by_their_values(compared):
     assert compare_studies(f"{folder}:optimizer=sgd", f"{folder}:optimizer=adam") == by_number
     assert compare_studies(str(folder), None) == by_number
     assert compare_studies(f"{folder}:1", f"{folder}:0").comparison.verdict == "do not adopt"
-    with pytest.raises(UsageError, match=r"setting 2 not found; the settings are\n  0: optimizer=sgd\n  1: optimizer=adam"):
+    with pytest.raises(UsageError, match=r"2 not found; the settings are\n  0: optimizer=sgd\n  1: optimizer=adam"):
         compare_studies(f"{folder}:2", f"{folder}:1")
 
 
