@@ -120,7 +120,7 @@ def test_following_ends_where_no_runner_is_at_work(folder: StudyFolder) -> None:
 
 
 def test_what_is_not_there_is_told(folder: StudyFolder, tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match="no study folder"):
+    with pytest.raises(FolderError, match="not a study folder"):
         trial_log(tmp_path, 0)
     with pytest.raises(UsageError, match="there is no trial 2: its trials are 0 to 1"):
         trial_log(folder.path, 2)
