@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ class Called:
     code: int
     out: str
     err: str
+
+    @property
+    def messages(self) -> str:
+        """The messages on stderr, each in one line again where it was wrapped."""
+        return re.sub(r"\n {2}(?=\S)", " ", self.err)
 
     def json(self) -> dict[str, Any]:
         return dict(json.loads(self.out))

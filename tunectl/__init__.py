@@ -1,6 +1,6 @@
 """tunectl: hyperparameter studies as the Deep Learning Tuning Playbook says they should be run."""
 
-# Nothing is imported here: under `python -m tunectl` the current folder, which may be somebody else's, comes first.
+# Nothing is imported here: under `python -m tunectl` the current folder, which may not be yours, comes first.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

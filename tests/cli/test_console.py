@@ -112,3 +112,16 @@ def test_the_live_table_s_messages_do_not_act_on_the_terminal(monkeypatch: pytes
         watching.message("a message\x1b]0;title\x07")
     assert "a message\\x1b]0;title\\x07" in shown.getvalue()
     assert "\x1b]0" not in shown.getvalue()
+
+
+def test_a_warning_is_wrapped_like_a_finding_and_other_messages_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/a-folder/" + "with-a-long-name/" * 8 + "study.yaml:3:1:"
+    warning = f"warning: {path} " + "a reason that is explained at length, " * 6
+    note(warning.strip())
+    note("x " * 200)
+    *lines, unwrapped, end = capsys.readouterr().err.split("\n")
+    assert len(lines) > 2
+    assert " ".join(line.strip() for line in lines) == warning.strip()
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert all(len(line) <= 100 or path in line for line in lines), "only a long path may be longer"
+    assert (unwrapped, end) == ("x " * 200, "")

@@ -153,7 +153,9 @@ def test_every_command_that_reads_a_folder_says_its_damage(
     for words in [*commands, ["report", place]]:
         app(words, standalone_mode=False)
         printed = capsys.readouterr()
-        assert "trials/00001/measurements.jsonl: is missing or empty" in printed.out + printed.err, words
+        assert "trials/00001/measurements.jsonl: is missing or empty" in printed.out + " ".join(printed.err.split()), (
+            words
+        )
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"procedure": 3, "procedure": 4}', '{"procedure": "x", "crc32": 1}'])
@@ -321,12 +323,12 @@ def test_a_real_run_says_each_damage_once_and_in_its_json(
     ]
     again = tunectl("run", study, "--quiet", "--json")
     assert again.code == 1, "files are damaged"
-    assert again.err.splitlines() == [f"warning: {line}" for line in damage]
+    assert again.messages.splitlines() == [f"warning: {line}" for line in damage]
     assert again.json()["damage"] == damage
     for words in (["status"], ["report"], ["next"], ["export", "--to", "csv"]):
         called = tunectl(words[0], folder.path, *words[1:], "--json")
         assert called.json()["damage"] == damage, words
-        assert called.err.splitlines()[:2] == [f"warning: {line}" for line in damage]
+        assert called.messages.splitlines()[:2] == [f"warning: {line}" for line in damage]
     shutil.rmtree(folder.trial(1).path)
     trained = tunectl("run", study, "--quiet", "--json")
     assert trained.json()["damage"][1:] == [

@@ -169,6 +169,6 @@ def test_the_command_says_where_it_wrote_and_gives_json(folder, monkeypatch, cap
 
 
 def test_the_commands_choices_are_the_tools():
-    from tunectl.cli.export import To
+    from tunectl.cli.export import Target
 
-    assert tuple(To) == TOOLS
+    assert tuple(Target) == TOOLS

@@ -60,7 +60,7 @@ def study(tmp_path: Path) -> Path:
 def test_every_end_of_a_program_has_its_row(tunectl: Call, study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     called = tunectl("run", study, "--dir", folder, "--slots", "1", "--json")
-    assert called.code == 1, called.err
+    assert called.code == 1, called.messages
     found = {
         row["behaviour"]: (row["state"], row["reason"], row["best_value"], row["attempts"]) for row in rows(folder)
     }
@@ -72,14 +72,14 @@ def test_every_end_of_a_program_has_its_row(tunectl: Call, study: Path, tmp_path
         "killed once": ("completed", "", "0.5", "2"),
         "fails": ("failed", "exit_code_1", "0.5", "1"),
     }
-    assert "ValueError: no such data set (exit code 1)" in called.err
-    assert "crashed: was killed by SIGSEGV" in called.err
+    assert "ValueError: no such data set (exit code 1)" in called.messages
+    assert "crashed: was killed by SIGSEGV" in called.messages
     failed = json.loads((folder / "trials" / "00005" / "result.json").read_text())
     assert failed["where"] == f"{study.with_name('program.py')}:13"
     # Mended, the failed one is run again, and nothing else.
     study.with_name("program.py").write_text(PROGRAM.replace('raise ValueError("no such data set")', "pass"))
     again = tunectl("run", study, "--dir", folder, "--retry-failed")
-    assert again.code == 0, again.err
+    assert again.code == 0, again.messages
     assert [(row["state"], row["attempts"]) for row in rows(folder)][-1] == ("completed", "2")
 
 
@@ -105,13 +105,13 @@ def test_a_function_is_a_study(tunectl: Call, tmp_path: Path) -> None:
     text += "hyperparameters:\n  learning_rate: 0.1\n  width: {role: scientific, values: [2, 4]}\n"
     study.write_text(text)
     called = tunectl("run", study, "--dir", tmp_path / "out")
-    assert called.code == 0, called.err
+    assert called.code == 0, called.messages
     found = [(row["width"], row["state"], row["reason"], row["best_value"]) for row in rows(tmp_path / "out")]
     assert found == [("2", "completed", "", "0.125"), ("4", "infeasible", "too wide", "")]
     study.write_text(text.replace("width", "depth"))
     refused = tunectl("check", study)
     assert refused.code == 2
-    assert "depth is not used: it is not a parameter of the function" in refused.err
+    assert "depth is not used: it is not a parameter of the function" in refused.messages
 
 
 def test_a_program_that_ignores_sigterm_is_killed_with_its_children_after_the_grace(
@@ -132,7 +132,7 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children_after_the_gr
     study.write_text(text + "resources: {trial_timeout_seconds: 1.5, grace_seconds: 0.5, retries: 0}\n")
     folder = tmp_path / "out"
     called = tunectl("run", study, "--dir", folder)
-    assert called.code == 1, called.err
+    assert called.code == 1, called.messages
     assert [(row["state"], row["reason"]) for row in rows(folder)] == [("failed", "timeout")]
     pids = [int(path.name) for path in (folder / "trials" / "00000" / "files").iterdir() if path.name.isdigit()]
     assert len(pids) == 2
@@ -164,10 +164,10 @@ search: {trials: 3}
 """
     )
     called = tunectl("run", path, "--dir", tmp_path / "out")
-    assert called.code == 0, called.err
-    assert called.err.count("never printed") == 1, called.err
-    assert "warning: in 3 of 3 trials f1 was never printed (trial 0: the study has the expression" in called.err
-    assert "warning: in 1 of 3 trials loss could not be read (trial 1: '1,234' may be 1.234 or 1234" in called.err
+    assert called.code == 0, called.messages
+    assert called.messages.count("never printed") == 1, called.messages
+    assert "warning: in 3 of 3 trials f1 was never printed (trial 0: the study has the expression" in called.messages
+    assert "warning: in 1 of 3 trials loss could not be read (trial 1: '1,234' may be 1.234 or 1234" in called.messages
     assert [row["message"].startswith("loss could not be read") for row in rows(tmp_path / "out")] == [
         False,
         True,

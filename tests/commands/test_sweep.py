@@ -33,8 +33,8 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     study, folder = write_study(), tmp_path / "sweep"
     grid = ("--low", "0.01", "--high", "0.1", "--points", "2", "--steps", "20", "--no-follow-up")
     called = tunectl("lr-sweep", study, "--dir", folder, *grid)
-    assert called.code == 0, called.err
-    assert "lr-sweep: takes about 4 to 6 trainings of 20 steps in all\n" in called.err
+    assert called.code == 0, called.messages
+    assert "lr-sweep: takes about 4 to 6 trainings of 20 steps in all\n" in called.messages
     conclusion = json.loads((folder / "conclusion.json").read_text())
     assert set(conclusion) == {
         "crc32",
@@ -54,11 +54,11 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     for name in ("conclusion.json", "study.db"):
         (folder / name).unlink()
     again = tunectl("lr-sweep", study, "--dir", folder, *grid, "--json")
-    assert again.code == 0, again.err
+    assert again.code == 0, again.messages
     assert json.loads(again.out)["best_learning_rate"] == conclusion["best_learning_rate"]
     assert json.loads((folder / "conclusion.json").read_text()) == conclusion
-    assert "(1 trial)" in again.err
-    assert "takes about" not in again.err
+    assert "(1 trial)" in again.messages
+    assert "takes about" not in again.messages
 
     # Damaged: the updates of a trial, on which the conclusion rests; nothing is trained, and it is said once.
     steps = folder / "trials" / "00000" / "steps.jsonl"
@@ -66,11 +66,15 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
     damaged = tunectl("lr-sweep", study, "--dir", folder, *grid, "--json")
     line = "trial 0: trials/00000/steps.jsonl: 1 damaged line left out (line 1); none of its 20 updates is used"
     assert damaged.json()["damage"] == [line]
-    assert damaged.err.splitlines() == [f"warning: {line}"]
+    assert damaged.messages.splitlines() == [f"warning: {line}"]
 
     other = tunectl("lr-sweep", study, "--dir", folder, "--low", "0.02", *grid[2:])
     assert other.code == 3
+<<<<<<< HEAD
     assert "was made with other options" in other.err
+=======
+    assert "was asked otherwise before" in other.messages
+>>>>>>> w-draft
     assert tunectl("run", study, "--dir", folder).code == 3
 
 
@@ -79,12 +83,12 @@ def test_a_range_test_and_a_sweep_of_one_configuration_beside_each_other_are_com
 ) -> None:
     study = write_study()
     sweep = tunectl("lr-sweep", study, "--dir", tmp_path / "a", "--low", "0.01", "--high", "0.1", "--points", "2")
-    assert sweep.code == 0, sweep.err
+    assert sweep.code == 0, sweep.messages
     best = json.loads((tmp_path / "a" / "conclusion.json").read_text())["best_learning_rate"]
     assert best is not None
     assert f"learning_rate: {best:g}" in sweep.out
     tested = tunectl("range-test", study, "--dir", tmp_path / "b", "--steps", "100")
-    assert tested.code == 0, tested.err
+    assert tested.code == 0, tested.messages
     assert f"lr-sweep found {best:g}" in " ".join(tested.out.split())
     assert json.loads((tmp_path / "b" / "conclusion.json").read_text())["sweep_best_learning_rate"] == best
     # Another configuration, and what cannot be read, are not compared.
@@ -101,7 +105,7 @@ def test_the_first_steps_are_those_of_the_study_s_own_schedule_at_its_own_length
 ) -> None:
     study = write_study(steps=40, more="  schedule: cosine\n  warmup_steps: 4")
     called = tunectl("lr-sweep", study, "--dir", tmp_path / "a", "--low", "0.01", "--high", "0.1", "--points", "2")
-    assert called.code == 0, called.err
+    assert called.code == 0, called.messages
     plan = [json.loads(line) for line in (tmp_path / "a" / "plan.jsonl").read_text().splitlines()]
     early = [line for line in plan if line.get("training", {}).get("eval_every") == 1]
     assert len(early) == 3
@@ -124,9 +128,9 @@ def test_what_may_regularise_and_cannot_be_judged_is_asked_for_before_anything_i
     study.write_text(text.replace("search:", "  gamma: 2.0\n  dropout_rate: 0.3\nsearch:"))
     called = tunectl("lr-sweep", study, "--dir", tmp_path / "out", "--find-max-train-steps")
     assert called.code == 2
-    assert "gamma: --find-max-train-steps trains without regularisation" in " ".join(called.err.split())
-    assert "--off gamma=2.0 if it does not regularise" in " ".join(called.err.split())
-    assert "dropout_rate" not in called.err
+    assert "gamma: --find-max-train-steps trains without regularisation" in " ".join(called.messages.split())
+    assert "--off gamma=2.0 if it does not regularise" in " ".join(called.messages.split())
+    assert "dropout_rate" not in called.messages
     assert not (tmp_path / "out").exists()
 
 
@@ -136,12 +140,12 @@ def test_a_study_that_is_not_settled_or_a_failing_trial_gives_no_conclusion(
     varied = write_study(more="  behaviour: {role: nuisance, values: [good, exception]}")
     called = tunectl("lr-sweep", varied, "--dir", tmp_path / "a")
     assert called.code == 2
-    assert "behaviour: good, exception" in called.err
+    assert "behaviour: good, exception" in called.messages
     assert not (tmp_path / "a").exists()
     at = ("--at", "behaviour=exception", "--points", "2", "--low", "0.01", "--high", "0.1")
     failing = tunectl("lr-sweep", varied, "--dir", tmp_path / "b", *at)
     assert failing.code == 1
-    assert "the model broke" in failing.err
+    assert "the model broke" in failing.messages
     assert not (tmp_path / "b" / "conclusion.json").exists()
 
 
@@ -174,8 +178,8 @@ def test_on_own_code_a_procedure_names_what_it_lacks_before_anything_is_created(
     study.write_text(OWN)
     called = tunectl(procedure, study, "--dir", tmp_path / "out")
     assert called.code == 2
-    assert f"{procedure}: " in called.err
-    assert said in called.err
+    assert f"{procedure}: " in called.messages
+    assert said in called.messages
     assert not (tmp_path / "out").exists()
 
 
@@ -188,7 +192,11 @@ def test_a_command_that_always_takes_what_a_procedure_leaves_out_is_refused_befo
     study.write_text(text.replace("search:", "  grad_clip_norm: 1.0\nsearch:"))
     called = tunectl("clip-sweep", study, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
     assert called.code == 2
+<<<<<<< HEAD
     assert 'into a list, which is left out in these trials: ["--clip={grad_clip_norm}"]' in " ".join(called.err.split())
+=======
+    assert 'list of its own, which is left out there: ["--clip={grad_clip_norm}"]' in " ".join(called.messages.split())
+>>>>>>> w-draft
     assert not (tmp_path / "out").exists()
 
 
@@ -234,7 +242,7 @@ def test_the_conclusion_of_an_older_sweep_is_refused_before_anything_is_created(
     (old / "conclusion.json").write_text('{"base_learning_rate": 0.15, "warmup_steps": 300, "adopt": true}')
     called = tunectl("clip-sweep", write_study(), "--from", old, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
     assert called.code == 2
-    assert "by an older warmup-sweep" in called.err
+    assert "by an older warmup-sweep" in called.messages
     assert not (tmp_path / "out").exists()
 
 
