@@ -119,11 +119,7 @@ def test_following_ends_where_no_runner_is_at_work(folder: StudyFolder) -> None:
     assert b"".join(trial_log(folder.path, 1, follow=True, wait=waits)) == b"one\n"
 
 
-<<<<<<< HEAD
 def test_a_missing_study_trial_or_log_is_an_error(folder: StudyFolder, tmp_path: Path) -> None:
-=======
-def test_what_is_not_there_is_told(folder: StudyFolder, tmp_path: Path) -> None:
->>>>>>> w-draft
     with pytest.raises(FolderError, match="not a study folder"):
         trial_log(tmp_path, 0)
     with pytest.raises(UsageError, match="trial 2 not found: expected one from 0 to 1"):

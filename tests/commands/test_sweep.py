@@ -70,11 +70,7 @@ def test_a_sweep_concludes_goes_on_where_it_was_left_and_belongs_to_one_request(
 
     other = tunectl("lr-sweep", study, "--dir", folder, "--low", "0.02", *grid[2:])
     assert other.code == 3
-<<<<<<< HEAD
-    assert "was made with other options" in other.err
-=======
-    assert "was asked otherwise before" in other.messages
->>>>>>> w-draft
+    assert "was made with other options" in other.messages
     assert tunectl("run", study, "--dir", folder).code == 3
 
 
@@ -192,11 +188,9 @@ def test_a_command_that_always_takes_what_a_procedure_leaves_out_is_refused_befo
     study.write_text(text.replace("search:", "  grad_clip_norm: 1.0\nsearch:"))
     called = tunectl("clip-sweep", study, "--dir", tmp_path / "out", "--at", "learning_rate=0.1")
     assert called.code == 2
-<<<<<<< HEAD
-    assert 'into a list, which is left out in these trials: ["--clip={grad_clip_norm}"]' in " ".join(called.err.split())
-=======
-    assert 'list of its own, which is left out there: ["--clip={grad_clip_norm}"]' in " ".join(called.messages.split())
->>>>>>> w-draft
+    assert 'into a list, which is left out in these trials: ["--clip={grad_clip_norm}"]' in " ".join(
+        called.messages.split()
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -109,11 +109,7 @@ def test_a_file_that_programs_go_on_from_stops_the_study(run: Callable[..., Call
     text = STUDY.replace('"{trial.dir}"]', '"{trial.dir}", "--resume=model.pt"]')
     stopped = run(text, slots=1)
     assert stopped.code == 1
-<<<<<<< HEAD
-    assert "stopping: trials read, or go on from, files that other trials wrote." in stopped.err
-=======
-    assert "stopping: what trials read or go on from is not their own." in stopped.messages
->>>>>>> w-draft
+    assert "stopping: trials read, or go on from, files that other trials wrote." in stopped.messages
     assert len((tmp_path / "times.txt").read_text().split("begin")) == 3  # of three trials two were begun
     # Nor does the next run go on, until the study says that it is meant.
     assert run(text, slots=1).code == 1
