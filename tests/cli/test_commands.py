@@ -1,4 +1,4 @@
-"""Tests cli/main.py and the commands in it: exit codes, output streams, imports and help texts."""
+"""Tests cli/main.py, sweeps.py, shared_options.py and the other commands: exit codes, streams, imports, help texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests cli/console.py: output without a reader, or on a full disk."""
+"""Tests cli/console.py and progress_display.py: output without a reader, or on a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failed trials for people: each message once."""
+"""Tests cli/failed_trials.py: each message once."""
 
 from __future__ import annotations
 

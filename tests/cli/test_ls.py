@@ -1,4 +1,4 @@
-"""`ls` and `status` as they are printed: damage, and retrains beside the trials of the search."""
+"""Tests cli/ls.py and status.py: damage, and retrains beside the trials of the search."""
 
 from __future__ import annotations
 

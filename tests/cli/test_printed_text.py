@@ -1,4 +1,6 @@
-"""Every command prints what it must in any encoding, from folders of any name, and lets nothing act on the terminal."""
+"""Tests cli/printed_findings.py and the other commands: in any encoding and from folders of any name each prints what
+it must, and nothing of it acts on the terminal.
+"""
 
 from __future__ import annotations
 

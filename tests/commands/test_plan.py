@@ -1,3 +1,5 @@
+"""Tests commands/plan.py and session/checked_study.py."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The example studies of own code, run as a user would. They need the packages of the extras."""
+"""Tests exchange/lightning_callback.py and the example studies of own code, run as a user would, with the extras."""
 
 from __future__ import annotations
 

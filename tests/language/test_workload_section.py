@@ -15,7 +15,7 @@ from tunectl.core.wording import as_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.identity import Differences, differences, identity
 from tunectl.language.placeholders import AbsentError, command_line, filled, names_in
-from tunectl.language.study_reader import draft_study, parse_study
+from tunectl.language.study_reader import read_draft, parse_study
 
 STUDY = """\
 study: own
@@ -38,7 +38,7 @@ def text(workload: str = COMMAND, hyperparameters: str = RATE, metric: str = "va
 def problems(content: str, tmp_path: Path) -> list[str]:
     path = tmp_path / "study.yaml"
     path.write_text(content)
-    draft = draft_study(path)
+    draft = read_draft(path)
     found = list(draft.document.problems)
     if draft.own_code is not None and draft.own_code[1] is not None:
         found += check_program(draft, draft.own_code[1], unbroken=draft.unbroken)

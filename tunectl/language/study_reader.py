@@ -75,14 +75,14 @@ class Draft:
         return self.document.problem(path, message, at_key=at_key)
 
 
-def draft_study(path: Path) -> Draft:
+def read_draft(path: Path) -> Draft:
     """Read a study file as far as possible. Raises StudyError only where it is not a YAML document."""
     return _draft(read_document(path), path.absolute(), None)
 
 
 def load_study(path: Path) -> StudySpec:
     """Read and check a study file. Raises StudyError with all problems at once."""
-    return _whole(draft_study(path))
+    return _whole(read_draft(path))
 
 
 def parse_study(text: str, path: Path, default_name: str | None = None, points_copy: Path | None = None) -> StudySpec:

@@ -18,7 +18,7 @@ from tunectl.language.consumed_names import check_consumption, check_names
 from tunectl.language.placeholders import names_in
 from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
-from tunectl.language.study_reader import Draft, draft_study
+from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.conditions import TooManyWorldsError, too_many_worlds
 from tunectl.space.listed_points import check_count, listed_configurations
@@ -45,7 +45,7 @@ class CheckedStudy:
 
 def check_study(path: Path, current_folder: Path) -> CheckedStudy:
     """Check a study file; raises StudyError with all problems that were found."""
-    draft = draft_study(path)
+    draft = read_draft(path)
     problems = [*draft.document.problems, *_problems_of_the_backend(draft)]
     try:
         reference, signature = _read_workload(draft, current_folder, problems)
