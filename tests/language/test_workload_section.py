@@ -15,7 +15,7 @@ from tunectl.core.wording import as_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.identity import Differences, differences, identity
 from tunectl.language.placeholders import AbsentError, command_line, filled, names_in
-from tunectl.language.study_reader import read_draft, parse_study
+from tunectl.language.study_reader import parse_study, read_draft
 
 STUDY = """\
 study: own
