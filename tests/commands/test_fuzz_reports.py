@@ -41,7 +41,7 @@ def test_findings_bear_studies_in_which_nothing_can_be_learned(drawn: Drawn):
         assert not set(finding.trials) - trials
         assert not set(finding.settings) - evidence.settings.keys()
         assert "nan" not in " ".join([finding.sentence, finding.action]).replace("nan_loss", "").split()
-        _lines(finding, 80)
+        _lines(finding)
         for change in finding.changes:
             numbers = change.value if isinstance(change.value, list) else [change.value]
             assert all(math.isfinite(number) for number in numbers if isinstance(number, float))

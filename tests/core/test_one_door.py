@@ -44,7 +44,7 @@ ALLOWED = {
     ("execution/runner_lock.py", "os.open"): STUDY_FOLDER,
     ("store/writing_lock.py", "os.open"): STUDY_FOLDER,
     ("programs/kept_checkpoints.py", "link.hardlink_to"): "a new link in the trial's checkpoints; none is followed",
-    ("cli/console.py", "os.open"): NOWHERE,
+    ("cli/console.py", "open"): NOWHERE,
     ("cli/main.py", "open"): NOWHERE,
     ("exchange/export_folder.py", "place.parent.mkdir"): USERS,
     ("exchange/export_folder.py", "path.parent.mkdir"): USERS,

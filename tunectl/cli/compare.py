@@ -12,6 +12,8 @@ from tunectl.cli.shared_options import AsJson
 if TYPE_CHECKING:
     from tunectl.commands.compare import StudyComparison
 
+_HEADER = ("", "setting", "trial", "search_value", "retrains", "mean", "retrain_deviation", "study_deviation")
+
 
 def compare(
     old: Annotated[
@@ -39,29 +41,23 @@ def compare(
         _print(report)
 
 
+def _rows(report: StudyComparison) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for role, side in (("in use", report.old), ("new", report.new)):
+        candidate = side.candidate
+        values = [report.objective.value(cost) for cost in candidate.costs]
+        mean = sum(values) / len(values) if values else None
+        deviations = (candidate.retrain_deviation, candidate.study_deviation)
+        rows.append((role, candidate.name, side.trial, candidate.search_value, len(values), mean, *deviations))
+    return rows
+
+
 def _print(report: StudyComparison) -> None:
     from tunectl.analysis.comparison.comparison import FIRST_RETRAINS
     from tunectl.analysis.results.seed_variation import PASS_THE_SEED
 
     objective, found = report.objective, report.comparison
-    rows = []
-    for role, side in (("in use", report.old), ("new", report.new)):
-        values = [objective.value(cost) for cost in side.candidate.costs]
-        mean = sum(values) / len(values) if values else None
-        rows.append(
-            (
-                role,
-                side.candidate.name,
-                side.trial,
-                side.candidate.search_value,
-                len(values),
-                mean,
-                side.candidate.retrain_deviation,
-                side.candidate.study_deviation,
-            )
-        )
-    header = ("", "setting", "trial", "search_value", "retrains", "mean", "retrain_deviation", "study_deviation")
-    say_table(header, rows, title=f"{objective.metric}, {objective.direction}")
+    say_table(_HEADER, _rows(report), title=f"{objective.metric}, {objective.direction}")
     say()
     say(f"{found.verdict}: {found.reason}")
     if found.improvement is not None and found.interval is not None:

@@ -21,7 +21,7 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, train_trials
-from tunectl.session.unread_metrics import unread_metrics
+from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.provenance import original_study_file, read_provenance
 from tunectl.store.study_folder import open_folder
@@ -172,8 +172,7 @@ def _report(study: OpenStudy, keys: set[tuple[int, int]], watcher: Watcher, *, i
     from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
-    for sentence in unread_metrics(study.folder, outcomes):
-        watcher.message(f"warning: {sentence}")
+    warn_of_unread_metrics(study.folder, outcomes, watcher.message)
     with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
     found = [item for item in retrained(outcomes) if (item.searched.plan.setting, item.searched.plan.point) in keys]

@@ -22,7 +22,7 @@ from tunectl.session.outcome_index import has_ended, refresh_index_at_end
 from tunectl.session.probed_study import probe_workload, study_slots
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
-from tunectl.session.unread_metrics import unread_metrics
+from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import plan_trials
 from tunectl.store.study_folder import check_place, study_path
 from tunectl.store.writing_lock import writing_lock
@@ -138,8 +138,7 @@ def _report(study: OpenStudy, watcher: Watcher, *, untouched: bool, interrupted:
     from tunectl.session.written_tables import write_tables
 
     outcomes = refresh_index_at_end(study.folder, study.trials, study.spec.objective, study.index, study.damage)
-    for sentence in unread_metrics(study.folder, outcomes):
-        watcher.message(f"warning: {sentence}")
+    warn_of_unread_metrics(study.folder, outcomes, watcher.message)
     with writing_lock(study.folder, watcher.message):
         tables = write_tables(study.folder, study.spec, outcomes, study.index)
         has_clash = bool(must_stop(study.spec, list(read_written(study.folder.written)[0].values())))

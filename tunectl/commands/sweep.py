@@ -33,7 +33,7 @@ from tunectl.session.probed_study import ProbedWorkload, probe_workload, study_s
 from tunectl.session.procedure_request import ProcedureRequest, check_arguments, checked_sweep
 from tunectl.session.run_progress import Watcher
 from tunectl.session.training_trials import RunOptions, disk_need, train_trials
-from tunectl.session.unread_metrics import unread_metrics
+from tunectl.session.unread_metrics import warn_of_unread_metrics
 from tunectl.space.trial_plan import trial_seed
 from tunectl.store.step_files import read_updates
 from tunectl.store.study_folder import check_place, study_path
@@ -135,12 +135,12 @@ def run_procedure(
             results = read_results(opened, results)
             added = planned_trials(checked.spec, sweep, procedure, results, opened.trials)
             if not added:
-                for sentence in unread_metrics(opened.folder, opened.outcomes):
-                    watcher.message(f"warning: {sentence}")
-                known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
-                conclusion = without_evidence(procedure.conclude(known, results), results)
-                return _report(procedure, checked, opened, conclusion, watcher, interrupted=False)
+                break
             opened = with_trials(opened, added)
+        warn_of_unread_metrics(opened.folder, opened.outcomes, watcher.message)
+        known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
+        conclusion = without_evidence(procedure.conclude(known, results), results)
+        return _report(procedure, checked, opened, conclusion, watcher, interrupted=False)
 
 
 def _say_cost(procedure: Procedure[Options], sweep: SweepSpec[Options], watcher: Watcher) -> None:

@@ -81,7 +81,7 @@ def run_command(
         stack.callback(measurements.close)
         # Metrics of the attempt before are written before the beginning of this one is noted.
         reading.collector.write(measurements)
-        flusher, beginning = _flusher(request, folder, resume), _beginning(resume, folder, offset)
+        beginning = _beginning(resume, folder, offset)
         note_beginning(folder, beginning, durable=request.program.can_resume)
         seconds.startup_seconds += time.monotonic() - began
         running = RunningProgram(
@@ -95,7 +95,7 @@ def run_command(
             recorded=reading.recorded,
             collector=reading.collector,
             kept=_kept(request, folder, values, reading.collector),
-            flusher=flusher,
+            flusher=_flusher(request, folder, resume),
             measurements=measurements,
             log_offset=offset,
             patterns=[re.compile(text) for text in request.program.infeasible.patterns],
@@ -108,8 +108,7 @@ def run_command(
         running.measurements.sync()
         _flush_at_the_end(running)
     _raise_if_the_machine_is_to_blame(running)
-    result = outcome_of(running, seconds)
-    if result is not None and result.state != "failed":
+    if (result := outcome_of(running, seconds)) is not None and result.state != "failed":
         remove_put_away(request, folder)
     return result
 

@@ -85,13 +85,9 @@ def outcome_of(running: RunningProgram, seconds: TrialSeconds, *, dies: bool = T
     last = failure_line(tail) or "it printed nothing"
     if code in ends.exit_codes:
         return result("infeasible", f"exit_code_{code}", f"{last} (exit code {code})", collector.last_step)
-    if running.infeasible_line:
-        reason = (
-            "out_of_memory"
-            if _OUT_OF_MEMORY.search(running.infeasible_line)
-            else jsontext.one_line(running.infeasible_line)[:80]
-        )
-        return result("infeasible", reason, f"{INFEASIBLE_PREFIX}{running.infeasible_line}", collector.last_step)
+    if line := running.infeasible_line:
+        reason = "out_of_memory" if _OUT_OF_MEMORY.search(line) else jsontext.one_line(line)[:80]
+        return result("infeasible", reason, f"{INFEASIBLE_PREFIX}{line}", collector.last_step)
     if dies and (number := _signal_of(code)):
         _die_by(number)
     limit = f"; {file_size_remedy()}" if "File too large" in last else ""

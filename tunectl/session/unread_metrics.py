@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tunectl.core.folders import StudyFolder
 from tunectl.core.records import TrialOutcome
 from tunectl.store.trial_files import read_result
+
+
+def warn_of_unread_metrics(folder: StudyFolder, outcomes: Sequence[TrialOutcome], say: Callable[[str], None]) -> None:
+    """Say each sentence of `unread_metrics` as a warning."""
+    for sentence in unread_metrics(folder, outcomes):
+        say(f"warning: {sentence}")
 
 
 def unread_metrics(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> list[str]:
