@@ -32,9 +32,11 @@ class Quiet(AbstractContextManager["Quiet"]):
         return None
 
     def message(self, text: str) -> None:
+        """Print a message."""
         note(text)
 
     def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
+        """Print what is shown of a trial that has ended."""
         if outcome.state == "failed":
             note(self._line(outcome, progress))
 
@@ -54,6 +56,7 @@ class Lines(Quiet):
     """Prints one line on stderr for each trial that ends."""
 
     def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
+        """Print what is shown of a trial that has ended."""
         note(self._line(outcome, progress))
 
 
@@ -77,14 +80,17 @@ class Live(Quiet):
         self._live.stop()
 
     def message(self, text: str) -> None:
+        """Print a message."""
         self._print(text)
 
     def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None:
+        """Print what is shown of a trial that has ended."""
         if outcome.state == "failed":
             self._print(self._line(outcome, progress))
         self.progress(progress)
 
     def progress(self, progress: RunProgress) -> None:
+        """Show how far the run is."""
         self._live.update(_table(progress))
 
     def _print(self, text: str) -> None:

@@ -185,6 +185,7 @@ def _print_traceback() -> None:
 
 
 def flush_standard_streams() -> None:
+    """Write out the buffers of stdout and stderr, whatever state they are in."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

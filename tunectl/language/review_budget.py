@@ -36,6 +36,7 @@ def affordable_dimensions(trials: int) -> int:
 
 
 def too_many_dimensions(context: Context) -> list[Problem]:
+    """A warning for more sampled hyperparameters than the number of trials can cover."""
     if context.spec.search.sampler in ("grid", "points"):
         return []
     worst: tuple[int, Problem] | None = None
@@ -53,6 +54,7 @@ def too_many_dimensions(context: Context) -> list[Problem]:
 
 
 def unequal_dimensions(context: Context) -> list[Problem]:
+    """A warning if settings with the same number of trials sample different numbers of hyperparameters."""
     if len(set(context.trials)) != 1 or len(context.settings) < 2:
         return []
     counts = [context.dimensions(setting) for setting in context.settings]
@@ -69,6 +71,7 @@ def unequal_dimensions(context: Context) -> list[Problem]:
 
 
 def nothing_sampled(context: Context) -> list[Problem]:
+    """A warning for several trials of a setting in which nothing is sampled."""
     trials = context.spec.search.trials or 1
     if (
         trials == 1

@@ -36,6 +36,7 @@ class Context:
         return list(self.conditions.worlds([*names, *setting], choose=choose))
 
     def warn(self, item: Hyperparameter, message: str) -> Problem:
+        """A warning at the name of a hyperparameter."""
         return self.spec.problem(item.path, message, at_key=True)
 
     def dimensions(self, setting: Mapping[str, Scalar]) -> int:
@@ -53,6 +54,7 @@ class Context:
         return len(columns)
 
     def describe(self, setting: Mapping[str, Scalar]) -> str:
+        """A setting in words, with at most a few of its values."""
         named = [f"{name} is {quoted(value)}" for name, value in setting.items()]
         listed = ", ".join([*named[:_MOST_NAMED], *(["…"] if len(named) > _MOST_NAMED else [])])
         return f" where {listed}" if listed else ""

@@ -26,6 +26,7 @@ _LENGTHS = re.compile(
 
 
 def batch_size_as_nuisance(context: Context) -> list[Problem]:
+    """A warning for a nuisance batch_size."""
     reason = (
         "batch_size as nuisance: it changes the cost of a trial and the best learning rate, momentum and "
         "regularisation, but not the best value that can be reached; fix it at the size that the hardware trains "
@@ -35,6 +36,7 @@ def batch_size_as_nuisance(context: Context) -> list[Problem]:
 
 
 def learning_rate_as_scientific(context: Context) -> list[Problem]:
+    """A warning for a scientific learning_rate."""
     reason = (
         "learning_rate as scientific: its best value depends on nearly everything else, so it is almost always a "
         "nuisance; write role: nuisance"
@@ -45,6 +47,7 @@ def learning_rate_as_scientific(context: Context) -> list[Problem]:
 
 
 def wants_log_scale(context: Context) -> list[Problem]:
+    """A warning for each range that should be searched on a logarithmic scale."""
     return [
         context.warn(
             item,
@@ -61,6 +64,7 @@ def wants_log_scale(context: Context) -> list[Problem]:
 
 
 def fixed_learning_rate(context: Context) -> list[Problem]:
+    """A warning for a learning rate that is fixed while something else is compared."""
     asked = [item for item in scientific(context.spec) if item.name != "learning_rate"]
     rates = context.spec.alternatives("learning_rate")
     fixed = [item for item in rates if not can_differ(item)]
@@ -75,6 +79,7 @@ def fixed_learning_rate(context: Context) -> list[Problem]:
 
 
 def fixed_regularisation(context: Context) -> list[Problem]:
+    """A warning for regularisation that is fixed while sizes of the model are compared."""
     sizes = [item.name for item in scientific(context.spec) if _is_size(item.name)]
     if not sizes:
         return []

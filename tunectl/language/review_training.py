@@ -15,6 +15,7 @@ _SHORT_WARMUP, _LONG_WARMUP = 0.05, 0.1
 
 
 def small_evaluation_batches(context: Context) -> list[Problem]:
+    """A warning for evaluation batches that are smaller than training batches."""
     for world in context.conditions.worlds(["eval_batch_size", "batch_size"]):
         evaluation = world.active.get("eval_batch_size")
         if evaluation is None:
@@ -32,6 +33,7 @@ def small_evaluation_batches(context: Context) -> list[Problem]:
 
 
 def gradient_accumulation(context: Context) -> list[Problem]:
+    """A warning for accumulate_steps."""
     # "Determining the feasible batch sizes and estimating training throughput": to be avoided in applied work.
     reason = (
         "gradient accumulation: it imitates a batch that does not fit into memory, but makes training no faster; leave "

@@ -136,6 +136,7 @@ class MicroBatches:
         self._sizes = list(sizes)
 
     def __call__(self, examples: list[Any]) -> list[Any]:
+        """The micro-batches of the examples, each collated by itself."""
         ends = itertools.accumulate(self._sizes)
         return [default_collate(examples[end - size : end]) for size, end in zip(self._sizes, ends, strict=True)]
 

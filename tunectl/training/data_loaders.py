@@ -25,6 +25,7 @@ class EndWithTrial:
         self._trial = trial
 
     def __call__(self, _worker: int) -> None:
+        """Called in each data-loader process when it begins."""
         die_with_parent(self._trial)
 
 
