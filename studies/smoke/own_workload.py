@@ -35,7 +35,7 @@ class Sine(Dataset):
 
 @functools.cache
 def load() -> dict[str, Sine]:
-    """A model, its data, its loss and its metrics; the keywords are the hyperparameters."""
+    """The datasets by split, created once."""
     return {"train": Sine(500, seed=0), "valid": Sine(200, seed=1)}
 
 
