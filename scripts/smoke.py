@@ -70,8 +70,8 @@ def check(study: Path, folder: Path) -> tuple[list[str], float, float]:
     before = hashes(folder)
     code, output, second = run(study, folder)
     after = hashes(folder)
-    if code != 0 or "the study is complete" not in output:
-        complaints.append(f"the second call ended with {code} and did not say that the study is complete:\n{output}")
+    if code != 0 or "nothing to run" not in output:
+        complaints.append(f"the second call ended with {code} and did not say that there is nothing to run:\n{output}")
     changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     complaints += [f"the second call changed {name}" for name in changed]
     return complaints, first, second
