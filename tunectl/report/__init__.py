@@ -1,1 +1,1 @@
-"""Tables (later plots and the page) drawn from results; computes nothing."""
+"""Tables, plots and the page, drawn from results; computes nothing."""

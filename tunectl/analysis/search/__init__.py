@@ -1,1 +1,1 @@
-"""What the searched values show: boundaries of the search space, unstable regions, hyperparameters without effect."""
+"""What the searched values show: boundaries of the search space, dense regions, hyperparameters without effect."""
