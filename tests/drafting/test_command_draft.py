@@ -18,7 +18,7 @@ from tunectl.drafting.help_text import Help, read_help
 from tunectl.drafting.study_text import StudyDetails, study_text
 from tunectl.language.command_checks import check_program
 from tunectl.language.placeholders import command_line
-from tunectl.language.study_reader import draft_study, load_study
+from tunectl.language.study_reader import load_study, read_draft
 from tunectl.language.study_spec import StudySpec
 from tunectl.space.domains import FixedValue
 
@@ -72,7 +72,7 @@ def checked(path: Path) -> StudySpec:
     """The study, which its own command fits."""
     spec = load_study(path)
     assert spec.program is not None
-    assert check_program(draft_study(path), spec.program) == []
+    assert check_program(read_draft(path), spec.program) == []
     return spec
 
 
