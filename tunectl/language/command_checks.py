@@ -19,9 +19,9 @@ from tunectl.space.hyperparameters import holds
 _WHERE: PathKey = ("workload",)
 
 
-def check_program(study: DeclaredStudy, program: Program, *, unbroken: bool = True) -> list[Problem]:
+def check_program(study: DeclaredStudy, program: Program, *, all_hyperparameters_read: bool = True) -> list[Problem]:
     """The problems between a study and its command: a placeholder without a hyperparameter, a hyperparameter without a
-    placeholder, and one without a value where the command needs it. `unbroken`: all hyperparameters could be read.
+    placeholder, and one without a value where the command needs it.
     """
     where = (*_WHERE, "command")
     problems = []
@@ -46,7 +46,7 @@ def check_program(study: DeclaredStudy, program: Program, *, unbroken: bool = Tr
                 message = f"{{{inner}}} is not a hyperparameter{nearest(inner, known)}"
                 problems.append(study.problem((*_WHERE, "environment", name), message))
     problems += [*_without_place(study, used), *_without_variable(study)]
-    if unbroken and not problems:
+    if all_hyperparameters_read and not problems:
         problems += [*_without_value(study, program), *_never_taken(study, program), *_unreached(study, program, used)]
     return sorted(problems)
 

@@ -114,7 +114,7 @@ def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
         add = f" or add {parent}: {wanted[-1]}" if parent not in conditions.by_name else ""
         return f"{item.name} is not used in any setting: {parent} is {held}; leave it out,{add}".rstrip(",")
     if not item.varies:
-        return f"{item.name} is not used where it is active: it is used where {parent} is one of {names}"
+        return f"{item.name} has no effect where it is active: it has an effect only where {parent} is one of {names}"
     held = as_text(unused_worlds[0].values.get(parent, default))
     return (
         f"{item.name} is not used where {parent} is {held}, only where it is {names}: add when: {{{parent}: [{names}]}}"

@@ -71,13 +71,14 @@ def _say_untuned(
         for name, under, _, _ in found:
             unders.setdefault(name, []).append(under)
         item, trials = found[0][2], min(trials for *_, trials in found)
-        parts = [f"be tuned under {listed(names)}" for names in unders.values()]
+        parts = [f"for {listed(names)}" for names in unders.values()]
+        pronoun = "it" if len(unders) == 1 else "them"
         what = f"it {parts[0]}" if len(parts) == 1 else ", ".join(map(" ".join, zip(unders, parts, strict=True)))
         message = (
             f"{listed(list(unders))} {'is' if len(unders) == 1 else 'are'} {'fixed' if item else 'left out'} while "
-            f"{subject}: {counted(trials, 'trial')} {'lets' if trials == 1 else 'let'} {what}, and a comparison is "
-            "fair only when each optimizer is tuned as well as the other; make "
-            f"{'it a nuisance' if len(unders) == 1 else 'them nuisances'}"
+            f"{subject}: {counted(trials, 'trial')} {'is' if trials == 1 else 'are'} enough to tune {what}, and a "
+            f"comparison is fair only when each optimizer is tuned as well as the other; make {pronoun} "
+            f"{'a nuisance' if len(unders) == 1 else 'nuisances'}"
         )
         problems.append(context.warn(item or optimizer, message))
     return problems
@@ -117,7 +118,7 @@ def _family(name: str, optimizer: str) -> str:
     if not is_optimizer(optimizer):
         return optimizer
     known = traits(optimizer)
-    return optimizer if name == "weight_decay" and known.decays_weights_apart else known.family
+    return optimizer if name == "weight_decay" and known.decoupled_weight_decay else known.family
 
 
 def _is_switch(item: Hyperparameter) -> bool:

@@ -37,7 +37,7 @@ def gradient_accumulation(context: Context) -> list[Problem]:
     # "Determining the feasible batch sizes and estimating training throughput": to be avoided in applied work.
     reason = (
         "gradient accumulation: it imitates a batch that does not fit into memory, but makes training no faster; leave "
-        "accumulate_steps out and use the batch_size that fits, unless you repeat a trial of a larger machine"
+        "accumulate_steps out and use the batch_size that fits, unless you repeat a trial from a larger machine"
     )
     found = context.spec.alternatives("accumulate_steps")
     return [context.warn(item, reason) for item in found if max(numbers(item), default=0) > 1]

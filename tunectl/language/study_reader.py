@@ -64,7 +64,7 @@ class Draft:
         return workload if isinstance(workload, str) else None
 
     @property
-    def unbroken(self) -> bool:
+    def all_hyperparameters_read(self) -> bool:
         """Whether every hyperparameter could be read, so that it is known which are active when."""
         return self.conditions is not None and not any(
             problem.path.startswith("hyperparameters") for problem in self.document.problems
@@ -212,8 +212,8 @@ def _search(
 ) -> SearchSection | None:
     search, where = sections.search, ("search", "trials")
     if search.sampler in ("points", "grid") and "seed" in document.content["search"]:
-        what = "listed points" if search.sampler == "points" else "a grid"
-        document.report(("search", "seed"), f"{what} need no seed: nothing is drawn; leave seed out", at_key=True)
+        what = "listed points need" if search.sampler == "points" else "a grid needs"
+        document.report(("search", "seed"), f"{what} no seed: nothing is drawn; leave seed out", at_key=True)
     samples = any(item.has_coordinate for item in hyperparameters)
     if search.sampler == "points":
         if "sampler" in document.content["search"]:

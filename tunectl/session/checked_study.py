@@ -77,7 +77,7 @@ def _read_workload(
     nothing = WorkloadReference(""), FactorySignature(open=True)
     if draft.own_code is not None and draft.own_code.program is not None:
         known = {problem.path for problem in problems}
-        found = check_program(draft, draft.own_code.program, unbroken=draft.unbroken)
+        found = check_program(draft, draft.own_code.program, all_hyperparameters_read=draft.all_hyperparameters_read)
         problems += [problem for problem in found if problem.path not in known]
         return _read_program(draft, draft.own_code.program, problems)
     is_function = draft.own_code is not None
@@ -92,7 +92,7 @@ def _read_workload(
         problems.append(draft.problem(("workload",), str(error)))
         return nothing
     known = {problem.path for problem in problems}
-    if draft.unbroken:
+    if draft.all_hyperparameters_read:
         found = check_consumption(draft, signature, is_function=is_function)
     else:
         found = check_names(draft, draft.switches, signature, is_function=is_function)
