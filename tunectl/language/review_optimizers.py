@@ -48,10 +48,12 @@ def _tuned(
 ) -> tuple[bool, Hyperparameter | None]:
     """Whether a name varies with an optimizer in a setting, and if not, which entry fixes it."""
     # Its condition may name the optimizer although the optimizer is sampled within the setting.
-    worlds = [
-        world for world in context.active(setting, ["optimizer", name]) if world.values.get("optimizer") == optimizer
+    combinations = [
+        combination
+        for combination in context.active(setting, ["optimizer", name])
+        if combination.values.get("optimizer") == optimizer
     ]
-    active = [world.active[name] for world in worlds if name in world.active]
+    active = [combination.active[name] for combination in combinations if name in combination.active]
     return any(can_differ(item) for item in active), next(iter(active), None)
 
 
@@ -85,7 +87,9 @@ def _say_untuned(
 
 
 def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[OptimizerName]:
-    values = dict.fromkeys(world.values.get("optimizer") for world in context.active(setting, ["optimizer"]))
+    values = dict.fromkeys(
+        combination.values.get("optimizer") for combination in context.active(setting, ["optimizer"])
+    )
     return [value for value in values if is_optimizer(value)]
 
 
@@ -103,8 +107,8 @@ def shared_ranges(context: Context) -> list[Problem]:
         if name not in _RANGES and not is_of_optimizer(name):
             continue
         families: dict[PathKey, dict[str, str]] = {}
-        for world in context.conditions.worlds(["optimizer", name], choose=choose):
-            item, optimizer = world.active.get(name), world.values.get("optimizer")
+        for combination in context.conditions.combinations(["optimizer", name], choose=choose):
+            item, optimizer = combination.active.get(name), combination.values.get("optimizer")
             if item is not None and can_differ(item) and not _is_switch(item) and isinstance(optimizer, str):
                 families.setdefault(item.path, {}).setdefault(_family(name, optimizer), optimizer)
         for item in context.spec.alternatives(name):
@@ -146,8 +150,8 @@ def fixed_momentum(context: Context) -> list[Problem]:
     ]
     if not varying:
         return []
-    for world in context.conditions.worlds(["optimizer", "momentum"]):
-        item, optimizer = world.active.get("momentum"), world.values.get("optimizer")
+    for combination in context.conditions.combinations(["optimizer", "momentum"]):
+        item, optimizer = combination.active.get("momentum"), combination.values.get("optimizer")
         used = item is not None if context.spec.own_code else optimizer in _moving_optimizers()
         if used and (item is None or not can_differ(item)):
             message = (
