@@ -208,7 +208,7 @@ def test_folders_that_are_gone_of_trials_that_the_index_knows_are_said_until_the
 ) -> None:
     shutil.rmtree(folder.trials) if len(lost) == 3 else shutil.rmtree(folder.trial(1).path)
     whose = "trials 0 to 2, each" if len(lost) == 3 else "trial 1"
-    line = f"{whose}: its folder is missing, and study.db has it as completed; the next run trains it again"
+    line = f"{whose}: its folder is missing, and study.db says that it had completed; the next run trains it again"
     assert said_of(folder) == [f"warning: {line}"]
     watching = Watching()
     with open_study(OWN, folder.path, watching) as study:  # the index is brought up to date, and nothing is trained
@@ -221,12 +221,12 @@ def test_folders_that_are_gone_of_trials_that_the_index_knows_are_said_until_the
 
 def test_a_result_that_is_gone_of_a_trial_that_the_index_knows_is_said(folder: StudyFolder) -> None:
     folder.trial(1).result.unlink()
-    line = "its result.json is missing, and study.db has it as completed; the next run trains it again"
+    line = "its result.json is missing, and study.db says that it had completed; the next run trains it again"
     assert said_of(folder) == [f"warning: trial 1: {line}"]
     folder.trial(1).result.write_text("{")
     (line,) = said_of(folder)
     assert "result.json: is damaged and counts as missing" in line
-    assert "study.db has it" not in line
+    assert "study.db says" not in line
 
 
 def test_trials_that_were_never_launched_have_no_folder_to_miss(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_folder_that_holds_nothing_is_no_trial(folder: StudyFolder, name: str)
 def test_the_folder_of_a_trial_that_nothing_knows_is_named(folder: StudyFolder) -> None:
     folder.trial(99999).path.mkdir()
     folder.trial(99999).result.touch()
-    with pytest.raises(FolderError, match=r"plan.jsonl: trial 99999 is missing, whose folder is .*/trials/99999"):
+    with pytest.raises(FolderError, match=r"plan.jsonl: trial 99999 has a folder \(.*/trials/99999\) but no plan"):
         study_status(folder.path)
 
 
@@ -332,6 +332,6 @@ def test_a_real_run_says_each_damage_once_and_in_its_json(
     shutil.rmtree(folder.trial(1).path)
     trained = tunectl("run", study, "--quiet", "--json")
     assert trained.json()["damage"][1:] == [
-        "trial 1: its folder is missing, and study.db has it as completed; the next run trains it again"
+        "trial 1: its folder is missing, and study.db says that it had completed; the next run trains it again"
     ]
     assert trained.json()["states"] == {"completed": 2}

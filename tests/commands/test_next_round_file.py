@@ -110,7 +110,7 @@ def test_whatever_file_a_received_folder_names_the_next_round_is_in_the_current_
 def test_a_file_that_is_there_is_never_written_over(studied, tmp_path):
     taken = tmp_path / "mine" / "example-round2.yaml"
     taken.write_text("mine")
-    with pytest.raises(UsageError, match=r"example-round2\.yaml: exists already"):
+    with pytest.raises(UsageError, match=r"example-round2\.yaml: already exists"):
         next_round(studied(RATE))
     assert taken.read_text() == "mine"
     found = next_round(studied(RATE), tmp_path / "third.yaml")

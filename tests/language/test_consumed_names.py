@@ -50,7 +50,7 @@ def test_a_hyperparameter_that_is_used_wherever_it_is_active_is_right(hyperparam
         ({"optimizer": BOTH, "beta1": "{role: nuisance, range: [0.8, 0.9], when: {optimizer: nesterov}}"}, "beta1: beta1 is not used where optimizer is nesterov"),
         ({"optimizer": "{role: nuisance, values: [nesterov, sgd]}", "momentum": "{role: nuisance, range: [0.8, 0.9]}"}, "momentum: momentum is not used where optimizer is "),
         ({"optimizer": "adam", "momentum": "0.9"}, "momentum: momentum is not used in any setting"),
-        ({"optimizer": BOTH, "beta2": "{value: 0.99, when: {optimizer: nesterov}}"}, "beta2: beta2 is not used where it is active: it is used where optimizer is one of adam"),
+        ({"optimizer": BOTH, "beta2": "{value: 0.99, when: {optimizer: nesterov}}"}, "beta2: beta2 has no effect where it is active: it has an effect only where optimizer is one of adam"),
         ({"decay_steps": "50"}, "decay_steps: decay_steps is not used in any setting"),
         ({"decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: decay_steps is not used in any setting: schedule is constant; leave it out, or add schedule: cosine"),
         ({"schedule": "{role: scientific, values: [constant, cosine]}", "decay_steps": "{role: nuisance, range: [10, 100], type: int}"}, "decay_steps: decay_steps is not used where schedule is constant, only where it is cosine"),

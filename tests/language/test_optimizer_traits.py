@@ -43,9 +43,7 @@ def test_any_two_optimizers_are_to_be_tuned_alike(pair: tuple[OptimizerName, Opt
     for name in own:
         assert re.search(rf"\b{name}\b", found[0])
     for optimizer in pair:
-        assert (f"under {optimizer}" in found[0] or f"and {optimizer}" in found[0]) == bool(
-            traits(optimizer).tuned_from
-        )
+        assert (f"for {optimizer}" in found[0] or f"and {optimizer}" in found[0]) == bool(traits(optimizer).tuned_from)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

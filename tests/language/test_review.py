@@ -79,12 +79,12 @@ PAIRS = {
     ),
     "an optimizer hyperparameter left out": (
         {**EACH_TUNED, "beta1": None},
-        "hyperparameters.optimizer: beta1 is left out while the optimizer is scientific: 20 trials let it be tuned under adam",
+        "hyperparameters.optimizer: beta1 is left out while the optimizer is scientific: 20 trials are enough to tune it for adam",
         EACH_TUNED,
     ),
     "an optimizer hyperparameter fixed": (
         {**EACH_TUNED, "momentum": "{value: 0.9, when: {optimizer: nesterov}}"},
-        "hyperparameters.momentum: momentum is fixed while the optimizer is scientific: 20 trials let it be tuned under nesterov",
+        "hyperparameters.momentum: momentum is fixed while the optimizer is scientific: 20 trials are enough to tune it for nesterov",
         EACH_TUNED,
     ),
     "an optimizer hyperparameter fixed, the optimizer sampled": (
@@ -99,7 +99,7 @@ PAIRS = {
     ),
     "optimizers chosen through a switch": (
         {"algo": "{role: scientific, values: [a, b]}", "optimizer": "[{value: nesterov, when: {algo: a}}, {value: adam, when: {algo: b}}]"},
-        "hyperparameters.optimizer[0]: momentum and beta1 are left out while the settings compare optimizers: 20 trials let momentum be tuned under nesterov, beta1 be tuned under adam",
+        "hyperparameters.optimizer[0]: momentum and beta1 are left out while the settings compare optimizers: 20 trials are enough to tune momentum for nesterov, beta1 for adam",
         {"algo": "{role: scientific, values: [a, b]}", "optimizer": "nesterov"},
     ),
     "evaluations that come too late": (
@@ -298,7 +298,7 @@ def test_what_the_budget_lets_be_tuned_under_adam_is_asked_for(trials, missing):
 def test_optimizers_that_are_sampled_share_the_trials():
     sampled = {"optimizer": "{role: scientific, values: [nesterov, adam], sampled: true}"}
     assert not any("optimizer is scientific" in line for line in warnings(sampled, trials=18))
-    assert any(": 10 trials let" in line for line in warnings(sampled, trials=20))
+    assert any(": 10 trials are enough to tune" in line for line in warnings(sampled, trials=20))
 
 
 def test_a_setting_of_many_names_is_described_by_the_first_three_of_them():

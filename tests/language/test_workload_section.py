@@ -41,7 +41,7 @@ def problems(content: str, tmp_path: Path) -> list[str]:
     draft = read_draft(path)
     found = list(draft.document.problems)
     if draft.own_code is not None and draft.own_code[1] is not None:
-        found += check_program(draft, draft.own_code[1], unbroken=draft.unbroken)
+        found += check_program(draft, draft.own_code[1], all_hyperparameters_read=draft.all_hyperparameters_read)
     return [f"{problem.line}: {problem.path}: {problem.message}" for problem in found]
 
 
@@ -150,13 +150,13 @@ BAD = [
     (COMMAND + "\n  metrics: [{csv: metrics.csv}]", "expected a file of this trial, with {trial.dir} or {trial.id}", ""),
     (COMMAND + "\n  metrics: [{csv: '{trial.resume}/a'}]", "{trial.resume} has no value here", ""),
     (COMMAND + "\n  metrics: [{csv: a, every: 0}]", "workload.metrics[0].every: expected a whole number of at least 1", "got 0"),
-    (COMMAND + "\n  metrics: [{csv: a, every: 5, step: x}]", "with every, steps are counted and not read", ""),
+    (COMMAND + "\n  metrics: [{csv: a, every: 5, step: x}]", "`every` counts steps instead of reading them", ""),
     (COMMAND + "\n  metrics: [{csv: a, offset: 0.5}]", "workload.metrics[0].offset: expected a whole number", "got 0.5"),
     (COMMAND + "\n  metrics: stdout", "workload.metrics: expected a list of the places", ""),
     (COMMAND + "\n  checkpoints: model.pt", "workload.checkpoints: expected a path below {trial.dir}, such as", ""),
     (COMMAND + "\n  checkpoints: '{trial.dir}/../{step}'", "workload.checkpoints: expected a path below {trial.dir}", ""),
     (COMMAND + "\n  checkpoints: '{trial.dir}/*/last.pt'", "expected {step} in a path with wildcards", "got '{trial.dir}/*/last.pt'"),
-    (COMMAND + "\n  checkpoints: {path: '{trial.dir}/a.pt', every: 5}", "expected {step} in the path, as every and offset are about it", ""),
+    (COMMAND + "\n  checkpoints: {path: '{trial.dir}/a.pt', every: 5}", "`every` and `offset` need {step} in the path", ""),
     (COMMAND + "\n  baseline_loss: ln 10", "workload.baseline_loss: expected a number, the training loss of the best constant", "2.303"),
     (COMMAND + "\n  baseline_loss: .inf", "workload.baseline_loss: expected a number, the training loss of the best constant", "got"),
     ("  command: [a, '{learning_rate}', {when: resume, arguments: [-r]}]", "{when: {trial.resume: true}, arguments:", ""),

@@ -109,7 +109,7 @@ def test_a_file_that_programs_go_on_from_stops_the_study(run: Callable[..., Call
     text = STUDY.replace('"{trial.dir}"]', '"{trial.dir}", "--resume=model.pt"]')
     stopped = run(text, slots=1)
     assert stopped.code == 1
-    assert "stopping: trials read, or go on from, files that other trials wrote." in stopped.messages
+    assert "stopping: trials read, or resume from, files that other trials wrote." in stopped.messages
     assert len((tmp_path / "times.txt").read_text().split("begin")) == 3  # of three trials two were begun
     # Nor does the next run go on, until the study says that it is meant.
     assert run(text, slots=1).code == 1
@@ -137,7 +137,7 @@ def test_a_function_that_writes_to_the_current_folder_is_watched(tunectl: Call, 
     called = tunectl("run", "own.yaml", "--slots", "1")
     assert called.code == 0, called.messages
     assert findings(tmp_path) == [("warning", "Trials overwrite each other's files: model.pt (trials 0 and 1).")]
-    assert "Write to trial.dir" in called.out
+    assert "write to trial.dir" in called.out
 
 
 def test_two_trials_that_write_a_file_at_their_common_end_are_warned_of_in_their_own_run(

@@ -172,7 +172,7 @@ def test_a_line_that_nothing_else_knows_of_is_refused(folder: StudyFolder) -> No
     folder.trial(1).request.unlink()
     lines = folder.plan.read_text().splitlines()
     folder.plan.write_text("".join(f"{line}\n" for line in [*lines[:1], *lines[2:]]))
-    with pytest.raises(FolderError, match=r"plan\.jsonl: trial 1 is missing"), study_snapshot(folder.path):
+    with pytest.raises(FolderError, match=r"plan\.jsonl: trial 1 has a folder"), study_snapshot(folder.path):
         pass
 
 
@@ -186,8 +186,8 @@ def test_a_trial_of_which_is_not_known_what_was_trained_is_no_result(folder: Stu
         states = [(item.state, item.reason) for item in study.outcomes]
     assert states == [("failed", "damaged"), *[("completed", "")] * 5]
     (line,) = said
-    assert line.startswith("warning: trial 0: plan.jsonl does not say what was trained")
-    assert "learning_rate 0.25 and not" in line
+    assert line.startswith("warning: trial 0: plan.jsonl and request.json differ")
+    assert "in the plan, 0.25 in the request" in line
 
 
 def test_the_lines_of_a_sound_plan_are_believed_without_a_look_elsewhere(

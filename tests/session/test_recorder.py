@@ -95,7 +95,7 @@ CHECKPOINTS = 'checkpoints: "{trial.dir}/ckpt.pt", metrics: [{json_lines: stdout
         ('command: [a, "{rate}"]', "ending the running trials; they will start over"),
         (f'command: [a, "{{rate}}"], {CHECKPOINTS}', "ending the running trials; they will start over"),
         (f'command: [a, "{{rate}}", ["{{trial.resume}}"]], {CHECKPOINTS}', "saving the running trials"),
-        ("function: a:b", "the running trials may save; those that do not will start over"),
+        ("function: a:b", "waiting for the running trials to save; a trial that does not will start again from step 0"),
     ],
 )
 def test_a_stop_says_that_trials_are_saved_only_where_they_can_be(workload: str, said: str) -> None:

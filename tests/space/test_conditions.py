@@ -12,7 +12,7 @@ from builders import NUISANCE_RATE, problems_of, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunectl.space.conditions import MOST_DEPTH, OTHER, Conditions, Other, TooManyWorldsError, World
+from tunectl.space.conditions import MOST_DEPTH, OTHER, Combination, Conditions, Other, TooManyCombinationsError
 from tunectl.space.domains import FixedValue, Range, ValueSet, same
 from tunectl.space.hyperparameters import Hyperparameter
 
@@ -69,8 +69,22 @@ def test_a_condition_may_come_before_its_parent_and_to_any_depth():
     conditions = Conditions(spec.hyperparameters)
     assert conditions.depths()["c12"] == 12
     assert conditions.ancestors(["c3"]) == ["c0", "c1", "c2", "c3"]
-    worlds = list(conditions.worlds(["c12"]))
-    assert sorted(len(world.active) for world in worlds) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    combinations = list(conditions.combinations(["c12"]))
+    assert sorted(len(combination.active) for combination in combinations) == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+    ]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -252,8 +266,12 @@ def test_more_combinations_than_can_be_looked_through_are_a_problem_and_no_trace
     assert found == [
         "hyperparameters: the conditions allow more than 20,000 combinations; use fewer conditional hyperparameters"
     ]
-    with pytest.raises(TooManyWorldsError):
-        list(Conditions([_item("a", range(50)), _item("b", range(50), a=(0, 1))]).worlds(["b"], most=50, choose=_all))
+    with pytest.raises(TooManyCombinationsError):
+        list(
+            Conditions([_item("a", range(50)), _item("b", range(50), a=(0, 1))]).combinations(
+                ["b"], most=50, choose=_all
+            )
+        )
 
 
 # Against brute force: every assignment of values to all names, kept when it is one that a trial could have.
@@ -281,7 +299,7 @@ def conditional_studies(draw):
 
 
 def brute_force(items):
-    """Every world as the set of active items: all choices of at most one alternative and one value for each name."""
+    """Every combination as the set of active items: all choices of at most one alternative and one value for each name."""
     names = list(dict.fromkeys(item.name for item in items))
     options = [
         [None, *((item, value) for item in items if item.name == name for value in _all(item))] for name in names
@@ -305,34 +323,38 @@ def brute_force(items):
 @given(conditional_studies())
 def test_who_can_be_active_together_agrees_with_brute_force(items):
     conditions = Conditions(items)
-    worlds = list(brute_force(items))
+    combinations = list(brute_force(items))
     for left, right in itertools.combinations(items, 2):
-        together = any({left.key, right.key} <= holding for _, holding, _ in worlds)
+        together = any({left.key, right.key} <= holding for _, holding, _ in combinations)
         assert conditions.together(left, right) == together, (left, right)
     for item in items:
-        assert conditions.together(item) == any(item.key in holding for _, holding, _ in worlds)
+        assert conditions.together(item) == any(item.key in holding for _, holding, _ in combinations)
         for value in _all(items[0]):
-            active = any(item.key in holding and values.get("n0") == value for _, holding, values in worlds)
+            active = any(item.key in holding and values.get("n0") == value for _, holding, values in combinations)
             assert conditions.together(item, given={"n0": value}) == active
 
 
 @settings(max_examples=60, deadline=None)
 @given(conditional_studies())
-def test_the_worlds_are_those_of_brute_force(items):
+def test_the_combinations_are_those_of_brute_force(items):
     conditions = Conditions(items)
     names = list(conditions.by_name)
     every = {tuple(sorted(values.items())) for _, _, values in brute_force(items)}
-    assert {tuple(sorted(world.values.items())) for world in conditions.worlds(names, choose=_all)} == every
-    # The worlds cover the same sets of active hyperparameters.
-    short = {frozenset(item.key for item in world.active.values()) for world in conditions.worlds(names)}
+    assert {
+        tuple(sorted(combination.values.items())) for combination in conditions.combinations(names, choose=_all)
+    } == every
+    # The combinations cover the same sets of active hyperparameters.
+    short = {
+        frozenset(item.key for item in combination.active.values()) for combination in conditions.combinations(names)
+    }
     assert short == {frozenset(chosen) for chosen, _, _ in brute_force(items)}
 
 
-def test_values_that_no_condition_names_are_in_one_world():
+def test_values_that_no_condition_names_are_in_one_combination():
     conditions = Conditions([_item("a", range(100)), _item("b", range(3), a=(7,))])
-    worlds = [world.values for world in conditions.worlds(["b"])]
-    assert worlds == [{"a": 7, "b": Other((0, 1, 2))}, {"a": OTHER}]
-    assert World({}, {"a": OTHER, "b": True}).in_words() == "a is another value, b is true"
+    combinations = [combination.values for combination in conditions.combinations(["b"])]
+    assert combinations == [{"a": 7, "b": Other((0, 1, 2))}, {"a": OTHER}]
+    assert Combination({}, {"a": OTHER, "b": True}).in_words() == "a is another value, b is true"
 
 
 @pytest.mark.parametrize(
@@ -350,8 +372,8 @@ def test_values_that_no_condition_names_are_in_one_world():
 )
 def test_the_values_that_no_condition_mentions_are_named_where_they_are_few(domain, words):
     items = [Hyperparameter("a", "a", "nuisance", domain), _item("b", range(2), a=("adam",))]
-    worlds = Conditions(items).worlds(["a"])
-    assert [world.in_words() for world in worlds if world.values["a"] != "adam"] == [words]
+    combinations = Conditions(items).combinations(["a"])
+    assert [combination.in_words() for combination in combinations if combination.values["a"] != "adam"] == [words]
 
 
 def test_one_remaining_value_is_itself_and_not_another_value():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunectl.core.errors import StudyError
-from tunectl.space.conditions import Conditions, World
+from tunectl.space.conditions import Combination, Conditions
 from tunectl.space.search_space import MOST_SETTINGS, search_space
 from tunectl.space.trial_plan import plan_trials
 
@@ -128,16 +128,16 @@ def test_coordinates_of_those_that_are_ever_active_together_are_never_the_same(h
     order = conditions.ancestors(spec.names)
     most = 0
     for values in itertools.product([None, 1, 2, 3], repeat=len(names)):
-        # A world by brute force: a switch has its value exactly where its condition holds.
-        world = World()
+        # A combination by brute force: a switch has its value exactly where its condition holds.
+        combination = Combination()
         chosen = dict(zip(names, values, strict=True))
         right, active = True, []
         for name in order:
-            holding = [item for item in conditions.by_name[name] if world.holds(item)]
+            holding = [item for item in conditions.by_name[name] if combination.holds(item)]
             if name in chosen:
                 right = right and (chosen[name] is not None) == bool(holding)
                 if chosen[name] is not None:
-                    world.values[name] = chosen[name]
+                    combination.values[name] = chosen[name]
             active += [item for item in holding if item.has_coordinate]
         if right:
             columns = [found.coordinates[item.path] for item in active]

@@ -144,7 +144,7 @@ def test_more_trials_than_a_plan_holds_are_refused_at_their_place():
         plan(500_001, settings)
 
 
-def test_a_value_that_a_world_without_it_would_have_is_absent():
+def test_a_value_that_a_combination_without_it_would_have_is_absent():
     deep = {
         "learning_rate": NUISANCE_RATE,
         "a": "{role: nuisance, values: [1, 2]}",

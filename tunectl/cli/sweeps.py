@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,16 +34,20 @@ At = Annotated[
         show_default=False,
     ),
 ]
-Folder = Annotated[
-    Path | None,
-    typer.Option("--dir", metavar="DIR", help="The study folder.  [default: runs/<study>.<sweep>]", show_default=False),
-]
 Before = Annotated[
     Path | None,
     typer.Option(
         "--from", metavar="DIR", help="The folder of an earlier sweep, to build on its result.", show_default=False
     ),
 ]
+_LOW = "[default: the study's lowest, or 1/100 of its value]"
+_HIGH = "[default: the study's highest, or 100 times its value]"
+
+
+def _folder(sweep: str) -> Any:
+    """The option `--dir` of a sweep, which names the folder that it uses by default."""
+    text = f"The study folder.  [default: runs/<study>.{sweep}]"
+    return typer.Option("--dir", metavar="DIR", help=text, show_default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +67,19 @@ def lr_sweep(
     study: Study,
     *,
     low: Annotated[
-        float | None, typer.Option("--low", metavar="RATE", help="The lowest learning rate.", show_default=False)
+        float | None,
+        typer.Option("--low", metavar="RATE", help=f"The lowest learning rate.  {_LOW}", show_default=False),
     ] = None,
     high: Annotated[
-        float | None, typer.Option("--high", metavar="RATE", help="The highest learning rate.", show_default=False)
+        float | None,
+        typer.Option("--high", metavar="RATE", help=f"The highest learning rate.  {_HIGH}", show_default=False),
     ] = None,
     points: Annotated[
         int | None,
         typer.Option(
             "--points",
             metavar="N",
-            help="The number of learning rates, each trained 2 or 3 times.",
+            help="The number of learning rates, each trained 2 or 3 times.  [default: 3 per decade]",
             show_default=False,
         ),
     ] = None,
@@ -94,13 +100,15 @@ def lr_sweep(
     follow_up: Annotated[
         bool,
         typer.Option(
-            help="Then also train above the best rate and with new seeds.  [default: --follow-up]", show_default=False
+            help="Then also train near the unstable rate, the best rates with new seeds, rates above the best one, and "
+            "the early steps; --no-follow-up trains the grid alone.  [default: --follow-up]",
+            show_default=False,
         ),
     ] = True,
     find_max_train_steps: Annotated[
         bool,
         typer.Option(
-            "--find-max-train-steps", help="Also find the number of steps that fits the training set perfectly."
+            "--find-max-train-steps", help="Also find the steps after which the training set is fitted perfectly."
         ),
     ] = False,
     fit: Annotated[
@@ -123,7 +131,7 @@ def lr_sweep(
     ] = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Folder = None,
+    folder: Annotated[Path | None, _folder("lr-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -168,7 +176,7 @@ def warmup_sweep(
     ] = 10.0,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Folder = None,
+    folder: Annotated[Path | None, _folder("warmup-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -190,7 +198,7 @@ def clip_sweep(
     before: Before = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Folder = None,
+    folder: Annotated[Path | None, _folder("clip-sweep")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -220,7 +228,7 @@ def range_test(
     ] = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Folder = None,
+    folder: Annotated[Path | None, _folder("range-test")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -273,7 +281,7 @@ def batch_size(
     ] = None,
     values_from: ValuesFrom = None,
     at: At = None,
-    folder: Folder = None,
+    folder: Annotated[Path | None, _folder("batch-size")] = None,
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,

@@ -68,7 +68,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
 
     By default it is written beside the study's own file where that is in or below the current folder, else in the
     current folder, called `<study>-round2.yaml` and so on. `say` is called with each line about damage. Raises
-    FolderError where there is no study, UsageError where the file exists already.
+    FolderError where there is no study, UsageError where the file already exists.
     """
     with study_snapshot(place, say) as study:
         folder, spec, damage = study.folder, study.spec, tuple(study.damage)
@@ -93,7 +93,7 @@ def next_round(place: Path, to: Path | None = None, say: Callable[[str], None] =
     try:
         write_new(path, text.encode("utf-8", "surrogatepass"))
     except FileExistsError:
-        raise UsageError(f"{path}: exists already; name another file with --to") from None
+        raise UsageError(f"{path}: already exists; name another file with --to") from None
     except OSError as error:
         raise path_error(path, "written", error) from error
     return NextRound(name, path, tuple(made), tuple(conflicts), tuple(by_hand), tuple(findings), damage)

@@ -61,7 +61,7 @@ def draft_study(
     command, the options in its line are fixed hyperparameters and its other options are offered in comments. For that
     the command is run with `--help`; `message` gets a line before each such call, which may take a while.
 
-    Raises UsageError where one of the files exists already, where the line is not a command that can be run, or where
+    Raises UsageError where one of the files already exists, where the line is not a command that can be run, or where
     `place` names an option that the command does not have; FolderError where a file cannot be written.
     """
     if command is None:

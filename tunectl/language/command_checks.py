@@ -12,16 +12,16 @@ from tunectl.core.wording import as_text, nearest
 from tunectl.language.declared_study import DeclaredStudy
 from tunectl.language.hyperparameter_names import TRIAL_VARIABLES
 from tunectl.language.placeholders import FILE, OWN, names_in, placeholders
-from tunectl.space.conditions import Conditions, World
+from tunectl.space.conditions import Combination, Conditions
 from tunectl.space.domains import Domain, ValueSet
 from tunectl.space.hyperparameters import holds
 
 _WHERE: PathKey = ("workload",)
 
 
-def check_program(study: DeclaredStudy, program: Program, *, unbroken: bool = True) -> list[Problem]:
+def check_program(study: DeclaredStudy, program: Program, *, all_hyperparameters_read: bool = True) -> list[Problem]:
     """The problems between a study and its command: a placeholder without a hyperparameter, a hyperparameter without a
-    placeholder, and one without a value where the command needs it. `unbroken`: all hyperparameters could be read.
+    placeholder, and one without a value where the command needs it.
     """
     where = (*_WHERE, "command")
     problems = []
@@ -46,7 +46,7 @@ def check_program(study: DeclaredStudy, program: Program, *, unbroken: bool = Tr
                 message = f"{{{inner}}} is not a hyperparameter{nearest(inner, known)}"
                 problems.append(study.problem((*_WHERE, "environment", name), message))
     problems += [*_without_place(study, used), *_without_variable(study)]
-    if unbroken and not problems:
+    if all_hyperparameters_read and not problems:
         problems += [*_without_value(study, program), *_never_taken(study, program), *_unreached(study, program, used)]
     return sorted(problems)
 
@@ -91,9 +91,9 @@ def _without_value(study: DeclaredStudy, program: Program) -> list[Problem]:
                 problems.append(study.problem((*_WHERE, "command", index), _only_sometimes(RESUME, "a trial starts")))
             if name not in conditions.by_name:
                 continue
-            for world in conditions.worlds([name]):
-                if name not in world.active:
-                    message = _only_sometimes(name, world.in_words())
+            for combination in conditions.combinations([name]):
+                if name not in combination.active:
+                    message = _only_sometimes(name, combination.in_words())
                     problems.append(study.problem((*_WHERE, "command", index), message))
                     break
     return problems
@@ -146,10 +146,12 @@ def _unreached(study: DeclaredStudy, program: Program, used: set[str]) -> list[P
         needed = {name, *placeholders(holding), *(inner for text in texts for inner in names_in(text))}
         needed |= {parent for item in holding if isinstance(item, Optional) for parent in item.when}
         # A trial starts, and may be resumed later.
-        worlds = product(conditions.worlds(sorted(needed & conditions.by_name.keys())), (False, True))
-        for world, resumes in worlds:
-            if name in world.active and not any(_is_kept(item, world, resumes) for item in (*holding, *texts)):
-                where = world.in_words() if not _depends_on_resume(holding) else _in_words(world, resumes)
+        combinations = product(conditions.combinations(sorted(needed & conditions.by_name.keys())), (False, True))
+        for combination, resumes in combinations:
+            if name in combination.active and not any(
+                _is_kept(item, combination, resumes) for item in (*holding, *texts)
+            ):
+                where = combination.in_words() if not _depends_on_resume(holding) else _in_words(combination, resumes)
                 message = f"the command does not get {name} where {where}: its argument is left out there"
                 path = ("hyperparameters", name)
                 problems.append(study.problem(path, f"{message}; put it into a list by itself", at_key=True))
@@ -163,15 +165,15 @@ def _depends_on_resume(arguments: Iterable[Argument]) -> bool:
     )
 
 
-def _in_words(world: World, resumes: bool) -> str:
-    others = world.in_words()
+def _in_words(combination: Combination, resumes: bool) -> str:
+    others = combination.in_words()
     return f"a trial {'is resumed' if resumes else 'starts'}" + (f" and {others}" if others else "")
 
 
-def _is_kept(item: Argument, world: World, resumes: bool) -> bool:
-    """Whether an argument, or the text of a variable, is kept in a world where a trial is resumed, or starts."""
+def _is_kept(item: Argument, combination: Combination, resumes: bool) -> bool:
+    """Whether an argument, or the text of a variable, is kept in a combination where a trial is resumed, or starts."""
     names = names_in(item) if isinstance(item, str) else placeholders([item])
-    if any(name not in world.active and name not in OWN for name in names) or (RESUME in names and not resumes):
+    if any(name not in combination.active and name not in OWN for name in names) or (RESUME in names and not resumes):
         return False
     when = item.when if isinstance(item, Optional) else {}
-    return holds(when, {**world.values, RESUME: resumes})
+    return holds(when, {**combination.values, RESUME: resumes})

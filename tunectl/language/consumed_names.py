@@ -18,7 +18,7 @@ _SEED = "seed"  # a factory may have this keyword; it is never a hyperparameter
 
 _NOT_HYPERPARAMETERS = frozenset({"max_train_steps", *TABLE_COLUMNS})
 
-# Every choice of a field that others depend on is a world of its own, so that a message can name it.
+# Every choice of a field that others depend on is a combination of its own, so that a message can name it.
 _EXTRA: dict[str, tuple[Scalar, ...]] = {
     parent: FIELDS[parent].choices for rule in FIELDS.values() for parent in rule.read_when or {}
 }
@@ -101,21 +101,25 @@ def _unused_field(conditions: Conditions, item: Hyperparameter) -> str:
         return ""
     parent, wanted = next(iter(read_when.items()))
     default = _DEFAULTS.get(parent)
-    worlds = [
-        world for world in conditions.worlds([item.name, parent], extra=_EXTRA) if world.active.get(item.name) is item
+    combinations = [
+        combination
+        for combination in conditions.combinations([item.name, parent], extra=_EXTRA)
+        if combination.active.get(item.name) is item
     ]
-    unused_worlds = [world for world in worlds if world.values.get(parent, default) not in wanted]
-    if not unused_worlds or (not item.varies and len(unused_worlds) < len(worlds)):
+    unused = [combination for combination in combinations if combination.values.get(parent, default) not in wanted]
+    if not unused or (not item.varies and len(unused) < len(combinations)):
         return ""
-    possible = dict.fromkeys(world.values.get(parent, default) for world in conditions.worlds([parent], extra=_EXTRA))
+    possible = dict.fromkeys(
+        combination.values.get(parent, default) for combination in conditions.combinations([parent], extra=_EXTRA)
+    )
     names = ", ".join(name for name in wanted if name in possible)
     if not names:
         held = " or ".join(as_text(value) for value in possible if isinstance(value, str))
         add = f" or add {parent}: {wanted[-1]}" if parent not in conditions.by_name else ""
         return f"{item.name} is not used in any setting: {parent} is {held}; leave it out,{add}".rstrip(",")
     if not item.varies:
-        return f"{item.name} is not used where it is active: it is used where {parent} is one of {names}"
-    held = as_text(unused_worlds[0].values.get(parent, default))
+        return f"{item.name} has no effect where it is active: it has an effect only where {parent} is one of {names}"
+    held = as_text(unused[0].values.get(parent, default))
     return (
         f"{item.name} is not used where {parent} is {held}, only where it is {names}: add when: {{{parent}: [{names}]}}"
     )
@@ -130,11 +134,11 @@ def _absent(
     differs = name in signature.required or any(item.varies or item.when for item in alternatives)
     if not of_factory or not differs:
         return ""
-    for world in conditions.worlds([name]):
-        if name not in world.active:
+    for combination in conditions.combinations([name]):
+        if name not in combination.active:
             return (
-                f"the factory uses {name}, which has no value where {world.in_words()}: its default would be used "
-                "silently; write an alternative for it"
+                f"the factory uses {name}, which has no value where {combination.in_words()}: its default would be "
+                "used silently; write an alternative for it"
             )
     return ""
 

@@ -20,7 +20,7 @@ _DOMAINS = ("value", "values", "range")
 _KEYS = ("role", "value", "values", "range", "scale", "type", "when", "sampled", "points", "off")
 _LARGEST_INT = 2**53
 MOST_HYPERPARAMETERS = 500  # the checks compare each with each
-_MOST_VALUES = 1000  # every value in a condition is a world of its own
+_MOST_VALUES = 1000  # every value in a condition is a combination of its own
 
 
 def read_hyperparameters(document: Document, *, grid: bool) -> tuple[Hyperparameter, ...]:

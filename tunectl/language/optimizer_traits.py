@@ -31,13 +31,13 @@ class OptimizerTraits:
 
     `tuned_from`: its own hyperparameters besides the learning rate, each with the number of trials in a setting from
     which it can be tuned. `family` names the optimizers for which one value of a hyperparameter has nearly the same
-    effect. `momentum` is the default of that field. `decays_weights_apart`: weight decay is not a part of the gradient.
+    effect. `momentum` is the default of that field. `decoupled_weight_decay`: it is not a part of the gradient.
     """
 
     family: str
     tuned_from: Mapping[str, int] = field(default_factory=dict)
     momentum: float = 0.9
-    decays_weights_apart: bool = False
+    decoupled_weight_decay: bool = False
 
 
 # "How should Adam's hyperparameters be tuned?" (FAQ): below 10 trials only the learning rate, 10 to 25 also beta1, from
@@ -60,9 +60,9 @@ def traits(optimizer: OptimizerName) -> OptimizerTraits:
         case "adam" | "adam_playbook" | "nadam" | "nadam_playbook":
             return OptimizerTraits("adam", _ADAM)
         case "adamw":
-            return OptimizerTraits("adam", _ADAM, decays_weights_apart=True)
+            return OptimizerTraits("adam", _ADAM, decoupled_weight_decay=True)
         case "lamb":
-            return OptimizerTraits("lamb", _ADAM, decays_weights_apart=True)
+            return OptimizerTraits("lamb", _ADAM, decoupled_weight_decay=True)
         case _:
             assert_never(optimizer)
 

@@ -99,8 +99,8 @@ def too_few_trials(context: Context) -> list[Problem]:
     each = f"{least} each" if set(context.trials) == {least} else f"{least} for one of them"
     message = (
         f"{counted(len(context.settings), 'setting')} share {counted(sum(context.trials), 'trial')}, {each}: too few "
-        "to find good nuisance values in each, so that luck decides; compare fewer values, or give every setting "
-        f"{FEWEST_TRIALS} trials at the least"
+        "to find good nuisance values in each, so that luck decides; compare fewer values, or give every setting at "
+        f"least {FEWEST_TRIALS} trials"
     )
     return [context.spec.problem(("search", "trials"), message)]
 

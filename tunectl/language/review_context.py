@@ -10,7 +10,7 @@ from tunectl.core.records import Scalar
 from tunectl.core.wording import quoted
 from tunectl.language.optimizer_traits import OPTIMIZERS
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.conditions import Conditions, Other, World
+from tunectl.space.conditions import Combination, Conditions, Other
 from tunectl.space.hyperparameters import Hyperparameter
 
 _MOST_NAMED = 3
@@ -25,15 +25,15 @@ class Context:
     settings: tuple[Mapping[str, Scalar], ...]
     trials: tuple[int, ...]
 
-    def active(self, setting: Mapping[str, Scalar], names: list[str]) -> list[World]:
-        """The worlds over some names that a setting allows."""
+    def active(self, setting: Mapping[str, Scalar], names: list[str]) -> list[Combination]:
+        """The combinations over some names that a setting allows."""
 
         def choose(item: Hyperparameter) -> list[Scalar | Other]:
             if item.name in setting:
                 return [setting[item.name]] if item.domain.can_meet(setting[item.name]) else []
             return self.conditions.distinct_values(item, OPTIMIZERS if item.name == "optimizer" else ())
 
-        return list(self.conditions.worlds([*names, *setting], choose=choose))
+        return list(self.conditions.combinations([*names, *setting], choose=choose))
 
     def warn(self, item: Hyperparameter, message: str) -> Problem:
         """A warning at the name of a hyperparameter."""
@@ -75,9 +75,9 @@ def numbers(item: Hyperparameter) -> list[float]:
     return list(item.domain.numbers)
 
 
-def taken(world: World, name: str) -> list[float]:
-    """The numbers that a name may take in a world, none where it is not active."""
-    value = world.values.get(name)
+def taken(combination: Combination, name: str) -> list[float]:
+    """The numbers that a name may take in a combination, none where it is not active."""
+    value = combination.values.get(name)
     if isinstance(value, (int, float)):
         return [value]
-    return numbers(world.active[name]) if name in world.active else []
+    return numbers(combination.active[name]) if name in combination.active else []

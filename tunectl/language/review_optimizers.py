@@ -48,10 +48,12 @@ def _tuned(
 ) -> tuple[bool, Hyperparameter | None]:
     """Whether a name varies with an optimizer in a setting, and if not, which entry fixes it."""
     # Its condition may name the optimizer although the optimizer is sampled within the setting.
-    worlds = [
-        world for world in context.active(setting, ["optimizer", name]) if world.values.get("optimizer") == optimizer
+    combinations = [
+        combination
+        for combination in context.active(setting, ["optimizer", name])
+        if combination.values.get("optimizer") == optimizer
     ]
-    active = [world.active[name] for world in worlds if name in world.active]
+    active = [combination.active[name] for combination in combinations if name in combination.active]
     return any(can_differ(item) for item in active), next(iter(active), None)
 
 
@@ -71,20 +73,23 @@ def _say_untuned(
         for name, under, _, _ in found:
             unders.setdefault(name, []).append(under)
         item, trials = found[0][2], min(trials for *_, trials in found)
-        parts = [f"be tuned under {listed(names)}" for names in unders.values()]
+        parts = [f"for {listed(names)}" for names in unders.values()]
+        pronoun = "it" if len(unders) == 1 else "them"
         what = f"it {parts[0]}" if len(parts) == 1 else ", ".join(map(" ".join, zip(unders, parts, strict=True)))
         message = (
             f"{listed(list(unders))} {'is' if len(unders) == 1 else 'are'} {'fixed' if item else 'left out'} while "
-            f"{subject}: {counted(trials, 'trial')} {'lets' if trials == 1 else 'let'} {what}, and a comparison is "
-            "fair only when each optimizer is tuned as well as the other; make "
-            f"{'it a nuisance' if len(unders) == 1 else 'them nuisances'}"
+            f"{subject}: {counted(trials, 'trial')} {'is' if trials == 1 else 'are'} enough to tune {what}, and a "
+            f"comparison is fair only when each optimizer is tuned as well as the other; make {pronoun} "
+            f"{'a nuisance' if len(unders) == 1 else 'nuisances'}"
         )
         problems.append(context.warn(item or optimizer, message))
     return problems
 
 
 def _optimizers_in(context: Context, setting: Mapping[str, Scalar]) -> list[OptimizerName]:
-    values = dict.fromkeys(world.values.get("optimizer") for world in context.active(setting, ["optimizer"]))
+    values = dict.fromkeys(
+        combination.values.get("optimizer") for combination in context.active(setting, ["optimizer"])
+    )
     return [value for value in values if is_optimizer(value)]
 
 
@@ -102,8 +107,8 @@ def shared_ranges(context: Context) -> list[Problem]:
         if name not in _RANGES and not is_of_optimizer(name):
             continue
         families: dict[PathKey, dict[str, str]] = {}
-        for world in context.conditions.worlds(["optimizer", name], choose=choose):
-            item, optimizer = world.active.get(name), world.values.get("optimizer")
+        for combination in context.conditions.combinations(["optimizer", name], choose=choose):
+            item, optimizer = combination.active.get(name), combination.values.get("optimizer")
             if item is not None and can_differ(item) and not _is_switch(item) and isinstance(optimizer, str):
                 families.setdefault(item.path, {}).setdefault(_family(name, optimizer), optimizer)
         for item in context.spec.alternatives(name):
@@ -117,7 +122,7 @@ def _family(name: str, optimizer: str) -> str:
     if not is_optimizer(optimizer):
         return optimizer
     known = traits(optimizer)
-    return optimizer if name == "weight_decay" and known.decays_weights_apart else known.family
+    return optimizer if name == "weight_decay" and known.decoupled_weight_decay else known.family
 
 
 def _is_switch(item: Hyperparameter) -> bool:
@@ -145,8 +150,8 @@ def fixed_momentum(context: Context) -> list[Problem]:
     ]
     if not varying:
         return []
-    for world in context.conditions.worlds(["optimizer", "momentum"]):
-        item, optimizer = world.active.get("momentum"), world.values.get("optimizer")
+    for combination in context.conditions.combinations(["optimizer", "momentum"]):
+        item, optimizer = combination.active.get("momentum"), combination.values.get("optimizer")
         used = item is not None if context.spec.own_code else optimizer in _moving_optimizers()
         if used and (item is None or not can_differ(item)):
             message = (

@@ -46,14 +46,16 @@ def learning_rate_as_scientific(context: Context) -> list[Problem]:
     ]
 
 
+_FROM_ZERO = " and start the range above 0; to test 0, add a scientific on/off hyperparameter"
+
+
 def wants_log_scale(context: Context) -> list[Problem]:
     """A warning for each range that should be searched on a logarithmic scale."""
     return [
         context.warn(
             item,
             f"{item.name} on a linear scale: its order of magnitude matters, and half of the trials would be in the "
-            "upper half of the range; write scale: log"
-            + (" with low above 0, and ask about 0 by a scientific switch" if item.domain.low == 0 else ""),
+            "upper half of the range; write scale: log" + (_FROM_ZERO if item.domain.low == 0 else ""),
         )
         for item in context.spec.hyperparameters
         if isinstance(item.domain, Range)

@@ -16,12 +16,12 @@ _SHORT_WARMUP, _LONG_WARMUP = 0.05, 0.1
 
 def small_evaluation_batches(context: Context) -> list[Problem]:
     """A warning for evaluation batches that are smaller than training batches."""
-    for world in context.conditions.worlds(["eval_batch_size", "batch_size"]):
-        evaluation = world.active.get("eval_batch_size")
+    for combination in context.conditions.combinations(["eval_batch_size", "batch_size"]):
+        evaluation = combination.active.get("eval_batch_size")
         if evaluation is None:
             continue
-        largest = max(taken(world, "batch_size"), default=BATCH_SIZE)
-        if min(taken(world, "eval_batch_size")) >= largest:
+        largest = max(taken(combination, "batch_size"), default=BATCH_SIZE)
+        if min(taken(combination, "eval_batch_size")) >= largest:
             continue
         message = (
             f"evaluation batches smaller than training batches ({largest:,.10g}): evaluating needs no gradients, so "
@@ -37,7 +37,7 @@ def gradient_accumulation(context: Context) -> list[Problem]:
     # "Determining the feasible batch sizes and estimating training throughput": to be avoided in applied work.
     reason = (
         "gradient accumulation: it imitates a batch that does not fit into memory, but makes training no faster; leave "
-        "accumulate_steps out and use the batch_size that fits, unless you repeat a trial of a larger machine"
+        "accumulate_steps out and use the batch_size that fits, unless you repeat a trial from a larger machine"
     )
     found = context.spec.alternatives("accumulate_steps")
     return [context.warn(item, reason) for item in found if max(numbers(item), default=0) > 1]

@@ -19,7 +19,7 @@ from tunectl.language.points_file import read_points_file
 from tunectl.language.sections import Sections, read_sections
 from tunectl.language.study_spec import PointsFile, StudySpec
 from tunectl.language.workload_section import OwnCode, read_own_code, read_shared_files
-from tunectl.space.conditions import Conditions, Other, TooManyWorldsError, World, too_many_worlds
+from tunectl.space.conditions import Combination, Conditions, Other, TooManyCombinationsError, too_many_combinations
 from tunectl.space.domains import FixedValue
 from tunectl.space.hyperparameters import Hyperparameter
 from tunectl.space.search_space import SearchSection
@@ -64,7 +64,7 @@ class Draft:
         return workload if isinstance(workload, str) else None
 
     @property
-    def unbroken(self) -> bool:
+    def all_hyperparameters_read(self) -> bool:
         """Whether every hyperparameter could be read, so that it is known which are active when."""
         return self.conditions is not None and not any(
             problem.path.startswith("hyperparameters") for problem in self.document.problems
@@ -124,8 +124,8 @@ def _draft(document: Document, path: Path, default_name: str | None, points_copy
             _micro_batches(document, conditions)
             if sections is not None:
                 _warmup(document, conditions, sections.training.max_train_steps)
-        except TooManyWorldsError:
-            document.report(("hyperparameters",), too_many_worlds(), at_key=True)
+        except TooManyCombinationsError:
+            document.report(("hyperparameters",), too_many_combinations(), at_key=True)
     spec = None
     if sections is not None:
         name = _name(document, sections, default_name or path.stem)
@@ -212,8 +212,8 @@ def _search(
 ) -> SearchSection | None:
     search, where = sections.search, ("search", "trials")
     if search.sampler in ("points", "grid") and "seed" in document.content["search"]:
-        what = "listed points" if search.sampler == "points" else "a grid"
-        document.report(("search", "seed"), f"{what} need no seed: nothing is drawn; leave seed out", at_key=True)
+        what = "listed points need" if search.sampler == "points" else "a grid needs"
+        document.report(("search", "seed"), f"{what} no seed: nothing is drawn; leave seed out", at_key=True)
     samples = any(item.has_coordinate for item in hyperparameters)
     if search.sampler == "points":
         if "sampler" in document.content["search"]:
@@ -253,11 +253,12 @@ def _needed(document: Document, conditions: Conditions) -> None:
         if name not in declared:
             _report_missing(document, name)
             continue
-        for world in conditions.worlds([name]) if is_whole else ():
-            if name not in world.active:
+        for combination in conditions.combinations([name]) if is_whole else ():
+            if name not in combination.active:
                 document.report(
                     (*where, name),
-                    f"every trial needs one, and there is none where {world.in_words()}; add an alternative for it",
+                    f"every trial needs one, and there is none where {combination.in_words()}; add an alternative for "
+                    "it",
                     at_key=True,
                 )
                 break
@@ -277,17 +278,19 @@ def _report_missing(document: Document, name: str) -> None:
 def _warmup(document: Document, conditions: Conditions, max_train_steps: int) -> None:
     """A warmup within max_train_steps, and the steps that follow any warmup, fit into it."""
     refused: set[PathKey] = set()
-    for world in conditions.worlds(["warmup", "warmup_steps", "post_warmup_steps"], extra={"warmup": ["within"]}):
-        within = world.values.get("warmup") == "within"
-        warmup = _longest(world, "warmup_steps") if within else 0
-        if warmup > max_train_steps and (item := world.active["warmup_steps"]).path not in refused:
+    for combination in conditions.combinations(
+        ["warmup", "warmup_steps", "post_warmup_steps"], extra={"warmup": ["within"]}
+    ):
+        within = combination.values.get("warmup") == "within"
+        warmup = _longest(combination, "warmup_steps") if within else 0
+        if warmup > max_train_steps and (item := combination.active["warmup_steps"]).path not in refused:
             refused.add(item.path)
             message = f"expected at most max_train_steps ({max_train_steps}) for a warmup within them, got {warmup}"
             document.report(item.path, message)
             continue
-        after = _longest(world, "post_warmup_steps")
+        after = _longest(combination, "post_warmup_steps")
         if warmup + after > max_train_steps >= warmup and after > 0:
-            item = world.active["post_warmup_steps"]
+            item = combination.active["post_warmup_steps"]
             if item.path not in refused:
                 refused.add(item.path)
                 left = f"the {max_train_steps - warmup} steps after the warmup"
@@ -297,8 +300,8 @@ def _warmup(document: Document, conditions: Conditions, max_train_steps: int) ->
 def _micro_batches(document: Document, conditions: Conditions) -> None:
     """Where both are fixed, a batch has at least one example for each micro-batch."""
     refused: set[PathKey] = set()
-    for world in conditions.worlds(["accumulate_steps", "batch_size"]):
-        steps, batch = world.active.get("accumulate_steps"), world.active.get("batch_size")
+    for combination in conditions.combinations(["accumulate_steps", "batch_size"]):
+        steps, batch = combination.active.get("accumulate_steps"), combination.active.get("batch_size")
         if steps is None or steps.path in refused or not isinstance(steps.domain, FixedValue):
             continue
         size = BATCH_SIZE if batch is None else batch.domain.value if isinstance(batch.domain, FixedValue) else None
@@ -308,9 +311,9 @@ def _micro_batches(document: Document, conditions: Conditions) -> None:
             document.report(steps.path, message)
 
 
-def _longest(world: World, name: str) -> int:
-    """The largest number of steps that the field has in this world; 0 where it is not active or not a number."""
-    item, value = world.active.get(name), world.values.get(name)
+def _longest(combination: Combination, name: str) -> int:
+    """The largest number of steps that the field has in this combination; 0 where it is not active or not a number."""
+    item, value = combination.active.get(name), combination.values.get(name)
     longest = _largest(item) if item is not None and isinstance(value, Other) else value
     return int(longest) if item is not None and isinstance(longest, (int, float)) else 0
 

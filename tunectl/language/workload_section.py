@@ -207,7 +207,8 @@ def _source(document: Document, item: Any, path: PathKey, home: str) -> MetricSo
         return None
     if every is not None and (offset is not None or "step" in item):
         document.report(
-            (*path, "every"), "with every, steps are counted and not read; leave step and offset out, or every"
+            (*path, "every"),
+            "`every` counts steps instead of reading them; remove `step` and `offset`, or remove `every`",
         )
     source = MetricSource(_SOURCE_KINDS[kind], where, step, names, offset or 0, every)
     if kind == "regex":
@@ -316,7 +317,7 @@ def _one_checkpoint(document: Document, text: str, where: PathKey, *, counted: b
         message = f"expected {{step}} in a path with wildcards, {got(text)}"
         document.report(where, f"{message}; write the whole name where the program overwrites one file")
     elif counted and {"every", "offset"} & document.content["workload"]["checkpoints"].keys():
-        document.report(where, f"expected {{step}} in the path, as every and offset are about it, {got(text)}")
+        document.report(where, f"`every` and `offset` need {{step}} in the path, {got(text)}")
 
 
 def _infeasible(document: Document, content: Any) -> InfeasibleEnds:

@@ -20,7 +20,7 @@ from tunectl.language.review import Budget, review
 from tunectl.language.review_own_code import review_seed
 from tunectl.language.study_reader import Draft, read_draft
 from tunectl.language.study_spec import StudySpec
-from tunectl.space.conditions import TooManyWorldsError, too_many_worlds
+from tunectl.space.conditions import TooManyCombinationsError, too_many_combinations
 from tunectl.space.listed_points import check_count, listed_configurations
 from tunectl.space.search_space import SearchSpace, Setting, search_space
 from tunectl.workloads.workload_reference import parse_reference, read_signature
@@ -56,8 +56,8 @@ def check_study(path: Path, current_folder: Path) -> CheckedStudy:
         counts = _count_trials(draft.spec, space)
         warnings = review(draft.spec, tuple(setting.values for setting in space.settings), counts)
         warnings += review_seed(draft.spec, _source_of(signature))
-    except TooManyWorldsError:
-        raise StudyError([draft.problem(("hyperparameters",), too_many_worlds(), at_key=True)]) from None
+    except TooManyCombinationsError:
+        raise StudyError([draft.problem(("hyperparameters",), too_many_combinations(), at_key=True)]) from None
     budget = _budget(draft.spec, counts)
     return CheckedStudy(draft.spec, reference, signature, space.settings, tuple(warnings), budget)
 
@@ -77,7 +77,7 @@ def _read_workload(
     nothing = WorkloadReference(""), FactorySignature(open=True)
     if draft.own_code is not None and draft.own_code.program is not None:
         known = {problem.path for problem in problems}
-        found = check_program(draft, draft.own_code.program, unbroken=draft.unbroken)
+        found = check_program(draft, draft.own_code.program, all_hyperparameters_read=draft.all_hyperparameters_read)
         problems += [problem for problem in found if problem.path not in known]
         return _read_program(draft, draft.own_code.program, problems)
     is_function = draft.own_code is not None
@@ -92,7 +92,7 @@ def _read_workload(
         problems.append(draft.problem(("workload",), str(error)))
         return nothing
     known = {problem.path for problem in problems}
-    if draft.unbroken:
+    if draft.all_hyperparameters_read:
         found = check_consumption(draft, signature, is_function=is_function)
     else:
         found = check_names(draft, draft.switches, signature, is_function=is_function)

@@ -75,15 +75,15 @@ def check_room_to_begin(place: Path, need: DiskNeed) -> str:
         at_once = "trial that runs needs" if need.at_once == 1 else f"{need.at_once} trials that run at a time need"
         raise FolderError(
             f"{place}: {in_words(free)} are free, but the {at_once} about "
-            f"{in_words(need.to_begin)} (a checkpoint is {in_words(need.checkpoint_bytes)}, each keeps the best "
-            f"{need.kept}); make room, give another --dir, or lower training.keep_checkpoints"
+            f"{in_words(need.to_begin)} (a checkpoint is {in_words(need.checkpoint_bytes)}; each trial keeps its "
+            f"{need.kept} best); make room, give another --dir, or lower training.keep_checkpoints"
         )
     if free < need.in_all:
         trials = "trial" if need.trials == 1 else f"{need.trials} trials"
         return (
             f"{place}: {in_words(free)} are free, but the {trials} will keep about "
-            f"{in_words(need.in_all)} (a checkpoint is {in_words(need.checkpoint_bytes)}, each keeps the best "
-            f"{need.kept}); training.keep_checkpoints may be lowered at any time"
+            f"{in_words(need.in_all)} (a checkpoint is {in_words(need.checkpoint_bytes)}; each trial keeps its "
+            f"{need.kept} best); training.keep_checkpoints may be lowered at any time"
         )
     return ""
 

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tunectl.analysis.findings.file_findings import must_stop, shared_findings, unclear_findings
+from tunectl.analysis.findings.findings import Finding
 from tunectl.core.records import PlannedTrial
+from tunectl.core.wording import counted
 from tunectl.execution.folder_snapshot import MOST_ENTRIES, take_snapshot
 from tunectl.execution.jobs import Job
 from tunectl.execution.shared_files import WrittenFiles
@@ -66,10 +68,11 @@ class FolderWatch:
         snapshot = take_snapshot(self._written.folder)
         self._skipped = snapshot.skipped
         if snapshot.skipped:
-            some = ", ".join(sorted(snapshot.skipped)[:3])
+            count, some = len(snapshot.skipped), ", ".join(sorted(snapshot.skipped)[:3])
+            have = "has" if count == 1 else "have"
             self._watcher.message(
-                f"note: not watched for files that trials overwrite, because of their many files: {some} in "
-                f"{self._written.folder} ({len(snapshot.skipped)} folders in all)"
+                f"note: {some} in {self._written.folder} {have} too many files, so overwriting between trials is not "
+                f"checked there ({counted(count, 'folder')} in all)"
             )
         self._written.begin(snapshot)
         self._alone = (-1, 0.0) if first_alone else None
@@ -130,7 +133,7 @@ class FolderWatch:
         unclear = self._written.take_for_unclear(self._at_their_end, self._texts())
         keep_written(self._study.folder.written, unclear, None, self._watcher.message)
         for finding in unclear_findings(self._spec, unclear):
-            self._watcher.message(f"warning: {finding.sentence} {finding.action}")
+            self._watcher.message(f"warning: {_in_sentences(finding)}")
 
     def _texts(self) -> set[str]:
         """The texts among the hyperparameters' values: a file name with one of them differs from trial to trial."""
@@ -185,8 +188,8 @@ class FolderWatch:
     def _give_up(self) -> None:
         self._future, self._again, self._is_over = None, False, True
         self._watcher.message(
-            f"note: {self._written.folder} has more than {2 * MOST_ENTRIES:,} files and folders now; it is not watched "
-            "any more for files that trials overwrite"
+            f"note: {self._written.folder} now has more than {2 * MOST_ENTRIES:,} files and folders, which is too "
+            "many, so overwriting between trials is no longer checked there"
         )
 
     def _judge(self) -> None:
@@ -198,9 +201,15 @@ class FolderWatch:
             if what in self._said or finding.level == "note":
                 continue
             self._said.add(what)
-            head = "stopping: trials read, or go on from, files that other trials wrote. " if fatal else "warning: "
-            self._watcher.message(f"{head}{finding.sentence} {finding.action}")
+            head = "stopping: trials read, or resume from, files that other trials wrote. " if fatal else "warning: "
+            self._watcher.message(f"{head}{_in_sentences(finding)}")
         self.must_stop = self.must_stop or bool(fatal)
+
+
+def _in_sentences(finding: Finding) -> str:
+    """What a finding says and its action, as two sentences."""
+    action = finding.action
+    return f"{finding.sentence} {action[:1].upper()}{action[1:]}." if action else finding.sentence
 
 
 class _TooManyError(Exception):

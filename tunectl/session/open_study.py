@@ -133,8 +133,8 @@ def _correction(
     if found.what == "refuse" or (found.what == "begin anew" and not may_begin_anew):
         listed = "\n".join(f"  {line}" for line in found.lines)
         raise FolderError(
-            f"{folder.path}: belongs to another study; these differ:\n{listed}\n{MAY_CHANGE}; give another --dir, or "
-            "another name"
+            f"{folder.path}: belongs to another study; these differ:\n{listed}\n{MAY_CHANGE} Otherwise give "
+            "another --dir, or another name"
         )
     return found
 

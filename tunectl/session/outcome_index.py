@@ -52,7 +52,7 @@ def read_outcome(
     damage = [line.replace(f"{folder.path}/", "") for line in lines]
     differs = disagreement(files.request, trial) if files.request is not None else ""
     if differs:
-        damage.append(f"{folder.plan.name} does not say what was trained: request.json has {differs}")
+        damage.append(f"{folder.plan.name} and {home.request.name} differ: {differs}")
         # A result of other hyperparameters than those of its row must not be compared with others.
         state = ("failed", DAMAGED, "") if files.result is not None else state
     if index is not None and files.result is None and not any(home.result.name in line for line in damage):
@@ -176,7 +176,8 @@ def _lost_result(index: Index, trial: PlannedTrial, home: TrialFolder) -> str:
     if not is_gone and before.state not in ("completed", "infeasible"):
         return ""
     what = "folder" if is_gone else home.result.name
-    return f"its {what} is missing, and study.db has it as {before.state}; the next run trains it again"
+    how = f"{'had' if before.state == 'completed' else 'was'} {before.state}"
+    return f"its {what} is missing, and study.db says that it {how}; the next run trains it again"
 
 
 def _stored_measurements(index: Index, trial: PlannedTrial, state: State, files: TrialFiles) -> list[Measurement]:

@@ -62,7 +62,7 @@ def agreed_plan(
 
 
 def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
-    """The values in which a request.json and the plan differ, in words, "" where they agree."""
+    """The values in which the plan and a request.json differ, in words, "" where they agree."""
     values: dict[str, Any] = {}
     for name in ("configuration", "arguments", "hyperparameters"):
         part = request.get(name)
@@ -76,7 +76,8 @@ def disagreement(request: Mapping[str, Any], trial: PlannedTrial) -> str:
     if whole:
         asked |= {name: value for name, value in values.items() if name not in planned}
     differing = [name for name, value in asked.items() if name not in planned or not _same(planned[name], value)]
-    return ", ".join(f"{name} {asked[name]!r} and not {planned.get(name)!r}" for name in differing[:3])
+    parts = [f"{name} is {planned.get(name)!r} in the plan, {asked[name]!r} in the request" for name in differing[:3]]
+    return "; ".join(parts)
 
 
 def named_trials(numbers: Sequence[int]) -> str:
@@ -165,13 +166,13 @@ class _Search:
     def _unknown(self, number: int, launched: set[int]) -> FolderError:
         """The error for a trial that is in no source, with the trial folder that shows that there was such a trial."""
         found = min((trial for trial in launched if trial >= number), default=None)
-        whose, damaged = "", "The plan is damaged"
+        what, damaged = "is missing and has", "The plan is damaged"
         if found is not None:
-            whose = f", whose folder is {self.folder.trial(found).path}"
+            what = f"has a folder ({self.folder.trial(found).path}) but"
             damaged = "If that folder does not belong to this study, move it away; else the plan is damaged"
         return FolderError(
-            f"{self.folder.plan}: trial {number if found is None else found} is missing{whose}, and its plan is not in "
-            f"the rest of the study folder either. {damaged}: restore the file from a copy, or give another --dir."
+            f"{self.folder.plan}: trial {number if found is None else found} {what} no plan anywhere "
+            f"in the study folder. {damaged}: restore the file from a copy, or give another --dir."
         )
 
     def _is_possible(self, line: PlanLine) -> bool:
@@ -261,7 +262,8 @@ class _Search:
                 yield f"{self.folder.plan}: is damaged: trial {trial.trial} {what}; which is right is not known"
 
     def _in_words(self, restored: Sequence[int]) -> str:
+        whose = "its" if len(restored) == 1 else "their"
         return (
-            f"{self.folder.plan}: is damaged: the line of {named_trials(restored)} is missing or not what was trained; "
-            "it is read from the rest of the folder instead"
+            f"{self.folder.plan}: is damaged: the line of {named_trials(restored)} is missing or wrong; "
+            f"{whose} values were recovered from other files in the folder"
         )

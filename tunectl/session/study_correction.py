@@ -28,9 +28,9 @@ from tunectl.store.trial_files import read_trial, trial_state
 What = Literal["nothing", "read again", "begin anew", "refuse"]
 
 MAY_CHANGE = (
-    "once a trial has completed only more trials, resources, goal, notes, keep_checkpoints, of own code baseline_loss "
-    "and no_progress, and of a command where it prints metrics, its checkpoints, infeasible ends and environment may "
-    "change"
+    "After a trial has completed, you may only change: trials (more of them), resources, goal, notes, "
+    "uncommitted_diff, keep_checkpoints; for a command or function also baseline_loss, no_progress and shared_files; "
+    "for a command also metrics, checkpoints, infeasible and environment."
 )
 
 _RESULTS = ("completed", "infeasible")

@@ -1,8 +1,8 @@
-"""Which hyperparameters are active together: conditions, their circles and overlaps, and the worlds they allow.
+"""Which hyperparameters are active together: conditions, their circles and overlaps, and the combinations they allow.
 
-A *world* is one consistent choice of values for some names: for each name its active alternative (or none) and a value.
-Only values that a condition names make different worlds; the rest of a domain is in a world as the one value Other, or
-as itself where it is a single value.
+A *combination* is a possible combination of active hyperparameters and their values, for some names: for each name its
+active alternative (or none) and a value. Only values that a condition names make different combinations; the rest of a
+domain is in a combination as the one value Other, or as itself where it is a single value.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tunectl.core.wording import quoted
 from tunectl.space.domains import is_among, sameness
 from tunectl.space.hyperparameters import Condition, Hyperparameter, holds
 
-MOST_WORLDS = 20_000
+MOST_COMBINATIONS = 20_000
 MOST_DEPTH = 100
 _MOST_NAMED = 3
 
 
-class TooManyWorldsError(Exception):
+class TooManyCombinationsError(Exception):
     """The conditions allow more combinations than can be checked."""
 
 
-def too_many_worlds() -> str:
-    """The message for a user where TooManyWorldsError is raised."""
-    return f"the conditions allow more than {MOST_WORLDS:,} combinations; use fewer conditional hyperparameters"
+def too_many_combinations() -> str:
+    """The message for a user where TooManyCombinationsError is raised."""
+    return f"the conditions allow more than {MOST_COMBINATIONS:,} combinations; use fewer conditional hyperparameters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ OTHER: Final = Other()
 
 
 @dataclass(slots=True)
-class World:
-    """One consistent choice: for each name that is active its alternative (in `active`) and its value (in `values`)."""
+class Combination:
+    """A possible combination of active hyperparameters (in `active`, by name) and their values (in `values`)."""
 
     active: dict[str, Hyperparameter] = field(default_factory=dict)
     values: dict[str, Scalar | Other] = field(default_factory=dict)
@@ -117,40 +117,42 @@ class Conditions:
             name = next(parent for parent in self.parents(name) if parent in self.by_name and parent not in depths)
         return trail[trail.index(name) :] if name is not None else None
 
-    def worlds(
+    def combinations(
         self,
         names: Iterable[str],
         *,
         choose: Callable[[Hyperparameter], Iterable[Scalar | Other]] | None = None,
         extra: Mapping[str, Collection[Scalar]] | None = None,
-        most: int = MOST_WORLDS,
-    ) -> Iterator[World]:
-        """Every world over the names and all names that they depend on.
+        most: int = MOST_COMBINATIONS,
+    ) -> Iterator[Combination]:
+        """Every combination over the names and all names that they depend on.
 
         `choose` gives the values of an alternative (default: `distinct_values`, with the values in `extra` as if a
-        condition named them). Raises TooManyWorldsError where there are more than `most`.
+        condition named them). Raises TooManyCombinationsError where there are more than `most`.
         """
         order = self.ancestors(names)
         pick = choose or (lambda item: self.distinct_values(item, (extra or {}).get(item.name, ())))
-        # The number of worlds grows exponentially with the names: `budget` counts down the worlds that are left.
+        # Their number grows exponentially with the names: `budget` counts down the combinations that are left.
         budget = [most]
 
-        def branch(index: int, world: World) -> Iterator[World]:
+        def branch(index: int, combination: Combination) -> Iterator[Combination]:
             if index == len(order):
                 budget[0] -= 1
                 if budget[0] < 0:
-                    raise TooManyWorldsError
-                yield world
+                    raise TooManyCombinationsError
+                yield combination
                 return
             name = order[index]
-            active = [item for item in self.by_name[name] if world.holds(item)]
+            active = [item for item in self.by_name[name] if combination.holds(item)]
             if not active:
-                yield from branch(index + 1, world)
+                yield from branch(index + 1, combination)
             for item in active:
                 for value in pick(item):
-                    yield from branch(index + 1, World({**world.active, name: item}, {**world.values, name: value}))
+                    yield from branch(
+                        index + 1, Combination({**combination.active, name: item}, {**combination.values, name: value})
+                    )
 
-        yield from branch(0, World())
+        yield from branch(0, Combination())
 
     def distinct_values(self, item: Hyperparameter, extra: Collection[Scalar] = ()) -> list[Scalar | Other]:
         """The values of an alternative that a condition (or `extra`) names, and an Other for the rest, if any."""

@@ -62,13 +62,15 @@ def _grid_values(item: Hyperparameter, setting: Setting) -> list[Scalar]:
 
 def _grid(space: SearchSpace, setting: Setting) -> Iterator[dict[str, Scalar]]:
     """Every combination of grid values in a setting: parents before children, the first name varying slowest."""
-    worlds = space.conditions.worlds(space.names, choose=lambda item: _grid_values(item, setting), most=MOST_TRIALS)
-    for world in worlds:
-        yield {name: world.values[name] for name in space.names if name in world.values}  # type: ignore[misc]
+    combinations = space.conditions.combinations(
+        space.names, choose=lambda item: _grid_values(item, setting), most=MOST_TRIALS
+    )
+    for combination in combinations:
+        yield {name: combination.values[name] for name in space.names if name in combination.values}  # type: ignore[misc]
 
 
 def _grid_size(space: SearchSpace, setting: Setting) -> int:
-    """The number of combinations, without making them: values that no condition names are one world, with a count."""
+    """The number of combinations, without making them: values that no condition names are one, with a count."""
     choices: dict[PathKey, tuple[list[Scalar | Other], int]] = {}
 
     def choose(item: Hyperparameter) -> list[Scalar | Other]:
@@ -81,8 +83,10 @@ def _grid_size(space: SearchSpace, setting: Setting) -> int:
         return choices[item.path][0]
 
     return sum(
-        math.prod(choices[world.active[name].path][1] for name, value in world.values.items() if value is OTHER)
-        for world in space.conditions.worlds(space.names, choose=choose)
+        math.prod(
+            choices[combination.active[name].path][1] for name, value in combination.values.items() if value is OTHER
+        )
+        for combination in space.conditions.combinations(space.names, choose=choose)
     )
 
 

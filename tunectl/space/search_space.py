@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from tunectl.core.errors import PathKey, Problem, StudyError
 from tunectl.core.records import Scalar
-from tunectl.space.conditions import Conditions, Other, World
+from tunectl.space.conditions import Combination, Conditions, Other
 from tunectl.space.hyperparameters import Hyperparameter
 
 MOST_SETTINGS = 1_000
@@ -89,19 +89,19 @@ class SearchSpace:
 
     def resolve(self, setting: Setting, choose: Callable[[Hyperparameter], Scalar]) -> dict[str, Scalar]:
         """The active hyperparameters in a setting, in the order of the study; `choose` gives the sampled values."""
-        world = World()
+        combination = Combination()
         for name in self.order:
             for item in self.conditions.by_name[name]:
-                if item.when and not world.holds(item):
+                if item.when and not combination.holds(item):
                     continue
                 if not item.varies:
-                    world.values[name] = item.domain.grid()[0]
+                    combination.values[name] = item.domain.grid()[0]
                 elif item.makes_settings:
-                    world.values[name] = setting.values[name]
+                    combination.values[name] = setting.values[name]
                 else:
-                    world.values[name] = choose(item)
+                    combination.values[name] = choose(item)
                 break
-        return {name: world.values[name] for name in self.names if name in world.values}  # type: ignore[misc]
+        return {name: combination.values[name] for name in self.names if name in combination.values}  # type: ignore[misc]
 
 
 def search_space(spec: Study) -> SearchSpace:
@@ -127,9 +127,9 @@ def _settings(spec: Study, conditions: Conditions) -> tuple[Setting, ...]:
         return item.domain.listed or (0,) if item.makes_settings or not item.varies else (0,)
 
     found: list[dict[str, tuple[int, Scalar]]] = []
-    for world in conditions.worlds(makers, choose=values):
-        chosen = [item for name, item in world.active.items() if name in makers and item.makes_settings]
-        found.append({item.name: _numbered(values(item), world.values[item.name]) for item in chosen})
+    for combination in conditions.combinations(makers, choose=values):
+        chosen = [item for name, item in combination.active.items() if name in makers and item.makes_settings]
+        found.append({item.name: _numbered(values(item), combination.values[item.name]) for item in chosen})
         if len(found) > MOST_SETTINGS:
             message = (
                 f"the scientific values make more than {MOST_SETTINGS:,} settings; "

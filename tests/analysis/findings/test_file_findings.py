@@ -31,8 +31,8 @@ def test_overwritten_files_are_one_warning_with_their_trials_and_the_remedy() ->
     assert (found.id, found.level) == ("shared-files", "warning")
     assert found.sentence == ("Trials overwrite each other's files: a.pt (trials 0 and 3), b.pt (trials 0 and 3).")
     assert found.action == (
-        'Give each trial its own folder: `folder: "{trial.dir}"` under workload (with a new name under study, because '
-        "all trials must be trained again); if it is intended, write `shared_files: [a.pt, b.pt]` under workload."
+        'give each trial its own folder: `folder: "{trial.dir}"` under workload (with a new name under study, because '
+        "all trials must be trained again); if it is intended, write `shared_files: [a.pt, b.pt]` under workload"
     )
     assert list(found.trials) == [0, 3]
 
@@ -56,7 +56,7 @@ def test_at_most_ten_names_are_listed() -> None:
 )
 def test_the_option_that_names_the_folder_is_the_remedy(arguments: tuple[str, ...], path: str, remedy: str) -> None:
     (found,) = file_findings(own(*arguments), shared(path))
-    assert f"Give each trial its own folder: {remedy}" in found.action
+    assert f"give each trial its own folder: {remedy}" in found.action
 
 
 def test_what_is_appended_or_identical_is_a_note() -> None:
@@ -85,7 +85,7 @@ def test_fewer_folders_than_trials_are_a_warning() -> None:
 
 def test_a_function_is_advised_to_write_to_the_trial_s_own_folder() -> None:
     (found,) = file_findings(own(workload="{function: './m.py:f'}"), shared("a.pt"))
-    assert found.action.startswith("Write to trial.dir")
+    assert found.action.startswith("write to trial.dir")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_the_same_advice_is_given_once_and_then_by_the_name_of_the_finding_that_
     first, again, other = of("still-improving"), of("best-step-late"), of("plateau", "take a larger rate")
     shown = with_advice_once([first, again, other])
     assert shown[0] == first
-    assert (shown[1].action, shown[1].command, shown[1].changes) == ("as for still-improving above", "", ())
+    assert (shown[1].action, shown[1].command, shown[1].changes) == ("see the advice for still-improving above", "", ())
     assert shown[1].sentence == again.sentence
     assert shown[2] == other
     page = findings_html([first, again])

@@ -135,7 +135,7 @@ def _finding(spec: StudySpec, level: Level, what: str, shared: Sequence[WrittenF
         sentence=f"{what}: {_named([f'{item.path}{_by(item)}' for item in shared])}.",
         action=_remedy(spec, paths)
         if level == "warning"
-        else f"Nothing to do; if it is intended, write `shared_files: [{_common(paths)}]` under workload.",
+        else f"nothing to do; if it is intended, write `shared_files: [{_common(paths)}]` under workload",
         trials=tuple(trials),
         numbers={"files": len(shared)},
     )
@@ -156,12 +156,12 @@ def _by(item: WrittenFile) -> str:
 def _remedy(spec: StudySpec, paths: Sequence[str]) -> str:
     meant = f"if it is intended, write `shared_files: [{_common(paths)}]` under workload"
     if spec.program is None:
-        return f"Write to trial.dir, the trial's own folder; {meant}."
+        return f"write to trial.dir, the trial's own folder; {meant}"
     option = next((text for path in paths for text in [_option_of(spec, path)] if text), "")
-    own = f"Give each trial its own folder: `{option}`" if option else "Give each trial its own folder"
+    own = f"give each trial its own folder: `{option}`" if option else "give each trial its own folder"
     how = ', or `folder: "{trial.dir}"` under workload' if option else ': `folder: "{trial.dir}"` under workload'
     again = "with a new name under study, because all trials must be trained again"
-    return f"{own}{how} ({again}); {meant}."
+    return f"{own}{how} ({again}); {meant}"
 
 
 def _option_of(spec: StudySpec, path: str) -> str:

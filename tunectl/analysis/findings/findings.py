@@ -56,7 +56,7 @@ def with_advice_once(findings: Sequence[Finding]) -> list[Finding]:
     for finding in findings:
         advice = (finding.action, finding.command, repr(finding.changes))
         if finding.action and advice in first:
-            shown.append(replace(finding, action=f"as for {first[advice]} above", command="", changes=()))
+            shown.append(replace(finding, action=f"see the advice for {first[advice]} above", command="", changes=()))
         else:
             first[advice] = finding.id
             shown.append(finding)

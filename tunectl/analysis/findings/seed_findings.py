@@ -39,7 +39,8 @@ def seed_findings(evidence: StudyEvidence) -> list[Finding]:
             level="warning",
             sentence=f"{noun} {names} measured exactly the same under {most} seeds: {NO_VARIATION}; so retrains are no "
             "evidence, and `compare` gives no verdict.",
-            action=f"{PASS_THE_SEED}; if it does so already, print more digits, or a metric that is not at its limit",
+            action=f"{PASS_THE_SEED}; if it does so already, print more digits, or a metric that is not already at its "
+            "best possible value",
             settings=tuple(sorted({group[0].plan.setting for group in alike.values()})),
             trials=tuple(alike),
             numbers={"seeds": most, "trials": len(alike)},

@@ -11,11 +11,11 @@ from tunectl.analysis.comparison.not_distinguishable import settings_findings
 from tunectl.analysis.curves.overfitting import overfitting
 from tunectl.analysis.curves.step_units import steps_do_not_fit, steps_from_zero
 from tunectl.analysis.curves.training_length import best_step_early, best_step_late, saturated_early, still_improving
+from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
 from tunectl.analysis.findings.curve_findings import late_variance, periodic_evaluations, train_loss_rising
 from tunectl.analysis.findings.file_findings import SHARED_FILES, file_findings
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
-from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings
 from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.findings.update_findings import (
     clipping_too_aggressive,

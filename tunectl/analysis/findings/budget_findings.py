@@ -85,7 +85,8 @@ def _share_of_gain(feasible: Floats, gain: float | None) -> float:
 def _budget_sentence(evidence: StudyEvidence, setting: int, costs: Floats, half: BestOfK, gain: float | None) -> str:
     count, of_setting = len(costs), of_setting_words(evidence, setting)
     if not np.isfinite(costs).any():
-        return f"No trial{of_setting} is feasible ({counted(count, 'trial')}): what more would find is not known."
+        unknown = "it is not known what more trials would find"
+        return f"No trial{of_setting} is feasible ({counted(count, 'trial')}): {unknown}."
     best = _shown(evidence, float(np.min(costs)))
     start = f"The best of {counted(count, 'trial')}{of_setting} reached {best}"
     if count == 1:
@@ -107,7 +108,7 @@ def _budget_sentence(evidence: StudyEvidence, setting: int, costs: Floats, half:
 
 def _budget_action(gain: float | None, count: int, *, enough: bool, lost: bool, can_change: bool) -> str:
     if lost:
-        return "first fix what makes these trials infeasible: most of any further trials would be infeasible too"
+        return "first fix what makes these trials infeasible: most further trials would be infeasible too"
     if enough:
         return "nothing to do: more trials are expected to gain little"
     how = "raise search.trials; the trials that exist are kept" if can_change else "add points to the search"
@@ -145,7 +146,8 @@ def _more_trials(evidence: StudyEvidence, *, can_extrapolate: bool) -> tuple[Cha
     if not any(item.has_coordinate for item in evidence.spec.hyperparameters):
         return ()
     if not can_extrapolate and 2 * search.trials < ENOUGH_POINTS:
-        return (Change(("search", "trials"), ENOUGH_POINTS, "with fewer, what more would find is hardly known"),)
+        reason = "with fewer trials the gain from more cannot be estimated"
+        return (Change(("search", "trials"), ENOUGH_POINTS, reason),)
     return (Change(("search", "trials"), 2 * search.trials, "twice as many are expected to find a better one"),)
 
 

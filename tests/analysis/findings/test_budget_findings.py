@@ -1,4 +1,4 @@
-"""Tests findings/search_findings.py, comparison/not_distinguishable.py and updates/stability_edge.py.
+"""Tests findings/budget_findings.py, comparison/not_distinguishable.py and updates/stability_edge.py.
 
 Infeasible trials, settings that are not distinguishable, and the notes.
 """
@@ -13,7 +13,7 @@ import pytest
 from simulated_studies import Response, Shape, evidence_of, findings_of, simulated_evidence
 
 from tunectl.analysis.comparison.not_distinguishable import retrain_deviation, settings_findings
-from tunectl.analysis.findings.search_findings import fixed_caveat_findings, sampled_enough_findings
+from tunectl.analysis.findings.budget_findings import fixed_caveat_findings, sampled_enough_findings
 from tunectl.analysis.updates.stability_edge import infeasible_fraction_findings, stability_edge_findings
 from tunectl.core.jsontext import encode
 from tunectl.core.objective import Objective
