@@ -92,7 +92,8 @@ def degenerate_studies(draw: st.DrawFn) -> Drawn:
         reject()  # a condition that never holds
     plans = list(plan_trials(spec))
     plans += [
-        replace(plans[0], trial=len(plans) + at, repeat=at + 1, kind="retrain") for at in range(draw(st.integers(0, 3)))
+        replace(plans[0], trial=len(plans) + at, repeat=at + 1, trial_kind="retrain")
+        for at in range(draw(st.integers(0, 3)))
     ]
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     value_of = draw(values())

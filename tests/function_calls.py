@@ -24,7 +24,7 @@ class Functions:
         self.stopped = False
 
     def run(self, function: Callable[..., Any], **changes: Any) -> TrialResult | None:
-        reference = WorkloadReference("mine:train", "train", module="mine", kind="function")
+        reference = WorkloadReference("mine:train", "train", module="mine", workload_kind="function")
         values = {"learning_rate": 0.1, "width": 8}
         content = {"max_train_steps": 20, "keep_checkpoints": 1, **changes}
         request = FunctionRequest("study", 7, 5, reference, values, Objective("valid/loss", "minimize"), **content)

@@ -22,7 +22,7 @@ RATE = {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}
 def made(place: Path, retrains: int = 0, **sections: str) -> StudyFolder:
     text = study_text(RATE, goal=GOAL, search="{trials: 3}", **sections)
     search = plan_trials(parse_study(text, place.parent / "a_study.yaml"))
-    more = tuple(replace(search[0], trial=3 + n, repeat=1 + n, kind="retrain") for n in range(retrains))
+    more = tuple(replace(search[0], trial=3 + n, repeat=1 + n, trial_kind="retrain") for n in range(retrains))
     return made_up_folder(place, text, lambda trial: 0.1 * (1 + trial.trial), more=more)
 
 

@@ -160,7 +160,7 @@ def test_every_command_that_reads_a_folder_says_its_damage(
 
 @pytest.mark.parametrize("content", [None, "{", '{"procedure": 3, "procedure": 4}', '{"procedure": "x", "crc32": 1}'])
 def test_what_a_procedure_was_asked_is_missed_or_said_to_be_damaged(tmp_path: Path, content: str | None) -> None:
-    sweep = replace(plan_trials(SPEC)[0], trial=3, point=9, kind="sweep")
+    sweep = replace(plan_trials(SPEC)[0], trial=3, point=9, trial_kind="sweep")
     folder = made_up_folder(tmp_path / "runs" / "sweep", TEXT, lambda _trial: 0.5, more=(sweep,))
     if content is not None:
         folder.procedure.write_text(content)

@@ -10,7 +10,6 @@ import csv
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ def test_a_study_is_listed_with_its_goal_its_best_trial_and_how_to_reproduce_it(
         lambda plan: 0.5 - plan.trial / 10,
     )
     (found,) = tracked_studies(tmp_path)
-    assert (found.study, found.kind, found.goal, found.notes) == ("first", "study", "how good?", "an idea")
+    assert (found.study, found.study_kind, found.goal, found.notes) == ("first", "study", "how good?", "an idea")
     assert (found.planned, found.run, found.completed, found.infeasible, found.failed) == (3, 3, 3, 0, 0)
     assert (found.metric, found.best_trial, found.best_step) == ("valid/error_rate", 2, 50)
     assert found.best_value == pytest.approx(0.3)
@@ -74,9 +73,9 @@ def test_a_study_that_cannot_be_read_is_listed_with_what_is_wrong(tmp_path):
 def test_a_procedures_folder_is_listed_as_what_it_is(tmp_path):
     folder = made_up_folder(tmp_path / "p", text("s"), lambda _: 0.5)
     folder.procedure.write_text('{"procedure": "lr-sweep"}')
-    assert [item.kind for item in tracked_studies(tmp_path)] == ["lr-sweep"]
+    assert [item.study_kind for item in tracked_studies(tmp_path)] == ["lr-sweep"]
     folder.procedure.write_text("[]")
-    assert [item.kind for item in tracked_studies(tmp_path)] == ["procedure"]
+    assert [item.study_kind for item in tracked_studies(tmp_path)] == ["procedure"]
 
 
 def test_the_table_reads_back_from_csv(tmp_path):
@@ -85,7 +84,7 @@ def test_the_table_reads_back_from_csv(tmp_path):
     (row,) = csv.DictReader(io.StringIO(csv_bytes(tracking_table(studies)).decode()))
     assert row["goal"] == 'a, "quoted" goal'
     assert (row["infeasible"], row["best_value"]) == ("3", "")
-    assert list(row) == list(asdict(studies[0]))
+    assert list(row) == list(studies[0].to_json())
 
 
 def test_a_folder_without_studies_is_empty_and_a_missing_one_is_named(tmp_path):

@@ -57,7 +57,7 @@ def test_retrains_are_new_trials_of_the_study_with_fresh_seeds_and_are_not_run_t
     assert (found["trial"], found["lost"], len(found["values"])) == (1, 0, 2)
     trials = read_plan(folder / "plan.jsonl")
     search, again = trials[:2], trials[2:]
-    assert [(trial.kind, trial.repeat) for trial in again] == [("retrain", 1), ("retrain", 2)]
+    assert [(trial.trial_kind, trial.repeat) for trial in again] == [("retrain", 1), ("retrain", 2)]
     assert all(trial.hyperparameters == search[1].hyperparameters and trial.point == 1 for trial in again)
     assert len({trial.seed for trial in trials}) == 4
     rows = list(csv.DictReader((folder / "tables" / "trials.csv").read_text().splitlines()))

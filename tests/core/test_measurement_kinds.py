@@ -55,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
 
 def test_it_is_in_the_index_and_in_the_tables_at_the_best_step_too(folder: StudyFolder) -> None:
     with Index.open_for_writing(folder.index) as index:
-        stored = [item for _, item in index.measurements(1) if item.kind == "bending"]
+        stored = [item for _, item in index.measurements(1) if item.measurement_kind == "bending"]
     assert [(item.step, item.metrics) for item in stored] == [
         (step, {"bending/sharpness": 1000.0 + step}) for step in STEPS
     ]
@@ -77,7 +77,9 @@ def test_it_is_in_the_exports(folder: StudyFolder, tmp_path: Path) -> None:
     with Index.open_for_writing(folder.index) as index:
         outcome = next(item for item in index.outcomes() if item.plan.trial == 2)
     trial = ExportedTrial(outcome, read_trial(folder.trial(2)).measurements)
-    points = {item.step: item.metrics["bending/sharpness"] for item in trial.curve() if item.kind == "bending"}
+    points = {
+        item.step: item.metrics["bending/sharpness"] for item in trial.curve() if item.measurement_kind == "bending"
+    }
     assert points == {step: 2000.0 + step for step in STEPS}, "what TensorBoard, MLflow and W&B get"
     assert trial.reached()["best/bending/sharpness"] == 2050.0
     assert trial.reached()["best/valid/error_rate"] == outcome.best_value

@@ -41,7 +41,9 @@ PROGRAM = Program(
     infeasible=InfeasibleEnds((3,), ("diverged",), ("train/loss",)),
 )
 COMMAND = CommandRequest("s", 7, 1, PROGRAM, {"learning_rate": 0.1, "flag": True}, OBJECTIVE, 100, 3, baseline_loss=2.3)
-FUNCTION = FunctionRequest("s", 7, 1, WorkloadReference("m:f", "f", module="m", kind="function"), {}, OBJECTIVE, 9, 1)
+FUNCTION = FunctionRequest(
+    "s", 7, 1, WorkloadReference("m:f", "f", module="m", workload_kind="function"), {}, OBJECTIVE, 9, 1
+)
 
 
 @pytest.mark.parametrize("request_", [COMMAND, FUNCTION], ids=["command", "function"])

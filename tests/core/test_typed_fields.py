@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import pytest
 
-from tunectl.core.typed_fields import DamagedError, document, typed
+from tunectl.core.typed_fields import KEY, DamagedError, document, typed, untyped
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ class Whole:
 class Growing:
     MAY_HAVE_MORE: ClassVar[bool] = True
     step: int
+
+
+@dataclass(frozen=True)
+class Keyed:
+    part_kind: str = field(metadata={KEY: "kind"})
+    parts: tuple[Part, ...] = ()
 
 
 SOUND: dict[str, Any] = {"step": 3, "how": "a", "parts": {"x": {"name": "n", "numbers": [1, 2.5]}}, "value": "nan"}
@@ -80,3 +86,17 @@ def test_keys_of_later_versions_are_ignored_if_the_record_allows_it() -> None:
 def test_a_text_that_is_not_json_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(DamagedError, match=said):
         document(content)
+
+
+def test_a_field_may_have_a_key_that_is_not_its_name() -> None:
+    content = {"kind": "a", "parts": [{"name": "n", "numbers": [1, 2.5]}]}
+    read = typed(Keyed, content)
+    assert read == Keyed("a", (Part("n", (1, 2.5)),))
+    assert untyped(read) == content
+    for wrong, said in (
+        ({"part_kind": "a", **content}, "part_kind: is not a key that this version knows"),
+        ({}, "kind: is missing"),
+        ({"kind": 3}, "kind: expected text, got 3"),
+    ):
+        with pytest.raises(DamagedError, match=f"^{said}"):
+            typed(Keyed, wrong)

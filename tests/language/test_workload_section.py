@@ -67,7 +67,7 @@ def test_a_command_with_all_that_it_may_say(tmp_path: Path) -> None:
     spec = parse_study(content, tmp_path / "study.yaml")
     program = spec.program
     assert program is not None
-    assert (spec.kind, spec.own_code) == ("command", True)
+    assert (spec.workload_kind, spec.own_code) == ("command", True)
     assert program.arguments == (
         "python",
         "-u",
@@ -118,7 +118,7 @@ def test_a_function_is_a_reference(tmp_path: Path) -> None:
     content = text("  function: ./mine.py:train")
     assert problems(content, tmp_path) == []
     spec = parse_study(content, tmp_path / "study.yaml")
-    assert (spec.kind, spec.workload, spec.program) == ("function", "./mine.py:train", None)
+    assert (spec.workload_kind, spec.workload, spec.program) == ("function", "./mine.py:train", None)
 
 
 def test_names_and_values_of_own_code_are_its_own(tmp_path: Path) -> None:
@@ -326,4 +326,4 @@ def test_a_baseline_is_how_a_study_is_read_and_one_without_stays_what_it_was(tmp
     found = differences(plain, given)
     assert (found.results, found.reading) == ((), ("workload.baseline_loss: was not there, is 2.303",))
     function = parse_study(text("  {function: ./a.py:b, baseline_loss: 1}"), tmp_path / "study.yaml")
-    assert (function.kind, function.baseline_loss) == ("function", 1.0)
+    assert (function.workload_kind, function.baseline_loss) == ("function", 1.0)

@@ -13,9 +13,9 @@ from tunectl.procedures.repeated_seeds import seeds_change_nothing, without_evid
 CONCLUSION = Conclusion("best learning rate 0.1", {"best_learning_rate": 0.1}, advice="learning_rate: 0.1")
 
 
-def run(point: int, repeat: int, values: list[float], *, state="completed", kind="sweep") -> Run:
+def run(point: int, repeat: int, values: list[float], *, state="completed", trial_kind="sweep") -> Run:
     curves = {"valid/loss": (np.arange(1.0, len(values) + 1), np.array(values))}
-    plan = PlannedTrial(0, 0, point, repeat, (), {}, repeat, kind)
+    plan = PlannedTrial(0, 0, point, repeat, (), {}, repeat, trial_kind)
     return Run(plan, state, best_value=min(values), best_step=1, curves=curves)
 
 
@@ -42,4 +42,4 @@ def test_lost_seeds_and_single_runs_say_nothing_about_seeds():
 
 
 def test_timings_are_not_asked():
-    assert not seeds_change_nothing(results(*(run(0, repeat, [1.0], kind="throughput") for repeat in (0, 1))))
+    assert not seeds_change_nothing(results(*(run(0, repeat, [1.0], trial_kind="throughput") for repeat in (0, 1))))

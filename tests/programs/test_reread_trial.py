@@ -34,7 +34,7 @@ TRAIN = MetricSource("regex", r"step (?P<step>\d+) train (?P<loss>\S+)")
 VALID = MetricSource("regex", r"step (?P<step>\d+) train \S+ valid (?P<loss>\S+)")
 PROGRAM = Program((sys.executable, "{lr}"), "/", (TRAIN,))
 
-FUNCTION = WorkloadReference("a:b", kind="function")
+FUNCTION = WorkloadReference("a:b", workload_kind="function")
 
 
 class Trial:
@@ -202,7 +202,7 @@ def test_checkpoints_by_another_pattern_get_other_names_and_none_is_removed(tria
 
 def test_the_metrics_of_a_function_are_read_under_another_objective(trial: Trial) -> None:
     metric = Objective("val", "minimize")
-    before = FunctionRequest("s", 7, 1, WorkloadReference("a:b", kind="function"), {}, metric, 9, 2)
+    before = FunctionRequest("s", 7, 1, WorkloadReference("a:b", workload_kind="function"), {}, metric, 9, 2)
     write_measurements(trial.folder, [Measurement(1, {"loss": 0.5})])
     write_result(trial.folder, TrialResult(7, "failed", "no_metric", "the function never recorded val"))
     assert read_again(before, replace(before, objective=Objective("loss", "minimize")), trial.folder)

@@ -214,7 +214,7 @@ def test_measurements_are_written_with_every_metric_and_gap(tmp_path):
     index.put_measurements(
         0, [Measurement(0, {"b/x": math.nan}), Measurement(5, {"a/é": 1.0}, checkpoint="c.pt", gradient_norm=2.0)]
     )
-    index.put_measurements(10, [Measurement(0, {"b/x": math.inf}, kind="test", learning_rate=math.nan)])
+    index.put_measurements(10, [Measurement(0, {"b/x": math.inf}, measurement_kind="test", learning_rate=math.nan)])
     metrics = index.metric_names()
     content = trial_tables.measurements_parquet(index.measurement_columns(metrics), metrics)
     index.close()

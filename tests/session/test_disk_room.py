@@ -100,12 +100,12 @@ def test_one_trial_is_spoken_of_as_one(with_free):
     assert "but the trial will keep about" in check_room_to_begin(Path("a"), replace(one, updates=10**6))
 
 
-@pytest.mark.parametrize(("kind", "updates"), [("command", 0), ("function", 0), ("workload", 10_000)])
-def test_the_steps_of_a_program_need_no_room(kind, updates):
+@pytest.mark.parametrize(("workload_kind", "updates"), [("command", 0), ("function", 0), ("workload", 10_000)])
+def test_the_steps_of_a_program_need_no_room(workload_kind, updates):
     # Only our own loop writes steps.jsonl. To a program tokens may be steps, billions of them.
     text = study_text(
         {"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: log}"}, search="{trials: 5, seed: 0}"
     )
-    spec = replace(parse_study(text, STUDY_FILE), kind=kind)
+    spec = replace(parse_study(text, STUDY_FILE), workload_kind=workload_kind)
     need = disk_need(spec, plan_trials(spec), SimpleNamespace(checkpoint_bytes=0), (0, 1))
     assert need.updates == updates

@@ -30,7 +30,7 @@ TEXT = study_text({"learning_rate": "{role: nuisance, range: [1e-3, 1], scale: l
 SPEC = parse_study(TEXT, STUDY_FILE)
 SEARCH = plan_trials(SPEC)
 RETRAINS = [
-    replace(SEARCH[2], trial=4 + n, repeat=1 + n, seed=trial_seed(SPEC.training.seed, 4 + n), kind="retrain")
+    replace(SEARCH[2], trial=4 + n, repeat=1 + n, seed=trial_seed(SPEC.training.seed, 4 + n), trial_kind="retrain")
     for n in range(2)
 ]
 PLAN = [*SEARCH, *RETRAINS]

@@ -41,7 +41,7 @@ def test_the_training_of_a_planned_trial_replaces_that_of_the_study() -> None:
 
 @pytest.mark.parametrize(("trial_kind", "recovers"), [("search", True), ("retrain", True), ("sweep", False)])
 def test_a_trial_of_a_sweep_does_not_recover_from_an_instability(trial_kind: str, recovers: bool) -> None:
-    found = request_of(replace(TRIAL, kind=trial_kind))  # type: ignore[arg-type]
+    found = request_of(replace(TRIAL, trial_kind=trial_kind))  # type: ignore[arg-type]
     assert (found.recovery is not None) == recovers
 
 

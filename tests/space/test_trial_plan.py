@@ -39,7 +39,7 @@ def test_ids_go_round_robin_over_the_settings():
     assert [(trial.trial, trial.setting, trial.point, trial.repeat) for trial in found] == [
         (0, 0, 0, 0), (1, 1, 0, 0), (2, 0, 1, 0), (3, 1, 1, 0), (4, 0, 2, 0), (5, 1, 2, 0),
     ]  # fmt: skip
-    assert {trial.kind for trial in found} == {"search"}
+    assert {trial.trial_kind for trial in found} == {"search"}
 
 
 def test_hyperparameters_are_in_the_order_of_the_study_and_only_where_they_are_active():

@@ -215,5 +215,5 @@ def as_text(values: object) -> str:
 
 def fields_of(item: Measurement) -> tuple[Any, ...]:
     """The measurement as `expected_measurements` gives it."""
-    head = (item.step, item.kind, item.metrics, item.learning_rate, item.gradient_norm)
+    head = (item.step, item.measurement_kind, item.metrics, item.learning_rate, item.gradient_norm)
     return (*head, item.elapsed_seconds or 0.0, item.checkpoint)

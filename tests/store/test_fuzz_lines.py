@@ -57,7 +57,7 @@ def test_a_tail_that_follows_a_file_in_pieces_reads_what_the_whole_file_says(
             folder.measurements.write_bytes(before + content)
         fresh, restarted = tail.read()
         seen = [*([] if restarted else seen), *fresh]
-    last = {(item.step, item.kind): item for item in seen}
+    last = {(item.step, item.measurement_kind): item for item in seen}
     assert as_text([fields_of(last[key]) for key in sorted(last)]) == as_text(
         expected_measurements(folder.measurements.read_bytes())
     )

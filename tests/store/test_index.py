@@ -100,7 +100,7 @@ def test_measurements_read_back_in_order_with_every_number_exact(index):
     items = [
         measured(0, math.nan, learning_rate=None, gradient_norm=None, elapsed_seconds=0.1 + 0.2),
         measured(10, -0.0, gradient_norm=math.inf, checkpoint="step-00000010.pt"),
-        measured(10, 3.0, kind="curvature", metrics={}),
+        measured(10, 3.0, measurement_kind="curvature", metrics={}),
         measured(20, 5e-324, learning_rate=math.nan, metrics={"a/b/c": 1.0, "é": -math.inf}),
     ]
     index.put_measurements(3, items[::-1])
@@ -134,7 +134,7 @@ def test_columns_of_measurements_hold_what_the_measurements_hold(index, monkeypa
     got = [row for block in blocks for row in zip(*block, strict=True)]
     expected = [
         (
-            *(trial, item.step, item.kind),
+            *(trial, item.step, item.measurement_kind),
             *(item.metrics.get(name) for name in wanted),
             *(item.learning_rate, item.gradient_norm, item.elapsed_seconds, item.checkpoint),
         )
@@ -162,7 +162,11 @@ def test_what_a_running_trial_writes_bit_by_bit_reads_as_if_it_came_at_once(path
     generator = random.Random(2)
     items = [
         measured(
-            step, generator.random(), kind=kind, metrics={f"{kind}/x": float(step), "a/b": -0.0}, learning_rate=-0.0
+            step,
+            generator.random(),
+            measurement_kind=kind,
+            metrics={f"{kind}/x": float(step), "a/b": -0.0},
+            learning_rate=-0.0,
         )
         for step in range(0, 60, 10)
         for kind in ("evaluation", "curvature")
@@ -175,10 +179,10 @@ def test_what_a_running_trial_writes_bit_by_bit_reads_as_if_it_came_at_once(path
                 index.put_measurements(trial, [item._replace(metrics={"a/b": 1.0})])
                 index.put_measurements(trial, [item])
         read = list(index.measurements())
-        expected = sorted(items, key=lambda item: (item.step, item.kind))
+        expected = sorted(items, key=lambda item: (item.step, item.measurement_kind))
         assert repr(read) == repr([(trial, item) for trial in range(3) for item in expected])
         (block,) = index.measurement_columns(["evaluation/x", "a/b"])
-        assert list(zip(*block[:3], strict=True)) == [(trial, item.step, item.kind) for trial, item in read]
+        assert list(zip(*block[:3], strict=True)) == [(trial, item.step, item.measurement_kind) for trial, item in read]
         assert repr(block[3]) == repr([item.metrics.get("evaluation/x") for _, item in read])
         assert repr(block[5]) == repr([-0.0] * 36)
 
@@ -200,7 +204,7 @@ def test_running_trials_are_counted_and_shown_until_their_outcome(index):
     index.set_running(2, slot=1)
     index.set_running(1, slot=0)
     index.put_measurements(
-        2, [measured(0, 0.01), measured(10, 0.4), measured(20, math.nan), measured(20, 0.0, kind="test")]
+        2, [measured(0, 0.01), measured(10, 0.4), measured(20, math.nan), measured(20, 0.0, measurement_kind="test")]
     )
     index.put_outcome(outcome_of(3, state="failed", reason="error"))
     assert states(index) == ["pending", "running", "running", "failed"]

@@ -15,7 +15,10 @@ def test_a_plan_reads_back_as_it_was_written(tmp_path):
     trials = [
         planned(0),
         planned(
-            1, hyperparameters={"a": 1, "b": 1.0, "c": True, "d": "1", "é|\n": "x\ud800"}, kind="retrain", repeat=3
+            1,
+            hyperparameters={"a": 1, "b": 1.0, "c": True, "d": "1", "é|\n": "x\ud800"},
+            trial_kind="retrain",
+            repeat=3,
         ),
         planned(2, coordinates=(), seed=2**64 - 1),
     ]
@@ -67,6 +70,7 @@ def test_a_plan_cut_at_any_byte_loses_its_torn_line_alone_and_can_be_appended_to
         line({**planned(1).to_json(), "setting": 2**70}),
         line({**planned(1).to_json(), "kind": "dance"}),
         line({**planned(1).to_json(), "kind": ["search"]}),
+        line({**planned(1).to_json(), "trial_kind": "search"}),
         line({**planned(1).to_json(), "coordinates": [None]}),
         line({**planned(1).to_json(), "coordinates": 3}),
         line({**planned(1).to_json(), "coordinates": [10**400]}),

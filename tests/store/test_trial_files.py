@@ -182,10 +182,16 @@ def test_a_long_file_is_read_in_parts_and_its_damaged_lines_keep_their_numbers(f
 
 
 def test_steps_written_twice_count_as_written_last_and_are_sorted(folder):
-    items = [measured(0), measured(10, 0.3), measured(20, 0.2), measured(10, 0.4), measured(10, 0.1, kind="test")]
+    items = [
+        measured(0),
+        measured(10, 0.3),
+        measured(20, 0.2),
+        measured(10, 0.4),
+        measured(10, 0.1, measurement_kind="test"),
+    ]
     make_trial(folder, items)
     read = read_trial(folder).measurements
-    assert [(item.step, item.kind) for item in read] == [
+    assert [(item.step, item.measurement_kind) for item in read] == [
         (0, "evaluation"),
         (10, "evaluation"),
         (10, "test"),

@@ -61,7 +61,7 @@ def timed(time: Time, example_seconds: float, update_seconds: float) -> Workload
 def measure(
     folder: TrialFolder, workload: Workload, time: Time, extent: Extent = EXTENT, stop: Any = never, **changes: Any
 ) -> TrialResult | None:
-    request: TrialRequest = make_request(**{"kind": "throughput", "max_train_steps": 1000, **changes})
+    request: TrialRequest = make_request(**{"workload_kind": "throughput", "max_train_steps": 1000, **changes})
     clock, seconds = Clock(now=time), TrialSeconds()
     return run_throughput(
         request, folder, lambda: workload, device="cpu", stop=stop, seconds=seconds, clock=clock, extent=extent

@@ -50,7 +50,7 @@ def prepared(tmp_path: Path) -> tuple[WorkloadReference, TrialFolder]:
         if not name.startswith("_"):
             (home / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\n")
     reference = WorkloadReference(
-        "./own.py:train", "train", file=str(home / "own.py"), search_path=(str(home),), kind="function"
+        "./own.py:train", "train", file=str(home / "own.py"), search_path=(str(home),), workload_kind="function"
     )
     folder = TrialFolder(tmp_path / "study" / "trials" / "00000")
     folder.path.parent.parent.mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +34,7 @@ def ls(
         raise UsageError("--long, --json and --csv cannot be combined")
     studies = tracked_studies(folder, note)
     if as_json:
-        say_json({"studies": [asdict(item) for item in studies]})
+        say_json({"studies": [item.to_json() for item in studies]})
     elif as_csv:
         say_csv(csv_bytes(tracking_table(studies)))
     elif not studies:
@@ -93,7 +92,7 @@ def _print_long(studies: list[TrackedStudy]) -> None:
             best = f"{item.best_value:.6g} {item.metric} (trial {item.best_trial}, step {item.best_step})"
         changed = " with uncommitted changes" if item.uncommitted else ""
         lines = {
-            "study": f"{item.study} ({item.kind})",
+            "study": f"{item.study} ({item.study_kind})",
             "goal": item.goal,
             "notes": item.notes,
             "study file": item.study_file,

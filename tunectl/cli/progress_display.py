@@ -116,7 +116,7 @@ def trial_line(outcome: TrialOutcome, progress: RunProgress, alike: int | None =
     if outcome.state == "infeasible":
         at = f" at step {outcome.infeasible_step}" if outcome.infeasible_step is not None else ""
         return f"{head}: {outcome.reason}{at}"
-    if outcome.plan.kind == "throughput":
+    if outcome.plan.trial_kind == "throughput":
         return f"{head}: batch size {outcome.plan.hyperparameters.get('batch_size')} was timed"
     value = (
         "no finite value"

@@ -121,7 +121,7 @@ def _side(place: str, say: Callable[[str], None]) -> tuple[Objective, Side]:
         item
         for item in outcomes
         if item.plan.setting == chosen.plan.setting
-        and item.plan.kind == "search"
+        and item.plan.trial_kind == "search"
         and item.state in ("completed", "infeasible")
     ]
     costs, of_search = ([_cost(item, objective) for item in items] for items in (ended, searched))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tunectl.core.folders import StudyFolder
 from tunectl.core.path_errors import broken_link, path_error, path_message
 from tunectl.core.records import ENDED
 from tunectl.core.table_columns import Column, ColumnType
-from tunectl.core.typed_fields import DamagedError, sealed_object, text_at
+from tunectl.core.typed_fields import KEY, DamagedError, key_of, sealed_object, text_at, untyped
 from tunectl.report.table import Table
 from tunectl.session.snapshot import study_snapshot
 from tunectl.store.provenance import command_of, has_uncommitted_changes, read_provenance
@@ -49,7 +49,7 @@ class TrackedStudy:
 
     folder: str
     study: str = ""
-    kind: str = ""
+    study_kind: str = field(default="", metadata={KEY: "kind"})
     goal: str = ""
     study_file: str = ""
     notes: str = ""
@@ -71,6 +71,10 @@ class TrackedStudy:
     problem: str = ""
     retrains: int | None = None
     retrains_run: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as `ls --json` prints it: its cells by the names of their columns."""
+        return dict(untyped(self))
 
 
 def tracked_studies(below: Path, unreadable: Callable[[str], object] = lambda _: None) -> list[TrackedStudy]:
@@ -122,7 +126,7 @@ def _tracked(place: Path) -> TrackedStudy:
     except (TunectlError, OSError) as error:
         return TrackedStudy(str(place), problem=_first_sentence(str(error)))
     states = [item.state for item in outcomes]
-    retrains = [item for item in outcomes if item.plan.kind == "retrain"]
+    retrains = [item for item in outcomes if item.plan.trial_kind == "retrain"]
     best = best_outcome(outcomes, spec.objective)
     runs = read_provenance(folder)
     # The command of a retrain does not reproduce the study.
@@ -131,7 +135,7 @@ def _tracked(place: Path) -> TrackedStudy:
     return TrackedStudy(
         folder=str(place),
         study=spec.name,
-        kind=_kind(folder),
+        study_kind=_study_kind(folder),
         goal=spec.goal,
         study_file=str((last.get("study_file") or {}).get("path") or ""),
         notes=spec.notes,
@@ -167,7 +171,7 @@ def _in_short(lines: list[str]) -> str:
     return f"{'; '.join(lines[:_LINES_SHOWN])}{more}"
 
 
-def _kind(folder: StudyFolder) -> str:
+def _study_kind(folder: StudyFolder) -> str:
     """The procedure to which the folder belongs, or "study"."""
     try:
         return text_at(sealed_object(regular_files.content(folder.procedure)), "procedure") or "procedure"
@@ -179,5 +183,6 @@ def _kind(folder: StudyFolder) -> str:
 
 def tracking_table(studies: list[TrackedStudy]) -> Table:
     """The table of all columns; an empty text is a missing value."""
-    columns = tuple(Column(name, _TYPES.get(name, "text")) for name in TrackedStudy.__dataclass_fields__)
-    return Table(columns, [tuple(None if cell == "" else cell for cell in asdict(item).values()) for item in studies])
+    names = [key_of(item) for item in fields(TrackedStudy)]
+    columns = tuple(Column(name, _TYPES.get(name, "text")) for name in names)
+    return Table(columns, [tuple(None if cell == "" else cell for cell in item.to_json().values()) for item in studies])

@@ -111,7 +111,7 @@ def retrain_study(
         left = [
             trial
             for trial in study.left(retry_failed=options.retry_failed)
-            if trial.kind == "retrain" and (trial.setting, trial.point) in keys
+            if trial.trial_kind == "retrain" and (trial.setting, trial.point) in keys
         ]
         if left:
             probed = probe_workload(backend, checked, left, slots[0], stops)
@@ -135,7 +135,7 @@ def _study_file(place: Path) -> Path:
 
 
 def _chosen(study: OpenStudy, request: RetrainRequest) -> list[TrialOutcome]:
-    search = [item for item in study.outcomes if item.plan.kind == "search"]
+    search = [item for item in study.outcomes if item.plan.trial_kind == "search"]
     open_trials = sum(not has_ended(item) for item in search)
     if open_trials:
         raise UsageError(
@@ -163,7 +163,7 @@ def _missing(study: OpenStudy, chosen: Sequence[TrialOutcome], repeats: int) -> 
             if (plan.setting, plan.point, repeat) not in known:
                 trial = first + len(added)
                 seed = trial_seed(study.spec.training.seed, trial)
-                added.append(replace(plan, trial=trial, repeat=repeat, seed=seed, kind="retrain"))
+                added.append(replace(plan, trial=trial, repeat=repeat, seed=seed, trial_kind="retrain"))
     return added
 
 

@@ -90,7 +90,7 @@ def study_status(place: Path, say: Callable[[str], None] = lambda _line: None) -
         correction=changed[1] if changed else None,
         half_read=half_read,
         damage=tuple(study.damage),
-        retrains=sum(trial.kind == "retrain" for trial in study.trials),
+        retrains=sum(trial.trial_kind == "retrain" for trial in study.trials),
     )
 
 

@@ -193,7 +193,7 @@ def planned_trials(
                 coordinates=(),
                 hyperparameters={name: value for name, value in values.items() if value is not None},
                 seed=trial_seed(spec.training.seed, wish.repeat),
-                kind=wish.trial_kind,
+                trial_kind=wish.trial_kind,
                 training=dict(training),
             )
         )

@@ -60,7 +60,7 @@ class _Traceback:
     end: int
     message: str
     place: str
-    kind: Literal["plain", "group", "of a group"] = "plain"
+    grouping: Literal["plain", "group", "of a group"] = "plain"
 
 
 def failure_line(lines: Sequence[str]) -> str:
@@ -117,9 +117,9 @@ def _is_informative(line: str) -> bool:
 def _chosen(lines: Sequence[str]) -> _Traceback | None:
     found = _tracebacks(lines)
     own = [item for item in found if not _LAUNCHER.match(item.message)] or found
-    if not own or own[-1].kind != "of a group":
+    if not own or own[-1].grouping != "of a group":
         return own[-1] if own else None
-    groups = [index for index, item in enumerate(own) if item.kind == "group"]
+    groups = [index for index, item in enumerate(own) if item.grouping == "group"]
     if not groups:
         return own[-1]
     group, first = own[groups[-1]], own[groups[-1] + 1]
@@ -180,8 +180,8 @@ def _in_a_tree(lines: Sequence[str], start: int) -> _Traceback | None:
         if frame is not None:
             place = f"{frame['file']}:{frame['line']}"
         elif _EXCEPTION.fullmatch(line):
-            kind: Literal["group", "of a group"] = "group" if "Exception Group" in lines[start] else "of a group"
-            return _Traceback(start, index + 1, line, place, kind)
+            grouping: Literal["group", "of a group"] = "group" if "Exception Group" in lines[start] else "of a group"
+            return _Traceback(start, index + 1, line, place, grouping)
     return None
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,13 +47,13 @@ OUTPUT = "stdout"
 class MetricSource:
     """One place where a program prints or writes its metrics.
 
-    `where` is a regular expression (kind regex), OUTPUT or a file (json_lines), a file (csv) or a folder (tensorboard);
-    paths may have placeholders and `*`. `step` is the name of the group, key or column with the step, to which `offset`
-    is added. With `every`, steps are counted: the n-th metrics of this source are of step n times `every`. `names` maps
-    the program's names of metrics to those of the study.
+    `where` is a regular expression (`source_kind` regex), OUTPUT or a file (json_lines), a file (csv) or a folder
+    (tensorboard); paths may have placeholders and `*`. `step` is the name of the group, key or column with the step, to
+    which `offset` is added. With `every`, steps are counted: the n-th metrics of this source are of step n times
+    `every`. `names` maps the program's names of metrics to those of the study.
     """
 
-    kind: SourceKind
+    source_kind: SourceKind = field(metadata={typed_fields.KEY: "kind"})
     where: str
     step: str = "step"
     names: Mapping[str, str] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class MetricSource:
 
     def metric(self, name: str) -> str:
         """The study's name of the program's metric `name`; `__` in the name of a regex group means `/`."""
-        return self.names.get(name) or (name.replace("__", "/") if self.kind == "regex" else name)
+        return self.names.get(name) or (name.replace("__", "/") if self.source_kind == "regex" else name)
 
     def named(self) -> set[str]:
         """The metrics that an expression names; of other sources, whose content is not known, only the renamed ones."""
-        if self.kind != "regex":
+        if self.source_kind != "regex":
             return set(self.names.values())
         return {self.metric(name) for name in re.compile(self.where).groupindex if name != self.step}
 
@@ -158,7 +158,7 @@ class Program:
     def prints_no_step(self) -> bool:
         """Whether it is certain that the program never prints a step: no expression has a group for it."""
         return bool(self.sources) and all(
-            item.kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
+            item.source_kind == "regex" and item.every is None and item.step not in re.compile(item.where).groupindex
             for item in self.sources
         )
 
@@ -227,13 +227,13 @@ class CommandRequest:
     baseline_loss: float | None = None
     no_progress: bool = True
     attempt: int = 1
-    kind: str = "command"
+    workload_kind: str = field(default="command", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        head = {"format": self.format, "kind": self.kind}
-        return head | {key: value for key, value in asdict(self).items() if key not in head}
+        head = {"format": self.format, "kind": self.workload_kind}
+        return head | {key: value for key, value in typed_fields.untyped(self).items() if key not in head}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CommandRequest:
@@ -257,13 +257,13 @@ class FunctionRequest:
     no_progress: bool = True
     threads: int = 1
     attempt: int = 1
-    kind: str = "function"
+    workload_kind: str = field(default="function", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        head = {"format": self.format, "kind": self.kind}
-        return head | {key: value for key, value in asdict(self).items() if key not in head}
+        head = {"format": self.format, "kind": self.workload_kind}
+        return head | {key: value for key, value in typed_fields.untyped(self).items() if key not in head}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FunctionRequest:

@@ -46,7 +46,7 @@ class PlannedTrial:
     coordinates: tuple[float, ...]
     hyperparameters: Mapping[str, Scalar]
     seed: int
-    kind: TrialKind = "search"
+    trial_kind: TrialKind = "search"
     training: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -56,17 +56,24 @@ class PlannedTrial:
 
     def to_json(self) -> dict[str, Any]:
         """The line's content."""
-        content = {**asdict(self), "coordinates": list(self.coordinates), "hyperparameters": dict(self.hyperparameters)}
-        if not self.training:
-            del content["training"]
-        return content
+        content = {
+            "trial": self.trial,
+            "setting": self.setting,
+            "point": self.point,
+            "repeat": self.repeat,
+            "coordinates": list(self.coordinates),
+            "hyperparameters": dict(self.hyperparameters),
+            "seed": self.seed,
+            "kind": self.trial_kind,
+        }
+        return content | ({"training": dict(self.training)} if self.training else {})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> PlannedTrial:
         """The trial of a line; raises KeyError or TypeError where the line is not a planned trial."""
-        return cls(
-            **{**line, "coordinates": tuple(line["coordinates"]), "hyperparameters": dict(line["hyperparameters"])}
-        )
+        content = {**line, "coordinates": tuple(line["coordinates"]), "hyperparameters": dict(line["hyperparameters"])}
+        trial_kind = content.pop("kind", "search")
+        return cls(**content, trial_kind=trial_kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,8 @@ class WorkloadReference:
     """Where a workload's factory is.
 
     `text` is the text in the study (`module:factory` or `./file.py:factory`). Exactly one of `module` (dotted name) and
-    `file` (absolute path) is set. `search_path` are the folders put at the front of `sys.path`, absolute. `kind` is
-    what the name refers to; a command has only a text, and nothing is imported for it.
+    `file` (absolute path) is set. `search_path` are the folders put at the front of `sys.path`, absolute.
+    `workload_kind` is what the name refers to; a command has only a text, and nothing is imported for it.
     """
 
     text: str
@@ -83,7 +90,7 @@ class WorkloadReference:
     module: str | None = None
     file: str | None = None
     search_path: tuple[str, ...] = ()
-    kind: WorkloadKind = "workload"
+    workload_kind: WorkloadKind = field(default="workload", metadata={typed_fields.KEY: "kind"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +130,9 @@ class TrialRequest:
     `configuration` has every field of the training configuration. `train_examples` is None where the train split is
     evaluated on as many examples as `valid` has. `recovery` is None where there is none. `stop_after` ends the trial
     after that many of its max_train_steps, with the schedule for all of them; None trains all. Evaluations are at step
-    0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `kind` is `workload`, or `throughput`
-    where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what loading used,
-    None for all that is free.
+    0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
+    `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
+    loading used, None for all that is free.
     """
 
     study: str
@@ -147,7 +154,7 @@ class TrialRequest:
     data_workers: int = 0
     memory_limit_bytes: int | None = None
     attempt: int = 1
-    kind: str = "workload"
+    workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT
 
     @property
@@ -157,8 +164,8 @@ class TrialRequest:
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        head = {"format": self.format, "kind": self.kind}
-        return head | {key: value for key, value in asdict(self).items() if key not in head}
+        head = {"format": self.format, "kind": self.workload_kind}
+        return head | {key: value for key, value in typed_fields.untyped(self).items() if key not in head}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialRequest:
@@ -196,7 +203,7 @@ class Measurement(NamedTuple):
 
     step: int
     metrics: Mapping[str, float]
-    kind: str = "evaluation"
+    measurement_kind: str = "evaluation"
     learning_rate: float | None = None
     gradient_norm: float | None = None
     elapsed_seconds: float = 0.0
@@ -206,7 +213,7 @@ class Measurement(NamedTuple):
         """The line's content, in the order of the file format."""
         return {
             "step": self.step,
-            "kind": self.kind,
+            "kind": self.measurement_kind,
             "metrics": dict(self.metrics),
             "learning_rate": self.learning_rate,
             "gradient_norm": self.gradient_norm,
@@ -217,17 +224,17 @@ class Measurement(NamedTuple):
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Measurement | None:
         """The measurement of a line, None where the line is not a measurement."""
-        step, metrics, kind = line.get("step"), line.get("metrics"), line.get("kind", "evaluation")
+        step, metrics, measurement_kind = line.get("step"), line.get("metrics"), line.get("kind", "evaluation")
         if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(metrics, dict):
             return None
-        if not isinstance(kind, str):
+        if not isinstance(measurement_kind, str):
             return None
         read = {str(name): jsontext.number(value) for name, value in metrics.items()}
         checkpoint = line.get("checkpoint")
         return cls(
             step=step,
             metrics={name: value for name, value in read.items() if value is not None},
-            kind=kind,
+            measurement_kind=measurement_kind,
             learning_rate=jsontext.number(line.get("learning_rate")),
             gradient_norm=jsontext.number(line.get("gradient_norm")),
             elapsed_seconds=jsontext.number(line.get("elapsed_seconds")) or 0.0,

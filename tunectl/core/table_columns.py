@@ -49,7 +49,7 @@ TRIAL_HEAD = (
 )
 TRIAL_MIDDLE = (
     TrialColumn("seed", "whole", lambda item: item.plan.seed),
-    TrialColumn("kind", "text", lambda item: item.plan.kind),
+    TrialColumn("kind", "text", lambda item: item.plan.trial_kind),
     TrialColumn("point", "whole", lambda item: item.plan.point),
     TrialColumn("repeat", "whole", lambda item: item.plan.repeat),
     TrialColumn("best_step", "whole", lambda item: item.best_step),
@@ -88,7 +88,7 @@ MEASUREMENT_TAIL = (
     Column("elapsed_seconds", "real"),
     Column("checkpoint", "text"),
 )
-"""The columns before and behind the metrics, named like the fields of a Measurement."""
+"""The columns before and behind the metrics, named like the keys of a line of measurements.jsonl."""
 
 TABLE_COLUMNS = frozenset(column.name for column in (*TRIAL_COLUMNS, SETTING, *SETTING_TAIL))
 """The columns of the trials and settings tables: no hyperparameter has such a name, for it would be there twice."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -17,6 +17,9 @@ from tunectl.core import jsontext, record_checksums
 
 MAY_HAVE_MORE = "MAY_HAVE_MORE"
 """The name of a class variable: true if a dataclass ignores unknown keys, which later versions may add."""
+
+KEY = "key"
+"""The name under which a dataclass field's metadata have its key in JSON, if that is not the field's name."""
 
 _T = TypeVar("_T")
 _LONGEST_SHOWN = 60
@@ -76,12 +79,28 @@ def shown(value: Any) -> str:
 
 def typed(kind: type[_T], value: Any, place: str = "") -> _T:
     """The value, checked against a type: plain types, Literals, unions, tuples, sequences, mappings, and dataclasses
-    of these, whose fields are the keys of an object.
+    of these, whose fields are the keys of an object (see KEY).
 
     Raises DamagedError if it does not match, also for an object with a key that the dataclass does not have, unless its
     MAY_HAVE_MORE is true.
     """
     return cast("_T", _typed(kind, value, place))
+
+
+def key_of(item: Field[Any]) -> str:
+    """The key in JSON of a dataclass field."""
+    return str(item.metadata.get(KEY, item.name))
+
+
+def untyped(value: Any) -> Any:
+    """A record as the JSON that `typed` reads: like `dataclasses.asdict`, but with the keys of the fields (see KEY)."""
+    if is_dataclass(value):
+        return {key_of(item): untyped(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [untyped(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: untyped(item) for key, item in value.items()}
+    return value
 
 
 def _typed(kind: Any, value: Any, place: str) -> Any:
@@ -143,20 +162,25 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
+@cache
+def _fields_by_key(kind: type) -> dict[str, Field[Any]]:
+    return {key_of(item): item for item in fields(kind)}
+
+
 def _record(kind: type, value: Any, place: str) -> Any:
     if not isinstance(value, dict):
         raise _unexpected("an object", value, place)
-    hints, known = _hints(kind), fields(kind)
-    names = {item.name for item in known}
+    hints, known = _hints(kind), _fields_by_key(kind)
     if getattr(kind, MAY_HAVE_MORE, False):
-        value = {name: item for name, item in value.items() if name in names}
-    for name in value:
-        if name not in names:
-            raise DamagedError(f"{_within(place, shown(name)[1:-1])}: is not a key that this version knows")
-    for item in known:
-        if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
-            raise DamagedError(f"{_within(place, item.name)}: is missing")
-    return kind(**{name: _typed(hints[name], item, _within(place, name)) for name, item in value.items()})
+        value = {key: item for key, item in value.items() if key in known}
+    for key in value:
+        if key not in known:
+            raise DamagedError(f"{_within(place, shown(key)[1:-1])}: is not a key that this version knows")
+    for key, field in known.items():
+        if key not in value and field.default is MISSING and field.default_factory is MISSING:
+            raise DamagedError(f"{_within(place, key)}: is missing")
+    names = {key: known[key].name for key in value}
+    return kind(**{names[key]: _typed(hints[names[key]], item, _within(place, key)) for key, item in value.items()})
 
 
 def _within(place: str, key: str) -> str:

@@ -52,7 +52,8 @@ class ExportedTrial:
         of that name, by a longer one.
         """
         drawn = sorted(
-            (item for item in self.measurements if item.kind in MEASUREMENT_KINDS), key=lambda item: item.step
+            (item for item in self.measurements if item.measurement_kind in MEASUREMENT_KINDS),
+            key=lambda item: item.step,
         )
         rate, norm = self.free_name("learning_rate"), self.free_name("gradient_norm")
         found = []

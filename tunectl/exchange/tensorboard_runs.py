@@ -70,7 +70,7 @@ def _declared(item: Dimension) -> Any:
 
 def _shown(trials: Sequence[ExportedTrial]) -> list[str]:
     names = [name for name in _SHOWN if any(name in trial.facts() for trial in trials)]
-    return names if len({trial.plan.kind for trial in trials}) > 1 else [name for name in names if name != "kind"]
+    return names if len({trial.plan.trial_kind for trial in trials}) > 1 else [name for name in names if name != "kind"]
 
 
 def _events(study: ExportedStudy, trial: ExportedTrial, shown: Sequence[str]) -> Iterable[tuple[float, int, Summary]]:

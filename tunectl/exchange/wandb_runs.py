@@ -42,7 +42,7 @@ def _write_run(study: ExportedStudy, trial: ExportedTrial, folder: Path) -> None
         dir=folder,
         project=study.spec.name,
         group=study.spec.name[:_LONGEST_GROUP],
-        job_type=trial.plan.kind,
+        job_type=trial.plan.trial_kind,
         id=_run_id(study, trial),
         name=trial.name,
         notes=study.spec.goal or None,

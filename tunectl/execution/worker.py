@@ -72,14 +72,14 @@ def preload(workload: WorkloadReference) -> FactorySignature | None:
 
     Raises WorkloadError, or what importing raises.
     """
-    if workload.kind == "command":
+    if workload.workload_kind == "command":
         return None
     _import_needed_modules(workload)
     from tunectl.workloads import workload_import
 
     workload_import.preload(workload)
     return workload_import.factory_signature(
-        workload_import.load_factory(workload), takes_trial=workload.kind == "function"
+        workload_import.load_factory(workload), takes_trial=workload.workload_kind == "function"
     )
 
 
@@ -87,10 +87,10 @@ def _import_needed_modules(workload: WorkloadReference) -> None:
     """Import all that a trial needs before the workload's folders are added to the path: a user's file with the name of
     a standard module is then not imported by torch or tunectl.
     """
-    needed = _LOADED_BEFORE if workload.kind == "workload" else _LOADED_BEFORE_A_FUNCTION
+    needed = _LOADED_BEFORE if workload.workload_kind == "workload" else _LOADED_BEFORE_A_FUNCTION
     if all(name in sys.modules for name in needed):
         return
-    if workload.kind == "workload":
+    if workload.workload_kind == "workload":
         warm_up(own_code=False)
     for name in needed:
         importlib.import_module(name)
@@ -243,7 +243,7 @@ def _run_trial(
     from tunectl.training.trial import run_trial
 
     factory = _loaded(request.workload, request.threads, assignment, seconds)
-    if request.kind == "throughput":
+    if request.workload_kind == "throughput":
         return _measure_throughput(request, folder, factory, assignment.device, stop, seconds)
     return run_trial(request, folder, factory, device=assignment.device, stop=stop, seconds=seconds)
 

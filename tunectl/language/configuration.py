@@ -28,7 +28,7 @@ class FieldRule:
     with that optimizer), and only with the field that it `needs`.
     """
 
-    kind: type
+    value_type: type
     low: float | None = None
     high: float | None = None
     low_open: bool = False
@@ -42,7 +42,7 @@ class FieldRule:
         """The values that it may have, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        noun = "a whole number" if self.kind is int else "a number"
+        noun = "a whole number" if self.value_type is int else "a number"
         bounds = []
         if self.low is not None:
             bounds.append(f"{'above' if self.low_open else 'of at least'} {self.low:g}")
@@ -52,9 +52,9 @@ class FieldRule:
 
     def accepts(self, value: Scalar) -> bool:
         """Whether the field may have this value."""
-        if self.kind is str:
+        if self.value_type is str:
             return isinstance(value, str) and value in self.choices
-        if isinstance(value, (bool, str)) or (self.kind is int and not isinstance(value, int)):
+        if isinstance(value, (bool, str)) or (self.value_type is int and not isinstance(value, int)):
             return False
         above = self.low is None or (value > self.low if self.low_open else value >= self.low)
         below = self.high is None or (value < self.high if self.high_open else value <= self.high)

@@ -355,7 +355,7 @@ def _check_field(document: Document, name: str, value: Scalar, path: PathKey) ->
         return
     near = nearest(value, rule.choices) if isinstance(value, str) and rule.choices else ""
     hint = near if near.startswith("; did") else ""
-    if rule.kind is int and isinstance(value, float) and value == int(value):
+    if rule.value_type is int and isinstance(value, float) and value == int(value):
         hint = f"; write {int(value)}"
     document.report(path, f"expected {rule.expectation()}, {got(value)}{hint}")
 
@@ -366,10 +366,10 @@ def _check_field_range(
     rule = _rule(document, name)
     if rule is None:
         return
-    if rule.kind is str:
+    if rule.value_type is str:
         document.report(path, f"expected {rule.expectation()}, got a range; write values")
         return
-    if rule.kind is int and kind != "int":
+    if rule.value_type is int and kind != "int":
         document.report(path, "expected whole numbers, got a range of floats; add type: int")
         return
     for index, (bound, written) in enumerate(bounds):

@@ -121,8 +121,8 @@ def _reading(spec: StudySpec) -> dict[str, Any]:
     }
     if spec.program is None:
         return judging
-    sources = [{item.kind: item.where, **asdict(item)} for item in spec.program.sources]
-    metrics = [{key: value for key, value in item.items() if key not in ("kind", "where")} for item in sources]
+    sources = [{item.source_kind: item.where, **asdict(item)} for item in spec.program.sources]
+    metrics = [{key: value for key, value in item.items() if key not in ("source_kind", "where")} for item in sources]
     reading = {key: value for key, value in asdict(spec.program.reading).items() if key != "sources"}
     content = {"metrics": metrics, **reading}
     return dict(_flatten(content, "workload")) | judging

@@ -32,7 +32,7 @@ def review_own_code(spec: StudySpec) -> list[Problem]:
 
 def _unnamed_objective(spec: StudySpec) -> list[Problem]:
     sources = spec.program.sources if spec.program is not None else ()
-    if not sources or any(item.kind != "regex" for item in sources):
+    if not sources or any(item.source_kind != "regex" for item in sources):
         return []
     named = {name for item in sources for name in item.named()}
     metric = spec.objective.metric
@@ -48,7 +48,9 @@ def _unnamed_objective(spec: StudySpec) -> list[Problem]:
 def _unused_recovery(spec: StudySpec) -> list[Problem]:
     if spec.training.recovery is None:
         return []
-    message = f"only tunectl's own training loop has recovery, and a {spec.kind} trains by itself; leave it out"
+    message = (
+        f"only tunectl's own training loop has recovery, and a {spec.workload_kind} trains by itself; leave it out"
+    )
     return [spec.problem(("training", "recovery"), message, at_key=True)]
 
 
@@ -73,7 +75,7 @@ def _unused_baseline(spec: StudySpec) -> list[Problem]:
     """A baseline_loss without a training loss, where it is known what the program prints."""
     sources = spec.program.sources if spec.program is not None else ()
     named = sorted({name for item in sources for name in item.named()})
-    is_known = bool(sources) and all(item.kind == "regex" for item in sources)
+    is_known = bool(sources) and all(item.source_kind == "regex" for item in sources)
     if spec.baseline_loss is None or not is_known or TRAINING_LOSS in named:
         return []
     message = (
@@ -85,7 +87,10 @@ def _unused_baseline(spec: StudySpec) -> list[Problem]:
 
 def _missing_package(spec: StudySpec) -> list[Problem]:
     sources = spec.program.sources if spec.program is not None else ()
-    if all(item.kind != "tensorboard" for item in sources) or importlib.util.find_spec("tensorboard") is not None:
+    if (
+        all(item.source_kind != "tensorboard" for item in sources)
+        or importlib.util.find_spec("tensorboard") is not None
+    ):
         return []
     message = f"metrics from TensorBoard's files need the package tensorboard: {install_command('tensorboard')}"
     return [spec.problem(("workload", "metrics"), message, at_key=True)]

@@ -143,8 +143,10 @@ def _devices(sections: Sections | None) -> int:
 
 
 def _with_own_code(spec: StudySpec, own: OwnCode) -> StudySpec:
-    kind: WorkloadKind = "function" if own.program is None else "command"
-    return replace(spec, workload=own.text, program=own.program, baseline_loss=own.baseline_loss, kind=kind)
+    workload_kind: WorkloadKind = "function" if own.program is None else "command"
+    return replace(
+        spec, workload=own.text, program=own.program, baseline_loss=own.baseline_loss, workload_kind=workload_kind
+    )
 
 
 def _spec(

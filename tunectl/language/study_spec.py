@@ -67,9 +67,9 @@ class StudySpec:
     line and column of every value in the file, `key_places` those of the keys. `points_file` is the CSV file that
     `search.points` names, None where the points are in the study file. `shared_files` are patterns of the files that
     several trials of own code may write. `workload` is text: a factory's reference (`module:factory`), a function's
-    where `kind` is "function", or the command line where it is "command" (then `program` has all). `baseline_loss` is
-    the training loss of the best constant prediction as the study gives it: only for own code, else None.
-    `uncommitted_diff`: which changes of the git repository are kept.
+    where `workload_kind` is "function", or the command line where it is "command" (then `program` has all).
+    `baseline_loss` is the training loss of the best constant prediction as the study gives it: only for own code, else
+    None. `uncommitted_diff`: which changes of the git repository are kept.
     """
 
     name: str
@@ -86,7 +86,7 @@ class StudySpec:
     text: str
     places: Mapping[tuple[str | int, ...], tuple[int, int]]
     key_places: Mapping[tuple[str | int, ...], tuple[int, int]]
-    kind: WorkloadKind = "workload"
+    workload_kind: WorkloadKind = "workload"
     program: Program | None = None
     baseline_loss: float | None = None
     points_file: PointsFile | None = None
@@ -96,7 +96,7 @@ class StudySpec:
     @property
     def own_code(self) -> bool:
         """Whether the user's own code trains: the fields of the training configuration have no meaning then."""
-        return self.kind != "workload"
+        return self.workload_kind != "workload"
 
     @property
     def seed(self) -> int:

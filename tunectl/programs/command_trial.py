@@ -310,7 +310,7 @@ def _files(request: CommandRequest, values: Mapping[str, str]) -> list[tuple[Met
     return [
         (item, file_source(item, str(home / filled(item.where, plain)), request.objective.metric))
         for item in request.program.sources
-        if item.kind != "regex" and item.where != OUTPUT
+        if item.source_kind != "regex" and item.where != OUTPUT
     ]
 
 

@@ -304,7 +304,7 @@ def file_source(source: MetricSource, where: str, wanted: str = "") -> Source:
 
     Raises WorkloadError if a package that it needs is missing.
     """
-    match source.kind:
+    match source.source_kind:
         case "json_lines":
             return JsonLinesFile.at(where, source, wanted)
         case "csv":

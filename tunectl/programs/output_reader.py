@@ -54,7 +54,9 @@ class ValueReader:
             read, metric = number(value), source.metric(name)
             if read is not None:
                 metrics[metric] = read
-            elif value not in (None, "") and (source.kind == "regex" or name in source.names or metric == self._wanted):
+            elif value not in (None, "") and (
+                source.source_kind == "regex" or name in source.names or metric == self._wanted
+            ):
                 self.note_unread(metric, value, why_unread(value))
         written = values.get(source.step)
         step = whole_number(written)
@@ -89,9 +91,11 @@ class OutputReader:
 
     def __init__(self, sources: Sequence[MetricSource], wanted: str = "") -> None:
         self._patterns = [
-            (re.compile(item.where), item, ValueReader(item, wanted=wanted)) for item in sources if item.kind == "regex"
+            (re.compile(item.where), item, ValueReader(item, wanted=wanted))
+            for item in sources
+            if item.source_kind == "regex"
         ]
-        is_json = (item for item in sources if item.kind == "json_lines" and item.where == OUTPUT)
+        is_json = (item for item in sources if item.source_kind == "json_lines" and item.where == OUTPUT)
         self._json = [(item, ValueReader(item, wanted=wanted)) for item in is_json]
         self._objects = ObjectLines()
 

@@ -169,7 +169,7 @@ def _missing(running: RunningProgram) -> str:
     tail = informative_lines(last_lines(running.folder.log, running.log_offset, _TAIL_LINES), 3)
     said = f"{LAST_LINES}{' / '.join(tail)}" if tail else "; it printed nothing"
     unread = next((f"{why}; " for item in _readers(running) for why in item.unread.values()), "")
-    wanted = "; ".join(f"{item.kind} {item.where}" for item in sources) or "tunectl.record"
+    wanted = "; ".join(f"{item.source_kind} {item.where}" for item in sources) or "tunectl.record"
     if names:
         printed = ", ".join(sorted(names)[:10])
         return (
@@ -182,14 +182,14 @@ def _missing(running: RunningProgram) -> str:
 def _silent(running: RunningProgram) -> dict[str, str]:
     """Metrics and sources that the study declares but that had no values, each with its place."""
     found: dict[str, str] = {}
-    files = [item for item in running.request.program.sources if item.kind != "regex" and item.where != OUTPUT]
+    files = [item for item in running.request.program.sources if item.source_kind != "regex" and item.where != OUTPUT]
     # The last reader is for `tunectl.record`, which is not declared.
     silent = [source for source, file in zip(files, running.files, strict=False) if not file.has_found]
     for source in (*silent, *running.reader.silent()):
-        found[f"no metric was found by {source.kind} {source.where}"] = ""
+        found[f"no metric was found by {source.source_kind} {source.where}"] = ""
     for source in running.request.program.sources:
         for name in sorted(source.named() - running.collector.names):
-            what = "the expression" if source.kind == "regex" else source.kind
+            what = "the expression" if source.source_kind == "regex" else source.source_kind
             found[f"{name} was never printed"] = f"the study has {what} {source.where!r} for it"
     for name in running.request.program.infeasible.metrics:
         if name not in running.collector.names:

@@ -125,7 +125,9 @@ def _beginnings(folder: TrialFolder, files: TrialFiles, request: CommandRequest)
     found = known[fresh[-1] :] if fresh else []
     if any(item.step is None or item.lost for item in found[1:]):
         return []  # the step where it resumed is not known, or a part of the log is missing
-    files_of_metrics = [item for item in request.program.sources if item.kind != "regex" and item.where != OUTPUT]
+    files_of_metrics = [
+        item for item in request.program.sources if item.source_kind != "regex" and item.where != OUTPUT
+    ]
     counted = any(item.every is not None for item in files_of_metrics)
     # A file with several attempts, each of which went back some steps, cannot be counted.
     return [] if len(found) > 1 and counted else found

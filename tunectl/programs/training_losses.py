@@ -83,7 +83,9 @@ def verdict_on(
     or a mean without values yet. One that grows while the objective improves has another meaning, such as that of a
     generator against its discriminator, or of a penalty.
     """
-    printed = [item for item in measurements if item.kind == EVALUATION.name and TRAINING_LOSS in item.metrics]
+    printed = [
+        item for item in measurements if item.measurement_kind == EVALUATION.name and TRAINING_LOSS in item.metrics
+    ]
     if len(printed) < FEWEST_FOR_DIVERGENCE:
         return None
     losses = [item.metrics[TRAINING_LOSS] for item in printed]
@@ -102,7 +104,9 @@ def verdict_on(
 
 def _improves(measurements: Sequence[Measurement], objective: Objective) -> bool:
     """Whether the objective improves on the whole, if it is another metric."""
-    evaluations = sorted((item for item in measurements if item.kind == EVALUATION.name), key=lambda item: item.step)
+    evaluations = sorted(
+        (item for item in measurements if item.measurement_kind == EVALUATION.name), key=lambda item: item.step
+    )
     values = [item.metrics[objective.metric] for item in evaluations if objective.metric in item.metrics]
     costs = [objective.cost(value) for value in values]
     if objective.metric == TRAINING_LOSS or len(costs) < FEWEST_FOR_TREND or not all(map(math.isfinite, costs)):

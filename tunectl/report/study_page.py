@@ -248,7 +248,7 @@ def _without_empty(table: Table) -> Table:
 
 
 def _detail(folder: StudyFolder, run: Run) -> TrialDetail:
-    facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.kind)]
+    facts = [("setting", str(run.plan.setting)), ("seed", str(run.plan.seed)), ("kind", run.plan.trial_kind)]
     if run.best_value is not None:
         facts.append(("best", f"{run.best_value:.6g} at step {run.best_step}"))
     if run.infeasible_step is not None:

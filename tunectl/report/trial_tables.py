@@ -92,7 +92,7 @@ def measurements_table(trials: Iterable[tuple[int, Sequence[Measurement]]]) -> T
         (
             trial,
             item.step,
-            item.kind,
+            item.measurement_kind,
             *[item.metrics.get(name) for name in metrics],
             *[getattr(item, column.name) for column in MEASUREMENT_TAIL],
         )

@@ -86,7 +86,7 @@ def _read_workload(
         return nothing
     try:
         reference = parse_reference(text, draft.path, current_folder)
-        reference = replace(reference, kind="function") if is_function else reference
+        reference = replace(reference, workload_kind="function") if is_function else reference
         signature = read_signature(reference)
     except (ValueError, WorkloadError) as error:
         problems.append(draft.problem(("workload",), str(error)))
@@ -121,7 +121,8 @@ def _read_program(
                 problems.append(draft.problem((*where, index), f"there is no file {script}"))
             break
     file = str(script) if script is not None and script.is_file() else None
-    return WorkloadReference(draft.own_code.text if draft.own_code else "", kind="command"), FactorySignature(file=file)
+    text = draft.own_code.text if draft.own_code else ""
+    return WorkloadReference(text, workload_kind="command"), FactorySignature(file=file)
 
 
 def _problems_of_the_backend(draft: Draft) -> list[Problem]:
@@ -148,7 +149,7 @@ def _problems_of_the_plan(spec: StudySpec | None) -> list[Problem]:
 
 def check_signature(spec: StudySpec, signature: FactorySignature) -> None:
     """Compare the study with the factory as the backend has imported it; raises StudyError."""
-    problems = check_consumption(spec, signature, is_function=spec.kind == "function")
+    problems = check_consumption(spec, signature, is_function=spec.workload_kind == "function")
     if problems:
         raise StudyError(problems)
 

@@ -45,7 +45,7 @@ def damage_notes(folder: StudyFolder, outcomes: Sequence[TrialOutcome]) -> Itera
         yield f"warning: {found}"
     if folder.rereading.is_dir():
         yield f"warning: {folder.rereading}: is a folder, not a file"
-    has_procedure = any(item.plan.kind in OF_PROCEDURES for item in outcomes)
+    has_procedure = any(item.plan.trial_kind in OF_PROCEDURES for item in outcomes)
     for path, must_be_there in ((folder.procedure, has_procedure), (folder.conclusion, False)):
         try:
             sealed_object(regular_files.content(path))

@@ -220,7 +220,7 @@ def watched_folder(spec: StudySpec) -> Path | None:
     """The folder that the trials of a study share; None where each has its own, or they train in our loop."""
     if spec.program is not None:
         return None if spec.program.in_trial_folder else Path(spec.program.folder)
-    if spec.kind != "function":
+    if spec.workload_kind != "function":
         return None
     try:
         return Path.cwd()

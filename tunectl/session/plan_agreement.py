@@ -180,10 +180,10 @@ class _Search:
         trial = line.trial
         if trial is None or line.is_sealed or self._is_procedure(trial):
             return trial is not None
-        return trial.kind == ("retrain" if trial.repeat else "search")
+        return trial.trial_kind == ("retrain" if trial.repeat else "search")
 
     def _is_procedure(self, trial: PlannedTrial) -> bool:
-        return self.folder.procedure.exists() or trial.kind in OF_PROCEDURES
+        return self.folder.procedure.exists() or trial.trial_kind in OF_PROCEDURES
 
     def _trial(self, number: int, *, was_launched: bool) -> PlannedTrial | None:
         line, stored = self.lined.get(number), self.stored.get(number)
@@ -226,9 +226,9 @@ class _Search:
                 if request is None:
                     return
         for trial in self.found.values() if request is not None else ():
-            if trial.kind == "search":
+            if trial.trial_kind == "search":
                 repeat = next(n for n in range(1, number + 2) if (trial.setting, trial.point, n) not in elsewhere)
-                yield replace(trial, trial=number, repeat=repeat, seed=seed, kind="retrain")
+                yield replace(trial, trial=number, repeat=repeat, seed=seed, trial_kind="retrain")
 
     def _check_identities(self) -> None:
         seen: dict[tuple[int, int, int], int] = {}
@@ -247,14 +247,14 @@ class _Search:
         """
         trials = [item for item in self.found.values() if not self._is_procedure(item)]
         names = [name for name in self.spec.names if any(item.makes_settings for item in self.spec.alternatives(name))]
-        of_search = {(item.setting, item.point): item for item in trials if item.kind == "search"}
+        of_search = {(item.setting, item.point): item for item in trials if item.trial_kind == "search"}
         of_setting: dict[int, PlannedTrial] = {}
         for trial in trials:
             first, original = of_setting.setdefault(trial.setting, trial), of_search.get((trial.setting, trial.point))
             what = ""
             if any(first.hyperparameters.get(name) != trial.hyperparameters.get(name) for name in names):
                 what = f"has the setting of trial {first.trial}, and other values of {', '.join(names)}"
-            elif trial.kind == "retrain" and original is None:
+            elif trial.trial_kind == "retrain" and original is None:
                 what = "is a retrain, and no trial has its setting and point"
             elif original is not None and original.hyperparameters != trial.hyperparameters:
                 what = f"is a retrain of trial {original.trial}, and has other values"

@@ -110,7 +110,8 @@ def _check_own_code(procedure: Procedure[Any], spec: StudySpec) -> None:
     needs = procedure.own_code
     if needs is None:
         raise UsageError(
-            f"{procedure.name}: works only in tunectl's own training loop, and {spec.label} trains by a {spec.kind}"
+            f"{procedure.name}: works only in tunectl's own training loop, "
+            f"and {spec.label} trains by a {spec.workload_kind}"
         )
     missing = [f"a hyperparameter {name}" for name in needs.hyperparameters if name not in spec.names]
     known = _declared_metrics(spec)
@@ -119,14 +120,14 @@ def _check_own_code(procedure: Procedure[Any], spec: StudySpec) -> None:
     if missing:
         raise UsageError(
             f"{procedure.name}: {spec.label} lacks {', '.join(missing)}; declare what is missing, and let the "
-            f"{spec.kind} use it or print it"
+            f"{spec.workload_kind} use it or print it"
         )
 
 
 def _declared_metrics(spec: StudySpec) -> set[str] | None:
     """The metrics in the expressions of a command, None where it may print others, too."""
     sources = spec.program.sources if spec.program is not None else ()
-    if not sources or any(item.kind != "regex" for item in sources):
+    if not sources or any(item.source_kind != "regex" for item in sources):
         return None
     return {name for item in sources for name in item.named()}
 

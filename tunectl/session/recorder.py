@@ -32,7 +32,7 @@ _READ_SECONDS = 0.5  # how often the files of running trials are read
 
 def stop_in_words(spec: StudySpec) -> str:
     """What happens to the running trials when a run stops, in words."""
-    if spec.kind == "function":
+    if spec.workload_kind == "function":
         return "waiting for the running trials to save; a trial that does not will start again from step 0"
     if spec.program is None or spec.program.can_resume:
         return "saving the running trials"

@@ -38,12 +38,12 @@ def trial_request(
         eval_from=training.get("eval_from", 0),
         no_progress=training["no_progress"],
         # A recovery would hide the instability that a sweep is meant to find.
-        recovery=None if trial.kind in ("sweep", "throughput") else spec.training.recovery,
+        recovery=None if trial.trial_kind in ("sweep", "throughput") else spec.training.recovery,
         threads=spec.resources.threads_per_trial,
         data_workers=spec.resources.data_workers,
         memory_limit_bytes=training.get("memory_limit_bytes"),
         attempt=attempt,
-        kind="throughput" if trial.kind == "throughput" else "workload",
+        workload_kind="throughput" if trial.trial_kind == "throughput" else "workload",
     )
 
 

@@ -93,7 +93,7 @@ def _columns(rows: Sequence[tuple[int, Measurement]], metrics: Sequence[str]) ->
     return [
         [trial for trial, _ in rows],
         [item.step for _, item in rows],
-        [item.kind for _, item in rows],
+        [item.measurement_kind for _, item in rows],
         *([item.metrics.get(name) for _, item in rows] for name in metrics),
         [item.learning_rate for _, item in rows],
         [item.gradient_norm for _, item in rows],

@@ -220,8 +220,8 @@ class Index:
             self._connection.executemany(
                 f"INSERT INTO measurements ({index_measurements.COLUMNS}) VALUES ({marks(index_measurements.COLUMNS)})",
                 [
-                    index_measurements.packed(trial, kind, self._set_id(names), part)
-                    for (kind, names), part in parts.items()
+                    index_measurements.packed(trial, measurement_kind, self._set_id(names), part)
+                    for (measurement_kind, names), part in parts.items()
                 ],
             )
 
@@ -311,7 +311,7 @@ class Index:
         return [self._progress(row, objective) for row in self._rows(query).fetchall()]
 
     def _progress(self, row: tuple[int, int], objective: Objective) -> RunningRow:
-        measured = [item for _, item in self.measurements(row[0]) if item.kind == EVALUATION.name]
+        measured = [item for _, item in self.measurements(row[0]) if item.measurement_kind == EVALUATION.name]
         last = measured[-1] if measured else None
         return RunningRow(
             *row,

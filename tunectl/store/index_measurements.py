@@ -24,7 +24,7 @@ class Stretch:
     """
 
     trial: int
-    kind: str
+    measurement_kind: str
     names: tuple[str, ...]
     steps: Sequence[int]
     learning_rates: Sequence[float | None]
@@ -47,18 +47,18 @@ class Stretch:
         )
         for place, (step, rate, norm, elapsed, checkpoint) in enumerate(own):
             metrics = dict(zip(self.names, self.metrics[place * width : (place + 1) * width], strict=True))
-            yield Measurement(step, metrics, self.kind, rate, norm, elapsed, checkpoint)
+            yield Measurement(step, metrics, self.measurement_kind, rate, norm, elapsed, checkpoint)
 
 
 def stretches(measurements: Sequence[Measurement]) -> Mapping[tuple[str, tuple[str, ...]], list[Measurement]]:
     """Measurements by their kind and the names of their metrics, each list in the order given."""
     found: dict[tuple[str, tuple[str, ...]], list[Measurement]] = {}
     for item in measurements:
-        found.setdefault((item.kind, tuple(item.metrics)), []).append(item)
+        found.setdefault((item.measurement_kind, tuple(item.metrics)), []).append(item)
     return found
 
 
-def packed(trial: int, kind: str, metric_set: int, measurements: Sequence[Measurement]) -> tuple[Any, ...]:
+def packed(trial: int, measurement_kind: str, metric_set: int, measurements: Sequence[Measurement]) -> tuple[Any, ...]:
     """A stretch as a row of COLUMNS; NaN is stored as a number, and `notes` has the places of missing numbers."""
     steps, metrics, _, rates, norms, elapsed, checkpoints = zip(*measurements, strict=True)
     missing = [[place for place, value in enumerate(column) if value is None] for column in (rates, norms)]
@@ -67,13 +67,20 @@ def packed(trial: int, kind: str, metric_set: int, measurements: Sequence[Measur
     reals = (*filled, *elapsed, *values)
     numbers = struct.pack(f"<{len(steps)}q{len(reals)}d", *steps, *reals)
     notes = json.dumps([checkpoints, *missing])
-    return trial, kind, metric_set, numbers, notes, _checksum(trial, kind, tuple(metrics[0]), numbers, notes)
+    return (
+        trial,
+        measurement_kind,
+        metric_set,
+        numbers,
+        notes,
+        _checksum(trial, measurement_kind, tuple(metrics[0]), numbers, notes),
+    )
 
 
 def unpacked(row: tuple[Any, ...], names: tuple[str, ...]) -> Stretch:
     """The stretch of a row whose metric set has these names; raises ValueError and its like for a damaged row."""
-    trial, kind, _, numbers, notes, checksum = row
-    if checksum != _checksum(trial, kind, names, numbers, notes):
+    trial, measurement_kind, _, numbers, notes, checksum = row
+    if checksum != _checksum(trial, measurement_kind, names, numbers, notes):
         raise ValueError(f"the measurements of trial {trial} do not match their checksum")
     checkpoints, *missing = json.loads(notes)
     count = len(checkpoints)
@@ -82,11 +89,13 @@ def unpacked(row: tuple[Any, ...], names: tuple[str, ...]) -> Stretch:
     for column, places in zip((rates, norms), missing, strict=True):
         for place in places:
             column[place] = None
-    return Stretch(trial, kind, names, steps, rates, norms, elapsed, checkpoints, values[count * _OWN_NUMBERS :])
+    return Stretch(
+        trial, measurement_kind, names, steps, rates, norms, elapsed, checkpoints, values[count * _OWN_NUMBERS :]
+    )
 
 
-def _checksum(trial: int, kind: str, names: tuple[str, ...], numbers: bytes, notes: str) -> int:
-    return zlib.crc32(numbers, zlib.crc32(f"{trial} {kind} {names} {notes}".encode()))
+def _checksum(trial: int, measurement_kind: str, names: tuple[str, ...], numbers: bytes, notes: str) -> int:
+    return zlib.crc32(numbers, zlib.crc32(f"{trial} {measurement_kind} {names} {notes}".encode()))
 
 
 def columns(parts: Sequence[Stretch], metrics: Sequence[str]) -> list[list[Any]]:
@@ -98,7 +107,7 @@ def columns(parts: Sequence[Stretch], metrics: Sequence[str]) -> list[list[Any]]
     found: list[list[Any]] = [
         [trial for part in parts for trial in [part.trial] * len(part.steps)],
         [step for part in parts for step in part.steps],
-        [kind for part in parts for kind in [part.kind] * len(part.steps)],
+        [name for part in parts for name in [part.measurement_kind] * len(part.steps)],
         *([value for part in parts for value in part.column(name)] for name in metrics),
         [rate for part in parts for rate in part.learning_rates],
         [norm for part in parts for norm in part.gradient_norms],

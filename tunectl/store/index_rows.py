@@ -46,7 +46,7 @@ def plan_row(trial: PlannedTrial) -> tuple[Any, ...]:
         trial.setting,
         trial.point,
         trial.repeat,
-        trial.kind,
+        trial.trial_kind,
         trial.seed if trial.seed < 2**63 else str(trial.seed),
         json.dumps(list(trial.coordinates)),
         json.dumps(dict(trial.hyperparameters)),
@@ -92,7 +92,7 @@ def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
     *values, stored = row
     if stored != checksum(values):
         raise ValueError(f"the plan of trial {row[0]} does not match its checksum")
-    trial, setting, point, repeat, kind, seed, coordinates, hyperparameters, training = values
+    trial, setting, point, repeat, trial_kind, seed, coordinates, hyperparameters, training = values
     return PlannedTrial(
         trial,
         setting,
@@ -101,7 +101,7 @@ def plan_of_row(row: tuple[Any, ...]) -> PlannedTrial:
         tuple(json.loads(coordinates)),
         json.loads(hyperparameters),
         int(seed),
-        kind,
+        trial_kind,
         json.loads(training),
     )
 

@@ -97,7 +97,7 @@ def _planned_trial(line: Mapping[str, Any] | None) -> PlannedTrial | None:
         and all(type(value) in (int, float) and 0 <= value <= 1 for value in trial.coordinates)
         and all(name in _TRAINING and is_count(value) for name, value in trial.training.items())
         and all(isinstance(value, (bool, str)) or is_finite(value) for value in trial.hyperparameters.values())
-        and (isinstance(trial.kind, str) and trial.kind in _KINDS)
+        and (isinstance(trial.trial_kind, str) and trial.trial_kind in _KINDS)
     )
     return trial if holds else None
 

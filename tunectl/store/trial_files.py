@@ -22,7 +22,10 @@ from tunectl.store.checked_records import LARGEST_STEP, checked_attempt, checked
 
 _COUNTED_BYTES = 1_000_000
 _FLOATS_OR_NONE = {float, type(None)}
-_FIELDS_OF: Callable[[Any], tuple[Any, ...]] = itemgetter(*Measurement._fields)
+_FIELDS_OF: Callable[[Any], tuple[Any, ...]] = itemgetter(
+    *("step", "metrics", "kind", "learning_rate", "gradient_norm", "elapsed_seconds", "checkpoint")
+)
+"""What a line has, in the order of a Measurement's fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +298,12 @@ def _measurement(line: Mapping[str, Any]) -> Measurement | None:
     measurement = Measurement.from_json(line)
     if measurement is None or measurement.step > LARGEST_STEP:
         return None
-    if measurement.kind.isascii() and (measurement.checkpoint is None or measurement.checkpoint.isascii()):
+    if measurement.measurement_kind.isascii() and (measurement.checkpoint is None or measurement.checkpoint.isascii()):
         return measurement
     checkpoint = None if measurement.checkpoint is None else jsontext.encodable(measurement.checkpoint)
-    return measurement._replace(kind=jsontext.encodable(measurement.kind), checkpoint=checkpoint)
+    return measurement._replace(
+        measurement_kind=jsontext.encodable(measurement.measurement_kind), checkpoint=checkpoint
+    )
 
 
 def _read_measurements(path: Path, damage: list[str]) -> tuple[tuple[Measurement, ...], int, int]:
@@ -325,7 +330,7 @@ def sorted_once(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     items = tuple(measurements)
     if all(one.step < other.step for one, other in pairwise(items)):
         return items  # as in nearly all files
-    last = {(item.step, item.kind): item for item in items}
+    last = {(item.step, item.measurement_kind): item for item in items}
     return tuple(last[key] for key in sorted(last))
 
 

@@ -114,7 +114,9 @@ def _signature_of(tree: ast.Module, name: str, binding: _Binding, search: _Searc
         case ast.AsyncFunctionDef():
             raise WorkloadError(f"{expected} an async def")
         case ast.FunctionDef() | ast.Lambda():
-            return _signature_of_function(value, binding.line, search, bound=search.reference.kind == "function")
+            return _signature_of_function(
+                value, binding.line, search, bound=search.reference.workload_kind == "function"
+            )
         case ast.ClassDef():
             return _signature_of_class(value, search)
         case ast.ImportFrom():

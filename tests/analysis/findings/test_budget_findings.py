@@ -58,7 +58,11 @@ def retrained(evidence, trial, values):
     """The study with retrains of a trial that ended with these values."""
     run = evidence.runs[trial]
     more = [
-        replace(run, plan=replace(run.plan, trial=10_000 + 100 * trial + n, repeat=n + 1, kind="retrain"), best_value=x)
+        replace(
+            run,
+            plan=replace(run.plan, trial=10_000 + 100 * trial + n, repeat=n + 1, trial_kind="retrain"),
+            best_value=x,
+        )
         for n, x in enumerate(values)
     ]
     return replace(evidence, runs=(*evidence.runs, *more))

@@ -22,7 +22,7 @@ def test_curves_from_columns_are_those_of_the_measurements():
     }
     names = ("a/x", "b/y", "c/z")
     rows = [
-        (trial, item.step, item.kind, *(item.metrics.get(name) for name in names), None, None, 0.0, None)
+        (trial, item.step, item.measurement_kind, *(item.metrics.get(name) for name in names), None, None, 0.0, None)
         for trial, items in measured.items()
         for item in items
     ]

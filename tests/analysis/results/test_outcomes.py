@@ -123,6 +123,8 @@ def test_scientific_values_are_those_that_the_setting_shares():
 
 
 def test_retrains_are_no_trials_of_their_setting():
-    again = [replace(row(2 + at, "infeasible"), plan=replace(plan(2 + at), kind="retrain", point=0)) for at in range(3)]
+    again = [
+        replace(row(2 + at, "infeasible"), plan=replace(plan(2 + at), trial_kind="retrain", point=0)) for at in range(3)
+    ]
     (found,) = settings_summary([row(0), row(1, "failed"), *again], (), OBJECTIVE)
     assert (found.trials, found.completed, found.infeasible, found.failed) == (2, 1, 0, 1)

@@ -13,8 +13,8 @@ from tunectl.core.records import PlannedTrial, TrialOutcome
 OBJECTIVE = Objective("valid/error_rate", "minimize")
 
 
-def outcome(trial, value, *, setting=0, point=0, repeat=0, kind="search", state="completed"):
-    plan = PlannedTrial(trial, setting, point, repeat, (), {}, trial, kind)
+def outcome(trial, value, *, setting=0, point=0, repeat=0, trial_kind="search", state="completed"):
+    plan = PlannedTrial(trial, setting, point, repeat, (), {}, trial, trial_kind)
     return TrialOutcome(plan, state, best_value=value)
 
 
@@ -22,8 +22,8 @@ def test_retrains_belong_to_the_searched_trial_of_their_point_in_the_order_of_re
     outcomes = [
         outcome(0, 0.3),
         outcome(1, 0.2, point=1),
-        outcome(2, 0.25, point=1, repeat=2, kind="retrain"),
-        outcome(3, 0.23, point=1, repeat=1, kind="retrain"),
+        outcome(2, 0.25, point=1, repeat=2, trial_kind="retrain"),
+        outcome(3, 0.23, point=1, repeat=1, trial_kind="retrain"),
     ]
     (found,) = retrained(outcomes)
     assert found.searched.plan.trial == 1
@@ -35,17 +35,17 @@ def test_retrains_belong_to_the_searched_trial_of_their_point_in_the_order_of_re
 def test_retrains_without_a_value_are_counted_as_lost_and_unfinished_ones_are_not():
     outcomes = [
         outcome(0, 0.3),
-        outcome(1, 0.1, repeat=1, kind="retrain", state="infeasible"),
-        outcome(2, None, repeat=2, kind="retrain", state="failed"),
-        outcome(3, 0.2, repeat=3, kind="retrain", state="running"),
-        outcome(4, math.nan, repeat=4, kind="retrain"),
+        outcome(1, 0.1, repeat=1, trial_kind="retrain", state="infeasible"),
+        outcome(2, None, repeat=2, trial_kind="retrain", state="failed"),
+        outcome(3, 0.2, repeat=3, trial_kind="retrain", state="running"),
+        outcome(4, math.nan, repeat=4, trial_kind="retrain"),
     ]
     (found,) = retrained(outcomes)
     assert (found.values, found.lost, found.mean, found.standard_deviation) == ((), 3, None, None)
 
 
 def test_a_lucky_retrain_is_neither_the_best_of_its_study_nor_chosen_to_be_retrained():
-    outcomes = [outcome(0, 0.3), outcome(1, 0.25, point=1), outcome(2, 0.01, repeat=1, kind="retrain")]
+    outcomes = [outcome(0, 0.3), outcome(1, 0.25, point=1), outcome(2, 0.01, repeat=1, trial_kind="retrain")]
     assert best_outcome(outcomes, OBJECTIVE).plan.trial == 1
     assert [item.plan.trial for item in best_searched(outcomes, OBJECTIVE, 5)] == [1, 0]
 

@@ -19,8 +19,8 @@ from tunectl.analysis.results.seed_variation import NO_VARIATION, outcomes_are_i
 from tunectl.core.records import PlannedTrial, TrialOutcome
 
 
-def plan(trial: int, *, repeat: int = 0, seed: int | None = None, kind: str = "search", point: int = 0):
-    return PlannedTrial(trial, 0, point, repeat, (), {}, trial if seed is None else seed, kind)
+def plan(trial: int, *, repeat: int = 0, seed: int | None = None, trial_kind: str = "search", point: int = 0):
+    return PlannedTrial(trial, 0, point, repeat, (), {}, trial if seed is None else seed, trial_kind)
 
 
 def outcome(trial: int, value: float, *, metrics=None, state="completed", **where) -> TrialOutcome:
@@ -70,7 +70,7 @@ def test_a_repeat_that_was_lost_shows_that_seeds_matter():
 
 
 def test_identical_retrains_have_no_deviation_and_a_single_one_is_held_against_its_trial():
-    search, first, second = outcome(0, 0.25), *(outcome(n, 0.25, repeat=n, kind="retrain") for n in (1, 2))
+    search, first, second = outcome(0, 0.25), *(outcome(n, 0.25, repeat=n, trial_kind="retrain") for n in (1, 2))
     (found,) = retrained([search, first, second])
     assert (found.identical, found.standard_deviation, found.mean) == (True, None, 0.25)
     (found,) = retrained([search, first])
@@ -95,7 +95,7 @@ def test_equal_values_of_trials_that_differ_elsewhere_are_still_compared():
 
 
 def test_identical_retrains_are_a_warning_and_no_deviation_of_the_study():
-    trials = [run(0, [0.5, 0.4]), *(run(n, [0.5, 0.4], repeat=n, kind="retrain") for n in (1, 2, 3))]
+    trials = [run(0, [0.5, 0.4]), *(run(n, [0.5, 0.4], repeat=n, trial_kind="retrain") for n in (1, 2, 3))]
     evidence = evidence_of(*trials)
     (finding,) = seed_findings(evidence)
     assert (finding.id, finding.level, finding.trials) == ("seed-without-effect", "warning", (0,))
@@ -104,5 +104,5 @@ def test_identical_retrains_are_a_warning_and_no_deviation_of_the_study():
 
 
 def test_retrains_that_differ_bring_no_warning():
-    trials = [run(0, [0.5, 0.4]), *(run(n, [0.5, 0.4 + n / 100], repeat=n, kind="retrain") for n in (1, 2, 3))]
+    trials = [run(0, [0.5, 0.4]), *(run(n, [0.5, 0.4 + n / 100], repeat=n, trial_kind="retrain") for n in (1, 2, 3))]
     assert seed_findings(evidence_of(*trials)) == []

@@ -16,10 +16,13 @@ BEST = Objective(METRIC, "minimize")
 FINAL = Objective(METRIC, "minimize", checkpoint="final")
 
 
-def measurements(*values, start=0, kind="evaluation"):
+def measurements(*values, start=0, measurement_kind="evaluation"):
     return [
         Measurement(
-            10 * (start + place), {METRIC: value, "train/loss": 1.0 + place}, kind, checkpoint=f"{10 * place}.pt"
+            10 * (start + place),
+            {METRIC: value, "train/loss": 1.0 + place},
+            measurement_kind,
+            checkpoint=f"{10 * place}.pt",
         )
         for place, value in enumerate(values)
     ]
@@ -28,7 +31,11 @@ def measurements(*values, start=0, kind="evaluation"):
 def oracle(items, objective):
     """By pandas, from the words of the design."""
     frame = pd.DataFrame(
-        [{"step": item.step, "value": item.metrics.get(METRIC)} for item in items if item.kind == "evaluation"]
+        [
+            {"step": item.step, "value": item.metrics.get(METRIC)}
+            for item in items
+            if item.measurement_kind == "evaluation"
+        ]
     )
     if frame.empty:
         return None, None
@@ -60,7 +67,7 @@ def test_selection_agrees_with_a_data_frame_in_any_order_with_other_kinds_and_mi
     generator = random.Random(0)
     for _ in range(150):
         items = measurements(*[generator.choice([0.1, 0.2, 0.3, math.nan]) for _ in range(generator.randrange(12))])
-        items += measurements(0.0, start=generator.randrange(9), kind="test")
+        items += measurements(0.0, start=generator.randrange(9), measurement_kind="test")
         items += [Measurement(1000, {"other/metric": 0.0})] * generator.randrange(2)
         generator.shuffle(items)
         for objective in (BEST, FINAL, Objective(METRIC, "maximize")):
@@ -70,7 +77,7 @@ def test_selection_agrees_with_a_data_frame_in_any_order_with_other_kinds_and_mi
 
 def test_without_evaluations_nothing_is_selected():
     assert select([], BEST) == Selection()
-    assert select(measurements(0.5, kind="test"), BEST) == Selection()
+    assert select(measurements(0.5, measurement_kind="test"), BEST) == Selection()
 
 
 def test_the_start_is_never_the_best_but_is_the_last_where_it_is_alone():

@@ -135,7 +135,7 @@ def with_retrains(found: StudyEvidence, *deviations: float) -> StudyEvidence:
     again = tuple(
         replace(
             first,
-            plan=replace(first.plan, trial=len(found.runs) + at, kind="retrain", repeat=at + 1),
+            plan=replace(first.plan, trial=len(found.runs) + at, trial_kind="retrain", repeat=at + 1),
             best_value=0.5 + deviation,
         )
         for at, deviation in enumerate(deviations)

@@ -115,7 +115,9 @@ def run_with(**metrics):
         Measurement(100 * place, {name.replace("__", "/"): values[place] for name, values in metrics.items()})
         for place in range(len(next(iter(metrics.values()))))
     )
-    plan = PlannedTrial(trial=0, setting=0, point=0, repeat=0, coordinates={}, hyperparameters={}, seed=0, kind="sweep")
+    plan = PlannedTrial(
+        trial=0, setting=0, point=0, repeat=0, coordinates={}, hyperparameters={}, seed=0, trial_kind="sweep"
+    )
     return Run(plan, "completed", curves=curves_of(measurements))
 
 

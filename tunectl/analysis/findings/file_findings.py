@@ -94,7 +94,9 @@ def _is_meant(spec: StudySpec, path: str) -> bool:
 def _is_read(spec: StudySpec, item: WrittenFile) -> bool:
     if spec.program is None:
         return False
-    places = [source.where for source in spec.program.sources if source.kind != "regex" and source.where != OUTPUT]
+    places = [
+        source.where for source in spec.program.sources if source.source_kind != "regex" and source.where != OUTPUT
+    ]
     places += [spec.program.checkpoints.path] if spec.program.checkpoints is not None else []
     path = str(Path(spec.program.folder) / item.path)
     # Files in a trial's own folder are not watched.

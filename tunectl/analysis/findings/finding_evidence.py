@@ -39,7 +39,9 @@ class StudyEvidence:
     @cached_property
     def searched(self) -> tuple[Run, ...]:
         """The trials of the search whose result comes from their hyperparameters: completed and infeasible ones."""
-        return tuple(run for run in self.runs if run.plan.kind == "search" and run.state in ("completed", "infeasible"))
+        return tuple(
+            run for run in self.runs if run.plan.trial_kind == "search" and run.state in ("completed", "infeasible")
+        )
 
     @cached_property
     def by_setting(self) -> Mapping[int, tuple[Run, ...]]:

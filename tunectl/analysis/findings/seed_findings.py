@@ -14,7 +14,7 @@ def ended_retrains(evidence: StudyEvidence) -> dict[tuple[int, int], list[Run]]:
     """The ended retrains of each trial that was trained again, by (setting, point)."""
     found: dict[tuple[int, int], list[Run]] = {}
     for run in evidence.runs:
-        if run.plan.kind == "retrain" and run.state in ("completed", "infeasible"):
+        if run.plan.trial_kind == "retrain" and run.state in ("completed", "infeasible"):
             found.setdefault((run.plan.setting, run.plan.point), []).append(run)
     return found
 

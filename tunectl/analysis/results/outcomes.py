@@ -115,7 +115,7 @@ def _summary(
     setting: int, outcomes: list[TrialOutcome], scientific: Sequence[str], objective: Objective
 ) -> SettingSummary:
     best = best_outcome(outcomes, objective)
-    states = [item.state for item in outcomes if item.plan.kind != "retrain"]
+    states = [item.state for item in outcomes if item.plan.trial_kind != "retrain"]
     return SettingSummary(
         setting=setting,
         scientific=_shared_values([item.plan.hyperparameters for item in outcomes], scientific),
@@ -137,7 +137,9 @@ def best_outcome(outcomes: Iterable[TrialOutcome], objective: Objective) -> Tria
     completed = [
         item
         for item in outcomes
-        if item.state == "completed" and item.plan.kind != "retrain" and objective.cost(item.best_value) < math.inf
+        if item.state == "completed"
+        and item.plan.trial_kind != "retrain"
+        and objective.cost(item.best_value) < math.inf
     ]
     return min(completed, key=lambda item: objective.rank(item.best_value, item.plan.trial), default=None)
 

@@ -59,11 +59,11 @@ class Retrained:
 
 def retrained(outcomes: Sequence[TrialOutcome]) -> list[Retrained]:
     """Every trial of the search that was trained again, by id."""
-    searched = {(item.plan.setting, item.plan.point): item for item in outcomes if item.plan.kind == "search"}
+    searched = {(item.plan.setting, item.plan.point): item for item in outcomes if item.plan.trial_kind == "search"}
     again: dict[tuple[int, int], list[TrialOutcome]] = {}
     for item in outcomes:
         key = (item.plan.setting, item.plan.point)
-        if item.plan.kind == "retrain" and key in searched:
+        if item.plan.trial_kind == "retrain" and key in searched:
             again.setdefault(key, []).append(item)
     pairs = sorted((searched[key].plan.trial, key) for key in again)
     return [Retrained(searched[key], tuple(sorted(again[key], key=lambda item: item.plan.repeat))) for _, key in pairs]
@@ -74,6 +74,6 @@ def best_searched(outcomes: Sequence[TrialOutcome], objective: Objective, count:
     found = [
         item
         for item in outcomes
-        if item.plan.kind == "search" and item.state == "completed" and objective.cost(item.best_value) < math.inf
+        if item.plan.trial_kind == "search" and item.state == "completed" and objective.cost(item.best_value) < math.inf
     ]
     return sorted(found, key=lambda item: objective.rank(item.best_value, item.plan.trial))[:count]

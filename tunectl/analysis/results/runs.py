@@ -86,7 +86,7 @@ def printed_updates(measurements: Iterable[Measurement]) -> UpdateSeries:
     rows = [
         (item.metrics.get("train/loss"), item.gradient_norm)
         for item in sorted(measurements, key=lambda item: item.step)
-        if item.kind == EVALUATION.name and item.step > 0
+        if item.measurement_kind == EVALUATION.name and item.step > 0
     ]
     printed = [(loss, norm) for loss, norm in rows if loss is not None or norm is not None]
     loss, norm = (np.array([math.nan if row[place] is None else row[place] for row in printed]) for place in (0, 1))
@@ -101,7 +101,9 @@ def curves_of(measurements: Iterable[Measurement]) -> dict[str, MeasuredCurve]:
     They may come in any order, each step once.
     """
     found: dict[str, list[tuple[int, float]]] = {}
-    for item in sorted((item for item in measurements if item.kind in MEASUREMENT_KINDS), key=lambda item: item.step):
+    for item in sorted(
+        (item for item in measurements if item.measurement_kind in MEASUREMENT_KINDS), key=lambda item: item.step
+    ):
         for name, value in item.metrics.items():
             found.setdefault(name, []).append((item.step, value))
     return {

@@ -41,7 +41,7 @@ def select(
     evaluations: list[Measurement] = []
     others: list[Measurement] = []
     for item in sorted(measurements, key=lambda item: item.step):
-        (evaluations if item.kind == EVALUATION.name else others).append(item)
+        (evaluations if item.measurement_kind == EVALUATION.name else others).append(item)
     if not evaluations:
         return Selection()
     last = evaluations[-1]
@@ -61,7 +61,7 @@ def select(
 
 def _at_step(chosen: Measurement, others: Iterable[Measurement]) -> Mapping[str, float]:
     """The metrics of an evaluation, and those that other kinds measured at its step."""
-    beside = [item for item in others if item.step == chosen.step and item.kind in MEASUREMENT_KINDS]
+    beside = [item for item in others if item.step == chosen.step and item.measurement_kind in MEASUREMENT_KINDS]
     return {name: value for item in (*beside, chosen) for name, value in item.metrics.items()}
 
 
