@@ -87,7 +87,7 @@ def test_a_loader_process_that_dies_is_no_fault_of_the_trial_which_then_ends_as_
 ):
     request = make_request(data_workers=2, max_train_steps=14)
     # Torch notices a dead process, or its connection is closed before torch does.
-    with pytest.raises(LoaderError, match="DataLoader worker|a data-loader process closed its connection"):
+    with pytest.raises(LoaderError, match=r"DataLoader worker|a data-loader process closed its connection"):
         train(request, folder, lambda: workload(marker, end))
     marker.unlink()
     train(request, folder, lambda: workload(marker, end))
