@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,7 @@ class ProcedureResult:
 
 
 def run_procedure(
-    study: Path,
-    request: ProcedureRequest[Options],
-    options: RunOptions,
-    watcher: Watcher,
-    backend: Backend,
+    study: Path, request: ProcedureRequest[Options], options: RunOptions, watcher: Watcher, backend: Backend
 ) -> ProcedureResult:
     """Train the trials that are left of the procedure with these options, on a backend that was started, and conclude.
 
@@ -107,9 +104,7 @@ def run_procedure(
     asked = record_checksums.sealed(jsontext.encode(_asked(procedure, sweep))) + b"\n"
     with counted_stop_signals() as stops, ExitStack() as stack:
         probed: ProbedWorkload | None = None
-
-        def probe(trials: Sequence[PlannedTrial]) -> ProbedWorkload:
-            return probe_workload(backend, checked, trials, slots[0], stops)
+        probe = partial(probe_workload, backend, checked)
 
         def planner(planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:
             # Later phases are planned when the results of the earlier ones are known.
@@ -119,14 +114,14 @@ def run_procedure(
             _say_cost(procedure, sweep, watcher)
             first = planner([])
             check_arguments(procedure, checked.spec, first)
-            probed = probe(first)
+            probed = probe(first, slots[0], stops)
             check_room_to_begin(place, disk_need(checked.spec, first, probed, slots))
         opened = stack.enter_context(open_study(checked.spec, place, watcher, planner, asked))
         results: Results = {}
         while True:
             left = opened.left(retry_failed=options.retry_failed)
             if left:
-                probed = probed or probe(left)
+                probed = probed or probe(left, slots[0], stops)
                 _say_phase(procedure, left, watcher)
                 train_trials(opened, left, checked, probed, slots, options, watcher, stops)
                 opened = with_trials(opened, [])
@@ -138,9 +133,15 @@ def run_procedure(
                 break
             opened = with_trials(opened, added)
         warn_of_unread_metrics(opened.folder, opened.outcomes, watcher.message)
-        known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
-        conclusion = without_evidence(procedure.conclude(known, results), results)
+        conclusion = _conclude(procedure, checked, sweep, place, results)
         return _report(procedure, checked, opened, conclusion, watcher, interrupted=False)
+
+
+def _conclude(
+    procedure: Procedure[Options], checked: CheckedStudy, sweep: SweepSpec[Options], place: Path, results: Results
+) -> Conclusion:
+    known = replace(sweep, beside=conclusions_beside(checked.spec, place, sweep.values))
+    return without_evidence(procedure.conclude(known, results), results)
 
 
 def _say_cost(procedure: Procedure[Options], sweep: SweepSpec[Options], watcher: Watcher) -> None:

@@ -207,6 +207,12 @@ def program_path(environ: Mapping[str, str]) -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), path])
 
 
+def request_json(request: CommandRequest | FunctionRequest) -> dict[str, Any]:
+    """The content of a request.json, its format and kind first."""
+    head = {"format": request.format, "kind": request.workload_kind}
+    return head | {key: value for key, value in typed_fields.untyped(request).items() if key not in head}
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
     """The request.json of a command's trial: everything that a worker needs to run it.
@@ -232,8 +238,7 @@ class CommandRequest:
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        head = {"format": self.format, "kind": self.workload_kind}
-        return head | {key: value for key, value in typed_fields.untyped(self).items() if key not in head}
+        return request_json(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CommandRequest:
@@ -262,8 +267,7 @@ class FunctionRequest:
 
     def to_json(self) -> dict[str, Any]:
         """The file's content."""
-        head = {"format": self.format, "kind": self.workload_kind}
-        return head | {key: value for key, value in typed_fields.untyped(self).items() if key not in head}
+        return request_json(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FunctionRequest:

@@ -44,7 +44,7 @@ def train(state: TrialState, stop: Callable[[], bool]) -> Ending:
     fixed_batch_at = fixed_batch_steps(total_steps)
     model.train()
     while True:
-        # Stop: all that the rest depends on is saved, and the same call goes on from here.
+        # Stop: all that the rest depends on is saved, and the same call resumes from here.
         if stop():
             save_stopped(state)
             return "stopped"
