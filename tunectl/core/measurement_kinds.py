@@ -60,4 +60,51 @@ THROUGHPUT = MeasurementKind(
 )
 """How fast a trial of `batch-size` trains; that procedure draws it by batch size."""
 
-MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT)}
+MOST_EIGENVALUES = 20
+"""The largest number of eigenvalues that a trial can measure; each has a column of its own."""
+
+CURVATURE = MeasurementKind(
+    "curvature",
+    (
+        MeasuredMetric("lambda_1", "largest eigenvalue of the Hessian, λ1"),
+        MeasuredMetric("residual", "residual of λ1, |Hv − λv|"),
+        MeasuredMetric("products", "Hessian-vector products for λ1"),
+        MeasuredMetric("converged", "λ1 converged (1) or not (0)"),
+        *(
+            MeasuredMetric(f"lambda_{rank}", f"eigenvalue {rank} of the Hessian")
+            for rank in range(2, MOST_EIGENVALUES + 1)
+        ),
+        MeasuredMetric("lambda_min", "smallest eigenvalue of the Hessian"),
+        MeasuredMetric("lambda_min_residual", "residual of the smallest eigenvalue"),
+        MeasuredMetric("lambda_min_products", "Hessian-vector products for the smallest eigenvalue"),
+        MeasuredMetric("lambda_min_converged", "smallest eigenvalue converged (1) or not (0)"),
+        MeasuredMetric("preconditioned_lambda_1", "largest eigenvalue of the preconditioned Hessian"),
+        MeasuredMetric("preconditioned_lambda_1_residual", "residual of the preconditioned eigenvalue"),
+        MeasuredMetric("preconditioned_lambda_1_products", "Hessian-vector products for the preconditioned eigenvalue"),
+        MeasuredMetric("preconditioned_lambda_1_converged", "preconditioned eigenvalue converged (1) or not (0)"),
+        MeasuredMetric("preconditioned_lambda_1_early", "preconditioned eigenvalue / (1 − β1^t)"),
+        MeasuredMetric("lambda_1_with_decay", "largest eigenvalue with the L2 term, preconditioned where the bound is"),
+        MeasuredMetric("bound", "eigenvalue above which the optimizer is unstable"),
+        MeasuredMetric("ratio", "eigenvalue / the optimizer's bound"),
+        MeasuredMetric("paper_ratio", "λ1·η/2, or preconditioned·η/40 for Adam"),
+        MeasuredMetric("critical_learning_rate", "critical learning rate"),
+        MeasuredMetric("critical_multiple", "critical learning rate / learning rate"),
+        MeasuredMetric("critical_limit", "critical rate beyond a limit of the search (−1 below, 1 above, 0 found)"),
+        MeasuredMetric("critical_passes", "forward passes for the critical learning rate"),
+        MeasuredMetric("directional", "directional sharpness g'Hg/g'g"),
+        MeasuredMetric("gradient_quotient", "gradient quotient"),
+        MeasuredMetric("gradient_norm", "gradient norm over the measured examples"),
+        MeasuredMetric("loss", "loss over the measured examples"),
+        MeasuredMetric("learning_rate", "learning rate of the update after the measurement"),
+        MeasuredMetric("examples", "measured examples"),
+        MeasuredMetric("chunks", "chunks into which the measured examples were divided"),
+        MeasuredMetric("cold", "Lanczos began at a random vector (1) or at the last eigenvector (0)"),
+        MeasuredMetric("random_state", "the loss draws random numbers; measured under one fixed state (1)"),
+        MeasuredMetric("seconds", "seconds that the measurement took"),
+    ),
+    "Curvature",
+    "The largest eigenvalue of the Hessian of the loss over a fixed sample of the training examples, by step.",
+)
+"""The curvature of the loss, which training.curvature measures."""
+
+MEASUREMENT_KINDS = {kind.name: kind for kind in (EVALUATION, THROUGHPUT, CURVATURE)}

@@ -122,6 +122,38 @@ class Recovery:
     max_recoveries: int = 3
 
 
+CurvatureMeasure = Literal[
+    "lambda_1", "preconditioned", "critical_learning_rate", "directional", "lambda_min", "gradient_quotient"
+]
+"""What can be measured of a loss's curvature; the metrics of each are in measurement_kinds.CURVATURE."""
+CurvatureMode = Literal["train", "eval"]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvatureSettings:
+    """`training: curvature:`: when and how a trial measures the curvature of its loss.
+
+    It is measured after 0, `every`, 2 `every`, ... updates, or after those numbers of updates that are in `at`; one of
+    the two is given. `examples` of the train split, the same in every trial, are measured. `tolerance` is that of the
+    residual of an eigenvalue, as a part of the largest Ritz value in size; `max_products` bounds the Hessian-vector
+    products of one measurement of one eigenvalue. `eigenvalues` is how many of the largest are measured. In mode
+    `train`, layers of batch normalisation are in training mode and all others in evaluation mode.
+    """
+
+    every: int | None = None
+    at: tuple[int, ...] = ()
+    measures: tuple[CurvatureMeasure, ...] = ("lambda_1", "preconditioned", "critical_learning_rate", "directional")
+    examples: int = 1024
+    tolerance: float = 1e-3
+    max_products: int = 40
+    mode: CurvatureMode = "train"
+    eigenvalues: int = 1
+
+    def is_at(self, step: int) -> bool:
+        """Whether it is measured after `step` updates."""
+        return step in self.at or (self.every is not None and step % self.every == 0)
+
+
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
     """request.json: all that a worker needs to train one trial, with every default filled in.
@@ -132,7 +164,7 @@ class TrialRequest:
     after that many of its max_train_steps, with the schedule for all of them; None trains all. Evaluations are at step
     0, at the multiples of `eval_every` from step `eval_from` on, and at the end. `workload_kind` is `workload`, or
     `throughput` where only speed is measured; then `memory_limit_bytes` is the memory that it may use on top of what
-    loading used, None for all that is free.
+    loading used, None for all that is free. `curvature` is None where no curvature is measured.
     """
 
     study: str
@@ -153,6 +185,7 @@ class TrialRequest:
     threads: int = 1
     data_workers: int = 0
     memory_limit_bytes: int | None = None
+    curvature: CurvatureSettings | None = None
     attempt: int = 1
     workload_kind: str = field(default="workload", metadata={typed_fields.KEY: "kind"})
     format: int = REQUEST_FORMAT
