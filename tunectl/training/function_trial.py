@@ -63,6 +63,7 @@ class Trial:
         )
         self._file: LineFile | None = None
         self._next_flush, self._flushed_at = 0.0, -1
+        self._curvature = FunctionCurvature(request.curvature, request.seed, device)
         pattern = CheckpointPattern.of(Checkpoints(_CHECKPOINTS, offset=0), {"trial.dir": str(self.dir)})
         self._kept = KeptCheckpoints(pattern, folder, request.objective, request.keep_checkpoints)
 
@@ -85,6 +86,25 @@ class Trial:
         """Raise Infeasible where the objective that was recorded is NaN."""
         if self._collector.first_nan is not None:
             raise NotANumberError(*self._collector.first_nan)
+
+    def curvature(
+        self, model: torch.nn.Module, loss: Callable[..., torch.Tensor], batch: Any, *, step: int | None = None
+    ) -> dict[str, float]:
+        """Measure the curvature of the loss over this batch, and record it as `curvature/<name>` at a step.
+
+        `loss(model, batch)` gives one value per example, shape [B], or their mean; `batch` is to be the same at every
+        call. The step is the last one that was recorded unless it is given. Gives the measured values by name, {}
+        where the study's `training: curvature:` does not measure at this step; at one step it measures once and then
+        gives the same values. The model, its buffers and all random generators are as before the call.
+        """
+        at = (self.last_step or 0) if step is None else whole_step(step)
+        found = self._curvature.measured(at, model, loss, batch)
+        if found.is_new:
+            self._write()
+            assert self._file is not None
+            elapsed = self._collector.before_seconds + time.monotonic() - self._began
+            self._file.append(CURVATURE.measurement(at, found.values, elapsed).to_json())
+        return dict(found.values)
 
     def save(self, step: int, content: Any) -> Path:
         """Save the state after `step` steps: tensors, NumPy arrays, numbers, texts, dates and paths in dicts and lists.
@@ -155,7 +175,8 @@ class Trial:
 
     def _open(self, kept: list[Any]) -> LineFile:
         write_measurements(self._folder, kept)
-        self._collector.begin_with(kept)
+        self._collector.begin_with([item for item in kept if item.measurement_kind == EVALUATION.name])
+        self._curvature.begin_with(kept)
         self._file = LineFile(self._folder.measurements, self._folder.measurements.stat().st_size)
         return self._file
 

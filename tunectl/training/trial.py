@@ -172,6 +172,7 @@ def _assembled(
         steps=LineFile(folder.steps, parts["steps_offset"] if parts else 0),
         recoveries=_recoveries(folder, request, parts),
         good=parts["good"] if parts and request.recovery else None,
+        curvature=_curvature(workload, request, configuration, device),
         clock=attempt.clock,
         # The last one: it may start processes, which would be left running if a later step failed.
         batches=_batches(workload, request, configuration, progress.step, device),
@@ -198,6 +199,15 @@ def _evaluator(
 def _averages(workload: Workload, configuration: TrainingConfiguration) -> WeightAverages | None:
     decay = configuration.polyak_decay
     return None if decay is None else WeightAverages(trainable_parameters(workload.model), decay)
+
+
+def _curvature(
+    workload: Workload, request: TrialRequest, configuration: TrainingConfiguration, device: torch.device
+) -> CurvatureMeter | None:
+    if request.curvature is None:
+        return None
+    surface = LossSurface(workload.model, workload.loss, MeasuredExamples(workload.data["train"], request.curvature.examples, device))
+    return CurvatureMeter(request.curvature, surface, request.seed, device)
 
 
 def _recoveries(folder: TrialFolder, request: TrialRequest, parts: dict[str, Any] | None) -> LineFile | None:
