@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from builders import study_text
+from narrowing import as_numbers
 
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
@@ -122,7 +123,7 @@ def test_a_study_folder_keeps_the_table_and_notices_another_one(tmp_path: Path, 
 
     def planned() -> list[float]:
         with open_study(load_study(path), place, Silent(), may_begin_anew=False) as study:
-            return [trial.hyperparameters["learning_rate"] for trial in study.trials]
+            return as_numbers(trial.hyperparameters["learning_rate"] for trial in study.trials)
 
     assert planned() == [0.1, 0.01]
     assert StudyFolder(place).points.read_text() == GOOD
