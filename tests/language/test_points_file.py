@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 from builders import study_text
 from narrowing import as_numbers
+from watchers import Silent
 
 from tunectl.core.errors import FolderError, StudyError
 from tunectl.core.folders import StudyFolder
-from tunectl.core.records import TrialOutcome
 from tunectl.language.identity import Differences, differences
 from tunectl.language.study_reader import load_study
 from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import open_study, study_in
-from tunectl.session.run_progress import RunProgress
 
 HYPERPARAMETERS = {
     "learning_rate": "{role: nuisance, range: [1e-3, 1e+3], scale: log}",
@@ -24,12 +23,6 @@ HYPERPARAMETERS = {
     "beta1": "{role: nuisance, when: {optimizer: adam}, range: [0.8, 0.99]}",
 }
 GOOD = "learning_rate,optimizer,beta1\n0.1,sgd,\n1e-2,adam,0.9\n"
-
-
-class Silent:
-    def message(self, text: str) -> None: ...
-    def finished(self, outcome: TrialOutcome, progress: RunProgress) -> None: ...
-    def progress(self, progress: RunProgress) -> None: ...
 
 
 @pytest.fixture

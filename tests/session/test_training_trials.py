@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from builders import study
 from made_up_folders import made_up_folder
+from watchers import Silent
 
 from tunectl.core.errors import FolderError
 from tunectl.core.records import FactorySignature
@@ -18,14 +19,6 @@ from tunectl.session.checked_study import check_study
 from tunectl.session.open_study import open_study
 from tunectl.session.probed_study import ProbedWorkload
 from tunectl.session.training_trials import RunOptions, train_trials
-
-
-class Silent:
-    """A watcher that shows nothing."""
-
-    def message(self, text: str) -> None: ...
-    def finished(self, outcome: Any, progress: Any) -> None: ...
-    def progress(self, progress: Any) -> None: ...
 
 
 class Noted:
