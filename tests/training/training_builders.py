@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
+from trial_records import lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.objective import Objective
 from tunectl.core.records import TrialRequest, TrialResult, TrialSeconds, WorkloadReference
-from tunectl.store import json_lines
 from tunectl.training.training_state import Clock
 from tunectl.training.trial import run_trial
 from tunectl.workloads.workload import Workload
@@ -73,7 +73,8 @@ def parabola() -> Workload:
             self.w = nn.Parameter(torch.tensor([[3.0]]))
 
     def loss(model: Any, batch: Any) -> Tensor:
-        return (batch[0] @ model.w).square().squeeze(1)
+        losses: Tensor = (batch[0] @ model.w).square().squeeze(1)
+        return losses
 
     x = 1 + 0.01 * torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
     return Workload(Weight(), {"train": TensorDataset(x), "valid": TensorDataset(x[:10])}, loss)
@@ -139,7 +140,7 @@ def comparable(folder: TrialFolder) -> dict[str, Any]:
     """All that a trial leaves, without times: lines, names of checkpoints, every tensor of them as bytes."""
     lines = [
         {key: value for key, value in line.items() if key != "elapsed_seconds"}
-        for line in json_lines.parse(folder.measurements.read_bytes())
+        for line in lines_in(folder.measurements)
     ]
     files = [*sorted(folder.checkpoints.glob("*")), *([folder.resume] if folder.resume.exists() else [])]
     found: dict[str, Any] = {"measurements": lines, "steps": folder.steps.read_bytes()}
