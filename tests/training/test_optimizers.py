@@ -140,7 +140,8 @@ def paths(optimizer: Any, rates: list[float], **fields: Any) -> tuple[np.ndarray
     nn.utils.vector_to_parameters(torch.tensor(START), model.parameters())
     rule = make_optimizer(model, configuration)
     curvature = torch.from_numpy(CURVATURE)
-    weights, states = START.copy(), ({}, {})  # type: ignore[var-annotated]
+    weights = START.copy()
+    states: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for rate in rates:
         for group in rule.param_groups:
             group["lr"] = rate
@@ -245,8 +246,10 @@ OWN = ["rmsprop_playbook", "adam_playbook", "nadam", "nadam_playbook", "lamb"]
 
 
 @pytest.mark.parametrize("optimizer", OWN)
-def test_our_own_rules_go_on_from_a_saved_state_that_is_loaded_without_running_code(optimizer: str, tmp_path: Any):
-    configuration = TrainingConfiguration(optimizer, 0.05, momentum=0.9, weight_decay=0.01)  # type: ignore[arg-type]
+def test_our_own_rules_go_on_from_a_saved_state_that_is_loaded_without_running_code(
+    optimizer: OptimizerName, tmp_path: Any
+):
+    configuration = TrainingConfiguration(optimizer, 0.05, momentum=0.9, weight_decay=0.01)
     models = [nn.Linear(3, 2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     x = torch.linspace(-1, 1, 12).view(4, 3)
@@ -269,9 +272,9 @@ def test_our_own_rules_go_on_from_a_saved_state_that_is_loaded_without_running_c
 
 
 @pytest.mark.parametrize("optimizer", OWN)
-def test_our_own_rules_refuse_sparse_gradients_and_leave_parameters_without_a_gradient_alone(optimizer: str):
+def test_our_own_rules_refuse_sparse_gradients_and_leave_parameters_without_a_gradient_alone(optimizer: OptimizerName):
     model = nn.ModuleList([nn.Embedding(5, 2, sparse=True), nn.Linear(2, 2)])
-    rule = make_optimizer(model, TrainingConfiguration(optimizer, 0.1))  # type: ignore[arg-type]
+    rule = make_optimizer(model, TrainingConfiguration(optimizer, 0.1))
     embedded = model.get_parameter("0.weight")
     before = embedded.detach().clone()
     model[1](torch.ones(1, 2)).sum().backward()

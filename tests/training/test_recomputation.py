@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,12 +22,12 @@ def block(features: int) -> nn.Sequential:
     return nn.Sequential(spectral_norm(nn.Linear(features, 12)), nn.BatchNorm1d(12), nn.GELU(), nn.Dropout(0.4))
 
 
-def blocks_workload(blocks: object = None) -> Workload:
+def blocks_workload(blocks: Any = None) -> Workload:
     """Blocks with all that a second run could change: dropout, batch statistics, a power iteration."""
     model = nn.Sequential(block(6), block(12), nn.Dropout(0.2), nn.Linear(12, 3))
     data = {"train": Augmented(labelled(50)), "valid": Augmented(labelled(20, seed=1))}
     chosen = (model[0], model[1]) if blocks is None else blocks
-    return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986, blocks=chosen)  # type: ignore[arg-type]
+    return Workload(model, data, cross_entropy, error_rate, baseline_loss=1.0986, blocks=chosen)
 
 
 def shared_workload() -> Workload:

@@ -500,7 +500,7 @@ def test_old_files_of_a_trial_without_resume_are_replaced(folder: TrialFolder, t
 def test_loader_processes_end_with_the_trial_also_when_it_fails(folder: TrialFolder):
     def factory() -> Workload:
         plain = plain_workload()
-        data = {name: Augmented(split) for name, split in plain.data.items()}
+        data = {"train": Augmented(labelled(50)), "valid": Augmented(labelled(20, seed=1))}
         return Workload(plain.model, data, Counting(9, raising(KeyError("label"))), error_rate)
 
     with pytest.raises(KeyError):

@@ -31,11 +31,11 @@ def labelled(examples: int, features: int = 6, classes: int = 3, seed: int = 0) 
 class Augmented(Dataset[Any]):
     """Draws from all three global generators for every example."""
 
-    def __init__(self, inner: Dataset[Any]) -> None:
+    def __init__(self, inner: TensorDataset) -> None:
         self.inner = inner
 
     def __len__(self) -> int:
-        return len(self.inner)  # type: ignore[arg-type]
+        return len(self.inner)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         features, label = self.inner[index]
