@@ -1,1 +1,1 @@
-"""Curvature of the loss: eigenvalues of its Hessian, and the rates at which training is stable."""
+"""The curvature of the loss: eigenvalues of its Hessian, preconditioned ones, and the critical learning rate."""
