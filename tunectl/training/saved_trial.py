@@ -118,8 +118,9 @@ def load_parts(state: TrialState, parts: Mapping[str, Any]) -> None:
         state.averages.load(parts["raw_weights"])
     if state.scaler is not None:
         state.scaler.load_state(parts["scaler"])
-    if state.curvature is not None:
-        state.curvature.load_state(parts.get("curvature", {}))
+    # Without that part, the trial was trained so far by a study that measured no curvature.
+    if state.curvature is not None and "curvature" in parts:
+        state.curvature.load_state(parts["curvature"])
     state.series.load_state(parts["series"], state.device)
     set_random_state(parts["random"], state.device)
 

@@ -106,7 +106,8 @@ class TrialState:
     def must_measure_curvature(self) -> bool:
         """Whether the curvature is to be measured at this step, and was not yet."""
         step = self.progress.step
-        return self.curvature is not None and step != self.progress.curvature_step and self.curvature.is_at(step)
+        settings = self.request.curvature
+        return settings is not None and step != self.progress.curvature_step and settings.is_at(step)
 
     def close(self) -> None:
         """End loader processes and close files."""

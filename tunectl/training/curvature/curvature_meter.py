@@ -12,6 +12,7 @@ from torch import Tensor
 from tunectl.core.records import CurvatureSettings
 from tunectl.training.curvature.critical_rate import critical_learning_rate
 from tunectl.training.curvature.eigenvalue_searches import EigenvalueSearches, Estimate
+from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.gradient_measures import directional_sharpness, gradient_quotient
 from tunectl.training.curvature.hessian_products import HessianProducts
 from tunectl.training.curvature.measured_examples import MeasuredExamples
@@ -33,7 +34,7 @@ class CurvatureMeter:
         self,
         settings: CurvatureSettings,
         workload: Workload,
-        examples: MeasuredExamples,
+        examples: MeasuredExamples | GivenBatch,
         *,
         device: torch.device,
         seed: int,
@@ -41,20 +42,17 @@ class CurvatureMeter:
         self.settings = settings
         self._workload, self._examples, self._device = workload, examples, device
         self._parameters = trainable_parameters(workload.model)
-        self._searches = EigenvalueSearches(settings, seed)
+        self.searches = EigenvalueSearches(settings, seed)
         self._critical_rate: float | None = None
 
     def state(self) -> dict[str, Any]:
         """What the next measurement depends on, as plain numbers, dicts and tensors on the CPU."""
-        return {
-            "searches": self._searches.state(),
-            "critical_rate": self._critical_rate,
-            "examples": self._examples.state(),
-        }
+        examples = self._examples.state()
+        return {"searches": self.searches.state(), "critical_rate": self._critical_rate, "examples": examples}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` gave."""
-        self._searches.load_state(state["searches"])
+        self.searches.load_state(state["searches"])
         self._critical_rate = state["critical_rate"]
         self._examples.load_state(state["examples"])
 
@@ -82,7 +80,8 @@ class CurvatureMeter:
 
     def _eigenvalues(self, products: HessianProducts, step: int, following: NextStep | None) -> dict[str, float]:
         """The largest eigenvalues, the smallest one, and those that the optimizer's bound is about."""
-        measures, searches, found = self.settings.measures, self._searches, {}
+        measures, searches = self.settings.measures, self.searches
+        found: dict[str, float] = {}
         plain: Estimate | None = None
         if "lambda_1" in measures:
             plain = searches.run("lambda_1", products.product, products, step, count=self.settings.eigenvalues)

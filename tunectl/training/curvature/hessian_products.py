@@ -25,7 +25,8 @@ class HessianProducts:
     "Fast exact multiplication by the Hessian", 1994); else each product goes through the chunks and builds it anew.
 
     To be used while the model is in its measured state. Attributes: `size` is n; `gradient` g [n]; `loss` the mean
-    loss; `gradient_product` H g [n]; `products` counts the products, H g not among them.
+    loss; `gradient_product` H g [n]; `products` counts the products, H g not among them; `used` is, by parameter,
+    whether the loss depends on it.
 
     Raises NotMeasured where the memory is too small even for a part of the examples, and where gradients are sparse.
     """
@@ -34,6 +35,7 @@ class HessianProducts:
         self._loss, self._parameters = loss, list(parameters)
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.size, self.products = sum(self._sizes), 0
+        self.used = [False] * len(self._parameters)
         self._kept: Gradients | None = None
         fit_to_memory(loss, self._parameters)
         # With the first product, which takes the most memory: to halve the examples later would change the gradient.
@@ -43,6 +45,10 @@ class HessianProducts:
         """H vector, shape [n]; raises NotMeasured where the memory has become too small."""
         self.products += 1
         return self._fitting(lambda: self._product(vector), begun=True)
+
+    def release(self) -> None:
+        """Free the graph of the gradient; another product would build it anew."""
+        self._kept = None
 
     def _fitting(self, compute: Callable[[], _T], *, begun: bool = False) -> _T:
         """What `compute` gives, in smaller chunks or on fewer examples where memory runs out."""
@@ -67,6 +73,7 @@ class HessianProducts:
             total += float(losses.detach().to(torch.float64).sum())
             grads = self._gradients(losses)
             gradient += self._flat(grads)
+            self.used = [used or part is not None for used, part in zip(self.used, grads, strict=True)]
             self._kept = grads if chunks == 1 else None
             del losses, grads  # the graph of this chunk goes before the next one is built
         return total / self._loss.examples.count, gradient, self._product(gradient)

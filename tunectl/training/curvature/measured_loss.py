@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
+from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_model import MeasuredModel, uses_batch_statistics
 from tunectl.training.evaluation import checked_losses
@@ -29,7 +30,7 @@ class MeasuredLoss:
     To be used while the model is in its measured state.
     """
 
-    def __init__(self, workload: Workload, examples: MeasuredExamples, model: MeasuredModel) -> None:
+    def __init__(self, workload: Workload, examples: MeasuredExamples | GivenBatch, model: MeasuredModel) -> None:
         self._workload, self.examples, self._model = workload, examples, model
         self._coupled: bool | None = None
 
@@ -93,6 +94,8 @@ class MeasuredLoss:
 
         Raises NotMeasured where it cannot be made smaller.
         """
+        if not self.examples.is_divisible:
+            raise NotMeasured("the memory is too small for the batch, which cannot be divided")
         if self.is_coupled():
             if not self.examples.halve():
                 raise NotMeasured(f"the memory is too small even for {self.examples.count} examples")
