@@ -6,7 +6,7 @@ import pytest
 from builders import study
 
 from tunectl.core.own_code_request import CommandRequest
-from tunectl.core.records import FactorySignature, PlannedTrial, TrialRequest, WorkloadReference
+from tunectl.core.records import FactorySignature, PlannedTrial, TrialKind, TrialRequest, WorkloadReference
 from tunectl.session.trial_requests import total_steps, trial_request
 
 REFERENCE = WorkloadReference("tunectl.workloads.digits:mlp", "mlp", module="tunectl.workloads.digits")
@@ -40,8 +40,8 @@ def test_the_training_of_a_planned_trial_replaces_that_of_the_study() -> None:
 
 
 @pytest.mark.parametrize(("trial_kind", "recovers"), [("search", True), ("retrain", True), ("sweep", False)])
-def test_a_trial_of_a_sweep_does_not_recover_from_an_instability(trial_kind: str, recovers: bool) -> None:
-    found = request_of(replace(TRIAL, trial_kind=trial_kind))  # type: ignore[arg-type]
+def test_a_trial_of_a_sweep_does_not_recover_from_an_instability(trial_kind: TrialKind, recovers: bool) -> None:
+    found = request_of(replace(TRIAL, trial_kind=trial_kind))
     assert (found.recovery is not None) == recovers
 
 

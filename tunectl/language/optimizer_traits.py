@@ -79,6 +79,11 @@ def optimizers_with(name: str) -> tuple[OptimizerName, ...]:
     return tuple(optimizer for optimizer in OPTIMIZERS if name in traits(optimizer).tuned_from)
 
 
+def is_adaptive(optimizer: OptimizerName) -> bool:
+    """Whether it divides each coordinate of the update by a running size of its gradients: its preconditioner."""
+    return traits(optimizer).family not in ("sgd", "momentum")
+
+
 def is_optimizer(value: object) -> TypeGuard[OptimizerName]:
     """Whether a value is the name of an optimizer."""
     return value in OPTIMIZERS
