@@ -83,7 +83,9 @@ def test_an_imported_study_has_every_number_of_the_original(searched, tmp_path, 
             if trial.state.name == "PRUNED":
                 assert (item.reason, item.final_step) == ("pruned", trial.last_step + 1)
                 assert item.final_value == trial.value
-        assert best_outcome(there.outcomes, there.spec.objective).plan.trial == study.best_trial.number
+        best = best_outcome(there.outcomes, there.spec.objective)
+        assert best is not None
+        assert best.plan.trial == study.best_trial.number
 
 
 @pytest.mark.usefixtures("optuna")

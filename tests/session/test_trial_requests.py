@@ -12,6 +12,7 @@ from tunectl.core.records import (
     CurvatureSettings,
     FactorySignature,
     PlannedTrial,
+    TrialKind,
     TrialRequest,
     WorkloadReference,
 )
@@ -48,8 +49,8 @@ def test_the_training_of_a_planned_trial_replaces_that_of_the_study() -> None:
 
 
 @pytest.mark.parametrize(("trial_kind", "recovers"), [("search", True), ("retrain", True), ("sweep", False)])
-def test_a_trial_of_a_sweep_does_not_recover_from_an_instability(trial_kind: str, recovers: bool) -> None:
-    found = request_of(replace(TRIAL, trial_kind=trial_kind))  # type: ignore[arg-type]
+def test_a_trial_of_a_sweep_does_not_recover_from_an_instability(trial_kind: TrialKind, recovers: bool) -> None:
+    found = request_of(replace(TRIAL, trial_kind=trial_kind))
     assert (found.recovery is not None) == recovers
 
 
@@ -86,10 +87,10 @@ PLANNED = CurvatureSettings(at=(0, 5), measures=("lambda_1",))
     ],
 )
 def test_curvature_is_measured_as_the_plan_or_else_the_study_says_and_in_a_procedure_as_the_plan_alone(
-    trial_kind: str, planned: CurvatureSettings | None, measured: CurvatureSettings | None
+    trial_kind: TrialKind, planned: CurvatureSettings | None, measured: CurvatureSettings | None
 ) -> None:
     training = {} if planned is None else {"curvature": typed_fields.untyped(planned)}
-    trial = replace(TRIAL, trial_kind=trial_kind, training=training)  # type: ignore[arg-type]
+    trial = replace(TRIAL, trial_kind=trial_kind, training=training)
     found = trial_request(MEASURED, REFERENCE, SIGNATURE, trial)
     assert isinstance(found, TrialRequest)
     assert found.curvature == measured
@@ -105,10 +106,10 @@ def test_a_study_without_the_section_measures_nothing() -> None:
     ("section", "settings"), [(", curvature: {mode: eval}", CurvatureSettings(mode="eval")), ("", None)]
 )
 def test_a_function_gets_the_settings_in_every_trial_since_it_measures_where_it_asks(
-    trial_kind: str, section: str, settings: CurvatureSettings | None
+    trial_kind: TrialKind, section: str, settings: CurvatureSettings | None
 ) -> None:
     spec = study({"optimizer": None}, workload="{function: ./a.py:f}", training=f"{{max_train_steps: 200{section}}}")
-    trial = replace(TRIAL, hyperparameters={"learning_rate": 0.1}, trial_kind=trial_kind)  # type: ignore[arg-type]
+    trial = replace(TRIAL, hyperparameters={"learning_rate": 0.1}, trial_kind=trial_kind)
     found = trial_request(spec, REFERENCE, SIGNATURE, trial)
     assert isinstance(found, FunctionRequest)
     assert found.curvature == settings

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tunectl.analysis.results.curvature_time import CurvatureTime, curvature_time
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, State, TrialOutcome
 
 
 def outcome(trial: int, train_seconds: float | None) -> TrialOutcome:
-    state = "pending" if train_seconds is None else "completed"
+    state: State = "pending" if train_seconds is None else "completed"
     return TrialOutcome(PlannedTrial(trial, 0, trial, 0, (), {}, trial), state, train_seconds=train_seconds)
 
 

@@ -16,10 +16,10 @@ from tunectl.analysis.findings.seed_findings import seed_findings
 from tunectl.analysis.results.retrains import retrained
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.results.seed_variation import NO_VARIATION, outcomes_are_identical, runs_are_identical
-from tunectl.core.records import PlannedTrial, TrialOutcome
+from tunectl.core.records import PlannedTrial, TrialKind, TrialOutcome
 
 
-def plan(trial: int, *, repeat: int = 0, seed: int | None = None, trial_kind: str = "search", point: int = 0):
+def plan(trial: int, *, repeat: int = 0, seed: int | None = None, trial_kind: TrialKind = "search", point: int = 0):
     return PlannedTrial(trial, 0, point, repeat, (), {}, trial if seed is None else seed, trial_kind)
 
 
@@ -99,7 +99,8 @@ def test_identical_retrains_give_no_verdict_no_p_value_and_no_number_of_retrains
 def test_equal_values_of_trials_that_differ_elsewhere_are_still_compared():
     # Error rates of few examples tie often.
     found = compare(Candidate("b", 0.3, (0.30, 0.31, 0.32)), Candidate("a", 0.2, (0.2, 0.2, 0.2)))
-    assert (found.verdict, found.p_better) == ("adopt", pytest.approx(1 / 20))
+    assert found.verdict == "adopt"
+    assert found.p_better == pytest.approx(1 / 20)
 
 
 def test_identical_retrains_are_a_warning_and_no_deviation_of_the_study():

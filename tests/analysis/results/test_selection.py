@@ -6,6 +6,7 @@ import random
 
 import pandas as pd
 import pytest
+from narrowing import as_number
 
 from tunectl.analysis.results.selection import Selection, select
 from tunectl.core.measurement_kinds import CURVATURE, THROUGHPUT
@@ -95,7 +96,7 @@ def test_a_tie_goes_to_the_earlier_step():
 def test_the_final_value_is_what_it_is_and_the_best_is_finite():
     found = select(measurements(0.9, 0.4, math.nan), BEST)
     assert (found.best_step, found.best_value, found.final_step) == (10, 0.4, 20)
-    assert math.isnan(found.final_value)
+    assert math.isnan(as_number(found.final_value))
     assert select(measurements(0.9, 0.4, -math.inf), BEST).final_value == -math.inf
     found = select(measurements(0.9, 0.4, math.nan), FINAL)
     assert (found.best_step, found.best_value, found.final_step) == (None, None, 20)
