@@ -6,13 +6,16 @@ Lanczos did not converge. The minibatch loss falls with noise, and rises where t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from builders import NUISANCE_RATE, study
 
+from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.results.runs import Floats, Run, UpdateSeries
 from tunectl.core.records import PlannedTrial
+from tunectl.space.trial_plan import plan_trials
 
 PHENOMENA = (
     "above-stability-bound",
@@ -44,7 +47,6 @@ class Drawn:
     ended: int | None = None
     reason: str = ""
     unconverged: float = 0.0
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 def calm(generator: np.random.Generator) -> Drawn:
@@ -149,7 +151,7 @@ def catapult(generator: np.random.Generator) -> Drawn:
         drawn.steps = np.unique(np.concatenate([np.arange(0, 3 * length, max(1, length // 4)), drawn.steps]))
     high, low = generator.uniform(1.3, 5), generator.uniform(0.2, 0.85)
     t = np.arange(drawn.updates + 1)
-    drawn.ratio = low + (high - low) / (1 + np.exp((t - 0.6 * length) / (0.1 * length)))
+    drawn.ratio = low + (high - low) / (1 + np.exp(np.minimum((t - 0.6 * length) / (0.1 * length), 500)))
     rise = np.exp(np.log(generator.uniform(3, 50)) * np.sin(np.pi * np.clip(t[:-1] / length, 0, 1)))
     drawn.loss = drawn.loss * rise
     return drawn
@@ -214,6 +216,12 @@ def _passes(generator: np.random.Generator) -> Drawn:
     return replace(drawn, ratio=_grown(drawn, generator.uniform(0.1, 0.4), generator.uniform(2.0, 5.0), 0, 1))
 
 
+def _passes_slowly(generator: np.random.Generator) -> Drawn:
+    """The ratio grows through the band about 1, so slowly that it is there for more than half of training."""
+    drawn = calm(generator)
+    return replace(drawn, ratio=_grown(drawn, generator.uniform(0.65, 0.75), generator.uniform(1.4, 1.6), 0, 1))
+
+
 def _pushed_down(generator: np.random.Generator) -> Drawn:
     """A warmup pushes λ1 down, with the ratio at a level all the while."""
     drawn = calm(generator)
@@ -249,12 +257,14 @@ def _blip(generator: np.random.Generator) -> Drawn:
 def _rise_below(generator: np.random.Generator) -> Drawn:
     """The loss rises and comes back for another reason than curvature: the ratio is below 1."""
     drawn = catapult(generator)
-    return replace(drawn, ratio=drawn.ratio * 0.8 / drawn.ratio.max())
+    return replace(drawn, ratio=drawn.ratio * 0.7 / drawn.ratio.max())
 
 
 def _above_without_rise(generator: np.random.Generator) -> Drawn:
     drawn, smooth = catapult(generator), calm(generator)
-    return replace(drawn, loss=np.interp(np.linspace(0, 1, drawn.updates), np.linspace(0, 1, smooth.updates), smooth.loss))
+    return replace(
+        drawn, loss=np.interp(np.linspace(0, 1, drawn.updates), np.linspace(0, 1, smooth.updates), smooth.loss)
+    )
 
 
 def _rise_stays_above(generator: np.random.Generator) -> Drawn:
@@ -288,6 +298,7 @@ NEAR_MISSES: Mapping[str, tuple[tuple[str, ...], Callable[[np.random.Generator],
     "calm": ((), calm),
     "hovers below": ((), _hovers_below),
     "passes through": (("progressive-sharpening", "above-stability-bound"), _passes),
+    "passes slowly": (("progressive-sharpening", "above-stability-bound"), _passes_slowly),
     "pushed down": ((), _pushed_down),
     "follows a decay": ((), _follows_decay),
     "grows a little": ((), _grows_a_little),
@@ -301,3 +312,54 @@ NEAR_MISSES: Mapping[str, tuple[tuple[str, ...], Callable[[np.random.Generator],
     "lost long after": (("above-stability-bound", "progressive-sharpening"), _lost_long_after),
 }
 """Cases that look like a phenomenon: the findings that they do have, and how they are drawn."""
+
+
+def evidence_of_runs(runs: Sequence[Run]) -> StudyEvidence:
+    """A study of these trials."""
+    spec = study({"learning_rate": NUISANCE_RATE}, search="{trials: 20}")
+    return StudyEvidence(spec, spec.objective, tuple(runs), frozenset(range(len(runs))), folder="runs/curvature")
+
+
+def rates_evidence(kind: str, seed: int) -> StudyEvidence:
+    """A study of learning rates at several batch sizes; `kind` is one of RATE_STUDIES or RATE_NEAR_MISSES.
+
+    Above an unstable rate all trials diverge; below it the cost is a bowl on the logarithm of the rate, with noise.
+    """
+    generator = np.random.default_rng([seed, 41])
+    smallest, count = int(generator.choice([16, 32, 64])), int(generator.integers(2, 5))
+    batches = [smallest * 4**place for place in range(count)]
+    spec = study(
+        {"batch_size": f"{{role: scientific, values: {batches}}}", "learning_rate": NUISANCE_RATE},
+        search=f"{{trials: {generator.integers(12, 25)}, seed: {seed}}}",
+    )
+    unstable, optimum = _rates_of_kind(kind, generator, batches)
+    noise = generator.uniform(0.02, 0.1)
+    runs = []
+    for plan in plan_trials(spec):
+        rate, batch = float(plan.hyperparameters["learning_rate"]), int(plan.hyperparameters["batch_size"])
+        if rate > unstable[batch]:
+            runs.append(Run(plan, "infeasible", "nan_loss", int(generator.integers(1, 200))))
+            continue
+        slope = 0.0 if kind == "rate without effect" else 0.15
+        error = 0.1 * np.exp(slope * np.log(rate / optimum[batch]) ** 2 + noise * generator.normal())
+        runs.append(Run(plan, "completed", best_value=float(error), best_step=100))
+    return StudyEvidence(spec, spec.objective, tuple(runs), folder="runs/rates")
+
+
+def _rates_of_kind(
+    kind: str, generator: np.random.Generator, batches: Sequence[int]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """By batch size the rate above which training diverges, and the one that would be best."""
+    edge = float(np.exp(generator.uniform(np.log(0.03), np.log(0.3))))
+    growth = {batch: batch / batches[0] if kind == "grows with the batch" else 1.0 for batch in batches}
+    if kind == "grows with the batch":
+        edge = 0.5 / growth[batches[-1]]
+    unstable = {batch: edge * growth[batch] for batch in batches}
+    if kind == "nothing diverges":
+        return dict.fromkeys(batches, 2.0), dict.fromkeys(batches, 10.0)
+    part = generator.uniform(2, 10) if kind != "best inside" else 1 / generator.uniform(4, 15)
+    return unstable, {batch: unstable[batch] * part for batch in batches}
+
+
+RATE_STUDIES = ("largest stable rate is best",)
+RATE_NEAR_MISSES = ("best inside", "rate without effect", "grows with the batch", "nothing diverges")

@@ -1,1 +1,1 @@
-"""What measured curvature says about a trial: where it is above the stability bound, and the marks of the literature."""
+"""What measured curvature says about a trial: where it is above the stability bound, and what the papers describe."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tunectl.analysis.curvature.curvature_curves import CurvatureCurve, has_every_update, ratio_curve
+from tunectl.analysis.curvature.edge_of_stability import LOWEST
 from tunectl.analysis.curvature.stability_intervals import CLEARLY_ABOVE, crossings
 from tunectl.analysis.results.runs import Run
 from tunectl.analysis.updates.instability import early_updates, instability
@@ -59,8 +62,8 @@ def departure(run: Run) -> Departure | None:
     The ratio is known to be at most 1 at a line before the loss begins to rise for good, is above 1 at the next one,
     and stays so until that rise begins. "Shortly" is within `early_updates` of that rise (100 updates, or a twentieth
     of training): with a ratio of 1.1 the step along the steepest direction grows by 1.2 an update, so a divergence
-    takes tens of updates. At some line from there on the ratio is CLEARLY_ABOVE the bound: at the edge of stability it
-    crosses 1 again and again without diverging.
+    takes tens of updates. At the edge of stability the ratio crosses 1 again and again without diverging: where it has
+    crossed 1 before, or the median of the lines before is near 1, some line after must be CLEARLY_ABOVE the bound.
     """
     where = divergence(run)
     if where is None:
@@ -72,7 +75,8 @@ def departure(run: Run) -> Departure | None:
     last = ups[-1]
     back = [item for item in crossings(ratio) if not item.up and last.after < item.after <= where.start]
     highest = float(ratio.values[ratio.steps >= last.after].max())
-    if back or where.start - last.after > early_updates(where.end) or highest < CLEARLY_ABOVE:
+    was_near = len(ups) > 1 or float(np.median(ratio.values[ratio.steps < last.after])) >= LOWEST
+    if back or where.start - last.after > early_updates(where.end) or (was_near and highest < CLEARLY_ABOVE):
         return None
     return Departure(last.before, last.after, highest, where)
 

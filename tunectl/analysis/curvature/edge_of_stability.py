@@ -29,11 +29,14 @@ LARGEST_GAP = 0.5
 LARGEST_GAP of it apart: between lines at steps 10, 100 and 1,000 the ratio is not known.
 """
 
+ARRIVED = 0.05
+"""A stretch begins where the ratio first comes this near to 1: it approaches the bound ever more slowly."""
+
 MIDDLE = (0.9, 1.15)
-LARGEST_DRIFT = 1.15
+LARGEST_DRIFT = 1.12
 TOUCHING = 0.1
 """To stay near 1 by chance, or on the way through, does not count: the median is in MIDDLE, the medians of the first
-and the last third differ by at most the factor LARGEST_DRIFT (a ratio that grows steadily through the band: 1.35), and
+and the last third differ by at most the factor LARGEST_DRIFT (a ratio that grows steadily through the band: 1.2), and
 the ratio is above 1 at TOUCHING of the lines.
 """
 
@@ -61,6 +64,7 @@ def edge_stretch(ratio: CurvatureCurve) -> EdgeStretch | None:
         return None
     in_band = (curve.values >= LOWEST) & (curve.values <= CLEARLY_ABOVE)
     first, last = _longest(in_band, curve.steps)
+    first += _arrival(curve.values[first : last + 1])
     steps, values = curve.steps[first : last + 1], curve.values[first : last + 1]
     length, measured = float(steps[-1] - steps[0]), float(curve.steps[-1] - curve.steps[0])
     if len(steps) < FEWEST_LINES or length < LEAST_SHARE * measured or np.diff(steps).max() > LARGEST_GAP * length:
@@ -71,6 +75,12 @@ def edge_stretch(ratio: CurvatureCurve) -> EdgeStretch | None:
     if not MIDDLE[0] <= middle <= MIDDLE[1] or not is_flat or np.mean(values > BOUND) < TOUCHING:
         return None
     return EdgeStretch(int(steps[0]), int(steps[-1]), len(steps), middle, length / measured)
+
+
+def _arrival(values: Floats) -> int:
+    """The first line at which the ratio has come near 1 from the side on which it begins; 0 where it never does."""
+    near = values >= 1 - ARRIVED if values[0] < 1 else values <= 1 + ARRIVED
+    return int(np.argmax(near))
 
 
 def _longest(in_band: NDArray[np.bool_], steps: Floats) -> tuple[int, int]:

@@ -22,8 +22,8 @@ that the papers draw is by factors of 3 to 100.
 """
 
 NOISE_DEVIATIONS = 5.0
-"""... and by this many deviations of the logarithm of λ1 from line to line: the highest median of three among 50 noisy
-values is 3 of them above the lowest.
+"""... and by this many deviations of the noise of its logarithm, which is the largest of those between lines 1, 2 and 3
+apart (noise often lasts for some lines): the highest median of three among 50 noisy values is 3 above the lowest.
 """
 
 CONCORDANT = 0.75
@@ -70,7 +70,8 @@ def progressive_sharpening(sharpness: CurvatureCurve, rates: Floats) -> Sharpeni
         return None
     with np.errstate(divide="ignore"):
         log_rates = np.log(rates)
-    x, noise = np.log(curve.values), deviation(np.diff(np.log(curve.values)))
+    x = np.log(curve.values)
+    noise = max(deviation(x[lag:] - x[:-lag]) for lag in range(1, _WIDTH + 1))
     places, levels, with_rate, known = _levels(curve, x, log_rates)
     found = _largest_growth(levels, with_rate, known)
     if found is None:
@@ -86,7 +87,9 @@ def progressive_sharpening(sharpness: CurvatureCurve, rates: Floats) -> Sharpeni
     return Sharpening(int(curve.steps[places[first]]), int(curve.steps[places[last]]), low, high)
 
 
-def _levels(curve: CurvatureCurve, x: Floats, log_rates: Floats) -> tuple[NDArray[np.int_], Floats, Floats, NDArray[np.bool_]]:
+def _levels(
+    curve: CurvatureCurve, x: Floats, log_rates: Floats
+) -> tuple[NDArray[np.int_], Floats, Floats, NDArray[np.bool_]]:
     """The places of the windows, the medians of ln λ1 and of ln λ1·η in each, and whether all its lines are known."""
     hop = max(1, math.ceil(len(curve) / _MOST_PLACES))
     width = max(_WIDTH, hop)

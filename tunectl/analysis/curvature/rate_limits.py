@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tunectl.analysis.results.runs import Floats
 
 NEXT_TO_LARGEST = 1.5
-"""A rate counts as the largest within this factor of it: of several nearly equal rates the best one is found by luck."""
+"""A rate counts as the largest within this factor of it: of nearly equal rates the best one is found by luck."""
 
 FEWEST_FEASIBLE = 3
 FEASIBLE_BELOW = 0.8
@@ -24,7 +24,7 @@ FEASIBLE_BELOW = 0.8
 below the largest rate that trained did: otherwise the rate is not what decides.
 """
 
-SURE = 0.01
+SURE = 0.05
 SURE_WITH_CURVATURE = 0.2
 """The largest chance, over all groups together, that each best rate is the largest one by accident; the second where
 the measured curvature says the same in every group.
@@ -123,4 +123,3 @@ def _growth(groups: Mapping[int, RateGroup], best: Mapping[int, float]) -> tuple
         return 1.0, 1.0
     small, large = min(by_batch), max(by_batch)
     return float(np.median(by_batch[large]) / np.median(by_batch[small])), large / small
-

@@ -20,7 +20,7 @@ from tunectl.analysis.curvature.curvature_curves import (
     sharpness_curve,
 )
 from tunectl.analysis.curvature.divergences import Departure, departure, divergence, has_diverged
-from tunectl.analysis.curvature.edge_of_stability import LOWEST, EdgeStretch, edge_stretch
+from tunectl.analysis.curvature.edge_of_stability import LOWEST, edge_stretch
 from tunectl.analysis.curvature.progressive_sharpening import Sharpening, progressive_sharpening
 from tunectl.analysis.curvature.rate_limits import RateGroup, RateLimit, rate_limit
 from tunectl.analysis.curvature.stability_intervals import TimeAbove, time_above
@@ -28,6 +28,7 @@ from tunectl.analysis.curves.good_trials import sweep_command
 from tunectl.analysis.findings.finding_evidence import StudyEvidence
 from tunectl.analysis.findings.findings import Finding
 from tunectl.analysis.results.runs import Run
+from tunectl.core.records import Scalar
 from tunectl.core.wording import counted, listed, short_number
 
 MOST_JUDGED = 500
@@ -320,7 +321,7 @@ def curvature_limited(evidence: StudyEvidence) -> list[Finding]:
     ]
 
 
-GroupKey = tuple[int, str, int | None]
+GroupKey = tuple[int, str, Scalar | None]
 """A setting, the key of its learning rate, and a batch size, None where batch sizes are not compared."""
 
 
@@ -355,7 +356,7 @@ def _reaches_bound(run: Run) -> bool | None:
     return bool((ratio.values >= LOWEST).any()) if len(ratio) else None
 
 
-def _group_name(evidence: StudyEvidence, setting: int, batch: int | None) -> str:
+def _group_name(evidence: StudyEvidence, setting: int, batch: Scalar | None) -> str:
     values = evidence.settings.get(setting, {})
     names = [evidence.setting_name(setting)] if values else []
     if batch is not None and "batch_size" not in values:
