@@ -18,7 +18,8 @@ from typing import Any
 import torch
 import torch.fx.experimental.symbolic_shapes  # by a backward pass, else in every fork
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent))
 from training_builders import comparable, make_request, parabola, plain_workload
 
 from tunectl.core.folders import TrialFolder

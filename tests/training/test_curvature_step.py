@@ -5,22 +5,28 @@ eigenvalue_searches.py and optimizer_measures.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from training_builders import StopAt, comparable, labelled, make_request, plain_workload, stochastic_workload, train_trial
+from training_builders import (
+    StopAt,
+    comparable,
+    make_request,
+    plain_workload,
+    stochastic_workload,
+    train_trial,
+)
 from trial_records import ended, lines_in
 
 from tunectl.core.folders import TrialFolder
 from tunectl.core.measurement_kinds import CURVATURE
 from tunectl.core.objective import Objective
-from tunectl.core.records import CurvatureMeasure, CurvatureSettings, Recovery, TrialRequest
+from tunectl.core.records import CurvatureMeasure, CurvatureSettings, Recovery
 from tunectl.language.optimizer_traits import OPTIMIZERS
 from tunectl.training.curvature import hessian_products
 from tunectl.workloads.workload import Workload

@@ -91,6 +91,11 @@ def copied(batch: Any) -> Any:
     return mapped_tensors(batch, Tensor.clone)
 
 
+def in_double(batch: Any) -> Any:
+    """The batch with its floating-point tensors in float64."""
+    return mapped_tensors(batch, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
+
 def mapped_tensors(batch: Any, change: Callable[[Tensor], Any]) -> Any:
     """The batch with `change(tensor)` for each tensor in it, in the same mappings, lists and tuples."""
     if isinstance(batch, Tensor):

@@ -21,6 +21,7 @@ from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.curvature.refusals import refuse_unmeasurable
 from tunectl.training.optimizers import trainable_parameters
+from tunectl.training.probe import SMALL_BATCH
 from tunectl.workloads.workload import Workload
 
 
@@ -68,9 +69,9 @@ class FunctionCurvature:
             raise WorkloadError(f"trial.curvature(model, loss, batch): expected a torch.nn.Module, got {model!r}")
         workload = Workload(model=model, data={}, loss=lambda model, batch: loss(model, batch).reshape(-1))
         device = trainable_parameters(model)[0].device
-        examples = GivenBatch(batch, _examples(workload, batch, self._settings, device))
+        examples = GivenBatch(batch, _examples(workload, batch, self._settings, device), device)
         if self._checked != (model, loss):
-            refuse_unmeasurable(examples, workload, self._settings.mode)
+            refuse_unmeasurable(examples.beginning(SMALL_BATCH), workload, self._settings.mode)
             self._checked = (model, loss)
         meter = CurvatureMeter(self._settings, workload, examples, device=device, seed=self._seed)
         if self._searches is not None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from training_builders import Augmented
 
 from tunectl.training.curvature import hessian_products
-from tunectl.training.curvature.measured_loss import NotMeasured
+from tunectl.training.curvature.measured_loss import MeasuredLoss, NotMeasured
 from tunectl.training.recomputation import recompute
 from tunectl.workloads.workload import Workload
 
@@ -275,6 +275,14 @@ def test_memory_that_runs_out_in_a_later_product_divides_them_then(monkeypatch):
             products.product(products.gradient)
 
 
+def test_a_mean_loss_too_is_divided_where_memory_runs_out():
+    workload = measured_workload(tanh_net())
+    with products_of(workload) as (products, loss):
+        small = Workload(workload.model, workload.data, OutOfMemoryAbove(7))
+        assert MeasuredLoss(small, loss.examples, loss._model).mean() == pytest.approx(products.loss, rel=1e-12)
+        assert loss.examples.chunks == 4
+
+
 @pytest.mark.parametrize(("net", "expected"), [(tanh_net, "one example at a time"), (normalised_net, "for 3 examples")])
 def test_where_nothing_fits_this_is_said(net: Any, expected: str):
     workload = measured_workload(net())
@@ -283,10 +291,18 @@ def test_where_nothing_fits_this_is_said(net: Any, expected: str):
         pass
 
 
-def test_other_errors_of_the_loss_pass():
+def test_any_error_of_the_loss_is_a_reason_with_its_place_and_no_error_of_the_trial():
     workload = measured_workload(tanh_net(), OutOfMemoryAbove(3, "a bug"))
-    with pytest.raises(RuntimeError, match="a bug"), products_of(workload):
+    with (
+        pytest.raises(NotMeasured, match=r"RuntimeError: a bug \(.*test_hessian_products.py:\d+"),
+        products_of(workload),
+    ):
         pass
+    workload = measured_workload(tanh_net())
+    with products_of(workload) as (_, loss):
+        short = measured_workload(workload.model, lambda model, batch: cross_entropy(model, batch)[1:])
+        with pytest.raises(NotMeasured, match="gave 23 values for a batch of 24 examples"):
+            MeasuredLoss(short, loss.examples, loss._model).mean()
 
 
 def test_sparse_gradients_are_not_measured():

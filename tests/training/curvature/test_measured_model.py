@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from training_builders import frozen
 
+from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.recomputation import recompute
 from tunectl.training.seeds import random_state
@@ -129,7 +130,7 @@ def test_so_does_a_measurement_that_raises(error: type[BaseException]):
         raise error
     assert everything(workload.model) == before
     workload.model.broken = True  # type: ignore[assignment]
-    with pytest.raises(KeyError, match="broken"), products_of(workload):
+    with pytest.raises(NotMeasured, match="broken"), products_of(workload):
         pass
     assert everything(workload.model) == before
 

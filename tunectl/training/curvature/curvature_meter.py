@@ -12,11 +12,9 @@ from torch import Tensor
 from tunectl.core.records import CurvatureSettings
 from tunectl.training.curvature.critical_rate import critical_learning_rate
 from tunectl.training.curvature.eigenvalue_searches import EigenvalueSearches, Estimate
-from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.gradient_measures import directional_sharpness, gradient_quotient
 from tunectl.training.curvature.hessian_products import HessianProducts
-from tunectl.training.curvature.measured_examples import MeasuredExamples
-from tunectl.training.curvature.measured_loss import MeasuredLoss
+from tunectl.training.curvature.measured_loss import Examples, MeasuredLoss
 from tunectl.training.curvature.measured_model import measured_model
 from tunectl.training.curvature.optimizer_measures import NextStep, OptimizerMeasures
 from tunectl.training.optimizers import trainable_parameters
@@ -34,7 +32,7 @@ class CurvatureMeter:
         self,
         settings: CurvatureSettings,
         workload: Workload,
-        examples: MeasuredExamples | GivenBatch,
+        examples: Examples,
         *,
         device: torch.device,
         seed: int,

@@ -41,3 +41,12 @@ def hessian_product(
         retain_graph=keep,
         allow_unused=True,
     )
+
+
+def flat_vector(parts: Gradients, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The parts one after the other, shape [n], float64, without a graph; zeros for None."""
+    pieces = [
+        torch.zeros_like(parameter, dtype=torch.float64) if part is None else part.detach().to(torch.float64)
+        for part, parameter in zip(parts, parameters, strict=True)
+    ]
+    return torch.cat([piece.reshape(-1) for piece in pieces])

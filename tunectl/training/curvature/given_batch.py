@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tunectl.training.batches import copied, mapped_tensors
@@ -20,8 +21,8 @@ class GivenBatch:
 
     is_sized = True
 
-    def __init__(self, batch: Any, count: int) -> None:
-        self._batch, self.count, self.chunks = batch, count, 1
+    def __init__(self, batch: Any, count: int, device: torch.device) -> None:
+        self._batch, self.count, self.device, self.chunks = batch, count, device, 1
         sizes: set[int] = set()
         mapped_tensors(batch, lambda tensor: sizes.add(len(tensor) if tensor.ndim else 0))
         self.is_divisible = sizes == {count}
@@ -33,6 +34,12 @@ class GivenBatch:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` gave."""
         self.chunks = min(self.count, state["chunks"])
+
+    def beginning(self, examples: int) -> GivenBatch:
+        """The first examples, at most this number, where it can be divided; else the whole batch."""
+        if not self.is_divisible or examples >= self.count:
+            return self
+        return GivenBatch(next(self.batches_of(examples)), examples, self.device)
 
     def sizes(self) -> list[int]:
         """The number of examples in each chunk."""

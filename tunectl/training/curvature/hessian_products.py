@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tunectl.training.curvature.double_backward import Gradients, gradient_with_graph, hessian_product
+from tunectl.training.curvature.double_backward import Gradients, flat_vector, gradient_with_graph, hessian_product
 from tunectl.training.curvature.measured_loss import MeasuredLoss, NotMeasured
 from tunectl.training.curvature.needed_memory import fit_to_memory
-from tunectl.training.memory_errors import has_asked_for_too_much
-
-_T = TypeVar("_T")
 
 
 class HessianProducts:
@@ -28,7 +24,8 @@ class HessianProducts:
     loss; `gradient_product` H g [n]; `products` counts the products, H g not among them; `used` is, by parameter,
     whether the loss depends on it.
 
-    Raises NotMeasured where the memory is too small even for a part of the examples, and where gradients are sparse.
+    Raises NotMeasured where the memory is too small even for a part of the examples, where gradients are sparse, and
+    for exceptions of the workload's code.
     """
 
     def __init__(self, loss: MeasuredLoss, parameters: Sequence[nn.Parameter]) -> None:
@@ -37,36 +34,22 @@ class HessianProducts:
         self.size, self.products = sum(self._sizes), 0
         self.used = [False] * len(self._parameters)
         self._kept: Gradients | None = None
-        fit_to_memory(loss, self._parameters)
         # With the first product, which takes the most memory: to halve the examples later would change the gradient.
-        self.loss, self.gradient, self.gradient_product = self._fitting(self._begun)
+        self.loss, self.gradient, self.gradient_product = loss.fitting(
+            self._begun, may_halve=True, release=self.release
+        )
 
     def product(self, vector: Tensor) -> Tensor:
         """H vector, shape [n]; raises NotMeasured where the memory has become too small."""
         self.products += 1
-        return self._fitting(lambda: self._product(vector), begun=True)
+        return self._loss.fitting(lambda: self._product(vector), may_halve=False, release=self.release)
 
     def release(self) -> None:
         """Free the graph of the gradient; another product would build it anew."""
         self._kept = None
 
-    def _fitting(self, compute: Callable[[], _T], *, begun: bool = False) -> _T:
-        """What `compute` gives, in smaller chunks or on fewer examples where memory runs out."""
-        while True:
-            try:
-                return compute()
-            except Exception as error:
-                if not has_asked_for_too_much(error):
-                    raise
-            # Not in the handler: while it runs, the traceback keeps the tensors of the failed attempt.
-            self._kept = None
-            if self._parameters[0].device.type == "cuda":
-                torch.cuda.empty_cache()
-            if begun and self._loss.is_coupled():
-                raise NotMeasured("the memory became too small during the measurement")
-            self._loss.make_smaller()
-
     def _begun(self) -> tuple[float, Tensor, Tensor]:
+        fit_to_memory(self._loss, self._parameters)
         total, gradient, chunks = 0.0, self._zeros(), self._loss.examples.chunks
         for chunk in range(chunks):
             losses = self._loss.losses(chunk)
@@ -101,14 +84,9 @@ class HessianProducts:
         return gradient_with_graph(losses, self._parameters, self._loss.examples.count)
 
     def _flat(self, parts: Gradients) -> Tensor:
-        """The parts one after the other, shape [n], float64; zeros for None."""
         if any(part is not None and part.layout is not torch.strided for part in parts):
             raise NotMeasured("a gradient is sparse (nn.Embedding(sparse=True)?)")
-        pieces = [
-            torch.zeros_like(parameter, dtype=torch.float64) if part is None else part.detach().to(torch.float64)
-            for part, parameter in zip(parts, self._parameters, strict=True)
-        ]
-        return torch.cat([piece.reshape(-1) for piece in pieces])
+        return flat_vector(parts, self._parameters)
 
     def _zeros(self) -> Tensor:
         return torch.zeros(self.size, dtype=torch.float64, device=self._parameters[0].device)

@@ -25,11 +25,15 @@ class MeasuredExamples:
     """
 
     def __init__(self, dataset: Dataset[Any], examples: int, device: torch.device, *, chunks: int = 1) -> None:
-        self._dataset, self._device = dataset, device
+        self._dataset, self.device = dataset, device
         self.count = min(examples, len(dataset))  # type: ignore[arg-type]
         self.chunks = max(1, min(chunks, self.count))
         self.is_divisible, self.is_sized = True, False
         self._batches: list[Any] = []
+
+    def beginning(self, examples: int) -> MeasuredExamples:
+        """A smaller sample of the same data."""
+        return MeasuredExamples(self._dataset, min(examples, self.count), self.device)
 
     def state(self) -> dict[str, Any]:
         """How many examples there are, and in how many chunks."""
@@ -49,11 +53,11 @@ class MeasuredExamples:
         """A copy of a chunk, on the device: a loss may write into it."""
         if not self._batches:
             self._batches = self._collated(self.sizes())
-        return _moved_copy(self._batches[chunk], self._device)
+        return _moved_copy(self._batches[chunk], self.device)
 
     def batches_of(self, *sizes: int) -> Iterator[Any]:
         """Batches of the first examples, of these sizes, on the device; less than all are drawn for them."""
-        return (_moved_copy(batch, self._device) for batch in self._collated(sizes))
+        return (_moved_copy(batch, self.device) for batch in self._collated(sizes))
 
     def divide(self, times: int = 2) -> bool:
         """Make `times` as many chunks; False, and no change, where each chunk has one example already."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tunectl.core.errors import WorkloadError
+from tunectl.core.exception_place import user_frame
+from tunectl.core.exception_text import exception_line
 from tunectl.training.curvature.given_batch import GivenBatch
 from tunectl.training.curvature.measured_examples import MeasuredExamples
 from tunectl.training.curvature.measured_model import MeasuredModel, uses_batch_statistics
@@ -19,9 +22,18 @@ _FEW, _TWO = 8, 2
 _APART = 1e-4
 """Losses of the same example that differ by more than this part of the largest differ by more than rounding."""
 
+_T = TypeVar("_T")
+
+Examples = MeasuredExamples | GivenBatch
+"""What is measured: a sample of the train split, or the batch that own code gives."""
+
 
 class NotMeasured(Exception):  # noqa: N818  (no error of the trial, which goes on)
     """The curvature of this step cannot be measured; the message is the reason."""
+
+
+class TooLittleMemory(NotMeasured):
+    """The memory is too small for it, even in the smallest chunks."""
 
 
 class MeasuredLoss:
@@ -30,7 +42,7 @@ class MeasuredLoss:
     To be used while the model is in its measured state.
     """
 
-    def __init__(self, workload: Workload, examples: MeasuredExamples | GivenBatch, model: MeasuredModel) -> None:
+    def __init__(self, workload: Workload, examples: Examples, model: MeasuredModel) -> None:
         self._workload, self.examples, self._model = workload, examples, model
         self._coupled: bool | None = None
 
@@ -52,10 +64,36 @@ class MeasuredLoss:
         return losses
 
     def mean(self) -> float:
-        """The mean loss of all measured examples, summed in float64, without a gradient."""
+        """The mean loss of all measured examples, summed in float64, without a gradient; raises NotMeasured."""
+        return self.fitting(self._mean, may_halve=False)
+
+    def _mean(self) -> float:
         with torch.no_grad():
             sums = [self.losses(chunk).to(torch.float64).sum() for chunk in range(self.examples.chunks)]
         return float(torch.stack(sums).sum()) / self.examples.count
+
+    def fitting(self, compute: Callable[[], _T], *, may_halve: bool, release: Callable[[], None] = lambda: None) -> _T:
+        """What `compute` gives; where memory runs out, after `release`, it is called again with more chunks.
+
+        `may_halve`: or on half of the examples, where chunks have another loss. Raises TooLittleMemory, and NotMeasured
+        for every other exception of the workload's code or of torch.
+        """
+        while True:
+            try:
+                return compute()
+            except NotMeasured:
+                raise
+            except Exception as error:
+                if not has_asked_for_too_much(error):
+                    place = user_frame(error)
+                    raise NotMeasured(exception_line(error) + (f" ({place})" if place else "")) from error
+            # Not in the handler: while it runs, the traceback keeps the tensors of the failed attempt.
+            release()
+            if self.examples.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if not may_halve and self.is_coupled():
+                raise TooLittleMemory("the memory became too small during the measurement")
+            self.make_smaller()
 
     def is_coupled(self) -> bool:
         """Whether the loss of an example depends on the others in its batch, so that chunks have another loss.
@@ -92,12 +130,12 @@ class MeasuredLoss:
     def make_smaller(self, times: int = 2) -> None:
         """Let a measurement take less memory: more chunks, or half of the examples where chunks have another loss.
 
-        Raises NotMeasured where it cannot be made smaller.
+        Raises TooLittleMemory where it cannot be made smaller.
         """
         if not self.examples.is_divisible:
-            raise NotMeasured("the memory is too small for the batch, which cannot be divided")
+            raise TooLittleMemory("the memory is too small for the batch, which cannot be divided")
         if self.is_coupled():
             if not self.examples.halve():
-                raise NotMeasured(f"the memory is too small even for {self.examples.count} examples")
+                raise TooLittleMemory(f"the memory is too small even for {self.examples.count} examples")
         elif not self.examples.divide(times):
-            raise NotMeasured("the memory is too small even for one example at a time")
+            raise TooLittleMemory("the memory is too small even for one example at a time")

@@ -33,7 +33,6 @@ def fit_to_memory(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], free: 
     examples = loss.examples
     if examples.is_sized or parameters[0].device.type != "cpu":
         return
-    examples.is_sized = True
     free = free_bytes() if free is None else free
     if free is None or examples.count <= _LARGER:
         return
@@ -46,8 +45,9 @@ def fit_to_memory(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], free: 
     an_example = max(0.0, (larger - small) / (_LARGER - _SMALL))
     fixed = max(0.0, small - _SMALL * an_example)
     room = free * _SHARE / _PEAK - fixed
-    while (chunk := math.ceil(examples.count / examples.chunks)) > 1 and chunk * an_example > room:
+    while math.ceil(examples.count / examples.chunks) * an_example > room:
         loss.make_smaller()
+    examples.is_sized = True
 
 
 def _saved_bytes(loss: MeasuredLoss, parameters: Sequence[nn.Parameter], size: int) -> int:
