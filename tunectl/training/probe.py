@@ -61,7 +61,9 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
             checkpoint_bytes = _probe_training(workload, request, target)
             given = _probe_metrics(workload, request, target)
             if request.curvature is not None:
-                examples = MeasuredExamples(workload.data["train"], SMALL_BATCH, target)
+                examples = MeasuredExamples(
+                    workload.data["train"], min(SMALL_BATCH, request.curvature.examples), target
+                )
                 refuse_unmeasurable(examples, workload, request.curvature.mode)
     except Infeasible:
         return 0

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import deque
 from typing import Any
 
@@ -160,6 +162,42 @@ def test_products_do_not_depend_on_autocast_hooks_or_gradients_of_the_model():
     model[2].weight.grad = torch.ones_like(model[2].weight)
     with torch.autocast("cpu", torch.bfloat16), products_of(workload) as (products, _):
         assert torch.equal(products.gradient_product, expected)
+
+
+IN_A_PROCESS = """
+import torch
+from torch import nn
+from tunectl.training.curvature.measured_model import measured_model
+{before}
+def seen(): return {seen}
+was = seen()
+with measured_model(nn.Linear(2, 2), "train", torch.device("cpu")):
+    print(torch.backends.{part} in ("ieee", "none"))
+print(seen() == was, was)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "part"),
+    [
+        ("torch.set_float32_matmul_precision('high')", "torch.get_float32_matmul_precision()", "cuda.matmul"),
+        ("torch.backends.cuda.matmul.allow_tf32 = True", "torch.backends.cuda.matmul.allow_tf32", "cuda.matmul"),
+        (
+            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            "torch.backends.cuda.matmul.fp32_precision",
+            "cuda.matmul",
+        ),
+        ("torch.backends.fp32_precision = 'tf32'", "torch.backends.cuda.matmul.fp32_precision", "mkldnn.matmul"),
+    ],
+)
+def test_products_are_computed_in_full_float32_and_the_programs_switches_are_put_back(before, seen, part):
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this version of torch has one kind of switches")
+    code = IN_A_PROCESS.format(before=before, seen=seen, part=f"{part}.fp32_precision")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[0] == "True"
+    assert run.stdout.splitlines()[1].startswith("True")
 
 
 def test_a_buffer_that_is_written_after_it_was_used_does_not_spoil_the_graph():

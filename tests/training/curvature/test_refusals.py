@@ -154,9 +154,9 @@ def test_an_autograd_function_with_right_second_derivatives_can_be_measured():
 
 def test_one_whose_backward_detaches_what_it_saved_is_refused_with_what_was_found():
     message = refusal(made_with(DetachedCube.apply))
-    assert "it uses DetachedCube, an autograd Function that is not torch's own, and second" in message
+    assert "it uses code with a backward pass of its own (DetachedCube), and second" in message
     assert "second derivatives are wrong: along a random direction the gradient changes by" in message
-    assert "does a backward() detach what it saved" in message
+    assert "does it detach what it saved" in message
 
 
 def test_so_is_one_that_computes_its_gradient_outside_of_autograd():
@@ -179,8 +179,9 @@ def test_constants_and_casts_to_float32_do_not_hinder_the_test_in_float64():
 
 def test_one_that_says_that_it_has_no_second_derivative_is_refused():
     message = refusal(made_with(OnceCube.apply))
-    assert "it uses OnceCube, an autograd Function that is not torch's own" in message
-    assert "marked with @once_differentiable" in message
+    assert (
+        "it uses code with a backward pass of its own (OnceCube), which is marked with @once_differentiable" in message
+    )
 
 
 def test_one_that_says_so_but_torch_does_not_notice_is_refused():
@@ -198,7 +199,9 @@ def test_one_that_says_so_but_torch_does_not_notice_is_refused():
     def loss(model: Any, batch: Any) -> Tensor:
         return OnceSquare.apply(model(batch[0])[:, 0])  # the last operation: its own gradient is a constant
 
-    assert "OnceSquare" in refusal(lambda: replace(plain_workload(), loss=loss, metrics=None))
+    assert "(OnceSquare), and second derivatives are wrong" in refusal(
+        lambda: replace(plain_workload(), loss=loss, metrics=None)
+    )
 
 
 def test_one_that_cannot_be_tested_in_float64_is_refused_with_the_reason():
@@ -218,7 +221,7 @@ def hooked(factor: Callable[[], float]) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("function", [Reversed, Rounded])
 def test_a_gradient_that_is_that_of_no_loss_is_refused(function: type[torch.autograd.Function]):
     message = refusal(made_with(function.apply))
-    assert f"it uses {function.__name__}" in message
+    assert f"({function.__name__})" in message
     assert "second derivatives are wrong" in message
 
 

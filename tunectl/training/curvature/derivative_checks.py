@@ -36,9 +36,9 @@ _NOTHING = 1e-9
 """A change of the gradient below this part of it, for a step as large as the weights, is rounding in float64."""
 
 
-def users_functions(losses: Tensor) -> list[str]:
-    """The names of the autograd Functions in the graph of these losses that are written in Python or in an extension:
-    what is torch's own has derivatives that torch tests.
+def own_backwards(losses: Tensor) -> list[str]:
+    """The names of the autograd Functions in the graph of these losses that are not torch's own: those written in
+    Python or in an extension.
     """
     users = [node for node in _nodes([losses]) if isinstance(node, BackwardCFunction) or "CppNode" in node.name()]
     return list(dict.fromkeys(node.name().removesuffix("Backward") for node in users))

@@ -16,7 +16,7 @@ from tunectl.training.curvature.derivative_checks import (
     disagreement,
     double_precision,
     is_once_differentiable,
-    users_functions,
+    own_backwards,
 )
 from tunectl.training.curvature.double_backward import gradient_with_graph
 from tunectl.training.curvature.hessian_products import HessianProducts
@@ -100,19 +100,19 @@ def _refused(what: str) -> Iterator[None]:
 
 
 def _tried(examples: MeasuredExamples, workload: Workload, mode: CurvatureMode) -> tuple[list[str], float]:
-    """The users' autograd Functions in the loss, and the asymmetry of its products in the model's own precision."""
+    """What has a backward pass of its own in the loss, and the asymmetry of its products in the model's precision."""
     with measured_model(workload.model, mode, examples.device) as model:
         loss, parameters = MeasuredLoss(workload, examples, model), trainable_parameters(workload.model)
         with _refused("loss(model, batch) failed in the mode in which it is measured: "):
             losses = loss.fitting(lambda: loss.losses(0), may_halve=True)
         if losses.dtype not in FULL_PRECISION:
             raise _refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
-        functions = users_functions(losses)
+        functions = own_backwards(losses)
         if any("CompiledFunction" in name for name in functions):
             raise _refusal(f"a part of the loss is {_COMPILED}")
         with _refused("the loss has no second derivative: "):
             if loss.fitting(partial(_is_once_differentiable, losses, parameters), may_halve=False):
-                raise _refusal(f"it uses {_names(functions)}, and one of them is marked with @once_differentiable")
+                raise _refusal(f"it uses {_names(functions)}, which is marked with @once_differentiable")
             del losses
             return functions, asymmetry(HessianProducts(loss, parameters), torch.Generator().manual_seed(_SEED))
 
@@ -133,7 +133,7 @@ def _try_in_double(
     except NotMeasured as error:
         if functions:
             raise _refusal(
-                f"it uses {_names(functions)}; whether their second derivatives are right can only be tested in"
+                f"it uses {_names(functions)}; whether its second derivatives are right can only be tested in"
                 f" float64, and this failed: {error}"
             ) from error
         if part > _ASYMMETRIC:
@@ -148,10 +148,9 @@ def _try_in_double(
             raise _refusal(
                 f"{uses} derivatives are wrong: along a random direction the gradient changes by {each.change:.4g}, the"
                 f" derivative of the gradient gives {each.product:.4g}, and the two differ by {each.part:.0%}; "
-                + ("does a backward() detach what it saved, or leave autograd?" if functions else _DETACHED)
+                + ("does it detach what it saved, or leave autograd?" if functions else _DETACHED)
             )
 
 
 def _names(functions: Sequence[str]) -> str:
-    what = "an autograd Function that is" if len(functions) == 1 else "autograd Functions that are"
-    return f"{', '.join(functions)}, {what} not torch's own"
+    return f"code with a backward pass of its own ({', '.join(functions)})"
