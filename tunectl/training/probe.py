@@ -64,7 +64,8 @@ def probe(request: TrialRequest, workload_factory: Callable[..., Workload], *, d
                 examples = MeasuredExamples(
                     workload.data["train"], min(SMALL_BATCH, request.curvature.examples), target
                 )
-                refuse_unmeasurable(examples, workload, request.curvature.mode)
+                with _reported("the curvature of the loss cannot be measured"):
+                    refuse_unmeasurable(examples, workload, request.curvature.mode)
     except Infeasible:
         return 0
     except WorkloadError as error:

@@ -12,12 +12,14 @@ import torch
 from measured_builders import CPU, cross_entropy, measured_workload, points, products_of, tanh_net
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from training_builders import frozen
+from training_builders import frozen, stochastic_workload
 
+from tunectl.language.configuration import TrainingConfiguration
 from tunectl.training.curvature.measured_loss import NotMeasured
 from tunectl.training.curvature.measured_model import measured_model
+from tunectl.training.optimizers import make_optimizer
 from tunectl.training.recomputation import recompute
-from tunectl.training.seeds import random_state
+from tunectl.training.seeds import Purpose, random_state, seed_everything, sequence
 from tunectl.workloads.workload import Workload
 
 
@@ -222,3 +224,22 @@ def test_a_buffer_that_is_written_after_it_was_used_does_not_spoil_the_graph():
     for kind in (Scaled, InPlace):
         with products_of(measured_workload(kind())) as (products, _):
             assert torch.allclose(products.gradient_product, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "lamb"])
+def test_training_with_measurements_in_between_ends_with_the_same_weights_bit_for_bit(optimizer: Any):
+    def trained(*, measured: bool) -> Any:
+        seed_everything(sequence(0, Purpose.TRAINING), CPU)
+        workload, configuration = stochastic_workload(), TrainingConfiguration(learning_rate=0.01, optimizer=optimizer)
+        rule = make_optimizer(workload.model, configuration)
+        order = torch.utils.data.default_collate([workload.data["train"][index] for index in range(32)])
+        for _ in range(6):
+            if measured:
+                with products_of(workload) as (products, _):
+                    products.product(products.gradient)
+            rule.zero_grad()
+            workload.loss(workload.model, order).mean().backward()  # with dropout
+            rule.step()
+        return frozen(workload.model.state_dict()), frozen(rule.state_dict()["state"]), frozen(random_state(CPU))
+
+    assert trained(measured=True) == trained(measured=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tunectl.core.errors import WorkloadError
+from tunectl.core.errors import Infeasible, WorkloadError
 from tunectl.core.records import CurvatureMode
 from tunectl.training.curvature.derivative_checks import (
     asymmetry,
@@ -76,9 +77,10 @@ def _refuse_parts(workload: Workload) -> None:
         what = f"the module {name}" if name else "the model"
         if _is_compiled(module):
             raise _refusal(f"{what} is {_COMPILED}")
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse and module.weight.requires_grad:
             raise _refusal(f"{what} has sparse gradients ({type(module).__name__} with sparse=True)")
-    if hasattr(workload.loss, "_torchdynamo_orig_callable"):
+    # torch.compiler.disable() leaves the first attribute, too.
+    if hasattr(workload.loss, "_torchdynamo_orig_callable") and not hasattr(workload.loss, "_torchdynamo_disable"):
         raise _refusal(f"the loss is {_COMPILED}")
 
 
@@ -96,6 +98,8 @@ def _refused(what: str) -> Iterator[None]:
     except TooLittleMemory:
         raise
     except NotMeasured as error:
+        if isinstance(error.__cause__, Infeasible):
+            raise error.__cause__ from None
         raise _refusal(f"{what}{error}") from error
 
 
@@ -107,6 +111,8 @@ def _tried(examples: MeasuredExamples, workload: Workload, mode: CurvatureMode) 
             losses = loss.fitting(lambda: loss.losses(0), may_halve=True)
         if losses.dtype not in FULL_PRECISION:
             raise _refusal(f"the losses have the type {losses.dtype}, {_DIGITS}; is there an autocast in the model?")
+        if not losses.requires_grad:
+            raise _refusal("in the mode in which it is measured, the loss has no gradient")
         functions = own_backwards(losses)
         if any("CompiledFunction" in name for name in functions):
             raise _refusal(f"a part of the loss is {_COMPILED}")
@@ -143,7 +149,9 @@ def _try_in_double(
             ) from error
         return
     for each in found:
-        if each is not None and not each.part <= _WRONG:
+        if each is not None and not math.isfinite(each.product):
+            raise _refusal(f"the gradient is finite, but its derivative along a random direction is {each.product}")
+        if each is not None and each.part > _WRONG:
             uses = f"it uses {_names(functions)}, and second" if functions else "second"
             raise _refusal(
                 f"{uses} derivatives are wrong: along a random direction the gradient changes by {each.change:.4g}, the"
