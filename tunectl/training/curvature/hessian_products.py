@@ -21,8 +21,8 @@ class HessianProducts:
     "Fast exact multiplication by the Hessian", 1994); else each product goes through the chunks and builds it anew.
 
     To be used while the model is in its measured state, and the weights must not change: after all products, drop it
-    before they do. Attributes: `size` is n; `gradient` g [n]; `loss` the mean
-    loss; `gradient_product` H g [n]; `products` counts the products, H g not among them.
+    before they do. Attributes: `size` is n; `gradient` g [n]; `loss` the mean loss; `gradient_product` H g [n];
+    `products` counts the products, H g not among them.
 
     Raises NotMeasured where the memory is too small even for a part of the examples, where gradients are sparse, and
     for exceptions of the workload's code.
